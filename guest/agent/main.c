@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The lab's hands and stopwatch in the guest.
+ *
+ *   linklab-agent PORT
+ *
+ * Reads requests from the port, one frame a line, does them one after the
+ * other and answers.  The last reply is kept: a host that lost it, or part of
+ * it, asks again, and work is never done twice.  As process 1 it is the
+ * guest's init as well, and takes the port from `linklab.port=` on the
+ * kernel's command line.
+ *
+ *   linklab-agent --tsc-khz
+ *
+ * On the host: prints the frequency of its time stamp counter.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/reboot.h>
+#include <sys/syscall.h>
+#include <termios.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "agent.h"
+#include "frame.h"
+#include "measure.h"
+#include "ops.h"
+
+static struct {
+	int port;
+	uint64_t nonce;
+	bool ending;
+	bool answered;          /* is there a last reply? */
+	uint32_t seq;           /* ... and to which request */
+	struct buffer reply;
+	struct buffer request;  /* the parts so far of the one that is arriving */
+	uint32_t request_seq;
+	uint16_t request_parts;
+} agent;
+
+uint64_t agent_nonce(void)
+{
+	return agent.nonce;
+}
+
+void agent_end_after_reply(void)
+{
+	agent.ending = true;
+}
+
+int port_open(const char *path)
+{
+	int fd = open(path, O_RDWR | O_NOCTTY | O_CLOEXEC);
+	struct termios t;
+
+	if (fd < 0 || tcgetattr(fd, &t))
+		return fd; /* a virtio port is no terminal */
+	cfmakeraw(&t);
+	cfsetspeed(&t, B115200);
+	t.c_cflag |= CLOCAL;
+	tcsetattr(fd, TCSANOW, &t);
+	return fd;
+}
+
+static void write_all(const uint8_t *data, size_t len)
+{
+	while (len) {
+		ssize_t put = write(agent.port, data, len);
+
+		if (put < 0 && errno != EINTR && errno != EAGAIN)
+			exit(1);
+		if (put > 0) {
+			data += put;
+			len -= (size_t)put;
+		}
+	}
+}
+
+static uint16_t part_count(size_t len)
+{
+	return (uint16_t)(len ? (len + FRAME_PAYLOAD - 1) / FRAME_PAYLOAD : 1);
+}
+
+static void add_part(struct buffer *out, enum frame_kind kind, uint32_t seq,
+		     const struct buffer *body, uint16_t part)
+{
+	size_t from = (size_t)part * FRAME_PAYLOAD;
+	size_t len = body->len - from < FRAME_PAYLOAD ? body->len - from : FRAME_PAYLOAD;
+	struct frame f = {
+		.kind = kind,
+		.seq = seq,
+		.part = part,
+		.parts = part_count(body->len),
+		.payload = body->data + from,
+		.len = len,
+	};
+
+	frame_encode(out, &f);
+}
+
+static void send_body(enum frame_kind kind, uint32_t seq, const struct buffer *body)
+{
+	static struct buffer line;
+
+	for (uint16_t part = 0; part < part_count(body->len); part++) {
+		buffer_clear(&line);
+		add_part(&line, kind, seq, body, part);
+		write_all(line.data, line.len);
+	}
+}
+
+static void say_unknown(uint32_t seq)
+{
+	struct buffer nothing = { .data = (uint8_t *)"" };
+
+	send_body(FRAME_UNKNOWN, seq, &nothing);
+}
+
+static void say_hello(void)
+{
+	struct buffer ask = { 0 }, body = { 0 };
+	struct reader in;
+
+	put_text(&ask, "hello");
+	in = (struct reader){ .data = ask.data, .left = ask.len };
+	perform(&in, &body);
+	send_body(FRAME_HELLO, 0, &body);
+	free(ask.data);
+	free(body.data);
+}
+
+static void answer_again(const struct frame *f)
+{
+	static struct buffer line;
+
+	if (!agent.answered || f->seq != agent.seq) {
+		say_unknown(f->seq);
+		return;
+	}
+	if (f->kind == FRAME_POKE) {
+		send_body(FRAME_REPLY, agent.seq, &agent.reply);
+		return;
+	}
+	for (size_t i = 0; i + 1 < f->len; i += 2) {
+		uint16_t part = (uint16_t)(f->payload[i] | f->payload[i + 1] << 8);
+
+		if (part >= part_count(agent.reply.len))
+			continue;
+		buffer_clear(&line);
+		add_part(&line, FRAME_REPLY, agent.seq, &agent.reply, part);
+		write_all(line.data, line.len);
+	}
+}
+
+static void end_machine(void)
+{
+	tcdrain(agent.port);
+	sync();
+	/* With QEMU's -no-reboot this ends it, on kernels without ACPI too. */
+	reboot(RB_AUTOBOOT);
+	exit(0);
+}
+
+static void do_request(void)
+{
+	struct reader in = { .data = agent.request.data, .left = agent.request.len };
+
+	agent.answered = false;
+	perform(&in, &agent.reply);
+	agent.seq = agent.request_seq;
+	agent.answered = true;
+	send_body(FRAME_REPLY, agent.seq, &agent.reply);
+	if (agent.ending)
+		end_machine();
+}
+
+/* Parts come in order; one that does not fit voids the request, and the host repeats it. */
+static void take_part(const struct frame *f)
+{
+	if (agent.answered && f->seq == agent.seq) {
+		if (f->part + 1 == f->parts)
+			send_body(FRAME_REPLY, agent.seq, &agent.reply);
+		return;
+	}
+	if (f->part == 0) {
+		buffer_clear(&agent.request);
+		agent.request_seq = f->seq;
+		agent.request_parts = 0;
+	}
+	if (f->seq != agent.request_seq || f->part != agent.request_parts || f->part >= f->parts) {
+		agent.request_parts = 0;
+		agent.request_seq = 0;
+		say_unknown(f->seq);
+		return;
+	}
+	buffer_add(&agent.request, f->payload, f->len);
+	if (++agent.request_parts == f->parts)
+		do_request();
+}
+
+static void take_line(char *line, size_t len)
+{
+	struct frame f;
+
+	switch (frame_decode(line, len, &f)) {
+	case FRAME_NONE:
+		break;
+	case FRAME_TORN:
+		say_unknown(0);
+		break;
+	case FRAME_OK:
+		if (f.kind == FRAME_REQUEST)
+			take_part(&f);
+		else if (f.kind == FRAME_POKE || f.kind == FRAME_RESEND)
+			answer_again(&f);
+		break;
+	}
+}
+
+static void serve(void)
+{
+	static char input[65536];
+	size_t have = 0;
+
+	for (;;) {
+		ssize_t got = read(agent.port, input + have, sizeof(input) - have);
+		char *line = input, *end;
+
+		if (got == 0 || (got < 0 && errno == EAGAIN)) {
+			/* A virtio port whose host end is not open yet, or the host is gone. */
+			if (!isatty(agent.port) && got == 0)
+				exit(0);
+			usleep(1000);
+			continue;
+		}
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got < 0)
+			exit(1);
+		have += (size_t)got;
+		while ((end = memchr(line, '\n', have - (size_t)(line - input)))) {
+			take_line(line, (size_t)(end - line));
+			line = end + 1;
+		}
+		have -= (size_t)(line - input);
+		memmove(input, line, have);
+		if (have == sizeof(input)) /* no frame is that long: rubbish */
+			have = 0;
+	}
+}
+
+/* `linklab.port=NAME` from the kernel's command line, as /dev/NAME. */
+static const char *port_from_command_line(void)
+{
+	static char line[4096], path[80];
+	int fd = open("/proc/cmdline", O_RDONLY | O_CLOEXEC);
+	ssize_t got = fd < 0 ? -1 : read(fd, line, sizeof(line) - 1);
+	char *found;
+
+	if (fd >= 0)
+		close(fd);
+	if (got < 0)
+		return NULL;
+	found = strstr(line, "linklab.port=");
+	if (!found)
+		return NULL;
+	found += strlen("linklab.port=");
+	snprintf(path, sizeof(path), "/dev/%.*s", (int)strcspn(found, " \n"), found);
+	return path;
+}
+
+int main(int argc, char **argv)
+{
+	const char *path = argc > 1 ? argv[1] : NULL;
+
+	if (getpid() == 1) {
+		be_init();
+		path = port_from_command_line();
+	}
+	if (path && !strcmp(path, "--tsc-khz"))
+		return print_tsc_khz();
+	if (!path) {
+		dprintf(STDERR_FILENO, "usage: linklab-agent PORT (or linklab.port= on the kernel's command line)\n");
+		return 2;
+	}
+	agent.port = strcmp(path, "-") ? port_open(path) : STDIN_FILENO;
+	if (agent.port < 0) {
+		dprintf(STDERR_FILENO, "linklab-agent: %s: %s\n", path, strerror(errno));
+		return 1;
+	}
+	if (syscall(SYS_getrandom, &agent.nonce, sizeof(agent.nonce), 1 /* GRND_NONBLOCK */) < 0)
+		agent.nonce = monotonic_ns();
+	say_hello();
+	serve();
+	return 0;
+}

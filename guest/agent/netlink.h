@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Route netlink, as far as the agent needs it: it sends what the host encoded. */
+#ifndef LINKLAB_NETLINK_H
+#define LINKLAB_NETLINK_H
+
+#include <linux/netlink.h>
+
+#include "wire.h"
+
+/* A bound NETLINK_ROUTE socket with extended acknowledgements, or -1. */
+int netlink_open(void);
+
+/*
+ * Sends one request and waits for its acknowledgement: 0, or the kernel's
+ * errno; -1 with errno when the socket itself failed.  `text` takes what the
+ * kernel said of the error, if anything.
+ */
+int netlink_request(int fd, struct nlmsghdr *request, char *text, size_t room);
+
+/* Called for each message of a dump; false ends it. */
+typedef bool dump_visitor(const struct nlmsghdr *message, void *context);
+
+/* Sends a dump request and visits each message: as netlink_request(). */
+int netlink_dump(int fd, struct nlmsghdr *request, dump_visitor *visit, void *context);
+
+/* Reads all links and forgets them. */
+void discard_link_dump(void);
+
+#endif

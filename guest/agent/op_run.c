@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Programs: run one, or one for each number of a range, with fork and exec for
+ * each, as a shell's loop does.  What they print goes to a file in memory, so
+ * that nobody has to wake up and read while the clock runs.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "measure.h"
+#include "netlink.h"
+#include "ops.h"
+
+#define OUTPUT_PATH "/tmp/.linklab-output"
+#define OUTPUT_TAIL 16384 /* how much of it is sent back: the end says what went wrong */
+#define EXIT_NO_EXEC 127
+
+struct program {
+	char **argv;
+	char **places; /* the same, with {} where the number goes, or NULL */
+	size_t argc;
+};
+
+static void free_program(struct program *p)
+{
+	for (size_t i = 0; i < p->argc; i++)
+		free(p->argv[i]);
+	free(p->argv);
+	free(p->places);
+}
+
+static bool take_program(struct reader *in, struct program *p)
+{
+	uint64_t argc = take_u64(in);
+
+	*p = (struct program){ 0 };
+	if (in->bad || argc < 1 || argc > 256)
+		return false;
+	p->argv = calloc(argc + 1, sizeof(char *));
+	p->places = calloc(argc + 1, sizeof(char *));
+	if (!p->argv || !p->places)
+		_Exit(12);
+	for (p->argc = 0; p->argc < argc; p->argc++) {
+		char *word = take_text(in);
+
+		if (!word)
+			return false;
+		p->argv[p->argc] = word;
+		p->places[p->argc] = strstr(word, "{}");
+	}
+	return true;
+}
+
+/* argv with the number in place of each {}; the memory is the caller's, reused. */
+static void fill_in(const struct program *p, uint64_t number, char **argv, char (*words)[256])
+{
+	for (size_t i = 0; i < p->argc; i++) {
+		argv[i] = p->argv[i];
+		if (!p->places[i])
+			continue;
+		snprintf(words[i], sizeof(words[i]), "%.*s%llu%s",
+			 (int)(p->places[i] - p->argv[i]), p->argv[i],
+			 (unsigned long long)number, p->places[i] + 2);
+		argv[i] = words[i];
+	}
+	argv[p->argc] = NULL;
+}
+
+static int open_output(void)
+{
+	return open(OUTPUT_PATH, O_RDWR | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0600);
+}
+
+static void child(char **argv, int output, bool dump_first)
+{
+	int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+	dup2(null, STDIN_FILENO);
+	dup2(output, STDOUT_FILENO);
+	dup2(output, STDERR_FILENO);
+	if (dump_first)
+		discard_link_dump();
+	execv(argv[0], argv);
+	_exit(EXIT_NO_EXEC);
+}
+
+/* Runs it and waits: a wait(2) status, or -1 with errno. */
+static int run_one(char **argv, int output, bool dump_first)
+{
+	int status;
+	pid_t pid = fork();
+
+	if (pid < 0)
+		return -1;
+	if (pid == 0)
+		child(argv, output, dump_first);
+	while (waitpid(pid, &status, 0) < 0)
+		if (errno != EINTR)
+			return -1;
+	return status;
+}
+
+static void put_output(struct buffer *out, int fd)
+{
+	static uint8_t tail[OUTPUT_TAIL];
+	struct stat info;
+	off_t from = 0;
+	ssize_t got;
+
+	if (!fstat(fd, &info) && info.st_size > OUTPUT_TAIL)
+		from = info.st_size - OUTPUT_TAIL;
+	got = pread(fd, tail, sizeof(tail), from);
+	put_bytes(out, tail, got > 0 ? (size_t)got : 0);
+}
+
+static enum outcome check_program(const struct program *p, struct failure *why)
+{
+	if (access(p->argv[0], X_OK)) {
+		fail(why, OP_MISSING, errno, p->argv[0]);
+		return OP_MISSING;
+	}
+	return OP_OK;
+}
+
+/* argc, argv...: the wait status, the measure, the end of what it printed. */
+enum outcome op_run(struct reader *in, struct buffer *out, struct failure *why)
+{
+	struct program p;
+	struct measure m;
+	enum outcome outcome;
+	int fd, status;
+
+	if (!take_program(in, &p)) {
+		free_program(&p);
+		return fail(why, OP_BAD_REQUEST, 0, "run: argc and that many arguments expected");
+	}
+	outcome = check_program(&p, why);
+	if (outcome != OP_OK)
+		goto out;
+	fd = open_output();
+	if (fd < 0) {
+		outcome = fail(why, OP_SYSTEM, errno, OUTPUT_PATH);
+		goto out;
+	}
+	measure_begin(&m);
+	status = run_one(p.argv, fd, false);
+	m.processes = 1;
+	measure_end(&m);
+	if (status < 0) {
+		outcome = fail(why, OP_SYSTEM, errno, "fork or wait");
+	} else {
+		put_u64(out, (uint64_t)status);
+		put_measure(out, &m);
+		put_output(out, fd);
+	}
+	close(fd);
+out:
+	free_program(&p);
+	return outcome;
+}
+
+/*
+ * first, count, dump_first, argc, argv...: runs argv once for each number, {}
+ * replaced by it, and stops at the first that fails.  Returns the number of
+ * those that succeeded, the last wait status, the measure and the output.
+ * With dump_first each process reads all links before it becomes the program,
+ * as every `ip` did before iproute2 stopped filling its cache of link names
+ * for commands that need one name alone (2013).
+ */
+enum outcome op_run_each(struct reader *in, struct buffer *out, struct failure *why)
+{
+	uint64_t first = take_u64(in), count = take_u64(in), dump_first = take_u64(in);
+	char *argv[257], words[256][256];
+	struct program p;
+	struct measure m;
+	enum outcome outcome;
+	uint64_t done = 0;
+	int fd, status = 0;
+
+	if (!take_program(in, &p)) {
+		free_program(&p);
+		return fail(why, OP_BAD_REQUEST, 0, "run-each: first, count, dump, argc, argv expected");
+	}
+	outcome = check_program(&p, why);
+	if (outcome != OP_OK)
+		goto out;
+	fd = open_output();
+	if (fd < 0) {
+		outcome = fail(why, OP_SYSTEM, errno, OUTPUT_PATH);
+		goto out;
+	}
+	measure_begin(&m);
+	while (done < count) {
+		fill_in(&p, first + done, argv, words);
+		m.processes++;
+		status = run_one(argv, fd, dump_first != 0);
+		if (status)
+			break;
+		done++;
+	}
+	measure_end(&m);
+	if (status < 0) {
+		why->index = done;
+		outcome = fail(why, OP_SYSTEM, errno, "fork or wait");
+	} else {
+		put_u64(out, done);
+		put_u64(out, (uint64_t)status);
+		put_measure(out, &m);
+		put_output(out, fd);
+	}
+	close(fd);
+out:
+	free_program(&p);
+	return outcome;
+}

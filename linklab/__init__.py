@@ -1,0 +1,1 @@
+"""linklab: a test lab for Linux networking."""

@@ -1,0 +1,1 @@
+"""The agent, from the host: its line, its protocol, and a watch for crashes."""

@@ -1,0 +1,151 @@
+"""The agent as an object: requests in, results out.
+
+A request that got lost or torn is sent again, and a reply that got lost or
+torn is asked for again; the agent never does the same request twice. So a bad
+line costs time and never a result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from linklab.agent import protocol
+from linklab.agent.exchange import Exchange
+from linklab.agent.line import AgentLine
+from linklab.agent.protocol import Field, FieldReader, Frame, FrameKind, Torn
+from linklab.agent.replies import (
+    Hello,
+    Measure,
+    ProgramEnd,
+    Run,
+    hello_from,
+    measure_from,
+    program_end_from,
+    result_of,
+)
+from linklab.errors import GuestHung, LabError, ProtocolError
+
+
+class AgentRestarted(LabError):
+    """Another agent answers than the one that was there: the guest began anew."""
+
+
+class Agent:
+    """The agent in a guest, over its line. One request at a time."""
+
+    def __init__(self, line: AgentLine) -> None:
+        self._line = line
+        self._seq = 0
+        self._nonce: int | None = None
+
+    def wait_for_hello(self, deadline: float) -> Hello:
+        """Return the agent's greeting; `deadline` is monotonic, in seconds.
+
+        Asks for it where it came torn. Raises `GuestHung` when none comes, and
+        `ProtocolError` when the agent is of another version.
+        """
+        while True:
+            line = self._line.read_line(deadline)
+            if line is None:
+                raise GuestHung("the guest did not start its agent within the deadline")
+            frame = protocol.decode_line(line)
+            if isinstance(frame, Torn):
+                return self.hello(deadline)
+            if frame is not None and frame.kind is FrameKind.HELLO:
+                return self._remember(hello_from(result_of("hello", frame.payload)))
+
+    def hello(self, deadline: float) -> Hello:
+        """Ask the agent who it is."""
+        return self._remember(hello_from(self.call("hello", (), deadline)))
+
+    def _remember(self, hello: Hello) -> Hello:
+        self._nonce = hello.nonce
+        return hello
+
+    def run(self, argv: Sequence[str], deadline: float) -> ProgramEnd:
+        """Run a program once and time it."""
+        fields: list[Field] = [len(argv), *argv]
+        reply = self.call("run", fields, deadline)
+        return program_end_from(reply, done=None)
+
+    def run_each(
+        self,
+        argv: Sequence[str],
+        first: int,
+        count: int,
+        deadline: float,
+        *,
+        dump_first: bool = False,
+    ) -> ProgramEnd:
+        """Run a program for each number from `first`, `{}` in its arguments replaced by it.
+
+        Ends at the first that fails. With `dump_first` each process reads all
+        links before it becomes the program.
+        """
+        fields: list[Field] = [first, count, int(dump_first), len(argv), *argv]
+        reply = self.call("run-each", fields, deadline)
+        return program_end_from(reply, done=reply.take_int())
+
+    def netlink(self, requests: Sequence[bytes], deadline: float) -> Measure:
+        """Send netlink requests on one socket, each after the last was acknowledged.
+
+        Raises `RequestRefused` with the kernel's words at the first refusal.
+        """
+        fields: list[Field] = [len(requests), *requests]
+        return measure_from(self.call("netlink", fields, deadline))
+
+    def netlink_each(
+        self, request: bytes, first: int, count: int, *, offset: int, width: int, deadline: float
+    ) -> Measure:
+        """Send a request for each number from `first`, written over it at `offset`.
+
+        `width` 0 writes a 32-bit number, another one so many decimal digits.
+        """
+        fields = (first, count, offset, width, request)
+        return measure_from(self.call("netlink-each", fields, deadline))
+
+    def dump(
+        self, request: bytes, kept: Sequence[int], deadline: float, *, header: int, index: int
+    ) -> list[Run]:
+        """Send a dump request; return its messages, sorted, cut down, and run-length coded.
+
+        `kept` are the attribute types to keep; `header` is the length of the
+        family's header and `index` the place in it of the number to sort by.
+        """
+        types = b"".join(number.to_bytes(2, "little") for number in kept)
+        reply = self.call("dump", (header, index, types, request), deadline)
+        return [Run(reply.take_int(), reply.take_bytes()) for _ in range(reply.left // 2)]
+
+    def read_file(self, path: str, deadline: float) -> bytes:
+        """Return a file's content, at most 4 MiB of it."""
+        return self.call("read-file", (path,), deadline).take_bytes()
+
+    def write_file(
+        self, path: str, content: bytes, deadline: float, *, mode: int = 0, append: bool = False
+    ) -> None:
+        """Write a file; `mode` 0 leaves its mode alone."""
+        self.call("write-file", (path, mode, int(append), content), deadline)
+
+    def power_off(self, deadline: float) -> None:
+        """End the guest; returns when the agent's last word has come."""
+        word = self.call("power-off", (), deadline).take_text()
+        if word != "end":
+            raise ProtocolError(f"the agent ended with {word!r} instead of 'end'")
+
+    def call(self, operation: str, fields: Sequence[Field], deadline: float) -> FieldReader:
+        """Do an operation and return its result's fields, whatever the line does.
+
+        `deadline` is monotonic, in seconds. Raises `GuestHung` when it passes,
+        and what the outcome of the operation stands for.
+        """
+        self._seq += 1
+        exchange = Exchange(
+            self._line, self._seq, protocol.encode_fields((operation, *fields)), self._check_hello
+        )
+        body = exchange.run(operation, deadline)
+        return result_of(operation, body)
+
+    def _check_hello(self, frame: Frame) -> None:
+        hello = hello_from(result_of("hello", frame.payload))
+        if self._nonce is not None and hello.nonce != self._nonce:
+            raise AgentRestarted("the guest started its agent anew in the middle of a request")

@@ -1,0 +1,96 @@
+"""One request and its reply, over a line that may lose, tear and double frames."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from linklab.agent import protocol
+from linklab.agent.line import AgentLine, LineStuck
+from linklab.agent.protocol import Assembly, Frame, FrameKind, Torn
+from linklab.errors import GuestHung, ProtocolError
+
+FIRST_POKE = 1.0  # s of silence before the agent is asked whether it knows the request
+TORN_POKE = 0.05  # s until it is asked after a line arrived torn
+MAX_REPEATS = 50
+
+
+class Exchange:
+    """One request and its reply, with all that is sent again."""
+
+    def __init__(
+        self, line: AgentLine, seq: int, body: bytes, on_hello: Callable[[Frame], None]
+    ) -> None:
+        self._line = line
+        self._seq = seq
+        self._request = b"".join(
+            protocol.encode_frame(frame) for frame in protocol.split(FrameKind.REQUEST, seq, body)
+        )
+        self._on_hello = on_hello
+        self._reply = Assembly()
+        self._repeats = 0
+        self._patience = FIRST_POKE
+        self._poke_at = 0.0
+        self._operation = ""
+        self._deadline = 0.0
+
+    def run(self, operation: str, deadline: float) -> bytes:
+        """Return the reply's body; raises `GuestHung` when `deadline` passes without it."""
+        self._operation, self._deadline = operation, deadline
+        self._send_request()
+        while (body := self._reply.body) is None:
+            line = self._line.read_line(min(deadline, self._poke_at))
+            if line is not None:
+                self._take(line)
+            elif time.monotonic() >= deadline:
+                raise self._hung()
+            else:
+                self._ask_again()
+        return body
+
+    def _hung(self) -> GuestHung:
+        return GuestHung(f"the guest gave no answer to `{self._operation}` within its deadline")
+
+    def _send(self, data: bytes) -> None:
+        try:
+            self._line.send_bytes(data, self._deadline)
+        except LineStuck as error:
+            raise self._hung() from error
+
+    def _send_request(self) -> None:
+        self._send(self._request)
+        self._poke_at = time.monotonic() + self._patience
+
+    def _take(self, line: bytes) -> None:
+        frame = protocol.decode_line(line)
+        if frame is None:
+            return
+        if isinstance(frame, Torn):
+            self._poke_at = min(self._poke_at, time.monotonic() + TORN_POKE)
+        elif frame.kind is FrameKind.HELLO:
+            self._on_hello(frame)
+        elif frame.kind is FrameKind.REPLY and frame.seq == self._seq:
+            self._reply.add(frame)
+            self._poke_at = time.monotonic() + self._patience
+        elif frame.kind is FrameKind.UNKNOWN and frame.seq in (self._seq, 0):
+            self._repeat_request()
+
+    def _repeat_request(self) -> None:
+        self._repeats += 1
+        if self._repeats > MAX_REPEATS:
+            raise ProtocolError(
+                f"the agent's line is too bad: a request arrived torn {MAX_REPEATS} times"
+            )
+        if not self._reply.started:
+            self._send_request()
+
+    def _ask_again(self) -> None:
+        """Ask what became of it, ever more rarely: the agent may be at work for minutes."""
+        if missing := self._reply.missing:
+            payload = protocol.encode_parts_list(missing)
+            frame = Frame(FrameKind.RESEND, self._seq, payload=payload)
+        else:
+            frame = Frame(FrameKind.POKE, self._seq)
+        self._send(protocol.encode_frame(frame))
+        self._patience *= 2
+        self._poke_at = time.monotonic() + self._patience

@@ -1,0 +1,151 @@
+"""What the agent's replies say, as values; and what a failure stands for."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from enum import IntEnum
+
+from linklab.agent import protocol
+from linklab.agent.protocol import FieldReader
+from linklab.errors import GuestIncomplete, LabError, ProtocolError, RequestRefused
+
+
+class Outcome(IntEnum):
+    """What became of an operation: the first field of each reply."""
+
+    OK = 0
+    BAD_REQUEST = 1
+    MISSING = 2
+    REFUSED = 3
+    SYSTEM = 4
+
+
+@dataclass(frozen=True)
+class Hello:
+    """Who answers: the guest's kernel, clock and size."""
+
+    protocol: int
+    release: str
+    version: str
+    machine: str
+    clocksource: str
+    clock_resolution: float  # seconds
+    cpus: int
+    memory: int  # KiB
+    uptime: float  # seconds since the guest's boot
+    nonce: int
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What the agent's stopwatch and getrusage(2) say of one piece of work."""
+
+    seconds: float
+    user_seconds: float
+    system_seconds: float
+    context_switches: int
+    processes: int
+    messages: int
+
+
+@dataclass(frozen=True)
+class ProgramEnd:
+    """A program, or a row of them, that ran: how it ended and what it printed."""
+
+    done: int  # how many succeeded
+    wait_status: int  # of the last one
+    measure: Measure
+    output: bytes  # its end, at most 16 KiB
+
+    @property
+    def exit_code(self) -> int:
+        """The exit status of the last one, or minus the signal that killed it."""
+        return os.waitstatus_to_exitcode(self.wait_status)
+
+
+@dataclass(frozen=True)
+class Run:
+    """`length` neighbours of a dump that say the same as `message`, the first of them."""
+
+    length: int
+    message: bytes
+
+
+def reader_of(body: bytes) -> FieldReader:
+    """Return a reader over the fields of a reply, or raise `ProtocolError`."""
+    try:
+        return FieldReader(body)
+    except protocol.FieldError as error:
+        raise ProtocolError(f"the agent's reply is misshapen: {error}") from error
+
+
+def result_of(operation: str, body: bytes) -> FieldReader:
+    """Return the reader behind the outcome, or raise what the outcome stands for."""
+    reply = reader_of(body)
+    try:
+        outcome = Outcome(reply.take_int())
+        if outcome is Outcome.OK:
+            return reply
+        _errno, index, text = reply.take_int(), reply.take_int(), reply.take_text()
+    except ValueError as error:
+        raise ProtocolError(f"the agent's reply to `{operation}` is misshapen: {error}") from error
+    match outcome:
+        case Outcome.MISSING:
+            raise GuestIncomplete(f"the guest lacks what `{operation}` needs: {text}")
+        case Outcome.REFUSED:
+            raise RequestRefused(f"the kernel refused request {index + 1} of `{operation}`: {text}")
+        case Outcome.SYSTEM:
+            raise LabError(f"the agent could not do `{operation}`: {text}")
+        case _:
+            raise ProtocolError(f"the agent does not understand `{operation}`: {text}")
+
+
+def hello_from(reply: FieldReader) -> Hello:
+    """Return the greeting in a reply. Raises `ProtocolError` for another version."""
+    try:
+        version = reply.take_int()
+        if version != protocol.PROTOCOL_VERSION:
+            raise ProtocolError(
+                f"the agent speaks protocol {version}, the lab {protocol.PROTOCOL_VERSION}"
+            )
+        return Hello(
+            protocol=version,
+            release=reply.take_text(),
+            version=reply.take_text(),
+            machine=reply.take_text(),
+            clocksource=reply.take_text(),
+            clock_resolution=reply.take_int() / 1e9,
+            cpus=reply.take_int(),
+            memory=reply.take_int(),
+            uptime=reply.take_int() / 1e9,
+            nonce=reply.take_int(),
+        )
+    except protocol.FieldError as error:
+        raise ProtocolError(f"the agent's greeting is misshapen: {error}") from error
+
+
+def measure_from(reply: FieldReader) -> Measure:
+    """Return the measure in a reply."""
+    try:
+        return Measure(
+            seconds=reply.take_int() / 1e9,
+            user_seconds=reply.take_int() / 1e6,
+            system_seconds=reply.take_int() / 1e6,
+            context_switches=reply.take_int(),
+            processes=max(1, reply.take_int()),  # the agent itself where it forked nobody
+            messages=reply.take_int(),
+        )
+    except protocol.FieldError as error:
+        raise ProtocolError(f"the agent's measure is misshapen: {error}") from error
+
+
+def program_end_from(reply: FieldReader, done: int | None) -> ProgramEnd:
+    """Return how a program ended; `done` is known where a row of them ran."""
+    status = reply.take_int()
+    return ProgramEnd(
+        done=done if done is not None else int(status == 0),
+        wait_status=status,
+        measure=measure_from(reply),
+        output=reply.take_bytes(),
+    )

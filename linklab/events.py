@@ -1,0 +1,64 @@
+"""Steps as typed events: what long work tells whoever shows it.
+
+Nothing below the commands prints. Work that takes long takes a `Listener`
+and tells it what it does; the progress bar, the log and the table of timings
+are listeners.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class StepStarted:
+    """A step began; `total` is how many units it has, where that is known."""
+
+    step: str
+    total: int | None = None
+
+
+@dataclass(frozen=True)
+class StepAdvanced:
+    """`done` units of the step are done; `detail` is what is in hand now."""
+
+    step: str
+    done: int
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class StepFinished:
+    """The step ended, well or not, after `seconds` on the host's clock."""
+
+    step: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something that the user should know: why it fell back, what it threw away."""
+
+    text: str
+
+
+Event = StepStarted | StepAdvanced | StepFinished | Note
+Listener = Callable[[Event], None]
+
+
+def ignore(_event: Event) -> None:
+    """Take events and do nothing."""
+
+
+@contextmanager
+def step(listener: Listener, name: str, total: int | None = None) -> Iterator[None]:
+    """Tell `listener` that a step begins and, on every way out, that it ended."""
+    began = time.monotonic()
+    listener(StepStarted(name, total))
+    try:
+        yield
+    finally:
+        listener(StepFinished(name, time.monotonic() - began))

@@ -1,0 +1,244 @@
+"""Does KVM really run a guest here?
+
+/dev/kvm can be there, open, even create a machine, and still not run a guest:
+QEMU aborts because a model-specific register cannot be set, or the guest
+never executes an instruction and nothing says so. So the question is answered
+by booting something tiny, once for each boot of the host, and remembered.
+"""
+
+from __future__ import annotations
+
+import grp
+import json
+import os
+import shutil
+import stat
+import struct
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from linklab.errors import UsageError
+from linklab.events import Listener, Note
+from linklab.host.cache import cache_root, key_of
+from linklab.host.run import CommandFailed, CommandMissing, run
+
+DEV_KVM = Path("/dev/kvm")
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+PROBE_DEADLINE = 3.0
+"""Seconds for the probe; where a guest runs at all it takes 0.2, under TCG too."""
+
+_EXIT_PORT = 0xF4
+_EXIT_VALUE = 0x2A
+PROBE_STATUS = _EXIT_VALUE << 1 | 1
+"""How QEMU ends when the probe ran: isa-debug-exit's (value << 1) | 1. QEMU's
+own ends are 0 (a guest that resets itself), 1 (an error) and signals."""
+
+
+class Accel(StrEnum):
+    """What executes the guest's instructions."""
+
+    AUTO = "auto"
+    KVM = "kvm"
+    TCG = "tcg"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The accelerator to use (never `AUTO`), and why, in words for the user."""
+
+    accel: Accel
+    reason: str
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What a probe found, and the `QEMU --version` that it was found with."""
+
+    works: bool
+    reason: str
+    version: str
+
+
+def decide(
+    requested: Accel,
+    qemu: Path,
+    listener: Listener,
+    *,
+    fresh: bool = False,
+    dev_kvm: Path = DEV_KVM,
+    deadline: float = PROBE_DEADLINE,
+) -> Decision:
+    """Return the accelerator to use with `qemu`, a path or a name in PATH.
+
+    `AUTO` takes KVM if it runs a guest, and TCG otherwise; then a `Note` says
+    why, once, when it was found out. `fresh` asks again instead of using what
+    is remembered. Raises `CommandMissing` without QEMU and `UsageError` where
+    KVM is asked for and does not work.
+    """
+    binary = _located(qemu)
+    if requested is Accel.TCG:
+        return Decision(Accel.TCG, "TCG was asked for")
+    host = _host_state(binary, dev_kvm)
+    store = cache_root() / "accel" / f"{key_of({'qemu': str(binary)})}.json"
+    answer = None if fresh else _remembered(store, host)
+    if answer is None:
+        answer = _ask(binary, dev_kvm, deadline)
+        _remember(store, host, answer)
+        if requested is Accel.AUTO and not answer.works:
+            listener(Note(f"KVM does not run a guest here, so TCG does: {answer.reason}"))
+    if answer.works:
+        return Decision(Accel.KVM, answer.reason)
+    if requested is Accel.KVM:
+        raise UsageError(
+            f"--accel kvm: KVM does not run a guest here ({answer.reason}); use tcg or auto "
+            "(`invoke doctor` tries KVM again)"
+        )
+    return Decision(Accel.TCG, answer.reason)
+
+
+def probe_kernel() -> bytes:
+    """Return the smallest kernel that says that it ran.
+
+    It has the form of a bzImage (Documentation/arch/x86/boot.rst in the
+    kernel's source), so QEMU loads it as it loads a real one: through the
+    firmware, which brings the CPU into protected mode and back, to the
+    16-bit set-up code. That is a jump over the header and five instructions;
+    the protected-mode part, one sector, is never entered. Bytes instead of an
+    assembler's output, because the probe is also run where no compiler is yet.
+    """
+    sectors = bytearray(2 * 512)
+    struct.pack_into("<B", sectors, 0x1F1, 1)  # setup_sects
+    struct.pack_into("<H", sectors, 0x1FE, 0xAA55)  # boot_flag
+    struct.pack_into("<2s4sH", sectors, 0x200, b"\xeb\x3e", b"HdrS", 0x0200)  # jmp 0x240
+    struct.pack_into("<B", sectors, 0x211, 1)  # loadflags: LOADED_HIGH
+    code = (
+        struct.pack("<BH", 0xBA, _EXIT_PORT)  # mov dx, port
+        + struct.pack("<BH", 0xB8, _EXIT_VALUE)  # mov ax, value
+        + b"\xef"  # out dx, ax
+        + b"\xf4\xeb\xfd"  # hlt; jmp back to it
+    )
+    sectors[0x240 : 0x240 + len(code)] = code
+    return bytes(sectors) + bytes(512)
+
+
+def probe_argv(qemu: Path, kernel: Path, accel: Accel) -> tuple[str, ...]:
+    """Return the command line that runs the probe as the lab runs its guests."""
+    return (
+        str(qemu),
+        *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
+        *("-machine", "pc", "-accel", accel.value),
+        *("-cpu", "host" if accel is Accel.KVM else "qemu64"),
+        *("-m", "32M"),
+        *("-device", f"isa-debug-exit,iobase={_EXIT_PORT:#x},iosize=0x4"),
+        *("-kernel", str(kernel)),
+    )
+
+
+def probe(qemu: Path, accel: Accel, deadline: float = PROBE_DEADLINE) -> str | None:
+    """Boot the probe; return None if it ran, and else what happened, in words."""
+    with tempfile.TemporaryDirectory(prefix="linklab-probe-") as folder:
+        kernel = Path(folder) / "probe"
+        kernel.write_bytes(probe_kernel())
+        try:
+            # In the folder that goes away, so that an abort leaves no core file behind.
+            argv = probe_argv(qemu, kernel, accel)
+            ended = run(argv, cwd=Path(folder), deadline=deadline, check=False)
+        except CommandFailed as error:
+            said = _said(error.evidence, qemu)
+            return f"the guest hangs, no sign of it in {deadline:g} s{said}"
+    if ended.returncode == PROBE_STATUS:
+        return None
+    said = _said(ended.stderr.decode(errors="replace"), qemu)
+    if ended.returncode < 0:
+        return f"QEMU was ended by signal {-ended.returncode}{said}"
+    return f"QEMU ended with status {ended.returncode}{said}"
+
+
+def _located(qemu: Path) -> Path:
+    found = shutil.which(qemu)
+    if found is None:
+        raise CommandMissing(f"{qemu} is not installed: `invoke setup` installs what is missing")
+    return Path(found).resolve()
+
+
+def _host_state(qemu: Path, dev_kvm: Path) -> dict[str, Any]:
+    """Return what an answer depends on: another state, another answer.
+
+    The node's change time stands for a module that was loaded again and for
+    permissions that were given; QEMU's version stands behind its size and time.
+    """
+    binary = qemu.stat()
+    state: dict[str, Any] = {
+        "boot": BOOT_ID.read_text().strip(),
+        "qemu": [str(qemu), binary.st_size, binary.st_mtime_ns],
+        "kvm": None,
+    }
+    with suppress(OSError):
+        state["kvm"] = [dev_kvm.stat().st_ctime_ns, os.access(dev_kvm, os.R_OK | os.W_OK)]
+    return state
+
+
+def _remembered(store: Path, host: Mapping[str, Any]) -> _Answer | None:
+    """Return the answer kept for this state of the host; one that cannot be read is none."""
+    try:
+        kept = json.loads(store.read_text())
+        return _Answer(**kept["answer"]) if kept["host"] == host else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _remember(store: Path, host: Mapping[str, Any], answer: _Answer) -> None:
+    # A cache that cannot be written costs another probe here; whoever builds
+    # into it says what is wrong with it.
+    with suppress(OSError):
+        store.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=store.parent, delete=False) as file:
+            json.dump({"host": host, "answer": asdict(answer)}, file, indent=1)
+        Path(file.name).replace(store)
+
+
+def _ask(qemu: Path, dev_kvm: Path, deadline: float) -> _Answer:
+    version = run([qemu, "--version"], deadline=10, check=False).text.partition("\n")[0]
+    fault = _closed_door(dev_kvm) or probe(qemu, Accel.KVM, deadline)
+    return _Answer(fault is None, fault or "KVM runs a guest here", version)
+
+
+def _closed_door(dev_kvm: Path) -> str | None:
+    """Return why /dev/kvm cannot be opened, or None."""
+    try:
+        node = dev_kvm.stat()
+    except FileNotFoundError:
+        return (
+            f"there is no {dev_kvm}: virtualization is switched off in the firmware, missing "
+            "in this (virtual) machine, or the module kvm_intel or kvm_amd is not loaded"
+        )
+    if os.access(dev_kvm, os.R_OK | os.W_OK):
+        return None
+    if stat.S_IMODE(node.st_mode) & 0o060 == 0o060:
+        group = _group_name(node.st_gid)
+        return (
+            f"no permission for {dev_kvm}: add yourself to the group {group} "
+            f"(sudo usermod -aG {group} $USER) and log in again"
+        )
+    mode = stat.filemode(node.st_mode)
+    return f"no permission for {dev_kvm}: it is its owner's alone ({mode}); root can change that"
+
+
+def _group_name(gid: int) -> str:
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)
+
+
+def _said(text: str, qemu: Path) -> str:
+    """Return QEMU's first line that is no mere warning, for the end of a sentence."""
+    lines = [line.removeprefix(f"{qemu.name}: ") for line in text.strip().splitlines()]
+    errors = [line for line in lines if not line.startswith("warning: ")]
+    return f": {(errors or lines)[0]}" if lines else ", without a word"

@@ -1,0 +1,212 @@
+"""The cache: immutable artefacts, named by what went into them.
+
+An artefact is a folder `KIND/KEY` with a manifest of sizes and hashes. It is
+made in a temporary folder beside its place and renamed at the end, so what
+has a name is finished. It is checked when it is opened: one that was cut
+short or altered is thrown away, with a note, and made again. A lock on its
+name makes two runs that need the same artefact share one build.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from linklab.errors import LabError
+from linklab.events import Listener, Note
+
+MANIFEST = "manifest.json"
+_LOCK_WAIT = 3600.0
+
+
+def cache_root() -> Path:
+    """Return the cache folder: `$LINKLAB_CACHE`, or `linklab` in the user's cache folder."""
+    if own := os.environ.get("LINKLAB_CACHE"):
+        return Path(own)
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "linklab"
+
+
+def hash_file(path: Path) -> str:
+    """Return the SHA-256 of a file's content, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def key_of(inputs: Mapping[str, Any]) -> str:
+    """Return the key for inputs that JSON can express: equal inputs, equal key."""
+    text = json.dumps(inputs, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+@contextmanager
+def locked(path: Path, listener: Listener, what: str) -> Iterator[None]:
+    """Hold the lock file `path`; say so, once, when another run holds it.
+
+    The kernel drops the lock with its holder, however that ends.
+    """
+    with _reporting(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+b")
+    with file:
+        deadline = time.monotonic() + _LOCK_WAIT
+        waiting = False
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not waiting:
+                    listener(Note(f"{what}: another run is at it, waiting for that one"))
+                    waiting = True
+                if time.monotonic() > deadline:
+                    raise LabError(
+                        f"{what}: another run holds {path} for {_LOCK_WAIT:.0f} s"
+                    ) from None
+                time.sleep(0.05)
+        yield
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A finished, checked folder of the cache."""
+
+    kind: str
+    key: str
+    path: Path
+    about: Mapping[str, Any]
+
+    def file(self, name: str) -> Path:
+        """Return the path of one of its files."""
+        return self.path / name
+
+    @property
+    def hashes(self) -> Mapping[str, str]:
+        """SHA-256 of each file, by its name."""
+        files: Mapping[str, Mapping[str, Any]] = self.about["files"]
+        return {name: str(entry["sha256"]) for name, entry in files.items()}
+
+
+class Cache:
+    """A folder of artefacts, shared by every run of this user."""
+
+    def __init__(self, root: Path | None = None) -> None:
+        self.root = root if root is not None else cache_root()
+
+    def lock_path(self, kind: str, key: str) -> Path:
+        """Return the lock that guards the making of `KIND/KEY`."""
+        return self.root / "locks" / f"{kind}-{key}.lock"
+
+    def find(self, kind: str, key: str, listener: Listener) -> Artefact | None:
+        """Return the artefact if it is there and whole; throw it away if it is not whole."""
+        path = self.root / kind / key
+        try:
+            about = json.loads((path / MANIFEST).read_text())
+            fault = _fault_of(path, about)
+        except FileNotFoundError:
+            if not path.exists():
+                return None
+            fault = "has no manifest"
+        except (OSError, ValueError) as error:
+            fault = f"has no readable manifest ({error})"
+        if fault is None:
+            return Artefact(kind, key, path, about)
+        listener(Note(f"cache entry {path} {fault}: thrown away, made again"))
+        discard(path)
+        return None
+
+    def get(
+        self,
+        kind: str,
+        key: str,
+        make: Callable[[Path], Mapping[str, Any]],
+        listener: Listener,
+        what: str,
+    ) -> Artefact:
+        """Return the artefact, making it first if it is not there.
+
+        `make` fills an empty folder and returns what to keep about it in the
+        manifest. Raises `LabError` when the disk is full or not writable, and
+        whatever `make` raises.
+        """
+        if found := self.find(kind, key, listener):
+            return found
+        with locked(self.lock_path(kind, key), listener, what):
+            if found := self.find(kind, key, listener):
+                return found
+            with _reporting(self.root):
+                return self._make(kind, key, make)
+
+    def _make(self, kind: str, key: str, make: Callable[[Path], Mapping[str, Any]]) -> Artefact:
+        parent = self.root / kind
+        parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{key}.", dir=parent))
+        try:
+            about = {**make(work), "files": _inventory(work)}
+            _write_durably(work / MANIFEST, json.dumps(about, indent=1, sort_keys=True))
+            work.chmod(0o755)
+            final = parent / key
+            discard(final)
+            work.rename(final)
+        except BaseException:
+            shutil.rmtree(work, ignore_errors=True)
+            raise
+        return Artefact(kind, key, final, about)
+
+
+def _inventory(folder: Path) -> dict[str, dict[str, Any]]:
+    return {
+        str(path.relative_to(folder)): {"size": path.stat().st_size, "sha256": hash_file(path)}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def _fault_of(path: Path, about: Mapping[str, Any]) -> str | None:
+    for name, entry in about["files"].items():
+        try:
+            size = (path / name).stat().st_size
+        except FileNotFoundError:
+            return f"lacks {name}"
+        if size != entry["size"]:
+            return f"has a {name} of {size} bytes instead of {entry['size']}"
+        if hash_file(path / name) != entry["sha256"]:
+            return f"has a {name} that was altered"
+    return None
+
+
+def _write_durably(path: Path, text: str) -> None:
+    with path.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def discard(path: Path) -> None:
+    """Remove a folder; first from its name, so that nobody finds half of it."""
+    doomed = path.with_name(f".doomed.{os.getpid()}.{time.monotonic_ns()}")
+    with suppress(FileNotFoundError):
+        path.rename(doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
+
+
+@contextmanager
+def _reporting(root: Path) -> Iterator[None]:
+    """Turn what the file system says into an error that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise LabError(
+            f"the cache folder {root} cannot be used: {error.strerror or error} "
+            f"(LINKLAB_CACHE names another one)"
+        ) from error

@@ -1,0 +1,154 @@
+"""The one gateway for other programs.
+
+Every program that the lab starts is started here: with a fixed locale, with
+nothing inherited but what is passed, and with the promise that it does not
+outlive the lab, not even one that is killed with SIGKILL.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shlex
+import signal
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from linklab.errors import LabError
+
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True)
+
+Argv = Sequence[str | Path]
+
+
+class CommandMissing(LabError):
+    """A program is not installed."""
+
+
+class CommandFailed(LabError):
+    """A program ended with a status other than 0, or not within its deadline."""
+
+    def __init__(self, message: str, evidence: str = "", returncode: int | None = None) -> None:
+        super().__init__(message, evidence)
+        self.returncode = returncode
+
+
+@dataclass(frozen=True)
+class Completed:
+    """A program that ended: its status and what it printed."""
+
+    returncode: int
+    stdout: bytes
+    stderr: bytes
+
+    @property
+    def text(self) -> str:
+        """Standard output as text, without the newline at its end."""
+        return self.stdout.decode(errors="replace").rstrip("\n")
+
+
+def shown(argv: Argv) -> str:
+    """Return the command as one would paste it into a shell."""
+    return shlex.join(str(word) for word in argv)
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return our environment with a fixed locale and time zone, and `extra`."""
+    env = {key: value for key, value in os.environ.items() if not key.startswith("LC_")}
+    env.update(LC_ALL="C", LANG="C", TZ="UTC")
+    env.update(extra or {})
+    return env
+
+
+def die_with_parent(signal_number: int = signal.SIGKILL) -> Callable[[], None]:
+    """Return what a child does between fork and exec so as not to outlive us.
+
+    The kernel sends the signal when the thread that forked ends, so children
+    are started from the main thread. `getppid` closes the gap in which the
+    parent died before the child asked (prctl(2), PR_SET_PDEATHSIG).
+    """
+    parent = os.getpid()
+
+    def prepare() -> None:
+        _libc.prctl(_PR_SET_PDEATHSIG, int(signal_number), 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(127)
+
+    return prepare
+
+
+def start(
+    argv: Argv,
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    stdin: int | IO[bytes] | None = subprocess.DEVNULL,
+    stdout: int | IO[bytes] | None = subprocess.DEVNULL,
+    stderr: int | IO[bytes] | None = subprocess.DEVNULL,
+    pass_fds: Sequence[int] = (),
+    new_session: bool = False,
+    death_signal: int = signal.SIGKILL,
+) -> subprocess.Popen[bytes]:
+    """Start a program that runs beside us and ends, at the latest, with us."""
+    try:
+        return subprocess.Popen(
+            [str(word) for word in argv],
+            cwd=cwd,
+            env=environment(env),
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            pass_fds=pass_fds,
+            start_new_session=new_session,
+            preexec_fn=die_with_parent(death_signal),  # noqa: PLW1509 - one thread forks
+        )
+    except FileNotFoundError as error:
+        if cwd is not None and not cwd.is_dir():
+            raise
+        raise CommandMissing(
+            f"{argv[0]} is not installed: `invoke setup` installs what is missing"
+        ) from error
+
+
+def run(
+    argv: Argv,
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    stdin: bytes | None = None,
+    deadline: float = 600.0,
+    check: bool = True,
+) -> Completed:
+    """Run a program to its end and return what it printed.
+
+    Raises `CommandFailed`, with the command and the end of its standard error,
+    when it fails (unless `check` is false) or takes more than `deadline`
+    seconds; `CommandMissing` when there is no such program.
+    """
+    process = start(
+        argv,
+        cwd=cwd,
+        env=env,
+        stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        out, err = process.communicate(stdin, timeout=deadline)
+    except subprocess.TimeoutExpired as error:
+        said = (error.stderr or b"").decode(errors="replace").rstrip()[-4000:]
+        raise CommandFailed(f"no end after {deadline:.0f} s: {shown(argv)}", said) from error
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+    if check and process.returncode != 0:
+        evidence = (err or out).decode(errors="replace").rstrip()[-4000:]
+        raise CommandFailed(
+            f"status {process.returncode} from: {shown(argv)}", evidence, process.returncode
+        )
+    return Completed(process.returncode, out, err)

@@ -1,0 +1,39 @@
+"""The kernel's command line for a direct boot, as a pure function."""
+
+from __future__ import annotations
+
+AGENT_PATH = "/bin/linklab-agent"
+
+
+def measuring_command_line(agent_device: str, tsc_khz: int | None) -> tuple[str, ...]:
+    """Return the parameters of a guest that measures.
+
+    `tsc_khz` is the host's counter frequency where the guest cannot find it
+    out by itself (TCG), else None.
+    """
+    return (
+        "console=ttyS0",
+        # Warnings and worse: each line of a full boot log costs 1 ms of UART.
+        "loglevel=5",
+        # The watch takes only lines with a time stamp for the kernel's own.
+        "printk.time=1",
+        # A kernel that oopsed has failed; a panic ends QEMU at once (-no-reboot).
+        "oops=panic",
+        "panic=-1",
+        # The driver makes one interface unasked; the lab counts its own.
+        "dummy.numdummies=0",
+        f"rdinit={AGENT_PATH}",
+        f"linklab.port={agent_device}",
+        *_clock(tsc_khz),
+    )
+
+
+def shell_command_line(tsc_khz: int | None) -> tuple[str, ...]:
+    """Return the parameters of a guest with a person's shell on its console."""
+    return ("console=ttyS0", "loglevel=5", "printk.time=1", "panic=-1", *_clock(tsc_khz))
+
+
+def _clock(tsc_khz: int | None) -> tuple[str, ...]:
+    if tsc_khz is None:
+        return ()
+    return (f"tsc_early_khz={tsc_khz}", "tsc=reliable")

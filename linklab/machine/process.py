@@ -1,0 +1,118 @@
+"""A machine's life: QEMU as a process, from its start to its certain end."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from linklab.errors import LabError
+from linklab.host.run import start
+from linklab.machine.spec import FdPort, MachineSpec, qemu_argv
+
+
+@dataclass(frozen=True)
+class MachineEnd:
+    """How QEMU ended: its exit status, or minus the signal; and its last words."""
+
+    returncode: int
+    stderr: str
+
+    @property
+    def orderly(self) -> bool:
+        """Whether the guest ended the machine: it reset or powered off."""
+        return self.returncode == 0
+
+    @property
+    def text(self) -> str:
+        """Say how it ended, in words."""
+        if self.returncode < 0:
+            how = f"QEMU was killed by signal {-self.returncode}"
+        elif self.returncode == 0:
+            how = "QEMU ended because the guest reset or powered off"
+        else:
+            how = f"QEMU ended with status {self.returncode}"
+        return f"{how}: {self.stderr}" if self.stderr else how
+
+
+class Machine:
+    """A running QEMU. A context manager: whatever the way out, QEMU is gone.
+
+    `console` and `agent` are our ends of its serial ports. They are socket
+    pairs made before QEMU starts, so there is nothing to connect to, no name
+    that two runs could share, and nothing to clean up.
+    """
+
+    def __init__(self, qemu: Path | str, spec: MachineSpec) -> None:
+        self._qemu = qemu
+        self._stderr = tempfile.TemporaryFile()
+        self.console, console_far = socket.socketpair()
+        self.agent, agent_far = socket.socketpair()
+        with console_far, agent_far:
+            ports = (console_far.fileno(), agent_far.fileno())
+            self.spec = replace(spec, console=FdPort(ports[0]), agent=FdPort(ports[1]))
+            self.started = time.monotonic()
+            try:
+                self._process = start(
+                    qemu_argv(qemu, self.spec), stderr=self._stderr, pass_fds=ports
+                )
+            except BaseException:
+                self._close_ports()
+                raise
+        self.pidfd = os.pidfd_open(self._process.pid)
+
+    @property
+    def pid(self) -> int:
+        """QEMU's process id."""
+        return self._process.pid
+
+    def poll(self) -> MachineEnd | None:
+        """Return how it ended, or None while it runs."""
+        returncode = self._process.poll()
+        return None if returncode is None else MachineEnd(returncode, self._last_words())
+
+    def wait(self, seconds: float) -> MachineEnd:
+        """Wait for its end; raises `LabError` if that takes longer than `seconds`."""
+        try:
+            return MachineEnd(self._process.wait(seconds), self._last_words())
+        except subprocess.TimeoutExpired:
+            raise LabError(f"QEMU (process {self.pid}) did not end within {seconds} s") from None
+
+    def kill(self) -> None:
+        """End it now, whatever it does."""
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+
+    def close(self) -> None:
+        """End it and give back everything it held."""
+        self.kill()
+        self._close_ports()
+        os.close(self.pidfd)
+        self._stderr.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _close_ports(self) -> None:
+        self.console.close()
+        self.agent.close()
+
+    def _last_words(self) -> str:
+        size = os.fstat(self._stderr.fileno()).st_size
+        tail = os.pread(self._stderr.fileno(), 2000, max(0, size - 2000))
+        return tail.decode(errors="replace").strip()

@@ -1,0 +1,164 @@
+"""What a machine is, as a value, and the QEMU command line that makes it.
+
+`qemu_argv` is a pure function: the same spec gives the same words, without a
+look at the host. What depends on the host (does KVM work, which file
+descriptors are open) is decided before and stands in the spec.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from linklab.host.accel import Accel
+
+
+class MachineType(StrEnum):
+    """QEMU's machine types that the lab knows.
+
+    `MICROVM` has no firmware worth the name, no PCI and one UART: it boots
+    fastest. `PC` has a BIOS and two UARTs: it boots ISOs, and kernels that
+    were not configured by the lab.
+    """
+
+    PC = "pc"
+    MICROVM = "microvm"
+
+
+class Boot(StrEnum):
+    """How a guest comes to life. Samples of different boots are never compared."""
+
+    DIRECT = "direct"
+    ISO = "iso"
+
+
+@dataclass(frozen=True)
+class DirectBoot:
+    """QEMU loads the kernel and the initramfs itself."""
+
+    kernel: Path
+    initramfs: Path
+    command_line: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class IsoBoot:
+    """The BIOS loads isolinux from a CD-ROM, and that the rest."""
+
+    iso: Path
+
+
+@dataclass(frozen=True)
+class FdPort:
+    """A serial port whose host end is a connected socket that QEMU inherits."""
+
+    fd: int
+
+
+@dataclass(frozen=True)
+class TerminalPort:
+    """A serial port on the terminal that QEMU was started on."""
+
+
+Port = FdPort | TerminalPort
+
+
+@dataclass(frozen=True)
+class MachineSpec:
+    """Everything that decides what a machine is.
+
+    `memory` is in MiB. `agent` is the agent's port: the second UART on `pc`, a
+    virtio port on `microvm`, which has one UART.
+    """
+
+    boot: DirectBoot | IsoBoot
+    accel: Accel
+    machine: MachineType = MachineType.MICROVM
+    cpus: int = 1
+    memory: int = 256
+    console: Port | None = None
+    agent: Port | None = None
+    screen: bool = False
+
+    @property
+    def agent_device(self) -> str:
+        """What the agent's port is called in the guest, under /dev."""
+        return "ttyS1" if self.machine is MachineType.PC else "vport0p1"
+
+
+def qemu_argv(qemu: Path | str, spec: MachineSpec) -> tuple[str, ...]:
+    """Return the command line that makes the machine. Has no side effects."""
+    return (
+        str(qemu),
+        *("-nodefaults", "-no-user-config", "-no-reboot"),
+        *("-name", "linklab"),
+        *_machine_args(spec),
+        *_screen_args(spec),
+        *_port_args("console", spec.console),
+        *(("-serial", "chardev:console") if spec.console else ("-serial", "none")),
+        *_port_args("agent", spec.agent),
+        *_agent_device_args(spec),
+        *_boot_args(spec.boot),
+    )
+
+
+def _machine_args(spec: MachineSpec) -> tuple[str, ...]:
+    # KVM: the host's own CPU, so that what is measured is this machine.  TCG:
+    # a fixed model, because `max` differs from one QEMU to the next; with an
+    # APIC timer that never stops, or Linux wants a second timer to fall back
+    # on, which microvm lacks, and stays without high-resolution timers
+    # (tick_is_oneshot_available in kernel/time/tick-oneshot.c).
+    cpu = "host" if spec.accel is Accel.KVM else "qemu64,+arat"
+    return (
+        *("-machine", str(spec.machine.value)),
+        *("-accel", str(spec.accel.value)),
+        *("-cpu", cpu),
+        *("-smp", str(spec.cpus)),
+        *("-m", f"{spec.memory}M"),
+    )
+
+
+def _screen_args(spec: MachineSpec) -> tuple[str, ...]:
+    if spec.screen:
+        return ("-vga", "std")
+    return ("-display", "none")
+
+
+def _port_args(name: str, port: Port | None) -> tuple[str, ...]:
+    match port:
+        case FdPort(fd):
+            return ("-chardev", f"socket,id={name},fd={fd}")
+        case TerminalPort():
+            return ("-chardev", f"stdio,id={name},mux=on,signal=off", "-mon", f"chardev={name}")
+        case None:
+            return ()
+
+
+def _agent_device_args(spec: MachineSpec) -> tuple[str, ...]:
+    if spec.agent is None:
+        return ()
+    if spec.machine is MachineType.PC:
+        return ("-serial", "chardev:agent")
+    return (
+        *("-device", "virtio-serial-device,max_ports=2"),
+        *("-device", "virtserialport,chardev=agent,name=linklab.agent"),
+    )
+
+
+def _boot_args(boot: DirectBoot | IsoBoot) -> tuple[str, ...]:
+    match boot:
+        case DirectBoot(kernel, initramfs, command_line):
+            return (
+                *("-kernel", str(kernel)),
+                *("-initrd", str(initramfs)),
+                *("-append", " ".join(command_line)),
+            )
+        case IsoBoot(iso):
+            drive = f"file={_escaped(iso)},media=cdrom,if=ide,format=raw,readonly=on"
+            return ("-drive", drive, "-boot", "order=d")
+
+
+def _escaped(path: Path) -> str:
+    """Return a path for use inside of an option: QEMU takes two commas for one."""
+    return str(path).replace(",", ",,")

@@ -1,0 +1,10 @@
+"""Where the project's data lies: images, guest sources and templates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+IMAGES = ROOT / "images"
+GUEST = ROOT / "guest"
+TEMPLATES = ROOT / "templates"

@@ -1,0 +1,170 @@
+"""A session: a machine and its agent, joined; and what a broken one means.
+
+Here, and only here, the two meet: whether a silence, a torn line or an end of
+QEMU is the kernel's fault or the lab's is decided from what both know.
+"""
+
+from __future__ import annotations
+
+import select
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from linklab.agent.client import Agent, AgentRestarted
+from linklab.agent.crash import KernelReport
+from linklab.agent.line import AgentLine, Companion, ConsoleLine, LineClosed
+from linklab.agent.replies import Hello
+from linklab.errors import (
+    GuestHung,
+    KernelCrashed,
+    LabError,
+    LinklabError,
+    MachineLost,
+    Verdict,
+)
+from linklab.machine.process import Machine, MachineEnd
+from linklab.machine.spec import MachineSpec
+
+_SETTLE_QUIET = 0.3  # s without a byte: the kernel has said what it had to say
+_SETTLE_LIMIT = 3.0  # s at most for a report, or for QEMU to follow its lines
+_POWER_OFF_LIMIT = 15.0  # s for a guest to end when asked
+_AGENT_ENDED = "linklab-init: the agent ended"
+
+
+class _KernelSpoke(Exception):
+    """The console holds a report; the wait for the agent is over."""
+
+
+class Session:
+    """A booted guest with its agent ready.
+
+    `boot_seconds` is the host's time from QEMU's start to the agent's hello.
+    """
+
+    def __init__(self, machine: Machine, console: ConsoleLine, boot_limit: float) -> None:
+        self.machine = machine
+        self.console = console
+        companions = (
+            Companion(console.fileno(), self._console_ready),
+            Companion(machine.pidfd, self._machine_ended),
+        )
+        self._line = AgentLine(machine.agent, companions)
+        self.agent = Agent(self._line)
+        self._boot_limit = boot_limit
+        self.hello: Hello
+        self.boot_seconds = 0.0
+
+    def wait_until_ready(self) -> None:
+        """Wait for the agent's hello."""
+        self.hello = self.agent.wait_for_hello(self.machine.started + self._boot_limit)
+        self.boot_seconds = time.monotonic() - self.machine.started
+
+    def finish(self) -> None:
+        """End the guest in order and take the kernel's last words into account."""
+        self.agent.power_off(time.monotonic() + _POWER_OFF_LIMIT)
+        self._line.companions.clear()
+        end = self.machine.wait(_POWER_OFF_LIMIT)
+        self.console.pump()
+        if self.console.watch.report:
+            raise _KernelSpoke
+        if not end.orderly:
+            raise MachineLost(end.text)
+
+    def _console_ready(self) -> None:
+        self.console.pump()
+        if self.console.closed:
+            raise LineClosed("the console's line is closed")
+        if self.console.watch.report:
+            raise _KernelSpoke
+
+    def _machine_ended(self) -> None:
+        raise LineClosed("QEMU ended")
+
+
+@contextmanager
+def open_session(
+    qemu: Path | str, spec: MachineSpec, console_log: Path, boot_limit: float
+) -> Iterator[Session]:
+    """Boot a machine and yield it with its agent ready; end it on every way out.
+
+    `boot_limit` is the seconds it may take to the agent's hello. Everything
+    that ends a session early comes out as a `LinklabError` of the right kind,
+    with the console's last lines as evidence.
+    """
+    with Machine(qemu, spec) as machine:
+        console = ConsoleLine(machine.console, console_log)
+        try:
+            session = Session(machine, console, boot_limit)
+            session.wait_until_ready()
+            yield session
+            session.finish()
+        except (_KernelSpoke, LineClosed, AgentRestarted, LabError, GuestHung) as error:
+            raise _judge(machine, console, error) from error
+        except LinklabError as error:
+            console.pump()
+            error.evidence = error.evidence or _evidence(console)
+            raise
+        finally:
+            console.close()
+
+
+def _judge(machine: Machine, console: ConsoleLine, error: Exception) -> LinklabError:
+    """Return what a session's early end says, and of whom."""
+    end = _settle(machine, console, expect_end=isinstance(error, LineClosed))
+    verdict = _verdict_on(machine, console, error, end)
+    verdict.evidence = "\n".join(filter(None, (verdict.evidence, _evidence(console))))
+    return verdict
+
+
+def _verdict_on(
+    machine: Machine, console: ConsoleLine, error: Exception, end: MachineEnd | None
+) -> LinklabError:
+    if report := console.watch.report:
+        return _fault_of(report)
+    if _AGENT_ENDED in console.watch.tail:
+        return LabError("the agent in the guest died, the kernel did not")
+    if end is not None and not end.orderly:
+        return MachineLost(end.text)
+    if end is not None or isinstance(error, AgentRestarted):
+        return KernelCrashed("the guest reset without a word on its console")
+    if _is_stopped(machine.pid):
+        return MachineLost(f"QEMU (process {machine.pid}) is stopped: somebody sent it a signal")
+    if isinstance(error, LinklabError):
+        return error
+    return MachineLost(f"QEMU closed its lines and still runs ({error})")
+
+
+def _fault_of(report: KernelReport) -> LinklabError:
+    if report.verdict is Verdict.HANG:
+        return GuestHung(f"the kernel reports that it stands still: {report.title}")
+    return KernelCrashed(f"the kernel reports a {report.kind}: {report.title}")
+
+
+def _settle(machine: Machine, console: ConsoleLine, expect_end: bool) -> MachineEnd | None:
+    """Read the console to the end of what it has to say; return QEMU's end, if it ended."""
+    limit = time.monotonic() + _SETTLE_LIMIT
+    poller = select.poll()
+    poller.register(console.fileno(), select.POLLIN)
+    while not console.closed and time.monotonic() < limit:
+        if not poller.poll(_SETTLE_QUIET * 1000) and not expect_end:
+            break
+        console.pump()
+    while (end := machine.poll()) is None and console.closed and time.monotonic() < limit:
+        time.sleep(0.01)
+    return end
+
+
+def _is_stopped(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state in "Tt"
+
+
+def _evidence(console: ConsoleLine) -> str:
+    tail = console.watch.tail.strip()
+    shown = f"the console's last lines:\n{tail}\n" if tail else "the console is empty\n"
+    return f"{shown}the console's log: {console.log_path}"
