@@ -100,12 +100,11 @@ def open_session(
             session.wait_until_ready()
             yield session
             session.finish()
-        except (_KernelSpoke, LineClosed, AgentRestarted, LabError, GuestHung) as error:
-            raise _judge(machine, console, error) from error
-        except LinklabError as error:
-            console.pump()
-            error.evidence = error.evidence or _evidence(console)
-            raise
+        except (_KernelSpoke, LineClosed, LinklabError) as error:
+            verdict = _judge(machine, console, error)
+            if verdict is error:
+                raise
+            raise verdict from error
         finally:
             console.close()
 
@@ -118,7 +117,7 @@ def _judge(machine: Machine, console: ConsoleLine, error: Exception) -> LinklabE
     return verdict
 
 
-def _verdict_on(
+def _verdict_on(  # noqa: PLR0911 - a list of cases, the first that holds counts
     machine: Machine, console: ConsoleLine, error: Exception, end: MachineEnd | None
 ) -> LinklabError:
     if report := console.watch.report:

@@ -129,7 +129,8 @@ enum frame_error frame_decode(char *line, size_t len, struct frame *f)
 		return FRAME_TORN;
 	body = head + HEADER_LEN + 10;
 	f->len = 0;
-	if (len > HEADER_LEN + 10 && !base64_decode(body, len - HEADER_LEN - 10, &f->len))
+	if (len > HEADER_LEN + 9 && (body[-1] != ' ' ||
+				     !base64_decode(body, len - HEADER_LEN - 10, &f->len)))
 		return FRAME_TORN;
 	if (f->len != length ||
 	    crc32_add(crc32_add(0, head, HEADER_LEN), body, f->len) != crc)

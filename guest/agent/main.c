@@ -16,6 +16,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,6 +31,8 @@
 #include "measure.h"
 #include "ops.h"
 
+#define GREETING_MS 1000 /* from one hello to the next, until the host says something */
+
 static struct {
 	int port;
 	uint64_t nonce;
@@ -39,7 +42,10 @@ static struct {
 	struct buffer reply;
 	struct buffer request;  /* the parts so far of the one that is arriving */
 	uint32_t request_seq;
-	uint16_t request_parts;
+	uint16_t request_parts; /* how many have come */
+	uint16_t request_total; /* ... of how many */
+	bool request_void;      /* a part was lost, and the host was told so */
+	bool heard;             /* has any frame come from the host? */
 } agent;
 
 uint64_t agent_nonce(void)
@@ -178,7 +184,19 @@ static void do_request(void)
 		end_machine();
 }
 
-/* Parts come in order; one that does not fit voids the request, and the host repeats it. */
+static void void_request(uint32_t seq)
+{
+	agent.request_seq = 0;
+	agent.request_parts = 0;
+	agent.request_void = true;
+	say_unknown(seq);
+}
+
+/*
+ * Parts come in order; one that does not fit voids the request, and the host
+ * repeats it.  That is said once: the parts behind a lost one arrive, too, and
+ * a host that repeated a long request for each of them would never be done.
+ */
 static void take_part(const struct frame *f)
 {
 	if (agent.answered && f->seq == agent.seq) {
@@ -190,11 +208,14 @@ static void take_part(const struct frame *f)
 		buffer_clear(&agent.request);
 		agent.request_seq = f->seq;
 		agent.request_parts = 0;
+		agent.request_total = f->parts;
+		agent.request_void = false;
 	}
-	if (f->seq != agent.request_seq || f->part != agent.request_parts || f->part >= f->parts) {
-		agent.request_parts = 0;
-		agent.request_seq = 0;
-		say_unknown(f->seq);
+	if (agent.request_void)
+		return;
+	if (f->seq != agent.request_seq || f->part != agent.request_parts ||
+	    f->parts != agent.request_total || f->part >= f->parts) {
+		void_request(f->seq);
 		return;
 	}
 	buffer_add(&agent.request, f->payload, f->len);
@@ -210,9 +231,10 @@ static void take_line(char *line, size_t len)
 	case FRAME_NONE:
 		break;
 	case FRAME_TORN:
-		say_unknown(0);
+		void_request(0);
 		break;
 	case FRAME_OK:
+		agent.heard = true;
 		if (f.kind == FRAME_REQUEST)
 			take_part(&f);
 		else if (f.kind == FRAME_POKE || f.kind == FRAME_RESEND)
@@ -221,14 +243,26 @@ static void take_line(char *line, size_t len)
 	}
 }
 
+/* A greeting can get lost as everything can, and nobody would ask for it. */
+static void greet_until_heard(void)
+{
+	struct pollfd port = { .fd = agent.port, .events = POLLIN };
+
+	while (!agent.heard && poll(&port, 1, GREETING_MS) == 0)
+		say_hello();
+}
+
 static void serve(void)
 {
 	static char input[65536];
 	size_t have = 0;
 
 	for (;;) {
-		ssize_t got = read(agent.port, input + have, sizeof(input) - have);
 		char *line = input, *end;
+		ssize_t got;
+
+		greet_until_heard();
+		got = read(agent.port, input + have, sizeof(input) - have);
 
 		if (got == 0 || (got < 0 && errno == EAGAIN)) {
 			/* A virtio port whose host end is not open yet, or the host is gone. */

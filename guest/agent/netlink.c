@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <linux/rtnetlink.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -28,6 +29,22 @@ int netlink_open(void)
 		return -1;
 	}
 	return fd;
+}
+
+struct nlmsghdr *netlink_copy(const void *raw, size_t len, uint16_t flags)
+{
+	struct nlmsghdr *copy;
+
+	if (!raw || len < sizeof(*copy))
+		return NULL;
+	copy = malloc(len);
+	if (!copy)
+		_Exit(12);
+	memcpy(copy, raw, len);
+	if (copy->nlmsg_len == len && (copy->nlmsg_flags & flags) == flags)
+		return copy;
+	free(copy);
+	return NULL;
 }
 
 static void ext_ack_text(const struct nlmsghdr *h, char *text, size_t room)
@@ -64,6 +81,21 @@ static ssize_t receive(int fd)
 	return got;
 }
 
+static bool is_last(const struct nlmsghdr *h)
+{
+	return h->nlmsg_type == NLMSG_ERROR || h->nlmsg_type == NLMSG_DONE;
+}
+
+/* Both kinds of last message begin with minus an errno, or 0: a dump that failed is done, too. */
+static int last_error(const struct nlmsghdr *h)
+{
+	int error = 0;
+
+	if (h->nlmsg_len >= NLMSG_LENGTH(sizeof(error)))
+		memcpy(&error, NLMSG_DATA(h), sizeof(error));
+	return error < 0 ? -error : 0;
+}
+
 int netlink_request(int fd, struct nlmsghdr *request, char *text, size_t room)
 {
 	text[0] = '\0';
@@ -77,19 +109,19 @@ int netlink_request(int fd, struct nlmsghdr *request, char *text, size_t room)
 			return -1;
 		for (struct nlmsghdr *h = (struct nlmsghdr *)received; NLMSG_OK(h, left);
 		     h = NLMSG_NEXT(h, left)) {
-			const struct nlmsgerr *e = NLMSG_DATA(h);
-
-			if (h->nlmsg_seq != request->nlmsg_seq || h->nlmsg_type != NLMSG_ERROR)
+			if (h->nlmsg_seq != request->nlmsg_seq || !is_last(h))
 				continue;
-			if (e->error)
+			if (last_error(h) && h->nlmsg_type == NLMSG_ERROR)
 				ext_ack_text(h, text, room);
-			return -e->error;
+			return last_error(h);
 		}
 	}
 }
 
 int netlink_dump(int fd, struct nlmsghdr *request, dump_visitor *visit, void *context)
 {
+	bool torn = false;
+
 	if (send(fd, request, request->nlmsg_len, 0) < 0)
 		return -1;
 	for (;;) {
@@ -102,23 +134,19 @@ int netlink_dump(int fd, struct nlmsghdr *request, dump_visitor *visit, void *co
 		     h = NLMSG_NEXT(h, left)) {
 			if (h->nlmsg_seq != request->nlmsg_seq)
 				continue;
-			if (h->nlmsg_flags & NLM_F_DUMP_INTR)
-				return EINTR;
-			if (h->nlmsg_type == NLMSG_DONE)
-				return 0;
-			if (h->nlmsg_type == NLMSG_ERROR)
-				return -((struct nlmsgerr *)NLMSG_DATA(h))->error;
-			if (!visit(h, context))
-				return ENOMEM;
+			/* Read to the end: until then the socket refuses another dump. */
+			torn = torn || h->nlmsg_flags & NLM_F_DUMP_INTR;
+			if (is_last(h))
+				return last_error(h) ? last_error(h) : torn ? EINTR : 0;
+			visit(h, context);
 		}
 	}
 }
 
-static bool ignore(const struct nlmsghdr *message, void *context)
+static void ignore(const struct nlmsghdr *message, void *context)
 {
 	(void)message;
 	(void)context;
-	return true;
 }
 
 void discard_link_dump(void)

@@ -36,7 +36,7 @@ static bool is_kept(const struct reduction *r, uint16_t type)
 	return false;
 }
 
-static bool keep(const struct nlmsghdr *h, void *context)
+static void keep(const struct nlmsghdr *h, void *context)
 {
 	struct reduction *r = context;
 	const char *raw = (const char *)h;
@@ -44,7 +44,7 @@ static bool keep(const struct nlmsghdr *h, void *context)
 	struct nlmsghdr own = *h;
 
 	if (h->nlmsg_len < at)
-		return true;
+		return;
 	/* What differs from dump to dump and says nothing of the link. */
 	own.nlmsg_seq = 0;
 	own.nlmsg_pid = 0;
@@ -64,7 +64,6 @@ static bool keep(const struct nlmsghdr *h, void *context)
 	own.nlmsg_len = (uint32_t)(r->messages.len - start);
 	memcpy(r->messages.data + start, &own, sizeof(own));
 	r->count++;
-	return true;
 }
 
 /* qsort(3) passes no context, and the position of the index is known only here. */
@@ -74,11 +73,14 @@ struct entry {
 	uint32_t len;
 };
 
+/* Where the index is the same (the addresses of one link) the kernel's order stays. */
 static int by_index(const void *a, const void *b)
 {
-	uint32_t x = ((const struct entry *)a)->index, y = ((const struct entry *)b)->index;
+	const struct entry *x = a, *y = b;
 
-	return x < y ? -1 : x > y;
+	if (x->index != y->index)
+		return x->index < y->index ? -1 : 1;
+	return x->message < y->message ? -1 : x->message > y->message;
 }
 
 static bool follows(const struct reduction *r, const struct entry *one, const struct entry *next,
@@ -135,13 +137,11 @@ enum outcome op_dump(struct reader *in, struct buffer *out, struct failure *why)
 
 	r.kept = take_bytes(in, &r.kept_len);
 	raw = take_bytes(in, &len);
-	if (!raw || len < sizeof(*request) || r.header > 256 || r.header < 4 ||
-	    r.index > r.header - 4)
+	if (!raw || r.header > 256 || r.header < 4 || r.index > r.header - 4)
 		return fail(why, OP_BAD_REQUEST, 0, "dump: header, index, kept, request expected");
-	request = malloc(len);
+	request = netlink_copy(raw, len, NLM_F_REQUEST | NLM_F_DUMP);
 	if (!request)
-		_Exit(12);
-	memcpy(request, raw, len);
+		return fail(why, OP_BAD_REQUEST, 0, "dump: the request is cut short or asks for none");
 	fd = netlink_open();
 	if (fd < 0) {
 		outcome = fail(why, OP_SYSTEM, errno, "netlink socket");

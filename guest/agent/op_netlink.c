@@ -23,15 +23,10 @@ static bool take_request(struct reader *in, struct request *r)
 	size_t len;
 	const uint8_t *raw = take_bytes(in, &len);
 
-	r->header = NULL;
+	/* Without an acknowledgement to wait for the agent would wait for ever. */
+	r->header = netlink_copy(raw, len, NLM_F_REQUEST | NLM_F_ACK);
 	r->len = len;
-	if (!raw || len < sizeof(struct nlmsghdr))
-		return false;
-	r->header = malloc(len);
-	if (!r->header)
-		_Exit(12);
-	memcpy(r->header, raw, len);
-	return r->header->nlmsg_len == len;
+	return r->header != NULL;
 }
 
 static enum outcome send_timed(int fd, struct request *r, struct failure *why)
@@ -67,7 +62,8 @@ enum outcome op_netlink(struct reader *in, struct buffer *out, struct failure *w
 	for (; have < count; have++)
 		if (!take_request(in, &requests[have])) {
 			have++;
-			outcome = fail(why, OP_BAD_REQUEST, 0, "netlink: a request is cut short");
+			outcome = fail(why, OP_BAD_REQUEST, 0,
+				       "netlink: a request is cut short or wants no acknowledgement");
 			goto out;
 		}
 	measure_begin(&m);
@@ -121,7 +117,9 @@ enum outcome op_netlink_each(struct reader *in, struct buffer *out, struct failu
 	struct measure m;
 	int fd;
 
-	if (!take_request(in, &r) || offset > r.len || (width ? width : 4) > r.len - offset) {
+	/* The header stays as it is: its length is what is sent. */
+	if (!take_request(in, &r) || offset < sizeof(*r.header) || offset > r.len ||
+	    (width ? width : 4) > r.len - offset) {
 		free(r.header);
 		return fail(why, OP_BAD_REQUEST, 0,
 			    "netlink-each: first, count, offset, width, request expected");

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -17,13 +18,14 @@
 #include "netlink.h"
 #include "ops.h"
 
-#define OUTPUT_PATH "/tmp/.linklab-output"
+#define OUTPUT_PATH "/tmp/.linklab-output-XXXXXX"
 #define OUTPUT_TAIL 16384 /* how much of it is sent back: the end says what went wrong */
 #define EXIT_NO_EXEC 127
+#define WORD_ROOM 256  /* an argument with {} in it, once the number stands there */
+#define NUMBER_LEN 20 /* decimal digits of the largest number */
 
 struct program {
 	char **argv;
-	char **places; /* the same, with {} where the number goes, or NULL */
 	size_t argc;
 };
 
@@ -32,7 +34,6 @@ static void free_program(struct program *p)
 	for (size_t i = 0; i < p->argc; i++)
 		free(p->argv[i]);
 	free(p->argv);
-	free(p->places);
 }
 
 static bool take_program(struct reader *in, struct program *p)
@@ -43,8 +44,7 @@ static bool take_program(struct reader *in, struct program *p)
 	if (in->bad || argc < 1 || argc > 256)
 		return false;
 	p->argv = calloc(argc + 1, sizeof(char *));
-	p->places = calloc(argc + 1, sizeof(char *));
-	if (!p->argv || !p->places)
+	if (!p->argv)
 		_Exit(12);
 	for (p->argc = 0; p->argc < argc; p->argc++) {
 		char *word = take_text(in);
@@ -52,29 +52,84 @@ static bool take_program(struct reader *in, struct program *p)
 		if (!word)
 			return false;
 		p->argv[p->argc] = word;
-		p->places[p->argc] = strstr(word, "{}");
 	}
 	return true;
 }
 
-/* argv with the number in place of each {}; the memory is the caller's, reused. */
-static void fill_in(const struct program *p, uint64_t number, char **argv, char (*words)[256])
+/* A word that would not fit once it is filled in would name something else. */
+static bool fits(const char *word)
 {
+	size_t len = strlen(word);
+
+	for (const char *place = word; (place = strstr(place, "{}")); place += 2)
+		len += NUMBER_LEN - 2;
+	return len < WORD_ROOM || !strstr(word, "{}");
+}
+
+static bool all_fit(const struct program *p)
+{
+	for (size_t i = 0; i < p->argc; i++)
+		if (!fits(p->argv[i]))
+			return false;
+	return true;
+}
+
+static void fill_in_word(char *out, const char *word, const char *number)
+{
+	const char *place;
+
+	while ((place = strstr(word, "{}"))) {
+		memcpy(out, word, (size_t)(place - word));
+		out = stpcpy(out + (place - word), number);
+		word = place + 2;
+	}
+	strcpy(out, word);
+}
+
+/* argv with the number in place of each {}; the memory is the caller's, reused. */
+static void fill_in(const struct program *p, uint64_t number, char **argv,
+		    char (*words)[WORD_ROOM])
+{
+	char digits[NUMBER_LEN + 1];
+
+	snprintf(digits, sizeof(digits), "%llu", (unsigned long long)number);
 	for (size_t i = 0; i < p->argc; i++) {
 		argv[i] = p->argv[i];
-		if (!p->places[i])
+		if (!strstr(p->argv[i], "{}"))
 			continue;
-		snprintf(words[i], sizeof(words[i]), "%.*s%llu%s",
-			 (int)(p->places[i] - p->argv[i]), p->argv[i],
-			 (unsigned long long)number, p->places[i] + 2);
+		fill_in_word(words[i], p->argv[i], digits);
 		argv[i] = words[i];
 	}
 	argv[p->argc] = NULL;
 }
 
+/* A file without a name: nobody else finds it, and closing it gives the memory back. */
 static int open_output(void)
 {
-	return open(OUTPUT_PATH, O_RDWR | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0600);
+	char path[] = OUTPUT_PATH;
+	int fd = mkostemp(path, O_APPEND | O_CLOEXEC);
+
+	if (fd >= 0)
+		unlink(path);
+	return fd;
+}
+
+/*
+ * Where a child says why it could not become the program: the status that it
+ * ends with might be the program's own.  A page shared with every child costs
+ * a fork nothing.
+ */
+static int *exec_error(void)
+{
+	static int *page;
+
+	if (!page) {
+		page = mmap(NULL, sizeof(*page), PROT_READ | PROT_WRITE,
+			    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+		if (page == MAP_FAILED)
+			_Exit(12);
+	}
+	return page;
 }
 
 static void child(char **argv, int output, bool dump_first)
@@ -87,15 +142,18 @@ static void child(char **argv, int output, bool dump_first)
 	if (dump_first)
 		discard_link_dump();
 	execv(argv[0], argv);
+	*exec_error() = errno;
 	_exit(EXIT_NO_EXEC);
 }
 
-/* Runs it and waits: a wait(2) status, or -1 with errno. */
+/* Runs it and waits: a wait(2) status, or -1 with errno; exec_error() tells why it never ran. */
 static int run_one(char **argv, int output, bool dump_first)
 {
 	int status;
-	pid_t pid = fork();
+	pid_t pid;
 
+	*exec_error() = 0;
+	pid = fork();
 	if (pid < 0)
 		return -1;
 	if (pid == 0)
@@ -128,6 +186,20 @@ static enum outcome check_program(const struct program *p, struct failure *why)
 	return OP_OK;
 }
 
+/* Whether it ran at all: an interpreter or a loader can be missing, too. */
+static enum outcome check_end(const struct program *p, int status, struct failure *why)
+{
+	int error = *exec_error();
+
+	if (status < 0)
+		return fail(why, OP_SYSTEM, errno, "fork or wait");
+	if (!WIFEXITED(status) || WEXITSTATUS(status) != EXIT_NO_EXEC || !error)
+		return OP_OK;
+	if (error == ENOENT || error == EACCES || error == ENOEXEC || error == ENOTDIR)
+		return fail(why, OP_MISSING, error, p->argv[0]);
+	return fail(why, OP_SYSTEM, error, p->argv[0]);
+}
+
 /* argc, argv...: the wait status, the measure, the end of what it printed. */
 enum outcome op_run(struct reader *in, struct buffer *out, struct failure *why)
 {
@@ -152,9 +224,8 @@ enum outcome op_run(struct reader *in, struct buffer *out, struct failure *why)
 	status = run_one(p.argv, fd, false);
 	m.processes = 1;
 	measure_end(&m);
-	if (status < 0) {
-		outcome = fail(why, OP_SYSTEM, errno, "fork or wait");
-	} else {
+	outcome = check_end(&p, status, why);
+	if (outcome == OP_OK) {
 		put_u64(out, (uint64_t)status);
 		put_measure(out, &m);
 		put_output(out, fd);
@@ -176,16 +247,17 @@ out:
 enum outcome op_run_each(struct reader *in, struct buffer *out, struct failure *why)
 {
 	uint64_t first = take_u64(in), count = take_u64(in), dump_first = take_u64(in);
-	char *argv[257], words[256][256];
+	char *argv[257], words[256][WORD_ROOM];
 	struct program p;
 	struct measure m;
 	enum outcome outcome;
 	uint64_t done = 0;
 	int fd, status = 0;
 
-	if (!take_program(in, &p)) {
+	if (!take_program(in, &p) || !all_fit(&p)) {
 		free_program(&p);
-		return fail(why, OP_BAD_REQUEST, 0, "run-each: first, count, dump, argc, argv expected");
+		return fail(why, OP_BAD_REQUEST, 0,
+			    "run-each: first, count, dump, argc, argv of a modest length expected");
 	}
 	outcome = check_program(&p, why);
 	if (outcome != OP_OK)
@@ -205,10 +277,9 @@ enum outcome op_run_each(struct reader *in, struct buffer *out, struct failure *
 		done++;
 	}
 	measure_end(&m);
-	if (status < 0) {
-		why->index = done;
-		outcome = fail(why, OP_SYSTEM, errno, "fork or wait");
-	} else {
+	why->index = done;
+	outcome = check_end(&p, status, why);
+	if (outcome == OP_OK) {
 		put_u64(out, done);
 		put_u64(out, (uint64_t)status);
 		put_measure(out, &m);

@@ -88,8 +88,11 @@ char *take_text(struct reader *r)
 	const uint8_t *field = take_bytes(r, &len);
 	char *text;
 
-	if (!field)
+	/* Text that a NUL would cut short is not what the host meant. */
+	if (!field || memchr(field, '\0', len)) {
+		r->bad = true;
 		return NULL;
+	}
 	text = malloc(len + 1);
 	if (!text)
 		_Exit(12);

@@ -12,6 +12,7 @@ import grp
 import json
 import os
 import shutil
+import signal
 import stat
 import struct
 import tempfile
@@ -85,7 +86,7 @@ def decide(
     if requested is Accel.TCG:
         return Decision(Accel.TCG, "TCG was asked for")
     host = _host_state(binary, dev_kvm)
-    store = cache_root() / "accel" / f"{key_of({'qemu': str(binary)})}.json"
+    store = cache_root() / "host" / f"kvm-{key_of({'qemu': str(binary)})}.json"
     answer = None if fresh else _remembered(store, host)
     if answer is None:
         answer = _ask(binary, dev_kvm, deadline)
@@ -156,7 +157,7 @@ def probe(qemu: Path, accel: Accel, deadline: float = PROBE_DEADLINE) -> str | N
         return None
     said = _said(ended.stderr.decode(errors="replace"), qemu)
     if ended.returncode < 0:
-        return f"QEMU was ended by signal {-ended.returncode}{said}"
+        return f"QEMU was ended by {signal.Signals(-ended.returncode).name}{said}"
     return f"QEMU ended with status {ended.returncode}{said}"
 
 

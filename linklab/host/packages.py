@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from linklab.host import qemu
+
 ROOT = Path("/")
 """Where the files of `Need.files` are looked for."""
 
@@ -25,8 +27,8 @@ class Need:
 
     `packages` are alternatives, the preferred one first. The need is met when
     every one of `programs` is in PATH and every pattern of `files` (relative
-    to the root folder) matches a file. `version` is the command that tells
-    its version, in the first line that it prints.
+    to the root folder) matches a file. `version` is a command that prints
+    its version; packages of files alone have none.
     """
 
     name: str
@@ -48,8 +50,8 @@ NEEDS: tuple[Need, ...] = (
         "QEMU",
         "the machine that the guest runs in",
         ("qemu-system-x86",),
-        programs=("qemu-system-x86_64",),
-        version=("qemu-system-x86_64", "--version"),
+        programs=(qemu.PROGRAM,),
+        version=(qemu.PROGRAM, "--version"),
     ),
     Need(
         "kernel source",
@@ -150,6 +152,7 @@ NEEDS: tuple[Need, ...] = (
         "links the agent statically, in a tenth of glibc's size",
         ("musl-tools",),
         programs=("musl-gcc",),
+        version=("/lib/ld-musl-x86_64.so.1",),
     ),
     Need(
         "busybox",
@@ -199,6 +202,7 @@ NEEDS: tuple[Need, ...] = (
         "holds genisoimage's clock: the same inputs give the same ISO",
         ("faketime",),
         programs=("faketime",),
+        version=("faketime", "--version"),
     ),
     Need(
         "git",

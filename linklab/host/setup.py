@@ -25,8 +25,6 @@ _FRESH = 24 * 3600.0
 """Seconds for which package lists are taken as they are: Debian's archive
 changes four times a day, and a package that was replaced cannot be fetched."""
 
-_PASSWORD_WAIT = 120.0
-
 
 @dataclass(frozen=True)
 class SetupOutcome:
@@ -37,12 +35,13 @@ class SetupOutcome:
 
 
 class Privilege(Enum):
-    """How we come to root."""
+    """How root is to be had; where it is not, the value says why."""
 
-    ROOT = "we are root"
-    SUDO = "sudo, which asks for nothing"
-    SUDO_ASKS = "sudo, which asks for a password on the terminal"
-    NONE = "not at all"
+    ROOT = "this is root"
+    SUDO = "sudo lets this user in"
+    SUDO_ASKS = "sudo said no"
+    NO_TERMINAL = "sudo wants a password, with no terminal to type it on"
+    NO_SUDO = "there is no sudo"
 
 
 def setup(
@@ -88,27 +87,24 @@ def privilege(superuser: bool, terminal: bool) -> Privilege:
     if superuser:
         return Privilege.ROOT
     if shutil.which("sudo") is None:
-        return Privilege.NONE
+        return Privilege.NO_SUDO
     if run(["sudo", "-n", "true"], check=False, deadline=30).returncode == 0:
         return Privilege.SUDO
-    return Privilege.SUDO_ASKS if terminal else Privilege.NONE
+    return Privilege.SUDO_ASKS if terminal else Privilege.NO_TERMINAL
 
 
 def command(packages: Sequence[str]) -> str:
     """Return what a person with root types to install the packages."""
-    return (
-        f"apt-get update && apt-get install --no-install-recommends -y {' '.join(packages)}"
-    )
+    return f"apt-get update && apt-get install --no-install-recommends -y {' '.join(packages)}"
 
 
 def _install(
     missing: Sequence[Need], means: Privilege, root: Path, listener: Listener
 ) -> tuple[str, ...]:
     available = candidates(_names(missing))
-    if means is Privilege.NONE:
-        raise LabError(_typed_by_root(missing, available))
-    if means is Privilege.SUDO_ASKS:
-        _ask_password(_typed_by_root(missing, available), listener)
+    refused = means in (Privilege.NO_SUDO, Privilege.NO_TERMINAL)
+    if refused or (means is Privilege.SUDO_ASKS and not _password_given(listener)):
+        raise LabError(_typed_by_root(missing, available, means))
     apt = Apt(listener, () if means is Privilege.ROOT else ("sudo",))
     said = ""
     preferred = {need.packages[0] for need in missing}
@@ -131,10 +127,13 @@ def _choice(need: Need, available: frozenset[str]) -> str:
     return next((name for name in need.packages if name in available), need.packages[0])
 
 
-def _typed_by_root(missing: Sequence[Need], available: frozenset[str]) -> str:
+def _typed_by_root(missing: Sequence[Need], available: frozenset[str], means: Privilege) -> str:
     names = ", ".join(need.name for need in missing)
     packages = [_choice(need, available) for need in missing]
-    return f"not installed: {names}. Neither root nor sudo here; as root, type:\n{command(packages)}"
+    return (
+        f"not installed: {names}. Installing takes root, and {means.value}. As root, type:\n"
+        f"{command(packages)}"
+    )
 
 
 def _not_to_be_had(unknown: Sequence[Need]) -> str:
@@ -145,14 +144,8 @@ def _not_to_be_had(unknown: Sequence[Need]) -> str:
     )
 
 
-def _ask_password(otherwise: str, listener: Listener) -> None:
+def _password_given(listener: Listener) -> bool:
     """Let sudo ask for the password now, while nothing else is on the terminal."""
     listener(Note("packages are missing, and installing them takes root: sudo asks for a password"))
-    process = start(["sudo", "-v"], stdin=None, stdout=None, stderr=None)
-    try:
-        status = process.wait(timeout=_PASSWORD_WAIT)
-    finally:
-        if process.poll() is None:
-            process.terminate()
-    if status != 0:
-        raise LabError(f"sudo does not let this user in. {otherwise}")
+    # No deadline: a person is typing, and Ctrl-C ends it.
+    return start(["sudo", "-v"], stdin=None, stdout=None, stderr=None).wait() == 0

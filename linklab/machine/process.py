@@ -51,7 +51,7 @@ class Machine:
 
     def __init__(self, qemu: Path | str, spec: MachineSpec) -> None:
         self._qemu = qemu
-        self._stderr = tempfile.TemporaryFile()
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the machine
         self.console, console_far = socket.socketpair()
         self.agent, agent_far = socket.socketpair()
         with console_far, agent_far:

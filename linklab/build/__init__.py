@@ -1,0 +1,1 @@
+"""From sources and host programs to immutable artefacts: kernel, userland, agent, images."""

@@ -1,0 +1,188 @@
+"""The userland of an image: programs of this host with all they need to run.
+
+What it holds is data, `images/live/manifest.toml`; this module finds out what
+the data leaves open: where a program is, which shared libraries it needs, and
+which applets busybox has.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from linklab import paths
+from linklab.build.elf import is_elf, read_elf
+from linklab.build.entries import REST, Device, Directory, Entry, File, Link
+from linklab.errors import LabError
+from linklab.host import run
+
+LIVE = paths.IMAGES / "live"
+_SYSTEM_FOLDERS = "/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
+_PROGRAM_MODE, _FILE_MODE = 0o755, 0o644
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program of the host: the command, its Debian package, its place in the image.
+
+    `applets` is the folder for a link to each of its applets, if it has any.
+    """
+
+    command: str
+    package: str
+    path: str
+    links: tuple[str, ...] = ()
+    applets: str | None = None
+
+
+@dataclass(frozen=True)
+class Template:
+    """A file of the image that is rendered from `templates/`."""
+
+    path: str
+    mode: int
+    name: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """An image's manifest as read: see the comments in `images/live/manifest.toml`."""
+
+    programs: tuple[Program, ...]
+    templates: tuple[Template, ...]
+    fixed: tuple[Entry, ...]
+    agent: str
+    values: Mapping[str, Any]
+
+
+def read_manifest(folder: Path = LIVE) -> Manifest:
+    """Read `manifest.toml` of an image's folder.
+
+    Raises `LabError` when it is missing, malformed, or lacks something.
+    """
+    path = folder / "manifest.toml"
+    try:
+        data = tomllib.loads(path.read_text())
+        return Manifest(
+            programs=tuple(_program(entry) for entry in data["programs"]),
+            templates=tuple(
+                Template(target, int(entry["mode"], 8), entry["template"])
+                for target, entry in data["templates"].items()
+            ),
+            fixed=tuple(_fixed(data, folder)),
+            agent=data["agent"]["path"],
+            values={"init": data["init"], "agent": data["agent"]},
+        )
+    except KeyError as error:
+        raise LabError(f"the manifest {path} lacks {error}") from error
+    except (OSError, TypeError, ValueError) as error:
+        raise LabError(f"the manifest {path} cannot be used: {error}") from error
+
+
+def _program(entry: Mapping[str, Any]) -> Program:
+    return Program(
+        entry["command"],
+        entry["package"],
+        entry["path"],
+        tuple(entry.get("links", ())),
+        entry.get("applets"),
+    )
+
+
+def _fixed(data: Mapping[str, Any], folder: Path) -> Iterator[Entry]:
+    for path, mode in data["directories"].items():
+        yield Directory(path, int(mode, 8))
+    for path, entry in data["devices"].items():
+        yield Device(path, int(entry["mode"], 8), entry["major"], entry["minor"])
+    for path, source in data["files"].items():
+        yield File(path, _FILE_MODE, (folder / source).read_bytes())
+
+
+def find_program(command: str, package: str) -> Path:
+    """Return where a program of this host is, also in the folders for root's programs.
+
+    Raises `LabError`, with the Debian package and what to do, when it is not there.
+    """
+    found = shutil.which(command, path=f"{os.environ.get('PATH', '')}:{_SYSTEM_FOLDERS}")
+    if found is None:
+        raise LabError(
+            f"{command} is not on this machine: it comes with Debian's package {package}, "
+            f"and `invoke setup` installs what is missing"
+        )
+    return Path(found)
+
+
+def libraries_of(program: Path) -> tuple[str, ...]:
+    """Return the paths of a program's loader and of all shared libraries it loads.
+
+    They are the same in the image as on the host. The program's own loader is
+    asked, without the host's ld.so.cache, because the image has none, and
+    without the library variants for this host's CPU, because the guest's may
+    be a lesser one. Raises `LabError` when one is not found.
+    """
+    try:
+        loader = read_elf(program.resolve()).interpreter
+    except ValueError as error:
+        raise LabError(f"{error}: a program for x86-64 expected") from error
+    if loader is None:
+        return ()
+    options = ["--inhibit-cache", "--glibc-hwcaps-mask", "none", "--list"]
+    clean = dict.fromkeys(("LD_LIBRARY_PATH", "LD_PRELOAD"), "")
+    listing = run.run([loader, *options, program.resolve()], env=clean, deadline=20).text
+    found = {loader}
+    for line in listing.splitlines():
+        name, arrow, target = line.strip().partition(" => ")
+        if target.startswith("not found"):
+            raise LabError(f"{program} needs {name}, which its loader {loader} does not find")
+        if arrow:
+            found.add(target.rsplit(" (", 1)[0])
+    return tuple(sorted(found))
+
+
+def applets_of(busybox: Path) -> tuple[str, ...]:
+    """Return the names that this busybox answers to."""
+    return tuple(run.run([busybox, "--list"], deadline=20).text.split())
+
+
+def program_entries(manifest: Manifest) -> tuple[list[Entry], dict[str, str]]:
+    """Return the entries for the manifest's programs, and the applets they replace.
+
+    The second value maps the name of each applet that gave way to the path of
+    the program that took it.
+    """
+    entries: list[Entry] = []
+    libraries: set[str] = set()
+    names = {program.command: program.path for program in manifest.programs}
+    replaced: dict[str, str] = {}
+    for program in manifest.programs:
+        source = find_program(program.command, program.package)
+        entries.append(File(program.path, _PROGRAM_MODE, source, program.command))
+        entries += [Link(path, program.path) for path in program.links]
+        libraries.update(libraries_of(source))
+        if program.applets is not None:
+            for applet in applets_of(source):
+                if applet in names:
+                    replaced[applet] = names[applet]
+                else:
+                    entries.append(Link(f"{program.applets}/{applet}", program.path))
+    entries += [
+        File(path, _PROGRAM_MODE, Path(path), Path(path).name) for path in sorted(libraries)
+    ]
+    return entries, replaced
+
+
+def extra_entries(extra: Mapping[str, bytes]) -> list[Entry]:
+    """Return files to add to an image, by their paths in it: programs and scripts may run."""
+    return [
+        File(path, _PROGRAM_MODE if _is_program(content) else _FILE_MODE, content, REST)
+        for path, content in extra.items()
+    ]
+
+
+def _is_program(content: bytes) -> bool:
+    return is_elf(content) or content.startswith(b"#!")

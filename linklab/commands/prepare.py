@@ -1,0 +1,155 @@
+"""What every command that boots guests needs: the lab's parts, found and built."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from linklab.build.agentbuild import PROGRAM as AGENT_PROGRAM
+from linklab.build.agentbuild import build_agent
+from linklab.build.initramfs import ARCHIVE, build_initramfs
+from linklab.build.iso import IMAGE, IsoKernel, build_iso
+from linklab.build.kernel import BuildOptions, Compression, Kernel, resolve_kernel
+from linklab.events import Listener
+from linklab.host.accel import Accel, decide
+from linklab.host.cache import Artefact, Cache
+from linklab.host.clock import tsc_khz
+from linklab.host.qemu import find_qemu
+from linklab.lab import CPU_LIMITS, MEMORY_LIMITS, Lab, Subject
+from linklab.machine.spec import Boot, MachineType
+from linklab.options import choose, number, seconds, split_list
+
+_BOOT_LIMIT = {Accel.KVM: 30.0, Accel.TCG: 60.0}  # s; for deadlines only
+
+
+@dataclass(frozen=True)
+class KernelOptions:
+    """The options that say which kernels, as typed."""
+
+    names: str
+    source: str = ""
+    patches: tuple[str, ...] = ()
+    configs: tuple[str, ...] = ()
+
+    def build_options(self) -> BuildOptions:
+        """Return how the lab's flavours are to be built."""
+        return BuildOptions(
+            source=Path(self.source) if self.source else None,
+            patches=tuple(Path(patch) for patch in self.patches),
+            configs=tuple(Path(config) for config in self.configs),
+        )
+
+    @property
+    def is_stock(self) -> bool:
+        """Whether the flavours are built as they come."""
+        return not (self.source or self.patches or self.configs)
+
+
+@dataclass(frozen=True)
+class MachineOptions:
+    """The options that say what machine, as typed."""
+
+    accel: str = "auto"
+    boot: str = "direct"
+    machine: str = "auto"
+    memory: str = ""
+    cpus: str = "1"
+    boot_timeout: str = "0"
+
+    def checked_cpus(self) -> int:
+        """Return the number of guest CPUs."""
+        return number("cpus", self.cpus, *CPU_LIMITS)
+
+    def checked_memory(self) -> int | None:
+        """Return the guest's memory in MiB, or None where none was asked for."""
+        return number("memory", self.memory, *MEMORY_LIMITS) if self.memory else None
+
+    def checked_machine(self) -> MachineType | None:
+        """Return the machine type, or None for the fastest one."""
+        if self.machine == "auto":
+            return None
+        return choose("machine", self.machine, MachineType)
+
+
+def prepare_lab(options: MachineOptions, memory: int, cache: Cache, listener: Listener) -> Lab:
+    """Return the lab for these options, its initramfs built and its accelerator decided."""
+    accel = choose("accel", options.accel, Accel)
+    boot = choose("boot", options.boot, Boot)
+    machine = options.checked_machine()
+    limit = seconds("boot-timeout", options.boot_timeout)
+    qemu = find_qemu(cache.root)
+    decision = decide(accel, qemu.path, listener)
+    agent = build_agent(cache, listener)
+    clock = None
+    if decision.accel is Accel.TCG:
+        clock = tsc_khz(agent.file(AGENT_PROGRAM), cache.root)
+    return Lab(
+        qemu=qemu,
+        accel=decision.accel,
+        boot=boot,
+        machine=machine,
+        cpus=options.checked_cpus(),
+        memory=memory,
+        initramfs=build_initramfs(cache, listener).file(ARCHIVE),
+        tsc_khz=clock,
+        boot_limit=limit or _BOOT_LIMIT[decision.accel],
+    )
+
+
+def prepare_subjects(
+    options: KernelOptions, boot: Boot, cache: Cache, listener: Listener
+) -> list[Subject]:
+    """Return the kernels to test, building what is missing.
+
+    The ISO is made where it is booted, and for the lab's own flavours as they
+    come, where its size is one of the paper's claims.
+    """
+    build = options.build_options()
+    names = split_list("kernel", options.names)
+    kernels = [resolve_kernel(name, build, cache, listener) for name in names]
+    return [
+        _subject(
+            kernel,
+            options,
+            boot is Boot.ISO or (options.is_stock and kernel.built_by_lab),
+            cache,
+            listener,
+        )
+        for kernel in kernels
+    ]
+
+
+def _subject(
+    kernel: Kernel, options: KernelOptions, with_iso: bool, cache: Cache, listener: Listener
+) -> Subject:
+    iso = None
+    if with_iso:
+        iso = iso_of([kernel], options, cache, listener)
+    return Subject(
+        name=kernel.name,
+        release=kernel.release,
+        sha256=kernel.sha256,
+        kernel=kernel.vmlinux or kernel.bzimage,
+        known=kernel.built_by_lab,
+        iso=iso.file(IMAGE) if iso else None,
+        image_bytes=iso.file(IMAGE).stat().st_size if iso else None,
+        inputs=kernel.inputs,
+    )
+
+
+def iso_of(
+    kernels: Sequence[Kernel], options: KernelOptions, cache: Cache, listener: Listener
+) -> Artefact:
+    """Return the live ISO of some kernels, the lab's own in their smallest form."""
+    small = [_smallest(kernel, options, cache, listener) for kernel in kernels]
+    offered = [IsoKernel(kernel.name, kernel.bzimage, kernel.release) for kernel in small]
+    return build_iso(offered, build_initramfs(cache, listener), cache, listener)
+
+
+def _smallest(kernel: Kernel, options: KernelOptions, cache: Cache, listener: Listener) -> Kernel:
+    """Return the same kernel compressed for size: a direct boot wants speed instead."""
+    if not kernel.built_by_lab:
+        return kernel
+    build = replace(options.build_options(), compression=Compression.ZSTD)
+    return resolve_kernel(kernel.name, build, cache, listener)

@@ -1,0 +1,240 @@
+"""`invoke run`: kernels, a scenario, a table and a verdict."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from linklab.commands.prepare import (
+    KernelOptions,
+    MachineOptions,
+    prepare_lab,
+    prepare_subjects,
+)
+from linklab.errors import Interrupted, LinklabError, UsageError, Verdict
+from linklab.events import Listener
+from linklab.host.cache import Cache
+from linklab.lab import Lab, Subject, choose_memory
+from linklab.options import choose_list, number, numbers, seconds, split_list
+from linklab.results.store import RunFolder, claim_folder, default_folder, read_run, utc_now
+from linklab.scenarios.grouping.change import Operation
+from linklab.scenarios.grouping.plan import (
+    MAX_COUNT,
+    NAME,
+    Plan,
+    largest_count,
+    memory_needed,
+)
+from linklab.scenarios.grouping.ways import Arm, limits_text
+
+if TYPE_CHECKING:
+    from linklab.scenarios.grouping.runner import Runner
+
+SCENARIOS = (NAME,)
+MAX_REPEAT = 10_000
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """The options of `invoke run`, as typed."""
+
+    kernels: KernelOptions
+    machine: MachineOptions
+    scenario: str
+    counts: str
+    operations: str
+    arms: str
+    repeat: str
+    output: str
+    timeout: str
+    as_json: bool
+
+
+@dataclass(frozen=True)
+class Request:
+    """The same, checked: nothing has been started, and nothing stands against it."""
+
+    plan: Plan
+    memory: int
+    folder: Path
+
+
+def check(options: RunOptions) -> Request:
+    """Check every option that can be checked without building anything."""
+    if options.scenario not in SCENARIOS:
+        raise UsageError(
+            f"--scenario {options.scenario}: unknown; valid are {', '.join(SCENARIOS)}"
+        )
+    split_list("kernel", options.kernels.names)
+    plan = Plan(
+        counts=numbers("counts", options.counts, 1, MAX_COUNT),
+        operations=choose_list("operations", options.operations, Operation),
+        arms=choose_list("arms", options.arms, Arm),
+        repeat=number("repeat", options.repeat, 1, MAX_REPEAT),
+        limit=seconds("timeout", options.timeout),
+    )
+    if not plan.pairs():
+        raise UsageError(f"none of the arms can do any of the operations: {limits_text()}")
+    memory = _memory(options.machine, plan)
+    folder = Path(options.output) if options.output else default_folder(options.scenario)
+    return Request(plan, memory, claim_folder(folder))
+
+
+def _memory(machine: MachineOptions, plan: Plan) -> int:
+    most, cpus = max(plan.counts), machine.checked_cpus()
+    asked = machine.checked_memory()
+    what = f"{most} interfaces"
+    if asked is not None:
+        what = (
+            f"--counts {most}: {what} (at most {largest_count(asked, cpus)} fit into {asked} MiB)"
+        )
+    return choose_memory(asked, memory_needed(most, cpus), what)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that is over and on disk."""
+
+    folder: Path
+    verdict: Verdict
+    fault: LinklabError | None
+
+
+def run(options: RunOptions, command: Sequence[str], listener: Listener) -> Finished:
+    """Do the whole of it. Raises `LinklabError` where there is no run to speak of."""
+    from linklab.scenarios.grouping.runner import Runner  # brings pyroute2: 0.15 s
+
+    request = check(options)
+    try:
+        cache = Cache()
+        lab = prepare_lab(options.machine, request.memory, cache, listener)
+        subjects = prepare_subjects(options.kernels, lab.boot, cache, listener)
+        folder = RunFolder(
+            request.folder, _about(options.scenario, request.plan, lab, subjects, command)
+        )
+    except BaseException:
+        _remove_if_empty(request.folder)
+        raise
+    verdict, fault = _measure(Runner(lab, request.plan, folder, listener), subjects)
+    folder.update(end=utc_now(), verdict=verdict.value, message=fault.message if fault else "")
+    return Finished(request.folder, verdict, fault)
+
+
+def _measure(runner: Runner, subjects: Sequence[Subject]) -> tuple[Verdict, LinklabError | None]:
+    """Run; whatever ends it, say what that means instead of raising."""
+    try:
+        outcome = runner.run(subjects)
+    except KeyboardInterrupt:
+        fault: LinklabError = Interrupted("interrupted: what was measured so far is kept")
+        return fault.verdict, fault
+    except LinklabError as error:
+        return error.verdict, error
+    if outcome.faults:
+        return outcome.faults[0].verdict, outcome.faults[0]
+    return Verdict.PASS, None
+
+
+def _about(
+    scenario: str, plan: Plan, lab: Lab, subjects: Sequence[Subject], command: Sequence[str]
+) -> dict[str, Any]:
+    """Return what run.json says of a run when it begins."""
+    return {
+        "command": shlex.join(command),
+        "scenario": scenario,
+        "plan": {
+            "counts": plan.counts,
+            "operations": plan.operations,
+            "arms": plan.arms,
+            "repeat": plan.repeat,
+        },
+        "kernels": [
+            {
+                "name": subject.name,
+                "release": subject.release,
+                "sha256": subject.sha256,
+                "inputs": subject.inputs,
+                "image_bytes": subject.image_bytes,
+            }
+            for subject in subjects
+        ],
+        "initramfs": str(lab.initramfs),
+        "accel": lab.accel.value,
+        "boot": lab.boot.value,
+        "machine": ", ".join(dict.fromkeys(lab.machine_for(s).value for s in subjects)),
+        "cpus": lab.cpus,
+        "memory": lab.memory,
+        "qemu": {
+            "version": lab.qemu.version,
+            "command_lines": {s.name: shlex.join(lab.argv_for(s)) for s in subjects},
+        },
+        "host": {
+            "cpu": _host_cpu(),
+            "cpus": len(os.sched_getaffinity(0)),
+            "kernel": platform.release(),
+            "python": platform.python_version(),
+        },
+    }
+
+
+def _host_cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    for line in cpuinfo.read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def _remove_if_empty(folder: Path) -> None:
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def main(options: RunOptions, command: Sequence[str]) -> Verdict:
+    """Run, show what came out, and return the verdict."""
+    from linklab.commands.boundary import show_fault
+    from linklab.report.progress import progress
+
+    with progress() as listener:
+        finished = run(options, command, listener)
+    present(finished, options.as_json)
+    if finished.fault is not None:
+        show_fault(finished.fault)
+    return finished.verdict
+
+
+def present(finished: Finished, as_json: bool) -> None:
+    """Show a finished run: the table to a person, one document to a script."""
+    from rich.console import Console
+
+    from linklab.report.table import as_text, render
+
+    stored = read_run(finished.folder)
+    (finished.folder / "table.txt").write_text(as_text(stored))
+    if as_json:
+        json.dump(document(finished.folder), sys.stdout, indent=1)
+        sys.stdout.write("\n")
+        return
+    Console(highlight=False).print(render(stored))
+    print(f"\nverdict: {finished.verdict.value}   results: {finished.folder}")
+
+
+def document(folder: Path) -> dict[str, Any]:
+    """Return everything about a stored run as one JSON document."""
+    from dataclasses import asdict
+
+    from linklab.report.claims import claims
+    from linklab.report.figures import Figures
+
+    stored = read_run(folder)
+    return {
+        "folder": str(folder),
+        "run": stored.about,
+        "samples": [sample.to_json() for sample in stored.samples],
+        "claims": [asdict(claim) for claim in claims(Figures(stored))],
+    }

@@ -1,0 +1,59 @@
+"""`invoke shell`: a person's shell in a guest."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+
+from linklab.commands.prepare import (
+    KernelOptions,
+    MachineOptions,
+    prepare_lab,
+    prepare_subjects,
+)
+from linklab.errors import LabError, UsageError
+from linklab.host.cache import Cache
+from linklab.host.run import start
+from linklab.lab import MINIMUM_MEMORY, Lab, Subject, choose_memory
+from linklab.machine.commandline import shell_command_line
+from linklab.machine.spec import DirectBoot, MachineSpec, TerminalPort, qemu_argv
+from linklab.options import split_list
+from linklab.report.progress import progress
+
+
+def main(kernels: KernelOptions, machine: MachineOptions) -> None:
+    """Boot one guest with its console on this terminal; return when it ends."""
+    names = split_list("kernel", kernels.names)
+    if len(names) != 1:
+        raise UsageError(f"--kernel {kernels.names}: a shell needs exactly one kernel")
+    if not sys.stdin.isatty():
+        raise UsageError("a shell needs a terminal on standard input")
+    memory = choose_memory(machine.checked_memory(), MINIMUM_MEMORY // 2, "a shell")
+    with progress() as listener:
+        cache = Cache()
+        lab = prepare_lab(machine, memory, cache, listener)
+        (subject,) = prepare_subjects(kernels, lab.boot, cache, listener)
+    print("leave with `poweroff`, or end the machine with Ctrl-A x", file=sys.stderr)
+    _attend(qemu_argv(lab.qemu.path, shell_spec(lab, subject)))
+
+
+def shell_spec(lab: Lab, subject: Subject) -> MachineSpec:
+    """Return the machine for a person: its console on the terminal, no agent."""
+    spec = lab.spec_for(subject)
+    boot = spec.boot
+    if isinstance(boot, DirectBoot):
+        boot = replace(boot, command_line=shell_command_line(lab.tsc_khz))
+    return replace(spec, boot=boot, console=TerminalPort())
+
+
+def _attend(argv: tuple[str, ...]) -> None:
+    process: subprocess.Popen[bytes] = start(argv, stdin=None, stdout=None, stderr=None)
+    try:
+        status = process.wait()
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+    if status:
+        raise LabError(f"QEMU ended with status {status}")

@@ -1,0 +1,48 @@
+"""The QEMU on this host."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from linklab.errors import LabError
+from linklab.host.cache import cache_root, key_of
+from linklab.host.run import run
+
+PROGRAM = "qemu-system-x86_64"
+
+
+@dataclass(frozen=True)
+class Qemu:
+    """A QEMU: where it is and what it calls itself, as in 7.2.22."""
+
+    path: Path
+    version: str
+
+
+def find_qemu(root: Path | None = None) -> Qemu:
+    """Return the QEMU that the shell would start.
+
+    Its version is asked for once (20 ms) and remembered for as long as the
+    file does not change. Raises `LabError` when there is none.
+    """
+    found = shutil.which(PROGRAM)
+    if found is None:
+        raise LabError(f"{PROGRAM} is not installed: `invoke setup` installs it")
+    path = Path(found)
+    stat = path.stat()
+    key = key_of({"path": str(path.resolve()), "size": stat.st_size, "mtime": stat.st_mtime_ns})
+    memo = (root or cache_root()) / "host" / f"qemu-version-{key}"
+    with suppress(OSError):
+        return Qemu(path, memo.read_text().strip())
+    said = run([path, "--version"], deadline=20).text
+    version = re.search(r"version (\d+(?:\.\d+)+)", said)
+    if not version:
+        raise LabError(f"{path} --version says {said!r}: that is no QEMU")
+    with suppress(OSError):
+        memo.parent.mkdir(parents=True, exist_ok=True)
+        memo.write_text(version[1] + "\n")
+    return Qemu(path, version[1])

@@ -1,0 +1,76 @@
+"""Events as a person sees them: bars and notes on standard error."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from linklab.events import Event, Listener, Note, StepAdvanced, StepFinished, StepStarted
+
+_QUIET_SECONDS = 0.5  # a step that is over by then never shows
+
+
+@contextmanager
+def progress() -> Iterator[Listener]:
+    """Yield a listener that shows events while the context lasts.
+
+    On a terminal as bars; elsewhere (a log, a pipe) each step that takes a
+    while leaves one line when it ends, and each note a line.
+    """
+    if sys.stderr.isatty():
+        with _bars() as listener:
+            yield listener
+    else:
+        yield _PlainLog()
+
+
+class _PlainLog:
+    """Notes, and long steps when they end, as lines."""
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case Note(text):
+                print(f"note: {text}", file=sys.stderr, flush=True)
+            case StepFinished(step, seconds) if seconds >= _QUIET_SECONDS:
+                print(f"{step}: {seconds:.1f} s", file=sys.stderr, flush=True)
+            case _:
+                pass
+
+
+@contextmanager
+def _bars() -> Iterator[Listener]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+    from rich.progress import TimeRemainingColumn as Remaining
+
+    console = Console(stderr=True)
+    bars = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+        Remaining(),
+        TextColumn("{task.fields[detail]}"),
+        console=console,
+        transient=True,
+    )
+    tasks: dict[str, TaskID] = {}
+
+    def listen(event: Event) -> None:
+        match event:
+            case Note(text):
+                bars.console.print(f"note: {text}", highlight=False, markup=False)
+            case StepStarted(step, total):
+                tasks[step] = bars.add_task(step, total=total, detail="")
+            case StepAdvanced(step, done, detail) if step in tasks:
+                bars.update(tasks[step], completed=done, detail=detail)
+            case StepFinished(step, seconds) if step in tasks:
+                bars.remove_task(tasks.pop(step))
+                if seconds >= _QUIET_SECONDS and not tasks:
+                    bars.console.print(f"{step}: {seconds:.1f} s", highlight=False, markup=False)
+            case _:
+                pass
+
+    with bars:
+        yield listen

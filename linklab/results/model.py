@@ -1,0 +1,96 @@
+"""Samples and runs, as values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self
+
+SCHEMA = 1
+
+
+class SchemaError(ValueError):
+    """A stored result that this version cannot read."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One measured value with everything needed to interpret it.
+
+    `seconds` is the guest's time for the operation alone; `order` counts the
+    samples of a run as they were taken. A sample that is not `verified` left
+    the interfaces in a wrong state: its time says nothing.
+    """
+
+    scenario: str
+    kernel: str
+    boot: str
+    accel: str
+    operation: str
+    arm: str
+    interfaces: int
+    trial: int
+    seconds: float
+    user_seconds: float
+    system_seconds: float
+    context_switches: int
+    messages: int
+    processes: int
+    order: int
+    verified: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON takes it."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Return the sample in `data`; what is not known is ignored.
+
+        Raises `SchemaError` when something is missing.
+        """
+        names = [field.name for field in fields(cls)]
+        missing = [name for name in names if name not in data]
+        if missing:
+            raise SchemaError(f"a sample lacks {', '.join(missing)}")
+        return cls(**{name: data[name] for name in names})
+
+
+@dataclass(frozen=True)
+class BootRecord:
+    """One boot of a guest: the host's seconds from QEMU's start to the agent's hello."""
+
+    kernel: str
+    interfaces: int
+    seconds: float
+    clocksource: str
+    clock_resolution: float
+
+
+@dataclass(frozen=True)
+class KernelRecord:
+    """A kernel that was tested, and what went into it."""
+
+    name: str
+    release: str
+    sha256: str
+    inputs: Mapping[str, Any]
+    image_bytes: int | None  # of the whole live ISO, where it was made
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as stored: `about` is run.json, with the samples beside it."""
+
+    about: Mapping[str, Any]
+    samples: Sequence[Sample]
+
+    @property
+    def kernels(self) -> list[KernelRecord]:
+        """The kernels tested."""
+        return [KernelRecord(**entry) for entry in self.about["kernels"]]
+
+    @property
+    def boots(self) -> list[BootRecord]:
+        """The boots of guests, in the order they happened."""
+        return [BootRecord(**entry) for entry in self.about["boots"]]

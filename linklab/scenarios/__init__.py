@@ -1,0 +1,1 @@
+"""Experiments: what to set up, what to time, what to check afterwards."""
