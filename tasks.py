@@ -62,7 +62,7 @@ def doctor(_context: Context) -> Verdict:
     return examine()
 
 
-@task(auto_shortflags=False, iterable=["patch", "config"], help=KERNEL_HELP)
+@task(auto_shortflags=False, iterable=["patch", "config"], help={**KERNEL_HELP})
 @command
 def build_kernel(
     _context: Context,
@@ -97,7 +97,7 @@ def build_iso(
     iso(kernel, source, patch or (), config or (), output)
 
 
-@task(auto_shortflags=False, iterable=["patch", "config"], help=RUN_HELP)
+@task(auto_shortflags=False, iterable=["patch", "config"], help={**RUN_HELP})
 @command
 def run(
     _context: Context,

@@ -18,6 +18,7 @@ from linklab.agent.line import AgentLine, Companion, ConsoleLine, LineClosed
 from linklab.agent.replies import Hello
 from linklab.errors import (
     GuestHung,
+    Interrupted,
     KernelCrashed,
     LabError,
     LinklabError,
@@ -65,10 +66,13 @@ class Session:
         """End the guest in order and take the kernel's last words into account."""
         self.agent.power_off(time.monotonic() + _POWER_OFF_LIMIT)
         self._line.companions.clear()
-        end = self.machine.wait(_POWER_OFF_LIMIT)
-        self.console.pump()
+        end = _settle(self.machine, self.console, expect_end=True, limit=_POWER_OFF_LIMIT)
         if self.console.watch.report:
             raise _KernelSpoke
+        if end is None:
+            raise GuestHung(
+                f"the guest did not end within {_POWER_OFF_LIMIT:.0f} s of its last word"
+            )
         if not end.orderly:
             raise MachineLost(end.text)
 
@@ -113,13 +117,17 @@ def _judge(machine: Machine, console: ConsoleLine, error: Exception) -> LinklabE
     """Return what a session's early end says, and of whom."""
     end = _settle(machine, console, expect_end=isinstance(error, LineClosed))
     verdict = _verdict_on(machine, console, error, end)
-    verdict.evidence = "\n".join(filter(None, (verdict.evidence, _evidence(console))))
+    said = machine.last_words
+    qemu = f"QEMU said:\n{said}\n" if said and said not in verdict.message else ""
+    verdict.evidence = "\n".join(filter(None, (verdict.evidence, qemu, _evidence(console))))
     return verdict
 
 
 def _verdict_on(  # noqa: PLR0911 - a list of cases, the first that holds counts
     machine: Machine, console: ConsoleLine, error: Exception, end: MachineEnd | None
 ) -> LinklabError:
+    if isinstance(error, Interrupted):
+        return error
     if report := console.watch.report:
         return _fault_of(report)
     if _AGENT_ENDED in console.watch.tail:
@@ -141,16 +149,22 @@ def _fault_of(report: KernelReport) -> LinklabError:
     return KernelCrashed(f"the kernel reports a {report.kind}: {report.title}")
 
 
-def _settle(machine: Machine, console: ConsoleLine, expect_end: bool) -> MachineEnd | None:
-    """Read the console to the end of what it has to say; return QEMU's end, if it ended."""
-    limit = time.monotonic() + _SETTLE_LIMIT
+def _settle(
+    machine: Machine, console: ConsoleLine, expect_end: bool, limit: float = _SETTLE_LIMIT
+) -> MachineEnd | None:
+    """Read the console to the end of what it has to say; return QEMU's end, if it ended.
+
+    Takes at most `limit` seconds; unless its end is expected, no longer than
+    the console speaks.
+    """
+    until = time.monotonic() + limit
     poller = select.poll()
     poller.register(console.fileno(), select.POLLIN)
-    while not console.closed and time.monotonic() < limit:
+    while not console.closed and time.monotonic() < until:
         if not poller.poll(_SETTLE_QUIET * 1000) and not expect_end:
             break
         console.pump()
-    while (end := machine.poll()) is None and console.closed and time.monotonic() < limit:
+    while (end := machine.poll()) is None and console.closed and time.monotonic() < until:
         time.sleep(0.01)
     return end
 

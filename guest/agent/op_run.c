@@ -4,6 +4,7 @@
  * each, as a shell's loop does.  What they print goes to a file in memory, so
  * that nobody has to wake up and read while the clock runs.
  */
+#define _GNU_SOURCE /* mkostemp */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>

@@ -7,10 +7,11 @@ line costs time and never a result.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from linklab.agent import protocol
-from linklab.agent.exchange import Exchange
+from linklab.agent.exchange import DRAIN_LIMIT, Exchange
 from linklab.agent.line import AgentLine
 from linklab.agent.protocol import Field, FieldReader, Frame, FrameKind, Torn
 from linklab.agent.replies import (
@@ -18,10 +19,12 @@ from linklab.agent.replies import (
     Measure,
     ProgramEnd,
     Run,
+    content_from,
     hello_from,
     measure_from,
     program_end_from,
     result_of,
+    runs_from,
 )
 from linklab.errors import GuestHung, LabError, ProtocolError
 
@@ -46,13 +49,13 @@ class Agent:
         """
         while True:
             line = self._line.read_line(deadline)
-            if line is None:
-                raise GuestHung("the guest did not start its agent within the deadline")
-            frame = protocol.decode_line(line)
+            frame = protocol.decode_line(line or b"")
             if isinstance(frame, Torn):
                 return self.hello(deadline)
             if frame is not None and frame.kind is FrameKind.HELLO:
                 return self._remember(hello_from(result_of("hello", frame.payload)))
+            if line is None or time.monotonic() >= deadline + DRAIN_LIMIT:
+                raise GuestHung("the guest did not start its agent within the deadline")
 
     def hello(self, deadline: float) -> Hello:
         """Ask the agent who it is."""
@@ -65,8 +68,7 @@ class Agent:
     def run(self, argv: Sequence[str], deadline: float) -> ProgramEnd:
         """Run a program once and time it."""
         fields: list[Field] = [len(argv), *argv]
-        reply = self.call("run", fields, deadline)
-        return program_end_from(reply, done=None)
+        return program_end_from(self.call("run", fields, deadline), in_a_row=False)
 
     def run_each(
         self,
@@ -83,8 +85,7 @@ class Agent:
         links before it becomes the program.
         """
         fields: list[Field] = [first, count, int(dump_first), len(argv), *argv]
-        reply = self.call("run-each", fields, deadline)
-        return program_end_from(reply, done=reply.take_int())
+        return program_end_from(self.call("run-each", fields, deadline), in_a_row=True)
 
     def netlink(self, requests: Sequence[bytes], deadline: float) -> Measure:
         """Send netlink requests on one socket, each after the last was acknowledged.
@@ -113,12 +114,11 @@ class Agent:
         family's header and `index` the place in it of the number to sort by.
         """
         types = b"".join(number.to_bytes(2, "little") for number in kept)
-        reply = self.call("dump", (header, index, types, request), deadline)
-        return [Run(reply.take_int(), reply.take_bytes()) for _ in range(reply.left // 2)]
+        return runs_from(self.call("dump", (header, index, types, request), deadline))
 
     def read_file(self, path: str, deadline: float) -> bytes:
         """Return a file's content, at most 4 MiB of it."""
-        return self.call("read-file", (path,), deadline).take_bytes()
+        return content_from(self.call("read-file", (path,), deadline))
 
     def write_file(
         self, path: str, content: bytes, deadline: float, *, mode: int = 0, append: bool = False
@@ -128,8 +128,8 @@ class Agent:
 
     def power_off(self, deadline: float) -> None:
         """End the guest; returns when the agent's last word has come."""
-        word = self.call("power-off", (), deadline).take_text()
-        if word != "end":
+        word = content_from(self.call("power-off", (), deadline))
+        if word != b"end":
             raise ProtocolError(f"the agent ended with {word!r} instead of 'end'")
 
     def call(self, operation: str, fields: Sequence[Field], deadline: float) -> FieldReader:

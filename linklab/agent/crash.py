@@ -23,14 +23,11 @@ _KERNEL_LINE = rb"^(?:<\d+>)?\[ *\d+\.\d{6}\](?:\[ *[TC]\d+\])? "
 # its title.  HANG is for a kernel that says itself that something stands still.
 _REPORTS: tuple[tuple[str, Verdict, bytes], ...] = (
     ("panic", Verdict.CRASH, rb"Kernel panic - not syncing"),
-    ("hang", Verdict.HANG, rb"watchdog: BUG: soft lockup|BUG: workqueue lockup"),
-    (
-        "hang",
-        Verdict.HANG,
-        rb"(?:watchdog: )?Watchdog detected hard LOCKUP|INFO: task .* blocked for more than",
-    ),
-    ("hang", Verdict.HANG, rb"rcu: INFO: .*(?:detected stalls|self-detected stall)"),
-    ("BUG", Verdict.CRASH, rb"kernel BUG at |BUG: "),
+    ("hang", Verdict.HANG, rb"watchdog: (?:CPU\d+: )?BUG: soft lockup|BUG: workqueue lockup"),
+    ("hang", Verdict.HANG, rb"(?:(?:NMI )?watchdog: )?(?:CPU\d+: )?Watchdog detected hard LOCKUP"),
+    ("hang", Verdict.HANG, rb"INFO: task .* blocked (?:in I/O wait )?for more than"),
+    ("hang", Verdict.HANG, rb"(?:rcu: )?INFO: \S+ (?:self-)?detected (?:expedited )?stall"),
+    ("BUG", Verdict.CRASH, rb"[kK]ernel BUG at |BUG: "),
     ("oops", Verdict.CRASH, rb"Oops: |Oops - |general protection fault|Unable to handle kernel"),
     ("oops", Verdict.CRASH, rb"invalid opcode: |divide error: |traps: .*double fault|PANIC: "),
     ("WARNING", Verdict.CRASH, rb"WARNING: "),
@@ -57,6 +54,7 @@ class CrashWatch:
 
     def __init__(self) -> None:
         self._partial = b""
+        self._mid_line = False
         self._tail: deque[bytes] = deque(maxlen=TAIL_LINES)
         self.report: KernelReport | None = None
 
@@ -65,9 +63,11 @@ class CrashWatch:
         *lines, self._partial = (self._partial + data).split(b"\n")
         for line in lines:
             self._take(line.rstrip(b"\r"))
+            self._mid_line = False
         if len(self._partial) > _MAX_LINE:
             self._take(self._partial)
             self._partial = b""
+            self._mid_line = True
 
     def finish(self) -> None:
         """Take what is left without a newline: the machine is gone."""
@@ -77,7 +77,7 @@ class CrashWatch:
 
     def _take(self, line: bytes) -> None:
         self._tail.append(line)
-        if self.report is None:
+        if self.report is None and not self._mid_line:
             self.report = report_in(line)
 
     @property

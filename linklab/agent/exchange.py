@@ -13,6 +13,7 @@ from linklab.errors import GuestHung, ProtocolError
 FIRST_POKE = 1.0  # s of silence before the agent is asked whether it knows the request
 TORN_POKE = 0.05  # s until it is asked after a line arrived torn
 MAX_REPEATS = 50
+DRAIN_LIMIT = 0.5  # s at most to read what had arrived when the deadline passed
 
 
 class Exchange:
@@ -37,16 +38,22 @@ class Exchange:
     def run(self, operation: str, deadline: float) -> bytes:
         """Return the reply's body; raises `GuestHung` when `deadline` passes without it."""
         self._operation, self._deadline = operation, deadline
-        self._send_request()
-        while (body := self._reply.body) is None:
+        self._send(self._request)
+        self._wait_anew()
+        late_until = None
+        while True:
             line = self._line.read_line(min(deadline, self._poke_at))
             if line is not None:
                 self._take(line)
-            elif time.monotonic() >= deadline:
-                raise self._hung()
-            else:
+                if (body := self._reply.body) is not None:
+                    return body
+            now = time.monotonic()
+            if now >= deadline:
+                late_until = late_until or now + DRAIN_LIMIT
+                if line is None or now >= late_until:
+                    raise self._hung()
+            elif now >= self._poke_at:
                 self._ask_again()
-        return body
 
     def _hung(self) -> GuestHung:
         return GuestHung(f"the guest gave no answer to `{self._operation}` within its deadline")
@@ -57,8 +64,9 @@ class Exchange:
         except LineStuck as error:
             raise self._hung() from error
 
-    def _send_request(self) -> None:
-        self._send(self._request)
+    def _wait_anew(self) -> None:
+        """Start over being patient: the agent was just heard of, or has just got work."""
+        self._patience = FIRST_POKE
         self._poke_at = time.monotonic() + self._patience
 
     def _take(self, line: bytes) -> None:
@@ -71,7 +79,7 @@ class Exchange:
             self._on_hello(frame)
         elif frame.kind is FrameKind.REPLY and frame.seq == self._seq:
             self._reply.add(frame)
-            self._poke_at = time.monotonic() + self._patience
+            self._wait_anew()
         elif frame.kind is FrameKind.UNKNOWN and frame.seq in (self._seq, 0):
             self._repeat_request()
 
@@ -82,7 +90,8 @@ class Exchange:
                 f"the agent's line is too bad: a request arrived torn {MAX_REPEATS} times"
             )
         if not self._reply.started:
-            self._send_request()
+            self._send(self._request)
+            self._wait_anew()
 
     def _ask_again(self) -> None:
         """Ask what became of it, ever more rarely: the agent may be at work for minutes."""

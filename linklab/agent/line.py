@@ -22,6 +22,7 @@ from linklab.agent.crash import CrashWatch
 from linklab.errors import LabError
 
 _READ_BYTES = 65536
+_READS_AT_ONCE = 64  # then somebody else's turn: a flood must not hold up a deadline
 
 
 class LineClosed(Exception):
@@ -34,8 +35,8 @@ class ConsoleLine:
     def __init__(self, sock: socket.socket, log: Path) -> None:
         sock.setblocking(False)
         self._spawn = SocketSpawn(sock)
-        self._log: BinaryIO = log.open("wb", buffering=0)
         self.log_path = log
+        self._log: BinaryIO | None = self._opened(log)
         self.watch = CrashWatch()
         self.closed = False
 
@@ -44,8 +45,14 @@ class ConsoleLine:
         return int(self._spawn.fileno())
 
     def pump(self) -> None:
-        """Take all that is there, without waiting."""
-        while not self.closed:
+        """Take what is there, at most 4 MiB, without waiting.
+
+        Raises `LabError` when the log cannot be written; from then on the
+        console is watched and no longer logged.
+        """
+        for _ in range(_READS_AT_ONCE):
+            if self.closed:
+                return
             try:
                 data = self._spawn.read_nonblocking(_READ_BYTES, timeout=0)
             except (pexpect.TIMEOUT, BlockingIOError):
@@ -54,8 +61,8 @@ class ConsoleLine:
                 self.closed = True
                 self.watch.finish()
                 return
-            self._write(data)
             self.watch.feed(data)
+            self._write(data)
 
     def type(self, text: bytes) -> None:
         """Type at the console, as a person would."""
@@ -63,15 +70,29 @@ class ConsoleLine:
 
     def close(self) -> None:
         """Close the log; the line belongs to the machine."""
-        self._log.close()
+        if self._log is not None:
+            self._log.close()
+            self._log = None
+
+    def _opened(self, log: Path) -> BinaryIO:
+        try:
+            return log.open("wb", buffering=0)
+        except OSError as error:
+            raise self._unwritable(error) from error
 
     def _write(self, data: bytes) -> None:
+        if self._log is None:
+            return
+        left = memoryview(data)
         try:
-            self._log.write(data)
+            while left:  # a file system that fills up takes a part at first
+                left = left[self._log.write(left) :]
         except OSError as error:
-            raise LabError(
-                f"the console's log {self.log_path} cannot be written: {error.strerror}"
-            ) from error
+            self.close()
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: OSError) -> LabError:
+        return LabError(f"the console's log {self.log_path} cannot be written: {error.strerror}")
 
 
 class LineStuck(Exception):
@@ -91,21 +112,27 @@ class AgentLine(SocketSpawn):  # type: ignore[misc]  # pexpect has no types
 
     def __init__(self, sock: socket.socket, companions: Sequence[Companion] = ()) -> None:
         super().__init__(sock, maxread=_READ_BYTES, searchwindowsize=None)
+        self.delayafterread = None  # pexpect sleeps after each read, unless told not to
         self.companions = list(companions)
+        self._until = 0.0
+        self._has_read = False
 
-    def read_nonblocking(self, size: int = 1, timeout: float | None = -1) -> bytes:
+    def read_nonblocking(self, size: int = 1, timeout: float | None = -1) -> bytes:  # noqa: ARG002
         """Read what is there; pexpect calls this, and so does nobody else.
 
         Raises `pexpect.TIMEOUT` and `pexpect.EOF` as pexpect expects, and
-        whatever a companion raises.
+        whatever a companion raises. `timeout` is pexpect's, by the wall clock;
+        what counts is `read_line`'s, which nobody can set back.
         """
-        end = time.monotonic() + (self.timeout if timeout in (None, -1) else timeout)
         while True:
-            if self._wait(end - time.monotonic()):
+            left = self._until - time.monotonic()
+            if left <= 0 and self._has_read:
+                raise pexpect.TIMEOUT("no line from the agent")
+            if self._wait(left):
+                self._has_read = True
                 data: bytes = super().read_nonblocking(size, timeout=1)
                 return data
-            if time.monotonic() >= end:
-                raise pexpect.TIMEOUT("no byte from the agent")
+            self._has_read = self._has_read or left <= 0
 
     def _wait(self, seconds: float, event: int = select.POLLIN) -> bool:
         """Wait until something is ready; look after companions; say whether we are."""
@@ -145,11 +172,12 @@ class AgentLine(SocketSpawn):  # type: ignore[misc]  # pexpect has no types
     def read_line(self, until: float) -> bytes | None:
         """Return the next line, or None when `until` (monotonic, s) passes without one.
 
-        Raises `LineClosed` when the machine closed the line.
+        What has arrived is taken also when `until` has passed. Raises
+        `LineClosed` when the machine closed the line.
         """
-        seconds = max(0.0, until - time.monotonic())
+        self._until, self._has_read = until, False
         try:
-            self.expect_exact(b"\n", timeout=seconds)
+            self.expect_exact(b"\n", timeout=None)
         except pexpect.TIMEOUT:
             return None
         except (pexpect.EOF, OSError) as error:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -72,24 +74,23 @@ class Run:
     message: bytes
 
 
-def reader_of(body: bytes) -> FieldReader:
-    """Return a reader over the fields of a reply, or raise `ProtocolError`."""
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Turn fields that do not fit into a `ProtocolError` that names what was read."""
     try:
-        return FieldReader(body)
-    except protocol.FieldError as error:
-        raise ProtocolError(f"the agent's reply is misshapen: {error}") from error
+        yield
+    except ValueError as error:
+        raise ProtocolError(f"the agent's {what} is misshapen: {error}") from error
 
 
 def result_of(operation: str, body: bytes) -> FieldReader:
     """Return the reader behind the outcome, or raise what the outcome stands for."""
-    reply = reader_of(body)
-    try:
+    with reading(f"reply to `{operation}`"):
+        reply = FieldReader(body)
         outcome = Outcome(reply.take_int())
         if outcome is Outcome.OK:
             return reply
         _errno, index, text = reply.take_int(), reply.take_int(), reply.take_text()
-    except ValueError as error:
-        raise ProtocolError(f"the agent's reply to `{operation}` is misshapen: {error}") from error
     match outcome:
         case Outcome.MISSING:
             raise GuestIncomplete(f"the guest lacks what `{operation}` needs: {text}")
@@ -103,7 +104,7 @@ def result_of(operation: str, body: bytes) -> FieldReader:
 
 def hello_from(reply: FieldReader) -> Hello:
     """Return the greeting in a reply. Raises `ProtocolError` for another version."""
-    try:
+    with reading("greeting"):
         version = reply.take_int()
         if version != protocol.PROTOCOL_VERSION:
             raise ProtocolError(
@@ -121,13 +122,11 @@ def hello_from(reply: FieldReader) -> Hello:
             uptime=reply.take_int() / 1e9,
             nonce=reply.take_int(),
         )
-    except protocol.FieldError as error:
-        raise ProtocolError(f"the agent's greeting is misshapen: {error}") from error
 
 
 def measure_from(reply: FieldReader) -> Measure:
     """Return the measure in a reply."""
-    try:
+    with reading("measure"):
         return Measure(
             seconds=reply.take_int() / 1e9,
             user_seconds=reply.take_int() / 1e6,
@@ -136,16 +135,31 @@ def measure_from(reply: FieldReader) -> Measure:
             processes=max(1, reply.take_int()),  # the agent itself where it forked nobody
             messages=reply.take_int(),
         )
-    except protocol.FieldError as error:
-        raise ProtocolError(f"the agent's measure is misshapen: {error}") from error
 
 
-def program_end_from(reply: FieldReader, done: int | None) -> ProgramEnd:
-    """Return how a program ended; `done` is known where a row of them ran."""
-    status = reply.take_int()
-    return ProgramEnd(
-        done=done if done is not None else int(status == 0),
-        wait_status=status,
-        measure=measure_from(reply),
-        output=reply.take_bytes(),
-    )
+def program_end_from(reply: FieldReader, *, in_a_row: bool) -> ProgramEnd:
+    """Return how a program ended; a row of them says first how many succeeded."""
+    with reading("account of a program's end"):
+        done = reply.take_int() if in_a_row else None
+        status = reply.take_int()
+        return ProgramEnd(
+            done=done if done is not None else int(status == 0),
+            wait_status=status,
+            measure=measure_from(reply),
+            output=reply.take_bytes(),
+        )
+
+
+def runs_from(reply: FieldReader) -> list[Run]:
+    """Return the runs of a dump."""
+    with reading("dump"):
+        runs = []
+        while reply.left:
+            runs.append(Run(reply.take_int(), reply.take_bytes()))
+        return runs
+
+
+def content_from(reply: FieldReader) -> bytes:
+    """Return the one field of a reply."""
+    with reading("reply"):
+        return reply.take_bytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import json
 import signal
@@ -82,7 +83,9 @@ def refuse_unknown(collection: Collection, argv: Sequence[str]) -> None:
     if Path(argv[0]).name not in {"invoke", "inv"}:
         return
     program = Program()
-    parser = Parser(initial=program.initial_context, contexts=collection.to_contexts())
+    # A copy: making contexts takes the help texts out of the tasks.
+    contexts = copy.deepcopy(collection).to_contexts()
+    parser = Parser(initial=program.initial_context, contexts=contexts)
     try:
         parser.parse_argv(list(argv[1:]))
     except ParseError as error:

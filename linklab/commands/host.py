@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from linklab.errors import Verdict
+from linklab.host.doctor import Finding, healthy
 from linklab.host.doctor import examine as examine_host
-from linklab.host.doctor import healthy
 from linklab.host.setup import setup
 from linklab.report.progress import progress
 
@@ -20,14 +22,22 @@ def set_up() -> None:
     print(f"installed: {installed}" if installed else "nothing is missing")
 
 
+def _mark(finding: Finding) -> str:
+    if finding.found:
+        return "[green]found[/]"
+    return "[red]missing[/]" if finding.required else "[yellow]no[/]"
+
+
 def examine() -> Verdict:
     """Print each need: found or not, its version, and what to do."""
     findings = examine_host()
-    table = Table()
-    for title in ("need", "", "version", "what to do"):
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("need", no_wrap=True)
+    for title in ("", "version", "what to do"):
         table.add_column(title)
     for finding in findings:
-        mark = "[green]found[/]" if finding.found else "[red]missing[/]"
-        table.add_row(finding.need, mark, finding.version, finding.advice)
+        cells = (finding.need, finding.version, finding.advice)
+        need, version, advice = (escape(cell) for cell in cells)
+        table.add_row(need, _mark(finding), version, advice)
     Console(highlight=False).print(table)
     return Verdict.PASS if healthy(findings) else Verdict.ERROR

@@ -11,6 +11,7 @@ from linklab.build.agentbuild import build_agent
 from linklab.build.initramfs import ARCHIVE, build_initramfs
 from linklab.build.iso import IMAGE, IsoKernel, build_iso
 from linklab.build.kernel import BuildOptions, Compression, Kernel, resolve_kernel
+from linklab.errors import UsageError
 from linklab.events import Listener
 from linklab.host.accel import Accel, decide
 from linklab.host.cache import Artefact, Cache
@@ -70,6 +71,17 @@ class MachineOptions:
         if self.machine == "auto":
             return None
         return choose("machine", self.machine, MachineType)
+
+    def check(self) -> None:
+        """Raise `UsageError` for any option that is wrong by itself."""
+        choose("accel", self.accel, Accel)
+        boot = choose("boot", self.boot, Boot)
+        machine = self.checked_machine()
+        if boot is Boot.ISO and machine is MachineType.MICROVM:
+            raise UsageError("--machine microvm has no BIOS that boots an ISO: use pc or auto")
+        self.checked_cpus()
+        self.checked_memory()
+        seconds("boot-timeout", self.boot_timeout)
 
 
 def prepare_lab(options: MachineOptions, memory: int, cache: Cache, listener: Listener) -> Lab:

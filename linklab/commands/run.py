@@ -73,6 +73,7 @@ def check(options: RunOptions) -> Request:
             f"--scenario {options.scenario}: unknown; valid are {', '.join(SCENARIOS)}"
         )
     split_list("kernel", options.kernels.names)
+    options.machine.check()
     plan = Plan(
         counts=numbers("counts", options.counts, 1, MAX_COUNT),
         operations=choose_list("operations", options.operations, Operation),

@@ -28,6 +28,10 @@ _TICK = 0.5
 _KEPT_LINES = 60
 _END_WAIT = 30.0
 _LOCKED = "Could not get lock"
+_INTERRUPTED = "dpkg was interrupted"
+
+# A configuration file that was changed would make dpkg ask; it keeps the one there is.
+_KEEP_CONFIG = ("--force-confdef", "--force-confold")
 
 # What apt-get writes to APT::Status-Fd: "dlstatus:1:20.2:Retrieving file ...",
 # "pmstatus:gcc:41.2:Unpacking gcc" (README.progress-reporting of apt).
@@ -87,19 +91,37 @@ class Apt:
     def install(self, packages: Sequence[str]) -> None:
         """Install the packages without those that Debian merely recommends.
 
-        Raises `CommandFailed`, with what apt-get and dpkg said, when that fails.
+        What an installation that was interrupted left undone is finished
+        first: apt-get does nothing before that. Raises `CommandFailed`, with
+        what apt-get and dpkg said, when it fails.
         """
-        # A changed configuration file would make dpkg ask; it keeps the one there is.
-        keep = ("-o", "DPkg::Options::=--force-confdef", "-o", "DPkg::Options::=--force-confold")
-        self._apt_get(
-            "Debian packages", "install", "--no-install-recommends", "-y", *keep, *packages
-        )
+        try:
+            self._install(*packages)
+        except CommandFailed as error:
+            if _INTERRUPTED not in error.evidence:
+                raise
+            self._listener(Note("an earlier installation was interrupted: finishing that first"))
+            self._finish_interrupted()
+            self._install("--fix-broken", *packages)
+
+    def _install(self, *words: str) -> None:
+        keep = [word for option in _KEEP_CONFIG for word in ("-o", f"DPkg::Options::={option}")]
+        self._apt_get("Debian packages", "install", "--no-install-recommends", "-y", *keep, *words)
+
+    def _finish_interrupted(self) -> None:
+        # It fails for packages whose dependencies were not unpacked in time:
+        # these are what --fix-broken is for.
+        name = "interrupted packages"
+        with step(self._listener, name), suppress(CommandFailed):
+            self._until_unlocked(name, self._as_root("dpkg", *_KEEP_CONFIG, "--configure", "-a"))
 
     def _apt_get(self, name: str, *words: str) -> None:
-        become = (*self._become, "env", "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C")
-        argv = (*become, "apt-get", "-q", "-o", "APT::Status-Fd=1", *words)
         with step(self._listener, name, total=100):
+            argv = self._as_root("apt-get", "-q", "-o", "APT::Status-Fd=1", *words)
             self._until_unlocked(name, argv)
+
+    def _as_root(self, *words: str) -> tuple[str, ...]:
+        return (*self._become, "env", "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C", *words)
 
     def _until_unlocked(self, name: str, argv: Sequence[str]) -> None:
         """Run apt-get again while another one holds a lock.

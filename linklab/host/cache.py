@@ -109,21 +109,34 @@ class Cache:
 
     def find(self, kind: str, key: str, listener: Listener) -> Artefact | None:
         """Return the artefact if it is there and whole; throw it away if it is not whole."""
+        found = self._look(kind, key)
+        if not isinstance(found, str):
+            return found
+        # Under the lock: by now another run may have made it again.
+        with locked(self.lock_path(kind, key), listener, f"{kind} {key}"):
+            return self._find_locked(kind, key, listener)
+
+    def _find_locked(self, kind: str, key: str, listener: Listener) -> Artefact | None:
+        found = self._look(kind, key)
+        if not isinstance(found, str):
+            return found
+        path = self.root / kind / key
+        listener(Note(f"cache entry {path} {found}: thrown away, made again"))
+        with _reporting(self.root):
+            discard(path)
+        return None
+
+    def _look(self, kind: str, key: str) -> Artefact | str | None:
+        """Return the artefact if it is whole, what is wrong with it, or None without one."""
         path = self.root / kind / key
         try:
             about = json.loads((path / MANIFEST).read_text())
             fault = _fault_of(path, about)
         except FileNotFoundError:
-            if not path.exists():
-                return None
-            fault = "has no manifest"
-        except (OSError, ValueError) as error:
-            fault = f"has no readable manifest ({error})"
-        if fault is None:
-            return Artefact(kind, key, path, about)
-        listener(Note(f"cache entry {path} {fault}: thrown away, made again"))
-        discard(path)
-        return None
+            return "has no manifest" if path.exists() else None
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            return f"has no readable manifest ({error})"
+        return fault or Artefact(kind, key, path, about)
 
     def get(
         self,
@@ -142,7 +155,7 @@ class Cache:
         if found := self.find(kind, key, listener):
             return found
         with locked(self.lock_path(kind, key), listener, what):
-            if found := self.find(kind, key, listener):
+            if found := self._find_locked(kind, key, listener):
                 return found
             with _reporting(self.root):
                 return self._make(kind, key, make)

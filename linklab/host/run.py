@@ -13,6 +13,7 @@ import shlex
 import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -20,6 +21,7 @@ from typing import IO
 from linklab.errors import LabError
 
 _PR_SET_PDEATHSIG = 1
+_REAP_LIMIT = 1.0  # s for the output of a program that was killed
 _libc = ctypes.CDLL(None, use_errno=True)
 
 Argv = Sequence[str | Path]
@@ -56,12 +58,17 @@ def shown(argv: Argv) -> str:
     return shlex.join(str(word) for word in argv)
 
 
-def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return our environment with a fixed locale and time zone, and `extra`."""
-    env = {key: value for key, value in os.environ.items() if not key.startswith("LC_")}
+def environment(extra: Mapping[str, str | None] | None = None) -> dict[str, str]:
+    """Return our environment with a fixed locale and time zone, and `extra`.
+
+    A variable that `extra` maps to None is taken away.
+    """
+    env: dict[str, str | None] = {
+        key: value for key, value in os.environ.items() if not key.startswith("LC_")
+    }
     env.update(LC_ALL="C", LANG="C", TZ="UTC")
     env.update(extra or {})
-    return env
+    return {key: value for key, value in env.items() if value is not None}
 
 
 def die_with_parent(signal_number: int = signal.SIGKILL) -> Callable[[], None]:
@@ -85,7 +92,7 @@ def start(
     argv: Argv,
     *,
     cwd: Path | None = None,
-    env: Mapping[str, str] | None = None,
+    env: Mapping[str, str | None] | None = None,
     stdin: int | IO[bytes] | None = subprocess.DEVNULL,
     stdout: int | IO[bytes] | None = subprocess.DEVNULL,
     stderr: int | IO[bytes] | None = subprocess.DEVNULL,
@@ -112,13 +119,15 @@ def start(
         raise CommandMissing(
             f"{argv[0]} is not installed: `invoke setup` installs what is missing"
         ) from error
+    except OSError as error:
+        raise CommandFailed(f"{argv[0]} cannot be run: {error.strerror}") from error
 
 
 def run(
     argv: Argv,
     *,
     cwd: Path | None = None,
-    env: Mapping[str, str] | None = None,
+    env: Mapping[str, str | None] | None = None,
     stdin: bytes | None = None,
     deadline: float = 600.0,
     check: bool = True,
@@ -145,7 +154,9 @@ def run(
     finally:
         if process.poll() is None:
             process.kill()
-            process.communicate()
+            # Not for ever: what it started in its turn may still hold its output open.
+            with suppress(subprocess.TimeoutExpired):
+                process.communicate(timeout=_REAP_LIMIT)
     if check and process.returncode != 0:
         evidence = (err or out).decode(errors="replace").rstrip()[-4000:]
         raise CommandFailed(

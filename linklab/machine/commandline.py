@@ -12,11 +12,7 @@ def measuring_command_line(agent_device: str, tsc_khz: int | None) -> tuple[str,
     out by itself (TCG), else None.
     """
     return (
-        "console=ttyS0",
-        # Warnings and worse: each line of a full boot log costs 1 ms of UART.
-        "loglevel=5",
-        # The watch takes only lines with a time stamp for the kernel's own.
-        "printk.time=1",
+        *_common(tsc_khz),
         # A kernel that oopsed has failed; a panic ends QEMU at once (-no-reboot).
         "oops=panic",
         "panic=-1",
@@ -24,13 +20,23 @@ def measuring_command_line(agent_device: str, tsc_khz: int | None) -> tuple[str,
         "dummy.numdummies=0",
         f"rdinit={AGENT_PATH}",
         f"linklab.port={agent_device}",
-        *_clock(tsc_khz),
     )
 
 
 def shell_command_line(tsc_khz: int | None) -> tuple[str, ...]:
     """Return the parameters of a guest with a person's shell on its console."""
-    return ("console=ttyS0", "loglevel=5", "printk.time=1", "panic=-1", *_clock(tsc_khz))
+    return (*_common(tsc_khz), "panic=-1")
+
+
+def _common(tsc_khz: int | None) -> tuple[str, ...]:
+    return (
+        "console=ttyS0",
+        # Warnings and worse: each line of a full boot log costs 1 ms of UART.
+        "loglevel=5",
+        # The watch takes only lines with a time stamp for the kernel's own.
+        "printk.time=1",
+        *_clock(tsc_khz),
+    )
 
 
 def _clock(tsc_khz: int | None) -> tuple[str, ...]:

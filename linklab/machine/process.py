@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
 import tempfile
 import time
 from dataclasses import dataclass, replace
@@ -12,7 +11,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from linklab.errors import LabError
 from linklab.host.run import start
 from linklab.machine.spec import FdPort, MachineSpec, qemu_argv
 
@@ -27,13 +25,21 @@ class MachineEnd:
     @property
     def orderly(self) -> bool:
         """Whether the guest ended the machine: it reset or powered off."""
-        return self.returncode == 0
+        return self.returncode == 0 and not self._was_told
+
+    @property
+    def _was_told(self) -> bool:
+        # QEMU takes SIGTERM, SIGINT and SIGHUP for a wish, and ends with status
+        # 0 (qemu_kill_report in QEMU's softmmu/runstate.c).
+        return "terminating on signal" in self.stderr
 
     @property
     def text(self) -> str:
         """Say how it ended, in words."""
         if self.returncode < 0:
             how = f"QEMU was killed by signal {-self.returncode}"
+        elif self._was_told:
+            how = "QEMU was told to end by a signal"
         elif self.returncode == 0:
             how = "QEMU ended because the guest reset or powered off"
         else:
@@ -60,10 +66,15 @@ class Machine:
             self.started = time.monotonic()
             try:
                 self._process = start(
-                    qemu_argv(qemu, self.spec), stderr=self._stderr, pass_fds=ports
+                    qemu_argv(qemu, self.spec),
+                    stderr=self._stderr,
+                    pass_fds=ports,
+                    # Ctrl-C is for the lab, which says what was interrupted.
+                    new_session=True,
                 )
             except BaseException:
                 self._close_ports()
+                self._stderr.close()
                 raise
         self.pidfd = os.pidfd_open(self._process.pid)
 
@@ -75,14 +86,7 @@ class Machine:
     def poll(self) -> MachineEnd | None:
         """Return how it ended, or None while it runs."""
         returncode = self._process.poll()
-        return None if returncode is None else MachineEnd(returncode, self._last_words())
-
-    def wait(self, seconds: float) -> MachineEnd:
-        """Wait for its end; raises `LabError` if that takes longer than `seconds`."""
-        try:
-            return MachineEnd(self._process.wait(seconds), self._last_words())
-        except subprocess.TimeoutExpired:
-            raise LabError(f"QEMU (process {self.pid}) did not end within {seconds} s") from None
+        return None if returncode is None else MachineEnd(returncode, self.last_words)
 
     def kill(self) -> None:
         """End it now, whatever it does."""
@@ -112,7 +116,9 @@ class Machine:
         self.console.close()
         self.agent.close()
 
-    def _last_words(self) -> str:
+    @property
+    def last_words(self) -> str:
+        """The end of what QEMU wrote on its standard error."""
         size = os.fstat(self._stderr.fileno()).st_size
         tail = os.pread(self._stderr.fileno(), 2000, max(0, size - 2000))
         return tail.decode(errors="replace").strip()

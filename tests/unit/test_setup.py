@@ -302,6 +302,30 @@ def test_a_lock_that_nobody_gives_back_is_an_error(debian: Debian) -> None:
     assert len(debian.commands("apt-get")) > 1
 
 
+INTERRUPTED = "echo 'E: dpkg was interrupted, you must manually run dpkg --configure -a' >&2"
+
+
+@pytest.mark.parametrize("status", [0, 1])
+def test_an_interrupted_installation_is_finished_first(debian: Debian, status: int) -> None:
+    half = debian.root / "half"
+    half.touch()
+    debian.script("dpkg", f"rm {half}; echo 'Setting up half'; exit {status}")
+    debian.apt_get(install=f"[ -e {half} ] && {INTERRUPTED} && exit 100")
+    debian.setup()
+    assert debian.commands("dpkg") == ["dpkg --force-confdef --force-confold --configure -a"]
+    assert "--fix-broken" in debian.commands("apt-get")[-1]
+    assert debian.notes == ["an earlier installation was interrupted: finishing that first"]
+
+
+def test_an_interruption_that_cannot_be_mended_is_an_error(debian: Debian) -> None:
+    debian.script("dpkg", "exit 1")
+    debian.apt_get(install=f"{INTERRUPTED}; exit 100")
+    with pytest.raises(CommandFailed) as failure:
+        debian.setup()
+    assert "dpkg was interrupted" in failure.value.evidence
+    assert len(debian.commands("apt-get")) == 2
+
+
 def test_an_apt_that_says_nothing_is_stopped(debian: Debian) -> None:
     pid = debian.root / "pid"
     debian.apt_get(install=f"echo $$ > {pid}; exec sleep 60")

@@ -1,0 +1,242 @@
+"""An agent without a guest, and a line to it on which time is a number.
+
+`ModelAgent` keeps the rules of docs/protocol.md and does no work of its own.
+`VirtualLine` stands in for `AgentLine`: bytes cross it as a test says, and
+waiting costs nothing, so minutes of silence take microseconds.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from linklab.agent.line import LineStuck
+from linklab.agent.protocol import (
+    PROTOCOL_VERSION,
+    Field,
+    FieldReader,
+    Frame,
+    FrameKind,
+    Torn,
+    decode_line,
+    encode_fields,
+    encode_frame,
+    split,
+)
+
+Damage = Callable[[bytes], bytes]
+Work = Callable[[bytes], bytes]
+
+
+def hello_fields(nonce: int, version: int = PROTOCOL_VERSION) -> list[Field]:
+    """The fields of a greeting behind its outcome."""
+    ns = 1_000_000_000
+    return [version, "6.12.0", "#1 SMP", "x86_64", "tsc", 1, 2, 262144, 3 * ns, nonce]
+
+
+@dataclass
+class ModelAgent:
+    """Does each request once, keeps the last reply, and says what it does not know."""
+
+    work: Work = lambda body: body
+    nonce: int = 77
+    done: list[bytes] = field(default_factory=list)
+    heard: list[Frame] = field(default_factory=list)
+    _answered: tuple[int, bytes] | None = None
+    _parts: dict[int, list[bytes]] = field(default_factory=dict)
+    _void: bool = False
+
+    def hello(self) -> bytes:
+        body = encode_fields([0, *hello_fields(self.nonce)])
+        return encode_frame(Frame(FrameKind.HELLO, 0, payload=body))
+
+    def hear(self, line: bytes) -> list[bytes]:
+        """Return the lines that answer a line."""
+        frame = decode_line(line)
+        if frame is None:
+            return []
+        if isinstance(frame, Torn):
+            return self._unknown(0)
+        self.heard.append(frame)
+        if frame.kind is FrameKind.REQUEST:
+            return self._request(frame)
+        if self._answered is None or self._answered[0] != frame.seq:
+            return self._unknown(frame.seq)
+        parts = self._reply()
+        if frame.kind is FrameKind.POKE:
+            return parts
+        raw = frame.payload
+        wanted = [int.from_bytes(raw[i : i + 2], "little") for i in range(0, len(raw), 2)]
+        return [parts[part] for part in wanted if part < len(parts)]
+
+    def _request(self, frame: Frame) -> list[bytes]:
+        if self._answered and self._answered[0] == frame.seq:
+            return self._reply() if frame.part + 1 == frame.parts else []
+        if frame.part == 0:
+            self._parts, self._void = {frame.seq: []}, False
+        if self._void:
+            return []
+        parts = self._parts.get(frame.seq)
+        if parts is None or len(parts) != frame.part:
+            return self._unknown(frame.seq)
+        parts.append(frame.payload)
+        if len(parts) < frame.parts:
+            return []
+        body = b"".join(parts)
+        self.done.append(body)
+        self._answered = (frame.seq, self.work(body))
+        return self._reply()
+
+    def _unknown(self, seq: int) -> list[bytes]:
+        self._parts, self._void = {}, True
+        return [encode_frame(Frame(FrameKind.UNKNOWN, seq))]
+
+    def _reply(self) -> list[bytes]:
+        assert self._answered is not None
+        return [encode_frame(frame) for frame in split(FrameKind.REPLY, *self._answered)]
+
+
+def untouched(line: bytes) -> bytes:
+    return line
+
+
+@dataclass
+class VirtualLine:
+    """A line to a model agent. `now` is its clock, in seconds."""
+
+    agent: ModelAgent
+    to_agent: Damage = untouched
+    from_agent: Damage = untouched
+    work_seconds: float = 0.0
+    line_seconds: float = 0.01
+    babble: bytes = b""  # a line that comes without an end, with no time in between
+    stuck: bool = False
+    now: float = 1000.0
+    sent: list[tuple[float, bytes]] = field(default_factory=list)
+    _arrivals: list[tuple[float, int, bytes]] = field(default_factory=list)
+    _to_agent: bytes = b""
+    _to_lab: bytes = b""
+    _free_at: float = 0.0
+    _count: int = 0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def send_bytes(self, data: bytes, until: float) -> None:
+        if self.stuck:
+            self.now = until
+            raise LineStuck("nobody reads")
+        for line in data.splitlines(keepends=True):
+            self.sent.append((self.now, line))
+            self._to_agent += self.to_agent(line)
+        *lines, self._to_agent = self._to_agent.split(b"\n")
+        for line in lines:
+            self._let_agent_hear(line)
+
+    def _let_agent_hear(self, line: bytes) -> None:
+        before = len(self.agent.done)
+        answers = self.agent.hear(line)
+        self._free_at = max(self._free_at, self.now)
+        self._free_at += self.work_seconds * (len(self.agent.done) - before)
+        for answer in answers:
+            self._free_at += self.line_seconds
+            self.arrives(self.from_agent(answer), self._free_at)
+
+    def arrives(self, data: bytes, at: float) -> None:
+        """Let bytes come from the agent's side at a time."""
+        *lines, self._to_lab = (self._to_lab + data).split(b"\n")
+        for line in lines:
+            self._count += 1
+            heapq.heappush(self._arrivals, (at, self._count, line))
+
+    def read_line(self, until: float) -> bytes | None:
+        if self._arrivals and self._arrivals[0][0] <= max(until, self.now):
+            at, _, line = heapq.heappop(self._arrivals)
+            self.now = max(self.now, at)
+            return line
+        if self.babble:
+            self.now += 0.001
+            return self.babble
+        self.now = max(self.now, until)
+        return None
+
+    def kinds_sent(self) -> list[tuple[float, FrameKind]]:
+        """What the lab sent, and when."""
+        return [
+            (round(at - 1000.0, 3), frame.kind)
+            for at, frame in ((at, decode_line(line)) for at, line in self.sent)
+            if isinstance(frame, Frame)
+        ]
+
+
+def only(number: int, damage: Damage) -> Damage:
+    """Damage the line with this number, counted from 1, alone."""
+    counter: Iterator[int] = iter(range(1, 1_000_000))
+
+    def apply(line: bytes) -> bytes:
+        return damage(line) if next(counter) == number else line
+
+    return apply
+
+
+def in_turn(damages: list[Damage]) -> Damage:
+    """Damage the first lines, each in its own way, and no more."""
+    left = iter(damages)
+    return lambda line: next(left, untouched)(line)
+
+
+def lost(_line: bytes) -> bytes:
+    return b""
+
+
+def torn(line: bytes) -> bytes:
+    return line[: len(line) // 2] + b"\n"
+
+
+def unrecognizable(line: bytes) -> bytes:
+    return line[1:]
+
+
+def run_into_next(line: bytes) -> bytes:
+    return line[:-1]
+
+
+def without_end(line: bytes) -> bytes:
+    return line[: len(line) // 2]
+
+
+def doubled(line: bytes) -> bytes:
+    return line * 2
+
+
+def broken_by_text(line: bytes) -> bytes:
+    return line[:20] + b"[    1.000000] eth0: link up\r\n" + line[20:]
+
+
+def behind_text(line: bytes) -> bytes:
+    return b"[    1.000000] eth0" + line
+
+
+def flipped(line: bytes) -> bytes:
+    return line[:30] + bytes([line[30] ^ 1]) + line[31:]
+
+
+DAMAGES: tuple[Damage, ...] = (
+    untouched,
+    lost,
+    torn,
+    unrecognizable,
+    run_into_next,
+    without_end,
+    doubled,
+    broken_by_text,
+    behind_text,
+    flipped,
+)
+
+
+def text_of(body: bytes) -> list[bytes]:
+    """The fields of a body."""
+    reader = FieldReader(body)
+    return [reader.take_bytes() for _ in range(reader.left)]

@@ -1,0 +1,230 @@
+"""The grouping experiment in a guest whose kernel does everything right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from fake_guest import MESSAGE_NS, PROCESS_NS, FakeGuest
+
+from linklab.errors import GuestHung
+from linklab.host.accel import Accel
+from linklab.scenarios.grouping.change import Operation
+from linklab.scenarios.grouping.experiment import Guest, Trial, run_trials
+from linklab.scenarios.grouping.plan import Plan, time_limit
+from linklab.scenarios.grouping.ways import Arm, limits_text, why_not
+
+COUNT = 5
+EVERY_PAIR = [(o, a) for o in Operation for a in Arm if why_not(a, o) is None]
+START = {  # what an operation begins with: mtu, up, group
+    Operation.DOWN: (1500, True, 42),
+}
+END = {  # what it leaves: mtu, up, group; no interfaces after `delete`
+    Operation.CREATE: (1500, False, 42),
+    Operation.MTU: (1400, False, 42),
+    Operation.UP: (1500, True, 42),
+    Operation.DOWN: (1500, False, 42),
+    Operation.ADDRESS: (1500, False, 42),
+    Operation.GROUP: (1500, False, 43),
+}
+
+
+def ignore(_operation: Operation, _arm: Arm, _number: int) -> None:
+    pass
+
+
+def trials_of(
+    guest: FakeGuest,
+    operations: Sequence[Operation],
+    arms: Sequence[Arm],
+    *,
+    count: int = COUNT,
+    repeat: int = 1,
+    limit: float | None = None,
+    accel: Accel = Accel.TCG,
+) -> list[Trial]:
+    plan = Plan((count,), tuple(operations), tuple(arms), repeat, limit)
+    return list(run_trials(Guest(guest, count, accel), plan, ignore))
+
+
+def states(guest: FakeGuest) -> list[tuple[int, bool, int]]:
+    """The state of every interface that the lab made, in the order of their indexes."""
+    links = sorted(guest.kernel.links.values(), key=lambda link: link.index)
+    return [(x.mtu, x.up, x.group) for x in links if x.name.startswith("ll")]
+
+
+@pytest.mark.parametrize(("operation", "arm"), EVERY_PAIR)
+def test_each_arm_does_each_operation_on_every_interface(operation: Operation, arm: Arm) -> None:
+    guest = FakeGuest()
+    setup, trial = trials_of(guest, [operation], [arm])
+    assert (setup.operation, setup.number, setup.fault) == (Operation.CREATE, 0, None)
+    assert (trial.operation, trial.arm, trial.number) == (operation, arm, 1)
+    assert trial.fault is None
+    expected = [] if operation is Operation.DELETE else [END[operation]] * COUNT
+    assert states(guest) == expected
+
+
+@pytest.mark.parametrize(("operation", "arm"), EVERY_PAIR)
+def test_each_trial_starts_from_the_same_state(operation: Operation, arm: Arm) -> None:
+    """Whatever the trial before left: a repeat begins as the first one began."""
+    began: list[list[tuple[int, bool, int]]] = []
+    guest = FakeGuest()
+
+    def note(doing: str) -> None:
+        # What an arm of its own sends comes last; upkeep before it has other calls.
+        at = {Arm.GROUP: "run", Arm.BATCH: "run", Arm.PROCESS: "run-each", Arm.DUMP: "run-each"}
+        if doing == at.get(arm, "netlink-each"):
+            began.append(states(guest))
+
+    guest.before = note
+    assert all(trial.fault is None for trial in trials_of(guest, [operation], [arm], repeat=3))
+    start = START.get(operation, (1500, False, 42))
+    expected = [] if operation is Operation.CREATE else [start] * COUNT
+    assert began.count(expected) >= 3
+    assert began[-1] == expected
+
+
+def test_everything_mixed_in_one_guest_is_verified() -> None:
+    guest = FakeGuest()
+    trials = trials_of(guest, tuple(Operation), tuple(Arm), repeat=2)
+    assert len(trials) == 1 + 2 * len(EVERY_PAIR)
+    assert [trial for trial in trials if trial.fault] == []
+
+
+@pytest.mark.parametrize("foreign", [True, False])
+def test_a_foreign_interface_does_no_harm_and_takes_none(foreign: bool) -> None:
+    guest = FakeGuest(foreign=foreign)
+    before = {n: vars(link).copy() for n, link in guest.kernel.links.items()}
+    trials = trials_of(guest, tuple(Operation), tuple(Arm))
+    assert all(trial.fault is None for trial in trials)
+    assert {n: vars(guest.kernel.links[n]) for n in before} == before
+
+
+def test_trials_come_repeat_by_repeat_and_what_an_arm_cannot_do_is_left_out() -> None:
+    told: list[tuple[str, str, int]] = []
+    plan = Plan(
+        (COUNT,), (Operation.GROUP, Operation.MTU), (Arm.PROCESS, Arm.GROUP, Arm.NETLINK), repeat=2
+    )
+    trials = list(
+        run_trials(
+            Guest(FakeGuest(), COUNT, Accel.TCG), plan, lambda o, a, n: told.append((o, a, n))
+        )
+    )
+    one_repeat = [
+        ("group", "process"),
+        ("group", "netlink"),
+        ("mtu", "process"),
+        ("mtu", "group"),
+        ("mtu", "netlink"),
+    ]
+    expected = [("create", "netlink", 0)]
+    expected += [(o, a, number) for number in (1, 2) for o, a in one_repeat]
+    assert [(t.operation, t.arm, t.number) for t in trials] == expected
+    assert told == expected
+    assert plan.trials_per_guest == len(expected) - 1
+
+
+def test_what_no_arm_can_do_is_said_with_the_reason() -> None:
+    assert {(a, o) for a in Arm for o in Operation if why_not(a, o)} == {
+        (Arm.GROUP, Operation.CREATE),
+        (Arm.GROUP, Operation.GROUP),
+    }
+    text = limits_text()
+    for arm, operation in ((Arm.GROUP, Operation.CREATE), (Arm.GROUP, Operation.GROUP)):
+        reason = why_not(arm, operation)
+        assert reason and f"{arm} cannot do {operation}: {reason}" in text
+    assert limits_text((Operation.MTU,)) == ""
+
+
+@pytest.mark.parametrize(
+    ("arm", "messages", "processes", "ns"),
+    [
+        (Arm.GROUP, 1, 1, PROCESS_NS + MESSAGE_NS),
+        (Arm.NETLINK, COUNT, 1, COUNT * MESSAGE_NS),
+        (Arm.BATCH, COUNT, 1, PROCESS_NS + COUNT * MESSAGE_NS),
+        (Arm.PROCESS, COUNT, COUNT, COUNT * PROCESS_NS),
+        (Arm.DUMP, 2 * COUNT, COUNT, COUNT * PROCESS_NS),
+    ],
+)
+def test_a_trial_carries_the_guests_time_and_what_was_sent(
+    arm: Arm, messages: int, processes: int, ns: int
+) -> None:
+    measure = trials_of(FakeGuest(), [Operation.MTU], [arm])[1].measure
+    assert measure.seconds == pytest.approx(ns / 1e9)
+    assert (measure.messages, measure.processes) == (messages, processes)
+    assert measure.user_seconds < measure.system_seconds
+
+
+def test_only_the_arm_dump_reads_all_links_in_each_process() -> None:
+    guest = FakeGuest()
+    trials_of(guest, [Operation.MTU], [Arm.PROCESS, Arm.GROUP, Arm.BATCH])
+    assert guest.dumps_by_programs == 0
+    trials_of(guest := FakeGuest(), [Operation.MTU], [Arm.DUMP])
+    assert guest.dumps_by_programs == COUNT
+
+
+def test_the_groups_own_arm_sends_one_request_whatever_the_count() -> None:
+    guest = FakeGuest()
+    trials_of(guest, [Operation.MTU], [Arm.GROUP])
+    (run,) = [call for call in guest.calls if call.operation == "run"]
+    assert run.fields == (7, "/bin/ip", "link", "set", "group", "42", "mtu", "1400")
+
+
+@pytest.mark.parametrize("accel", [Accel.KVM, Accel.TCG])
+@pytest.mark.parametrize("arm", Arm)
+def test_an_operation_gets_the_limit_of_its_arm_and_upkeep_a_limit_of_its_own(
+    arm: Arm, accel: Accel
+) -> None:
+    guest = FakeGuest()
+    trials_of(guest, [Operation.MTU], [arm], accel=accel)
+    operation = {Arm.NETLINK: "netlink-each", Arm.PROCESS: "run-each", Arm.DUMP: "run-each"}
+    timed = [call for call in guest.calls if call.operation == operation.get(arm, "run")][-1]
+    assert timed.seconds == pytest.approx(time_limit(arm, COUNT, accel), abs=5)
+    for call in guest.calls:
+        if call is not timed:
+            assert call.seconds == pytest.approx(time_limit(None, COUNT, accel), abs=5)
+
+
+def test_a_limit_that_was_asked_for_holds_for_everything() -> None:
+    guest = FakeGuest()
+    trials_of(guest, tuple(Operation), tuple(Arm), limit=7.0)
+    assert {round(call.seconds) for call in guest.calls} == {7}
+
+
+def test_each_step_has_its_own_time() -> None:
+    """A deadline is reckoned from when a step begins, not from when the guest did."""
+    guest = FakeGuest()
+    trials_of(guest, [Operation.MTU], [Arm.GROUP], limit=100.0, repeat=30)
+    assert min(call.seconds for call in guest.calls) > 99
+
+
+def test_a_guest_that_hangs_ends_the_trials() -> None:
+    def hang(operation: str) -> None:
+        if operation == "run-each":
+            raise GuestHung("no answer")
+
+    trials = run_trials(
+        Guest(FakeGuest(before=hang), COUNT, Accel.TCG),
+        Plan((COUNT,), (Operation.MTU,), (Arm.GROUP, Arm.PROCESS)),
+        ignore,
+    )
+    assert [next(trials).arm, next(trials).arm] == [Arm.NETLINK, Arm.GROUP]
+    with pytest.raises(GuestHung):
+        next(trials)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_smallest_counts_work_with_everything(count: int) -> None:
+    trials = trials_of(FakeGuest(), tuple(Operation), tuple(Arm), count=count)
+    assert len(trials) == 1 + len(EVERY_PAIR)
+    assert all(trial.fault is None for trial in trials)
+
+
+def test_ten_thousand_interfaces_are_named_and_indexed_without_a_gap() -> None:
+    guest = FakeGuest()
+    trials = trials_of(guest, [Operation.MTU], [Arm.GROUP, Arm.NETLINK], count=10_000)
+    assert [trial.fault for trial in trials] == [None] * 3
+    links = [link for link in guest.kernel.links.values() if link.name.startswith("ll")]
+    assert [link.name for link in links] == [f"ll{n}" for n in range(10_000, 20_000)]
+    assert [link.index for link in links] == list(range(3, 10_003))
+    assert {(link.mtu, link.up, link.group) for link in links} == {(1400, False, 42)}

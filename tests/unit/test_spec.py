@@ -1,0 +1,149 @@
+"""QEMU's command line as text: one machine, one line, always the same.
+
+The CPU model stands here as CPU, and has tests of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from linklab.host.accel import Accel
+from linklab.host.run import shown
+from linklab.machine.spec import (
+    DirectBoot,
+    FdPort,
+    IsoBoot,
+    MachineSpec,
+    MachineType,
+    TerminalPort,
+    qemu_argv,
+)
+
+DIRECT = DirectBoot(
+    Path("/cache/bzImage"), Path("/cache/initramfs.cpio"), ("console=ttyS0", "panic=-1")
+)
+ISO = IsoBoot(Path("/out/linklab.iso"))
+SERIAL = {"console": FdPort(7), "agent": FdPort(9)}
+
+GOLDEN = {
+    "a direct boot on microvm": (
+        MachineSpec(DIRECT, Accel.TCG, **SERIAL),
+        """
+        qemu-system-x86_64 -nodefaults -no-user-config -no-reboot -name linklab
+        -machine microvm -accel tcg -cpu CPU -smp 1 -m 256M -display none
+        -chardev socket,id=console,fd=7 -serial chardev:console
+        -chardev socket,id=agent,fd=9
+        -device virtio-serial-device,max_ports=2
+        -device virtserialport,chardev=agent,name=linklab.agent
+        -kernel /cache/bzImage -initrd /cache/initramfs.cpio -append 'console=ttyS0 panic=-1'
+        """,
+    ),
+    "a direct boot on pc": (
+        MachineSpec(DIRECT, Accel.TCG, MachineType.PC, **SERIAL),
+        """
+        qemu-system-x86_64 -nodefaults -no-user-config -no-reboot -name linklab
+        -machine pc -accel tcg -cpu CPU -smp 1 -m 256M -display none
+        -chardev socket,id=console,fd=7 -serial chardev:console
+        -chardev socket,id=agent,fd=9 -serial chardev:agent
+        -kernel /cache/bzImage -initrd /cache/initramfs.cpio -append 'console=ttyS0 panic=-1'
+        """,
+    ),
+    "an ISO under KVM with two CPUs": (
+        MachineSpec(ISO, Accel.KVM, MachineType.PC, cpus=2, memory=1024, **SERIAL),
+        """
+        qemu-system-x86_64 -nodefaults -no-user-config -no-reboot -name linklab
+        -machine pc -accel kvm -cpu CPU -smp 2 -m 1024M -display none
+        -chardev socket,id=console,fd=7 -serial chardev:console
+        -chardev socket,id=agent,fd=9 -serial chardev:agent
+        -drive file=/out/linklab.iso,media=cdrom,if=ide,format=raw,readonly=on -boot order=d
+        """,
+    ),
+    "a person's shell": (
+        MachineSpec(DIRECT, Accel.TCG, MachineType.PC, console=TerminalPort()),
+        """
+        qemu-system-x86_64 -nodefaults -no-user-config -no-reboot -name linklab
+        -machine pc -accel tcg -cpu CPU -smp 1 -m 256M -display none
+        -chardev stdio,id=console,mux=on,signal=off -mon chardev=console
+        -serial chardev:console
+        -kernel /cache/bzImage -initrd /cache/initramfs.cpio -append 'console=ttyS0 panic=-1'
+        """,
+    ),
+    "an ISO on a screen": (
+        MachineSpec(ISO, Accel.TCG, MachineType.PC, screen=True),
+        """
+        qemu-system-x86_64 -nodefaults -no-user-config -no-reboot -name linklab
+        -machine pc -accel tcg -cpu CPU -smp 1 -m 256M -vga std
+        -serial none
+        -drive file=/out/linklab.iso,media=cdrom,if=ide,format=raw,readonly=on -boot order=d
+        """,
+    ),
+}
+
+
+def words_of(spec: MachineSpec) -> list[str]:
+    return list(qemu_argv("qemu-system-x86_64", spec))
+
+
+def after(words: list[str], option: str) -> str:
+    assert words.count(option) == 1, f"{option} stands {words.count(option)} times"
+    return words[words.index(option) + 1]
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_the_command_line_of(name: str) -> None:
+    spec, expected = GOLDEN[name]
+    words = words_of(spec)
+    words[words.index("-cpu") + 1] = "CPU"
+    assert shown(words) == " ".join(expected.split())
+
+
+@pytest.mark.parametrize("machine", MachineType)
+def test_kvm_runs_on_the_hosts_cpu(machine: MachineType) -> None:
+    assert after(words_of(MachineSpec(DIRECT, Accel.KVM, machine)), "-cpu") == "host"
+
+
+@pytest.mark.parametrize("machine", MachineType)
+def test_tcg_runs_on_a_model_that_is_the_same_everywhere(machine: MachineType) -> None:
+    model = after(words_of(MachineSpec(DIRECT, Accel.TCG, machine)), "-cpu")
+    assert model.split(",")[0] not in {"host", "max"}
+    # Without it a guest on microvm has no timer of high resolution.
+    assert "+arat" in model.split(",")[1:]
+
+
+def test_nothing_is_decided_by_where_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec, _ = GOLDEN["a direct boot on microvm"]
+    before = words_of(spec)
+    monkeypatch.setenv("HOME", "/nowhere")
+    monkeypatch.chdir("/")
+    assert words_of(replace(spec)) == before
+
+
+def test_a_comma_in_a_path_is_no_option() -> None:
+    spec = MachineSpec(IsoBoot(Path("/out/a,b,readonly=off.iso")), Accel.TCG, MachineType.PC)
+    drive = after(words_of(spec), "-drive")
+    assert drive.startswith("file=/out/a,,b,,readonly=off.iso,media=cdrom,")
+
+
+def test_a_blank_in_a_path_stays_in_one_word() -> None:
+    boot = DirectBoot(Path("/my kernels/bzImage"), Path("/my kernels/initramfs"), ("quiet",))
+    words = words_of(MachineSpec(boot, Accel.TCG))
+    assert after(words, "-kernel") == "/my kernels/bzImage"
+    assert after(words, "-initrd") == "/my kernels/initramfs"
+
+
+@pytest.mark.parametrize(
+    ("machine", "device"), [(MachineType.PC, "ttyS1"), (MachineType.MICROVM, "vport0p1")]
+)
+def test_the_agents_port_has_a_name_in_the_guest(machine: MachineType, device: str) -> None:
+    assert MachineSpec(DIRECT, Accel.TCG, machine).agent_device == device
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_a_guest_that_resets_ends_qemu_and_no_machine_has_a_network(name: str) -> None:
+    words = words_of(GOLDEN[name][0])
+    assert "-no-reboot" in words
+    assert "-nodefaults" in words
+    assert not {"-nic", "-netdev", "-net", "-daemonize", "-pidfile"} & set(words)
