@@ -95,6 +95,8 @@ class BuildSkipped(LinklabError):
 class KernelFault(LinklabError):
     """The kernel under test is at fault."""
 
+    verdict = Verdict.FAIL
+
 
 class WrongState(KernelFault):
     """An operation reported success and did not do what it says."""

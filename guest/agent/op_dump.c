@@ -158,6 +158,8 @@ enum outcome op_dump(struct reader *in, struct buffer *out, struct failure *why)
 	}
 	if (error < 0)
 		outcome = fail(why, OP_SYSTEM, errno, "netlink socket");
+	else if (error == EINTR)
+		outcome = fail(why, OP_SYSTEM, 0, "what is dumped changed under each attempt");
 	else if (error > 0)
 		outcome = fail(why, OP_REFUSED, error, "the kernel refused the dump");
 	else

@@ -33,12 +33,7 @@ _SETTINGS = {
     "fastimport.unpackLimit": "0",
     "checkout.workers": "0",
     "core.fsync": "none",
-    "advice.updateSparsePath": "false",
 }
-
-# What no build of this architecture reads: 35 % of a kernel's files.  Kconfig
-# files stay, because they are read from all over the tree.
-_NEEDED = "/*\n!/Documentation/\n!/tools/testing/\n!/arch/*/\n/arch/x86/\nKconfig*\n"
 
 
 def git_environment(**own: str) -> dict[str, str | None]:
@@ -89,7 +84,6 @@ class GitStore:
                 section, key = name.split(".")
                 config.write(f"[{section}]\n\t{key} = {value}\n")
         (draft / "info").mkdir(exist_ok=True)
-        (draft / "info" / "sparse-checkout").write_text(_NEEDED)
         draft.rename(self.repository)
 
     def git(
@@ -185,4 +179,4 @@ class GitStore:
         marker.unlink()
 
     def _tree_git(self, *argv: str) -> None:
-        self.git(["-c", "core.sparseCheckout=true", *argv], index=self._index, work_tree=self.tree)
+        self.git(argv, index=self._index, work_tree=self.tree)

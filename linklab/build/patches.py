@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from linklab.build.gitstore import GitStore
-from linklab.build.source import Source, load_json, save_json
+from linklab.build.memo import load_json, save_json
+from linklab.build.source import Source
 from linklab.errors import BuildSkipped, UsageError
 from linklab.host.cache import hash_file, key_of
 from linklab.host.run import CommandFailed

@@ -10,16 +10,15 @@ differ.  The person's own folder is only ever read.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from linklab.build.folder import snapshot
 from linklab.build.gitstore import GitStore
+from linklab.build.memo import load_json, save_json
 from linklab.build.tarball import import_tarball, unpacker_of
 from linklab.errors import LabError, UsageError
 from linklab.events import Listener
@@ -191,20 +190,3 @@ def tarball_hash(path: Path, cache: Cache) -> str:
     digest = hash_file(path)
     save_json(memo, {**known, str(path): [*stamp, digest]})
     return digest
-
-
-def load_json(path: Path) -> dict[str, Any]:
-    """Return what a memo holds; nothing where it is missing, cut short or of another kind."""
-    try:
-        value = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def save_json(path: Path, value: dict[str, Any]) -> None:
-    """Write a memo so that a reader finds the old one or the new one, never half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(json.dumps(value, indent=1, sort_keys=True))
-    draft.replace(path)

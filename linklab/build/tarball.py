@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import tarfile
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
@@ -110,15 +111,15 @@ class _Feed:
         self._pipe.flush()
 
 
-def _transfer(archive: IO[bytes], feed: _Feed, tell: object) -> Exception | None:
+def _transfer(archive: IO[bytes], feed: _Feed, tell: Callable[[], None]) -> Exception | None:
     """Pass every member on; return what stopped it, which the programs explain better."""
     try:
         feed.begin()
         with tarfile.open(fileobj=archive, mode="r|", bufsize=_MEGA) as tar:
             for count, member in enumerate(tar):
                 _pass_on(tar, member, feed)
-                tar.members = []  # tarfile keeps all of them otherwise
-                if count % 512 == 0 and callable(tell):
+                tar.members = []  # type: ignore[attr-defined]  # it keeps all of them otherwise
+                if count % 512 == 0:
                     tell()
         while archive.read(_MEGA):  # the padding: an unpacker that is not read to its end fails
             pass

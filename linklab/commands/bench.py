@@ -15,7 +15,8 @@ from rich.table import Table
 
 from linklab.agent.client import Agent
 from linklab.build.iso import IMAGE
-from linklab.build.kernel import resolve_kernel
+from linklab.build.kernel import BuildOptions, KernelSpec, build_kernel, resolve_kernel
+from linklab.build.source import open_source
 from linklab.commands.prepare import (
     KernelOptions,
     MachineOptions,
@@ -24,8 +25,8 @@ from linklab.commands.prepare import (
     prepare_subjects,
 )
 from linklab.errors import UsageError
-from linklab.events import Listener, StepAdvanced, step
-from linklab.host.cache import Cache
+from linklab.events import Listener, StepAdvanced, ignore, step
+from linklab.host.cache import Cache, discard
 from linklab.lab import Lab, Subject
 from linklab.machine.spec import Boot
 from linklab.options import number, split_list
@@ -79,7 +80,7 @@ def _figures(
         boots, trips = _boots(iso_lab, subject, repeat, listener, repeat)
         yield Figure("boot from the ISO, QEMU's start to hello", "s", boots, aim=1.6)
         yield Figure("request and reply, second UART of pc", "ms", trips, aim=2.0)
-        yield from _sizes(lab, subject, name, cache, listener)
+        yield from _sizes(lab, subject, cache, listener)
         if subject.known:
             rebuilds = _rebuilds(name, repeat, cache, listener, 2 * repeat)
             yield Figure(f"rebuild after {_TOUCHED} changed", "s", rebuilds, aim=15)
@@ -107,9 +108,40 @@ def _round_trips(agent: Agent) -> Iterator[float]:
         yield (time.perf_counter() - began) * 1e3
 
 
-def _sizes(
-    lab: Lab, subject: Subject, name: str, cache: Cache, listener: Listener
-) -> Iterator[Figure]:
+def _rebuilds(
+    name: str, repeat: int, cache: Cache, listener: Listener, done: int
+) -> tuple[float, ...]:
+    """Return seconds from a changed line in one file to a new bzImage."""
+    source = open_source(None, cache, listener)
+    assert source is not None
+    blob = ["cat-file", "blob", f"{source.tree}:{_TOUCHED}"]
+    head = source.store.git(blob).stdout.decode().splitlines()[:3]
+    seconds = []
+    with tempfile.TemporaryDirectory(prefix="linklab-bench-") as folder:
+        for turn in range(repeat):
+            listener(StepAdvanced(_STEP, done + turn, f"rebuild after {_TOUCHED} changed"))
+            patch = Path(folder) / f"{turn}.patch"
+            patch.write_text(_one_line_patch(f"{time.time_ns()}", head))
+            began = time.monotonic()
+            built = build_kernel(KernelSpec(name, BuildOptions(patches=(patch,))), cache, ignore)
+            seconds.append(time.monotonic() - began)
+            discard(built.path)  # nobody will ask for this one again
+    return tuple(seconds)
+
+
+def _one_line_patch(mark: str, head: list[str]) -> str:
+    """Return a patch that puts a comment in front of a file that begins with `head`."""
+    lines = [
+        f"--- a/{_TOUCHED}",
+        f"+++ b/{_TOUCHED}",
+        f"@@ -1,{len(head)} +1,{len(head) + 1} @@",
+        f"+/* {mark} */",
+        *(f" {line}" for line in head),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _sizes(lab: Lab, subject: Subject, cache: Cache, listener: Listener) -> Iterator[Figure]:
     yield Figure("initramfs, as booted direct", "MB", (lab.initramfs.stat().st_size / 1e6,))
     if subject.image_bytes:
         yield Figure("ISO with one kernel", "MB", (subject.image_bytes / 1e6,), aim=5.5)

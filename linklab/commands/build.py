@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -16,18 +17,18 @@ from linklab.commands.prepare import KernelOptions, iso_of
 from linklab.errors import UsageError
 from linklab.host.cache import Cache
 from linklab.lab import file_label
-from linklab.options import split_list
 from linklab.report.progress import progress
 
 
 def kernels(names: str, source: str, patches: Sequence[str], configs: Sequence[str]) -> None:
     """Build kernels and print where each is and what it weighs."""
     options = KernelOptions(names, source, tuple(patches), tuple(configs))
-    table = Table()
+    wanted = options.check()
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for title in ("kernel", "release", "bzImage", "seconds", "where"):
         table.add_column(title, justify="right" if title in {"bzImage", "seconds"} else "left")
     with progress() as listener:
-        for name in split_list("kernel", names):
+        for name in wanted:
             began = time.monotonic()
             kernel = resolve_kernel(name, options.build_options(), Cache(), listener)
             table.add_row(
@@ -45,7 +46,7 @@ def iso(
 ) -> None:
     """Build the ISO, put it where it was asked for, and print what is in it."""
     options = KernelOptions(names, source, tuple(patches), tuple(configs))
-    words = split_list("kernel", names)
+    words = options.check()
     target = Path(output or f"out/linklab-{'-'.join(file_label(word) for word in words)}.iso")
     _check_target(target)
     with progress() as listener:
@@ -53,7 +54,12 @@ def iso(
         built = [resolve_kernel(n, options.build_options(), cache, listener) for n in words]
         artefact = iso_of(built, options, cache, listener)
     _copy(artefact.file(IMAGE), target)
-    table = Table(title=f"{target}: what is in it", title_justify="left")
+    table = Table(
+        title=f"{target}: what is in it",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
     for title in ("", "part", "bytes", "on the ISO"):
         table.add_column(title, justify="right" if "b" in title or "on " in title else "left")
     for part in iso_contents(artefact):

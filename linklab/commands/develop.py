@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from linklab.build.agentbuild import build_agent
-from linklab.build.templating import render_for_lint
+from linklab.build.initramfs import rendered_scripts
 from linklab.errors import UsageError, Verdict
 from linklab.events import ignore
 from linklab.host.cache import Cache
@@ -32,19 +33,25 @@ def run_tests(only: str) -> Verdict:
 def run_lint() -> Verdict:
     """Run every check, all of them even if one fails."""
     python = [sys.executable, "-m"]
+    build_agent(Cache(), ignore)  # warnings are errors
+    print("agent: compiles without warnings")
     verdicts = [
         _run([*python, "ruff", "check", "."]),
         _run([*python, "ruff", "format", "--check", "."]),
         _run([*python, "mypy"]),
-        _run(["shellcheck", *_scripts()]),
+        _check_scripts(),
     ]
-    build_agent(Cache(), ignore)  # warnings are errors
-    print("agent: compiled without warnings")
     return Verdict.FAIL if Verdict.FAIL in verdicts else Verdict.PASS
 
 
-def _scripts() -> list[str]:
-    return [str(path) for path in render_for_lint(ROOT / "build" / "lint")]
+def _check_scripts() -> Verdict:
+    """Check the shell scripts of the image as they are after rendering, and our own."""
+    with tempfile.TemporaryDirectory(prefix="linklab-lint-") as folder:
+        scripts = [ROOT / ".ci" / "run"]
+        for path, content in rendered_scripts(Cache(), ignore).items():
+            scripts.append(Path(folder) / path.strip("/").replace("/", "-"))
+            scripts[-1].write_bytes(content)
+        return _run(["shellcheck", "--shell=dash", *map(str, scripts)])
 
 
 def _run(argv: list[str]) -> Verdict:

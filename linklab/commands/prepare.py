@@ -10,7 +10,13 @@ from linklab.build.agentbuild import PROGRAM as AGENT_PROGRAM
 from linklab.build.agentbuild import build_agent
 from linklab.build.initramfs import ARCHIVE, build_initramfs
 from linklab.build.iso import IMAGE, IsoKernel, build_iso
-from linklab.build.kernel import BuildOptions, Compression, Kernel, resolve_kernel
+from linklab.build.kernel import (
+    BuildOptions,
+    Compression,
+    Kernel,
+    check_kernel,
+    resolve_kernel,
+)
 from linklab.errors import UsageError
 from linklab.events import Listener
 from linklab.host.accel import Accel, decide
@@ -40,6 +46,13 @@ class KernelOptions:
             patches=tuple(Path(patch) for patch in self.patches),
             configs=tuple(Path(config) for config in self.configs),
         )
+
+    def check(self) -> list[str]:
+        """Return the kernels' names; raise `UsageError` for what is wrong with them."""
+        names = split_list("kernel", self.names)
+        for name in names:
+            check_kernel(name, self.build_options())
+        return names
 
     @property
     def is_stock(self) -> bool:

@@ -22,8 +22,8 @@ from linklab.errors import Interrupted, LinklabError, UsageError, Verdict
 from linklab.events import Listener
 from linklab.host.cache import Cache
 from linklab.lab import Lab, Subject, choose_memory
-from linklab.options import choose_list, number, numbers, seconds, split_list
-from linklab.results.store import RunFolder, claim_folder, default_folder, read_run, utc_now
+from linklab.options import choose_list, number, numbers, seconds
+from linklab.results.store import RunFolder, claim_default_folder, claim_folder, read_run, utc_now
 from linklab.scenarios.grouping.change import Operation
 from linklab.scenarios.grouping.plan import (
     MAX_COUNT,
@@ -72,7 +72,7 @@ def check(options: RunOptions) -> Request:
         raise UsageError(
             f"--scenario {options.scenario}: unknown; valid are {', '.join(SCENARIOS)}"
         )
-    split_list("kernel", options.kernels.names)
+    options.kernels.check()
     options.machine.check()
     plan = Plan(
         counts=numbers("counts", options.counts, 1, MAX_COUNT),
@@ -84,8 +84,9 @@ def check(options: RunOptions) -> Request:
     if not plan.pairs():
         raise UsageError(f"none of the arms can do any of the operations: {limits_text()}")
     memory = _memory(options.machine, plan)
-    folder = Path(options.output) if options.output else default_folder(options.scenario)
-    return Request(plan, memory, claim_folder(folder))
+    output, scenario = options.output, options.scenario
+    folder = claim_folder(Path(output)) if output else claim_default_folder(scenario)
+    return Request(plan, memory, folder)
 
 
 def _memory(machine: MachineOptions, plan: Plan) -> int:
@@ -105,7 +106,7 @@ class Finished:
 
     folder: Path
     verdict: Verdict
-    fault: LinklabError | None
+    faults: Sequence[LinklabError] = ()  # first the one that gives the verdict
 
 
 def run(options: RunOptions, command: Sequence[str], listener: Listener) -> Finished:
@@ -123,23 +124,22 @@ def run(options: RunOptions, command: Sequence[str], listener: Listener) -> Fini
     except BaseException:
         _remove_if_empty(request.folder)
         raise
-    verdict, fault = _measure(Runner(lab, request.plan, folder, listener), subjects)
-    folder.update(end=utc_now(), verdict=verdict.value, message=fault.message if fault else "")
-    return Finished(request.folder, verdict, fault)
+    faults = _measure(Runner(lab, request.plan, folder, listener), subjects)
+    verdict = faults[0].verdict if faults else Verdict.PASS
+    folder.update(end=utc_now(), verdict=verdict.value, message=faults[0].message if faults else "")
+    return Finished(request.folder, verdict, faults)
 
 
-def _measure(runner: Runner, subjects: Sequence[Subject]) -> tuple[Verdict, LinklabError | None]:
-    """Run; whatever ends it, say what that means instead of raising."""
+def _measure(runner: Runner, subjects: Sequence[Subject]) -> list[LinklabError]:
+    """Run; whatever ends it, return what went wrong, first what gives the verdict."""
     try:
-        outcome = runner.run(subjects)
+        runner.run(subjects)
     except KeyboardInterrupt:
-        fault: LinklabError = Interrupted("interrupted: what was measured so far is kept")
-        return fault.verdict, fault
+        interrupted = Interrupted("interrupted: what was measured so far is kept")
+        return [interrupted, *runner.outcome.faults]
     except LinklabError as error:
-        return error.verdict, error
-    if outcome.faults:
-        return outcome.faults[0].verdict, outcome.faults[0]
-    return Verdict.PASS, None
+        return [error, *runner.outcome.faults]
+    return list(runner.outcome.faults)
 
 
 def _about(
@@ -204,8 +204,8 @@ def main(options: RunOptions, command: Sequence[str]) -> Verdict:
     with progress() as listener:
         finished = run(options, command, listener)
     present(finished, options.as_json)
-    if finished.fault is not None:
-        show_fault(finished.fault)
+    for fault in finished.faults:
+        show_fault(fault)
     return finished.verdict
 
 

@@ -18,13 +18,13 @@ from linklab.host.run import start
 from linklab.lab import MINIMUM_MEMORY, Lab, Subject, choose_memory
 from linklab.machine.commandline import shell_command_line
 from linklab.machine.spec import DirectBoot, MachineSpec, TerminalPort, qemu_argv
-from linklab.options import split_list
 from linklab.report.progress import progress
 
 
 def main(kernels: KernelOptions, machine: MachineOptions) -> None:
     """Boot one guest with its console on this terminal; return when it ends."""
-    names = split_list("kernel", kernels.names)
+    names = kernels.check()
+    machine.check()
     if len(names) != 1:
         raise UsageError(f"--kernel {kernels.names}: a shell needs exactly one kernel")
     if not sys.stdin.isatty():

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import floor, log10
 from statistics import median
 
 from linklab.results.model import Run, Sample
 
+_CLOCK_DECIMALS = 9  # the guest's clock counts nanoseconds
 FLAVOUR_ORDER = {"nosysfs": 0, "sysfs": 1}  # the paper's columns
 
 
@@ -74,9 +76,9 @@ class Figures:
         found = [s for s in self._setup if (s.kernel, s.interfaces) == (kernel, interfaces)]
         return _cell(found).seconds
 
-    def creation_counts(self) -> list[int]:
-        """Return the numbers of interfaces that were created on every kernel."""
-        counts = [{s.interfaces for s in self._setup if s.kernel == k} for k in self.kernels]
+    def creation_counts(self, kernels: Sequence[str]) -> list[int]:
+        """Return the numbers of interfaces that were created on every one of `kernels`."""
+        counts = [{s.interfaces for s in self._setup if s.kernel == k} for k in kernels]
         return sorted(set.intersection(*counts)) if counts else []
 
     def boot_seconds(self) -> float | None:
@@ -100,8 +102,9 @@ def seconds_text(seconds: float | None) -> str:
         return "-"
     if seconds <= 0:
         return "0"
-    decimals = 2 - floor(log10(seconds))
-    return f"{seconds:.{min(max(decimals, 0), 6)}f}"
+    # Rounded first: 9.996 is 10.0, with one digit less behind the point than it began with.
+    decimals = 2 - floor(log10(float(f"{seconds:.2e}")))
+    return f"{seconds:.{min(max(decimals, 0), _CLOCK_DECIMALS)}f}"
 
 
 def ratio_text(ratio: float | None) -> str:

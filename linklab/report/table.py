@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -27,6 +29,7 @@ _FINDING_STYLE = {
     Finding.NOT_MEASURED: "dim",
 }
 TEXT_WIDTH = 110
+_UNLIMITED = 100_000
 
 
 def render(run: Run) -> Group:
@@ -34,7 +37,7 @@ def render(run: Run) -> Group:
     figures = Figures(run)
     parts: list[RenderableType] = [heading(run)]
     for operation in figures.operations:
-        parts += [Text(), operation_table(figures, operation)]
+        parts += [Text(), operation_tables(figures, operation)]
     if "mtu" in figures.operations:
         parts += [Text(), *_paper_part(figures)]
     parts += [Text(), claims_table(claims(figures))]
@@ -63,7 +66,7 @@ def heading(run: Run) -> Text:
 
 def _table(title: str) -> Table:
     return Table(
-        title=title,
+        title=Text(title) if title else None,  # no str: a name may look like rich's markup
         title_justify="left",
         title_style="italic",
         box=box.SIMPLE_HEAD,
@@ -71,41 +74,75 @@ def _table(title: str) -> Table:
     )
 
 
-def operation_table(figures: Figures, operation: str) -> Table:
-    """Return one operation's table: interfaces down, kernels and arms across."""
+@dataclass(frozen=True)
+class _Fitting:
+    """A table, or where that is too wide the same in parts: figures must not be cut short."""
+
+    whole: Table
+    parts: Sequence[RenderableType]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        unlimited = options.update_width(_UNLIMITED)
+        if Measurement.get(console, unlimited, self.whole).maximum <= options.max_width:
+            yield self.whole
+        else:
+            yield from self.parts
+
+
+def operation_tables(figures: Figures, operation: str) -> RenderableType:
+    """Return one operation's table: interfaces down, kernels and arms across.
+
+    Where the kernels do not fit beside each other, each has a table of its own.
+    """
+    what = "seconds in the guest"
+    whole = _table(f"{operation}: {what}")
+    _fill(whole, figures, operation, {name: f"{_title_of(name)}\n" for name in figures.kernels})
+    parts: list[RenderableType] = []
+    for name in figures.kernels:
+        part = _table("")
+        _fill(part, figures, operation, {name: ""})
+        title = Text(f"{operation}, {_title_of(name)}: {what}", style="italic", overflow="fold")
+        parts += [title, part]
+    return _Fitting(whole, parts)
+
+
+def _title_of(kernel: str) -> str:
+    return _COLUMN_TITLE.get(kernel, kernel)
+
+
+def _fill(table: Table, figures: Figures, operation: str, titles: Mapping[str, str]) -> None:
+    """Add the columns and rows of some kernels; `titles` stand over their columns."""
     arms = figures.arms(operation)
     with_ratio = {"group", "process"} <= set(arms)
-    table = _table(f"{operation}: seconds in the guest")
-    table.add_column("\ninterfaces", justify="right", no_wrap=True)
-    for kernel in figures.kernels:
-        _add_kernel_columns(table, _COLUMN_TITLE.get(kernel, kernel), arms, with_ratio)
+    table.add_column("interfaces", justify="right", overflow="fold")
+    for title in titles.values():
+        _add_kernel_columns(table, title, arms, with_ratio)
     for count in figures.counts(operation):
-        table.add_row(str(count), *_cells(figures, operation, arms, count, with_ratio))
-    return table
+        table.add_row(str(count), *_cells(figures, operation, list(titles), count))
 
 
 def _add_kernel_columns(table: Table, title: str, columns: list[str], with_ratio: bool) -> None:
     """Add a kernel's columns, its title over the first one."""
     for number, column in enumerate([*columns, *(["ratio"] if with_ratio else [])]):
         style = "bold" if column == "ratio" else ""
-        over = title if number == 0 else ""
-        table.add_column(f"{over}\n{column}", justify="right", style=style, no_wrap=True)
+        header = Text(f"{title if number == 0 else ''}{column}")
+        table.add_column(header, justify="right", style=style, overflow="fold")
 
 
-def _cells(
-    figures: Figures, operation: str, arms: list[str], count: int, with_ratio: bool
-) -> Iterator[str]:
-    for kernel in figures.kernels:
+def _cells(figures: Figures, operation: str, kernels: Sequence[str], count: int) -> Iterator[str]:
+    arms = figures.arms(operation)
+    for kernel in kernels:
         for arm in arms:
             yield _cell_text(figures.cell(operation, kernel, arm, count))
-        if with_ratio:
+        if {"group", "process"} <= set(arms):
             yield ratio_text(figures.ratio(operation, kernel, count))
 
 
 def _cell_text(cell: Cell) -> str:
     if cell.seconds is None:
         return "not valid" if cell.invalid else "-"
-    return seconds_text(cell.seconds)
+    wrong = f", {cell.invalid} not valid" if cell.invalid else ""
+    return seconds_text(cell.seconds) + wrong
 
 
 def _paper_part(figures: Figures) -> Iterator[RenderableType]:
@@ -116,9 +153,9 @@ def _paper_part(figures: Figures) -> Iterator[RenderableType]:
         yield Text(f"The paper ({paper.REFERENCE}) has no figures for these kernels and counts.")
         return
     table = _table(f"the same in 2011, under KVM ({paper.REFERENCE})")
-    table.add_column("\ninterfaces", justify="right", no_wrap=True)
+    table.add_column("interfaces", justify="right", overflow="fold")
     for kernel in kernels:
-        _add_kernel_columns(table, _COLUMN_TITLE[kernel], ["group", "process"], with_ratio=True)
+        _add_kernel_columns(table, f"{_title_of(kernel)}\n", ["group", "process"], with_ratio=True)
     for count in counts:
         cells = []
         for kernel in kernels:
@@ -132,13 +169,11 @@ def _paper_part(figures: Figures) -> Iterator[RenderableType]:
 def claims_table(found: list[Claim]) -> Table:
     """Return the paper's claims: its figure, ours, reproduced or not."""
     table = _table("the paper's claims")
-    table.add_column("claim", ratio=4)
-    table.add_column("2011", ratio=3)
-    table.add_column("here", ratio=3)
-    table.add_column("", ratio=3)
+    for title, ratio in (("claim", 4), ("2011", 3), ("here", 3), ("", 3)):
+        table.add_column(title, ratio=ratio, overflow="fold")
     for claim in found:
         finding = Text(claim.finding.value, style=_FINDING_STYLE[claim.finding])
         if claim.why:
             finding.append(f": {claim.why}", style="default")
-        table.add_row(claim.text, claim.theirs, claim.ours, finding)
+        table.add_row(Text(claim.text), Text(claim.theirs), Text(claim.ours), finding)
     return table

@@ -13,6 +13,17 @@ class SchemaError(ValueError):
     """A stored result that this version cannot read."""
 
 
+def _known(kind: type, what: str, data: object) -> dict[str, Any]:
+    """Return what `data` has for the fields of a dataclass; what is not known is ignored."""
+    if not isinstance(data, Mapping):
+        raise SchemaError(f"{what} is not a JSON object")
+    names = [field.name for field in fields(kind)]
+    missing = [name for name in names if name not in data]
+    if missing:
+        raise SchemaError(f"{what} lacks {', '.join(missing)}")
+    return {name: data[name] for name in names}
+
+
 @dataclass(frozen=True)
 class Sample:
     """One measured value with everything needed to interpret it.
@@ -44,16 +55,12 @@ class Sample:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
+    def from_json(cls, data: object) -> Self:
         """Return the sample in `data`; what is not known is ignored.
 
         Raises `SchemaError` when something is missing.
         """
-        names = [field.name for field in fields(cls)]
-        missing = [name for name in names if name not in data]
-        if missing:
-            raise SchemaError(f"a sample lacks {', '.join(missing)}")
-        return cls(**{name: data[name] for name in names})
+        return cls(**_known(cls, "a sample", data))
 
 
 @dataclass(frozen=True)
@@ -85,12 +92,24 @@ class Run:
     about: Mapping[str, Any]
     samples: Sequence[Sample]
 
+    def check(self) -> None:
+        """Raise `SchemaError` when `about` lacks what reports are made of."""
+        _ = self.kernels, self.boots
+
     @property
     def kernels(self) -> list[KernelRecord]:
         """The kernels tested."""
-        return [KernelRecord(**entry) for entry in self.about["kernels"]]
+        entries = _known_list(self.about, "kernels")
+        return [KernelRecord(**_known(KernelRecord, "a kernel", entry)) for entry in entries]
 
     @property
     def boots(self) -> list[BootRecord]:
         """The boots of guests, in the order they happened."""
-        return [BootRecord(**entry) for entry in self.about["boots"]]
+        entries = _known_list(self.about, "boots")
+        return [BootRecord(**_known(BootRecord, "a boot", entry)) for entry in entries]
+
+
+def _known_list(about: Mapping[str, Any], name: str) -> list[Any]:
+    if not isinstance(about.get(name), list):
+        raise SchemaError(f"the run lacks {name}")
+    return list(about[name])

@@ -16,11 +16,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from linklab.errors import LabError, UsageError
+from linklab.errors import LabError, LinklabError, UsageError
 from linklab.results.model import SCHEMA, BootRecord, Run, Sample, SchemaError
 
 RUN_FILE = "run.json"
 SAMPLES_FILE = "samples.jsonl"
+_RESULTS = Path("results")
 
 
 def utc_now() -> str:
@@ -28,13 +29,12 @@ def utc_now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def default_folder(scenario: str) -> Path:
-    """Return the folder that a run gets when none is named."""
-    return Path("results") / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{scenario}"
-
-
 class RunFolder:
-    """The folder of a run that goes on."""
+    """The folder of a run that goes on.
+
+    Raises `UsageError` where another run has begun in it, however late that
+    was, and `LabError` whenever it cannot be written.
+    """
 
     def __init__(self, path: Path, about: Mapping[str, Any]) -> None:
         self.path = path
@@ -44,8 +44,14 @@ class RunFolder:
             "end": None,
             "verdict": None,
             "boots": [],
+            "faults": [],
             **about,
         }
+        with _reporting(path):
+            try:
+                (path / RUN_FILE).touch(exist_ok=False)  # one of two runs gets it
+            except FileExistsError:
+                raise _held(path) from None
         self._write_about()
 
     def console_log(self, kernel: str, interfaces: int) -> Path:
@@ -63,6 +69,12 @@ class RunFolder:
         self._about["boots"].append(asdict(boot))
         self._write_about()
 
+    def add_fault(self, kernel: str, fault: LinklabError) -> None:
+        """Note what a kernel did wrong, whatever becomes of the run after it."""
+        entry = {"kernel": kernel, "verdict": fault.verdict.value, "message": fault.message}
+        self._about["faults"].append(entry)
+        self._write_about()
+
     def update(self, **entries: Any) -> None:
         """Change entries of run.json."""
         self._about.update(entries)
@@ -71,7 +83,7 @@ class RunFolder:
     def write_text(self, name: str, text: str) -> Path:
         """Write another file of the run, a table or a page."""
         with _reporting(self.path):
-            (self.path / name).write_text(text)
+            (self.path / name).write_text(text, encoding="utf-8")
         return self.path / name
 
     def _write_about(self) -> None:
@@ -81,23 +93,53 @@ class RunFolder:
             draft.replace(self.path / RUN_FILE)
 
 
+def _held(path: Path) -> UsageError:
+    return UsageError(f"{path} already holds a run: name another folder with --output")
+
+
+def claim_default_folder(scenario: str) -> Path:
+    """Make the folder that a run gets when none is named, and that no other run has.
+
+    Raises `UsageError` when it cannot be written.
+    """
+    name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{scenario}"
+    path, number = _RESULTS / name, 1
+    with _refusing(path):
+        _RESULTS.mkdir(exist_ok=True)
+        while True:
+            try:
+                path.mkdir()
+                return claim_folder(path)
+            except FileExistsError:
+                number += 1
+                path = _RESULTS / f"{name}-{number}"
+
+
 def claim_folder(path: Path) -> Path:
     """Make the folder for a run and check that it can be used.
 
     Raises `UsageError` when it holds a run already or cannot be written.
     """
-    if (path / RUN_FILE).exists() or (path / SAMPLES_FILE).exists():
-        raise UsageError(f"{path} already holds a run: name another folder with --output")
-    try:
+    with _refusing(path):
+        if any(os.path.lexists(path / name) for name in (RUN_FILE, SAMPLES_FILE)):
+            raise _held(path)
         path.mkdir(parents=True, exist_ok=True)
         probe = path / f".probe.{os.getpid()}"
-        probe.write_bytes(b"\0" * 4096)
-        probe.unlink()
+        try:
+            probe.write_bytes(b"\0" * 4096)
+        finally:
+            probe.unlink(missing_ok=True)
+    return path
+
+
+@contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise UsageError(
             f"the output folder {path} cannot be written: {error.strerror or error}"
         ) from error
-    return path
 
 
 def read_run(path: Path) -> Run:
@@ -114,13 +156,21 @@ def read_run(path: Path) -> Run:
     schema = about.get("schema") if isinstance(about, dict) else None
     if schema != SCHEMA:
         raise UsageError(f"{path} was written by schema {schema}, this version reads {SCHEMA}")
-    return Run(about, list(_read_samples(path / SAMPLES_FILE)))
+    run = Run(about, list(_read_samples(path / SAMPLES_FILE)))
+    try:
+        run.check()
+    except SchemaError as error:
+        raise UsageError(f"{path / RUN_FILE}: {error}") from error
+    return run
 
 
 def _read_samples(path: Path) -> Iterator[Sample]:
-    if not path.exists():
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
         return
-    lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
     for number, line in enumerate(lines, 1):
         if not line:
             continue

@@ -183,7 +183,11 @@ def only(number: int, damage: Damage) -> Damage:
 def in_turn(damages: list[Damage]) -> Damage:
     """Damage the first lines, each in its own way, and no more."""
     left = iter(damages)
-    return lambda line: next(left, untouched)(line)
+
+    def apply(line: bytes) -> bytes:
+        return next(left, untouched)(line)
+
+    return apply
 
 
 def lost(_line: bytes) -> bytes:

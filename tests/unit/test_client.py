@@ -149,9 +149,7 @@ class TestRequests:
         assert (end.measure.processes, end.measure.messages) == (3, 4)
 
     @pytest.mark.parametrize(("status", "code"), [(2 << 8, 2), (9, -9), (11 | 0x80, -11)])
-    def test_run_tells_failure_from_death(
-        self, line: VirtualLine, status: int, code: int
-    ) -> None:
+    def test_run_tells_failure_from_death(self, line: VirtualLine, status: int, code: int) -> None:
         end = agent_on(line, status, *MEASURE, b"").run(["/bin/false"], 1010)
         assert (end.done, end.exit_code) == (0, code)
 

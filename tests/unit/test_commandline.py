@@ -46,8 +46,9 @@ def test_the_driver_makes_no_interface_of_its_own(measuring: dict[str, str]) -> 
     assert measuring["dummy.numdummies"] == "0"
 
 
-@pytest.mark.parametrize("words", [measuring_command_line("ttyS1", 2_900_000),
-                                   shell_command_line(2_900_000)])
+@pytest.mark.parametrize(
+    "words", [measuring_command_line("ttyS1", 2_900_000), shell_command_line(2_900_000)]
+)
 def test_a_clock_that_was_measured_is_told(words: tuple[str, ...]) -> None:
     told = parameters(words)
     assert told["tsc_early_khz"] == "2900000"
@@ -65,8 +66,6 @@ def test_a_persons_guest_keeps_its_init_and_has_no_agent_port() -> None:
     assert not {"rdinit", "linklab.port"} & told.keys()
 
 
-@pytest.mark.parametrize(
-    "words", [measuring_command_line("vport0p1", 1), shell_command_line(None)]
-)
+@pytest.mark.parametrize("words", [measuring_command_line("vport0p1", 1), shell_command_line(None)])
 def test_every_parameter_is_one_word(words: tuple[str, ...]) -> None:
     assert all(word and not set(word) & set(" \t\n\"'") for word in words)

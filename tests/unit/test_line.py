@@ -90,9 +90,7 @@ class TestConsole:
         assert pair[1].recv(10) == b"ls\n"
         console.close()
 
-    def test_a_log_that_cannot_be_made_is_the_labs_fault(
-        self, pair: Pair, tmp_path: Path
-    ) -> None:
+    def test_a_log_that_cannot_be_made_is_the_labs_fault(self, pair: Pair, tmp_path: Path) -> None:
         with pytest.raises(LabError, match=r"no-folder/console\.log cannot be written"):
             ConsoleLine(pair[0], tmp_path / "no-folder" / "console.log")
 

@@ -74,7 +74,9 @@ class TestFrame:
         assert decode_line(encode_frame(frame)[:-1] + behind) == frame
 
     @given(frames(), st.data())
-    def test_is_torn_by_text_behind_or_inside_of_it(self, frame: Frame, data: st.DataObject) -> None:
+    def test_is_torn_by_text_behind_or_inside_of_it(
+        self, frame: Frame, data: st.DataObject
+    ) -> None:
         line = encode_frame(frame)[:-1]
         text = data.draw(other_text(min_size=1).filter(lambda raw: raw.strip(b"\r ") != b""))
         at = data.draw(st.integers(len(MARK), len(line)))

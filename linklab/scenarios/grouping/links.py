@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable
+from dataclasses import replace
 
 from linklab.agent.client import Agent
 from linklab.agent.replies import Measure
@@ -42,7 +43,8 @@ class Links:
         self.count = count
         self._limit = limit
         self._state: LinkState | None = None
-        self._others = max((run.first + run.length - 1 for run in self._dump()), default=0)
+        self._others = _states(self._dump())
+        self._last_other = max(self._others, default=0)
         self.first_index = 0
 
     def deadline(self) -> float:
@@ -82,10 +84,17 @@ class Links:
         """Read all interfaces back and compare; remember the state they are in.
 
         Names are compared where asked for, that is after creation. Raises
-        `WrongState`, naming the first interface that is wrong.
+        `WrongState`, naming the first interface that is wrong, be it one that
+        was there before and should have been left alone.
         """
-        runs = self._ours(names=names, address=expected is not None and bool(expected.address))
+        wants_address = expected is not None and bool(expected.address)
+        extra = ((IFLA_IFNAME, names), (IFLA_ADDRESS, wants_address))
+        runs = self._dump(*(kind for kind, wanted in extra if wanted))
         self._state = expected
+        self._check_ours(self._ours(runs), expected, names=names)
+        self._check_others(runs)
+
+    def _check_ours(self, runs: list[LinkRun], expected: LinkState | None, *, names: bool) -> None:
         if expected is None:
             if runs:
                 raise WrongState(f"{self._name_of(runs[0].first)} is still there after deletion")
@@ -96,17 +105,31 @@ class Links:
             if fault := _difference(run.state, expected):
                 raise WrongState(f"{self._name_of(run.first)} has {fault}")
 
-    def _check_presence(self, runs: list[LinkRun], names: bool) -> None:
-        if names:
-            present = {run.name for run in runs}
-            for number in range(FIRST_NUMBER, FIRST_NUMBER + self.count):
-                if f"{NAME_PREFIX}{number}" not in present:
-                    raise WrongState(f"{NAME_PREFIX}{number} is missing")
+    def _check_presence(self, runs: list[LinkRun], *, names: bool) -> None:
         have = sum(run.length for run in runs)
-        if have != self.count:
-            raise WrongState(f"there are {have} interfaces instead of {self.count}")
-        if runs[-1].first + runs[-1].length - runs[0].first != self.count:
+        whole = have == self.count and runs[-1].first + runs[-1].length - runs[0].first == have
+        if whole and not names:
+            return
+        listed = runs if names else self._ours(self._dump(IFLA_IFNAME))
+        present = {run.name for run in listed}
+        numbers = range(FIRST_NUMBER, FIRST_NUMBER + self.count)
+        wanted = dict.fromkeys(f"{NAME_PREFIX}{number}" for number in numbers)
+        if missing := next((name for name in wanted if name not in present), None):
+            raise WrongState(f"{missing} is missing")
+        if odd := next((run for run in listed if run.name not in wanted), None):
+            raise WrongState(f"{odd.name} (ifindex {odd.first}) is one too many")
+        if not whole:
             raise WrongState("the interfaces' indexes have a gap: something else made one")
+
+    def _check_others(self, runs: Iterable[LinkRun]) -> None:
+        """Whoever changes a group must leave the interfaces outside of it alone."""
+        now = _states(run for run in runs if run.first <= self._last_other)
+        for index, before in self._others.items():
+            state = now.get(index)
+            fault = "gone" if state is None else _difference(state, before)
+            if fault:
+                is_ = "is" if state is None else "has"
+                raise WrongState(f"{self._name_of(index)}, none of the group's, {is_} {fault}")
 
     def _move(self, wanted: LinkState) -> None:
         """Change what differs from `wanted`, by group where a group can be told."""
@@ -125,7 +148,7 @@ class Links:
         group = GROUP if state is None else state.group
         self.agent.netlink([group_delete(group)], self.deadline())
 
-    def _dump(self, *extra: int) -> Iterator[LinkRun]:
+    def _dump(self, *extra: int) -> list[LinkRun]:
         kept = (IFLA_MTU, IFLA_GROUP, *extra)
         runs = self.agent.dump(
             dump_request(),
@@ -134,17 +157,38 @@ class Links:
             header=IFINFOMSG_BYTES,
             index=INDEX_IN_IFINFOMSG,
         )
-        return (read_run(run) for run in runs)
+        return [read_run(run) for run in runs]
 
-    def _ours(self, *, names: bool, address: bool) -> list[LinkRun]:
-        extra = (*((IFLA_IFNAME,) if names else ()), *((IFLA_ADDRESS,) if address else ()))
-        return [run for run in self._dump(*extra) if run.first > self._others]
+    def _ours(self, runs: Iterable[LinkRun]) -> list[LinkRun]:
+        """Return what is behind the interfaces that were there before.
+
+        A run goes over that border where both sides say the same.
+        """
+        return [
+            run if run.first > self._last_other else _behind(run, self._last_other)
+            for run in runs
+            if run.first + run.length - 1 > self._last_other
+        ]
 
     def _name_of(self, index: int) -> str:
-        for run in self._ours(names=True, address=False):
+        for run in self._dump(IFLA_IFNAME):
             if run.first == index:
                 return f"{run.name} (ifindex {index})"
         return f"the interface with ifindex {index}"
+
+
+def _behind(run: LinkRun, index: int) -> LinkRun:
+    """Return the part of a run that is behind an index."""
+    return replace(run, first=index + 1, length=run.first + run.length - 1 - index, name=None)
+
+
+def _states(runs: Iterable[LinkRun]) -> dict[int, LinkState]:
+    """Return the state of each interface, without its address, which not every dump has."""
+    return {
+        run.first + place: replace(run.state, address=None)
+        for run in runs
+        for place in range(run.length)
+    }
 
 
 def _difference(state: LinkState, expected: LinkState) -> str | None:

@@ -32,7 +32,7 @@ _BASE_LIMIT = 60.0
 def memory_needed(count: int, cpus: int) -> int:
     """Return the MiB that a guest with `count` interfaces needs."""
     kib = count * (_LINK_KIB + _LINK_KIB_PER_CPU * cpus)
-    return _BASE_MIB + kib // 1024
+    return _BASE_MIB - (-kib // 1024)
 
 
 def largest_count(memory: int, cpus: int) -> int:

@@ -34,6 +34,7 @@ class Runner:
         self._plan = plan
         self._folder = folder
         self._listener = listener
+        self.outcome = Outcome()  # also of a run that an exception ended
         self._order = 0
         self._done = 0
 
@@ -42,7 +43,6 @@ class Runner:
 
         Raises what is the lab's own fault.
         """
-        outcome = Outcome()
         each = sum(_cost(self._plan, count) for count in self._plan.counts)
         with step(self._listener, STEP, each * len(subjects)):
             for number, subject in enumerate(subjects):
@@ -51,9 +51,10 @@ class Runner:
                         self._one_guest(subject, count)
                 except KernelFault as fault:
                     fault.message = f"kernel {subject.name}: {fault.message}"
-                    outcome.faults.append(fault)
+                    self.outcome.faults.append(fault)
+                    self._folder.add_fault(subject.name, fault)
                 self._done = each * (number + 1)
-        return outcome
+        return self.outcome
 
     def _one_guest(self, subject: Subject, count: int) -> None:
         log = self._folder.console_log(subject.label, count)

@@ -1,0 +1,254 @@
+"""Kernels: from a flavour, a bzImage or a built tree to files that boot.
+
+A flavour is built from source, patches and config fragments, and kept under a
+key made of everything that went in.  Any other kernel is taken as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from linklab.build.bootfile import bzimage_release, has_pvh_entry
+from linklab.build.compile import BZIMAGE, CONFIG, VMLINUX, compile_kernel
+from linklab.build.kbuild import COMPILER, IDENTITY, LINKER
+from linklab.build.kconfig import Wish, merge, parse_fragment, read_fragment
+from linklab.build.patches import check_patches, patched_tree
+from linklab.build.source import Source, check_source, open_source
+from linklab.errors import UsageError
+from linklab.events import Listener, ignore
+from linklab.host.cache import Artefact, Cache, hash_file, key_of
+from linklab.host.run import run
+from linklab.paths import IMAGES
+
+KIND = "kernel"
+
+_SCHEMA = 1  # raise it when the same inputs give another artefact
+_BASE = "base"
+_FRAGMENTS = IMAGES / "kernel"
+
+
+class Compression(StrEnum):
+    """How a bzImage is packed: LZ4 boots fastest, ZSTD is smaller."""
+
+    LZ4 = "lz4"
+    ZSTD = "zstd"
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """What a flavour is built from. No `source` stands for Debian's."""
+
+    source: Path | None = None
+    patches: tuple[Path, ...] = ()
+    configs: tuple[Path, ...] = ()
+    compression: Compression = Compression.LZ4
+
+
+@dataclass(frozen=True)
+class KernelSpec:
+    """A flavour and what it is built from."""
+
+    flavour: str
+    options: BuildOptions = BuildOptions()
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel that can be booted. `sha256` is its bzImage's; `vmlinux` has a PVH entry.
+
+    `inputs` names everything that went into it, by content, as JSON can express it.
+    """
+
+    name: str
+    release: str
+    bzimage: Path
+    vmlinux: Path | None
+    config: Path | None
+    sha256: str
+    built_by_lab: bool
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A kernel to build: its state of the source, its config and its key."""
+
+    spec: KernelSpec
+    source: Source
+    tree: str
+    wishes: Mapping[str, Wish]
+    inputs: Mapping[str, Any]
+
+    @property
+    def key(self) -> str:
+        """The name of the finished kernel in the cache."""
+        return key_of(self.inputs)
+
+
+def flavours(folder: Path = _FRAGMENTS) -> tuple[str, ...]:
+    """Return the names of the lab's kernels, one fragment each."""
+    return tuple(sorted(path.stem for path in folder.glob("*.config") if path.stem != _BASE))
+
+
+def check_spec(spec: KernelSpec) -> None:
+    """Raise `UsageError` for anything in a spec that is wrong by itself. Starts nothing."""
+    _check_flavour(spec.flavour)
+    if spec.options.source is not None:
+        check_source(spec.options.source)
+    check_patches(spec.options.patches)
+    _wishes(spec)
+
+
+def plan(spec: KernelSpec, cache: Cache, listener: Listener) -> Plan:
+    """Return what building a kernel would take, its key included.
+
+    Reads a source that was never read before.  Raises `UsageError` for a wrong
+    spec, `BuildSkipped` when a patch does not apply.
+    """
+    check_spec(spec)
+    source = open_source(spec.options.source, cache, listener)
+    assert source is not None
+    return _plan_of(spec, source)
+
+
+def is_built(spec: KernelSpec, cache: Cache) -> bool:
+    """Tell whether `build_kernel` would find it in the cache. Reads no new tarball."""
+    check_spec(spec)
+    source = open_source(spec.options.source, cache, ignore, read=False)
+    if source is None:
+        return False
+    return cache.find(KIND, _plan_of(spec, source).key, ignore) is not None
+
+
+def build_kernel(spec: KernelSpec, cache: Cache, listener: Listener) -> Artefact:
+    """Return the finished kernel, building it first if its inputs changed.
+
+    Raises `UsageError` for a wrong spec, `BuildSkipped` when there is no such
+    kernel (a patch does not apply, it does not compile), `LabError` when this
+    machine cannot build it.
+    """
+    planned = plan(spec, cache, listener)
+    name = f"kernel {spec.flavour}"
+
+    def make(folder: Path) -> Mapping[str, Any]:
+        log = cache.root / "logs" / f"kernel-{spec.flavour}-{planned.key}.log"
+        with planned.source.building(listener):
+            release = compile_kernel(
+                planned.source, planned.tree, planned.wishes, spec.flavour,
+                tools=planned.inputs["tools"], compression=spec.options.compression,
+                folder=folder, log=log, listener=listener,
+            )  # fmt: skip
+        return {"release": release, "inputs": dict(planned.inputs), "flavour": spec.flavour}
+
+    return cache.get(KIND, planned.key, make, listener, name)
+
+
+def resolve_kernel(name: str, options: BuildOptions, cache: Cache, listener: Listener) -> Kernel:
+    """Return the kernel that `--kernel` names, building a flavour if it must.
+
+    Raises `UsageError` for a name that is neither a flavour nor a file or a
+    folder that boots, and what `build_kernel` raises.
+    """
+    if name in flavours():
+        return _built(name, build_kernel(KernelSpec(name, options), cache, listener))
+    path = Path(name).expanduser()
+    if not path.exists():
+        raise UsageError(
+            f"there is no kernel {name!r}: expected {', '.join(flavours())}, "
+            "the path of a bzImage, or the path of a built kernel tree"
+        )
+    if options.source or options.patches or options.configs:
+        raise UsageError(
+            f"--source, --patch and --config build the lab's flavours ({', '.join(flavours())}): "
+            f"{name} is taken as it is"
+        )
+    return _from_tree(name, path.resolve()) if path.is_dir() else _from_file(name, path.resolve())
+
+
+def check_kernel(name: str, options: BuildOptions) -> None:
+    """Raise `UsageError` for anything that `resolve_kernel` would refuse. Builds nothing."""
+    if name in flavours():
+        check_spec(KernelSpec(name, options))
+    else:
+        resolve_kernel(name, options, Cache(), ignore)
+
+
+def _built(name: str, artefact: Artefact) -> Kernel:
+    vmlinux = artefact.file(VMLINUX)
+    return Kernel(
+        name=name,
+        release=str(artefact.about["release"]),
+        bzimage=artefact.file(BZIMAGE),
+        vmlinux=vmlinux if has_pvh_entry(vmlinux) else None,
+        config=artefact.file(CONFIG),
+        sha256=artefact.hashes[BZIMAGE],
+        built_by_lab=True,
+        inputs=artefact.about["inputs"],
+    )
+
+
+def _from_file(name: str, path: Path) -> Kernel:
+    release = bzimage_release(path)
+    return Kernel(name, release, path, None, None, hash_file(path), built_by_lab=False)
+
+
+def _from_tree(name: str, folder: Path) -> Kernel:
+    bzimage = folder / "arch/x86/boot/bzImage"
+    if not bzimage.is_file():
+        if (folder / "Kconfig").is_file() or (folder / "Makefile").is_file():
+            raise UsageError(
+                f"{folder} is not built: there is no arch/x86/boot/bzImage in it. Build it, "
+                f"or let the lab do so: --kernel {flavours()[0]} --source {folder}"
+            )
+        raise UsageError(f"{folder} is no kernel tree: there is no arch/x86/boot/bzImage in it")
+    vmlinux, config = folder / "vmlinux", folder / ".config"
+    # An older bzImage was made from another vmlinux.
+    same = vmlinux.is_file() and vmlinux.stat().st_mtime <= bzimage.stat().st_mtime
+    return Kernel(
+        name=name,
+        release=bzimage_release(bzimage),
+        bzimage=bzimage,
+        vmlinux=vmlinux if same and has_pvh_entry(vmlinux) else None,
+        config=config if config.is_file() else None,
+        sha256=hash_file(bzimage),
+        built_by_lab=False,
+    )
+
+
+def _check_flavour(name: str) -> None:
+    if name not in flavours():
+        raise UsageError(f"there is no flavour {name!r}: expected {', '.join(flavours())}")
+
+
+def _wishes(spec: KernelSpec) -> dict[str, Wish]:
+    """Return what the config must hold: the lab's fragments, the person's, the packing."""
+    own = [_FRAGMENTS / f"{name}.config" for name in (_BASE, spec.flavour)]
+    wishes = [wish for path in own for wish in read_fragment(path, users=False)]
+    for path in spec.options.configs:
+        wishes += read_fragment(path, users=True)
+    packing = f"CONFIG_KERNEL_{spec.options.compression.name}=y"
+    return merge(
+        [*wishes, *parse_fragment(packing, "the lab's choice of compression", users=False)]
+    )
+
+
+def _plan_of(spec: KernelSpec, source: Source) -> Plan:
+    tree = patched_tree(source, spec.options.patches)
+    wishes = _wishes(spec)
+    inputs = {
+        "schema": _SCHEMA,
+        "tree": tree,
+        "options": [[wish.option, wish.value] for wish in wishes.values()],
+        "tools": _tool_versions(),
+        "identity": dict(IDENTITY),
+    }
+    return Plan(spec, source, tree, wishes, inputs)
+
+
+def _tool_versions() -> list[str]:
+    """Return what compiler and linker call themselves: other ones make another kernel."""
+    return [run([tool, "--version"]).text.partition("\n")[0] for tool in (COMPILER, LINKER)]
