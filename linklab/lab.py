@@ -17,14 +17,15 @@ from linklab.machine.spec import Boot, DirectBoot, IsoBoot, MachineSpec, Machine
 from linklab.session import Session, open_session
 
 _MEMORY_STEP = 64
+_LABEL_ROOM = 100  # file systems take names of 255 bytes
 MINIMUM_MEMORY = 256
 MEMORY_LIMITS = (64, 1 << 20)
 CPU_LIMITS = (1, 64)  # the lab's kernels have CONFIG_NR_CPUS=64
 
 
 def file_label(name: str) -> str:
-    """Return a kernel's name, which may be a path, as part of a file's name."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("_") or "kernel"
+    """Return a kernel's name, which may be a long path, as part of a file's name."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", name)[-_LABEL_ROOM:].strip("_") or "kernel"
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class Lab:
     initramfs: Path
     tsc_khz: int | None
     boot_limit: float
+    image: Mapping[str, str] = field(default_factory=dict)  # SHA-256 of its parts
 
     def machine_for(self, subject: Subject) -> MachineType:
         """Return the machine type that boots a kernel fastest, or the one asked for."""
@@ -108,9 +110,8 @@ def choose_memory(asked: int | None, needed: int, what: str) -> int:
     memory = asked or max(MINIMUM_MEMORY, -(-needed // _MEMORY_STEP) * _MEMORY_STEP)
     available = host_memory_available()
     if available is not None and memory > available:
-        raise UsageError(
-            f"{what} need a guest of {memory} MiB, this host has {available} MiB available"
-        )
+        wish = f"{what} need a guest of {memory} MiB," if asked is None else f"--memory {asked}:"
+        raise UsageError(f"{wish} this host has {available} MiB available")
     return memory
 
 

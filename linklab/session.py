@@ -66,7 +66,7 @@ class Session:
         """End the guest in order and take the kernel's last words into account."""
         self.agent.power_off(time.monotonic() + _POWER_OFF_LIMIT)
         self._line.companions.clear()
-        end = _settle(self.machine, self.console, expect_end=True, limit=_POWER_OFF_LIMIT)
+        end = _settle(self.machine, self.console, True, _POWER_OFF_LIMIT)
         if self.console.watch.report:
             raise _KernelSpoke
         if end is None:
@@ -115,7 +115,7 @@ def open_session(
 
 def _judge(machine: Machine, console: ConsoleLine, error: Exception) -> LinklabError:
     """Return what a session's early end says, and of whom."""
-    end = _settle(machine, console, expect_end=isinstance(error, LineClosed))
+    end = _settle(machine, console, isinstance(error, LineClosed), _SETTLE_LIMIT)
     verdict = _verdict_on(machine, console, error, end)
     said = machine.last_words
     qemu = f"QEMU said:\n{said}\n" if said and said not in verdict.message else ""
@@ -130,6 +130,8 @@ def _verdict_on(  # noqa: PLR0911 - a list of cases, the first that holds counts
         return error
     if report := console.watch.report:
         return _fault_of(report)
+    if isinstance(error, LinklabError) and not isinstance(error, GuestHung | AgentRestarted):
+        return error  # it was found out before the machine ended, if it did
     if _AGENT_ENDED in console.watch.tail:
         return LabError("the agent in the guest died, the kernel did not")
     if end is not None and not end.orderly:
@@ -138,7 +140,7 @@ def _verdict_on(  # noqa: PLR0911 - a list of cases, the first that holds counts
         return KernelCrashed("the guest reset without a word on its console")
     if _is_stopped(machine.pid):
         return MachineLost(f"QEMU (process {machine.pid}) is stopped: somebody sent it a signal")
-    if isinstance(error, LinklabError):
+    if isinstance(error, GuestHung):
         return error
     return MachineLost(f"QEMU closed its lines and still runs ({error})")
 
@@ -150,7 +152,7 @@ def _fault_of(report: KernelReport) -> LinklabError:
 
 
 def _settle(
-    machine: Machine, console: ConsoleLine, expect_end: bool, limit: float = _SETTLE_LIMIT
+    machine: Machine, console: ConsoleLine, expect_end: bool, limit: float
 ) -> MachineEnd | None:
     """Read the console to the end of what it has to say; return QEMU's end, if it ended.
 

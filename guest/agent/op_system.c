@@ -4,11 +4,13 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/random.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/reboot.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
@@ -88,6 +90,53 @@ enum outcome op_hello(struct reader *in, struct buffer *out, struct failure *why
 	put_u64(out, (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE) / 1024);
 	put_u64(out, (uint64_t)up.tv_sec * 1000000000u + (uint64_t)up.tv_nsec);
 	put_u64(out, agent_nonce());
+	return OP_OK;
+}
+
+static bool stir(const uint8_t *entropy, size_t len)
+{
+	struct rand_pool_info *pool = malloc(sizeof(*pool) + len);
+	int fd = open("/dev/urandom", O_WRONLY | O_CLOEXEC);
+	bool done;
+
+	if (!pool)
+		_Exit(12);
+	pool->entropy_count = (int)len * 8;
+	pool->buf_size = (int)len;
+	memcpy(pool->buf, entropy, len);
+	done = fd >= 0 && !ioctl(fd, RNDADDENTROPY, pool) && !ioctl(fd, RNDRESEEDCRNG, 0);
+	if (fd >= 0)
+		close(fd);
+	free(pool);
+	return done;
+}
+
+/*
+ * realtime, entropy: for a guest that goes on from a snapshot.  It slept
+ * without knowing, and others woke up from the same memory: sets the clock to
+ * `realtime` (ns since 1970) and stirs the random pool.  Returns the number
+ * drawn when the agent started, which only memory holds, and 8 random bytes.
+ */
+enum outcome op_wake(struct reader *in, struct buffer *out, struct failure *why)
+{
+	uint64_t now = take_u64(in), drawn = 0;
+	size_t len;
+	const uint8_t *entropy = take_bytes(in, &len);
+	struct timespec t = {
+		.tv_sec = (time_t)(now / 1000000000u),
+		.tv_nsec = (long)(now % 1000000000u),
+	};
+
+	if (!entropy || len < 32 || len > 512)
+		return fail(why, OP_BAD_REQUEST, 0, "wake: time and 32 to 512 bytes expected");
+	if (clock_settime(CLOCK_REALTIME, &t))
+		return fail(why, OP_SYSTEM, errno, "clock_settime");
+	if (!stir(entropy, len))
+		return fail(why, OP_SYSTEM, errno, "/dev/urandom");
+	if (syscall(SYS_getrandom, &drawn, sizeof(drawn), 0) != sizeof(drawn))
+		return fail(why, OP_SYSTEM, errno, "getrandom");
+	put_u64(out, agent_nonce());
+	put_u64(out, drawn);
 	return OP_OK;
 }
 

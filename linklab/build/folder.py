@@ -2,7 +2,8 @@
 
 A git checkout lends its objects (through `objects/info/alternates`) and a
 copy of its index, so that only files which changed are read.  Its own index,
-objects and files are never written.
+objects and files are never changed.  (Git renews the time of an object that it
+finds where it would have written the same one, which keeps it from `git gc`.)
 """
 
 from __future__ import annotations

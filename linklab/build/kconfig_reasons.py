@@ -22,6 +22,7 @@ _TYPE = re.compile(r"^(?:def_)?(?:bool|tristate|int|hex|string)\b\s*(?P<rest>.*)
 _TOKEN = re.compile(
     r'\s*(&&|\|\||!=|<=|>=|[!()=<>]|"[^"]*"|\'[^\']*\'|\$\([^()]*(?:\([^()]*\))*\)|[\w.-]+)'
 )
+_COMMENT = re.compile(r"""\s+#[^"']*$""")
 _DEPTH = 32
 
 
@@ -217,7 +218,7 @@ def _lines(text: str) -> Iterator[str]:
         if stripped in {"help", "---help---"}:
             in_help, help_indent = True, None
         elif stripped and not stripped.startswith("#"):
-            yield stripped
+            yield _COMMENT.sub("", stripped)
 
 
 def _words(condition: str) -> Iterator[str]:

@@ -12,7 +12,7 @@ import tarfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from linklab.build.gitstore import GitStore, git_environment
 from linklab.errors import LabError, UsageError
@@ -31,6 +31,7 @@ _UNPACKERS = (
     (b"\x28\xb5\x2f\xfd", ("zstd", "-qdc")),
 )
 _USTAR_AT = 257
+_END_MARK = 1024
 
 
 def unpacker_of(path: Path) -> tuple[str, ...]:
@@ -111,18 +112,34 @@ class _Feed:
         self._pipe.flush()
 
 
+class _Watched:
+    """Remembers how a stream ends: tarfile takes one that was cut short at a header for whole."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self.tail = b"?"
+
+    def read(self, size: int) -> bytes:
+        data = self._stream.read(size)
+        self.tail = (self.tail + data)[-_END_MARK:]
+        return data
+
+
 def _transfer(archive: IO[bytes], feed: _Feed, tell: Callable[[], None]) -> Exception | None:
     """Pass every member on; return what stopped it, which the programs explain better."""
     try:
         feed.begin()
-        with tarfile.open(fileobj=archive, mode="r|", bufsize=_MEGA) as tar:
+        watched = _Watched(archive)
+        with tarfile.open(fileobj=cast(IO[bytes], watched), mode="r|", bufsize=_MEGA) as tar:
             for count, member in enumerate(tar):
                 _pass_on(tar, member, feed)
                 tar.members = []  # type: ignore[attr-defined]  # it keeps all of them otherwise
                 if count % 512 == 0:
                     tell()
-        while archive.read(_MEGA):  # the padding: an unpacker that is not read to its end fails
+        while watched.read(_MEGA):  # the padding: an unpacker that is not read to its end fails
             pass
+        if watched.tail.strip(b"\0"):
+            return EOFError("it lacks the two empty blocks that end a tarball")
         feed.end()
     except (tarfile.TarError, OSError, EOFError) as error:
         return error

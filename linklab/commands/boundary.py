@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 import functools
 import json
+import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +20,7 @@ from invoke.exceptions import Exit, ParseError
 from invoke.parser import Parser
 from invoke.program import Program
 
-from linklab.errors import Interrupted, LinklabError, Verdict
+from linklab.errors import Interrupted, LabError, LinklabError, UsageError, Verdict
 
 P = ParamSpec("P")
 
@@ -27,23 +29,43 @@ def command(function: Callable[P, Verdict | None]) -> Callable[P, None]:
     """Make a task of a function that returns a verdict, or None for a pass.
 
     A `LinklabError` is shown as its message and its evidence, without a
-    traceback, and ends Invoke with the verdict's status.
+    traceback, and ends Invoke with the verdict's status. Whatever else is
+    raised says nothing of a kernel: Invoke would end with 1 for it.
     """
 
     @functools.wraps(function)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, _as_interrupt)
+        _take_signals()
+        as_json = bool(kwargs.get("json"))
         try:
             verdict = function(*args, **kwargs) or Verdict.PASS
+            sys.stdout.flush()
         except KeyboardInterrupt:
-            raise _exit_for(Interrupted("interrupted"), as_json=False) from None
+            raise _exit_for(Interrupted("interrupted"), as_json=as_json) from None
         except LinklabError as error:
-            raise _exit_for(error, as_json=bool(kwargs.get("json"))) from error
+            raise _exit_for(error, as_json=as_json) from error
+        except Exit:
+            raise
+        except Exception as error:
+            raise _exit_for(_unforeseen(error), as_json=as_json) from error
         if verdict.status:
             raise Exit(code=verdict.status)
 
     return guarded
+
+
+def _take_signals() -> None:
+    """Let what ends a program end it as Ctrl-C does; nohup's SIGHUP stays ignored."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _as_interrupt)
+
+
+def _unforeseen(error: Exception) -> LinklabError:
+    """Return what an exception that nobody expected says: the lab or its host failed."""
+    if isinstance(error, OSError):
+        return LabError(str(error))
+    return LabError(f"the lab itself has a fault: {error!r}", traceback.format_exc().rstrip())
 
 
 def show_fault(error: LinklabError) -> None:
@@ -52,12 +74,13 @@ def show_fault(error: LinklabError) -> None:
     lines = [f"{name}: {error.message}"] if error.message != name else [name]
     if error.evidence:
         lines.append(error.evidence)
-    for number in range(len(lines)):
-        with suppress(BrokenPipeError):
-            print(lines[number], file=sys.stderr, flush=True)
+    with suppress(OSError):  # nobody reads it, or the disk is full: the status still counts
+        print("\n".join(lines), file=sys.stderr, flush=True)
 
 
 def _exit_for(error: LinklabError, *, as_json: bool) -> Exit:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # the end is decided; the status must get out
     show_fault(error)
     if as_json:
         document: dict[str, Any] = {
@@ -66,8 +89,21 @@ def _exit_for(error: LinklabError, *, as_json: bool) -> Exit:
             "message": error.message,
             "evidence": error.evidence,
         }
-        print(json.dumps(document, indent=1))
+        _print_to_the_end(json.dumps(document, indent=1))
+    _print_to_the_end("")
     return Exit(code=error.verdict.status)
+
+
+def _print_to_the_end(text: str) -> None:
+    """Print what fits; a standard output that takes no more must not change the status.
+
+    Python would try once more when it ends, and end with 120 if that fails.
+    """
+    try:
+        print(text, end="\n" if text else "", flush=True)
+    except OSError:
+        with suppress(OSError, ValueError), Path(os.devnull).open("wb") as null:
+            os.dup2(null.fileno(), sys.stdout.fileno())
 
 
 def _as_interrupt(_number: int, _frame: FrameType | None) -> None:
@@ -80,7 +116,7 @@ def refuse_unknown(collection: Collection, argv: Sequence[str]) -> None:
     1 is what scripts, and `git bisect run`, take for "the kernel is bad". So
     the command line is parsed with Invoke's own parser before Invoke does.
     """
-    if Path(argv[0]).name not in {"invoke", "inv"}:
+    if not _is_invoke(Path(argv[0])):
         return
     program = Program()
     # A copy: making contexts takes the help texts out of the tasks.
@@ -89,4 +125,11 @@ def refuse_unknown(collection: Collection, argv: Sequence[str]) -> None:
     try:
         parser.parse_argv(list(argv[1:]))
     except ParseError as error:
-        raise Exit(f"usage: {error}\n`invoke --list` lists the commands", code=2) from None
+        fault = UsageError(f"{error}\n`invoke --list` lists the commands")
+        raise _exit_for(fault, as_json="--json" in argv) from None
+
+
+def _is_invoke(program: Path) -> bool:
+    if program.name == "__main__.py":  # python -m invoke
+        return program.parent.name == "invoke"
+    return program.name in {"invoke", "inv"}

@@ -20,7 +20,7 @@ from linklab.build.kernel import (
 from linklab.errors import UsageError
 from linklab.events import Listener
 from linklab.host.accel import Accel, decide
-from linklab.host.cache import Artefact, Cache
+from linklab.host.cache import Artefact, Cache, hash_file
 from linklab.host.clock import tsc_khz
 from linklab.host.qemu import find_qemu
 from linklab.lab import CPU_LIMITS, MEMORY_LIMITS, Lab, Subject
@@ -53,6 +53,13 @@ class KernelOptions:
         for name in names:
             check_kernel(name, self.build_options())
         return names
+
+    def content(self) -> dict[str, dict[str, str]]:
+        """Return the SHA-256 of every file that the user gave."""
+        return {
+            option: {file: hash_file(Path(file)) for file in files}
+            for option, files in (("patches", self.patches), ("configs", self.configs))
+        }
 
     @property
     def is_stock(self) -> bool:
@@ -109,6 +116,7 @@ def prepare_lab(options: MachineOptions, memory: int, cache: Cache, listener: Li
     clock = None
     if decision.accel is Accel.TCG:
         clock = tsc_khz(agent.file(AGENT_PROGRAM), cache.root)
+    initramfs = build_initramfs(cache, listener)
     return Lab(
         qemu=qemu,
         accel=decision.accel,
@@ -116,9 +124,10 @@ def prepare_lab(options: MachineOptions, memory: int, cache: Cache, listener: Li
         machine=machine,
         cpus=options.checked_cpus(),
         memory=memory,
-        initramfs=build_initramfs(cache, listener).file(ARCHIVE),
+        initramfs=initramfs.file(ARCHIVE),
         tsc_khz=clock,
         boot_limit=limit or _BOOT_LIMIT[decision.accel],
+        image={**agent.hashes, **initramfs.hashes},
     )
 
 

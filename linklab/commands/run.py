@@ -118,9 +118,7 @@ def run(options: RunOptions, command: Sequence[str], listener: Listener) -> Fini
         cache = Cache()
         lab = prepare_lab(options.machine, request.memory, cache, listener)
         subjects = prepare_subjects(options.kernels, lab.boot, cache, listener)
-        folder = RunFolder(
-            request.folder, _about(options.scenario, request.plan, lab, subjects, command)
-        )
+        folder = RunFolder(request.folder, _about(options, request.plan, lab, subjects, command))
     except BaseException:
         _remove_if_empty(request.folder)
         raise
@@ -143,12 +141,12 @@ def _measure(runner: Runner, subjects: Sequence[Subject]) -> list[LinklabError]:
 
 
 def _about(
-    scenario: str, plan: Plan, lab: Lab, subjects: Sequence[Subject], command: Sequence[str]
+    options: RunOptions, plan: Plan, lab: Lab, subjects: Sequence[Subject], command: Sequence[str]
 ) -> dict[str, Any]:
     """Return what run.json says of a run when it begins."""
     return {
         "command": shlex.join(command),
-        "scenario": scenario,
+        "scenario": options.scenario,
         "plan": {
             "counts": plan.counts,
             "operations": plan.operations,
@@ -165,7 +163,9 @@ def _about(
             }
             for subject in subjects
         ],
-        "initramfs": str(lab.initramfs),
+        "source": options.kernels.source,
+        **options.kernels.content(),
+        "image": dict(lab.image),
         "accel": lab.accel.value,
         "boot": lab.boot.value,
         "machine": ", ".join(dict.fromkeys(lab.machine_for(s).value for s in subjects)),

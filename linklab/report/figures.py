@@ -45,8 +45,9 @@ class Figures:
         return sorted(names, key=lambda name: FLAVOUR_ORDER.get(name, len(FLAVOUR_ORDER)))
 
     def arms(self, operation: str) -> list[str]:
-        """Return the arms that did an operation, in the order they came."""
-        return _unique(s.arm for s in self._samples if s.operation == operation)
+        """Return the arms that did an operation, `group` first, as the paper has it."""
+        arms = _unique(s.arm for s in self._samples if s.operation == operation)
+        return sorted(arms, key=lambda arm: arm != "group")
 
     def counts(self, operation: str) -> list[int]:
         """Return the numbers of interfaces, smallest first."""

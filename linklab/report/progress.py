@@ -43,15 +43,16 @@ def _bars() -> Iterator[Listener]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
     from rich.progress import TimeRemainingColumn as Remaining
+    from rich.text import Text
 
     console = Console(stderr=True)
     bars = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),  # a name may look like markup
         BarColumn(),
         TextColumn("{task.percentage:>3.0f}%"),
         TimeElapsedColumn(),
         Remaining(),
-        TextColumn("{task.fields[detail]}"),
+        TextColumn("{task.fields[detail]}", markup=False),
         console=console,
         transient=True,
     )
@@ -60,7 +61,7 @@ def _bars() -> Iterator[Listener]:
     def listen(event: Event) -> None:
         match event:
             case Note(text):
-                bars.console.print(f"note: {text}", highlight=False, markup=False)
+                bars.console.print(Text(f"note: {text}"))
             case StepStarted(step, total):
                 tasks[step] = bars.add_task(step, total=total, detail="")
             case StepAdvanced(step, done, detail) if step in tasks:
@@ -68,7 +69,7 @@ def _bars() -> Iterator[Listener]:
             case StepFinished(step, seconds) if step in tasks:
                 bars.remove_task(tasks.pop(step))
                 if seconds >= _QUIET_SECONDS and not tasks:
-                    bars.console.print(f"{step}: {seconds:.1f} s", highlight=False, markup=False)
+                    bars.console.print(Text(f"{step}: {seconds:.1f} s"))
             case _:
                 pass
 

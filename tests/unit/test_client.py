@@ -8,16 +8,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from model_agent import (
-    ModelAgent,
-    VirtualLine,
-    hello_fields,
-    lost,
-    only,
-    text_of,
-    torn,
-    unrecognizable,
-)
+from model_agent import ModelAgent, fields_of, hello_fields
+from virtual_line import VirtualLine, lost, only, torn, unrecognizable
 
 from linklab.agent import client, exchange
 from linklab.agent.client import Agent, AgentRestarted
@@ -53,7 +45,7 @@ def agent_on(line: VirtualLine, *reply: Field, outcome: int = 0) -> Agent:
 def asked(line: VirtualLine) -> list[bytes]:
     """The fields of the only request that the agent got."""
     (body,) = line.agent.done
-    return text_of(body)
+    return fields_of(body)
 
 
 def number(value: int) -> bytes:
@@ -240,6 +232,6 @@ def test_a_reply_that_makes_no_sense_is_the_labs_fault(
         try:
             call(Agent(virtual))  # type: ignore[arg-type]
         except RequestRefused:
-            assert text_of(body)[0] == number(3)
+            assert fields_of(body)[0] == number(3)
         except LabError:
             pass

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from model_agent import (
+from model_agent import ModelAgent
+from virtual_line import (
     DAMAGES,
     Damage,
-    ModelAgent,
     VirtualLine,
     behind_text,
     broken_by_text,

@@ -1,0 +1,125 @@
+"""A QEMU without a machine in it: a real process that plays what a test wrote.
+
+It takes QEMU's command line, finds the two serial ports that it inherits, and
+reads its play from the file that the kernel's command line names: for each of
+the stages `boot`, `request` and `end` (the agent is asked to power off) a list
+of actions, done in order. What a play does not say goes well.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from socket import SHUT_RDWR, socket
+from typing import Any
+
+sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
+
+from model_agent import ModelAgent, fields_of, hello_fields  # noqa: E402
+
+from linklab.agent.protocol import Frame, FrameKind, encode_fields, encode_frame  # noqa: E402
+
+Play = dict[str, list[list[Any]]]
+FLOOD_LINE = "[%5d.000000] again and again, for the %d. time, says the kernel\r\n"
+
+
+def flood_text(first: int, count: int) -> bytes:
+    """So many lines of the kernel, each another one."""
+    return "".join(FLOOD_LINE % (n % 99999, n) for n in range(first, first + count)).encode()
+
+
+class FakeQemu:
+    """One run of the program."""
+
+    def __init__(self, argv: Sequence[str], play: Play) -> None:
+        self.console = self._port(argv, "console")
+        self.agent_port = self._port(argv, "agent")
+        self.play = play
+        self.model = ModelAgent(self._work)
+        self.replying: str | None = None
+        self.actions: dict[str, Callable[..., None]] = {
+            "console": lambda text: self.console.sendall(text.encode("latin-1")),
+            "agent": lambda text: self.agent_port.sendall(text.encode("latin-1")),
+            "stderr": lambda text: print(text, file=sys.stderr, flush=True),
+            "exit": os._exit,
+            "kill": lambda number: os.kill(os.getpid(), number),
+            "sleep": time.sleep,
+            "hang": lambda: time.sleep(600),
+            "hello": self._hello,
+            "flood": lambda first, count: self.console.sendall(flood_text(first, count)),
+            "flood beside": self._flood_beside,
+            "close": lambda name: getattr(self, name).shutdown(SHUT_RDWR),
+            "reply": lambda how: setattr(self, "replying", how),
+        }
+
+    @staticmethod
+    def _port(argv: Sequence[str], name: str) -> socket:
+        chardev = re.compile(rf"socket,id={name},fd=(\d+)")
+        (fd,) = [int(found[1]) for word in argv if (found := chardev.fullmatch(word))]
+        return socket(fileno=fd)
+
+    def run(self) -> None:
+        """Boot, and serve for as long as somebody listens."""
+        self.stage("boot", [["hello", 77]])
+        pending = b""
+        while data := self.agent_port.recv(1 << 16):
+            *lines, pending = (pending + data).split(b"\n")
+            for line in lines:
+                self.agent_port.sendall(b"".join(self._damaged(self.model.hear(line))))
+                if self.model.done and fields_of(self.model.done[-1])[0] == b"power-off":
+                    self.stage("ended", [["exit", 0]])
+                self.stage("replied", [])
+
+    def stage(self, name: str, default: list[list[Any]]) -> None:
+        """Do the actions of a stage."""
+        for action, *arguments in self.play.get(name, default):
+            self.actions[action](*arguments)
+
+    def _work(self, body: bytes) -> bytes:
+        operation, *fields = fields_of(body)
+        if operation == b"hello":
+            return encode_fields([0, *hello_fields(self.model.nonce)])
+        if operation == b"power-off":
+            self.stage("end", [])
+            return encode_fields([0, "end"])
+        self.stage("request", [])
+        if self.replying == "refused":
+            return encode_fields([3, 19, 0, "No such device"])
+        return encode_fields([0, b"content of " + fields[0]])
+
+    def _damaged(self, lines: list[bytes]) -> list[bytes]:
+        how, self.replying = self.replying, None
+        if how == "half" and lines:
+            self.agent_port.sendall(lines[0][: len(lines[0]) // 2])
+            self.stage("half", [["exit", 1]])
+        if how == "torn":
+            return [line[:25] + b"[    1.000000] in between\r\n" + line[25:] for line in lines]
+        return [] if how == "lost" else lines
+
+    def _hello(self, nonce: int, version: int = 1) -> None:
+        self.model.nonce = nonce
+        body = encode_fields([0, *hello_fields(nonce, version)])
+        self.agent_port.sendall(encode_frame(Frame(FrameKind.HELLO, 0, payload=body)))
+
+    def _flood_beside(self, first: int, count: int) -> None:
+        flood = self.actions["flood"]
+        self.flooding = threading.Thread(target=flood, args=(first, count), daemon=True)
+        self.flooding.start()
+
+
+def main(argv: Sequence[str]) -> None:
+    """Play, and end as QEMU does when its guest resets."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    (path,) = re.findall(r"play=(\S+)", argv[argv.index("-append") + 1])
+    FakeQemu(argv, json.loads(Path(path).read_text())).run()
+
+
+if __name__ == "__main__":
+    main(sys.argv)

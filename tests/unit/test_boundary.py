@@ -1,0 +1,393 @@
+"""Where a command ends: its exit status, what it says of it and where, with a real Invoke."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from invoke.collection import Collection
+from invoke.exceptions import Exit
+from invoke.tasks import Task
+
+from linklab.commands.boundary import command, refuse_unknown, show_fault
+from linklab.errors import (
+    BuildSkipped,
+    GuestHung,
+    Interrupted,
+    KernelCrashed,
+    KernelFault,
+    LabError,
+    LinklabError,
+    MachineLost,
+    RequestRefused,
+    UsageError,
+    Verdict,
+    WrongState,
+)
+from linklab.host.run import run, start
+from linklab.paths import ROOT
+
+TASKS = '''
+import os, signal, sys, time
+from pathlib import Path
+from invoke.collection import Collection
+from invoke.tasks import task
+from linklab import errors
+from linklab.commands.boundary import command, refuse_unknown
+
+@task(auto_shortflags=False)
+@command
+def end(_context, kind="", json=False, count="1"):
+    """End in some way."""
+    if kind == "wait":
+        Path(os.environ["READY"]).touch()
+        for _ in range(600):
+            time.sleep(0.05)
+    if kind == "print":
+        print("figures")
+    if kind == "hangup":
+        os.kill(os.getpid(), signal.SIGHUP)
+        print("still here")
+    if kind == "bug":
+        raise RuntimeError("that was not expected")
+    if kind == "disk":
+        Path("/dev/full").write_text("results")
+    if kind in errors.Verdict.__members__:
+        return errors.Verdict[kind]
+    if kind and hasattr(errors, kind):
+        raise getattr(errors, kind)("what happened", "what proves it")
+
+namespace = Collection(end)
+refuse_unknown(namespace, sys.argv)
+'''
+INVOKE = (str(Path(sys.executable).with_name("invoke")),)
+LIMIT = 60.0
+
+
+@dataclass(frozen=True)
+class End:
+    """How a process ended and what it said."""
+
+    status: int
+    out: str
+    err: str
+
+
+@dataclass
+class Project:
+    """A folder with a tasks.py of its own, in which Invoke is really run."""
+
+    folder: Path
+
+    def begin(
+        self,
+        *words: str,
+        invoke: Sequence[str] = INVOKE,
+        **more: Any,
+    ) -> subprocess.Popen[bytes]:
+        env = {"PYTHONPATH": str(ROOT), **more.pop("env", {})}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more}
+        return start([*invoke, *words], cwd=self.folder, env=env, **pipes)
+
+    def interrupt(self, number: signal.Signals, *words: str) -> End:
+        """Send a signal to `end --kind wait` once it is at work."""
+        ready = self.folder / f"ready-{number.name}"
+        process = self.begin("end", "--kind", "wait", *words, env={"READY": str(ready)})
+        deadline = time.monotonic() + LIMIT
+        while not ready.exists():
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(number)
+        return end_of(process)
+
+
+def end_of(process: subprocess.Popen[bytes]) -> End:
+    try:
+        out, err = process.communicate(timeout=LIMIT)
+    finally:
+        process.kill()
+        process.wait()
+    return End(process.returncode, (out or b"").decode(), (err or b"").decode())
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    folder = tmp_path_factory.mktemp("project")
+    (folder / "tasks.py").write_text(TASKS)
+    return Project(folder)
+
+
+WAYS: Mapping[str, tuple[str, ...]] = {
+    "pass": ("end",),
+    "verdict fail": ("end", "--kind", "FAIL"),
+    "WrongState": ("end", "--kind", "WrongState"),
+    "KernelCrashed": ("end", "--kind", "KernelCrashed"),
+    "UsageError": ("end", "--kind", "UsageError", "--json"),
+    "LabError": ("end", "--kind", "LabError", "--json"),
+    "BuildSkipped": ("end", "--kind", "BuildSkipped"),
+    "unknown option": ("end", "--frob"),
+    "unknown task": ("frob",),
+    "no value": ("end", "--kind"),
+    "unknown option, json": ("end", "--json", "--frob"),
+    "bug": ("end", "--kind", "bug", "--json"),
+    "full disk": ("end", "--kind", "disk"),
+}
+
+
+@pytest.fixture(scope="module")
+def ends(project: Project) -> Mapping[str, End]:
+    """How each of `WAYS` ends. They run beside each other: Python's start is what takes long."""
+    begun = {name: project.begin(*words) for name, words in WAYS.items()}
+    return {name: end_of(process) for name, process in begun.items()}
+
+
+@pytest.mark.parametrize(
+    ("way", "status"),
+    [
+        ("pass", 0),
+        ("verdict fail", 1),
+        ("WrongState", 1),
+        ("KernelCrashed", 1),
+        ("UsageError", 2),
+        ("LabError", 3),
+        ("BuildSkipped", 125),
+        ("unknown option", 2),
+        ("unknown task", 2),
+        ("no value", 2),
+        ("unknown option, json", 2),
+        ("bug", 3),
+        ("full disk", 3),
+    ],
+)
+def test_the_exit_status_is_the_verdicts(way: str, status: int, ends: Mapping[str, End]) -> None:
+    assert ends[way].status == status, ends[way].err
+
+
+def test_nobody_sees_a_traceback_for_a_mistake_or_a_fault_of_the_kernel(
+    ends: Mapping[str, End],
+) -> None:
+    for way in set(WAYS) - {"bug"}:
+        assert "Traceback" not in ends[way].err
+    assert "RuntimeError: that was not expected" in ends["bug"].err, "a bug has to be found"
+
+
+@pytest.mark.parametrize(
+    ("way", "word"),
+    [("WrongState", "fail"), ("KernelCrashed", "crash"), ("LabError", "error"),
+     ("UsageError", "usage"), ("BuildSkipped", "skip")],
+)  # fmt: skip
+def test_what_went_wrong_goes_to_standard_error_with_its_evidence(
+    way: str, word: str, ends: Mapping[str, End]
+) -> None:
+    assert ends[way].err == f"{word}: what happened\nwhat proves it\n"
+
+
+def test_what_is_unknown_is_named(ends: Mapping[str, End]) -> None:
+    assert "--frob" in ends["unknown option"].err
+    assert "frob" in ends["unknown task"].err
+    assert "--kind" in ends["no value"].err
+    assert "No space left on device" in ends["full disk"].err
+
+
+@pytest.mark.parametrize(
+    ("way", "verdict"),
+    [
+        ("UsageError", "usage"),
+        ("LabError", "error"),
+        ("unknown option, json", "usage"),
+        ("bug", "error"),
+    ],
+)
+def test_with_json_an_error_is_one_document_on_standard_output(
+    way: str, verdict: str, ends: Mapping[str, End]
+) -> None:
+    document = json.loads(ends[way].out)
+    assert (document["verdict"], document["status"]) == (verdict, ends[way].status)
+    assert set(document) == {"verdict", "status", "message", "evidence"}
+    if way.endswith("Error"):
+        assert (document["message"], document["evidence"]) == ("what happened", "what proves it")
+
+
+def test_without_json_nothing_of_an_error_is_on_standard_output(ends: Mapping[str, End]) -> None:
+    for way, words in WAYS.items():
+        if "--json" not in words:
+            assert ends[way].out == ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_a_command_as_interrupted(number: signal.Signals, project: Project) -> None:
+    end = project.interrupt(number, "--json")
+    assert end.status == 130, end.err
+    assert end.err == "interrupted\n"
+    document = json.loads(end.out)
+    assert (document["verdict"], document["status"]) == ("interrupted", 130)
+
+
+def test_invoke_as_a_module_and_streams_that_take_nothing(project: Project) -> None:
+    with Path("/dev/full").open("wb") as full:
+        module = (sys.executable, "-m", "invoke")
+        as_module = project.begin("end", "--frob", invoke=module)
+        no_out = project.begin("end", "--kind", "print", stdout=full)
+        no_json = project.begin("end", "--kind", "BuildSkipped", "--json", stdout=full)
+        no_err = project.begin("end", "--kind", "BuildSkipped", stderr=full)
+        nohup = project.begin("end", "--kind", "hangup", invoke=("nohup", *INVOKE))
+        ends = [end_of(process) for process in (as_module, no_out, no_json, no_err, nohup)]
+    assert [end.status for end in ends] == [2, 3, 125, 125, 0], ends
+    assert "--frob" in ends[0].err
+    assert "No space left on device" in ends[1].err
+    assert "skip: what happened" in ends[2].err
+    assert ends[4].out == "still here\n"
+
+
+# The same in this process
+
+
+@pytest.fixture(autouse=True)
+def handlers() -> Iterator[None]:
+    """Put back what a command does to the signals of the process."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def ended(function: Callable[..., Verdict | None], **options: object) -> int:
+    """The status that Invoke is told to end with, 0 where it is not told to end."""
+    try:
+        command(function)(None, **options)
+    except Exit as end:
+        assert not end.message, "it would be printed a second time"
+        return int(end.code)
+    return 0
+
+
+def raising(error: BaseException) -> Callable[..., None]:
+    def function(_context: object, **_options: object) -> None:
+        raise error
+
+    return function
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [
+        (WrongState, 1),
+        (RequestRefused, 1),
+        (KernelFault, 1),
+        (KernelCrashed, 1),
+        (GuestHung, 1),
+        (UsageError, 2),
+        (LabError, 3),
+        (MachineLost, 3),
+        (BuildSkipped, 125),
+        (Interrupted, 130),
+    ],
+)
+def test_each_kind_of_error_has_its_status(kind: type[LinklabError], status: int) -> None:
+    assert ended(raising(kind("what"))) == status
+
+
+@pytest.mark.parametrize(
+    ("verdict", "status"),
+    [
+        (None, 0),
+        (Verdict.PASS, 0),
+        (Verdict.FAIL, 1),
+        (Verdict.CRASH, 1),
+        (Verdict.HANG, 1),
+        (Verdict.USAGE, 2),
+        (Verdict.ERROR, 3),
+        (Verdict.SKIP, 125),
+        (Verdict.INTERRUPTED, 130),
+    ],
+)
+def test_each_verdict_has_its_status(verdict: Verdict | None, status: int) -> None:
+    assert ended(lambda _context: verdict) == status
+
+
+def test_errors_that_nobody_foresaw_are_the_labs(capsys: pytest.CaptureFixture[str]) -> None:
+    """1 would tell a bisection that the kernel is bad."""
+    assert ended(raising(ZeroDivisionError("division by zero")), json=True) == 3
+    assert ended(raising(PermissionError(13, "Permission denied", "/x"))) == 3
+    out, err = capsys.readouterr()
+    assert json.loads(out)["verdict"] == "error"
+    assert "ZeroDivisionError" in err
+    assert "error: [Errno 13] Permission denied: '/x'\n" in err
+
+
+def test_an_interrupt_is_told_as_json_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ended(raising(KeyboardInterrupt()), json=True) == 130
+    assert json.loads(capsys.readouterr().out)["status"] == 130
+
+
+def test_once_the_end_is_decided_a_second_signal_does_not_change_it() -> None:
+    assert ended(raising(KeyboardInterrupt())) == 130
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.raise_signal(number)
+
+
+def test_an_exit_that_a_command_chose_is_left_as_it_is() -> None:
+    assert ended(raising(Exit(code=42))) == 42
+
+
+def test_a_task_keeps_its_options_and_its_help() -> None:
+    @command
+    def work(_context: object, count: str = "1", as_json: bool = False) -> None:
+        """Do it."""
+
+    task = Task(work, auto_shortflags=False)
+    assert {argument.name for argument in task.get_arguments()} == {"count", "as_json"}
+    assert task.__doc__ == "Do it."
+
+
+def test_a_fault_without_evidence_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    show_fault(LabError("no QEMU"))
+    show_fault(Interrupted("interrupted: what was measured so far is kept"))
+    assert capsys.readouterr().err == (
+        "error: no QEMU\ninterrupted: interrupted: what was measured so far is kept\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("argv", "refused"),
+    [
+        (["/usr/bin/invoke", "work", "--frob"], True),
+        (["inv", "frob"], True),
+        (["/x/invoke/__main__.py", "work", "--frob"], True),
+        (["invoke", "work", "--count", "5"], False),
+        (["invoke", "--list"], False),
+        (["invoke"], False),
+        (["/usr/bin/pytest", "--frob"], False),
+        (["/x/pytest/__main__.py", "--frob"], False),
+        ([""], False),
+    ],
+)
+def test_words_are_refused_where_invoke_is_what_was_started(argv: list[str], refused: bool) -> None:
+    @command
+    def work(_context: object, count: str = "1") -> None:
+        """Do it."""
+
+    collection = Collection(Task(work, help={"count": "how often"}))
+    try:
+        refuse_unknown(collection, argv)
+    except Exit as end:
+        assert refused and end.code == 2
+    else:
+        assert not refused
+    assert collection["work"].help == {"count": "how often"}, "it is needed once more"
+
+
+def test_the_projects_own_tasks_refuse_what_they_do_not_know() -> None:
+    done = run([*INVOKE, "run", "--frob"], cwd=ROOT, check=False, deadline=LIMIT)
+    assert done.returncode == 2
+    assert b"--frob" in done.stderr
+    assert b"Traceback" not in done.stderr

@@ -1,0 +1,199 @@
+"""The lab of one run: which machine boots which kernel, and how much memory it gets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from linklab import lab as lab_module
+from linklab.errors import LabError, UsageError
+from linklab.host.accel import Accel
+from linklab.host.qemu import Qemu
+from linklab.lab import (
+    MINIMUM_MEMORY,
+    Lab,
+    Subject,
+    choose_memory,
+    file_label,
+    host_memory_available,
+)
+from linklab.machine.spec import Boot, DirectBoot, IsoBoot, MachineType
+
+LAB = Lab(
+    qemu=Qemu(Path("/usr/bin/qemu-system-x86_64"), "7.2.22"),
+    accel=Accel.TCG,
+    boot=Boot.DIRECT,
+    machine=None,
+    cpus=2,
+    memory=512,
+    initramfs=Path("/cache/initramfs.cpio"),
+    tsc_khz=2_500_000,
+    boot_limit=60.0,
+)
+OURS = Subject("sysfs", "6.12.0", "0" * 64, Path("/cache/vmlinux"), known=True)
+THEIRS = replace(OURS, name="../linux/arch/x86/boot/bzImage", known=False)
+
+
+@pytest.fixture(autouse=True)
+def plenty_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lab_module, "host_memory_available", lambda: 8000)
+
+
+# Machines
+
+
+def test_a_kernel_of_the_labs_own_boots_on_the_fastest_machine() -> None:
+    assert LAB.spec_for(OURS).machine is MachineType.MICROVM
+
+
+def test_a_kernel_of_which_nothing_is_known_boots_on_a_pc() -> None:
+    assert LAB.spec_for(THEIRS).machine is MachineType.PC
+
+
+@pytest.mark.parametrize("subject", [OURS, THEIRS])
+@pytest.mark.parametrize("machine", MachineType)
+def test_a_machine_that_was_asked_for_is_taken(subject: Subject, machine: MachineType) -> None:
+    assert replace(LAB, machine=machine).spec_for(subject).machine is machine
+
+
+def test_an_iso_boots_on_a_pc() -> None:
+    lab = replace(LAB, boot=Boot.ISO)
+    spec = lab.spec_for(replace(OURS, iso=Path("/cache/live.iso")))
+    assert (spec.machine, spec.boot) == (MachineType.PC, IsoBoot(Path("/cache/live.iso")))
+
+
+def test_an_iso_that_is_not_there_is_the_labs_fault() -> None:
+    with pytest.raises(LabError, match="no ISO of kernel sysfs"):
+        replace(LAB, boot=Boot.ISO).spec_for(OURS)
+
+
+@pytest.mark.parametrize(("subject", "port"), [(OURS, "vport0p1"), (THEIRS, "ttyS1")])
+def test_a_direct_boot_loads_the_kernel_and_says_where_the_agents_port_is(
+    subject: Subject, port: str
+) -> None:
+    boot = LAB.spec_for(subject).boot
+    assert isinstance(boot, DirectBoot)
+    assert (boot.kernel, boot.initramfs) == (subject.kernel, LAB.initramfs)
+    assert f"linklab.port={port}" in boot.command_line
+    assert "tsc_early_khz=2500000" in boot.command_line
+
+
+def test_the_command_line_that_is_kept_is_the_machines() -> None:
+    argv = LAB.argv_for(OURS)
+    assert argv[0] == "/usr/bin/qemu-system-x86_64"
+    words = " ".join(argv)
+    for part in ("-accel tcg", "-smp 2", "-m 512M", "-kernel /cache/vmlinux"):
+        assert part in words
+
+
+def test_a_session_boots_that_machine_with_that_log_and_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[Any] = []
+
+    @contextmanager
+    def open_session(*args: object) -> Iterator[str]:
+        seen.extend(args)
+        yield "session"
+
+    monkeypatch.setattr(lab_module, "open_session", open_session)
+    with LAB.session(OURS, Path("console.log")) as session:
+        assert str(session) == "session"
+    assert seen == [LAB.qemu.path, LAB.spec_for(OURS), Path("console.log"), 60.0]
+
+
+# Labels
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("nosysfs", "nosysfs"),
+        ("../linux-6.12/arch/x86/boot/bzImage", ".._linux-6.12_arch_x86_boot_bzImage"),
+        ("/boot/vmlinuz 1", "boot_vmlinuz_1"),
+        ("/", "kernel"),
+        ("核心", "kernel"),
+    ],
+)
+def test_a_kernels_name_can_stand_in_a_files_name(name: str, label: str) -> None:
+    assert file_label(name) == label
+    assert replace(OURS, name=name).label == label
+
+
+@given(st.text(min_size=1) | st.text("a/", min_size=200))
+def test_whatever_a_kernel_is_called_its_label_is_short_and_harmless(name: str) -> None:
+    label = file_label(name)
+    assert 0 < len(label) <= 100
+    assert "/" not in label
+    assert label.isascii()
+    assert label.isprintable()
+
+
+def test_of_a_long_path_the_end_counts() -> None:
+    """Kernels beside each other differ at the end, and `console-01-X-2048.log` must be short."""
+    assert file_label("/deep" * 60 + "/linux/bzImage").endswith("_linux_bzImage")
+
+
+# Memory
+
+
+@given(st.integers(1, 7900))
+def test_memory_that_nobody_asked_for_is_what_is_needed(needed: int) -> None:
+    memory = choose_memory(None, needed, "5 interfaces")
+    assert memory >= max(needed, MINIMUM_MEMORY)
+    assert memory - needed < 64 or memory == MINIMUM_MEMORY
+    assert memory % 64 == 0
+
+
+def test_memory_that_was_asked_for_is_taken_if_it_is_enough() -> None:
+    assert choose_memory(200, 200, "5 interfaces") == 200
+    with pytest.raises(UsageError) as caught:
+        choose_memory(199, 200, "--counts 5: 5 interfaces")
+    for part in ("--counts 5", "200 MiB", "--memory gives 199"):
+        assert part in caught.value.message
+
+
+def test_work_that_needs_more_memory_than_the_host_has_is_refused() -> None:
+    assert choose_memory(None, 7936, "9 interfaces") == 7936
+    with pytest.raises(UsageError) as caught:
+        choose_memory(None, 8100, "9 interfaces")
+    for part in ("9 interfaces", "8128 MiB", "8000 MiB"):
+        assert part in caught.value.message
+
+
+def test_a_guest_larger_than_the_host_is_not_blamed_on_the_work() -> None:
+    with pytest.raises(UsageError) as caught:
+        choose_memory(9000, 200, "5 interfaces")
+    assert caught.value.message.startswith("--memory 9000: ")
+    assert "8000 MiB" in caught.value.message
+    assert "interfaces" not in caught.value.message
+
+
+def test_a_host_that_does_not_say_what_it_has_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lab_module, "host_memory_available", lambda: None)
+    assert choose_memory(1 << 20, 200, "5 interfaces") == 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("text", "mib"),
+    [
+        ("MemTotal: 9999 kB\nMemAvailable:    2048000 kB\n", 2000),
+        ("MemTotal: 9999 kB\nMemFree: 9 kB\n", None),
+        ("", None),
+    ],
+)
+def test_available_memory_is_what_linux_says(text: str, mib: int | None, tmp_path: Path) -> None:
+    (tmp_path / "meminfo").write_text(text)
+    assert host_memory_available(tmp_path / "meminfo") == mib
+
+
+def test_this_host_says_what_it_has() -> None:
+    mib = host_memory_available()
+    assert mib is None or mib > 0

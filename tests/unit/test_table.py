@@ -1,0 +1,221 @@
+"""The table on the terminal, and the same as text, of hand-made runs."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import pytest
+from hand_made import PAPER_COUNTS, both_arms, created, run_of, sample
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+
+from linklab.report.claims import Finding
+from linklab.report.table import TEXT_WIDTH, as_text, render
+from linklab.results.model import Run
+
+GROWING = dict(zip(PAPER_COUNTS, (20.0, 40.0, 60.0, 80.0, 100.0), strict=True))
+ARMS = ("process", "group", "netlink", "batch", "dump")
+LONG = "/home/somebody/src/linux-next/arch/x86/boot/bzImage"
+LONGER = "/home/somebody/src/linux-next-patched/arch/x86/boot/bzImage"
+
+
+def both_kernels() -> Run:
+    samples = [s for k in ("nosysfs", "sysfs") for s in both_arms(k, GROWING)]
+    samples += [created(k, count, 0.5) for k in ("nosysfs", "sysfs") for count in PAPER_COUNTS]
+    return run_of(["sysfs", "nosysfs"], samples, boots=[0.6], image_bytes=5_150_000)
+
+
+def all_arms(kernels: list[str]) -> Run:
+    """A run in which each figure is another one: 1.01, 1.02, ..."""
+    cells = [(k, arm, count) for k in kernels for arm in ARMS for count in PAPER_COUNTS]
+    return run_of(kernels, [sample(*cell, 1 + n / 100) for n, cell in enumerate(cells, 1)])
+
+
+def words_of(text: str, start: str) -> list[str]:
+    """The words of the first line that begins with a word, numbers of interfaces say."""
+    return next(line.split() for line in text.splitlines() if line.split()[:1] == [start])
+
+
+def test_the_accelerator_stands_first() -> None:
+    assert as_text(both_kernels()).splitlines()[0].startswith("TCG")
+    about = {**both_kernels().about, "accel": "kvm"}
+    assert as_text(Run(about, [])).splitlines()[0].startswith("KVM")
+
+
+def test_under_tcg_it_is_said_what_may_be_compared() -> None:
+    assert "compare ratios, not seconds" in as_text(both_kernels()).splitlines()[0]
+
+
+def test_it_says_what_was_booted_on_what() -> None:
+    text = as_text(both_kernels())
+    for word in ("direct boot", "microvm", "1 CPU", "256 MiB", "QEMU 7.2.22", "nosysfs 6.12.0"):
+        assert word in text
+
+
+def test_the_table_has_the_papers_shape() -> None:
+    """Interfaces down; without and with sysfs across; the arms and their ratio in each."""
+    text = as_text(both_kernels())
+    head = next(line for line in text.splitlines() if "without sysfs" in line)
+    assert head.index("without sysfs") < head.index("with sysfs")
+    assert words_of(text, "interfaces") == ["interfaces", *(["process", "group", "ratio"] * 2)]
+    rows = [line.split() for line in text.splitlines() if re.match(r" +\d+ ", line)]
+    assert [int(row[0]) for row in rows[:5]] == list(PAPER_COUNTS)
+    assert rows[3] == ["1024", "0.800", "0.0100", "80x", "0.800", "0.0100", "80x"]
+
+
+def test_under_it_stands_the_papers_table_for_the_same_counts() -> None:
+    samples = [s for k in ("nosysfs", "sysfs") for s in both_arms(k, {100: 10, 128: 20, 1024: 9})]
+    text = as_text(run_of(["sysfs", "nosysfs"], samples))
+    theirs = text[text.index("in 2011") :]
+    assert words_of(theirs, "128") == ["128", "0.01", "0.49", "49x", "0.01", "0.53", "53x"]
+    assert words_of(theirs, "1024") == ["1024", "0.17", "7.02", "41x", "0.20", "7.51", "38x"]
+    assert "256" not in theirs
+    assert "100 " not in theirs
+
+
+def test_of_one_flavour_the_paper_is_shown_for_that_one() -> None:
+    text = as_text(run_of(["sysfs"], both_arms("sysfs", GROWING)))
+    theirs = text[text.index("in 2011") :]
+    assert words_of(theirs, "2048") == ["2048", "0.36", "23.05", "64x"]
+    assert "without sysfs" not in theirs[: theirs.index("claims")]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "count"), [(LONG, 128), ("sysfs", 100)], ids=["another kernel", "another count"]
+)
+def test_where_the_paper_has_no_figures_that_is_said(kernel: str, count: int) -> None:
+    text = as_text(run_of([kernel], both_arms(kernel, {count: 40})))
+    assert "has no figures for these kernels and counts" in text
+
+
+def test_another_operation_is_not_held_against_the_papers() -> None:
+    text = as_text(run_of(["sysfs"], [sample("sysfs", "group", 128, 0.1, operation="up")]))
+    assert "up: seconds in the guest" in text
+    assert "in 2011" not in text
+
+
+def test_each_operation_has_a_table_in_the_order_measured() -> None:
+    samples = [sample("sysfs", "group", 128, 0.1, operation=o) for o in ("up", "mtu", "delete")]
+    text = as_text(run_of(["sysfs"], samples))
+    places = [text.index(f"{o}: seconds") for o in ("up", "mtu", "delete")]
+    assert places == sorted(places)
+
+
+def test_without_both_arms_there_is_no_ratio() -> None:
+    text = as_text(run_of(["sysfs"], [sample("sysfs", "netlink", 100, 0.5)]))
+    assert words_of(text, "interfaces") == ["interfaces", "netlink"]
+    assert words_of(text, "100") == ["100", "0.500"]
+
+
+def test_a_time_whose_state_was_wrong_is_shown_as_not_valid() -> None:
+    samples = [
+        sample("sysfs", "process", 100, 0.5),
+        sample("sysfs", "group", 100, 0.123, verified=False),
+    ]
+    text = as_text(run_of(["sysfs"], samples))
+    assert words_of(text, "100") == ["100", "0.500", "not", "valid", "-"]
+    assert "0.123" not in text
+
+
+def test_a_time_that_is_not_valid_is_not_hidden_by_others_that_are() -> None:
+    samples = [
+        sample("sysfs", "group", 100, 0.5),
+        sample("sysfs", "group", 100, 0.7, trial=2),
+        sample("sysfs", "group", 100, 0.001, trial=3, verified=False),
+    ]
+    text = as_text(run_of(["sysfs"], samples))
+    assert words_of(text, "100") == ["100", "0.600,", "1", "not", "valid"]
+
+
+def test_what_was_not_measured_is_a_dash() -> None:
+    """A kernel that crashed at the first count, beside one that went through."""
+    samples = [*both_arms("sysfs", {100: 20, 200: 40}), sample("nosysfs", "process", 100, 0.2)]
+    text = as_text(run_of(["sysfs", "nosysfs"], samples))
+    assert words_of(text, "100") == ["100", "0.200", "-", "-", "0.200", "0.0100", "20x"]
+    assert words_of(text, "200") == ["200", "-", "-", "-", "0.400", "0.0100", "40x"]
+
+
+def test_a_run_without_samples_still_says_what_it_was_and_judges_nothing() -> None:
+    text = as_text(run_of(["sysfs"]))
+    assert text.startswith("TCG")
+    assert text.count(Finding.NOT_MEASURED.value) == 4
+    assert "seconds in the guest" not in text
+
+
+def test_each_claim_has_their_figure_ours_and_what_became_of_it() -> None:
+    text = as_text(both_kernels())
+    claims = text[text.index("claims") :]
+    assert "5.15 MB" in claims
+    assert "0.60 s (median of 1," in claims
+    assert len(re.findall(r"(?<!not )reproduced", claims)) == 3
+    assert "not reproduced: sysfs" in claims
+
+
+# Width
+
+
+@pytest.mark.parametrize("width", [60, 80, TEXT_WIDTH])
+@pytest.mark.parametrize(
+    "run",
+    [both_kernels(), all_arms(["sysfs", "nosysfs"]), all_arms([LONG, LONGER])],
+    ids=["the default", "all arms", "kernels with long paths"],
+)
+def test_no_line_is_wider_than_asked_for_and_nothing_is_cut_short(run: Run, width: int) -> None:
+    text = as_text(run, width)
+    assert max(len(line) for line in text.splitlines()) <= width
+    assert "…" not in text
+    assert not any(line.endswith(" ") for line in text.splitlines())
+    assert text.endswith("\n")
+
+
+@pytest.mark.parametrize("width", [80, TEXT_WIDTH])
+@pytest.mark.parametrize("kernels", [["sysfs", "nosysfs"], [LONG, LONGER]])
+def test_every_figure_is_in_the_table_whole(kernels: list[str], width: int) -> None:
+    """A figure that is cut short is a wrong one."""
+    run = all_arms(kernels)
+    words = as_text(run, width).split()
+    for one in run.samples:
+        assert f"{one.seconds:.2f}" in words
+
+
+def test_kernels_that_do_not_fit_beside_each_other_are_named_over_tables_of_their_own() -> None:
+    text = as_text(all_arms([LONG, LONGER]), 200)
+    for name in (LONG, LONGER):
+        assert f"mtu, {name}: seconds in the guest" in text
+
+
+def test_kernels_that_fit_stand_beside_each_other() -> None:
+    assert as_text(all_arms(["sysfs", "nosysfs"]), 200).count("seconds in the guest") == 1
+
+
+def test_the_terminal_shows_what_the_file_says() -> None:
+    out = io.StringIO()
+    Console(file=out, width=TEXT_WIDTH, color_system=None).print(render(both_kernels()))
+    shown = "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+    assert shown == as_text(both_kernels())
+
+
+# Names
+
+
+NAMES = st.text("ab[]/\\: {}%ré核\n\x1b", min_size=1, max_size=12)
+
+
+@pytest.mark.parametrize(
+    "name", ["[bold]", "[/]", "[/bold]k", "a[red]b", ":smile:", r"\[x]", "{0}", "[link=x]y[/link]"]
+)
+def test_a_name_that_looks_like_markup_is_shown_as_it_is(name: str) -> None:
+    run = run_of([name, "other"], both_arms(name, GROWING) + both_arms("other", GROWING))
+    for width in (TEXT_WIDTH, 40):
+        assert name in as_text(run, width).replace("\n", "")
+    head = as_text(run).splitlines()
+    assert any(name in line and "other" in line for line in head[4:8]), "over its columns"
+
+
+@settings(max_examples=30)
+@given(NAMES)
+def test_no_name_breaks_the_table(name: str) -> None:
+    run = run_of([name], both_arms(name, GROWING))
+    assert "20x" in as_text(run)
