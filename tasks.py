@@ -36,7 +36,7 @@ RUN_HELP = {
     "operations": "create, mtu, up, down, address, group, delete, or all; comma-separated",
     "arms": f"ways to do it, comma-separated, or all. {_ARMS}. Left out: {limits_text()}",
     "repeat": "trials of each operation and arm in each guest",
-    "boot": "direct (kernel and initramfs) or iso (through isolinux)",
+    "boot": "direct (kernel and initramfs), iso (through isolinux), or resume (from a saved guest)",
     "output": "a folder for the results; default results/<UTC time>-<scenario>",
     "timeout": "seconds after which one operation counts as hung; default: by size",
     "boot-timeout": "seconds until the agent must have said hello; default: by accelerator",

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import platform
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from linklab.agent.replies import Hello
 from linklab.errors import LabError, UsageError
+from linklab.events import Listener, step
 from linklab.host.accel import Accel
+from linklab.host.cache import Cache, hash_file, key_of
 from linklab.host.qemu import Qemu
 from linklab.machine.commandline import measuring_command_line
 from linklab.machine.spec import Boot, DirectBoot, IsoBoot, MachineSpec, MachineType, qemu_argv
-from linklab.session import Session, open_session
+from linklab.session import Session, Snapshot, open_session, save_session
 
 _MEMORY_STEP = 64
+_SNAPSHOT_SCHEMA = 1  # raise it when a guest saved before is of no use any more
 _LABEL_ROOM = 100  # file systems take names of 255 bytes
 MINIMUM_MEMORY = 256
 MEMORY_LIMITS = (64, 1 << 20)
@@ -65,6 +70,7 @@ class Lab:
     tsc_khz: int | None
     boot_limit: float
     image: Mapping[str, str] = field(default_factory=dict)  # SHA-256 of its parts
+    snapshots: Mapping[str, Snapshot] = field(default_factory=dict)  # by the kernel's name
 
     def machine_for(self, subject: Subject) -> MachineType:
         """Return the machine type that boots a kernel fastest, or the one asked for."""
@@ -95,8 +101,36 @@ class Lab:
     def session(self, subject: Subject, console_log: Path) -> Iterator[Session]:
         """Boot a guest with a kernel; see `open_session`."""
         spec = self.spec_for(subject)
-        with open_session(self.qemu.path, spec, console_log, self.boot_limit) as session:
+        saved = self.snapshots.get(subject.name)
+        with open_session(self.qemu.path, spec, console_log, self.boot_limit, saved) as session:
             yield session
+
+    def with_snapshots(self, subjects: Sequence[Subject], cache: Cache, listener: Listener) -> Lab:
+        """Return the same lab with a saved guest for each kernel, saving what is missing."""
+        saved = {s.name: self._snapshot(s, cache, listener) for s in subjects}
+        return replace(self, snapshots=saved)
+
+    def _snapshot(self, subject: Subject, cache: Cache, listener: Listener) -> Snapshot:
+        """Return the guest saved with this kernel, image, machine, QEMU and host CPU."""
+        spec = self.spec_for(subject)
+        binary = self.qemu.path.stat()
+        key = {
+            "schema": _SNAPSHOT_SCHEMA,
+            "kernel": hash_file(subject.kernel),
+            "image": dict(self.image),
+            "argv": self.argv_for(subject),
+            "qemu": [self.qemu.version, binary.st_size, binary.st_mtime_ns],
+            "cpu": host_cpu(),
+        }
+
+        def make(folder: Path) -> Mapping[str, Any]:
+            with step(listener, f"save a guest with kernel {subject.name}"):
+                taken = save_session(self.qemu.path, spec, folder, self.boot_limit)
+            return {"hello": asdict(taken.hello)}
+
+        name = f"the saved guest with kernel {subject.name}"
+        artefact = cache.get("snapshot", key_of(key), make, listener, name)
+        return Snapshot(artefact.path, Hello(**artefact.about["hello"]))
 
 
 def choose_memory(asked: int | None, needed: int, what: str) -> int:
@@ -113,6 +147,12 @@ def choose_memory(asked: int | None, needed: int, what: str) -> int:
         wish = f"{what} need a guest of {memory} MiB," if asked is None else f"--memory {asked}:"
         raise UsageError(f"{wish} this host has {available} MiB available")
     return memory
+
+
+def host_cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """Return what the host's CPU calls itself."""
+    found = re.search(r"^model name\s*: (.*)$", cpuinfo.read_text(), re.MULTILINE)
+    return found[1] if found else platform.machine()
 
 
 def host_memory_available(meminfo: Path = Path("/proc/meminfo")) -> int | None:

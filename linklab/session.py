@@ -7,9 +7,11 @@ QEMU is the kernel's fault or the lab's is decided from what both know.
 from __future__ import annotations
 
 import select
+import shlex
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from linklab.agent.client import Agent, AgentRestarted
@@ -26,7 +28,8 @@ from linklab.errors import (
     Verdict,
 )
 from linklab.machine.process import Machine, MachineEnd
-from linklab.machine.spec import MachineSpec
+from linklab.machine.qmp import load_state, save_state
+from linklab.machine.spec import MachineSpec, RamFile
 
 _SETTLE_QUIET = 0.3  # s without a byte: the kernel has said what it had to say
 _SETTLE_LIMIT = 3.0  # s at most for a report, or for QEMU to follow its lines
@@ -62,6 +65,18 @@ class Session:
         self.hello = self.agent.wait_for_hello(self.machine.started + self._boot_limit)
         self.boot_seconds = time.monotonic() - self.machine.started
 
+    def wake_up(self, hello: Hello) -> None:
+        """Tell a resumed guest the time, and to draw other random numbers than its twins.
+
+        `hello` is what its agent said before it was saved. Raises `LabError`
+        when another agent answers: that guest was booted and not resumed.
+        """
+        self.hello = hello
+        nonce = self.agent.wake(self.machine.started + self._boot_limit)
+        self.boot_seconds = time.monotonic() - self.machine.started
+        if nonce != hello.nonce:
+            raise LabError("the resumed guest is not the one that was saved")
+
     def finish(self) -> None:
         """End the guest in order and take the kernel's last words into account."""
         self.agent.power_off(time.monotonic() + _POWER_OFF_LIMIT)
@@ -87,30 +102,87 @@ class Session:
         raise LineClosed("QEMU ended")
 
 
+RAM = "ram"
+STATE = "state"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A guest saved when its agent was ready: its memory, its devices, its greeting."""
+
+    folder: Path
+    hello: Hello
+
+    @property
+    def ram(self) -> Path:
+        """The guest's memory, as large as that and mostly holes."""
+        return self.folder / RAM
+
+    @property
+    def state(self) -> Path:
+        """The state of its devices."""
+        return self.folder / STATE
+
+
 @contextmanager
 def open_session(
-    qemu: Path | str, spec: MachineSpec, console_log: Path, boot_limit: float
+    qemu: Path | str,
+    spec: MachineSpec,
+    console_log: Path,
+    boot_limit: float,
+    snapshot: Snapshot | None = None,
 ) -> Iterator[Session]:
     """Boot a machine and yield it with its agent ready; end it on every way out.
 
-    `boot_limit` is the seconds it may take to the agent's hello. Everything
-    that ends a session early comes out as a `LinklabError` of the right kind,
-    with the console's last lines as evidence.
+    With a `snapshot` the guest goes on from there instead. `boot_limit` is the
+    seconds it may take to the agent's hello. Everything that ends a session
+    early comes out as a `LinklabError` of the right kind, with the console's
+    last lines as evidence.
     """
-    with Machine(qemu, spec) as machine:
-        console = ConsoleLine(machine.console, console_log)
-        try:
-            session = Session(machine, console, boot_limit)
-            session.wait_until_ready()
+    with ExitStack() as stack:
+        if snapshot is None:
+            machine = stack.enter_context(Machine(qemu, spec))
+        else:
+            state = stack.enter_context(snapshot.state.open("rb")).fileno()
+            resumed = replace(spec, ram=RamFile(snapshot.ram, private=True), incoming=True)
+            machine = stack.enter_context(
+                Machine(qemu, resumed, controlled=True, pass_fds=(state,))
+            )
+        with _attended(machine, console_log, boot_limit) as session:
+            if snapshot is None:
+                session.wait_until_ready()
+            else:
+                load_state(machine.control, f"fd:{state}", boot_limit)
+                session.wake_up(snapshot.hello)
             yield session
             session.finish()
-        except (_KernelSpoke, LineClosed, LinklabError) as error:
-            verdict = _judge(machine, console, error)
-            if verdict is error:
-                raise
-            raise verdict from error
-        finally:
-            console.close()
+
+
+def save_session(qemu: Path | str, spec: MachineSpec, folder: Path, boot_limit: float) -> Snapshot:
+    """Boot a machine and save it in `folder` the moment its agent is ready."""
+    saved = replace(spec, ram=RamFile(folder / RAM, private=False))
+    with (
+        Machine(qemu, saved, controlled=True) as machine,
+        _attended(machine, folder / "console.log", boot_limit) as session,
+    ):
+        session.wait_until_ready()
+        save_state(machine.control, f"exec:cat > {shlex.quote(str(folder / STATE))}", boot_limit)
+        return Snapshot(folder, session.hello)
+
+
+@contextmanager
+def _attended(machine: Machine, console_log: Path, boot_limit: float) -> Iterator[Session]:
+    """Yield a session on a machine; judge whatever ends it early."""
+    console = ConsoleLine(machine.console, console_log)
+    try:
+        yield Session(machine, console, boot_limit)
+    except (_KernelSpoke, LineClosed, LinklabError) as error:
+        verdict = _judge(machine, console, error)
+        if verdict is error:
+            raise
+        raise verdict from error
+    finally:
+        console.close()
 
 
 def _judge(machine: Machine, console: ConsoleLine, error: Exception) -> LinklabError:

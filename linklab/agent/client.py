@@ -7,6 +7,7 @@ line costs time and never a result.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 
@@ -125,6 +126,11 @@ class Agent:
     ) -> None:
         """Write a file; `mode` 0 leaves its mode alone."""
         self.call("write-file", (path, mode, int(append), content), deadline)
+
+    def wake(self, deadline: float) -> int:
+        """Set the clock of a resumed guest and stir its random pool; return its agent's nonce."""
+        now = time.time_ns()
+        return self.call("wake", (now, os.urandom(64)), deadline).take_int()
 
     def power_off(self, deadline: float) -> None:
         """End the guest; returns when the agent's last word has come."""

@@ -89,7 +89,11 @@ def rendered_scripts(cache: Cache, listener: Listener) -> Mapping[str, bytes]:
     """Return the image's shell scripts as a guest runs them, by their paths there."""
     agent = agentbuild.build_agent(cache, listener)
     rendered = _rendered(_inputs(agent, {}, LIVE, paths.TEMPLATES))
-    return {entry.path: entry.content for entry in rendered if isinstance(entry.content, bytes)}
+    return {
+        entry.path: entry.content
+        for entry in rendered
+        if isinstance(entry, File) and isinstance(entry.content, bytes)
+    }
 
 
 def pack_initramfs(initramfs: Artefact, cache: Cache, listener: Listener) -> Artefact:

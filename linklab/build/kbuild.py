@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import select
 import signal
 import subprocess
 import time
@@ -39,6 +40,7 @@ _NEEDED = frozenset(
 _INHERITED = frozenset(("PATH", "HOME", "TMPDIR", "USER", "LOGNAME"))
 
 _MARKER = "building"
+_TICK = 0.2  # s between looks at whether a silent make still lives
 _SETTLE = 30.0  # s for the processes of a build that was killed to be gone
 _END_WAIT = 20.0  # s for make to end its children and remove what is half-written
 
@@ -175,10 +177,9 @@ def run_make(
             death_signal=signal.SIGTERM,
         )
         try:
-            assert process.stdout is not None
-            for raw in process.stdout:
-                out.write(raw)
-                each_line(raw.decode(errors="replace").rstrip("\n"))
+            for raw in _output(process):
+                out.write(raw + b"\n")
+                each_line(raw.decode(errors="replace"))
             process.wait()
         finally:
             # Make that is asked to end removes what is unfinished before it does.
@@ -187,6 +188,28 @@ def run_make(
         fault = _failure(process.returncode, log, targets)
         work.orderly = isinstance(fault, BuildSkipped | ToolMissing)
         raise fault
+
+
+def _output(process: subprocess.Popen[bytes]) -> Iterator[bytes]:
+    """Yield what make prints, line by line, until it ends.
+
+    Not until the pipe ends: a compiler whose make was killed still holds that.
+    """
+    assert process.stdout is not None
+    rest = b""
+    while True:
+        gone = process.poll() is not None
+        if select.select([process.stdout], [], [], 0 if gone else _TICK)[0]:
+            data = os.read(process.stdout.fileno(), 1 << 16)
+            *lines, rest = (rest + data).split(b"\n")
+            yield from lines
+            if data:
+                continue
+            break
+        if gone:
+            break
+    if rest:
+        yield rest
 
 
 class ToolMissing(LabError):
@@ -198,6 +221,8 @@ def _end(process: subprocess.Popen[bytes]) -> bool:
     if process.stdout is not None:
         process.stdout.close()
     if process.poll() is not None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # children of a make that was killed
         return True
     for number, patience in ((signal.SIGTERM, _END_WAIT), (signal.SIGKILL, None)):
         with suppress(ProcessLookupError):

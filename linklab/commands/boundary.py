@@ -70,7 +70,7 @@ def _unforeseen(error: Exception) -> LinklabError:
 
 def show_fault(error: LinklabError) -> None:
     """Print what went wrong, and the evidence below it, to standard error."""
-    name = "interrupted" if error.verdict is Verdict.INTERRUPTED else error.verdict.value
+    name = error.verdict.value
     lines = [f"{name}: {error.message}"] if error.message != name else [name]
     if error.evidence:
         lines.append(error.evidence)

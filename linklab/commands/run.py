@@ -21,7 +21,8 @@ from linklab.commands.prepare import (
 from linklab.errors import Interrupted, LinklabError, UsageError, Verdict
 from linklab.events import Listener
 from linklab.host.cache import Cache
-from linklab.lab import Lab, Subject, choose_memory
+from linklab.lab import Lab, Subject, choose_memory, host_cpu
+from linklab.machine.spec import Boot
 from linklab.options import choose_list, number, numbers, seconds
 from linklab.results.store import RunFolder, claim_default_folder, claim_folder, read_run, utc_now
 from linklab.scenarios.grouping.change import Operation
@@ -118,6 +119,8 @@ def run(options: RunOptions, command: Sequence[str], listener: Listener) -> Fini
         cache = Cache()
         lab = prepare_lab(options.machine, request.memory, cache, listener)
         subjects = prepare_subjects(options.kernels, lab.boot, cache, listener)
+        if lab.boot is Boot.RESUME:
+            lab = lab.with_snapshots(subjects, cache, listener)
         folder = RunFolder(request.folder, _about(options, request.plan, lab, subjects, command))
     except BaseException:
         _remove_if_empty(request.folder)
@@ -133,7 +136,7 @@ def _measure(runner: Runner, subjects: Sequence[Subject]) -> list[LinklabError]:
     try:
         runner.run(subjects)
     except KeyboardInterrupt:
-        interrupted = Interrupted("interrupted: what was measured so far is kept")
+        interrupted = Interrupted("what was measured so far is kept")
         return [interrupted, *runner.outcome.faults]
     except LinklabError as error:
         return [error, *runner.outcome.faults]
@@ -176,19 +179,12 @@ def _about(
             "command_lines": {s.name: shlex.join(lab.argv_for(s)) for s in subjects},
         },
         "host": {
-            "cpu": _host_cpu(),
+            "cpu": host_cpu(),
             "cpus": len(os.sched_getaffinity(0)),
             "kernel": platform.release(),
             "python": platform.python_version(),
         },
     }
-
-
-def _host_cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    for line in cpuinfo.read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()
 
 
 def _remove_if_empty(folder: Path) -> None:

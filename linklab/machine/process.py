@@ -50,25 +50,39 @@ class MachineEnd:
 class Machine:
     """A running QEMU. A context manager: whatever the way out, QEMU is gone.
 
-    `console` and `agent` are our ends of its serial ports. They are socket
-    pairs made before QEMU starts, so there is nothing to connect to, no name
-    that two runs could share, and nothing to clean up.
+    `console` and `agent` are our ends of its serial ports, `control` that of
+    QMP where the machine is `controlled`. They are socket pairs made before
+    QEMU starts, so there is nothing to connect to, no name that two runs could
+    share, and nothing to clean up. QEMU inherits `pass_fds`, too.
     """
 
-    def __init__(self, qemu: Path | str, spec: MachineSpec) -> None:
+    def __init__(
+        self,
+        qemu: Path | str,
+        spec: MachineSpec,
+        *,
+        controlled: bool = False,
+        pass_fds: tuple[int, ...] = (),
+    ) -> None:
         self._qemu = qemu
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the machine
         self.console, console_far = socket.socketpair()
         self.agent, agent_far = socket.socketpair()
-        with console_far, agent_far:
-            ports = (console_far.fileno(), agent_far.fileno())
-            self.spec = replace(spec, console=FdPort(ports[0]), agent=FdPort(ports[1]))
+        self.control, control_far = socket.socketpair()
+        with console_far, agent_far, control_far:
+            far = [end.fileno() for end in (console_far, agent_far, control_far)]
+            self.spec = replace(
+                spec,
+                console=FdPort(far[0]),
+                agent=FdPort(far[1]),
+                control=FdPort(far[2]) if controlled else None,
+            )
             self.started = time.monotonic()
             try:
                 self._process = start(
                     qemu_argv(qemu, self.spec),
                     stderr=self._stderr,
-                    pass_fds=ports,
+                    pass_fds=(*far, *pass_fds),
                     # Ctrl-C is for the lab, which says what was interrupted.
                     new_session=True,
                 )
@@ -115,6 +129,7 @@ class Machine:
     def _close_ports(self) -> None:
         self.console.close()
         self.agent.close()
+        self.control.close()
 
     @property
     def last_words(self) -> str:

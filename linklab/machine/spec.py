@@ -31,6 +31,7 @@ class Boot(StrEnum):
 
     DIRECT = "direct"
     ISO = "iso"
+    RESUME = "resume"
 
 
 @dataclass(frozen=True)
@@ -65,11 +66,23 @@ Port = FdPort | TerminalPort
 
 
 @dataclass(frozen=True)
+class RamFile:
+    """Guest memory in a file: written through, or, `private`, only read and copied on write.
+
+    Any number of machines can share one private file; none changes it.
+    """
+
+    path: Path
+    private: bool
+
+
+@dataclass(frozen=True)
 class MachineSpec:
     """Everything that decides what a machine is.
 
     `memory` is in MiB. `agent` is the agent's port: the second UART on `pc`, a
-    virtio port on `microvm`, which has one UART.
+    virtio port on `microvm`, which has one UART. `control` is for QMP. With
+    `incoming` QEMU waits for a saved state instead of starting the guest.
     """
 
     boot: DirectBoot | IsoBoot
@@ -79,7 +92,10 @@ class MachineSpec:
     memory: int = 256
     console: Port | None = None
     agent: Port | None = None
+    control: Port | None = None
     screen: bool = False
+    ram: RamFile | None = None
+    incoming: bool = False
 
     @property
     def agent_device(self) -> str:
@@ -99,7 +115,10 @@ def qemu_argv(qemu: Path | str, spec: MachineSpec) -> tuple[str, ...]:
         *(("-serial", "chardev:console") if spec.console else ("-serial", "none")),
         *_port_args("agent", spec.agent),
         *_agent_device_args(spec),
+        *_port_args("control", spec.control),
+        *(("-mon", "chardev=control,mode=control") if spec.control else ()),
         *_boot_args(spec.boot),
+        *(("-incoming", "defer") if spec.incoming else ()),
     )
 
 
@@ -110,13 +129,23 @@ def _machine_args(spec: MachineSpec) -> tuple[str, ...]:
     # on, which microvm lacks, and stays without high-resolution timers
     # (tick_is_oneshot_available in kernel/time/tick-oneshot.c).
     cpu = "host" if spec.accel is Accel.KVM else "qemu64,+arat"
+    backend = ",memory-backend=ram" if spec.ram else ""
     return (
-        *("-machine", str(spec.machine.value)),
+        *("-machine", f"{spec.machine.value}{backend}"),
         *("-accel", str(spec.accel.value)),
         *("-cpu", cpu),
         *("-smp", str(spec.cpus)),
         *("-m", f"{spec.memory}M"),
+        *_ram_args(spec.ram, spec.memory),
     )
+
+
+def _ram_args(ram: RamFile | None, memory: int) -> tuple[str, ...]:
+    if ram is None:
+        return ()
+    share = "off" if ram.private else "on"
+    where = f"size={memory}M,mem-path={_escaped(ram.path)},share={share}"
+    return ("-object", f"memory-backend-file,id=ram,{where}")
 
 
 def _screen_args(spec: MachineSpec) -> tuple[str, ...]:

@@ -1,0 +1,72 @@
+"""QEMU's control port, for the little that the lab needs of it: save and resume."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from linklab.errors import LabError
+
+T = TypeVar("T")
+
+_MIGRATION_POLL = 0.002  # s
+# The guest's memory is a file that both sides map; only the devices' state travels.
+_CAPABILITIES = [{"capability": "x-ignore-shared", "state": True}]
+
+
+def save_state(control: socket.socket, uri: str, limit: float) -> None:
+    """Write the machine's state, without its memory, to a migration URI; it stops then.
+
+    Raises `LabError` when QEMU cannot, or not within `limit` seconds.
+    """
+    _talk(control, lambda client: _migrate(client, "migrate", uri), limit, "save its state")
+
+
+def load_state(control: socket.socket, uri: str, limit: float) -> None:
+    """Read the machine's state from a migration URI; the guest runs on then.
+
+    Raises `LabError` when QEMU cannot, or not within `limit` seconds.
+    """
+    _talk(
+        control,
+        lambda client: _migrate(client, "migrate-incoming", uri),
+        limit,
+        "take up its state",
+    )
+
+
+async def _migrate(client: Any, command: str, uri: str) -> None:
+    await client.execute("migrate-set-capabilities", {"capabilities": _CAPABILITIES})
+    await client.execute(command, {"uri": uri})
+    while True:
+        status = (await client.execute("query-migrate")).get("status")
+        if status == "completed":
+            return
+        if status in {"failed", "cancelled"}:
+            raise LabError("QEMU's migration failed")
+        await asyncio.sleep(_MIGRATION_POLL)
+
+
+def _talk(
+    control: socket.socket, what: Callable[[Any], Awaitable[T]], limit: float, wish: str
+) -> T:
+    # Imported here: it takes 60 ms, which the guest's start hides.
+    from qemu.qmp import QMPClient, QMPError
+
+    async def session() -> T:
+        client = QMPClient("linklab")
+        async with asyncio.timeout(limit):
+            await client.connect(control)
+            try:
+                return await what(client)
+            finally:
+                await client.disconnect()
+
+    try:
+        return asyncio.run(session())
+    except TimeoutError:
+        raise LabError(f"QEMU did not {wish} within {limit:.0f} s") from None
+    except (QMPError, OSError) as error:
+        raise LabError(f"QEMU did not {wish}: {error}") from error

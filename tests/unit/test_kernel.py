@@ -1,0 +1,616 @@
+"""Kernels: built from a tree in miniature, found again, shared, refused, interrupted."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fake_tree import PATCH, RELEASE, STALE_PATCH, make_tarball, make_tree
+
+from linklab.build import compile as compile_module
+from linklab.build import kbuild
+from linklab.build.kernel import (
+    BuildOptions,
+    Compression,
+    KernelSpec,
+    build_kernel,
+    check_kernel,
+    flavours,
+    is_built,
+    plan,
+    resolve_kernel,
+)
+from linklab.errors import BuildSkipped, LabError, UsageError
+from linklab.events import Event, Note, StepAdvanced, StepFinished, StepStarted, ignore
+from linklab.host.cache import Artefact, Cache
+from linklab.paths import ROOT
+
+BUILD = "build kernel sysfs"
+
+
+@pytest.fixture(autouse=True)
+def no_tools_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The miniature needs make and gcc, not all that the kernel needs."""
+    monkeypatch.setattr(kbuild, "_NEEDED", frozenset(("gcc", "make")))
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Cache:
+    return Cache(tmp_path / "cache")
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    return make_tree(tmp_path / "linux")
+
+
+@pytest.fixture
+def spec(tree: Path) -> KernelSpec:
+    return KernelSpec("sysfs", BuildOptions(source=tree))
+
+
+def with_options(spec: KernelSpec, **changes: object) -> KernelSpec:
+    return KernelSpec(spec.flavour, replace(spec.options, **changes))  # type: ignore[arg-type]
+
+
+def building(spec: KernelSpec, cache: Cache) -> tuple[Artefact, list[Event]]:
+    events: list[Event] = []
+    return build_kernel(spec, cache, events.append), events
+
+
+def compiled(events: list[Event]) -> list[str]:
+    return [e.detail for e in events if isinstance(e, StepAdvanced) and e.detail.startswith("CC")]
+
+
+def slot_of(spec: KernelSpec, cache: Cache) -> Path:
+    return plan(spec, cache, ignore).source.obj(spec.flavour)
+
+
+# --- a build that works ------------------------------------------------------
+
+
+def test_a_finished_kernel_holds_what_boots_and_what_explains_it(
+    spec: KernelSpec, cache: Cache
+) -> None:
+    artefact, _ = building(spec, cache)
+    assert set(artefact.hashes) == {"bzImage", "vmlinux", "config", "System.map", "build.log"}
+    assert artefact.about["release"] == RELEASE
+    assert artefact.about["inputs"]["tree"] == plan(spec, cache, ignore).tree
+    config = artefact.file("config").read_text()
+    assert "CONFIG_SYSFS=y\n" in config
+    assert "CONFIG_KERNEL_LZ4=y\n" in config
+    assert "CC      net/a.o" in artefact.file("build.log").read_text()
+    assert artefact.file("bzImage").read_bytes().endswith(b"// a\none\ntwo\nthree\n// b\n")
+    assert not list((cache.root / "logs").iterdir())
+
+
+def test_the_vmlinux_has_no_symbols(spec: KernelSpec, cache: Cache) -> None:
+    artefact, _ = building(spec, cache)
+    done = subprocess.run(["nm", artefact.file("vmlinux")], capture_output=True, check=False)
+    assert b"no symbols" in done.stderr
+
+
+def test_the_same_inputs_are_built_once(spec: KernelSpec, cache: Cache) -> None:
+    assert not is_built(spec, cache)
+    first, events = building(spec, cache)
+    assert compiled(events)
+    again, events = building(spec, cache)
+    assert again == first
+    assert not compiled(events)
+    assert is_built(spec, cache)
+
+
+def test_a_tarball_is_built_and_found_again_without_a_word(tree: Path, cache: Cache) -> None:
+    spec = KernelSpec("sysfs", BuildOptions(source=make_tarball(tree, tree.parent / "l.tar.xz")))
+    assert not is_built(spec, cache)
+    assert not (cache.root / "sources").joinpath("git").exists()
+    building(spec, cache)
+    assert is_built(spec, cache)
+    assert building(spec, cache)[1] == []
+
+
+def test_each_input_has_its_part_in_the_key(
+    tree: Path, spec: KernelSpec, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patch, config = tmp_path / "p.patch", tmp_path / "c.config"
+    patch.write_text(PATCH)
+    config.write_text("CONFIG_MORE=y\n")
+    keys = {
+        plan(changed, cache, ignore).key
+        for changed in (
+            spec,
+            KernelSpec("nosysfs", spec.options),
+            with_options(spec, patches=(patch,)),
+            with_options(spec, configs=(config,)),
+            with_options(spec, compression=Compression.ZSTD),
+        )
+    }
+    (tree / "net/a.c").write_text("// changed\n")
+    keys.add(plan(spec, cache, ignore).key)
+    monkeypatch.setattr(kbuild, "IDENTITY", {})
+    assert len(keys) == 6
+
+
+def test_comments_and_order_of_a_fragment_have_no_part_in_the_key(
+    spec: KernelSpec, cache: Cache, tmp_path: Path
+) -> None:
+    one, other = tmp_path / "one.config", tmp_path / "other.config"
+    one.write_text("CONFIG_MORE=y  # why\n\n")
+    other.write_text("# said elsewhere\nCONFIG_MORE=y\n")
+    keys = {plan(with_options(spec, configs=(p,)), cache, ignore).key for p in (one, other)}
+    assert len(keys) == 1
+
+
+def test_only_what_changed_is_compiled_again(tree: Path, spec: KernelSpec, cache: Cache) -> None:
+    building(spec, cache)
+    (tree / "net/b.c").write_text("// b, changed\n")
+    artefact, events = building(spec, cache)
+    assert compiled(events) == ["CC net/b.o"]
+    assert artefact.file("bzImage").read_bytes().endswith(b"// b, changed\n")
+
+
+def test_a_patch_is_compiled_in_and_taken_out_again(
+    tree: Path, spec: KernelSpec, cache: Cache, tmp_path: Path
+) -> None:
+    patch = tmp_path / "p.patch"
+    patch.write_text(PATCH)
+    plain, _ = building(spec, cache)
+    patched, events = building(with_options(spec, patches=(patch,)), cache)
+    assert compiled(events) == ["CC net/a.o"]
+    assert b"\n1\ntwo" in patched.file("bzImage").read_bytes()
+    assert patched.key != plain.key
+    assert (tree / "net/a.c").read_text().startswith("// a\none\n")
+    (tree / "net/b.c").write_text("// other\n")
+    third, _ = building(spec, cache)
+    assert b"\none\ntwo" in third.file("bzImage").read_bytes()
+
+
+def test_a_persons_fragment_comes_last(spec: KernelSpec, cache: Cache, tmp_path: Path) -> None:
+    config = tmp_path / "mine.config"
+    config.write_text("# CONFIG_SYSFS is not set\nCONFIG_EXTRA=m\n")
+    artefact, events = building(with_options(spec, configs=(config,)), cache)
+    assert "# CONFIG_SYSFS is not set\n" in artefact.file("config").read_text()
+    notes = [event.text for event in events if isinstance(event, Note)]
+    assert notes == ["1 options are modules, which the guest does not get: CONFIG_EXTRA"]
+
+
+def test_the_environment_has_no_part_in_a_build(
+    spec: KernelSpec, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("MAKEFLAGS", "KCFLAGS", "ARCH", "O", "KCONFIG_CONFIG", "GIT_DIR"):
+        monkeypatch.setenv(name, "--nonsense")
+    assert building(spec, cache)[0].about["release"] == RELEASE
+
+
+# --- progress ----------------------------------------------------------------
+
+
+def test_progress_never_passes_the_whole_and_ends_full(
+    tree: Path, spec: KernelSpec, cache: Cache
+) -> None:
+    for change in ("", "// changed\n", "// changed again\n"):
+        if change:
+            (tree / "net/b.c").write_text(change)
+        _, events = building(spec, cache)
+        (total,) = [e.total for e in events if isinstance(e, StepStarted) and e.step == BUILD]
+        done = [e.done for e in events if isinstance(e, StepAdvanced) and e.step == BUILD]
+        assert total is not None
+        assert done == sorted(done)
+        assert done[-1] == total
+        assert isinstance(next(e for e in reversed(events) if e.__class__ is StepFinished), Event)
+
+
+def test_the_second_first_build_knows_how_much_the_first_one_printed(
+    spec: KernelSpec, cache: Cache
+) -> None:
+    building(spec, cache)
+    _, events = building(KernelSpec("nosysfs", spec.options), cache)
+    started = [e for e in events if isinstance(e, StepStarted)]
+    assert [e.total for e in started if e.step == "build kernel nosysfs"] == [40]
+
+
+# --- a build that fails ------------------------------------------------------
+
+
+def failing(tree: Path, spec: KernelSpec, cache: Cache, first_line: str) -> LabError | BuildSkipped:
+    (tree / "net/a.c").write_text(f"{first_line}\n")
+    with pytest.raises((LabError, BuildSkipped)) as error:
+        building(spec, cache)
+    assert isinstance(error.value, LabError | BuildSkipped)
+    return error.value
+
+
+def test_a_compilers_error_is_shown_with_the_log(
+    tree: Path, spec: KernelSpec, cache: Cache
+) -> None:
+    error = failing(tree, spec, cache, "// wrong")
+    assert isinstance(error, BuildSkipped)
+    assert "net/a.c: In function 'f':\n" in error.evidence
+    assert "net/a.c:2:1: error: 'x' undeclared" in error.evidence
+    log = Path(error.message.partition("the whole log: ")[2].rstrip(")"))
+    assert "error: 'x' undeclared" in log.read_text()
+    assert not is_built(spec, cache)
+
+
+def test_what_was_compiled_before_the_error_is_not_compiled_again(
+    tree: Path, spec: KernelSpec, cache: Cache
+) -> None:
+    building(spec, cache)
+    (tree / "net/b.c").write_text("// b, changed\n")
+    (tree / "net/z.c").write_text("// wrong\n")
+    with pytest.raises(BuildSkipped):
+        building(spec, cache)
+    assert not (slot_of(spec, cache) / "building").exists()
+    (tree / "net/z.c").write_text("// z\n")
+    _, events = building(spec, cache)
+    assert "CC net/a.o" not in compiled(events)
+    assert "CC net/z.o" in compiled(events)
+
+
+def test_a_full_disk_is_not_the_kernels_fault(tree: Path, spec: KernelSpec, cache: Cache) -> None:
+    error = failing(tree, spec, cache, "// full")
+    assert isinstance(error, LabError)
+    assert "the disk is full" in error.message
+
+
+def test_a_compiler_that_was_killed_is_not_the_kernels_fault(
+    tree: Path, spec: KernelSpec, cache: Cache
+) -> None:
+    error = failing(tree, spec, cache, "// killed")
+    assert isinstance(error, LabError)
+    assert "was killed" in error.message
+
+
+def test_a_make_that_was_killed_is_not_the_kernels_fault(
+    tree: Path, spec: KernelSpec, cache: Cache
+) -> None:
+    error = failing(tree, spec, cache, "// suicide")
+    assert isinstance(error, LabError)
+    assert "was killed" in error.message
+
+
+@pytest.mark.parametrize(
+    ("first_line", "missing"),
+    [("// tool", "nothing-of-that-name is not installed"), ("// header", "gelf.h is missing")],
+)
+def test_what_the_machine_lacks_is_named(
+    tree: Path, spec: KernelSpec, cache: Cache, first_line: str, missing: str
+) -> None:
+    error = failing(tree, spec, cache, first_line)
+    assert isinstance(error, LabError)
+    assert missing in error.message
+    assert "invoke setup" in error.message
+
+
+def test_missing_tools_are_named_with_their_packages_before_anything_starts(
+    spec: KernelSpec, cache: Cache, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(kbuild, "_NEEDED", frozenset(("flex", "libelf headers")))
+    monkeypatch.setattr(kbuild, "unmet", tuple)
+    with pytest.raises(LabError, match=r"flex \(package flex\).*invoke setup") as error:
+        building(spec, cache)
+    assert "lz4 (package lz4)" in error.value.message
+    assert not slot_of(spec, cache).exists()
+
+
+def test_an_error_of_a_tool_is_not_taken_from_an_earlier_run(
+    tree: Path, spec: KernelSpec, cache: Cache
+) -> None:
+    failing(tree, spec, cache, "// full")
+    assert isinstance(failing(tree, spec, cache, "// wrong"), BuildSkipped)
+
+
+# --- the config --------------------------------------------------------------
+
+
+def test_an_option_of_a_person_that_does_not_hold_is_explained(
+    spec: KernelSpec, cache: Cache, tmp_path: Path, tree: Path
+) -> None:
+    (tree / "dropped").write_text("CONFIG_NEEDED\n")
+    config = tmp_path / "mine.config"
+    config.write_text("CONFIG_NEEDED=y\n")
+    with pytest.raises(UsageError) as error:
+        building(with_options(spec, configs=(config,)), cache)
+    assert (
+        f"{config}:1: wanted `CONFIG_NEEDED=y`, got `# CONFIG_NEEDED is not set`: "
+        "it depends on `ABSENT && SYSFS`, and ABSENT is off, SYSFS is on"
+    ) in error.value.message
+
+
+def test_an_option_that_another_selects_is_explained(
+    spec: KernelSpec, cache: Cache, tmp_path: Path, tree: Path
+) -> None:
+    (tree / "dropped").write_text("# CONFIG_CHOSEN\n")
+    (tree / "forced").write_text("CONFIG_CHOSEN=y\n")
+    config = tmp_path / "mine.config"
+    config.write_text("# CONFIG_CHOSEN is not set\nCONFIG_CHOOSY=y\n")
+    with pytest.raises(UsageError, match="selected by CONFIG_CHOOSY"):
+        building(with_options(spec, configs=(config,)), cache)
+
+
+def test_a_source_that_cannot_give_what_the_lab_needs_is_no_kernel_to_test(
+    spec: KernelSpec, cache: Cache, tree: Path
+) -> None:
+    (tree / "dropped").write_text("CONFIG_DUMMY\n")
+    with pytest.raises(BuildSkipped, match=r"base\.config:\d+: wanted `CONFIG_DUMMY=y`"):
+        building(spec, cache)
+
+
+def test_an_equal_config_keeps_its_time(tree: Path, spec: KernelSpec, cache: Cache) -> None:
+    building(spec, cache)
+    config = slot_of(spec, cache) / ".config"
+    before = config.stat().st_mtime_ns
+    (tree / "net/b.c").write_text("// changed\n")
+    building(spec, cache)
+    assert config.stat().st_mtime_ns == before
+
+
+def test_kconfig_runs_again_only_for_what_concerns_it(
+    tree: Path, spec: KernelSpec, cache: Cache
+) -> None:
+    def configured() -> bool:
+        steps = [e.step for e in building(spec, cache)[1] if isinstance(e, StepStarted)]
+        return "configure the kernel" in steps
+
+    assert configured()
+    (tree / "net/b.c").write_text("// changed\n")
+    assert not configured()
+    (tree / "net/Kconfig").write_text((tree / "net/Kconfig").read_text() + "\nconfig NEW\n")
+    assert configured()
+
+
+# --- several at once, and ones that were killed ------------------------------
+
+BUILDER = """
+import sys
+from pathlib import Path
+from linklab.build import kbuild
+from linklab.build.kernel import BuildOptions, KernelSpec, build_kernel
+from linklab.events import Note, StepAdvanced
+from linklab.host.cache import Cache
+
+kbuild._NEEDED = frozenset()
+flavour, tree, cache = sys.argv[1:]
+
+def tell(event):
+    if isinstance(event, StepAdvanced) and event.detail.startswith("CC"):
+        print(event.detail, flush=True)
+    if isinstance(event, Note):
+        print(event.text, flush=True)
+
+build_kernel(KernelSpec(flavour, BuildOptions(Path(tree))), Cache(Path(cache)), tell)
+print("built", flush=True)
+"""
+
+Builder = Callable[[str], subprocess.Popen[str]]
+
+
+@pytest.fixture
+def builder(tree: Path, cache: Cache) -> Iterator[Builder]:
+    """Start builders as processes of their own; none outlives the test."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(flavour: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-c", BUILDER, flavour, str(tree), str(cache.root)],
+            env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        with process:
+            process.kill()
+
+
+def slow_file(spec: KernelSpec, cache: Cache) -> Path:
+    return plan(spec, cache, ignore).source.store.folder / "slow"
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.01)
+
+
+def begun(spec: KernelSpec, cache: Cache) -> Callable[[], bool]:
+    """Tell whether the slow compiler has begun its first object."""
+    path = slot_of(spec, cache) / "net/a.o"
+    return lambda: path.exists() and path.stat().st_size == 1
+
+
+def users_of(folder: Path) -> list[int]:
+    """Return the processes with an open file in a folder."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            if str(entry.readlink()).startswith(str(folder)):
+                found.append(int(entry.parts[2]))
+        except OSError:
+            continue
+    return found
+
+
+def test_two_builders_of_the_same_kernel_share_one_build(builder: Builder) -> None:
+    outputs = [process.communicate()[0] for process in (builder("sysfs"), builder("sysfs"))]
+    assert sorted(output.count("CC net/a.o") for output in outputs) == [0, 1]
+    assert all(output.endswith("built\n") for output in outputs)
+
+
+def test_builders_of_two_kernels_of_one_source_take_turns(
+    builder: Builder, spec: KernelSpec, cache: Cache
+) -> None:
+    processes = [builder("sysfs"), builder("nosysfs")]
+    outputs = [process.communicate()[0] for process in processes]
+    assert all("CC net/a.o" in output and "built" in output for output in outputs), outputs
+    assert is_built(spec, cache)
+    assert is_built(KernelSpec("nosysfs", spec.options), cache)
+
+
+def killed_half_way(builder: Builder, spec: KernelSpec, cache: Cache, number: int) -> None:
+    """Start a build, and end it while an object is half-written."""
+    slow = slow_file(spec, cache)
+    slow.touch()
+    process = builder("sysfs")
+    wait_until(begun(spec, cache))
+    process.send_signal(number)
+    process.wait()
+    slow.unlink()
+
+
+def test_a_build_killed_half_way_leaves_nothing_that_looks_finished(
+    builder: Builder, tree: Path, spec: KernelSpec, cache: Cache
+) -> None:
+    """Everything killed at once, make too, so that nothing cleans up."""
+    building(spec, cache)
+    (tree / "net/a.c").write_text("// a, changed\n")
+    slow = slow_file(spec, cache)
+    slow.touch()
+    process = builder("sysfs")
+    wait_until(begun(spec, cache))
+    # Make is stopped first: it must not get to remove the half-written object.
+    workers = set(users_of(slot_of(spec, cache))) - {process.pid}
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        for pid in (*workers, process.pid):
+            os.kill(pid, number)
+    process.wait()
+    slow.unlink()
+    half = slot_of(spec, cache) / "net/a.o"
+    assert half.read_text() == "/"
+    assert not is_built(spec, cache)
+    artefact, _ = building(spec, cache)
+    assert b"// a, changed\n" in artefact.file("bzImage").read_bytes()
+
+
+def test_make_does_not_outlive_a_builder_that_was_killed(
+    builder: Builder, spec: KernelSpec, cache: Cache
+) -> None:
+    killed_half_way(builder, spec, cache, signal.SIGKILL)
+    slot = slot_of(spec, cache)
+    wait_until(lambda: not users_of(slot))
+    assert b"// a\none" in building(spec, cache)[0].file("bzImage").read_bytes()
+
+
+def test_an_interrupted_build_keeps_what_it_had_finished(
+    builder: Builder, spec: KernelSpec, cache: Cache
+) -> None:
+    killed_half_way(builder, spec, cache, signal.SIGINT)
+    slot = slot_of(spec, cache)
+    assert not (slot / "building").exists()
+    assert not (slot / "net/a.o").exists()
+    assert users_of(slot) == []
+
+
+def test_a_build_waits_for_what_is_left_of_one_that_was_killed(
+    spec: KernelSpec, cache: Cache
+) -> None:
+    building(spec, cache)
+    slot = kbuild.Slot(slot_of(spec, cache), plan(spec, cache, ignore).source.store.tree)
+    marker = slot.folder / "building"
+    marker.touch()
+    with subprocess.Popen(["flock", marker, "sleep", "0.4"]) as left_over:
+        wait_until(lambda: bool(users_of(slot.folder)))
+        began = time.monotonic()
+        with kbuild.working_in(slot):
+            waited = time.monotonic() - began
+        assert waited > 0.1
+        left_over.wait()
+    assert not marker.exists()
+
+
+def test_processes_of_a_killed_build_that_never_end_are_an_error(
+    spec: KernelSpec, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kbuild, "_SETTLE", 0.1)
+    slot = kbuild.Slot(slot_of(spec, cache), plan(spec, cache, ignore).source.store.tree)
+    slot.folder.mkdir(parents=True)
+    marker = slot.folder / "building"
+    with subprocess.Popen(["flock", marker, "sleep", "60"]) as left_over:
+        wait_until(lambda: bool(users_of(slot.folder)))
+        try:
+            with pytest.raises(LabError, match="still work in"), kbuild.working_in(slot):
+                pass
+        finally:
+            for pid in users_of(slot.folder):
+                os.kill(pid, signal.SIGKILL)
+        left_over.wait()
+
+
+# --- names -------------------------------------------------------------------
+
+
+def test_the_flavours_are_the_fragments(tmp_path: Path) -> None:
+    assert flavours() == ("nosysfs", "sysfs")
+    (tmp_path / "base.config").touch()
+    assert flavours(tmp_path) == ()
+
+
+def test_a_flavour_resolves_to_its_finished_kernel(spec: KernelSpec, cache: Cache) -> None:
+    kernel = resolve_kernel("sysfs", spec.options, cache, ignore)
+    artefact, _ = building(spec, cache)
+    assert kernel.built_by_lab
+    assert kernel.release == RELEASE
+    assert kernel.bzimage == artefact.file("bzImage")
+    assert kernel.config == artefact.file("config")
+    assert kernel.sha256 == artefact.hashes["bzImage"]
+    assert kernel.vmlinux is None  # the miniature's has no PVH entry
+    assert kernel.inputs["tree"] == plan(spec, cache, ignore).tree
+
+
+@pytest.mark.parametrize("name", ["sysfss", "", "no/where"])
+def test_an_unknown_kernel_is_refused_with_the_known_ones(name: str, cache: Cache) -> None:
+    with pytest.raises(UsageError, match="expected nosysfs, sysfs, the path of a bzImage"):
+        resolve_kernel(name, BuildOptions(), cache, ignore)
+
+
+def test_an_unknown_flavour_is_refused(spec: KernelSpec, cache: Cache) -> None:
+    with pytest.raises(UsageError, match="no flavour 'base': expected nosysfs, sysfs"):
+        build_kernel(KernelSpec("base", spec.options), cache, ignore)
+
+
+@pytest.mark.parametrize("kind", ["patch", "config", "source"])
+def test_wrong_files_are_refused_before_anything_is_read(
+    spec: KernelSpec, cache: Cache, tmp_path: Path, kind: str
+) -> None:
+    wrong = tmp_path / "wrong"
+    options = {
+        "patch": replace(spec.options, patches=(wrong,)),
+        "config": replace(spec.options, configs=(wrong,)),
+        "source": replace(spec.options, source=wrong),
+    }[kind]
+    for refuse in (
+        lambda: check_kernel("sysfs", options),
+        lambda: resolve_kernel("sysfs", options, cache, ignore),
+    ):
+        with pytest.raises(UsageError, match="wrong"):
+            refuse()
+    assert not cache.root.exists()
+
+
+def test_a_stale_patch_leaves_no_kernel(spec: KernelSpec, cache: Cache, tmp_path: Path) -> None:
+    (tmp_path / "stale.patch").write_text(STALE_PATCH)
+    options = replace(spec.options, patches=(tmp_path / "stale.patch",))
+    check_kernel("sysfs", options)
+    with pytest.raises(BuildSkipped, match="does not apply"):
+        resolve_kernel("sysfs", options, cache, ignore)
+
+
+def test_a_log_folder_that_is_full_is_an_error_of_the_lab(
+    spec: KernelSpec, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_args: object, **_words: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(compile_module, "write_config", full)
+    with pytest.raises(LabError, match="No space left on device"):
+        building(spec, cache)
