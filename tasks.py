@@ -40,6 +40,7 @@ RUN_HELP = {
     "output": "a folder for the results; default results/<UTC time>-<scenario>",
     "timeout": "seconds after which one operation counts as hung; default: by size",
     "boot-timeout": "seconds until the agent must have said hello; default: by accelerator",
+    "timings": "say at the end what each stage of the command took",
     "json": "print one JSON document on standard output, and nothing else there",
 }
 
@@ -116,6 +117,7 @@ def run(
     timeout: str = "0",
     boot_timeout: str = "0",
     json: bool = False,
+    timings: bool = False,
     source: str = "",
     patch: list[str] | None = None,
     config: list[str] | None = None,
@@ -136,6 +138,7 @@ def run(
             output,
             timeout,
             json,
+            timings,
         ),
         sys.argv,
     )

@@ -54,6 +54,30 @@ def ignore(_event: Event) -> None:
 
 
 @contextmanager
+def timed(listener: Listener, name: str) -> Iterator[None]:
+    """Tell `listener` how long something short took; it has no bar of its own."""
+    began = time.monotonic()
+    try:
+        yield
+    finally:
+        listener(StepFinished(name, time.monotonic() - began))
+
+
+class Timings:
+    """A listener that adds up what each step took, in seconds, and passes events on."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self.seconds: dict[str, float] = {}
+
+    def __call__(self, event: Event) -> None:
+        """Take an event."""
+        if isinstance(event, StepFinished):
+            self.seconds[event.step] = self.seconds.get(event.step, 0.0) + event.seconds
+        self._listener(event)
+
+
+@contextmanager
 def step(listener: Listener, name: str, total: int | None = None) -> Iterator[None]:
     """Tell `listener` that a step begins and, on every way out, that it ended."""
     began = time.monotonic()

@@ -8,6 +8,7 @@ line costs time and never a result.
 from __future__ import annotations
 
 import os
+import secrets
 import time
 from collections.abc import Sequence
 
@@ -23,6 +24,7 @@ from linklab.agent.replies import (
     content_from,
     hello_from,
     measure_from,
+    number_from,
     program_end_from,
     result_of,
     runs_from,
@@ -39,7 +41,8 @@ class Agent:
 
     def __init__(self, line: AgentLine) -> None:
         self._line = line
-        self._seq = 0
+        # Anywhere: a guest may have answered requests of another lab before it was saved.
+        self._seq = secrets.randbelow(1 << 31)
         self._nonce: int | None = None
 
     def wait_for_hello(self, deadline: float) -> Hello:
@@ -130,7 +133,7 @@ class Agent:
     def wake(self, deadline: float) -> int:
         """Set the clock of a resumed guest and stir its random pool; return its agent's nonce."""
         now = time.time_ns()
-        return self.call("wake", (now, os.urandom(64)), deadline).take_int()
+        return number_from(self.call("wake", (now, os.urandom(64)), deadline))
 
     def power_off(self, deadline: float) -> None:
         """End the guest; returns when the agent's last word has come."""

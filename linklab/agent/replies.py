@@ -159,6 +159,12 @@ def runs_from(reply: FieldReader) -> list[Run]:
         return runs
 
 
+def number_from(reply: FieldReader) -> int:
+    """Return the number that a reply begins with."""
+    with reading("reply"):
+        return reply.take_int()
+
+
 def content_from(reply: FieldReader) -> bytes:
     """Return the one field of a reply."""
     with reading("reply"):

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from linklab.build.estimate import Estimate
-from linklab.build.kbuild import Slot, Work, check_tools, counted, jobs, run_make, working_in
+from linklab.build.kbuild import Slot, Work, check_tools, jobs, working_in
 from linklab.build.kconfig import Wish, parse_config
 from linklab.build.kernelconfig import ConfigInputs, finish_config, write_config
+from linklab.build.make import counted, run_make
 from linklab.build.source import Source
 from linklab.events import Listener, Note, step
 from linklab.host.run import run

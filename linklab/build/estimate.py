@@ -19,7 +19,9 @@ from linklab.build.memo import load_json, save_json
 FIRST_BUILD = 1750
 """Lines of a first build of the lab's config on Linux 6.12."""
 
-_TAIL = 40  # lines between the last object and the bzImage, whatever changed
+TAIL = 40
+"""Lines between the last object and the bzImage, whatever changed."""
+
 _STATE = "built.json"
 _OPTION = re.compile(rb"include/config/(\w+)\)")
 
@@ -27,22 +29,26 @@ _OPTION = re.compile(rb"include/config/(\w+)\)")
 class Estimate:
     """What a slot remembers of its last build that came to its end."""
 
-    def __init__(self, slot: Path, store: GitStore) -> None:
+    def __init__(
+        self, slot: Path, store: GitStore, *, tail: int = TAIL, first: int = FIRST_BUILD
+    ) -> None:
         self._slot = slot
         self._store = store
+        self._tail = tail
+        self._first = first
         self._commands = list(_commands(slot))
 
     def lines(self, tree: str, config: str) -> int:
         """Return how many lines a build of `tree` with the text of a config will print."""
-        full = _number(load_json(self._store.folder / _STATE).get("lines")) or FIRST_BUILD
+        full = _number(load_json(self._store.folder / _STATE).get("lines")) or self._first
         state = load_json(self._slot / _STATE)
         old_tree, old_config = state.get("tree"), state.get("config")
         if not isinstance(old_tree, str) or not isinstance(old_config, dict):
-            return max(full - len(self._commands), _TAIL)
+            return max(full - len(self._commands), min(self._tail, full))
         changed = {f"{self._store.tree}/{path}".encode()
                    for path in self._store.changed(old_tree, tree)}  # fmt: skip
         options = set(_changed_options(old_config, parse_config(config)))
-        return min(self._rebuilt(changed, options) + _TAIL, full)
+        return min(self._rebuilt(changed, options) + self._tail, full)
 
     def built(self, tree: str, config: str, lines: int) -> None:
         """Remember a build that printed so many lines."""
@@ -67,11 +73,11 @@ class Estimate:
 
 
 def _commands(slot: Path) -> Iterator[Path]:
-    """Yield what kbuild wrote down; `scripts` is built before there is a config."""
-    for where, folders, files in os.walk(slot):
-        if where == str(slot) and "scripts" in folders:
-            folders.remove("scripts")
-        yield from (Path(where, name) for name in files if name.endswith(".cmd"))
+    """Yield what kbuild wrote down about objects, leaving out what configuring alone makes."""
+    for folder in sorted(slot.iterdir()) if slot.is_dir() else ():
+        if folder.name not in {"scripts", "include"}:
+            for where, _, files in os.walk(folder):
+                yield from (Path(where, name) for name in files if name.endswith(".cmd"))
 
 
 def _changed_options(old: Mapping[str, str], new: Mapping[str, str]) -> Iterable[bytes]:

@@ -156,7 +156,7 @@ def resolve_kernel(name: str, options: BuildOptions, cache: Cache, listener: Lis
     if name in flavours():
         return _built(name, build_kernel(KernelSpec(name, options), cache, listener))
     path = Path(name).expanduser()
-    if not path.exists():
+    if not name or not path.exists():
         raise UsageError(
             f"there is no kernel {name!r}: expected {', '.join(flavours())}, "
             "the path of a bzImage, or the path of a built kernel tree"

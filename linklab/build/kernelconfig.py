@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from linklab.build.gitstore import GitStore
-from linklab.build.kbuild import Work, run_make
+from linklab.build.kbuild import Work
 from linklab.build.kconfig import Unmet, Wish, check, overlay, parse_config
 from linklab.build.kconfig_reasons import Reasons
+from linklab.build.make import run_make
 from linklab.build.memo import write_whole
 from linklab.events import Listener, step
 from linklab.host.cache import key_of

@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import shutil
 import tomllib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,18 +63,18 @@ class Manifest:
 def read_manifest(folder: Path = LIVE) -> Manifest:
     """Read `manifest.toml` of an image's folder.
 
-    Raises `LabError` when it is missing, malformed, or lacks something.
+    With `include = "../OTHER"` it adds to the manifest in that folder. Raises
+    `LabError` when it is missing, malformed, or lacks something.
     """
     path = folder / "manifest.toml"
     try:
         data = tomllib.loads(path.read_text())
+        if "include" in data:
+            return _added(read_manifest((folder / data["include"]).resolve()), data, folder)
         return Manifest(
-            programs=tuple(_program(entry) for entry in data["programs"]),
-            templates=tuple(
-                Template(target, int(entry["mode"], 8), entry["template"])
-                for target, entry in data["templates"].items()
-            ),
-            fixed=tuple(_fixed(data, folder)),
+            programs=_programs(data["programs"]),
+            templates=_templates(data["templates"]),
+            fixed=(*_nodes(data["directories"], data["devices"]), *_files(data["files"], folder)),
             agent=data["agent"]["path"],
             values={"init": data["init"], "agent": data["agent"]},
         )
@@ -84,22 +84,46 @@ def read_manifest(folder: Path = LIVE) -> Manifest:
         raise LabError(f"the manifest {path} cannot be used: {error}") from error
 
 
-def _program(entry: Mapping[str, Any]) -> Program:
-    return Program(
-        entry["command"],
-        entry["package"],
-        entry["path"],
-        tuple(entry.get("links", ())),
-        entry.get("applets"),
+def _added(base: Manifest, data: Mapping[str, Any], folder: Path) -> Manifest:
+    """Return a manifest with what another one, which includes it, adds."""
+    nodes = _nodes(data.get("directories", {}), data.get("devices", {}))
+    files = _files(data.get("files", {}), folder)
+    return replace(
+        base,
+        programs=(*base.programs, *_programs(data.get("programs", ()))),
+        templates=(*base.templates, *_templates(data.get("templates", {}))),
+        fixed=(*base.fixed, *nodes, *files),
     )
 
 
-def _fixed(data: Mapping[str, Any], folder: Path) -> Iterator[Entry]:
-    for path, mode in data["directories"].items():
+def _programs(data: Iterable[Mapping[str, Any]]) -> tuple[Program, ...]:
+    return tuple(
+        Program(
+            entry["command"],
+            entry["package"],
+            entry["path"],
+            tuple(entry.get("links", ())),
+            entry.get("applets"),
+        )
+        for entry in data
+    )
+
+
+def _templates(data: Mapping[str, Any]) -> tuple[Template, ...]:
+    return tuple(
+        Template(target, int(entry["mode"], 8), entry["template"]) for target, entry in data.items()
+    )
+
+
+def _nodes(directories: Mapping[str, Any], devices: Mapping[str, Any]) -> Iterator[Entry]:
+    for path, mode in directories.items():
         yield Directory(path, int(mode, 8))
-    for path, entry in data["devices"].items():
+    for path, entry in devices.items():
         yield Device(path, int(entry["mode"], 8), entry["major"], entry["minor"])
-    for path, source in data["files"].items():
+
+
+def _files(data: Mapping[str, Any], folder: Path) -> Iterator[Entry]:
+    for path, source in data.items():
         yield File(path, _FILE_MODE, (folder / source).read_bytes())
 
 

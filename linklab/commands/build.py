@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from linklab.build.iso import IMAGE, iso_contents
@@ -32,11 +33,11 @@ def kernels(names: str, source: str, patches: Sequence[str], configs: Sequence[s
             began = time.monotonic()
             kernel = resolve_kernel(name, options.build_options(), Cache(), listener)
             table.add_row(
-                name,
+                escape(name),
                 kernel.release,
                 f"{kernel.bzimage.stat().st_size / 1e6:.2f} MB",
                 f"{time.monotonic() - began:.1f}",
-                str(kernel.bzimage.parent),
+                escape(str(kernel.bzimage.parent)),
             )
     Console(highlight=False, soft_wrap=True).print(table)
 
@@ -55,7 +56,7 @@ def iso(
         artefact = iso_of(built, options, cache, listener)
     _copy(artefact.file(IMAGE), target)
     table = Table(
-        title=f"{target}: what is in it",
+        title=escape(f"{target}: what is in it"),
         title_justify="left",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
@@ -64,7 +65,7 @@ def iso(
         table.add_column(title, justify="right" if "b" in title or "on " in title else "left")
     for part in iso_contents(artefact):
         packed = f"{part.packed:,}" if part.packed else ""
-        table.add_row(part.group, part.name, f"{part.size:,}", packed)
+        table.add_row(part.group, escape(part.name), f"{part.size:,}", packed)
     Console(highlight=False).print(table)
     print(f"{target}: {target.stat().st_size / 1e6:.2f} MB")
 

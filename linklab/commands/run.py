@@ -18,8 +18,9 @@ from linklab.commands.prepare import (
     prepare_lab,
     prepare_subjects,
 )
+from linklab.commands.timings import print_timings, seconds_since_start
 from linklab.errors import Interrupted, LinklabError, UsageError, Verdict
-from linklab.events import Listener
+from linklab.events import Listener, Timings, timed
 from linklab.host.cache import Cache
 from linklab.lab import Lab, Subject, choose_memory, host_cpu
 from linklab.machine.spec import Boot
@@ -56,6 +57,7 @@ class RunOptions:
     output: str
     timeout: str
     as_json: bool
+    timings: bool = False
 
 
 @dataclass(frozen=True)
@@ -114,13 +116,17 @@ def run(options: RunOptions, command: Sequence[str], listener: Listener) -> Fini
     """Do the whole of it. Raises `LinklabError` where there is no run to speak of."""
     from linklab.scenarios.grouping.runner import Runner  # brings pyroute2: 0.15 s
 
-    request = check(options)
+    with timed(listener, "check the options"):
+        request = check(options)
     try:
         cache = Cache()
-        lab = prepare_lab(options.machine, request.memory, cache, listener)
-        subjects = prepare_subjects(options.kernels, lab.boot, cache, listener)
+        with timed(listener, "machine and image"):
+            lab = prepare_lab(options.machine, request.memory, cache, listener)
+        with timed(listener, "kernels"):
+            subjects = prepare_subjects(options.kernels, lab.boot, cache, listener)
         if lab.boot is Boot.RESUME:
-            lab = lab.with_snapshots(subjects, cache, listener)
+            with timed(listener, "saved guests"):
+                lab = lab.with_snapshots(subjects, cache, listener)
         folder = RunFolder(request.folder, _about(options, request.plan, lab, subjects, command))
     except BaseException:
         _remove_if_empty(request.folder)
@@ -197,9 +203,14 @@ def main(options: RunOptions, command: Sequence[str]) -> Verdict:
     from linklab.commands.boundary import show_fault
     from linklab.report.progress import progress
 
-    with progress() as listener:
-        finished = run(options, command, listener)
-    present(finished, options.as_json)
+    before = seconds_since_start()
+    with progress() as shown:
+        timings = Timings(shown)
+        finished = run(options, command, timings)
+    with timed(timings, "table and files"):
+        present(finished, options.as_json)
+    if options.timings:
+        print_timings({"start of Python and Invoke": before, **timings.seconds})
     for fault in finished.faults:
         show_fault(fault)
     return finished.verdict
@@ -212,7 +223,7 @@ def present(finished: Finished, as_json: bool) -> None:
     from linklab.report.table import as_text, render
 
     stored = read_run(finished.folder)
-    (finished.folder / "table.txt").write_text(as_text(stored))
+    (finished.folder / "table.txt").write_text(as_text(stored), encoding="utf-8")
     if as_json:
         json.dump(document(finished.folder), sys.stdout, indent=1)
         sys.stdout.write("\n")

@@ -1,8 +1,9 @@
 """The real agent as a process of this host, in a box.
 
 The agent is made for a guest of its own, and one of its operations ends the
-machine. Here it runs in a network namespace of its own and without the right
-to reboot, so that a mistake in a test costs the test alone.
+machine, another sets its clock. Here it runs in a network namespace of its own
+and without the right to do either, so that a mistake in a test costs the test
+alone.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ INDEX_AT = HEADER_BYTES + 4
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_GROUP = 1, 3, 4, 27
 EVERYTHING = range(1, 256)
 
-NO_REBOOT = ("setpriv", "--bounding-set=-sys_boot", "--inh-caps=-sys_boot")
+_HARMFUL = "-sys_boot,-sys_time"
+HARMLESS = ("setpriv", f"--bounding-set={_HARMFUL}", f"--inh-caps={_HARMFUL}")
 
 
 @cache
@@ -63,14 +65,14 @@ def _works(argv: tuple[str, ...]) -> bool:
 
 def isolation() -> tuple[str, ...] | None:
     """What to put in front of the agent to give it a network of its own, if anything can."""
-    own_network = (*NO_REBOOT, "unshare", "-n") if os.geteuid() == 0 else ("unshare", "-rn")
+    own_network = (*HARMLESS, "unshare", "-n") if os.geteuid() == 0 else ("unshare", "-rn")
     return own_network if _works(own_network) else None
 
 
 def inside(pid: int) -> tuple[str, ...]:
     """What to put in front of a program to have it in the network of a boxed agent."""
     if os.geteuid() == 0:
-        return (*NO_REBOOT, "nsenter", "-t", str(pid), "-n")
+        return (*HARMLESS, "nsenter", "-t", str(pid), "-n")
     return ("nsenter", "-t", str(pid), "-U", "-n", "--preserve-credentials")
 
 
@@ -178,7 +180,7 @@ def agent_in_a_box(program: Path, cwd: Path, *, network: bool = False) -> Iterat
     if network and prefix is None:
         pytest.skip("this host does not let us make a network namespace")
     if prefix is None:
-        prefix = NO_REBOOT if os.geteuid() == 0 else ()
+        prefix = HARMLESS if os.geteuid() == 0 else ()
     with boxed([*prefix, program, "-"], cwd=cwd) as box:
         yield box
 

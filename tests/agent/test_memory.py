@@ -87,6 +87,7 @@ OPERATIONS: dict[str, st.SearchStrategy[list[Field]]] = {
     "dump": st.tuples(numbers, numbers, st.binary(max_size=7), netlink_messages()).map(list),
     "read-file": words.map(lambda word: [word]),
     "write-file": st.tuples(words, numbers, small, st.binary(max_size=20)).map(list),
+    "wake": st.tuples(numbers, st.binary(max_size=600)).map(list),
     "no-such": st.lists(anything),
 }
 

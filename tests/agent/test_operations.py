@@ -281,6 +281,20 @@ class TestWriteFile:
             box.agent.write_file("/dev/full", b"x", soon())
 
 
+class TestWake:
+    ENTROPY = bytes(64)
+
+    def test_may_not_set_the_clock_of_this_machine(self, box: Box) -> None:
+        with pytest.raises(LabError, match="clock_settime: Operation not permitted"):
+            box.agent.wake(soon())
+
+    @pytest.mark.parametrize(
+        "fields", [[], [1], [1, b""], [1, bytes(31)], [1, bytes(513)], [b"", bytes(64)]]
+    )
+    def test_wants_a_time_and_enough_entropy(self, box: Box, fields: list[Field]) -> None:
+        assert outcome_of(box.ask("wake", *fields)) == BAD_REQUEST
+
+
 @pytest.mark.parametrize(
     "fields",
     [
@@ -309,7 +323,7 @@ class TestWriteFile:
         ["write-file", "path", "0644", 0, b""],
         ["write-file", "a\0b", 0, 0, b"content"],
     ],
-    ids=repr,
+    ids=lambda fields: ascii(fields)[:50].replace("\\", ""),
 )
 def test_a_request_whose_fields_do_not_fit_is_refused(
     box: Box, fields: list[Field], tmp_path: Path

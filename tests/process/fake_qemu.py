@@ -2,8 +2,12 @@
 
 It takes QEMU's command line, finds the two serial ports that it inherits, and
 reads its play from the file that the kernel's command line names: for each of
-the stages `boot`, `request` and `end` (the agent is asked to power off) a list
-of actions, done in order. What a play does not say goes well.
+the stages a list of actions, done in order. What a play does not say goes well.
+
+    boot      before the agent greets; one that waits for a saved state skips it
+    migrate   QMP asks to save or to take up the state
+    request   the agent is at work; `replied`: it has answered
+    end       the agent is asked to power off; `ended`: it has said its last word
 """
 
 from __future__ import annotations
@@ -41,6 +45,11 @@ class FakeQemu:
     def __init__(self, argv: Sequence[str], play: Play) -> None:
         self.console = self._port(argv, "console")
         self.agent_port = self._port(argv, "agent")
+        self.incoming = "-incoming" in argv
+        self.migration = "completed"
+        if "chardev=control,mode=control" in argv:
+            serving = (self._port(argv, "control"),)
+            threading.Thread(target=self._serve_qmp, args=serving, daemon=True).start()
         self.play = play
         self.model = ModelAgent(self._work)
         self.replying: str | None = None
@@ -57,6 +66,7 @@ class FakeQemu:
             "flood beside": self._flood_beside,
             "close": lambda name: getattr(self, name).shutdown(SHUT_RDWR),
             "reply": lambda how: setattr(self, "replying", how),
+            "migration": lambda status: setattr(self, "migration", status),
         }
 
     @staticmethod
@@ -67,7 +77,8 @@ class FakeQemu:
 
     def run(self) -> None:
         """Boot, and serve for as long as somebody listens."""
-        self.stage("boot", [["hello", 77]])
+        if not self.incoming:
+            self.stage("boot", [["hello", 77]])
         pending = b""
         while data := self.agent_port.recv(1 << 16):
             *lines, pending = (pending + data).split(b"\n")
@@ -86,6 +97,8 @@ class FakeQemu:
         operation, *fields = fields_of(body)
         if operation == b"hello":
             return encode_fields([0, *hello_fields(self.model.nonce)])
+        if operation == b"wake":
+            return encode_fields([0, self.model.nonce, 4711])
         if operation == b"power-off":
             self.stage("end", [])
             return encode_fields([0, "end"])
@@ -102,6 +115,26 @@ class FakeQemu:
         if how == "torn":
             return [line[:25] + b"[    1.000000] in between\r\n" + line[25:] for line in lines]
         return [] if how == "lost" else lines
+
+    def _serve_qmp(self, port: socket) -> None:
+        """Speak QMP as far as saving and resuming a guest goes."""
+        with port.makefile("rw") as lines:
+            print('{"QMP": {"version": {}, "capabilities": []}}', file=lines, flush=True)
+            for line in lines:
+                message = json.loads(line)
+                answer = {"return": self._execute(**message), "id": message.get("id")}
+                print(json.dumps(answer), file=lines, flush=True)
+
+    def _execute(
+        self, execute: str, arguments: dict[str, Any] | None = None, id: object = None
+    ) -> dict[str, Any]:
+        if execute == "query-migrate":
+            return {"status": self.migration}
+        if execute.startswith("migrate") and arguments and "uri" in arguments:
+            self.stage("migrate", [])
+            if (command := arguments["uri"].removeprefix("exec:")) != arguments["uri"]:
+                os.system(command + " < /dev/null")
+        return {}
 
     def _hello(self, nonce: int, version: int = 1) -> None:
         self.model.nonce = nonce

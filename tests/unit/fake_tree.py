@@ -67,7 +67,7 @@ CC_SH = r"""
 set -e
 if [ -e "$(dirname "$0")/../../slow" ]; then
     head -c 1 "$1" > "$2"
-    exec sleep 60
+    exec sleep 5
 fi
 case $(head -n 1 "$1") in
 "// wrong") echo "$1: In function 'f':"; echo "$1:2:1: error: 'x' undeclared"; exit 1 ;;
@@ -75,6 +75,7 @@ case $(head -n 1 "$1") in
 "// killed") echo "gcc: fatal error: Killed signal terminated program cc1"; exit 1 ;;
 "// tool") nothing-of-that-name ;;
 "// header") echo "$1:1:10: fatal error: gelf.h: No such file or directory"; exit 1 ;;
+"// stubborn") trap "" TERM; echo > "$2"; sleep 30; sleep 30 ;;
 "// suicide") kill -9 "$MAKE_PID"; sleep 60 ;;
 esac
 cat "$1" > "$2"

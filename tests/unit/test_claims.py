@@ -246,3 +246,9 @@ def test_the_machine_boots_in_under_5_s(boots: list[float], finding: Finding) ->
     assert claim.finding is finding
     if len(boots) == 3:
         assert claim.ours == "5.00 s (median of 3, direct boot)"
+
+
+def test_a_guest_that_was_resumed_was_not_booted() -> None:
+    claim = claim_of(run_of(["sysfs"], boots=[0.1], boot="resume"), "boots")
+    assert (claim.finding, claim.ours) == (Finding.NOT_MEASURED, "-")
+    assert "resumed" in claim.why

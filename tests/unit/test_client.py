@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -129,7 +130,13 @@ class TestRequests:
         agent = agent_on(line, b"text")
         for path in ("/a", "/b"):
             agent.read_file(path, 1010)
-        assert [frame.seq for frame in line.agent.heard] == [1, 2]
+        first, second = (frame.seq for frame in line.agent.heard)
+        assert 0 < first < second < 1 << 32
+
+    def test_of_another_lab_are_not_taken_for_ones_own(self, line: VirtualLine) -> None:
+        """A saved guest goes on with what it answered before; each lab counts for itself."""
+        for number in range(20):
+            assert agent_on(line, b"%d" % number).read_file("/a", 1010) == b"%d" % number
 
     def test_run(self, line: VirtualLine) -> None:
         end = agent_on(line, 0, *MEASURE, b"said").run(["/bin/ip", "link"], 1010)
@@ -174,6 +181,14 @@ class TestRequests:
         agent_on(line).write_file("/etc/x", b"content", 1010, mode=0o755, append=True)
         assert asked(line) == [b"write-file", b"/etc/x", number(0o755), number(1), b"content"]
 
+    def test_wake(self, line: VirtualLine) -> None:
+        assert agent_on(line, 77, 4711).wake(1010) == 77
+        name, now, entropy = asked(line)
+        assert name == b"wake"
+        (nanoseconds,) = struct.unpack("<Q", now)
+        assert abs(nanoseconds / 1e9 - time.time()) < 60
+        assert len(entropy) >= 32
+
     def test_power_off(self, line: VirtualLine) -> None:
         agent_on(line, "end").power_off(1010)
         assert asked(line) == [b"power-off"]
@@ -211,6 +226,7 @@ CALLS: list[Callable[[Agent], object]] = [
     lambda agent: agent.dump(b"x", [], 1010, header=16, index=4),
     lambda agent: agent.read_file("/x", 1010),
     lambda agent: agent.write_file("/x", b"", 1010),
+    lambda agent: agent.wake(1010),
     lambda agent: agent.power_off(1010),
 ]
 

@@ -5,6 +5,8 @@ The texts are those of Linux 6.1 to 6.12, by the function that prints them.
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -109,12 +111,11 @@ def watched(*pieces: bytes) -> CrashWatch:
 
 @pytest.mark.parametrize(("kind", "verdict", "text"), REPORTS, ids=lambda x: str(x)[:40])
 class TestAReport:
-    @pytest.mark.parametrize("stamp", STAMPS)
-    @pytest.mark.parametrize("end", ["\n", "\r\n", "\r\r\n"])
-    def test_is_seen(self, kind: str, verdict: Verdict, text: str, stamp: str, end: str) -> None:
-        report = watched(f"[    1.0] boring{end}{stamp}{text}{end}".encode()).report
-        assert report is not None
-        assert (report.kind, report.verdict, report.title) == (kind, verdict, text)
+    def test_is_seen_behind_every_stamp(self, kind: str, verdict: Verdict, text: str) -> None:
+        for stamp, end in product(STAMPS, ("\n", "\r\n", "\r\r\n")):
+            report = watched(f"[    1.0] boring{end}{stamp}{text}{end}".encode()).report
+            assert report is not None, f"{stamp}{text}{end!r}"
+            assert (report.kind, report.verdict, report.title) == (kind, verdict, text)
 
     def test_is_seen_wherever_it_is_torn_between_two_reads(
         self, kind: str, verdict: Verdict, text: str

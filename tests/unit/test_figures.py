@@ -70,7 +70,13 @@ def test_columns_come_as_in_the_paper_and_rows_by_size() -> None:
     figures = Figures(run_of(["my/bzImage", "sysfs", "nosysfs"], samples))
     assert figures.kernels == ["nosysfs", "sysfs", "my/bzImage"]
     assert figures.counts("mtu") == [128, 2048]
-    assert figures.arms("mtu") == ["process", "group"]
+    assert figures.arms("mtu") == ["group", "process"]
+
+
+def test_arms_beside_the_group_come_in_the_order_they_were_measured() -> None:
+    arms = ("netlink", "process", "group", "batch")
+    figures = Figures(run_of(["sysfs"], [sample("sysfs", arm, 128, 1) for arm in arms]))
+    assert figures.arms("mtu") == ["group", "netlink", "process", "batch"]
 
 
 def test_operations_come_in_the_order_they_were_measured() -> None:

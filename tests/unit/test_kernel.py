@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from fake_tree import PATCH, RELEASE, STALE_PATCH, make_tarball, make_tree
 
 from linklab.build import compile as compile_module
 from linklab.build import kbuild
+from linklab.build import make as make_module
+from linklab.build.estimate import Estimate
 from linklab.build.kernel import (
     BuildOptions,
     Compression,
@@ -27,7 +30,7 @@ from linklab.build.kernel import (
     plan,
     resolve_kernel,
 )
-from linklab.errors import BuildSkipped, LabError, UsageError
+from linklab.errors import BuildSkipped, Interrupted, LabError, UsageError
 from linklab.events import Event, Note, StepAdvanced, StepFinished, StepStarted, ignore
 from linklab.host.cache import Artefact, Cache
 from linklab.paths import ROOT
@@ -213,7 +216,7 @@ def test_the_second_first_build_knows_how_much_the_first_one_printed(
     building(spec, cache)
     _, events = building(KernelSpec("nosysfs", spec.options), cache)
     started = [e for e in events if isinstance(e, StepStarted)]
-    assert [e.total for e in started if e.step == "build kernel nosysfs"] == [40]
+    assert [e.total for e in started if e.step == "build kernel nosysfs"] == [4]
 
 
 # --- a build that fails ------------------------------------------------------
@@ -278,7 +281,7 @@ def test_a_make_that_was_killed_is_not_the_kernels_fault(
 
 @pytest.mark.parametrize(
     ("first_line", "missing"),
-    [("// tool", "nothing-of-that-name is not installed"), ("// header", "gelf.h is missing")],
+    [("// tool", "nothing-of-that-name is missing"), ("// header", "gelf.h is missing")],
 )
 def test_what_the_machine_lacks_is_named(
     tree: Path, spec: KernelSpec, cache: Cache, first_line: str, missing: str
@@ -372,6 +375,8 @@ BUILDER = """
 import sys
 from pathlib import Path
 from linklab.build import kbuild
+from linklab.build import make as make_module
+from linklab.build.estimate import Estimate
 from linklab.build.kernel import BuildOptions, KernelSpec, build_kernel
 from linklab.events import Note, StepAdvanced
 from linklab.host.cache import Cache
@@ -492,12 +497,11 @@ def test_a_build_killed_half_way_leaves_nothing_that_looks_finished(
     assert b"// a, changed\n" in artefact.file("bzImage").read_bytes()
 
 
-def test_make_does_not_outlive_a_builder_that_was_killed(
+def test_what_is_left_of_a_builder_that_was_killed_is_waited_for(
     builder: Builder, spec: KernelSpec, cache: Cache
 ) -> None:
+    """Make dies with the builder; the compiler that it had started ends in its own time."""
     killed_half_way(builder, spec, cache, signal.SIGKILL)
-    slot = slot_of(spec, cache)
-    wait_until(lambda: not users_of(slot))
     assert b"// a\none" in building(spec, cache)[0].file("bzImage").read_bytes()
 
 
@@ -614,3 +618,63 @@ def test_a_log_folder_that_is_full_is_an_error_of_the_lab(
     monkeypatch.setattr(compile_module, "write_config", full)
     with pytest.raises(LabError, match="No space left on device"):
         building(spec, cache)
+
+
+def test_whatever_stops_a_build_from_within_ends_make_in_order(
+    spec: KernelSpec, cache: Cache
+) -> None:
+    slow = slow_file(spec, cache)
+    slow.touch()
+
+    def stop(event: Event) -> None:
+        if isinstance(event, StepAdvanced) and event.detail.startswith("CC"):
+            wait_until(begun(spec, cache))
+            raise Interrupted("enough")
+
+    with pytest.raises(Interrupted):
+        build_kernel(spec, cache, stop)
+    slot = slot_of(spec, cache)
+    assert users_of(slot) == []
+    assert not (slot / "net/a.o").exists()
+    assert not (slot / "building").exists()
+
+
+def test_a_make_that_does_not_end_when_asked_is_killed_and_nothing_of_it_trusted(
+    tree: Path, spec: KernelSpec, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(make_module, "_END_WAIT", 0.2)
+    (tree / "net/a.c").write_text("// stubborn\n")
+
+    def stop(event: Event) -> None:
+        if isinstance(event, StepAdvanced) and event.detail.startswith("CC"):
+            wait_until((slot_of(spec, cache) / "net/a.o").exists)
+            raise Interrupted("enough")
+
+    with pytest.raises(Interrupted):
+        build_kernel(spec, cache, stop)
+    slot = slot_of(spec, cache)
+    assert users_of(slot) == []
+    assert (slot / "building").exists()
+
+
+def test_how_many_lines_a_build_will_print_is_known_from_what_changed(
+    tree: Path, spec: KernelSpec, cache: Cache
+) -> None:
+    building(spec, cache)
+    planned = plan(spec, cache, ignore)
+    slot, store = planned.source.obj("sysfs"), planned.source.store
+    config = (slot / ".config").read_text()
+    (tree / "net/b.c").write_text("// changed\n")
+    changed = plan(spec, cache, ignore).tree
+    without_sysfs = config.replace("CONFIG_SYSFS=y", "# CONFIG_SYSFS is not set")
+
+    def lines(tree: str, config: str) -> int:
+        return Estimate(slot, store, tail=1, first=100).lines(tree, config)
+
+    assert lines(planned.tree, config) == 1
+    assert lines(changed, config) == 4  # one object, two folders of archives, the tail
+    assert lines(planned.tree, without_sysfs) == 4  # never more than the first build printed
+    (slot / "built.json").unlink()
+    assert lines(planned.tree, config) == 2  # what a first build prints, but for both objects
+    shutil.rmtree(slot)
+    assert lines(planned.tree, config) == 4  # as many as the first build printed

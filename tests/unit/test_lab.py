@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linklab import lab as lab_module
+from linklab.agent.replies import Hello
 from linklab.errors import LabError, UsageError
+from linklab.events import ignore
 from linklab.host.accel import Accel
+from linklab.host.cache import Cache
 from linklab.host.qemu import Qemu
 from linklab.lab import (
     MINIMUM_MEMORY,
@@ -22,9 +26,11 @@ from linklab.lab import (
     Subject,
     choose_memory,
     file_label,
+    host_cpu,
     host_memory_available,
 )
-from linklab.machine.spec import Boot, DirectBoot, IsoBoot, MachineType
+from linklab.machine.spec import Boot, DirectBoot, IsoBoot, MachineSpec, MachineType
+from linklab.session import Snapshot
 
 LAB = Lab(
     qemu=Qemu(Path("/usr/bin/qemu-system-x86_64"), "7.2.22"),
@@ -106,7 +112,117 @@ def test_a_session_boots_that_machine_with_that_log_and_limit(
     monkeypatch.setattr(lab_module, "open_session", open_session)
     with LAB.session(OURS, Path("console.log")) as session:
         assert str(session) == "session"
-    assert seen == [LAB.qemu.path, LAB.spec_for(OURS), Path("console.log"), 60.0]
+    assert seen == [LAB.qemu.path, LAB.spec_for(OURS), Path("console.log"), 60.0, None]
+
+
+# Saved guests
+
+
+@dataclass
+class Saver:
+    """Stands in for booting and saving a guest; notes which kernels were."""
+
+    saved: list[str] = field(default_factory=list)
+
+    def __call__(self, qemu: Path, spec: MachineSpec, folder: Path, limit: float) -> Snapshot:
+        assert isinstance(spec.boot, DirectBoot)
+        assert limit == LAB.boot_limit
+        (folder / "state").write_bytes(b"saved")
+        self.saved.append(spec.boot.kernel.name)
+        hello = Hello(1, "6.12.0", "#1", "x86_64", "tsc", 1e-9, 2, 500_000, 0.5, 77)
+        return Snapshot(folder, hello)
+
+
+@pytest.fixture
+def saver(monkeypatch: pytest.MonkeyPatch) -> Saver:
+    saver = Saver()
+    monkeypatch.setattr(lab_module, "save_session", saver)
+    monkeypatch.setattr(lab_module, "host_cpu", lambda: "a CPU")
+    return saver
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Lab:
+    (tmp_path / "qemu").touch()
+    qemu = Qemu(tmp_path / "qemu", "7.2.22")
+    return replace(LAB, qemu=qemu, boot=Boot.RESUME, image={"initramfs": "ab"})
+
+
+def kernel(tmp_path: Path, name: str, content: bytes = b"kernel") -> Subject:
+    (tmp_path / name).write_bytes(content)
+    return replace(OURS, name=name, kernel=tmp_path / name)
+
+
+def test_a_guest_is_saved_once_for_each_kernel(lab: Lab, saver: Saver, tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "cache")
+    subjects = [kernel(tmp_path, "sysfs"), kernel(tmp_path, "nosysfs", b"another")]
+    for _ in range(2):
+        found = lab.with_snapshots(subjects, cache, ignore).snapshots
+        assert saver.saved == ["sysfs", "nosysfs"]
+        assert {name: snapshot.hello.nonce for name, snapshot in found.items()} == {
+            "sysfs": 77,
+            "nosysfs": 77,
+        }
+        assert found["sysfs"].state.read_bytes() == b"saved"
+        assert found["sysfs"].folder != found["nosysfs"].folder
+
+
+def test_a_saved_guest_is_used_only_for_what_it_was_saved_with(
+    lab: Lab, saver: Saver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = Cache(tmp_path / "cache")
+    subject = kernel(tmp_path, "sysfs")
+    for number, changed in enumerate(
+        (
+            lab,
+            replace(lab, image={"initramfs": "cd"}),
+            replace(lab, memory=1024),
+            replace(lab, cpus=1),
+            replace(lab, machine=MachineType.PC),
+            replace(lab, qemu=replace(lab.qemu, version="8.0.0")),
+        ),
+        1,
+    ):
+        changed.with_snapshots([subject], cache, ignore)
+        assert len(saver.saved) == number
+    kernel(tmp_path, "sysfs", b"patched")
+    lab.with_snapshots([subject], cache, ignore)
+    assert len(saver.saved) == 7
+    monkeypatch.setattr(lab_module, "host_cpu", lambda: "another CPU")
+    lab.with_snapshots([subject], cache, ignore)
+    assert len(saver.saved) == 8
+
+
+def test_a_session_resumes_the_guest_saved_for_its_kernel(
+    lab: Lab, saver: Saver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+
+    @contextmanager
+    def open_session(*args: object) -> Iterator[None]:
+        seen.append(args[-1])
+        yield
+
+    monkeypatch.setattr(lab_module, "open_session", open_session)
+    subject = kernel(tmp_path, "sysfs")
+    ready = lab.with_snapshots([subject], Cache(tmp_path / "cache"), ignore)
+    with ready.session(subject, tmp_path / "console.log"):
+        assert seen == [ready.snapshots["sysfs"]]
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        (
+            "processor\t: 0\nmodel name\t: Some CPU @ 2.5 GHz\nmodel name\t: x\n",
+            "Some CPU @ 2.5 GHz",
+        ),
+        ("processor: 0\n", platform.machine()),
+    ],
+)
+def test_the_hosts_cpu_is_what_linux_calls_it(text: str, name: str, tmp_path: Path) -> None:
+    (tmp_path / "cpuinfo").write_text(text)
+    assert host_cpu(tmp_path / "cpuinfo") == name
 
 
 # Labels

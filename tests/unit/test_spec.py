@@ -18,6 +18,7 @@ from linklab.machine.spec import (
     IsoBoot,
     MachineSpec,
     MachineType,
+    RamFile,
     TerminalPort,
     qemu_argv,
 )
@@ -59,6 +60,50 @@ GOLDEN = {
         -chardev socket,id=console,fd=7 -serial chardev:console
         -chardev socket,id=agent,fd=9 -serial chardev:agent
         -drive file=/out/linklab.iso,media=cdrom,if=ide,format=raw,readonly=on -boot order=d
+        """,
+    ),
+    "a guest that is saved": (
+        MachineSpec(
+            DIRECT,
+            Accel.TCG,
+            **SERIAL,
+            control=FdPort(11),
+            ram=RamFile(Path("/cache/a,b/ram"), private=False),
+        ),
+        """
+        qemu-system-x86_64 -nodefaults -no-user-config -no-reboot -name linklab
+        -machine microvm,memory-backend=ram -accel tcg -cpu CPU -smp 1 -m 256M
+        -object memory-backend-file,id=ram,size=256M,mem-path=/cache/a,,b/ram,share=on
+        -display none
+        -chardev socket,id=console,fd=7 -serial chardev:console
+        -chardev socket,id=agent,fd=9
+        -device virtio-serial-device,max_ports=2
+        -device virtserialport,chardev=agent,name=linklab.agent
+        -chardev socket,id=control,fd=11 -mon chardev=control,mode=control
+        -kernel /cache/bzImage -initrd /cache/initramfs.cpio -append 'console=ttyS0 panic=-1'
+        """,
+    ),
+    "a guest that is resumed": (
+        MachineSpec(
+            DIRECT,
+            Accel.TCG,
+            MachineType.PC,
+            memory=512,
+            **SERIAL,
+            control=FdPort(11),
+            ram=RamFile(Path("/cache/ram"), private=True),
+            incoming=True,
+        ),
+        """
+        qemu-system-x86_64 -nodefaults -no-user-config -no-reboot -name linklab
+        -machine pc,memory-backend=ram -accel tcg -cpu CPU -smp 1 -m 512M
+        -object memory-backend-file,id=ram,size=512M,mem-path=/cache/ram,share=off
+        -display none
+        -chardev socket,id=console,fd=7 -serial chardev:console
+        -chardev socket,id=agent,fd=9 -serial chardev:agent
+        -chardev socket,id=control,fd=11 -mon chardev=control,mode=control
+        -kernel /cache/bzImage -initrd /cache/initramfs.cpio -append 'console=ttyS0 panic=-1'
+        -incoming defer
         """,
     ),
     "a person's shell": (

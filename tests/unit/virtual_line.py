@@ -7,6 +7,7 @@ waiting costs nothing, so minutes of silence take microseconds.
 from __future__ import annotations
 
 import heapq
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -43,6 +44,9 @@ class VirtualLine:
 
     def monotonic(self) -> float:
         return self.now
+
+    def time_ns(self) -> int:
+        return time.time_ns()
 
     def send_bytes(self, data: bytes, until: float) -> None:
         if self.stuck:

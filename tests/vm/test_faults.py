@@ -95,7 +95,7 @@ def test_flood_on_the_console_during_work_loses_nothing(
 ) -> None:
     with guest(kernel) as session:
         agent = session.agent
-        agent.write_file("/proc/sys/kernel/printk_devkmsg", b"on", soon())
+        agent.write_file("/proc/sys/kernel/printk_devkmsg", b"on\n", soon())
         flood = 'i=0; while [ $i -lt 3000 ]; do i=$((i+1)); echo "<3>flood $i"; done > /dev/kmsg &'
         agent.run(["/bin/sh", "-c", flood], soon())
         links = Links(agent, 200, LIMIT)
@@ -128,7 +128,7 @@ def test_agent_shares_the_consoles_line_with_a_kernel_that_prints(
     with Machine(lab.qemu.path, replace(spec, boot=boot)) as machine:
         agent = Agent(AgentLine(machine.console))
         agent.wait_for_hello(soon())
-        agent.write_file("/proc/sys/kernel/printk_devkmsg", b"on", soon())
+        agent.write_file("/proc/sys/kernel/printk_devkmsg", b"on\n", soon())
         flood = 'i=0; while [ $i -lt 300 ]; do i=$((i+1)); echo "<3>flood $i"; done > /dev/kmsg &'
         agent.run(["/bin/sh", "-c", flood], soon())
         for number in range(30):

@@ -1,0 +1,185 @@
+"""The lab's parts for a command: found, built, and put together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from linklab.build.iso import IsoKernel
+from linklab.build.kernel import BuildOptions, Compression, Kernel
+from linklab.commands import prepare
+from linklab.commands.prepare import KernelOptions, MachineOptions, prepare_lab, prepare_subjects
+from linklab.events import ignore
+from linklab.host.accel import Accel, Decision
+from linklab.host.cache import Artefact, Cache
+from linklab.host.qemu import Qemu
+from linklab.machine.spec import Boot, MachineType
+
+FLAVOURS = ("sysfs", "nosysfs")
+
+
+def artefact(folder: Path, **files: bytes) -> Artefact:
+    folder.mkdir(exist_ok=True)
+    for name, content in files.items():
+        (folder / name.replace("_", ".")).write_bytes(content)
+    about = {"files": {name.replace("_", "."): {"sha256": f"of {name}"} for name in files}}
+    return Artefact("kind", "key", folder, about)
+
+
+@dataclass
+class Host:
+    """A host on which everything is there, and which notes what was asked of it."""
+
+    folder: Path
+    accel: Accel = Accel.TCG
+    counted: int = 0
+    built: list[tuple[str, BuildOptions]] = field(default_factory=list)
+    isos: list[list[IsoKernel]] = field(default_factory=list)
+
+    def decide(self, asked: Accel, *_: object) -> Decision:
+        return Decision(self.accel if asked is Accel.AUTO else asked, "because")
+
+    def tsc_khz(self, *_: object) -> int:
+        self.counted += 1
+        return 2_500_000
+
+    def resolve_kernel(self, name: str, options: BuildOptions, *_: object) -> Kernel:
+        self.built.append((name, options))
+        ours = name in FLAVOURS
+        return Kernel(
+            name=name,
+            release="6.12.0",
+            bzimage=self.folder / f"{Path(name).name}.{options.compression}",
+            vmlinux=self.folder / "vmlinux" if ours else None,
+            config=None,
+            sha256="0" * 64,
+            built_by_lab=ours,
+            inputs={"source": "ab"},
+        )
+
+    def build_iso(self, kernels: list[IsoKernel], *_: object) -> Artefact:
+        self.isos.append(kernels)
+        return artefact(self.folder / "iso", linklab_iso=b"x" * 1000)
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    host = Host(tmp_path)
+    parts: Mapping[str, object] = {
+        "find_qemu": lambda root: Qemu(Path("/usr/bin/qemu"), "7.2.22"),
+        "decide": host.decide,
+        "build_agent": lambda *_: artefact(tmp_path / "agent", agent=b"a"),
+        "build_initramfs": lambda *_: artefact(tmp_path / "initramfs", initramfs=b"i"),
+        "tsc_khz": host.tsc_khz,
+        "resolve_kernel": host.resolve_kernel,
+        "build_iso": host.build_iso,
+        "IMAGE": "linklab.iso",
+    }
+    for name, part in parts.items():
+        monkeypatch.setattr(prepare, name, part)
+    return host
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Cache:
+    return Cache(tmp_path / "cache")
+
+
+# The lab
+
+
+def test_options_become_a_lab(host: Host, cache: Cache) -> None:
+    options = MachineOptions("tcg", "iso", "pc", "512", "2", "9.5")
+    lab = prepare_lab(options, 512, cache, ignore)
+    assert (lab.accel, lab.boot, lab.machine) == (Accel.TCG, Boot.ISO, MachineType.PC)
+    assert (lab.cpus, lab.memory, lab.boot_limit) == (2, 512, 9.5)
+    assert lab.image == {"agent": "of agent", "initramfs": "of initramfs"}
+
+
+def test_the_machine_is_left_open_until_the_kernel_is_known(host: Host, cache: Cache) -> None:
+    assert prepare_lab(MachineOptions(), 256, cache, ignore).machine is None
+
+
+@pytest.mark.parametrize(("accel", "limit"), [(Accel.KVM, 30.0), (Accel.TCG, 60.0)])
+def test_the_limit_for_a_boot_is_the_accelerators_unless_asked_for(
+    accel: Accel, limit: float, host: Host, cache: Cache
+) -> None:
+    host.accel = accel
+    assert prepare_lab(MachineOptions(), 256, cache, ignore).boot_limit == limit
+    asked = MachineOptions(boot_timeout="5")
+    assert prepare_lab(asked, 256, cache, ignore).boot_limit == 5.0
+
+
+def test_only_a_guest_under_tcg_is_told_how_fast_the_counter_is(host: Host, cache: Cache) -> None:
+    assert prepare_lab(MachineOptions("kvm"), 256, cache, ignore).tsc_khz is None
+    assert host.counted == 0
+    assert prepare_lab(MachineOptions("tcg"), 256, cache, ignore).tsc_khz == 2_500_000
+
+
+# Kernels
+
+
+def test_a_flavour_is_booted_from_its_vmlinux_and_weighed_as_an_iso(
+    host: Host, cache: Cache
+) -> None:
+    sysfs, nosysfs = prepare_subjects(KernelOptions("sysfs, nosysfs"), Boot.DIRECT, cache, ignore)
+    assert (sysfs.name, nosysfs.name) == FLAVOURS
+    assert sysfs.known
+    assert sysfs.kernel.name == "vmlinux"
+    assert sysfs.image_bytes == 1000
+    assert sysfs.inputs == {"source": "ab"}
+
+
+def test_the_iso_has_the_smallest_form_of_the_labs_own_kernels(host: Host, cache: Cache) -> None:
+    prepare_subjects(KernelOptions("sysfs"), Boot.DIRECT, cache, ignore)
+    ((offered,),) = host.isos
+    assert offered.name == "sysfs"
+    assert offered.bzimage.name == "sysfs.zstd"
+    assert [options.compression for _, options in host.built] == [
+        Compression.LZ4,
+        Compression.ZSTD,
+    ]
+
+
+def test_another_kernel_is_taken_as_it_is_and_not_weighed(host: Host, cache: Cache) -> None:
+    (subject,) = prepare_subjects(KernelOptions("a/bzImage"), Boot.DIRECT, cache, ignore)
+    assert not subject.known
+    assert subject.kernel.name == "bzImage.lz4"
+    assert (subject.iso, subject.image_bytes) == (None, None)
+    assert host.isos == []
+
+
+def test_another_kernel_gets_an_iso_where_that_is_booted(host: Host, cache: Cache) -> None:
+    (subject,) = prepare_subjects(KernelOptions("a/bzImage"), Boot.ISO, cache, ignore)
+    assert subject.iso is not None
+    assert subject.iso.stat().st_size == 1000
+    assert len(host.built) == 1, "what is taken as it is has one form only"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        KernelOptions("sysfs", source="/src"),
+        KernelOptions("sysfs", patches=("a.patch",)),
+        KernelOptions("sysfs", configs=("a.config",)),
+    ],
+)
+def test_a_flavour_that_is_not_as_it_comes_is_not_weighed_against_the_paper(
+    options: KernelOptions, host: Host, cache: Cache
+) -> None:
+    (subject,) = prepare_subjects(options, Boot.DIRECT, cache, ignore)
+    assert subject.image_bytes is None
+    ((_, built),) = host.built
+    assert built == BuildOptions(
+        source=Path("/src") if options.source else None,
+        patches=tuple(map(Path, options.patches)),
+        configs=tuple(map(Path, options.configs)),
+    )
+
+
+def test_what_a_kernel_is_built_from_is_the_same_for_its_iso(host: Host, cache: Cache) -> None:
+    prepare_subjects(KernelOptions("sysfs", patches=("a.patch",)), Boot.ISO, cache, ignore)
+    assert [options.patches for _, options in host.built] == [(Path("a.patch"),)] * 2

@@ -1,0 +1,398 @@
+"""`invoke run` from its options to its verdict, with fake guests instead of real ones."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from fake_guest import FakeGuest
+from fake_kernel import How, Misbehaviour, Wish
+
+from linklab import lab as lab_module
+from linklab.commands import run as command
+from linklab.commands.prepare import KernelOptions, MachineOptions
+from linklab.commands.run import RunOptions, check
+from linklab.errors import (
+    BuildSkipped,
+    GuestHung,
+    KernelCrashed,
+    LabError,
+    MachineLost,
+    UsageError,
+    Verdict,
+)
+from linklab.host.accel import Accel
+from linklab.host.qemu import Qemu
+from linklab.lab import Lab, Subject
+from linklab.machine.spec import Boot
+from linklab.results.store import read_run
+from linklab.scenarios.grouping.change import Operation
+from linklab.scenarios.grouping.ways import Arm
+
+OPTIONS = RunOptions(
+    kernels=KernelOptions("sysfs,nosysfs"),
+    machine=MachineOptions(),
+    scenario="grouping",
+    counts="2,3",
+    operations="mtu",
+    arms="process,group",
+    repeat="1",
+    output="out",
+    timeout="0",
+    as_json=False,
+)
+SUBJECTS = [
+    Subject(name, "6.12.0", "0" * 64, Path(name), known=True, inputs={"config": "ab"})
+    for name in ("sysfs", "nosysfs")
+]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LINKLAB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(lab_module, "host_memory_available", lambda: 8000)
+
+
+# What is wrong is said before anything is started
+
+
+def with_machine(**options: str) -> RunOptions:
+    return replace(OPTIONS, machine=MachineOptions(**options))
+
+
+BAD: list[tuple[RunOptions, list[str]]] = [
+    (replace(OPTIONS, kernels=KernelOptions("sysfs,frob")), ["frob", "nosysfs, sysfs"]),
+    (replace(OPTIONS, kernels=KernelOptions("")), ["--kernel is empty"]),
+    (replace(OPTIONS, kernels=KernelOptions("sysfs", source="nowhere")), ["nowhere"]),
+    (replace(OPTIONS, kernels=KernelOptions("sysfs", patches=("no.patch",))), ["no.patch"]),
+    (replace(OPTIONS, kernels=KernelOptions("sysfs", configs=("no.config",))), ["no.config"]),
+    (replace(OPTIONS, scenario="frob"), ["--scenario frob", "valid are grouping"]),
+    (replace(OPTIONS, operations="mtu,frob"), ["--operations frob", "create, mtu, up"]),
+    (replace(OPTIONS, arms="frob"), ["--arms frob", "group, netlink, batch"]),
+    (replace(OPTIONS, arms="group", operations="group"), ["none of the arms", "IFLA_GROUP"]),
+    (replace(OPTIONS, counts="many"), ["--counts many", "whole number"]),
+    (replace(OPTIONS, counts="128,0"), ["--counts 0", "from 1 to 32768"]),
+    (replace(OPTIONS, counts="-5"), ["--counts -5", "from 1 to 32768"]),
+    (replace(OPTIONS, counts="40000"), ["--counts 40000", "from 1 to 32768"]),
+    (replace(OPTIONS, repeat="0"), ["--repeat 0", "from 1"]),
+    (replace(OPTIONS, timeout="soon"), ["--timeout soon", "seconds"]),
+    (with_machine(accel="frob"), ["--accel frob", "auto, kvm, tcg"]),
+    (with_machine(boot="frob"), ["--boot frob", "direct, iso"]),
+    (with_machine(machine="frob"), ["--machine frob", "pc, microvm"]),
+    (with_machine(machine="microvm", boot="iso"), ["--machine microvm", "pc"]),
+    (with_machine(memory="lots"), ["--memory lots"]),
+    (with_machine(memory="1"), ["--memory 1", "from 64"]),
+    (with_machine(memory="100000000"), ["--memory 100000000"]),
+    (with_machine(memory="9000"), ["--memory 9000", "8000 MiB"]),
+    (with_machine(cpus="0"), ["--cpus 0", "from 1 to 64"]),
+    (with_machine(boot_timeout="-1"), ["--boot-timeout -1"]),
+]
+
+
+@pytest.mark.parametrize(("options", "says"), BAD, ids=[says[0] for _, says in BAD])
+def test_a_wrong_option_is_refused_and_leaves_nothing(
+    options: RunOptions, says: list[str], tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        check(options)
+    for part in says:
+        assert part in caught.value.message
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_counts_beyond_what_the_memory_holds_are_refused_with_what_fits() -> None:
+    options = replace(with_machine(memory="128"), counts="128,2048")
+    with pytest.raises(UsageError) as caught:
+        check(options)
+    fits = re.search(r"at most (\d+) fit into 128 MiB", caught.value.message)
+    assert fits, caught.value.message
+    assert "--counts 2048" in caught.value.message
+    assert "--memory gives 128" in caught.value.message
+    assert check(replace(options, counts=fits[1])).memory == 128
+    with pytest.raises(UsageError):
+        check(replace(options, counts=str(int(fits[1]) + 1), output="other"))
+
+
+def test_counts_beyond_what_the_host_has_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lab_module, "host_memory_available", lambda: 500)
+    with pytest.raises(UsageError, match=r"32768 interfaces .* 500 MiB"):
+        check(replace(OPTIONS, counts="32768"))
+
+
+def test_an_output_folder_with_a_run_in_it_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "run.json").touch()
+    with pytest.raises(UsageError, match="out already holds a run"):
+        check(OPTIONS)
+
+
+def test_right_options_become_a_plan() -> None:
+    request = check(replace(OPTIONS, counts="10,5", operations="all", arms="all", timeout="9"))
+    assert request.plan.counts == (5, 10)
+    assert request.plan.operations == tuple(Operation)
+    assert request.plan.arms == tuple(Arm)
+    assert request.plan.limit == 9.0
+    assert request.folder == Path("out")
+    assert request.memory == 256
+
+
+def test_without_an_output_folder_there_is_one_of_its_own() -> None:
+    folders = {check(replace(OPTIONS, output="")).folder for _ in range(3)}
+    assert len(folders) == 3
+
+
+# Runs
+
+
+@dataclass(frozen=True)
+class FakeLab(Lab):
+    """A lab whose guests are fake; `make` gives one for a kernel."""
+
+    make: Callable[[str], FakeGuest] = lambda kernel: FakeGuest()
+
+    @contextmanager
+    def session(self, subject: Subject, console_log: Path) -> Iterator[Any]:
+        console_log.touch()
+        hello = SimpleNamespace(clocksource="tsc", clock_resolution=1e-9)
+        yield SimpleNamespace(agent=self.make(subject.name), hello=hello, boot_seconds=0.5)
+
+
+@dataclass
+class Prepared:
+    """What stands in for building kernels and looking for QEMU."""
+
+    make: Callable[[str], FakeGuest] = lambda kernel: FakeGuest()
+    error: BaseException | None = None
+    found: list[Subject] = field(default_factory=lambda: SUBJECTS)
+    boots: list[Boot] = field(default_factory=list)
+
+    def lab(self, options: MachineOptions, memory: int, *_: object) -> Lab:
+        return FakeLab(
+            qemu=Qemu(Path("/usr/bin/qemu-system-x86_64"), "7.2.22"),
+            accel=Accel.TCG,
+            boot=Boot(options.boot),
+            machine=None,
+            cpus=1,
+            memory=memory,
+            initramfs=Path("initramfs"),
+            tsc_khz=None,
+            boot_limit=60.0,
+            image={"agent": "12", "initramfs": "34"},
+            make=self.make,
+        )
+
+    def subjects(self, options: KernelOptions, boot: Boot, *_: object) -> list[Subject]:
+        if self.error:
+            raise self.error
+        self.boots.append(boot)
+        return self.found
+
+
+@pytest.fixture
+def prepared(monkeypatch: pytest.MonkeyPatch) -> Prepared:
+    prepared = Prepared()
+    monkeypatch.setattr(command, "prepare_lab", prepared.lab)
+    monkeypatch.setattr(command, "prepare_subjects", prepared.subjects)
+    return prepared
+
+
+def hang(operation: str) -> None:
+    if operation == "run-each":
+        raise GuestHung("no answer", "the console's last lines")
+
+
+def lose(operation: str) -> None:
+    if operation == "run-each":
+        raise MachineLost("QEMU was killed")
+
+
+def interrupt(operation: str) -> None:
+    if operation == "run-each":
+        raise KeyboardInterrupt
+
+
+def skipping() -> FakeGuest:
+    return FakeGuest(Misbehaviour(How.SKIP, "ll10001", Wish(mtu=1400)))
+
+
+def test_a_run_that_goes_well_shows_the_table_and_keeps_everything(
+    prepared: Prepared, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.main(OPTIONS, ["invoke", "run", "--output", "a b"]) is Verdict.PASS
+    out, err = capsys.readouterr()
+    assert out.startswith("TCG")
+    assert "verdict: pass" in out
+    assert "results: out" in out
+    assert "Traceback" not in err
+    run = read_run(Path("out"))
+    assert len(run.samples) == 12
+    assert run.about["verdict"] == "pass"
+    assert run.about["command"] == "invoke run --output 'a b'"
+    assert run.about["end"] > run.about["start"]
+    table = Path("out/table.txt").read_text(encoding="utf-8")
+    assert table.splitlines()[0] == out.splitlines()[0]
+
+
+def test_what_is_kept_says_what_was_measured_on_what(prepared: Prepared) -> None:
+    command.main(OPTIONS, ["invoke", "run"])
+    about = read_run(Path("out")).about
+    assert about["kernels"][0]["inputs"] == {"config": "ab"}
+    assert about["kernels"][0]["sha256"] == "0" * 64
+    assert about["image"] == {"agent": "12", "initramfs": "34"}
+    assert (about["accel"], about["boot"], about["machine"]) == ("tcg", "direct", "microvm")
+    assert about["qemu"]["version"] == "7.2.22"
+    assert set(about["qemu"]["command_lines"]) == {"sysfs", "nosysfs"}
+    assert about["plan"] == {
+        "counts": [2, 3],
+        "operations": ["mtu"],
+        "arms": ["process", "group"],
+        "repeat": 1,
+    }
+    assert about["host"]["cpus"] >= 1
+
+
+def test_the_users_files_are_kept_by_content(prepared: Prepared, tmp_path: Path) -> None:
+    (tmp_path / "my.config").write_text("CONFIG_X=y\n")
+    (tmp_path / "my.patch").write_text("--- a/x\n+++ b/x\n@@ -1 +1 @@\n-a\n+b\n")
+    kernels = KernelOptions("sysfs", patches=("my.patch",), configs=("my.config",))
+    command.main(replace(OPTIONS, kernels=kernels), ["invoke", "run"])
+    about = read_run(Path("out")).about
+    assert [len(digest) for digest in about["patches"].values()] == [64]
+    assert list(about["configs"]) == ["my.config"]
+
+
+def test_with_json_there_is_one_document_and_nothing_else(
+    prepared: Prepared, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.main(replace(OPTIONS, as_json=True), ["invoke", "run"]) is Verdict.PASS
+    document = json.loads(capsys.readouterr().out)
+    assert document["run"]["verdict"] == "pass"
+    assert len(document["samples"]) == 12
+    assert {claim["finding"] for claim in document["claims"]} <= {
+        "reproduced",
+        "in part",
+        "not reproduced",
+        "not measured",
+    }
+    assert document["folder"] == "out"
+
+
+@pytest.mark.parametrize(
+    ("guest", "verdict", "says"),
+    [
+        (skipping, Verdict.FAIL, "ll10001 (ifindex 4) has mtu 1500 instead of 1400"),
+        (lambda: FakeGuest(before=hang), Verdict.HANG, "the console's last lines"),
+        (lambda: FakeGuest(before=lose), Verdict.ERROR, "QEMU was killed"),
+        (lambda: FakeGuest(before=interrupt), Verdict.INTERRUPTED, "is kept"),
+    ],
+    ids=["wrong state", "hang", "QEMU gone", "Ctrl-C"],
+)
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_run_that_goes_wrong_says_so_and_shows_what_it_has(
+    guest: Callable[[], FakeGuest],
+    verdict: Verdict,
+    says: str,
+    as_json: bool,
+    prepared: Prepared,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    prepared.make = lambda kernel: guest()
+    assert command.main(replace(OPTIONS, as_json=as_json), ["invoke", "run"]) is verdict
+    out, err = capsys.readouterr()
+    assert says in err
+    run = read_run(Path("out"))
+    assert run.about["verdict"] == verdict.value
+    assert run.about["message"]
+    assert run.samples[0].operation == "create"
+    assert Path("out/table.txt").exists()
+    if as_json:
+        assert json.loads(out)["run"]["verdict"] == verdict.value
+    else:
+        assert f"verdict: {verdict.value}" in out
+
+
+def test_what_each_kernel_did_is_told_and_the_first_one_gives_the_verdict(
+    prepared: Prepared, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def make(kernel: str) -> FakeGuest:
+        if kernel == "sysfs":
+            raise KernelCrashed("the kernel reports a panic: not syncing")
+        return FakeGuest(before=hang)
+
+    prepared.make = make
+    assert command.main(OPTIONS, ["invoke", "run"]) is Verdict.CRASH
+    err = capsys.readouterr().err
+    assert "crash: kernel sysfs: the kernel reports a panic" in err
+    assert "hang: kernel nosysfs: no answer" in err
+    faults = read_run(Path("out")).about["faults"]
+    assert [(f["kernel"], f["verdict"]) for f in faults] == [
+        ("sysfs", "crash"),
+        ("nosysfs", "hang"),
+    ]
+
+
+def test_a_fault_of_the_lab_does_not_hide_what_a_kernel_did_before(
+    prepared: Prepared, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepared.make = lambda kernel: FakeGuest(before=hang if kernel == "sysfs" else lose)
+    assert command.main(OPTIONS, ["invoke", "run"]) is Verdict.ERROR
+    err = capsys.readouterr().err
+    assert "error: QEMU was killed" in err
+    assert "hang: kernel sysfs: no answer" in err
+
+
+@pytest.mark.parametrize(
+    "error", [BuildSkipped("it does not compile"), LabError("no QEMU"), KeyboardInterrupt()]
+)
+def test_a_run_that_never_begins_leaves_no_folder(
+    error: BaseException, prepared: Prepared, tmp_path: Path
+) -> None:
+    prepared.error = error
+    with pytest.raises(type(error)):
+        command.main(OPTIONS, ["invoke", "run"])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_that_never_begins_leaves_a_folder_alone_that_has_other_things(
+    prepared: Prepared, tmp_path: Path
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "notes.txt").touch()
+    prepared.error = BuildSkipped("it does not compile")
+    with pytest.raises(BuildSkipped):
+        command.main(OPTIONS, ["invoke", "run"])
+    assert (tmp_path / "out" / "notes.txt").exists()
+
+
+def test_an_iso_is_booted_where_that_was_asked_for(prepared: Prepared) -> None:
+    prepared.found = [replace(subject, iso=Path("live.iso")) for subject in SUBJECTS]
+    options = replace(OPTIONS, machine=MachineOptions(boot="iso"))
+    assert command.main(options, ["invoke", "run"]) is Verdict.PASS
+    assert prepared.boots == [Boot.ISO]
+    run = read_run(Path("out"))
+    assert {sample.boot for sample in run.samples} == {"iso"}
+    assert run.about["machine"] == "pc"
+
+
+def test_saved_guests_are_made_before_anything_is_measured(
+    prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved: list[list[str]] = []
+
+    def with_snapshots(lab: Lab, subjects: list[Subject], *_: object) -> Lab:
+        saved.append([subject.name for subject in subjects])
+        return lab
+
+    monkeypatch.setattr(Lab, "with_snapshots", with_snapshots)
+    options = replace(OPTIONS, machine=MachineOptions(boot="resume"))
+    assert command.main(options, ["invoke", "run"]) is Verdict.PASS
+    assert saved == [["sysfs", "nosysfs"]]
+    assert {sample.boot for sample in read_run(Path("out")).samples} == {"resume"}
