@@ -128,13 +128,15 @@ static void put_runs(struct buffer *out, const struct reduction *r)
  */
 enum outcome op_dump(struct reader *in, struct buffer *out, struct failure *why)
 {
-	struct reduction r = { .header = take_u64(in), .index = take_u64(in) };
+	struct reduction r = { 0 };
 	enum outcome outcome = OP_OK;
 	const uint8_t *raw;
 	size_t len;
 	struct nlmsghdr *request;
 	int fd, error;
 
+	r.header = take_u64(in);
+	r.index = take_u64(in);
 	r.kept = take_bytes(in, &r.kept_len);
 	raw = take_bytes(in, &len);
 	if (!raw || r.header > 256 || r.header < 4 || r.index > r.header - 4)

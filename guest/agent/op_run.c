@@ -201,93 +201,94 @@ static enum outcome check_end(const struct program *p, int status, struct failur
 	return fail(why, OP_SYSTEM, error, p->argv[0]);
 }
 
-/* argc, argv...: the wait status, the measure, the end of what it printed. */
-enum outcome op_run(struct reader *in, struct buffer *out, struct failure *why)
-{
-	struct program p;
-	struct measure m;
-	enum outcome outcome;
-	int fd, status;
-
-	if (!take_program(in, &p)) {
-		free_program(&p);
-		return fail(why, OP_BAD_REQUEST, 0, "run: argc and that many arguments expected");
-	}
-	outcome = check_program(&p, why);
-	if (outcome != OP_OK)
-		goto out;
-	fd = open_output();
-	if (fd < 0) {
-		outcome = fail(why, OP_SYSTEM, errno, OUTPUT_PATH);
-		goto out;
-	}
-	measure_begin(&m);
-	status = run_one(p.argv, fd, false);
-	m.processes = 1;
-	measure_end(&m);
-	outcome = check_end(&p, status, why);
-	if (outcome == OP_OK) {
-		put_u64(out, (uint64_t)status);
-		put_measure(out, &m);
-		put_output(out, fd);
-	}
-	close(fd);
-out:
-	free_program(&p);
-	return outcome;
-}
+/* How often a program is run, with or without {} filled in, and how each process begins. */
+struct range {
+	bool numbered;
+	uint64_t first;
+	uint64_t count;
+	bool dump_first;
+};
 
 /*
- * first, count, dump_first, argc, argv...: runs argv once for each number, {}
- * replaced by it, and stops at the first that fails.  Returns the number of
- * those that succeeded, the last wait status, the measure and the output.
- * With dump_first each process reads all links before it becomes the program,
- * as every `ip` did before iproute2 stopped filling its cache of link names
- * for commands that need one name alone (2013).
+ * Runs the program for each number of the range, up to the first that fails:
+ * how many succeeded (where there can be several), the wait status of the
+ * last one, the measure, the end of what they printed.
  */
-enum outcome op_run_each(struct reader *in, struct buffer *out, struct failure *why)
+static enum outcome run_range(const struct program *p, const struct range *r,
+			      struct buffer *out, struct failure *why)
 {
-	uint64_t first = take_u64(in), count = take_u64(in), dump_first = take_u64(in);
-	char *argv[257], words[256][WORD_ROOM];
-	struct program p;
+	char *filled[257], words[256][WORD_ROOM], **argv = r->numbered ? filled : p->argv;
+	enum outcome outcome = check_program(p, why);
 	struct measure m;
-	enum outcome outcome;
 	uint64_t done = 0;
 	int fd, status = 0;
 
-	if (!take_program(in, &p) || !all_fit(&p)) {
-		free_program(&p);
-		return fail(why, OP_BAD_REQUEST, 0,
-			    "run-each: first, count, dump, argc, argv of a modest length expected");
-	}
-	outcome = check_program(&p, why);
 	if (outcome != OP_OK)
-		goto out;
+		return outcome;
 	fd = open_output();
-	if (fd < 0) {
-		outcome = fail(why, OP_SYSTEM, errno, OUTPUT_PATH);
-		goto out;
-	}
+	if (fd < 0)
+		return fail(why, OP_SYSTEM, errno, OUTPUT_PATH);
 	measure_begin(&m);
-	while (done < count) {
-		fill_in(&p, first + done, argv, words);
+	while (done < r->count) {
+		if (r->numbered)
+			fill_in(p, r->first + done, filled, words);
 		m.processes++;
-		status = run_one(argv, fd, dump_first != 0);
+		status = run_one(argv, fd, r->dump_first);
 		if (status)
 			break;
 		done++;
 	}
 	measure_end(&m);
 	why->index = done;
-	outcome = check_end(&p, status, why);
+	outcome = check_end(p, status, why);
 	if (outcome == OP_OK) {
-		put_u64(out, done);
+		if (r->numbered)
+			put_u64(out, done);
 		put_u64(out, (uint64_t)status);
 		put_measure(out, &m);
 		put_output(out, fd);
 	}
 	close(fd);
-out:
+	return outcome;
+}
+
+/* argc, argv...: runs it once, {} and all. */
+enum outcome op_run(struct reader *in, struct buffer *out, struct failure *why)
+{
+	struct range once = { .count = 1 };
+	enum outcome outcome;
+	struct program p;
+
+	if (take_program(in, &p))
+		outcome = run_range(&p, &once, out, why);
+	else
+		outcome = fail(why, OP_BAD_REQUEST, 0,
+			       "run: argc and that many arguments expected");
+	free_program(&p);
+	return outcome;
+}
+
+/*
+ * first, count, dump_first, argc, argv...: runs argv once for each number, {}
+ * replaced by it, and stops at the first that fails.
+ * With dump_first each process reads all links before it becomes the program,
+ * as every `ip` did before iproute2 stopped filling its cache of link names
+ * for commands that need one name alone (2013).
+ */
+enum outcome op_run_each(struct reader *in, struct buffer *out, struct failure *why)
+{
+	struct range r = { .numbered = true };
+	enum outcome outcome;
+	struct program p;
+
+	r.first = take_u64(in);
+	r.count = take_u64(in);
+	r.dump_first = take_u64(in) != 0;
+	if (take_program(in, &p) && all_fit(&p))
+		outcome = run_range(&p, &r, out, why);
+	else
+		outcome = fail(why, OP_BAD_REQUEST, 0,
+			       "run-each: first, count, dump, argc, argv of a modest length expected");
 	free_program(&p);
 	return outcome;
 }

@@ -17,6 +17,8 @@ static const struct {
 	{ "dump", op_dump },
 	{ "read-file", op_read_file },
 	{ "write-file", op_write_file },
+	{ "listen", op_listen },
+	{ "listened", op_listened },
 	{ "wake", op_wake },
 	{ "power-off", op_power_off },
 };

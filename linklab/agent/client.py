@@ -17,11 +17,13 @@ from linklab.agent.exchange import DRAIN_LIMIT, Exchange
 from linklab.agent.line import AgentLine
 from linklab.agent.protocol import Field, FieldReader, Frame, FrameKind, Torn
 from linklab.agent.replies import (
+    Heard,
     Hello,
     Measure,
     ProgramEnd,
     Run,
     content_from,
+    heard_from,
     hello_from,
     measure_from,
     number_from,
@@ -119,6 +121,18 @@ class Agent:
         """
         types = b"".join(number.to_bytes(2, "little") for number in kept)
         return runs_from(self.call("dump", (header, index, types, request), deadline))
+
+    def listen(self, count: int, group: int, deadline: float, *, room: int = 0) -> int:
+        """Start listeners, processes that read the messages of a route netlink group.
+
+        `room` is the receive buffer that each asks for, in bytes; returns what
+        the kernel gave.
+        """
+        return self.call("listen", (count, group, room), deadline).take_int()
+
+    def listened(self, deadline: float) -> list[Heard]:
+        """End the listeners and return what each of them got up to now."""
+        return heard_from(self.call("listened", (), deadline))
 
     def read_file(self, path: str, deadline: float) -> bytes:
         """Return a file's content, at most 4 MiB of it."""

@@ -74,6 +74,14 @@ class Run:
     message: bytes
 
 
+@dataclass(frozen=True)
+class Heard:
+    """What a listener got: the messages that reached it, and those that the kernel dropped."""
+
+    received: int
+    lost: int
+
+
 @contextmanager
 def reading(what: str) -> Iterator[None]:
     """Turn fields that do not fit into a `ProtocolError` that names what was read."""
@@ -163,6 +171,15 @@ def number_from(reply: FieldReader) -> int:
     """Return the number that a reply begins with."""
     with reading("reply"):
         return reply.take_int()
+
+
+def heard_from(reply: FieldReader) -> list[Heard]:
+    """Return what each listener got."""
+    with reading("account of listeners"):
+        ears = []
+        while reply.left:
+            ears.append(Heard(reply.take_int(), reply.take_int()))
+        return ears
 
 
 def content_from(reply: FieldReader) -> bytes:

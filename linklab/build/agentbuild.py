@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from linklab import paths
+from linklab.build.answers import Answers
 from linklab.build.userland import find_program
 from linklab.errors import LabError
 from linklab.events import Listener, step
@@ -40,11 +42,10 @@ def build_agent(
     files = sorted(sources.glob("*.[ch]"))
     if not any(file.suffix == ".c" for file in files):
         raise LabError(f"{sources} holds no C source: the agent's expected")
-    libc = run.run([compiler, "-print-file-name=libc.a"]).text
+    question = f"toolchain of {compiler} with REALGCC={os.environ.get('REALGCC', '')}"
     inputs = {
         "sources": {file.name: hash_file(file) for file in files},
-        "compiler": run.run([compiler, "--version"]).text.splitlines()[0],
-        "libc": hash_file(Path(libc)),
+        "toolchain": Answers(cache).get(question, lambda: _toolchain(compiler)),
         "flags": FLAGS,
         "budget": budget,
     }
@@ -61,6 +62,19 @@ def build_agent(
         return {"inputs": inputs, "size": size}
 
     return cache.get("agent", key_of(inputs), make, listener, "the agent")
+
+
+def _toolchain(compiler: Path) -> tuple[dict[str, str], list[Path]]:
+    """Return the compiler's version and its C library's hash, and the files that decide them.
+
+    musl-gcc is a script that calls gcc (or what REALGCC names), and gcc calls cc1.
+    """
+    cc1, libc = (
+        Path(run.run([compiler, option]).text)
+        for option in ("-print-prog-name=cc1", "-print-file-name=libc.a")
+    )
+    version = run.run([compiler, "--version"]).text.splitlines()[0]
+    return {"compiler": version, "libc": hash_file(libc)}, [compiler, cc1, libc]
 
 
 def _compile(compiler: Path, sources: Path, target: Path) -> None:

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from linklab.build.estimate import Estimate
-from linklab.build.kbuild import Slot, Work, check_tools, jobs, working_in
+from linklab.build.kbuild import Slot, Work, check_place, check_tools, jobs, working_in
 from linklab.build.kconfig import Wish, parse_config
 from linklab.build.kernelconfig import ConfigInputs, finish_config, write_config
 from linklab.build.make import counted, run_make
 from linklab.build.source import Source
-from linklab.events import Listener, Note, step
+from linklab.events import Listener, Note
 from linklab.host.run import run
 
 BZIMAGE = "bzImage"
@@ -40,10 +40,10 @@ def compile_kernel(
     same flavour are used again.  Raises what `build_kernel` does.
     """
     check_tools(compression)
+    check_place(source.store.folder)
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_bytes(b"")
-    with step(listener, "write the source tree"):
-        source.store.set_tree(tree)
+    source.write(tree, listener)
     slot = Slot(source.obj(flavour), source.store.tree)
     inputs = ConfigInputs(tree, tools, wishes, str(source.origin))
     with working_in(slot) as work:

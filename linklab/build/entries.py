@@ -5,9 +5,9 @@ An entry's `kind` is its type in mtree(5), `mode` its permission bits.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
@@ -97,7 +97,9 @@ def identity_of(entry: Entry) -> list[Any]:
             return [kind, path, mode, major, minor]
         case Link(path, target):
             return [kind, path, target]
-        case File(path, mode, bytes() as content):
-            return [kind, path, mode, hashlib.sha256(content).hexdigest()]
-        case File(path, mode, Path() as source):
-            return [kind, path, mode, hash_file(source)]
+        case File(path, mode, content):
+            return [kind, path, mode, _hash(content)]
+
+
+def _hash(content: bytes | Path) -> str:
+    return hash_file(content) if isinstance(content, Path) else sha256(content).hexdigest()

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from linklab.build.gitstore import GitStore, git_environment
+from linklab.build.memo import write_whole
 from linklab.errors import LabError
 from linklab.events import Listener, step
 from linklab.host.run import CommandFailed, run
@@ -54,26 +55,28 @@ def find_checkout(folder: Path) -> Checkout | None:
     return Checkout(Path(lines[1]), Path(lines[2]), Path(lines[3]), lines[4])
 
 
-def snapshot(folder: Path, store: GitStore, listener: Listener) -> str:
+def snapshot(folder: Path, store: GitStore, listener: Listener, *, afresh: bool = False) -> str:
     """Return the tree of everything in the folder that counts as source.
 
     That is what `git add --all` takes, uncommitted and new files included.
-    Raises `LabError` when a file cannot be read.
+    `afresh` reads every file again, whatever is remembered of it: for objects
+    that the checkout lent and has thrown away since.  Raises `LabError` when a
+    file cannot be read.
     """
     checkout = find_checkout(folder)
     _prepare(store, checkout)
     index = store.folder / "folder.index"
     index.with_name(index.name + ".lock").unlink(missing_ok=True)
     with step(listener, f"look for changes in {folder}"):
-        try:
-            if not index.exists() and checkout is not None and checkout.index.exists():
-                # With its times: git tells by them which entries are too young to trust.
-                shutil.copy2(checkout.index, index)
-            return _add_all(folder, store, index, checkout)
-        except CommandFailed:
-            # An index of a kind that only works in its place, or objects that the
-            # person's repository has thrown away meanwhile: read everything again.
-            index.unlink(missing_ok=True)
+        if not afresh:
+            try:
+                if not index.exists() and checkout is not None and checkout.index.exists():
+                    # With its times: git tells by them which entries are too young to trust.
+                    shutil.copy2(checkout.index, index)
+                return _add_all(folder, store, index, checkout)
+            except CommandFailed:
+                pass  # an index of a kind that works only in its place, or one cut short
+        index.unlink(missing_ok=True)
         try:
             if checkout is not None:
                 _start_from_commit(folder, store, index)
@@ -92,12 +95,16 @@ def _prepare(store: GitStore, checkout: Checkout | None) -> None:
         shutil.rmtree(store.folder)
     if not store.exists():
         store.create(wanted)
-    alternates = store.repository / "objects" / "info" / "alternates"
-    alternates.parent.mkdir(exist_ok=True)
-    alternates.write_text(f"{checkout.objects}\n" if checkout else "")
-    exclude = store.repository / "info" / "exclude"
-    own = checkout is not None and checkout.exclude.is_file()
-    exclude.write_bytes(checkout.exclude.read_bytes() if own and checkout else b"")
+    lent = f"{checkout.objects}\n" if checkout else ""
+    _update(store.repository / "objects" / "info" / "alternates", lent)
+    own = checkout.exclude if checkout else None
+    _update(store.repository / "info" / "exclude", own.read_text() if own and own.is_file() else "")
+
+
+def _update(path: Path, text: str) -> None:
+    """Write a file of the repository's unless it reads so: a build may be reading it."""
+    if not path.exists() or path.read_text() != text:
+        write_whole(path, text)
 
 
 def _format_of(store: GitStore) -> str:
@@ -118,10 +125,35 @@ def _start_from_commit(folder: Path, store: GitStore, index: Path) -> None:
 
 def _add_all(folder: Path, store: GitStore, index: Path, checkout: Checkout | None) -> str:
     if checkout is not None:
-        store.git(["-c", "core.safecrlf=false", "add", "--all", "."], index=index, work_tree=folder)
+        if index.exists():
+            _unhide(folder, store, index)
+        store.git(["add", "--all", "."], index=index, work_tree=folder)
     else:
         _add_plain(folder, store, index)
     return store.write_tree(index)
+
+
+def _unhide(folder: Path, store: GitStore, index: Path) -> None:
+    """Clear the marks by which a person told git to overlook changes; make does not either.
+
+    A file that a sparse checkout left out keeps its mark: it is not there.
+    """
+    listing = store.git(["ls-files", "-v", "-z"], index=index, work_tree=folder).stdout
+    assumed, skipped = [], []
+    for entry in listing.split(b"\0")[:-1]:
+        tag, path = entry[:1], entry[2:]
+        if tag.islower():
+            assumed.append(path)
+        if tag in b"Ss" and os.path.lexists(os.path.join(os.fsencode(folder), path)):  # noqa: PTH118
+            skipped.append(path)
+    for option, paths in (("--no-assume-unchanged", assumed), ("--no-skip-worktree", skipped)):
+        if paths:
+            store.git(
+                ["update-index", "-z", option, "--stdin"],
+                index=index,
+                work_tree=folder,
+                stdin=b"".join(path + b"\0" for path in paths),
+            )
 
 
 def _add_plain(folder: Path, store: GitStore, index: Path) -> None:

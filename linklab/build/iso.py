@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from linklab import paths
+from linklab.build.answers import Answers
 from linklab.build.elf import read_elf
 from linklab.build.initramfs import PACKED, pack_initramfs
-from linklab.build.userland import find_program
+from linklab.build.userland import find_program, version_of
 from linklab.errors import LabError, UsageError
 from linklab.events import Listener, step
 from linklab.host import run
@@ -88,15 +89,15 @@ def build_iso(
         "initramfs": packed.hashes[PACKED],
         "loader": {file.name: hash_file(file) for file in loader},
         "template": hash_file(templates / _CONFIG),
-        "genisoimage": [run.run([genisoimage, "--version"]).text, *_GENISOIMAGE, _MOMENT],
+        "genisoimage": [version_of(genisoimage, Answers(cache)), *_GENISOIMAGE, _MOMENT],
     }
 
     def make(folder: Path) -> Mapping[str, Any]:
         tree = folder / "tree"
         with step(listener, "iso"):
             _lay_out(tree, kernels, packed, loader, templates)
-            stopped = [faketime, "-f", _MOMENT, genisoimage]
-            run.run([*stopped, *_GENISOIMAGE, "-o", folder / IMAGE, tree], cwd=folder)
+            stopped: list[str | Path] = [faketime, "-f", _MOMENT, genisoimage]
+            run.run([*stopped, *_GENISOIMAGE, "-o", folder / IMAGE, tree])
             total = (folder / IMAGE).stat().st_size
             parts = _parts(tree, kernels, packed, total)
             shutil.rmtree(tree)
@@ -173,10 +174,7 @@ def _parts(
         for number, kernel in enumerate(kernels)
         for size in [(tree / f"linux{number}").stat().st_size]
     ]
-    parts += [
-        Part("initramfs", name, size, small)
-        for name, (size, small) in packed.about["parts"].items()
-    ]
+    parts += [Part("initramfs", name, size, share) for name, size, share in packed.about["parts"]]
     parts += [
         Part("boot loader", file.name, file.stat().st_size, file.stat().st_size)
         for file in sorted((tree / "isolinux").iterdir())

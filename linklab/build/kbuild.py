@@ -73,6 +73,15 @@ def check_tools(*more: str) -> None:
         raise LabError(f"a kernel cannot be built without {names}: run `invoke setup`")
 
 
+def check_place(folder: Path) -> None:
+    """Raise `LabError` for a folder that the kernel's make refuses to work in."""
+    if any(character.isspace() or character == ":" for character in str(folder)):
+        raise LabError(
+            f"a kernel cannot be built in {folder}: its make takes no folder with spaces or "
+            "colons in its name (LINKLAB_CACHE names another cache)"
+        )
+
+
 def jobs() -> int:
     """Return how many compilers to run at once: one for each CPU we may use."""
     return len(os.sched_getaffinity(0))

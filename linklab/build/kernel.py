@@ -40,12 +40,17 @@ class Compression(StrEnum):
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """What a flavour is built from. No `source` stands for Debian's."""
+    """What a flavour is built from. No `source` stands for Debian's.
+
+    Builds of another `variant` have objects of their own, so that going back
+    and forth between them compiles nothing twice.
+    """
 
     source: Path | None = None
     patches: tuple[Path, ...] = ()
     configs: tuple[Path, ...] = ()
     compression: Compression = Compression.LZ4
+    variant: str = ""
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,11 @@ class KernelSpec:
 
     flavour: str
     options: BuildOptions = BuildOptions()
+
+    @property
+    def objects(self) -> str:
+        """The name of the set of objects that it is built in."""
+        return "-".join(filter(None, (self.flavour, self.options.variant)))
 
 
 @dataclass(frozen=True)
@@ -138,7 +148,7 @@ def build_kernel(spec: KernelSpec, cache: Cache, listener: Listener) -> Artefact
         log = cache.root / "logs" / f"kernel-{spec.flavour}-{planned.key}.log"
         with planned.source.building(listener):
             release = compile_kernel(
-                planned.source, planned.tree, planned.wishes, spec.flavour,
+                planned.source, planned.tree, planned.wishes, spec.objects,
                 tools=planned.inputs["tools"], compression=spec.options.compression,
                 folder=folder, log=log, listener=listener,
             )  # fmt: skip

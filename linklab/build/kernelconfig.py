@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from linklab.build.gitstore import GitStore
 from linklab.build.kbuild import Work
-from linklab.build.kconfig import Unmet, Wish, check, overlay, parse_config
-from linklab.build.kconfig_reasons import Reasons
+from linklab.build.kconfig import Wish, check, overlay, parse_config
+from linklab.build.kconfig_reasons import explain
 from linklab.build.make import run_make
 from linklab.build.memo import write_whole
 from linklab.events import Listener, step
@@ -54,10 +55,7 @@ def finish_config(
     text = finished.read_text()
     options = parse_config(text)
 
-    def explain(missing: Sequence[Unmet]) -> Sequence[Unmet]:
-        return Reasons(store.tree, options).explain(missing)
-
-    check(inputs.wishes, options, explain, inputs.source)
+    check(inputs.wishes, options, partial(explain, store.tree, options), inputs.source)
     return text
 
 

@@ -21,7 +21,7 @@ from linklab.build.gitstore import GitStore
 from linklab.build.memo import load_json, save_json
 from linklab.build.tarball import import_tarball, unpacker_of
 from linklab.errors import LabError, UsageError
-from linklab.events import Listener
+from linklab.events import Listener, step
 from linklab.host.cache import Cache, discard, hash_file, locked
 from linklab.host.packages import kernel_sources
 
@@ -46,6 +46,25 @@ class Source:
     def obj(self, slot: str) -> Path:
         """Return the folder for the objects of one flavour."""
         return self.store.folder / "obj" / slot
+
+    def write(self, tree: str, listener: Listener) -> None:
+        """Make the work tree equal to `tree`, a state of this source, patched or not.
+
+        The caller is `building`.  Raises `LabError` when that cannot be done.
+        """
+        with step(listener, "write the source tree"):
+            try:
+                self.store.set_tree(tree)
+            except LabError:
+                if not self.origin.is_dir():
+                    raise
+                # What a person's repository lent, it may have thrown away since.
+                with self._reading(listener):
+                    snapshot(self.origin, self.store, listener, afresh=True)
+                self.store.set_tree(tree)
+
+    def _reading(self, listener: Listener) -> AbstractContextManager[None]:
+        return _reading(self.cache, self.family, self.origin, listener)
 
     def building(self, listener: Listener) -> AbstractContextManager[None]:
         """Hold the family's work tree and objects: one build at a time."""
@@ -122,10 +141,17 @@ _KERNEL_TREE: tuple[tuple[str, Callable[[Path], bool]], ...] = (
 def _from_folder(origin: Path, cache: Cache, listener: Listener) -> Source:
     family = f"folder-{hashlib.sha256(os.fsencode(origin)).hexdigest()[:16]}"
     store = GitStore(cache.root / "sources" / family)
-    with locked(cache.root / "locks" / f"read-{family}.lock", listener, f"reading {origin}"):
+    with _reading(cache.root, family, origin, listener):
         tree = snapshot(origin, store, listener)
         _note_origin(store, origin)
     return Source(origin, tree, family, cache.root)
+
+
+def _reading(
+    cache: Path, family: str, origin: Path, listener: Listener
+) -> AbstractContextManager[None]:
+    """Hold what a source is read with; a build of the family may go on meanwhile."""
+    return locked(cache / "locks" / f"read-{family}.lock", listener, f"reading {origin}")
 
 
 def _note_origin(store: GitStore, origin: Path) -> None:
@@ -142,7 +168,7 @@ def _from_tarball(origin: Path, cache: Cache, listener: Listener, read: bool) ->
     if tree is None:
         if not read:
             return None
-        with locked(cache.root / "locks" / f"read-{family}.lock", listener, f"reading {origin}"):
+        with _reading(cache.root, family, origin, listener):
             tree = _saved_tree(store) or _read(origin, store, listener)
     return Source(origin, tree, family, cache.root)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from linklab import paths
+from linklab.build.answers import Answers
 from linklab.build.elf import is_elf, read_elf
 from linklab.build.entries import REST, Device, Directory, Entry, File, Link
 from linklab.errors import LabError
@@ -173,7 +174,17 @@ def applets_of(busybox: Path) -> tuple[str, ...]:
     return tuple(run.run([busybox, "--list"], deadline=20).text.split())
 
 
-def program_entries(manifest: Manifest) -> tuple[list[Entry], dict[str, str]]:
+def version_of(program: Path, answers: Answers) -> str:
+    """Return what a program of the host, which may rest on its libraries, says of its version."""
+
+    def ask() -> tuple[str, list[Path]]:
+        files = [program, *map(Path, libraries_of(program))]
+        return run.run([program, "--version"], deadline=20).text, files
+
+    return str(answers.get(f"version of {program}", ask))
+
+
+def program_entries(manifest: Manifest, answers: Answers) -> tuple[list[Entry], dict[str, str]]:
     """Return the entries for the manifest's programs, and the applets they replace.
 
     The second value maps the name of each applet that gave way to the path of
@@ -187,9 +198,9 @@ def program_entries(manifest: Manifest) -> tuple[list[Entry], dict[str, str]]:
         source = find_program(program.command, program.package)
         entries.append(File(program.path, _PROGRAM_MODE, source, program.command))
         entries += [Link(path, program.path) for path in program.links]
-        libraries.update(libraries_of(source))
+        libraries.update(_known_libraries(source, answers))
         if program.applets is not None:
-            for applet in applets_of(source):
+            for applet in _known_applets(source, answers):
                 if applet in names:
                     replaced[applet] = names[applet]
                 else:
@@ -198,6 +209,18 @@ def program_entries(manifest: Manifest) -> tuple[list[Entry], dict[str, str]]:
         File(path, _PROGRAM_MODE, Path(path), Path(path).name) for path in sorted(libraries)
     ]
     return entries, replaced
+
+
+def _known_libraries(program: Path, answers: Answers) -> list[str]:
+    def ask() -> tuple[tuple[str, ...], list[Path]]:
+        libraries = libraries_of(program)
+        return libraries, [program, *map(Path, libraries)]
+
+    return list(answers.get(f"libraries of {program}", ask))
+
+
+def _known_applets(program: Path, answers: Answers) -> list[str]:
+    return list(answers.get(f"applets of {program}", lambda: (applets_of(program), [program])))
 
 
 def extra_entries(extra: Mapping[str, bytes]) -> list[Entry]:

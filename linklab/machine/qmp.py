@@ -68,5 +68,5 @@ def _talk(
         return asyncio.run(session())
     except TimeoutError:
         raise LabError(f"QEMU did not {wish} within {limit:.0f} s") from None
-    except (QMPError, OSError) as error:
+    except (QMPError, EOFError, OSError) as error:
         raise LabError(f"QEMU did not {wish}: {error}") from error

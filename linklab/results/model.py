@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, Self
 
 SCHEMA = 1
@@ -14,14 +14,17 @@ class SchemaError(ValueError):
 
 
 def _known(kind: type, what: str, data: object) -> dict[str, Any]:
-    """Return what `data` has for the fields of a dataclass; what is not known is ignored."""
+    """Return what `data` has for the fields of a dataclass; what is not known is ignored.
+
+    A field with a default came later than the first results, and may be missing.
+    """
     if not isinstance(data, Mapping):
         raise SchemaError(f"{what} is not a JSON object")
-    names = [field.name for field in fields(kind)]
-    missing = [name for name in names if name not in data]
+    known = fields(kind)
+    missing = [f.name for f in known if f.name not in data and f.default is MISSING]
     if missing:
         raise SchemaError(f"{what} lacks {', '.join(missing)}")
-    return {name: data[name] for name in names}
+    return {f.name: data[f.name] for f in known if f.name in data}
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,9 @@ class Sample:
 
     `seconds` is the guest's time for the operation alone; `order` counts the
     samples of a run as they were taken. A sample that is not `verified` left
-    the interfaces in a wrong state: its time says nothing.
+    the interfaces in a wrong state: its time says nothing. `listeners` sockets
+    were told of link changes meanwhile: `notifications` messages reached them
+    in total, `notifications_lost` were dropped because their buffers were full.
     """
 
     scenario: str
@@ -49,6 +54,9 @@ class Sample:
     processes: int
     order: int
     verified: bool
+    listeners: int = 0
+    notifications: int = 0
+    notifications_lost: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON takes it."""

@@ -47,9 +47,8 @@ class FakeQemu:
         self.agent_port = self._port(argv, "agent")
         self.incoming = "-incoming" in argv
         self.migration = "completed"
-        if "chardev=control,mode=control" in argv:
-            serving = (self._port(argv, "control"),)
-            threading.Thread(target=self._serve_qmp, args=serving, daemon=True).start()
+        controlled = "chardev=control,mode=control" in argv
+        self.control = self._port(argv, "control") if controlled else None
         self.play = play
         self.model = ModelAgent(self._work)
         self.replying: str | None = None
@@ -77,6 +76,9 @@ class FakeQemu:
 
     def run(self) -> None:
         """Boot, and serve for as long as somebody listens."""
+        if self.control:
+            qmp = threading.Thread(target=self._serve_qmp, args=(self.control,), daemon=True)
+            qmp.start()
         if not self.incoming:
             self.stage("boot", [["hello", 77]])
         pending = b""
@@ -118,12 +120,15 @@ class FakeQemu:
 
     def _serve_qmp(self, port: socket) -> None:
         """Speak QMP as far as saving and resuming a guest goes."""
-        with port.makefile("rw") as lines:
-            print('{"QMP": {"version": {}, "capabilities": []}}', file=lines, flush=True)
-            for line in lines:
-                message = json.loads(line)
+        port.sendall(b'{"QMP": {"version": {}, "capabilities": []}}\r\n')
+        decoder, pending = json.JSONDecoder(), ""
+        while data := port.recv(1 << 16):
+            pending += data.decode()
+            while pending.strip():  # the client puts nothing between its messages
+                message, end = decoder.raw_decode(pending)
+                pending = pending[end:].lstrip()
                 answer = {"return": self._execute(**message), "id": message.get("id")}
-                print(json.dumps(answer), file=lines, flush=True)
+                port.sendall(json.dumps(answer).encode() + b"\r\n")
 
     def _execute(
         self, execute: str, arguments: dict[str, Any] | None = None, id: object = None

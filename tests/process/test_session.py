@@ -96,11 +96,16 @@ def stage(tmp_path: Path) -> Stage:
 
 
 @pytest.fixture(autouse=True)
-def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shorter patience with what never comes, so that a test of it takes a second."""
+def short_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A console of a test has said all that it will say after a shorter silence."""
     monkeypatch.setattr(session_module, "_SETTLE_QUIET", 0.1)
-    monkeypatch.setattr(session_module, "_SETTLE_LIMIT", 1.5)
-    monkeypatch.setattr(session_module, "_POWER_OFF_LIMIT", 1.5)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Less patience with an end that never comes. Not for those that wait for one."""
+    monkeypatch.setattr(session_module, "_SETTLE_LIMIT", 0.5)
+    monkeypatch.setattr(session_module, "_POWER_OFF_LIMIT", 0.5)
 
 
 class TestAGoodRun:
@@ -317,11 +322,13 @@ class TestTheGuestIsSilent:
             until = time.monotonic() + SHORT
             opened.agent.write_file("/etc/x", bytes(10_000_000), until)
 
+    @pytest.mark.usefixtures("impatient")
     def test_when_it_should_end(self, stage: Stage) -> None:
         verdict = stage.verdict(end=[["hang"]])
         assert type(verdict) is GuestHung
         assert "power-off" in verdict.message
 
+    @pytest.mark.usefixtures("impatient")
     def test_behind_its_last_word(self, stage: Stage) -> None:
         verdict = stage.verdict(ended=[["hang"]])
         assert type(verdict) is GuestHung
@@ -345,7 +352,7 @@ class TestTheGuestIsSilent:
 
 
 class TestTheConsoleIsFlooded:
-    LINES = 60_000
+    LINES = 30_000
 
     def check(self, log: Path, lines: int) -> None:
         expected = fake_qemu.flood_text(0, lines)
@@ -385,7 +392,7 @@ class TestTheConsoleIsFlooded:
         assert "NULL pointer" in verdict.message
 
     @pytest.mark.parametrize("when", ["boot", "request", "end", "ended"])
-    @pytest.mark.parametrize("then", [["exit", 0], ["exit", 1], ["hang"]])
+    @pytest.mark.parametrize("then", [["exit", 0], ["hang"]])
     def test_onto_a_full_disk(self, stage: Stage, when: str, then: list[Any]) -> None:
         spec = stage.spec(**{when: [["flood", 0, 10], then]})
         with (
@@ -414,11 +421,13 @@ class TestTheAgentsLine:
         with stage.session(boot=[*noise, ["hello", 1]], request=noise) as opened:
             assert ask(opened) == b"content of /etc/x"
 
+    @pytest.mark.usefixtures("impatient")
     def test_that_closes_alone(self, stage: Stage) -> None:
         verdict = stage.verdict(request=[["close", "agent_port"], ["hang"]])
         assert type(verdict) is MachineLost
         assert "still runs" in verdict.message
 
+    @pytest.mark.usefixtures("impatient")
     def test_beside_a_console_that_closes_alone(self, stage: Stage) -> None:
         verdict = stage.verdict(request=[["close", "console"], ["hang"]])
         assert type(verdict) is MachineLost

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import json
 import multiprocessing
 import os
@@ -18,7 +19,16 @@ import pytest
 from linklab.errors import LabError
 from linklab.events import Event, Note, ignore
 from linklab.host import cache as cache_module
-from linklab.host.cache import MANIFEST, Artefact, Cache, cache_root, discard, key_of, locked
+from linklab.host.cache import (
+    MANIFEST,
+    Artefact,
+    Cache,
+    cache_root,
+    discard,
+    fingerprint,
+    key_of,
+    locked,
+)
 
 KEY = "0123456789abcdef"
 WHAT = "the thing"
@@ -260,6 +270,48 @@ class TestTheDisk:
         (tmp_path / "cache").write_text("a file")
         with pytest.raises(LabError, match="cannot be used"):
             get(Cache(tmp_path / "cache"))
+
+
+class TestAFileWithHoles:
+    """A guest's memory: 64 MiB of which little is there. Its holes are not read."""
+
+    SIZE = 64 << 20
+
+    def sparse(self, path: Path, *pieces: tuple[int, bytes]) -> Path:
+        with path.open("wb") as file:
+            file.truncate(self.SIZE)
+            for at, content in pieces:
+                file.seek(at)
+                file.write(content)
+        if path.stat().st_blocks * 512 > self.SIZE // 2:
+            pytest.skip("this file system knows no holes")
+        return path
+
+    def test_is_told_from_every_other(self, tmp_path: Path) -> None:
+        far = 40 << 20
+        files = [
+            self.sparse(tmp_path / "one", (0, b"begin"), (far, b"end")),
+            self.sparse(tmp_path / "byte", (0, b"begin"), (far, b"enD")),
+            self.sparse(tmp_path / "place", (0, b"begin"), (far + (1 << 20), b"end")),
+            self.sparse(tmp_path / "less", (0, b"begin")),
+            self.sparse(tmp_path / "nothing"),
+        ]
+        assert len({fingerprint(path) for path in files}) == len(files)
+
+    def test_is_itself_again(self, tmp_path: Path) -> None:
+        one = self.sparse(tmp_path / "one", (5 << 20, b"x" * 9999))
+        two = self.sparse(tmp_path / "two", (5 << 20, b"x" * 9999))
+        assert fingerprint(one) == fingerprint(one) == fingerprint(two)
+
+    def test_of_another_size_is_another(self, tmp_path: Path) -> None:
+        path = self.sparse(tmp_path / "one", (0, b"begin"))
+        before = fingerprint(path)
+        os.truncate(path, self.SIZE + 4096)
+        assert fingerprint(path) != before
+
+    def test_without_holes_is_its_sha256(self, tmp_path: Path) -> None:
+        (tmp_path / "plain").write_bytes(b"abc")
+        assert fingerprint(tmp_path / "plain") == hashlib.sha256(b"abc").hexdigest()
 
 
 class TestKeys:

@@ -7,7 +7,7 @@ import struct
 import pytest
 from fake_kernel import FakeKernel as Kernel
 from fake_kernel import Link, Refused, decode
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from linklab.agent.replies import Run
@@ -142,6 +142,7 @@ LINKS = st.builds(
 )
 
 
+@settings(max_examples=50)
 @given(LINKS, st.integers(1, 2**20), st.booleans(), st.booleans())
 def test_a_run_of_a_dump_is_read_as_it_was_written(
     link: Link, length: int, named: bool, addressed: bool

@@ -20,7 +20,7 @@ from linklab.build.kconfig import (
     read_fragment,
     unmet,
 )
-from linklab.build.kconfig_reasons import Reasons
+from linklab.build.kconfig_reasons import explain
 from linklab.errors import BuildSkipped, UsageError
 
 
@@ -159,7 +159,7 @@ mainmenu "test"
 source "net/Kconfig"
 source "arch/$(SRCARCH)/Kconfig"
 source "absent/Kconfig"
-rsource "loop/Kconfig"
+source "loop/Kconfig"
 """
 
 NET = """
@@ -234,6 +234,15 @@ config PACK_B
       b
 endchoice
 
+config EXPERTS
+    bool "for experts" if EXPERT # they know
+    default y
+
+config NUMBER
+    int "number"
+    range 2 8 if !MANY
+    range 2 64 if MANY
+
 config LAST
     bool "last"
 """
@@ -265,9 +274,17 @@ def tree(tmp_path: Path) -> Path:
         ("CONFIG_INSIDE=y", "", "it depends on `NET && DEEP`, and DEEP is off, NET is off"),
         ("CONFIG_INSIDE=y", "NET DEEP", ""),
         ("CONFIG_LAST=y", "", ""),
+        (
+            "# CONFIG_EXPERTS is not set",
+            "EXPERTS",
+            "it can be switched off only with `EXPERT`, and EXPERT is off",
+        ),
+        ("# CONFIG_EXPERTS is not set", "EXPERTS EXPERT", ""),
+        ("CONFIG_EXPERTS=y", "", "it can be set only with `EXPERT`, and EXPERT is off"),
+        ("CONFIG_NUMBER=99", "", "its range is 2 8 if !MANY or 2 64 if MANY"),
         ("CONFIG_TWICE=y", "", "it depends on `BROKEN`, and BROKEN is off"),
         ("CONFIG_TWICE=y", "ONE", ""),
-        ("CONFIG_BLIND=y", "", "it cannot be set by hand: other options select it"),
+        ("CONFIG_BLIND=y", "", "it cannot be set by hand: it follows from other options"),
         ("# CONFIG_SELECTED is not set", "SELECTED SELECTOR NET", "selected by CONFIG_SELECTOR"),
         ("# CONFIG_SELECTED is not set", "SELECTED OTHER_SELECTOR", ""),
         (
@@ -292,7 +309,7 @@ def tree(tmp_path: Path) -> Path:
 def test_the_reason_is_what_kconfig_says(tree: Path, line: str, on: str, reason: str) -> None:
     config = {f"CONFIG_{name}": "y" for name in on.split()}
     asked = wish(line)
-    (entry,) = Reasons(tree, config).explain([Unmet(asked, config.get(asked.option, "n"))])
+    (entry,) = explain(tree, config, [Unmet(asked, config.get(asked.option, "n"))])
     assert entry.reason == reason
     assert str(entry).endswith(f"`: {reason}" if reason else "`")
 
@@ -304,5 +321,5 @@ def test_comparisons_in_conditions_are_understood(
     tree: Path, mode: str, level: str, holds: bool
 ) -> None:
     config = {"CONFIG_NET": "y", "CONFIG_MODE": f'"{mode}"', "CONFIG_LEVEL": level}
-    reason = Reasons(tree, config).reason(Unmet(wish('CONFIG_TYPED="x"'), '""'))
-    assert (reason == "") is holds
+    (entry,) = explain(tree, config, [Unmet(wish('CONFIG_TYPED="x"'), '""')])
+    assert (entry.reason == "") is holds

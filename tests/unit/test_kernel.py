@@ -303,6 +303,14 @@ def test_missing_tools_are_named_with_their_packages_before_anything_starts(
     assert not slot_of(spec, cache).exists()
 
 
+@pytest.mark.parametrize("name", ["my cache", "my:cache"])
+def test_a_cache_that_make_does_not_take_is_refused(
+    spec: KernelSpec, tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(LabError, match="LINKLAB_CACHE"):
+        building(spec, Cache(tmp_path / name))
+
+
 def test_an_error_of_a_tool_is_not_taken_from_an_earlier_run(
     tree: Path, spec: KernelSpec, cache: Cache
 ) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from linklab.errors import LabError, UsageError, Verdict, WrongState
@@ -69,6 +69,7 @@ def folder_at(path: Path, **about: Any) -> RunFolder:
 # What is written and read
 
 
+@settings(max_examples=30)
 @given(SAMPLES)
 def test_a_sample_survives_json(sample: Sample) -> None:
     assert Sample.from_json(json.loads(json.dumps(sample.to_json()))) == sample
@@ -128,6 +129,7 @@ def test_other_files_of_the_run_can_be_written(tmp_path: Path) -> None:
 # What a reader tolerates
 
 
+@settings(max_examples=20)
 @given(st.dictionaries(st.text(), st.integers() | st.text(), max_size=3))
 def test_fields_that_this_version_does_not_know_are_ignored(more: dict[str, Any]) -> None:
     assert Sample.from_json({**more, **SAMPLE.to_json()}) == SAMPLE

@@ -254,6 +254,21 @@ def test_a_change_within_the_clocks_tick_is_seen(tree: Path, cache: Cache) -> No
     assert (source.store.tree / "net/b.c").read_text() == "// B\n"
 
 
+def test_changes_that_git_was_told_to_overlook_are_seen(tree: Path, cache: Cache) -> None:
+    make_checkout(tree)
+    git(tree, "update-index", "--assume-unchanged", "net/a.c")
+    git(tree, "update-index", "--skip-worktree", "net/b.c", "tiny.config")
+    (tree / "tiny.config").unlink()
+    for name in ("net/a.c", "net/b.c"):
+        (tree / name).write_text("// overlooked\n")
+    assert git(tree, "status", "--porcelain") == ""
+    source = opened(tree, cache)
+    source.store.set_tree(source.tree)
+    assert (source.store.tree / "net/a.c").read_text() == "// overlooked\n"
+    assert (source.store.tree / "net/b.c").read_text() == "// overlooked\n"
+    assert (source.store.tree / "tiny.config").exists()  # as in a sparse checkout
+
+
 def test_a_checkouts_ignored_files_do_not_count(tree: Path, cache: Cache) -> None:
     make_checkout(tree)
     clean = opened(tree, cache).tree
@@ -302,16 +317,22 @@ def test_a_checkout_in_the_middle_of_a_merge_is_taken_as_it_lies(tree: Path, cac
 
 def test_objects_that_the_checkout_has_lost_are_read_again(tree: Path, cache: Cache) -> None:
     make_checkout(tree)
-    opened(tree, cache)
-    (tree / "net/b.c").write_text("second\n")
-    git(tree, "add", "--all")
-    second = opened(tree, cache).tree
+    source = opened(tree, cache)
     lost = git(tree, "hash-object", "net/b.c")
     (tree / f".git/objects/{lost[:2]}/{lost[2:]}").unlink()
-    source = opened(tree, cache)
-    assert source.tree == second
-    source.store.set_tree(source.tree)
-    assert (source.store.tree / "net/b.c").read_text() == "second\n"
+    assert opened(tree, cache) == source
+    source.write(source.tree, ignore)
+    assert (source.store.tree / "net/b.c").read_bytes() == (tree / "net/b.c").read_bytes()
+
+
+def test_objects_that_a_tarball_has_lost_are_an_error_of_the_lab(
+    tree: Path, tmp_path: Path, cache: Cache
+) -> None:
+    source = opened(make_tarball(tree, tmp_path / "linux.tar.xz"), cache)
+    for pack in source.store.repository.rglob("*.pack"):
+        pack.unlink()
+    with pytest.raises(LabError, match="cannot be written"):
+        source.write(source.tree, ignore)
 
 
 def test_a_repository_of_another_hash_is_read(tree: Path, cache: Cache) -> None:

@@ -26,6 +26,7 @@ NAME_DIGITS = len(str(FIRST_NUMBER))
 
 # Attribute types of linux/if_link.h.
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_EXT_MASK, IFLA_GROUP = 1, 3, 4, 29, 27
+RTNLGRP_LINK = 1  # linux/rtnetlink.h: who subscribes is told of every change of a link
 _SKIP_STATISTICS = 1 << 3  # RTEXT_FILTER_SKIP_STATS: nobody reads them here
 
 

@@ -52,13 +52,22 @@ def time_limit(arm: Arm | None, count: int, accel: Accel) -> float:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to measure in each guest."""
+    """What to measure, how often, and in what guests.
+
+    Of each operation, arm, kernel and count there are `warmup` trials that are
+    thrown away and `repeat` that are kept, in an order drawn with `seed`.
+    """
 
     counts: tuple[int, ...] = DEFAULT_COUNTS
     operations: tuple[Operation, ...] = DEFAULT_OPERATIONS
     arms: tuple[Arm, ...] = DEFAULT_ARMS
     repeat: int = 1
     limit: float | None = None  # seconds for one operation, instead of `time_limit`
+    warmup: int = 0
+    seed: int = 0
+    fresh_guest: bool = False  # a guest for each trial, not for each kernel and count
+    jobs: int = 1  # guests at work at the same time
+    listeners: int = 0  # who listen for link changes meanwhile
 
     def pairs(self) -> list[tuple[Operation, Arm]]:
         """Return what is measured, leaving out what an arm cannot do."""
@@ -68,8 +77,3 @@ class Plan:
             for arm in self.arms
             if why_not(arm, operation) is None
         ]
-
-    @property
-    def trials_per_guest(self) -> int:
-        """How many samples one guest gives, apart from the creation it begins with."""
-        return len(self.pairs()) * self.repeat

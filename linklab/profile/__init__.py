@@ -1,0 +1,1 @@
+"""Profiles: where a guest's CPU time goes while it does something."""

@@ -1,0 +1,82 @@
+"""In which order the trials of a run come: shuffled, and interleaved over everything.
+
+A host drifts: it warms up, others use it, its clock goes down. Were all the
+trials of one arm done before those of the next, the drift would look like a
+difference between the arms. So trials come in rounds, each round has one of
+everything, in an order of its own (a randomised complete block design;
+Montgomery, "Design and Analysis of Experiments", chapter 4). Pure: the same
+plan, kernels and seed give the same order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+
+from linklab.scenarios.grouping.change import Operation
+from linklab.scenarios.grouping.plan import Plan
+from linklab.scenarios.grouping.ways import Arm
+
+
+@dataclass(frozen=True)
+class Seat:
+    """A guest to be: its kernel, its interfaces, and a number that no other has."""
+
+    number: int
+    kernel: str
+    count: int
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One trial to be. Those with a number below 1 are for warming up and not kept."""
+
+    seat: Seat
+    operation: Operation
+    arm: Arm
+    number: int
+
+
+def schedule(plan: Plan, kernels: Sequence[str], room: int) -> list[Turn]:
+    """Return all trials of a run in order; at most `room` guests are open at a time.
+
+    Guests are shared by the trials of a kernel and count, or, with
+    `plan.fresh_guest`, made for each trial. Where there is one round only,
+    nothing is averaged and the guests come one after the other. Where not all
+    guests have room at once, trials are interleaved over as many as do.
+    """
+    random = Random(plan.seed)
+    pairs = [(kernel, count) for kernel in kernels for count in plan.counts]
+    rounds = range(1 - plan.warmup, plan.repeat + 1)
+    if plan.fresh_guest:
+        return _fresh(plan, pairs, rounds, random)
+    seats = [Seat(number, kernel, count) for number, (kernel, count) in enumerate(pairs)]
+    random.shuffle(seats)
+    together = room if len(rounds) > 1 else 1
+    return [
+        turn
+        for first in range(0, len(seats), together)
+        for number in rounds
+        for turn in _round(plan, seats[first : first + together], number, random)
+    ]
+
+
+def _round(plan: Plan, seats: Sequence[Seat], number: int, random: Random) -> list[Turn]:
+    turns = [
+        Turn(seat, operation, arm, number) for seat in seats for operation, arm in plan.pairs()
+    ]
+    random.shuffle(turns)
+    return turns
+
+
+def _fresh(
+    plan: Plan, pairs: Sequence[tuple[str, int]], rounds: range, random: Random
+) -> list[Turn]:
+    turns: list[Turn] = []
+    for number in rounds:
+        block = [(*pair, *work) for pair in pairs for work in plan.pairs()]
+        random.shuffle(block)
+        for kernel, count, operation, arm in block:
+            turns.append(Turn(Seat(len(turns), kernel, count), operation, arm, number))
+    return turns

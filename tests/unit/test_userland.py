@@ -1,0 +1,175 @@
+"""The userland: manifests, host programs, and the libraries that they need."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import image_box
+import pytest
+
+from linklab.build import userland
+from linklab.build.answers import Answers
+from linklab.build.entries import Device, Directory, File, Link, tree_of
+from linklab.build.userland import (
+    applets_of,
+    find_program,
+    libraries_of,
+    program_entries,
+    read_manifest,
+    version_of,
+)
+from linklab.errors import LabError
+from linklab.host import run
+from linklab.host.cache import Cache
+
+
+@pytest.fixture
+def answers(tmp_path: Path) -> Answers:
+    return Answers(Cache(tmp_path / "cache"))
+
+
+def compiled(folder: Path, name: str, source: str, *options: str) -> Path:
+    """Compile C into a program or library of the host."""
+    run.run(["gcc", "-o", name, "-x", "c", "-", *options], cwd=folder, stdin=source.encode())
+    return folder / name
+
+
+class TestFindProgram:
+    def test_finds_what_only_root_has_in_its_path(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("PATH", "/nowhere")
+
+        assert find_program("ip", "iproute2").name == "ip"
+
+    def test_prefers_a_persons_own_program(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        own = tmp_path / "ip"
+        own.write_text("#!/bin/sh\n")
+        own.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin")
+
+        assert find_program("ip", "iproute2") == own
+
+    def test_a_missing_one_names_its_package_and_what_to_do(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("PATH", "/nowhere")
+        monkeypatch.setattr(userland, "_SYSTEM_FOLDERS", "/nowhere")
+
+        with pytest.raises(LabError, match="busybox is not .* package busybox.*`invoke setup`"):
+            find_program("busybox", "busybox")
+
+
+class TestLibraries:
+    def test_names_the_loader_and_every_library_down_the_line(self) -> None:
+        found = libraries_of(find_program("ip", "iproute2"))
+
+        names = {Path(path).name for path in found}
+        assert {"ld-linux-x86-64.so.2", "libc.so.6", "libelf.so.1", "libz.so.1"} <= names
+        assert all(Path(path).is_file() for path in found)
+
+    def test_takes_no_variant_for_the_cpu_of_this_host(self) -> None:
+        assert not [path for path in libraries_of(find_program("ip", "-")) if "hwcaps" in path]
+
+    def test_a_static_program_needs_none(self, agent_program: Path) -> None:
+        assert libraries_of(agent_program) == ()
+
+    def test_the_users_library_settings_do_not_matter(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        busybox = find_program("busybox", "busybox")
+        (libc,) = (path for path in libraries_of(busybox) if path.endswith("libc.so.6"))
+        shutil.copy(libc, tmp_path)
+        monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
+
+        assert libc in libraries_of(busybox)
+
+    def test_a_library_that_the_loader_does_not_find_is_named(self, tmp_path: Path) -> None:
+        compiled(tmp_path, "liblost.so", "int lost(void) { return 0; }", "-shared", "-fPIC")
+        main = "int lost(void); int main(void) { return lost(); }"
+        program = compiled(tmp_path, "program", main, "-L.", "-llost")
+
+        with pytest.raises(LabError, match=r"program needs liblost\.so, which"):
+            libraries_of(program)
+
+    def test_a_script_is_no_program_for_an_image(self, tmp_path: Path) -> None:
+        (tmp_path / "script").write_text("#!/bin/sh\n" * 20)
+
+        with pytest.raises(LabError, match="program for x86-64 expected"):
+            libraries_of(tmp_path / "script")
+
+
+class TestPrograms:
+    def test_a_program_takes_the_place_of_the_applet_of_its_name(self, answers: Answers) -> None:
+        entries, replaced = program_entries(read_manifest(), answers)
+
+        busybox = find_program("busybox", "busybox")
+        links = {entry.path for entry in entries if isinstance(entry, Link)}
+        assert replaced == {"ip": "/bin/ip"}
+        assert links - {"/sbin/ip"} == {f"/bin/{name}" for name in applets_of(busybox)} - {
+            "/bin/ip"
+        }
+
+    def test_libraries_lie_where_the_loader_found_them(self, answers: Answers) -> None:
+        entries, _ = program_entries(read_manifest(), answers)
+
+        libraries = [e for e in entries if isinstance(e, File) and ".so" in e.path]
+        assert libraries
+        assert all(e.content == Path(e.path) and e.part == Path(e.path).name for e in libraries)
+
+    def test_remembered_they_are_the_same(self, answers: Answers, tmp_path: Path) -> None:
+        asked = program_entries(read_manifest(), answers)
+
+        assert program_entries(read_manifest(), Answers(Cache(tmp_path / "cache"))) == asked
+
+    def test_a_version_is_what_the_program_says(self, answers: Answers) -> None:
+        assert re.match(r"bsdtar \d", version_of(find_program("bsdtar", "-"), answers))
+
+
+class TestManifest:
+    def test_every_entry_of_a_manifest_is_read(self, tmp_path: Path) -> None:
+        manifest = read_manifest(image_box.small_image(tmp_path / "image"))
+
+        assert set(manifest.fixed) == {
+            Directory("/tmp", 0o1777),
+            Device("/dev/null", 0o666, 1, 3),
+            File("/etc/a file", 0o644, b"of the image\n"),
+        }
+        assert (manifest.programs, manifest.agent) == ((), "/bin/linklab-agent")
+
+    @pytest.mark.parametrize(
+        ("broken", "why"),
+        [
+            ("[agent]\npath", "lacks 'agent'|cannot be used"),
+            ('"0666"', "cannot be used"),
+            ('"a file"', "cannot be used.*missing"),
+        ],
+    )
+    def test_a_broken_one_is_named(self, tmp_path: Path, broken: str, why: str) -> None:
+        image = image_box.small_image(tmp_path / "image")
+        manifest = image / "manifest.toml"
+        replacement = {'"0666"': '"rw-"', '"a file"': '"missing"'}.get(broken, "")
+        manifest.write_text(manifest.read_text().replace(broken, replacement))
+
+        with pytest.raises(LabError, match=f"manifest {re.escape(str(manifest))} .*({why})"):
+            read_manifest(image)
+
+    def test_one_that_lacks_a_table_says_which(self, tmp_path: Path) -> None:
+        (tmp_path / "manifest.toml").write_text("programs = []\n")
+
+        with pytest.raises(LabError, match="lacks 'templates'"):
+            read_manifest(tmp_path)
+
+
+class TestTree:
+    def test_folders_on_the_way_are_added_once(self) -> None:
+        tree = tree_of([Link("/a/b/c", "x"), Directory("/a", 0o700), Link("/a/b/d", "y")])
+
+        assert tree == (
+            Directory("/a", 0o700),
+            Directory("/a/b"),
+            Link("/a/b/c", "x"),
+            Link("/a/b/d", "y"),
+        )
