@@ -35,7 +35,12 @@ RUN_HELP = {
     "counts": "numbers of interfaces, comma-separated",
     "operations": "create, mtu, up, down, address, group, delete, or all; comma-separated",
     "arms": f"ways to do it, comma-separated, or all. {_ARMS}. Left out: {limits_text()}",
-    "repeat": "trials of each operation and arm in each guest",
+    "repeat": "trials of each operation, arm, count and kernel, in shuffled order",
+    "warmup": "trials before them that are thrown away; default 1 with --repeat above 1, else 0",
+    "seed": "the number that the order is drawn with; default: a new one, recorded in run.json",
+    "fresh-guest": "a guest of its own for each trial, instead of one for each kernel and count",
+    "jobs": "guests at work side by side, each on cores of its own where there are enough",
+    "listeners": "processes in the guest that listen for link changes during the operation",
     "boot": "direct (kernel and initramfs), iso (through isolinux), or resume (from a saved guest)",
     "output": "a folder for the results; default results/<UTC time>-<scenario>",
     "timeout": "seconds after which one operation counts as hung; default: by size",
@@ -43,6 +48,22 @@ RUN_HELP = {
     "timings": "say at the end what each stage of the command took",
     "json": "print one JSON document on standard output, and nothing else there",
 }
+
+PROFILE_HELP = {
+    **MACHINE_HELP,
+    "operation": "what to profile: create, mtu, up, down, address, group or delete",
+    "arm": f"the way to do it. {_ARMS}. Left out: {limits_text()}",
+    "interfaces": "the number of interfaces",
+    "samples": "samples of the work to take; default: until the top symbol's share is known "
+    "within 2 points at 95 %, 1000 at least",
+    "frequency": "samples a second on each CPU",
+    "timeout": "seconds after which no further repetition begins; default 300",
+    "boot-timeout": RUN_HELP["boot-timeout"],
+    "output": "a folder for the results; default results/<UTC time>-profile",
+    "json": RUN_HELP["json"],
+}
+RUN_WORDS = "a run: its folder, a part of its name that no other run has, or `last`"
+RESULTS_HELP = "the folder below which runs are looked for by name"
 
 
 @task(auto_shortflags=False)
@@ -118,6 +139,11 @@ def run(
     boot_timeout: str = "0",
     json: bool = False,
     timings: bool = False,
+    warmup: str = "",
+    seed: str = "",
+    fresh_guest: bool = False,
+    jobs: str = "1",
+    listeners: str = "0",
     source: str = "",
     patch: list[str] | None = None,
     config: list[str] | None = None,
@@ -139,6 +165,11 @@ def run(
             timeout,
             json,
             timings,
+            warmup,
+            seed,
+            fresh_guest,
+            jobs,
+            listeners,
         ),
         sys.argv,
     )
@@ -173,6 +204,84 @@ def shell(
 
 
 @task(
+    auto_shortflags=False,
+    positional=["runs"],
+    help={
+        "runs": f"{RUN_WORDS}; several, comma-separated, are compared",
+        "output": "the page's path; default report.html in the run's folder, "
+        "comparison.html in the first one's",
+        "results": RESULTS_HELP,
+    },
+)
+@command
+def report(_context: Context, runs: str, output: str = "", results: str = "results") -> None:
+    """Write a page about a run, or one that compares several: `invoke report DIR,DIR`."""
+    from linklab.commands.report import main
+
+    main(runs, output, results)
+
+
+@task(
+    auto_shortflags=False,
+    help={
+        "results": "the folder below which the runs are",
+        "kernel": "only runs with this kernel",
+        "scenario": "only runs of this scenario",
+        "verdict": "only runs with this verdict; also unfinished, broken",
+        "limit": "how many at most, the newest; 0: all of them",
+        "json": RUN_HELP["json"],
+    },
+)
+@command
+def history(
+    _context: Context,
+    results: str = "results",
+    kernel: str = "",
+    scenario: str = "",
+    verdict: str = "",
+    limit: str = "20",
+    json: bool = False,
+) -> None:
+    """List past runs, the newest first, with what each found."""
+    from linklab.commands.history import list_runs
+
+    list_runs(results, kernel, scenario, verdict, limit, as_json=json)
+
+
+@task(
+    auto_shortflags=False,
+    positional=["run"],
+    help={"run": RUN_WORDS, "results": RESULTS_HELP, "json": RUN_HELP["json"]},
+)
+@command
+def show(_context: Context, run: str, results: str = "results", json: bool = False) -> None:
+    """Print a past run's table again."""
+    from linklab.commands.history import show as command_show
+
+    command_show(run, results, as_json=json)
+
+
+@task(
+    auto_shortflags=False,
+    positional=["run"],
+    help={
+        "run": RUN_WORDS,
+        "results": RESULTS_HELP,
+        "output": RUN_HELP["output"],
+        "json": RUN_HELP["json"],
+    },
+)
+@command
+def rerun(
+    _context: Context, run: str, results: str = "results", output: str = "", json: bool = False
+) -> Verdict:
+    """Do a past run once more with the same inputs, and say what differs."""
+    from linklab.commands.history import rerun as command_rerun
+
+    return command_rerun(run, results, output, sys.argv, as_json=json)
+
+
+@task(
     auto_shortflags=False, help={"repeat": "runs of each figure", "kernel": KERNEL_HELP["kernel"]}
 )
 @command
@@ -193,6 +302,49 @@ def test(_context: Context, only: str = "") -> Verdict:
     from linklab.commands.develop import run_tests
 
     return run_tests(only)
+
+
+@task(auto_shortflags=False, iterable=["patch", "config"], help={**KERNEL_HELP, **PROFILE_HELP})
+@command
+def profile(
+    _context: Context,
+    kernel: str = "sysfs",
+    operation: str = "mtu",
+    arm: str = "process",
+    interfaces: str = "1024",
+    samples: str = "",
+    frequency: str = "997",
+    timeout: str = "0",
+    accel: str = "auto",
+    machine: str = "auto",
+    memory: str = "",
+    cpus: str = "1",
+    boot_timeout: str = "0",
+    output: str = "",
+    json: bool = False,
+    source: str = "",
+    patch: list[str] | None = None,
+    config: list[str] | None = None,
+) -> Verdict:
+    """Say where a guest's CPU time goes during one operation: a table and a flame graph."""
+    from linklab.commands import profile as command_profile
+    from linklab.commands.prepare import KernelOptions, MachineOptions
+
+    return command_profile.main(
+        command_profile.ProfileOptions(
+            KernelOptions(kernel, source, tuple(patch or ()), tuple(config or ())),
+            MachineOptions(accel, "direct", machine, memory, cpus, boot_timeout),
+            operation,
+            arm,
+            interfaces,
+            samples,
+            frequency,
+            timeout,
+            output,
+            json,
+        ),
+        sys.argv,
+    )
 
 
 @task(auto_shortflags=False)

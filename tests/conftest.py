@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -14,6 +15,10 @@ from hypothesis import HealthCheck, settings
 from linklab.build.agentbuild import PROGRAM, build_agent
 from linklab.events import ignore
 from linklab.host.cache import Cache
+
+if TYPE_CHECKING:
+    from agentbox import Box
+    from stage import Stage
 
 NOBODY = 65534
 
@@ -29,6 +34,44 @@ def agent_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The agent as it goes into an image: static, built with musl."""
     cache = Cache(tmp_path_factory.mktemp("agent-cache"))
     return build_agent(cache, ignore).file(PROGRAM)
+
+
+@pytest.fixture
+def network_box(agent_program: Path, tmp_path: Path) -> Iterator[Box]:
+    """An agent in a network namespace of its own."""
+    from agentbox import agent_in_a_box
+
+    with agent_in_a_box(agent_program, tmp_path, network=True) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def link_kind(agent_program: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A kind of link that this host's kernel can make: dummy, or whatever is nearest."""
+    from agentbox import agent_in_a_box, can_make
+
+    folder = tmp_path_factory.mktemp("kind")
+    for kind in ("dummy", "ifb", "bridge"):
+        with agent_in_a_box(agent_program, folder, network=True) as running:
+            if can_make(running, kind):
+                return kind
+    pytest.skip("this host's kernel makes no dummy, ifb or bridge")
+
+
+@pytest.fixture
+def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    """A fake QEMU. A console of a test has said all that it will after a shorter silence."""
+    from stage import Stage
+
+    monkeypatch.setattr("linklab.session._SETTLE_QUIET", 0.1)
+    return Stage(tmp_path)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Less patience with an end that never comes. Not for those that wait for one."""
+    monkeypatch.setattr("linklab.session._SETTLE_LIMIT", 0.5)
+    monkeypatch.setattr("linklab.session._POWER_OFF_LIMIT", 0.5)
 
 
 @contextmanager

@@ -86,6 +86,7 @@ static void be_listener(int fd, int ready, int stop, uint64_t *received)
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (write(ready, "", 1) != 1)
 		_exit(1);
+	close(ready); /* or the agent would wait for one that died before it was ready */
 	for (;;) {
 		if (poll(wait, 2, -1) < 0 && errno != EINTR)
 			_exit(1);

@@ -19,6 +19,7 @@ static const struct {
 	{ "write-file", op_write_file },
 	{ "listen", op_listen },
 	{ "listened", op_listened },
+	{ "traced", op_traced },
 	{ "wake", op_wake },
 	{ "power-off", op_power_off },
 };

@@ -22,6 +22,7 @@ from linklab.agent.replies import (
     Measure,
     ProgramEnd,
     Run,
+    Tally,
     content_from,
     heard_from,
     hello_from,
@@ -30,6 +31,7 @@ from linklab.agent.replies import (
     program_end_from,
     result_of,
     runs_from,
+    tally_from,
 )
 from linklab.errors import GuestHung, LabError, ProtocolError
 
@@ -128,7 +130,7 @@ class Agent:
         `room` is the receive buffer that each asks for, in bytes; returns what
         the kernel gave.
         """
-        return self.call("listen", (count, group, room), deadline).take_int()
+        return number_from(self.call("listen", (count, group, room), deadline))
 
     def listened(self, deadline: float) -> list[Heard]:
         """End the listeners and return what each of them got up to now."""
@@ -172,3 +174,21 @@ class Agent:
         hello = hello_from(result_of("hello", frame.payload))
         if self._nonce is not None and hello.nonce != self._nonce:
             raise AgentRestarted("the guest started its agent anew in the middle of a request")
+
+
+class TracedAgent(Agent):
+    """An agent whose operations are traced: done by a process that it watches.
+
+    `tally` is what the last one asked of the kernel. Raises `GuestIncomplete`
+    where the guest's kernel cannot tell (before Linux 5.3).
+    """
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+        self.tally = Tally(0, 0, 0)
+
+    def call(self, operation: str, fields: Sequence[Field], deadline: float) -> FieldReader:
+        """Do an operation as `Agent.call` does, and count."""
+        reply = self._agent.call("traced", (operation, *fields), deadline)
+        self.tally, body = tally_from(reply)
+        return result_of(operation, body)

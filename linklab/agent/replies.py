@@ -82,6 +82,28 @@ class Heard:
     lost: int
 
 
+@dataclass(frozen=True)
+class Tally:
+    """What some work asked of the kernel, of all processes that took part."""
+
+    system_calls: int
+    messages: int  # netlink messages sent
+    started: int  # processes
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(
+            self.system_calls + other.system_calls,
+            self.messages + other.messages,
+            self.started + other.started,
+        )
+
+    def __sub__(self, other: Tally) -> Tally:
+        return self + other * -1
+
+    def __mul__(self, times: int) -> Tally:
+        return Tally(self.system_calls * times, self.messages * times, self.started * times)
+
+
 @contextmanager
 def reading(what: str) -> Iterator[None]:
     """Turn fields that do not fit into a `ProtocolError` that names what was read."""
@@ -180,6 +202,13 @@ def heard_from(reply: FieldReader) -> list[Heard]:
         while reply.left:
             ears.append(Heard(reply.take_int(), reply.take_int()))
         return ears
+
+
+def tally_from(reply: FieldReader) -> tuple[Tally, bytes]:
+    """Return the tally of an operation, and the body of the reply to it."""
+    with reading("tally"):
+        tally = Tally(reply.take_int(), reply.take_int(), reply.take_int())
+        return tally, reply.take_bytes()
 
 
 def content_from(reply: FieldReader) -> bytes:

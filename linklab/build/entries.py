@@ -75,16 +75,17 @@ def tree_of(entries: Iterable[Entry]) -> tuple[Entry, ...]:
     """
     by_path: dict[str, Entry] = {}
     for entry in entries:
-        if not entry.path.startswith("/") or str(PurePosixPath(entry.path)) != entry.path:
+        path = PurePosixPath(entry.path)
+        if not path.is_absolute() or ".." in path.parts or str(path) != entry.path:
             raise LabError(f"{entry.path!r} is no path for an image: /a/path/like/this expected")
         if entry.path in by_path:
             raise LabError(f"{entry.path} is twice in the image: leave one out of its manifest")
         by_path[entry.path] = entry
-    for path in list(by_path):
-        for folder in PurePosixPath(path).parents:
+    for known in list(by_path):
+        for folder in PurePosixPath(known).parents:
             if folder.name and str(folder) not in by_path:
                 by_path[str(folder)] = Directory(str(folder))
-    return tuple(by_path[path] for path in sorted(by_path))
+    return tuple(by_path[known] for known in sorted(by_path))
 
 
 def identity_of(entry: Entry) -> list[Any]:

@@ -10,7 +10,7 @@ import os
 import subprocess
 import tarfile
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, cast
 
@@ -62,8 +62,15 @@ def import_tarball(path: Path, store: GitStore, listener: Listener) -> str:
     command = unpacker_of(path)
     size = path.stat().st_size
     name = f"read {path.name}"
-    with path.open("rb") as file, step(listener, name, total=size // _MEGA):
+    with path.open("rb") as file, step(listener, name, total=size // _MEGA), ExitStack() as started:
+
+        def tell() -> None:
+            # Both ends share one file position: how far the unpacker has read.
+            done = os.lseek(file.fileno(), 0, os.SEEK_CUR) // _MEGA
+            listener(StepAdvanced(name, done))
+
         unpacker = start(command, stdin=file, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        started.callback(_end, unpacker)
         importer = start(
             ["git", "fast-import", "--quiet", "--depth=0", "--done"],
             cwd=store.repository,
@@ -71,21 +78,11 @@ def import_tarball(path: Path, store: GitStore, listener: Listener) -> str:
             stdin=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
-        try:
-            assert unpacker.stdout is not None
-            assert importer.stdin is not None
-            feed = _Feed(importer.stdin)
-
-            def tell() -> None:
-                # Both ends share one file position: how far the unpacker has read.
-                done = os.lseek(file.fileno(), 0, os.SEEK_CUR) // _MEGA
-                listener(StepAdvanced(name, done))
-
-            fault = _transfer(unpacker.stdout, feed, tell)
-            _finish(path, unpacker, importer, fault)
-        finally:
-            for process in (unpacker, importer):
-                _end(process)
+        started.callback(_end, importer)
+        assert unpacker.stdout is not None
+        assert importer.stdin is not None
+        fault = _transfer(unpacker.stdout, _Feed(importer.stdin), tell)
+        _finish(path, unpacker, importer, fault)
     return store.git(["rev-parse", f"{BRANCH}^{{tree}}"]).text
 
 

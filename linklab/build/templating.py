@@ -24,7 +24,7 @@ def quoted_for_mtree(path: str) -> str:
     )
 
 
-def render(name: str, folder: Path = paths.TEMPLATES, **values: object) -> str:
+def render(name: str, folder: Path = paths.TEMPLATES, /, **values: object) -> str:
     """Return the template `name` with its holes filled.
 
     Raises `LabError` when the template is missing, malformed, or uses a name

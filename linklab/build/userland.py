@@ -156,9 +156,10 @@ def libraries_of(program: Path) -> tuple[str, ...]:
         raise LabError(f"{error}: a program for x86-64 expected") from error
     if loader is None:
         return ()
-    options = ["--inhibit-cache", "--glibc-hwcaps-mask", "none", "--list"]
-    clean = dict.fromkeys(("LD_LIBRARY_PATH", "LD_PRELOAD"), "")
-    listing = run.run([loader, *options, program.resolve()], env=clean, deadline=20).text
+    # As ldd does: the loader's own --list stops at the first library that is missing.
+    env = {"LD_TRACE_LOADED_OBJECTS": "1", "LD_LIBRARY_PATH": "", "LD_PRELOAD": ""}
+    options = ["--inhibit-cache", "--glibc-hwcaps-mask", "none"]
+    listing = run.run([loader, *options, program.resolve()], env=env, deadline=20).text
     found = {loader}
     for line in listing.splitlines():
         name, arrow, target = line.strip().partition(" => ")

@@ -14,7 +14,7 @@ from linklab.events import ignore
 from linklab.host.cache import Cache
 from linklab.host.run import environment, shown
 from linklab.options import split_list
-from linklab.paths import ROOT
+from linklab.paths import GUEST, ROOT
 
 SUITES = ("unit", "agent", "process", "vm")
 
@@ -47,7 +47,7 @@ def run_lint() -> Verdict:
 def _check_scripts() -> Verdict:
     """Check the shell scripts of the image as they are after rendering, and our own."""
     with tempfile.TemporaryDirectory(prefix="linklab-lint-") as folder:
-        scripts = [ROOT / ".ci" / "run"]
+        scripts = [ROOT / ".ci" / "run", GUEST / "profile" / "record"]
         for path, content in rendered_scripts(Cache(), ignore).items():
             scripts.append(Path(folder) / path.strip("/").replace("/", "-"))
             scripts[-1].write_bytes(content)

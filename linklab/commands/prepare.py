@@ -17,6 +17,7 @@ from linklab.build.kernel import (
     check_kernel,
     resolve_kernel,
 )
+from linklab.build.userland import LIVE
 from linklab.errors import UsageError
 from linklab.events import Listener
 from linklab.host.accel import Accel, decide
@@ -32,12 +33,13 @@ _BOOT_LIMIT = {Accel.KVM: 30.0, Accel.TCG: 60.0}  # s; for deadlines only
 
 @dataclass(frozen=True)
 class KernelOptions:
-    """The options that say which kernels, as typed."""
+    """The options that say which kernels, as typed; `variant` as in `BuildOptions`."""
 
     names: str
     source: str = ""
     patches: tuple[str, ...] = ()
     configs: tuple[str, ...] = ()
+    variant: str = ""
 
     def build_options(self) -> BuildOptions:
         """Return how the lab's flavours are to be built."""
@@ -45,6 +47,7 @@ class KernelOptions:
             source=Path(self.source) if self.source else None,
             patches=tuple(Path(patch) for patch in self.patches),
             configs=tuple(Path(config) for config in self.configs),
+            variant=self.variant,
         )
 
     def check(self) -> list[str]:
@@ -104,7 +107,13 @@ class MachineOptions:
         seconds("boot-timeout", self.boot_timeout)
 
 
-def prepare_lab(options: MachineOptions, memory: int, cache: Cache, listener: Listener) -> Lab:
+def prepare_lab(
+    options: MachineOptions,
+    memory: int,
+    cache: Cache,
+    listener: Listener,
+    image: Path = LIVE,
+) -> Lab:
     """Return the lab for these options, its initramfs built and its accelerator decided."""
     accel = choose("accel", options.accel, Accel)
     boot = choose("boot", options.boot, Boot)
@@ -116,7 +125,7 @@ def prepare_lab(options: MachineOptions, memory: int, cache: Cache, listener: Li
     clock = None
     if decision.accel is Accel.TCG:
         clock = tsc_khz(agent.file(AGENT_PROGRAM), cache.root)
-    initramfs = build_initramfs(cache, listener)
+    initramfs = build_initramfs(cache, listener, image=image)
     return Lab(
         qemu=qemu,
         accel=decision.accel,

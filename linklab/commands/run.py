@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from linklab.commands.kept import kept, kept_files
 from linklab.commands.prepare import (
     KernelOptions,
     MachineOptions,
@@ -25,6 +26,7 @@ from linklab.host.cache import Cache
 from linklab.lab import Lab, Subject, choose_memory, host_cpu
 from linklab.machine.spec import Boot
 from linklab.options import choose_list, number, numbers, seconds
+from linklab.results.again import ENTRY, FILES
 from linklab.results.store import RunFolder, claim_default_folder, claim_folder, read_run, utc_now
 from linklab.scenarios.grouping.change import Operation
 from linklab.scenarios.grouping.plan import (
@@ -37,10 +39,14 @@ from linklab.scenarios.grouping.plan import (
 from linklab.scenarios.grouping.ways import Arm, limits_text
 
 if TYPE_CHECKING:
+    from linklab.results.model import Run
     from linklab.scenarios.grouping.runner import Runner
 
 SCENARIOS = (NAME,)
 MAX_REPEAT = 10_000
+MAX_JOBS = 256
+MAX_LISTENERS = 256  # what the agent takes
+_SEEDS = 1 << 32
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,11 @@ class RunOptions:
     timeout: str
     as_json: bool
     timings: bool = False
+    warmup: str = ""
+    seed: str = ""
+    fresh_guest: bool = False
+    jobs: str = "1"
+    listeners: str = "0"
 
 
 @dataclass(frozen=True)
@@ -77,19 +88,30 @@ def check(options: RunOptions) -> Request:
         )
     options.kernels.check()
     options.machine.check()
-    plan = Plan(
-        counts=numbers("counts", options.counts, 1, MAX_COUNT),
-        operations=choose_list("operations", options.operations, Operation),
-        arms=choose_list("arms", options.arms, Arm),
-        repeat=number("repeat", options.repeat, 1, MAX_REPEAT),
-        limit=seconds("timeout", options.timeout),
-    )
+    plan = _plan(options)
     if not plan.pairs():
         raise UsageError(f"none of the arms can do any of the operations: {limits_text()}")
     memory = _memory(options.machine, plan)
     output, scenario = options.output, options.scenario
     folder = claim_folder(Path(output)) if output else claim_default_folder(scenario)
     return Request(plan, memory, folder)
+
+
+def _plan(options: RunOptions) -> Plan:
+    repeat = number("repeat", options.repeat, 1, MAX_REPEAT)
+    seed = int.from_bytes(os.urandom(4))
+    return Plan(
+        counts=numbers("counts", options.counts, 1, MAX_COUNT),
+        operations=choose_list("operations", options.operations, Operation),
+        arms=choose_list("arms", options.arms, Arm),
+        repeat=repeat,
+        limit=seconds("timeout", options.timeout),
+        warmup=number("warmup", options.warmup or int(repeat > 1), 0, MAX_REPEAT),
+        seed=number("seed", options.seed or seed, 0, _SEEDS - 1),
+        fresh_guest=options.fresh_guest,
+        jobs=number("jobs", options.jobs, 1, MAX_JOBS),
+        listeners=number("listeners", options.listeners, 0, MAX_LISTENERS),
+    )
 
 
 def _memory(machine: MachineOptions, plan: Plan) -> int:
@@ -153,14 +175,22 @@ def _about(
     options: RunOptions, plan: Plan, lab: Lab, subjects: Sequence[Subject], command: Sequence[str]
 ) -> dict[str, Any]:
     """Return what run.json says of a run when it begins."""
+    decided = {"accel": lab.accel.value, "memory": str(lab.memory), "seed": str(plan.seed)}
     return {
         "command": shlex.join(command),
+        ENTRY: kept(options, **decided),
+        FILES: kept_files(options),
         "scenario": options.scenario,
         "plan": {
             "counts": plan.counts,
             "operations": plan.operations,
             "arms": plan.arms,
             "repeat": plan.repeat,
+            "warmup": plan.warmup,
+            "seed": plan.seed,
+            "fresh_guest": plan.fresh_guest,
+            "jobs": plan.jobs,
+            "listeners": plan.listeners,
         },
         "kernels": [
             {
@@ -220,16 +250,26 @@ def present(finished: Finished, as_json: bool) -> None:
     """Show a finished run: the table to a person, one document to a script."""
     from rich.console import Console
 
-    from linklab.report.table import as_text, render
+    from linklab.report.table import render
 
     stored = read_run(finished.folder)
-    (finished.folder / "table.txt").write_text(as_text(stored), encoding="utf-8")
+    page = write_reports(finished.folder, stored)
     if as_json:
         json.dump(document(finished.folder), sys.stdout, indent=1)
         sys.stdout.write("\n")
         return
     Console(highlight=False).print(render(stored))
-    print(f"\nverdict: {finished.verdict.value}   results: {finished.folder}")
+    print(f"\nverdict: {finished.verdict.value}   results: {finished.folder}   page: {page}")
+
+
+def write_reports(folder: Path, stored: Run) -> Path:
+    """Write a run's table and its page beside it, and return where the page is."""
+    from linklab.commands.report import write
+    from linklab.report.page import FILE
+    from linklab.report.table import as_text
+
+    (folder / "table.txt").write_text(as_text(stored), encoding="utf-8")
+    return write([(folder, stored)], folder / FILE)
 
 
 def document(folder: Path) -> dict[str, Any]:

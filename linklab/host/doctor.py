@@ -15,7 +15,7 @@ from linklab.errors import LabError
 from linklab.events import ignore
 from linklab.host.accel import Accel, decide
 from linklab.host.cache import cache_root
-from linklab.host.packages import NEEDS, ROOT, Need
+from linklab.host.packages import NEEDS, PROFILING, ROOT, Need
 from linklab.host.qemu import PROGRAM
 from linklab.host.run import run
 
@@ -49,6 +49,7 @@ def examine(needs: Sequence[Need] = NEEDS, root: Path = ROOT) -> list[Finding]:
     """Look at everything that the lab needs. Takes up to 4 s where KVM hangs."""
     return [
         *_packages(needs, root),
+        *_packages(PROFILING, root, required=False),
         _kvm(),
         *_python(),
         _processor(),
@@ -62,16 +63,18 @@ def healthy(findings: Sequence[Finding]) -> bool:
     return all(finding.found for finding in findings if finding.required)
 
 
-def _packages(needs: Sequence[Need], root: Path) -> Iterator[Finding]:
+def _packages(needs: Sequence[Need], root: Path, *, required: bool = True) -> Iterator[Finding]:
+    """Yield what is found of packages; `setup` installs those that are required."""
     installed = _installed([name for need in needs for name in need.packages])
     for need in needs:
         if lacks := need.lacks(root):
-            advice = f"`invoke setup` installs {need.packages[0]}: {need.why}"
-            yield Finding(need.name, False, f"no {', '.join(lacks)}", advice)
+            means = "`invoke setup` installs" if required else "optional; install"
+            advice = f"{means} {need.packages[0]}: {need.why}"
+            yield Finding(need.name, False, f"no {', '.join(lacks)}", advice, required)
         else:
             packaged = (installed[name] for name in need.packages if name in installed)
             version = _told_version(need) or next(packaged, "version unknown")
-            yield Finding(need.name, True, version, "")
+            yield Finding(need.name, True, version, "", required)
 
 
 def _installed(packages: Sequence[str]) -> dict[str, str]:

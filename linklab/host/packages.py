@@ -220,6 +220,17 @@ NEEDS: tuple[Need, ...] = (
     ),
 )
 
+PROFILING: tuple[Need, ...] = (
+    Need(
+        "perf",
+        "samples the guest for `invoke profile`; goes into an image of its own",
+        ("linux-perf",),
+        programs=("perf",),
+        version=("perf", "--version"),
+    ),
+)
+"""What `invoke profile` needs on top: 33 MB with its libraries, so it is left out of set-up."""
+
 
 def unmet(needs: Sequence[Need] = NEEDS, root: Path = ROOT) -> tuple[Need, ...]:
     """Return the needs that this machine does not meet. Starts no program."""

@@ -18,6 +18,7 @@ from linklab.errors import LabError
 KERNEL_MARK = "_[k]"
 _IDLE = "swapper"
 _SAMPLER = "perf"
+_UNKNOWN = "[unknown]"
 _KERNEL_SPACE = 1 << 63
 _HEAD = re.compile(r"^ *(?P<comm>\S.*?) +(?P<pid>\d+) *(?P<rest>.*)$")
 _FRAME = re.compile(r"^\s*(?P<ip>[0-9a-f]+) (?P<symbol>.+) \((?P<dso>.+)\)$")
@@ -88,8 +89,8 @@ def _samples_of(text: str) -> Iterator[tuple[str, list[str]]]:
         if line.startswith("\t"):
             frames.append(_frame(line))
             continue
-        if comm and frames:
-            yield comm, frames
+        if comm:
+            yield comm, frames or [_UNKNOWN]
         comm, frames = "", []
         if line.strip():
             head = _HEAD.match(line)
@@ -97,8 +98,8 @@ def _samples_of(text: str) -> Iterator[tuple[str, list[str]]]:
                 raise LabError(f"`perf script` printed what is no sample: {line!r}")
             comm = _stable_name(head["comm"])
             frames = [_frame(head["rest"])] if head["rest"] else []
-    if comm and frames:
-        yield comm, frames
+    if comm:
+        yield comm, frames or [_UNKNOWN]
 
 
 def _stable_name(comm: str) -> str:

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import floor, log10
 from statistics import median
 
 from linklab.results.model import Run, Sample
+from linklab.results.statistics import Interval, summarise
 
+_UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"), (1e-12, "ps"))
 _CLOCK_DECIMALS = 9  # the guest's clock counts nanoseconds
 FLAVOUR_ORDER = {"nosysfs": 0, "sysfs": 1}  # the paper's columns
+_FLAVOUR_TITLE = {"nosysfs": "without sysfs", "sysfs": "with sysfs"}
+
+
+def kernel_title(name: str) -> str:
+    """Return what stands over a kernel's column: the paper's words for its flavours."""
+    return _FLAVOUR_TITLE.get(name, name)
 
 
 @dataclass(frozen=True)
@@ -20,6 +29,7 @@ class Cell:
     seconds: float | None  # the median of what is valid, or None
     valid: int
     invalid: int
+    interval: Interval | None = None  # of the median, where there is more than one trial
 
 
 class Figures:
@@ -32,6 +42,9 @@ class Figures:
         self.run = run
         self._samples = [sample for sample in run.samples if sample.trial > 0]
         self._setup = [sample for sample in run.samples if sample.trial == 0]
+        self._cells: dict[tuple[str, str, str, int], list[Sample]] = defaultdict(list)
+        for s in self._samples:
+            self._cells[s.operation, s.kernel, s.arm, s.interfaces].append(s)
 
     @property
     def operations(self) -> list[str]:
@@ -55,14 +68,21 @@ class Figures:
 
     def cell(self, operation: str, kernel: str, arm: str, interfaces: int) -> Cell:
         """Return what was measured for one cell of the table."""
-        return _cell(
-            [
-                s
-                for s in self._samples
-                if (s.operation, s.kernel, s.arm, s.interfaces)
-                == (operation, kernel, arm, interfaces)
-            ]
+        return _cell(self.samples(operation, kernel, arm, interfaces))
+
+    def samples(self, operation: str, kernel: str, arm: str, interfaces: int) -> list[Sample]:
+        """Return the samples of one cell, those that are not valid among them."""
+        return list(self._cells.get((operation, kernel, arm, interfaces), ()))
+
+    def cells(self, operation: str) -> list[Cell]:
+        """Return all cells of an operation that have a figure."""
+        cells = (
+            self.cell(operation, kernel, arm, count)
+            for kernel in self.kernels
+            for arm in self.arms(operation)
+            for count in self.counts(operation)
         )
+        return [cell for cell in cells if cell.valid]
 
     def ratio(self, operation: str, kernel: str, interfaces: int) -> float | None:
         """Return how many times faster `group` is than `process`."""
@@ -90,7 +110,10 @@ class Figures:
 
 def _cell(samples: list[Sample]) -> Cell:
     valid = [sample.seconds for sample in samples if sample.verified]
-    return Cell(median(valid) if valid else None, len(valid), len(samples) - len(valid))
+    if not valid:
+        return Cell(None, 0, len(samples))
+    summary = summarise(valid)
+    return Cell(summary.median, len(valid), len(samples) - len(valid), summary.interval)
 
 
 def _unique(words: object) -> list[str]:
@@ -106,6 +129,14 @@ def seconds_text(seconds: float | None) -> str:
     # Rounded first: 9.996 is 10.0, with one digit less behind the point than it began with.
     decimals = 2 - floor(log10(float(f"{seconds:.2e}")))
     return f"{seconds:.{min(max(decimals, 0), _CLOCK_DECIMALS)}f}"
+
+
+def duration_text(seconds: float) -> str:
+    """Return seconds with three significant digits and a unit: 3.46 us, 21.7 s."""
+    size = float(f"{abs(seconds):.2e}")  # rounded first: 999.9 ns is 1.00 us
+    unit, name = next((u for u in _UNITS if size >= u[0]), _UNITS[-1])
+    decimals = 2 - floor(log10(size / unit)) if size else 0
+    return f"{seconds / unit:.{min(max(decimals, 0), 3)}f} {name}"
 
 
 def ratio_text(ratio: float | None) -> str:

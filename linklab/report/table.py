@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import floor
 
-from rich import box
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.measure import Measurement
 from rich.table import Table
@@ -14,14 +14,16 @@ from rich.text import Text
 
 from linklab.report import paper
 from linklab.report.claims import Claim, Finding, claims
-from linklab.report.figures import Cell, Figures, ratio_text, seconds_text
+from linklab.report.costs_table import cost_tables
+from linklab.report.figures import Cell, Figures, kernel_title, ratio_text, seconds_text
+from linklab.report.layout import plain_table
 from linklab.results.model import Run
+from linklab.results.statistics import LEVEL
 
 ACCEL_TEXT = {
     "kvm": "KVM",
     "tcg": "TCG (software emulation: compare ratios, not seconds)",
 }
-_COLUMN_TITLE = {"nosysfs": "without sysfs", "sysfs": "with sysfs"}
 _FINDING_STYLE = {
     Finding.REPRODUCED: "green",
     Finding.IN_PART: "yellow",
@@ -37,7 +39,8 @@ def render(run: Run) -> Group:
     figures = Figures(run)
     parts: list[RenderableType] = [heading(run)]
     for operation in figures.operations:
-        parts += [Text(), operation_tables(figures, operation)]
+        parts += [Text(), operation_tables(figures, operation), *_level_note(figures, operation)]
+        parts += cost_tables(figures, operation)
     if "mtu" in figures.operations:
         parts += [Text(), *_paper_part(figures)]
     parts += [Text(), claims_table(claims(figures))]
@@ -64,16 +67,6 @@ def heading(run: Run) -> Text:
     return text
 
 
-def _table(title: str) -> Table:
-    return Table(
-        title=Text(title) if title else None,  # no str: a name may look like rich's markup
-        title_justify="left",
-        title_style="italic",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-    )
-
-
 @dataclass(frozen=True)
 class _Fitting:
     """A table, or where that is too wide the same in parts: figures must not be cut short."""
@@ -94,20 +87,38 @@ def operation_tables(figures: Figures, operation: str) -> RenderableType:
 
     Where the kernels do not fit beside each other, each has a table of its own.
     """
-    what = "seconds in the guest"
-    whole = _table(f"{operation}: {what}")
-    _fill(whole, figures, operation, {name: f"{_title_of(name)}\n" for name in figures.kernels})
+    what = f"seconds in the guest{_trials_text(figures, operation)}"
+    whole = plain_table(f"{operation}: {what}")
+    _fill(whole, figures, operation, {name: f"{kernel_title(name)}\n" for name in figures.kernels})
     parts: list[RenderableType] = []
     for name in figures.kernels:
-        part = _table("")
+        part = plain_table("")
         _fill(part, figures, operation, {name: ""})
-        title = Text(f"{operation}, {_title_of(name)}: {what}", style="italic", overflow="fold")
+        title = Text(f"{operation}, {kernel_title(name)}: {what}", style="italic", overflow="fold")
         parts += [title, part]
     return _Fitting(whole, parts)
 
 
-def _title_of(kernel: str) -> str:
-    return _COLUMN_TITLE.get(kernel, kernel)
+def _trials_text(figures: Figures, operation: str) -> str:
+    """Return how many trials stand behind the figures, where it is more than one each."""
+    cells = figures.cells(operation)
+    numbers = sorted({cell.valid for cell in cells})
+    levels = [cell.interval.level for cell in cells if cell.interval]
+    if not levels:
+        return ""
+    trials = f"{numbers[0]} to {numbers[-1]}" if len(numbers) > 1 else str(numbers[0])
+    brackets = f"{LEVEL:.0%} interval" if min(levels) >= LEVEL else "lowest, highest"
+    return f", median of {trials} trials [{brackets}]"
+
+
+def _level_note(figures: Figures, operation: str) -> Iterator[RenderableType]:
+    """Yield why the brackets are no 95 % intervals, where they are not."""
+    levels = [cell.interval.level for cell in figures.cells(operation) if cell.interval]
+    if levels and min(levels) < LEVEL:
+        yield Text(
+            f"Fewer than 6 trials are too few for a {LEVEL:.0%} interval of the median: "
+            f"the lowest and the highest hold it with {floor(min(levels) * 100)}%."
+        )
 
 
 def _fill(table: Table, figures: Figures, operation: str, titles: Mapping[str, str]) -> None:
@@ -142,7 +153,9 @@ def _cell_text(cell: Cell) -> str:
     if cell.seconds is None:
         return "not valid" if cell.invalid else "-"
     wrong = f", {cell.invalid} not valid" if cell.invalid else ""
-    return seconds_text(cell.seconds) + wrong
+    around = cell.interval
+    spread = f" [{seconds_text(around.low)}, {seconds_text(around.high)}]" if around else ""
+    return seconds_text(cell.seconds) + spread + wrong
 
 
 def _paper_part(figures: Figures) -> Iterator[RenderableType]:
@@ -152,10 +165,11 @@ def _paper_part(figures: Figures) -> Iterator[RenderableType]:
     if not counts:
         yield Text(f"The paper ({paper.REFERENCE}) has no figures for these kernels and counts.")
         return
-    table = _table(f"the same in 2011, under KVM ({paper.REFERENCE})")
+    table = plain_table(f"the same in 2011, under KVM ({paper.REFERENCE})")
     table.add_column("interfaces", justify="right", overflow="fold")
     for kernel in kernels:
-        _add_kernel_columns(table, f"{_title_of(kernel)}\n", ["group", "process"], with_ratio=True)
+        title = f"{kernel_title(kernel)}\n"
+        _add_kernel_columns(table, title, ["group", "process"], with_ratio=True)
     for count in counts:
         cells = []
         for kernel in kernels:
@@ -168,7 +182,7 @@ def _paper_part(figures: Figures) -> Iterator[RenderableType]:
 
 def claims_table(found: list[Claim]) -> Table:
     """Return the paper's claims: its figure, ours, reproduced or not."""
-    table = _table("the paper's claims")
+    table = plain_table("the paper's claims")
     for title, ratio in (("claim", 4), ("2011", 3), ("here", 3), ("", 3)):
         table.add_column(title, ratio=ratio, overflow="fold")
     for claim in found:

@@ -83,6 +83,22 @@ class BootRecord:
 
 
 @dataclass(frozen=True)
+class TallyRecord:
+    """What an operation by an arm asks of the kernel, of all processes that take part.
+
+    Counted in a repetition of its own, which is not timed: being watched
+    takes time.
+    """
+
+    kernel: str
+    operation: str
+    arm: str
+    interfaces: int
+    system_calls: int
+    messages: int  # netlink messages sent
+
+
+@dataclass(frozen=True)
 class KernelRecord:
     """A kernel that was tested, and what went into it."""
 
@@ -102,7 +118,7 @@ class Run:
 
     def check(self) -> None:
         """Raise `SchemaError` when `about` lacks what reports are made of."""
-        _ = self.kernels, self.boots
+        _ = self.kernels, self.boots, self.tallies
 
     @property
     def kernels(self) -> list[KernelRecord]:
@@ -115,6 +131,14 @@ class Run:
         """The boots of guests, in the order they happened."""
         entries = _known_list(self.about, "boots")
         return [BootRecord(**_known(BootRecord, "a boot", entry)) for entry in entries]
+
+    @property
+    def tallies(self) -> list[TallyRecord]:
+        """What was counted; nothing in a run from before that was done."""
+        if "tallies" not in self.about:
+            return []
+        entries = _known_list(self.about, "tallies")
+        return [TallyRecord(**_known(TallyRecord, "a tally", entry)) for entry in entries]
 
 
 def _known_list(about: Mapping[str, Any], name: str) -> list[Any]:

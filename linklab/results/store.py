@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from linklab.errors import LabError, LinklabError, UsageError
-from linklab.results.model import SCHEMA, BootRecord, Run, Sample, SchemaError
+from linklab.results.model import SCHEMA, BootRecord, Run, Sample, SchemaError, TallyRecord
 
 RUN_FILE = "run.json"
 SAMPLES_FILE = "samples.jsonl"
@@ -38,12 +38,14 @@ class RunFolder:
 
     def __init__(self, path: Path, about: Mapping[str, Any]) -> None:
         self.path = path
+        self._logs = 0
         self._about: dict[str, Any] = {
             "schema": SCHEMA,
             "start": utc_now(),
             "end": None,
             "verdict": None,
             "boots": [],
+            "tallies": [],
             "faults": [],
             **about,
         }
@@ -56,8 +58,8 @@ class RunFolder:
 
     def console_log(self, kernel: str, interfaces: int) -> Path:
         """Return where a guest's console goes; a name of its own for each guest."""
-        number = len(list(self.path.glob("console-*.log"))) + 1
-        return self.path / f"console-{number:02d}-{kernel.replace('/', '_')}-{interfaces}.log"
+        self._logs += 1
+        return self.path / f"console-{self._logs:03d}-{kernel.replace('/', '_')}-{interfaces}.log"
 
     def add_sample(self, sample: Sample) -> None:
         """Append a sample; it is on its way to the disk when this returns."""
@@ -67,6 +69,11 @@ class RunFolder:
     def add_boot(self, boot: BootRecord) -> None:
         """Note that a guest booted."""
         self._about["boots"].append(asdict(boot))
+        self._write_about()
+
+    def add_tally(self, tally: TallyRecord) -> None:
+        """Note what an operation by an arm asks of the kernel."""
+        self._about["tallies"].append(asdict(tally))
         self._write_about()
 
     def add_fault(self, kernel: str, fault: LinklabError) -> None:
@@ -142,8 +149,8 @@ def _refusing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def read_run(path: Path) -> Run:
-    """Return a stored run. A last line that was cut short by a kill is left out.
+def read_about(path: Path) -> dict[str, Any]:
+    """Return what `run.json` says of a stored run, without its samples.
 
     Raises `UsageError` when there is no run, or one of another schema.
     """
@@ -156,12 +163,19 @@ def read_run(path: Path) -> Run:
     schema = about.get("schema") if isinstance(about, dict) else None
     if schema != SCHEMA:
         raise UsageError(f"{path} was written by schema {schema}, this version reads {SCHEMA}")
-    run = Run(about, list(_read_samples(path / SAMPLES_FILE)))
     try:
-        run.check()
+        Run(about, ()).check()
     except SchemaError as error:
         raise UsageError(f"{path / RUN_FILE}: {error}") from error
-    return run
+    return dict(about)
+
+
+def read_run(path: Path) -> Run:
+    """Return a stored run. A last line that was cut short by a kill is left out.
+
+    Raises `UsageError` when there is no run, or one of another schema.
+    """
+    return Run(read_about(path), list(_read_samples(path / SAMPLES_FILE)))
 
 
 def _read_samples(path: Path) -> Iterator[Sample]:

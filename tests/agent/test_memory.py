@@ -87,6 +87,8 @@ OPERATIONS: dict[str, st.SearchStrategy[list[Field]]] = {
     "dump": st.tuples(numbers, numbers, st.binary(max_size=7), netlink_messages()).map(list),
     "read-file": words.map(lambda word: [word]),
     "write-file": st.tuples(words, numbers, small, st.binary(max_size=20)).map(list),
+    "listen": st.tuples(small, small, numbers).map(list),
+    "listened": st.just([]),
     "wake": st.tuples(numbers, st.binary(max_size=600)).map(list),
     "no-such": st.lists(anything),
 }

@@ -25,6 +25,7 @@ from linklab.agent.replies import Outcome, result_of
 IP = "/bin/ip"
 MESSAGE_NS = 100_000  # what a request takes on the guest's clock
 PROCESS_NS = 20_000_000
+CALLS_PER_REQUEST, CALLS_PER_PROCESS, CALLS_AT_LEAST = 2, 100, 7
 _DECODED_AT_MOST = 64  # of a row of requests that differ in one number
 
 
@@ -65,6 +66,8 @@ class FakeGuest(Agent):
     program_fault: ProgramFault | None = None
     programs: frozenset[str] = frozenset({IP})
     before: Callable[[str], None] = lambda operation: None
+    traces: bool = True
+    lost_by_each: int = 0  # messages that the kernel drops for each listener
     calls: list[Call] = field(default_factory=list)
     files: dict[str, bytes] = field(default_factory=dict)
 
@@ -72,6 +75,8 @@ class FakeGuest(Agent):
         self.kernel = FakeKernel(self.foreign, self.wrong)
         self.started = 0
         self.dumps_by_programs = 0
+        self._listeners = 0
+        self._told_before = 0
 
     def call(self, operation: str, fields: Sequence[Field], deadline: float) -> FieldReader:
         """Do an operation as the agent does it, field by field."""
@@ -123,6 +128,31 @@ class FakeGuest(Agent):
         kept = set(struct.unpack(f"={len(types) // 2}H", types))
         links = self.kernel.links
         return list(_runs((number, links[number].message(kept)) for number in sorted(links)))
+
+    def _do_listen(self, reader: FieldReader) -> list[Field]:
+        self._listeners, group, room = reader.take_int(), reader.take_int(), reader.take_int()
+        assert group == 1, "RTNLGRP_LINK"
+        self._told_before = self.kernel.notifications
+        return [room]
+
+    def _do_listened(self, reader: FieldReader) -> list[Field]:
+        assert self._listeners
+        told = self.kernel.notifications - self._told_before
+        each: list[Field] = [told - self.lost_by_each, self.lost_by_each]
+        listeners, self._listeners = self._listeners, 0
+        return each * listeners
+
+    def _do_traced(self, reader: FieldReader) -> list[Field]:
+        """Do the rest of the fields, and tell a tally of the requests that the kernel got."""
+        if not self.traces:
+            raise _Failure(Outcome.MISSING, 0, "this kernel does not tell system calls apart")
+        operation = reader.take_text()
+        before, started = self.kernel.requests, self.started
+        work = getattr(self, f"_do_{operation.replace('-', '_')}")
+        body = encode_fields([int(Outcome.OK), *work(reader)])
+        requests, processes = self.kernel.requests - before, self.started - started
+        calls = CALLS_PER_REQUEST * requests + CALLS_PER_PROCESS * processes + CALLS_AT_LEAST
+        return [calls, requests, processes, body]
 
     # Files and programs
 

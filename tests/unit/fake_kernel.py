@@ -127,6 +127,7 @@ class How(Enum):
     SKIP = auto()  # the request is acknowledged, and this link stays as it was
     ALTER = auto()  # this link gets something else
     VANISH = auto()  # a request that changes this link makes it go away
+    RENEW = auto()  # a request that changes this link makes it anew, under another index
     REFUSE = auto()  # the request fails when this link's turn comes
     LOSE = auto()  # its creation is acknowledged, and it is not there
     MISNAME = auto()  # it is created under another name
@@ -155,7 +156,9 @@ class FakeKernel:
 
     def __init__(self, foreign: bool = True, wrong: Misbehaviour | None = None) -> None:
         self.links: dict[int, Link] = {}
+        self.requests = 0
         self._by_name: dict[str, Link] = {}
+        self.notifications = 0  # sent to everybody who listens for changes of links
         self._last_index = 0
         self._wrong = wrong
         self._patience = wrong.after if wrong else 0
@@ -169,6 +172,7 @@ class FakeKernel:
 
     def do(self, request: Request) -> None:
         """Do what a request says, or raise `Refused` (rtnl_newlink, rtnl_dellink)."""
+        self.requests += 1
         if request.index < 0:
             raise Refused(errno.EINVAL, "ifindex can't be negative")
         if request.kind == RTM_NEWLINK:
@@ -236,11 +240,18 @@ class FakeKernel:
         if self._goes_wrong(How.VANISH, link.name, wish):
             self._remove(link)
             return
+        if self._goes_wrong(How.RENEW, link.name, wish):
+            self._remove(link)
+            self._add(link)
+            return
         if self._wrong and self._goes_wrong(How.ALTER, link.name, wish):
             wish = self._wrong.instead
         for name, wanted in vars(wish).items():
             if wanted is not None:
                 setattr(link, name, wanted)
+        # Changing the group of a link that is down is told to nobody.
+        if Wish(group=wish.group) != wish:
+            self.notifications += 2 if link.up else 1
 
     def _delete(self, request: Request) -> None:
         if request.index or request.name:

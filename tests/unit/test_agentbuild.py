@@ -101,7 +101,7 @@ def test_without_the_compiler_it_names_the_package(
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.setattr(userland, "_SYSTEM_FOLDERS", "/nowhere")
 
-    with pytest.raises(LabError, match="musl-gcc is not .* musl-tools"):
+    with pytest.raises(LabError, match=r"musl-gcc is not .* musl-tools"):
         build_agent(cache, ignore, sources)
 
 

@@ -15,7 +15,7 @@ from virtual_line import VirtualLine, lost, only, torn, unrecognizable
 from linklab.agent import client, exchange
 from linklab.agent.client import Agent, AgentRestarted
 from linklab.agent.protocol import Field, Frame, FrameKind, encode_fields, encode_frame
-from linklab.agent.replies import Run
+from linklab.agent.replies import Heard, Run
 from linklab.errors import (
     GuestHung,
     GuestIncomplete,
@@ -181,6 +181,15 @@ class TestRequests:
         agent_on(line).write_file("/etc/x", b"content", 1010, mode=0o755, append=True)
         assert asked(line) == [b"write-file", b"/etc/x", number(0o755), number(1), b"content"]
 
+    def test_listen(self, line: VirtualLine) -> None:
+        assert agent_on(line, 425984).listen(3, 1, 1010, room=1 << 20) == 425984
+        assert asked(line) == [b"listen", *map(number, (3, 1, 1 << 20))]
+
+    def test_listened(self, line: VirtualLine) -> None:
+        heard = agent_on(line, 10, 0, 7, 3).listened(1010)
+        assert asked(line) == [b"listened"]
+        assert heard == [Heard(10, 0), Heard(7, 3)]
+
     def test_wake(self, line: VirtualLine) -> None:
         assert agent_on(line, 77, 4711).wake(1010) == 77
         name, now, entropy = asked(line)
@@ -226,6 +235,8 @@ CALLS: list[Callable[[Agent], object]] = [
     lambda agent: agent.dump(b"x", [], 1010, header=16, index=4),
     lambda agent: agent.read_file("/x", 1010),
     lambda agent: agent.write_file("/x", b"", 1010),
+    lambda agent: agent.listen(1, 1, 1010),
+    lambda agent: agent.listened(1010),
     lambda agent: agent.wake(1010),
     lambda agent: agent.power_off(1010),
 ]

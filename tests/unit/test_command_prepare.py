@@ -60,7 +60,7 @@ class Host:
             inputs={"source": "ab"},
         )
 
-    def build_iso(self, kernels: list[IsoKernel], *_: object) -> Artefact:
+    def build_iso(self, kernels: list[IsoKernel], *_: object, **__: object) -> Artefact:
         self.isos.append(kernels)
         return artefact(self.folder / "iso", linklab_iso=b"x" * 1000)
 
@@ -71,8 +71,8 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     parts: Mapping[str, object] = {
         "find_qemu": lambda root: Qemu(Path("/usr/bin/qemu"), "7.2.22"),
         "decide": host.decide,
-        "build_agent": lambda *_: artefact(tmp_path / "agent", agent=b"a"),
-        "build_initramfs": lambda *_: artefact(tmp_path / "initramfs", initramfs=b"i"),
+        "build_agent": lambda *_, **__: artefact(tmp_path / "agent", agent=b"a"),
+        "build_initramfs": lambda *_, **__: artefact(tmp_path / "initramfs", initramfs=b"i"),
         "tsc_khz": host.tsc_khz,
         "resolve_kernel": host.resolve_kernel,
         "build_iso": host.build_iso,

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from fake_guest import FakeGuest
 from fake_kernel import How, Misbehaviour, Wish
+from fake_lab import lab_of, subject
 
 from linklab import lab as lab_module
 from linklab.commands import run as command
@@ -28,12 +26,12 @@ from linklab.errors import (
     UsageError,
     Verdict,
 )
-from linklab.host.accel import Accel
-from linklab.host.qemu import Qemu
 from linklab.lab import Lab, Subject
 from linklab.machine.spec import Boot
 from linklab.results.store import read_run
 from linklab.scenarios.grouping.change import Operation
+from linklab.scenarios.grouping.plan import Plan
+from linklab.scenarios.grouping.schedule import schedule
 from linklab.scenarios.grouping.ways import Arm
 
 OPTIONS = RunOptions(
@@ -48,10 +46,16 @@ OPTIONS = RunOptions(
     timeout="0",
     as_json=False,
 )
-SUBJECTS = [
-    Subject(name, "6.12.0", "0" * 64, Path(name), known=True, inputs={"config": "ab"})
-    for name in ("sysfs", "nosysfs")
-]
+SUBJECTS = [subject("sysfs"), subject("nosysfs")]
+KERNELS = ["sysfs", "nosysfs"]
+BEGUN_WITH_SYSFS = replace(
+    OPTIONS,
+    seed=next(
+        str(seed)
+        for seed in range(1000)
+        if schedule(Plan((2, 3), seed=seed), KERNELS, 64)[0].seat.kernel == "sysfs"
+    ),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -84,6 +88,10 @@ BAD: list[tuple[RunOptions, list[str]]] = [
     (replace(OPTIONS, counts="40000"), ["--counts 40000", "from 1 to 32768"]),
     (replace(OPTIONS, repeat="0"), ["--repeat 0", "from 1"]),
     (replace(OPTIONS, timeout="soon"), ["--timeout soon", "seconds"]),
+    (replace(OPTIONS, warmup="-1"), ["--warmup -1", "from 0"]),
+    (replace(OPTIONS, seed="dice"), ["--seed dice", "whole number"]),
+    (replace(OPTIONS, jobs="0"), ["--jobs 0", "from 1"]),
+    (replace(OPTIONS, listeners="1000"), ["--listeners 1000", "from 0"]),
     (with_machine(accel="frob"), ["--accel frob", "auto, kvm, tcg"]),
     (with_machine(boot="frob"), ["--boot frob", "direct, iso"]),
     (with_machine(machine="frob"), ["--machine frob", "pc, microvm"]),
@@ -152,19 +160,6 @@ def test_without_an_output_folder_there_is_one_of_its_own() -> None:
 # Runs
 
 
-@dataclass(frozen=True)
-class FakeLab(Lab):
-    """A lab whose guests are fake; `make` gives one for a kernel."""
-
-    make: Callable[[str], FakeGuest] = lambda kernel: FakeGuest()
-
-    @contextmanager
-    def session(self, subject: Subject, console_log: Path) -> Iterator[Any]:
-        console_log.touch()
-        hello = SimpleNamespace(clocksource="tsc", clock_resolution=1e-9)
-        yield SimpleNamespace(agent=self.make(subject.name), hello=hello, boot_seconds=0.5)
-
-
 @dataclass
 class Prepared:
     """What stands in for building kernels and looking for QEMU."""
@@ -175,19 +170,8 @@ class Prepared:
     boots: list[Boot] = field(default_factory=list)
 
     def lab(self, options: MachineOptions, memory: int, *_: object) -> Lab:
-        return FakeLab(
-            qemu=Qemu(Path("/usr/bin/qemu-system-x86_64"), "7.2.22"),
-            accel=Accel.TCG,
-            boot=Boot(options.boot),
-            machine=None,
-            cpus=1,
-            memory=memory,
-            initramfs=Path("initramfs"),
-            tsc_khz=None,
-            boot_limit=60.0,
-            image={"agent": "12", "initramfs": "34"},
-            make=self.make,
-        )
+        made = lab_of(lambda kernel, count: self.make(kernel), boot=Boot(options.boot))
+        return replace(made, memory=memory)
 
     def subjects(self, options: KernelOptions, boot: Boot, *_: object) -> list[Subject]:
         if self.error:
@@ -250,12 +234,10 @@ def test_what_is_kept_says_what_was_measured_on_what(prepared: Prepared) -> None
     assert (about["accel"], about["boot"], about["machine"]) == ("tcg", "direct", "microvm")
     assert about["qemu"]["version"] == "7.2.22"
     assert set(about["qemu"]["command_lines"]) == {"sysfs", "nosysfs"}
-    assert about["plan"] == {
-        "counts": [2, 3],
-        "operations": ["mtu"],
-        "arms": ["process", "group"],
-        "repeat": 1,
-    }
+    plan = about["plan"]
+    assert (plan["counts"], plan["operations"]) == ([2, 3], ["mtu"])
+    assert (plan["arms"], plan["repeat"]) == (["process", "group"], 1)
+    assert 0 <= plan["seed"] < 1 << 32, "without it nobody could do it again"
     assert about["host"]["cpus"] >= 1
 
 
@@ -328,7 +310,7 @@ def test_what_each_kernel_did_is_told_and_the_first_one_gives_the_verdict(
         return FakeGuest(before=hang)
 
     prepared.make = make
-    assert command.main(OPTIONS, ["invoke", "run"]) is Verdict.CRASH
+    assert command.main(BEGUN_WITH_SYSFS, ["invoke", "run"]) is Verdict.CRASH
     err = capsys.readouterr().err
     assert "crash: kernel sysfs: the kernel reports a panic" in err
     assert "hang: kernel nosysfs: no answer" in err
@@ -343,7 +325,7 @@ def test_a_fault_of_the_lab_does_not_hide_what_a_kernel_did_before(
     prepared: Prepared, capsys: pytest.CaptureFixture[str]
 ) -> None:
     prepared.make = lambda kernel: FakeGuest(before=hang if kernel == "sysfs" else lose)
-    assert command.main(OPTIONS, ["invoke", "run"]) is Verdict.ERROR
+    assert command.main(BEGUN_WITH_SYSFS, ["invoke", "run"]) is Verdict.ERROR
     err = capsys.readouterr().err
     assert "error: QEMU was killed" in err
     assert "hang: kernel sysfs: no answer" in err

@@ -19,7 +19,10 @@ def test_a_cell_is_the_median_of_what_is_valid() -> None:
     ]
     wrong = sample("sysfs", "group", 128, 0.0001, trial=4, verified=False)
     figures = Figures(run_of(["sysfs"], [*samples, wrong]))
-    assert figures.cell("mtu", "sysfs", "group", 128) == Cell(0.3, 3, 1)
+    cell = figures.cell("mtu", "sysfs", "group", 128)
+    assert (cell.seconds, cell.valid, cell.invalid) == (0.3, 3, 1)
+    assert cell.interval is not None
+    assert cell.interval.low >= 0.1, "what is not valid is not in it"
 
 
 def test_a_cell_of_wrong_states_alone_has_no_figure() -> None:

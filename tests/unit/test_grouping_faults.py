@@ -7,6 +7,7 @@ import signal
 from collections.abc import Sequence
 
 import pytest
+from experiments import COUNT, plan_of, trials_in
 from fake_guest import FakeGuest, ProgramFault
 from fake_kernel import How, Misbehaviour, Wish
 
@@ -18,13 +19,10 @@ from linklab.errors import (
     Verdict,
     WrongState,
 )
-from linklab.host.accel import Accel
 from linklab.scenarios.grouping.change import Operation
-from linklab.scenarios.grouping.experiment import Guest, Trial, run_trials
-from linklab.scenarios.grouping.plan import Plan
+from linklab.scenarios.grouping.experiment import Trial
 from linklab.scenarios.grouping.ways import Arm, why_not
 
-COUNT = 5
 VICTIM = "ll10002"
 VICTIM_INDEX = 5  # behind lo, dummy0, ll10000 and ll10001
 WISHES = {
@@ -48,8 +46,7 @@ DOERS = (Arm.NETLINK, Arm.BATCH, Arm.PROCESS, Arm.DUMP)  # of what a group canno
 def all_trials(
     guest: FakeGuest, operations: Sequence[Operation], arms: Sequence[Arm], repeat: int = 1
 ) -> list[Trial]:
-    plan = Plan((COUNT,), tuple(operations), tuple(arms), repeat)
-    return list(run_trials(Guest(guest, COUNT, Accel.TCG), plan, lambda *_: None))
+    return list(trials_in(guest, plan_of(operations, arms, repeat=repeat)))
 
 
 def fault_of(wrong: Misbehaviour, operation: Operation, arm: Arm) -> str:
@@ -109,6 +106,14 @@ def test_an_interface_at_the_edge_that_went_away_is_named(victim: str) -> None:
     assert f"{victim} is missing" in fault_of(wrong, Operation.UP, Arm.GROUP)
 
 
+def test_an_interface_that_was_made_anew_is_found() -> None:
+    """It has its name and its number is right, but whoever knew it by its index lost it."""
+    message = fault_of(
+        Misbehaviour(How.RENEW, VICTIM, WISHES[Operation.UP]), Operation.UP, Arm.GROUP
+    )
+    assert "indexes have a gap" in message
+
+
 @pytest.mark.parametrize("arm", DOERS)
 @pytest.mark.parametrize("victim", ["ll10000", VICTIM, "ll10004"])
 def test_an_interface_that_was_not_created_is_named(victim: str, arm: Arm) -> None:
@@ -163,8 +168,7 @@ def test_set_up_that_goes_wrong_is_the_kernels_fault_and_names_the_interface() -
 def test_upkeep_that_goes_wrong_between_trials_is_found() -> None:
     """Back to 1500 for the second trial: one interface stays at 1400."""
     wrong = Misbehaviour(How.SKIP, VICTIM, Wish(mtu=1500))
-    plan = Plan((COUNT,), (Operation.MTU,), (Arm.GROUP,), repeat=2)
-    trials = run_trials(Guest(FakeGuest(wrong), COUNT, Accel.TCG), plan, lambda *_: None)
+    trials = trials_in(FakeGuest(wrong), plan_of([Operation.MTU], [Arm.GROUP], repeat=2))
     assert [next(trials).number, next(trials).number] == [0, 1]
     with pytest.raises(WrongState, match=rf"{VICTIM} \(ifindex 5\) has mtu 1400 instead of 1500"):
         next(trials)
@@ -189,8 +193,7 @@ def test_a_refused_request_is_the_kernels_fault(operation: Operation, arm: Arm) 
 def test_a_refusal_to_create_or_delete_is_the_kernels_fault(operation: Operation, arm: Arm) -> None:
     # The set-up creates, and before a trial that creates it deletes: both go well.
     wrong = Misbehaviour(How.REFUSE, VICTIM, after=2 if operation is Operation.CREATE else 1)
-    plan = Plan((COUNT,), (operation,), (arm,))
-    trials = run_trials(Guest(FakeGuest(wrong), COUNT, Accel.TCG), plan, lambda *_: None)
+    trials = trials_in(FakeGuest(wrong), plan_of([operation], [arm]))
     next(trials)
     with pytest.raises(RequestRefused):
         next(trials)

@@ -3,80 +3,48 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import count as numbers
+from typing import Any
 
 import pytest
 from fake_guest import FakeGuest
 from fake_kernel import How, Misbehaviour, Wish
+from fake_lab import FakeLab, lab_of, subject
 
-from linklab.errors import (
-    GuestHung,
-    KernelCrashed,
-    LabError,
-    MachineLost,
-    Verdict,
-    WrongState,
-)
-from linklab.events import Event, StepAdvanced, StepFinished, StepStarted
+from linklab.errors import GuestHung, KernelCrashed, LabError, MachineLost, Verdict, WrongState
+from linklab.events import Event, Note, StepAdvanced, StepFinished, StepStarted, ignore
 from linklab.host.accel import Accel
-from linklab.lab import Lab, Subject
 from linklab.machine.spec import Boot
 from linklab.results.store import RunFolder, read_run
+from linklab.scenarios.grouping import runner as runner_module
 from linklab.scenarios.grouping.change import Operation
 from linklab.scenarios.grouping.plan import Plan
 from linklab.scenarios.grouping.runner import STEP, Runner
+from linklab.scenarios.grouping.schedule import schedule
 from linklab.scenarios.grouping.ways import Arm
-
-MakeGuest = Callable[[str, int], FakeGuest]
-
-
-@dataclass
-class FakeLab:
-    """Boots a `FakeGuest` for each session, as `make` gives it for a kernel and a turn."""
-
-    make: MakeGuest = lambda kernel, turn: FakeGuest()
-    accel: Accel = Accel.TCG
-    boot: Boot = Boot.DIRECT
-    logs: list[str] = field(default_factory=list)
-    booted: list[str] = field(default_factory=list)
-    ended: int = 0
-
-    @contextmanager
-    def session(self, subject: Subject, console_log: Path) -> Iterator[SimpleNamespace]:
-        self.booted.append(subject.name)
-        self.logs.append(console_log.name)
-        console_log.write_text("booting\n")
-        guest = self.make(subject.name, self.booted.count(subject.name))
-        hello = SimpleNamespace(clocksource="tsc", clock_resolution=1e-9)
-        try:
-            yield SimpleNamespace(agent=guest, hello=hello, boot_seconds=0.4567891)
-        finally:
-            self.ended += 1
-
-
-def subject(name: str) -> Subject:
-    return Subject(name, "6.12.0", "0" * 64, Path("vmlinux"), known=True)
-
 
 SYSFS, NOSYSFS = subject("sysfs"), subject("nosysfs")
 PLAN = Plan((2, 3), (Operation.MTU,), (Arm.GROUP, Arm.PROCESS))
+ONE_COUNT = replace(PLAN, counts=(2,))
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> RunFolder:
+def folder(tmp_path: Any) -> RunFolder:
     return RunFolder(tmp_path, {"kernels": []})
+
+
+@pytest.fixture(autouse=True)
+def plenty_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner_module, "host_memory_available", lambda: 8000)
 
 
 def runner(
     lab: FakeLab, folder: RunFolder, plan: Plan = PLAN, events: list[Event] | None = None
 ) -> Runner:
-    listener = (lambda event: None) if events is None else events.append
-    return Runner(cast(Lab, lab), plan, folder, listener)
+    return Runner(lab, plan, folder, ignore if events is None else events.append)
 
 
 def lines_of(folder: RunFolder) -> list[dict[str, Any]]:
@@ -84,52 +52,81 @@ def lines_of(folder: RunFolder) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
+def begun_with(kernel: str, plan: Plan) -> Plan:
+    """The plan with a seed by which the run begins with a kernel."""
+    for seed in numbers():
+        seeded = replace(plan, seed=seed)
+        if schedule(seeded, ["nosysfs", "sysfs"], 64)[0].seat.kernel == kernel:
+            return seeded
+    raise AssertionError
+
+
+def raising(operation: str, error: BaseException) -> FakeGuest:
+    """A guest in which the agent's operation ends so."""
+
+    def before(doing: str) -> None:
+        if doing == operation:
+            raise error
+
+    return FakeGuest(before=before)
+
+
+def hanging() -> FakeGuest:
+    return raising("run-each", GuestHung("no answer"))
+
+
+# A run that goes well
+
+
 def test_every_kernel_and_every_count_gets_a_guest_of_its_own(folder: RunFolder) -> None:
-    lab = FakeLab()
+    lab = lab_of()
     outcome = runner(lab, folder).run([NOSYSFS, SYSFS])
     assert outcome.faults == []
-    assert lab.booted == ["nosysfs", "nosysfs", "sysfs", "sysfs"]
-    assert lab.ended == 4
+    wanted = [(kernel, count) for kernel in ("nosysfs", "sysfs") for count in (2, 3)]
+    assert sorted(lab.booted) == sorted(lab.ended) == wanted
     boots = read_run(folder.path).boots
-    assert [(b.kernel, b.interfaces) for b in boots] == [
-        ("nosysfs", 2),
-        ("nosysfs", 3),
-        ("sysfs", 2),
-        ("sysfs", 3),
-    ]
-    assert {(b.seconds, b.clocksource, b.clock_resolution) for b in boots} == {
-        (0.456789, "tsc", 1e-9)
-    }
+    assert sorted((b.kernel, b.interfaces) for b in boots) == wanted
+    told = {(b.seconds, b.clocksource, b.clock_resolution) for b in boots}
+    assert told == {(0.456789, "tsc", 1e-9)}
 
 
 def test_each_guests_console_goes_to_a_log_of_its_own(folder: RunFolder) -> None:
-    lab = FakeLab()
+    lab = lab_of()
     runner(lab, folder).run([NOSYSFS, SYSFS])
     assert len(set(lab.logs)) == 4
     assert all(name.startswith("console-") and name.endswith(".log") for name in lab.logs)
 
 
 def test_samples_say_everything_that_is_needed_to_interpret_them(folder: RunFolder) -> None:
-    lab = FakeLab(accel=Accel.KVM, boot=Boot.ISO)
-    runner(lab, folder).run([SYSFS])
+    runner(lab_of(accel=Accel.KVM, boot=Boot.ISO), folder).run([SYSFS])
     lines = lines_of(folder)
-    of_three = [(s["operation"], s["arm"], s["interfaces"], s["trial"]) for s in lines[3:]]
-    assert of_three == [
-        ("create", "netlink", 3, 0),
-        ("mtu", "group", 3, 1),
-        ("mtu", "process", 3, 1),
-    ]
+    tried = Counter((s["operation"], s["arm"], s["interfaces"], s["trial"]) for s in lines)
+    assert tried == Counter(
+        work
+        for count in (2, 3)
+        for work in (
+            ("create", "netlink", count, 0),
+            ("mtu", "group", count, 1),
+            ("mtu", "process", count, 1),
+        )
+    )
     assert {(s["scenario"], s["kernel"], s["boot"], s["accel"], s["verified"]) for s in lines} == {
         ("grouping", "sysfs", "iso", "kvm", True)
     }
-    assert [s["order"] for s in lines] == list(range(6))
-    by_process = lines[-1]
+    (by_process,) = (s for s in lines if (s["arm"], s["interfaces"]) == ("process", 3))
     assert (by_process["processes"], by_process["messages"]) == (3, 3)
     assert by_process["seconds"] == pytest.approx(0.06)
 
 
-def test_order_counts_over_all_kernels(folder: RunFolder) -> None:
-    runner(FakeLab(), folder).run([NOSYSFS, SYSFS])
+def test_a_guest_begins_with_the_creation_of_its_interfaces(folder: RunFolder) -> None:
+    runner(lab_of(), folder).run([SYSFS])
+    for at in (0, 3):
+        first = lines_of(folder)[at]
+        assert (first["operation"], first["trial"]) == ("create", 0)
+
+
+def test_order_counts_over_all_kernels_as_samples_were_taken(folder: RunFolder) -> None:
+    runner(lab_of(), folder).run([NOSYSFS, SYSFS])
     assert [s["order"] for s in lines_of(folder)] == list(range(12))
 
 
@@ -141,161 +138,230 @@ def test_each_sample_is_on_disk_before_the_next_trial_begins(folder: RunFolder) 
         if operation in ("run", "run-each"):
             on_disk.append(len(lines_of(folder)))
 
-    runner(FakeLab(lambda kernel, turn: FakeGuest(before=note)), folder).run([SYSFS])
+    runner(lab_of(lambda kernel, count: FakeGuest(before=note)), folder).run([SYSFS])
     assert on_disk == [1, 2, 4, 5]
 
 
-def test_a_boot_is_on_disk_before_anything_is_measured(folder: RunFolder) -> None:
+def test_a_boot_is_on_disk_before_the_first_trial(folder: RunFolder) -> None:
     seen: list[int] = []
-    guest = FakeGuest(before=lambda operation: seen.append(len(read_run(folder.path).boots)))
-    runner(FakeLab(lambda *_: guest), folder, Plan((2,))).run([SYSFS])
-    assert set(seen) == {1}
+
+    def note(operation: str) -> None:
+        if operation in ("run", "run-each"):
+            seen.append(len(read_run(folder.path).boots))
+
+    runner(lab_of(lambda *_: FakeGuest(before=note)), folder, ONE_COUNT).run([SYSFS])
+    assert seen == [1, 1]
 
 
-def hangs_at(operation: str) -> FakeGuest:
-    def before(doing: str) -> None:
-        if doing == operation:
-            raise GuestHung("no answer")
+# Repeats
 
-    return FakeGuest(before=before)
+
+def test_each_trial_is_repeated_and_those_for_warming_up_are_not_kept(folder: RunFolder) -> None:
+    runner(lab_of(), folder, replace(PLAN, repeat=3, warmup=2)).run([NOSYSFS, SYSFS])
+    trials = Counter(
+        (s["kernel"], s["interfaces"], s["arm"]) for s in lines_of(folder) if s["trial"] > 0
+    )
+    assert len(trials) == 8
+    assert set(trials.values()) == {3}
+    assert {s["trial"] for s in lines_of(folder)} == {0, 1, 2, 3}
+
+
+def test_repeats_are_interleaved_over_guests_that_are_there_at_the_same_time(
+    folder: RunFolder,
+) -> None:
+    lab = lab_of()
+    runner(lab, folder, replace(PLAN, repeat=3)).run([NOSYSFS, SYSFS])
+    assert len(lab.booted) == 4
+    kernels = [s["kernel"] for s in lines_of(folder) if s["trial"] == 2]
+    assert set(kernels) == {"nosysfs", "sysfs"}
+
+
+def test_there_are_no_more_guests_at_a_time_than_the_host_has_memory_for(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner_module, "host_memory_available", lambda: 900)  # for two
+    most: list[int] = []
+    lab = lab_of(lambda *_: FakeGuest(before=lambda _: most.append(lab.running)))
+    events: list[Event] = []
+    runner(lab, folder, replace(PLAN, repeat=2), events).run([NOSYSFS, SYSFS])
+    assert max(most) == 2
+    assert len(lab.booted) == len(lab.ended) == 4
+    notes = [event.text for event in events if isinstance(event, Note)]
+    assert any("room for 2 of the 4 guests" in text for text in notes)
+
+
+def test_a_fresh_guest_for_each_trial_is_booted_for_each(folder: RunFolder) -> None:
+    most: list[int] = []
+    lab = lab_of(lambda *_: FakeGuest(before=lambda _: most.append(lab.running)))
+    runner(lab, folder, replace(ONE_COUNT, repeat=2, fresh_guest=True)).run([SYSFS])
+    assert len(lab.booted) == 4
+    assert max(most) == 1
+    trials = [s["trial"] for s in lines_of(folder)]
+    assert trials == [0, 1, 0, 1, 0, 2, 0, 2]
+
+
+def test_listeners_are_in_the_samples_of_the_trials(folder: RunFolder) -> None:
+    runner(lab_of(), folder, replace(ONE_COUNT, listeners=3)).run([SYSFS])
+    heard = {(s["trial"], s["listeners"], s["notifications"]) for s in lines_of(folder)}
+    assert heard == {(0, 0, 0), (1, 3, 6)}
+
+
+# Kernels that fail
 
 
 def test_a_kernel_that_fails_ends_its_own_part_and_not_the_run(folder: RunFolder) -> None:
-    def make(kernel: str, turn: int) -> FakeGuest:
-        return hangs_at("run-each") if kernel == "nosysfs" else FakeGuest()
-
-    lab = FakeLab(make)
+    lab = lab_of(lambda kernel, count: hanging() if kernel == "nosysfs" else FakeGuest())
     outcome = runner(lab, folder).run([NOSYSFS, SYSFS])
-    assert lab.booted == ["nosysfs", "sysfs", "sysfs"]
-    assert lab.ended == 3
+    booted = Counter(kernel for kernel, _ in lab.booted)
+    assert booted == {"nosysfs": 1, "sysfs": 2}
+    assert lab.running == 0
     (fault,) = outcome.faults
     assert fault.verdict is Verdict.HANG
     assert "nosysfs" in fault.message
-    kernels = [s["kernel"] for s in lines_of(folder)]
-    assert kernels == ["nosysfs"] * 2 + ["sysfs"] * 6, "what was measured before is kept"
+    kept = Counter(s["kernel"] for s in lines_of(folder))
+    assert kept["sysfs"] == 6
+    assert kept["nosysfs"] >= 1, "what was measured before is kept"
 
 
 def test_a_kernel_that_does_not_boot_ends_its_own_part_and_not_the_run(folder: RunFolder) -> None:
-    def make(kernel: str, turn: int) -> FakeGuest:
+    def make(kernel: str, count: int) -> FakeGuest:
         if kernel == "nosysfs":
             raise KernelCrashed("the kernel reports a panic: Kernel panic - not syncing", "tail")
         return FakeGuest()
 
-    outcome = runner(FakeLab(make), folder).run([NOSYSFS, SYSFS])
+    lab = lab_of(make)
+    outcome = runner(lab, folder).run([NOSYSFS, SYSFS])
     assert [fault.verdict for fault in outcome.faults] == [Verdict.CRASH]
     assert outcome.faults[0].evidence == "tail"
     assert {s["kernel"] for s in lines_of(folder)} == {"sysfs"}
+    assert lab.running == 0
 
 
-def test_every_kernels_fault_is_told_in_order(folder: RunFolder) -> None:
-    outcome = runner(FakeLab(lambda *_: hangs_at("run")), folder).run([NOSYSFS, SYSFS])
-    assert ["nosysfs" in f.message for f in outcome.faults] == [True, False]
-    assert ["kernel sysfs" in f.message for f in outcome.faults] == [False, True]
+def test_every_kernels_fault_is_told_and_noted(folder: RunFolder) -> None:
+    outcome = runner(lab_of(lambda *_: hanging()), folder).run([NOSYSFS, SYSFS])
+    assert len(outcome.faults) == 2
+    told = {f.message.partition(":")[0] for f in outcome.faults}
+    assert told == {"kernel nosysfs", "kernel sysfs"}
+    noted = read_run(folder.path).about["faults"]
+    assert [entry["message"] for entry in noted] == [f.message for f in outcome.faults]
 
 
+@pytest.mark.parametrize("warmup", [0, 1])
 def test_a_wrong_state_is_kept_as_not_verified_and_ends_that_kernels_part(
-    folder: RunFolder,
+    warmup: int, folder: RunFolder
 ) -> None:
+    """Also where the trial was for warming up: it says what the kernel did."""
     wrong = Misbehaviour(How.SKIP, "ll10001", Wish(mtu=1400))
-    lab = FakeLab(lambda kernel, turn: FakeGuest(wrong if turn == 2 else None))
-    outcome = runner(lab, folder).run([SYSFS])
-    (fault,) = outcome.faults
+    lab = lab_of(lambda kernel, count: FakeGuest(wrong if count == 3 else None))
+    plan = replace(PLAN, warmup=warmup, repeat=3)
+    (fault,) = runner(lab, folder, plan).run([SYSFS]).faults
     assert isinstance(fault, WrongState)
     assert "kernel sysfs" in fault.message
     assert "ll10001" in fault.message
-    lines = lines_of(folder)
-    assert [(s["interfaces"], s["arm"], s["verified"]) for s in lines] == [
-        (2, "netlink", True),
-        (2, "group", True),
-        (2, "process", True),
-        (3, "netlink", True),
-        (3, "group", False),
-    ]
-    assert lab.ended == 2
+    *fine, last = lines_of(folder)
+    assert (last["interfaces"], last["verified"]) == (3, False)
+    assert last["trial"] == 1 - warmup
+    assert all(sample["verified"] for sample in fine)
+    assert lab.running == 0
 
 
-@pytest.mark.parametrize("error", [LabError("disk full"), MachineLost("QEMU was killed")])
-def test_a_fault_of_the_lab_ends_the_run_with_the_samples_kept(
-    error: LabError, folder: RunFolder
+# A lab that fails, a user who has enough
+
+
+@pytest.mark.parametrize(
+    "error", [LabError("disk full"), MachineLost("QEMU was killed"), KeyboardInterrupt()]
+)
+def test_a_run_that_is_ended_has_its_samples_and_no_guest_left(
+    error: BaseException, folder: RunFolder
 ) -> None:
-    def before(operation: str) -> None:
-        if operation == "run-each":
-            raise error
-
-    lab = FakeLab(lambda *_: FakeGuest(before=before))
-    with pytest.raises(LabError) as caught:
-        runner(lab, folder).run([NOSYSFS, SYSFS])
+    lab = lab_of(lambda *_: raising("run-each", error))
+    plan = replace(PLAN, repeat=2)
+    with pytest.raises(type(error)) as caught:
+        runner(lab, folder, plan).run([NOSYSFS, SYSFS])
     assert caught.value is error
-    assert lab.booted == ["nosysfs"]
-    assert lab.ended == 1
-    assert [s.arm for s in read_run(folder.path).samples] == ["netlink", "group"]
+    assert lab.running == 0
+    samples = read_run(folder.path).samples
+    assert samples
+    assert "process" not in {sample.arm for sample in samples}
 
 
 def test_what_a_kernel_did_is_on_disk_also_when_the_lab_fails_later(folder: RunFolder) -> None:
-    def make(kernel: str, turn: int) -> FakeGuest:
+    def make(kernel: str, count: int) -> FakeGuest:
         if kernel == "sysfs":
             raise MachineLost("QEMU was killed")
-        return hangs_at("run")
+        return hanging()
 
+    begun = runner(lab_of(make), folder, begun_with("nosysfs", PLAN))
     with pytest.raises(MachineLost):
-        runner(FakeLab(make), folder).run([NOSYSFS, SYSFS])
-    (fault,) = read_run(folder.path).about["faults"]
-    assert fault["verdict"] == "hang"
-    assert "nosysfs" in fault["message"]
-
-
-def test_an_interrupt_ends_the_run_with_the_samples_kept(folder: RunFolder) -> None:
-    def before(operation: str) -> None:
-        if operation == "run-each":
-            raise KeyboardInterrupt
-
-    lab = FakeLab(lambda *_: FakeGuest(before=before))
-    with pytest.raises(KeyboardInterrupt):
-        runner(lab, folder).run([NOSYSFS, SYSFS])
-    assert lab.ended == 1
-    assert [s.arm for s in read_run(folder.path).samples] == ["netlink", "group"]
+        begun.run([NOSYSFS, SYSFS])
+    (noted,) = read_run(folder.path).about["faults"]
+    assert (noted["kernel"], noted["verdict"]) == ("nosysfs", "hang")
+    assert [fault.verdict for fault in begun.outcome.faults] == [Verdict.HANG]
 
 
 def test_a_full_disk_ends_the_run_as_the_labs_fault(folder: RunFolder) -> None:
     (folder.path / "samples.jsonl").symlink_to("/dev/full")
-    lab = FakeLab()
+    lab = lab_of()
     with pytest.raises(LabError, match="No space left on device"):
         runner(lab, folder).run([SYSFS])
-    assert lab.ended == 1
+    assert lab.running == 0
 
 
-def test_progress_tells_what_runs_and_never_goes_back_or_over_its_total(
-    folder: RunFolder,
-) -> None:
-    events: list[Event] = []
-    plan = Plan((2, 3), (Operation.MTU,), (Arm.GROUP, Arm.PROCESS), repeat=2)
-    runner(FakeLab(), folder, plan, events).run([NOSYSFS, SYSFS])
-    started = events[0]
-    assert isinstance(started, StepStarted)
-    assert started.step == STEP
-    assert started.total is not None
+# Progress
+
+
+def progress_of(events: list[Event]) -> tuple[int, list[StepAdvanced]]:
+    started = [event for event in events if isinstance(event, StepStarted)]
+    assert [step.step for step in started] == [STEP]
+    assert started[0].total is not None
     assert isinstance(events[-1], StepFinished)
-    advanced = [event for event in events if isinstance(event, StepAdvanced)]
+    return started[0].total, [event for event in events if isinstance(event, StepAdvanced)]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda kernel, count: FakeGuest(),
+        lambda kernel, count: hanging() if kernel == "nosysfs" else FakeGuest(),
+        lambda kernel, count: hanging(),
+    ],
+    ids=["all well", "one kernel fails", "all fail"],
+)
+@pytest.mark.parametrize("fresh", [False, True])
+def test_progress_never_goes_back_or_over_its_total(
+    fresh: bool, make: Callable[[str, int], FakeGuest], folder: RunFolder
+) -> None:
+    events: list[Event] = []
+    plan = replace(PLAN, repeat=2, warmup=1, fresh_guest=fresh)
+    begun = runner(lab_of(make), folder, plan, events)
+    begun.run([NOSYSFS, SYSFS])
+    total, advanced = progress_of(events)
     done = [event.done for event in advanced]
-    assert done == sorted(done)
     assert done[0] == 0
-    assert done[-1] < started.total
-    details = [event.detail for event in advanced]
-    assert "nosysfs, 2 interfaces: booting" in details
-    assert "sysfs, 3 interfaces: mtu by process, trial 2" in details
-    assert "sysfs, 3 interfaces: create by netlink" in details
+    assert done == sorted(done)
+    assert done[-1] <= total
 
 
-def test_progress_after_a_kernel_that_failed_begins_where_its_part_would_have_ended(
+def test_progress_says_what_runs(folder: RunFolder) -> None:
+    events: list[Event] = []
+    plan = replace(PLAN, repeat=2, warmup=1)
+    runner(lab_of(), folder, plan, events).run([NOSYSFS, SYSFS])
+    details = {event.detail for event in progress_of(events)[1]}
+    for detail in (
+        "nosysfs, 2 interfaces: booting",
+        "sysfs, 3 interfaces: mtu by process, trial 2",
+        "sysfs, 3 interfaces: mtu by group, warming up",
+    ):
+        assert detail in details
+
+
+def test_progress_after_a_kernel_that_failed_goes_on_where_its_part_would_have_ended(
     folder: RunFolder,
 ) -> None:
     events: list[Event] = []
-
-    def make(kernel: str, turn: int) -> FakeGuest:
-        return hangs_at("run") if kernel == "nosysfs" else FakeGuest()
-
-    runner(FakeLab(make), folder, PLAN, events).run([NOSYSFS, SYSFS])
-    (total,) = [event.total for event in events if isinstance(event, StepStarted)]
-    assert total
-    second = next(e for e in events if isinstance(e, StepAdvanced) and e.detail.startswith("sysfs"))
+    lab = lab_of(lambda kernel, count: hanging() if kernel == "nosysfs" else FakeGuest())
+    plan = begun_with("nosysfs", ONE_COUNT)
+    runner(lab, folder, plan, events).run([NOSYSFS, SYSFS])
+    total, advanced = progress_of(events)
+    second = next(event for event in advanced if event.detail.startswith("sysfs"))
     assert second.done == total // 2

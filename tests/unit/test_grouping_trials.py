@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
+from experiments import COUNT, plan_of, trials_in
 from fake_guest import MESSAGE_NS, PROCESS_NS, FakeGuest
 
+from linklab.agent.replies import Heard
 from linklab.errors import GuestHung
 from linklab.host.accel import Accel
 from linklab.scenarios.grouping.change import Operation
-from linklab.scenarios.grouping.experiment import Guest, Trial, run_trials
-from linklab.scenarios.grouping.plan import Plan, time_limit
+from linklab.scenarios.grouping.experiment import Trial
+from linklab.scenarios.grouping.plan import time_limit
 from linklab.scenarios.grouping.ways import Arm, limits_text, why_not
 
-COUNT = 5
 EVERY_PAIR = [(o, a) for o in Operation for a in Arm if why_not(a, o) is None]
 START = {  # what an operation begins with: mtu, up, group
     Operation.DOWN: (1500, True, 42),
@@ -29,10 +30,6 @@ END = {  # what it leaves: mtu, up, group; no interfaces after `delete`
 }
 
 
-def ignore(_operation: Operation, _arm: Arm, _number: int) -> None:
-    pass
-
-
 def trials_of(
     guest: FakeGuest,
     operations: Sequence[Operation],
@@ -43,8 +40,8 @@ def trials_of(
     limit: float | None = None,
     accel: Accel = Accel.TCG,
 ) -> list[Trial]:
-    plan = Plan((count,), tuple(operations), tuple(arms), repeat, limit)
-    return list(run_trials(Guest(guest, count, accel), plan, ignore))
+    plan = plan_of(operations, arms, repeat=repeat, limit=limit)
+    return list(trials_in(guest, plan, count, accel))
 
 
 def states(guest: FakeGuest) -> list[tuple[int, bool, int]]:
@@ -98,30 +95,6 @@ def test_a_foreign_interface_does_no_harm_and_takes_none(foreign: bool) -> None:
     trials = trials_of(guest, tuple(Operation), tuple(Arm))
     assert all(trial.fault is None for trial in trials)
     assert {n: vars(guest.kernel.links[n]) for n in before} == before
-
-
-def test_trials_come_repeat_by_repeat_and_what_an_arm_cannot_do_is_left_out() -> None:
-    told: list[tuple[str, str, int]] = []
-    plan = Plan(
-        (COUNT,), (Operation.GROUP, Operation.MTU), (Arm.PROCESS, Arm.GROUP, Arm.NETLINK), repeat=2
-    )
-    trials = list(
-        run_trials(
-            Guest(FakeGuest(), COUNT, Accel.TCG), plan, lambda o, a, n: told.append((o, a, n))
-        )
-    )
-    one_repeat = [
-        ("group", "process"),
-        ("group", "netlink"),
-        ("mtu", "process"),
-        ("mtu", "group"),
-        ("mtu", "netlink"),
-    ]
-    expected = [("create", "netlink", 0)]
-    expected += [(o, a, number) for number in (1, 2) for o, a in one_repeat]
-    assert [(t.operation, t.arm, t.number) for t in trials] == expected
-    assert told == expected
-    assert plan.trials_per_guest == len(expected) - 1
 
 
 def test_what_no_arm_can_do_is_said_with_the_reason() -> None:
@@ -203,11 +176,8 @@ def test_a_guest_that_hangs_ends_the_trials() -> None:
         if operation == "run-each":
             raise GuestHung("no answer")
 
-    trials = run_trials(
-        Guest(FakeGuest(before=hang), COUNT, Accel.TCG),
-        Plan((COUNT,), (Operation.MTU,), (Arm.GROUP, Arm.PROCESS)),
-        ignore,
-    )
+    plan = plan_of([Operation.MTU], [Arm.GROUP, Arm.PROCESS])
+    trials = trials_in(FakeGuest(before=hang), plan)
     assert [next(trials).arm, next(trials).arm] == [Arm.NETLINK, Arm.GROUP]
     with pytest.raises(GuestHung):
         next(trials)
@@ -228,3 +198,35 @@ def test_ten_thousand_interfaces_are_named_and_indexed_without_a_gap() -> None:
     assert [link.name for link in links] == [f"ll{n}" for n in range(10_000, 20_000)]
     assert [link.index for link in links] == list(range(3, 10_003))
     assert {(link.mtu, link.up, link.group) for link in links} == {(1400, False, 42)}
+
+
+# Listeners
+
+
+def test_listeners_hear_the_operation_and_nothing_else() -> None:
+    """Each change of the MTU of an interface that is down is told once (rtmsg_ifinfo)."""
+    guest = FakeGuest()
+    plan = plan_of([Operation.MTU, Operation.GROUP], [Arm.PROCESS], listeners=3, repeat=2)
+    setup, *trials = trials_in(guest, plan)
+    assert setup.heard == Heard(0, 0)
+    heard = {(trial.operation, trial.heard.received) for trial in trials}
+    assert heard == {(Operation.MTU, 3 * COUNT), (Operation.GROUP, 0)}
+
+
+def test_messages_that_listeners_lost_are_summed_up() -> None:
+    guest = FakeGuest(lost_by_each=4)
+    (_, trial) = trials_in(guest, plan_of([Operation.MTU], [Arm.GROUP], listeners=2))
+    assert trial.heard == Heard(2 * (COUNT - 4), 2 * 4)
+
+
+def test_listeners_are_started_before_the_clock_runs_and_ended_before_the_check() -> None:
+    guest = FakeGuest()
+    list(trials_in(guest, plan_of([Operation.MTU], [Arm.GROUP], listeners=1)))
+    done = [call.operation for call in guest.calls]
+    assert done[done.index("listen") :] == ["listen", "run", "listened", "dump"]
+
+
+def test_without_listeners_the_agent_is_not_asked_for_any() -> None:
+    guest = FakeGuest()
+    trials_of(guest, tuple(Operation), tuple(Arm))
+    assert not {"listen", "listened"} & {call.operation for call in guest.calls}

@@ -238,9 +238,9 @@ class TestPacked:
         )
         (folder / "made").write_bytes(made.file(ARCHIVE).read_bytes())
         packed = pack_initramfs(made, cache, ignore)
-        assert run.run(["zstd", "-dc", packed.file(PACKED)]).stdout == (
-            folder / "made"
-        ).read_bytes()
+        assert (
+            run.run(["zstd", "-dc", packed.file(PACKED)]).stdout == (folder / "made").read_bytes()
+        )
         return packed
 
     def test_the_shares_add_up_to_the_file(self, packed: Artefact) -> None:

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from processes import wait_until_gone
 
 from linklab.errors import LabError
 from linklab.host.run import (
@@ -25,20 +26,6 @@ from linklab.host.run import (
 
 def sh(script: str) -> list[str]:
     return ["sh", "-c", script]
-
-
-def wait_until_gone(pid: int, seconds: float = 10) -> None:
-    """Wait for a process to be gone, or dead and not yet waited for."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except OSError:
-            return
-        if state == "Z":
-            return
-        time.sleep(0.01)
-    raise AssertionError(f"process {pid} is still there after {seconds} s")
 
 
 class TestRun:
@@ -217,6 +204,6 @@ class TestEnvironment:
 
 
 def test_a_command_is_shown_as_one_would_type_it() -> None:
-    argv = ["make", Path("/my folder/Makefile"), "CC=ccache gcc", ""]
+    argv: list[str | Path] = ["make", Path("/my folder/Makefile"), "CC=ccache gcc", ""]
     assert shown(argv) == "make '/my folder/Makefile' 'CC=ccache gcc' ''"
     assert shlex.split(shown(argv)) == [str(word) for word in argv]

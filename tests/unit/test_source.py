@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -161,6 +162,33 @@ def test_a_tarball_cut_short_is_refused_and_leaves_nothing(
         with pytest.raises(UsageError, match=r"linux\.tar\.xz is cut short, or no tarball"):
             open_source(tarball, cache, ignore)
     assert not list(cache.root.glob("sources/*/git"))
+
+
+def test_a_tarball_that_git_cannot_store_is_an_error_of_the_lab(
+    tree: Path, tmp_path: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = shutil.which("git")
+    (tmp_path / "bin").mkdir()
+    shim = tmp_path / "bin/git"
+    shim.write_text(
+        f"""#!/bin/sh
+        case "$1" in fast-import) echo "fatal: no room" >&2; exit 128 ;; esac
+        exec {real} "$@"
+        """
+    )
+    shim.chmod(0o755)
+    tarball = make_tarball(tree, tmp_path / "linux.tar.xz")
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    with pytest.raises(LabError, match="git cannot store what is in") as error:
+        open_source(tarball, cache, ignore)
+    assert error.value.evidence == "fatal: no room"
+
+
+def test_a_tarball_that_cannot_be_read_is_refused(common_folder: Path) -> None:
+    tarball = common_folder / "linux.tar.xz"
+    tarball.touch(mode=0)
+    with pytest.raises(UsageError, match=r"linux\.tar\.xz cannot be read: Permission denied"):
+        check_source(tarball)
 
 
 def test_a_tarball_without_a_kernel_names_what_is_missing(tmp_path: Path, cache: Cache) -> None:
@@ -502,6 +530,22 @@ def test_a_patch_that_does_not_apply_names_file_hunk_and_line(
     assert "patch does not apply" in error.value.evidence
     assert error.value.verdict.status == 125
     assert not list(source.store.folder.glob("scratch*"))
+
+
+def test_of_several_files_and_hunks_the_one_that_fails_is_named(
+    tree: Path, stale: Path, cache: Cache
+) -> None:
+    lines = [f"line {n}" for n in range(1, 41)]
+    (tree / "net/b.c").write_text("\n".join([*lines, ""]))
+    first = PATCH.partition("diff --git")[2]
+    stale.write_text(
+        f"diff --git{first}"
+        "diff --git a/net/b.c b/net/b.c\n--- a/net/b.c\n+++ b/net/b.c\n"
+        "@@ -1,2 +1,2 @@\n-line 1\n+one\n line 2\n"
+        "@@ -20,2 +20,2 @@\n-line XX\n+twenty\n line 21\n"
+    )
+    with pytest.raises(BuildSkipped, match=r"net/b\.c, hunk 2 at line 20"):
+        patched_tree(opened(tree, cache), [stale])
 
 
 def test_a_patch_for_a_file_that_is_not_there_names_it(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,11 +28,16 @@ DIRECT = DirectBoot(
     Path("/cache/bzImage"), Path("/cache/initramfs.cpio"), ("console=ttyS0", "panic=-1")
 )
 ISO = IsoBoot(Path("/out/linklab.iso"))
-SERIAL = {"console": FdPort(7), "agent": FdPort(9)}
+
+
+def spec(*words: Any, **more: Any) -> MachineSpec:
+    """A machine whose two serial ports are ours."""
+    return replace(MachineSpec(*words, **more), console=FdPort(7), agent=FdPort(9))
+
 
 GOLDEN = {
     "a direct boot on microvm": (
-        MachineSpec(DIRECT, Accel.TCG, **SERIAL),
+        spec(DIRECT, Accel.TCG),
         """
         qemu-system-x86_64 -nodefaults -no-user-config -no-reboot -name linklab
         -machine microvm -accel tcg -cpu CPU -smp 1 -m 256M -display none
@@ -43,7 +49,7 @@ GOLDEN = {
         """,
     ),
     "a direct boot on pc": (
-        MachineSpec(DIRECT, Accel.TCG, MachineType.PC, **SERIAL),
+        spec(DIRECT, Accel.TCG, MachineType.PC),
         """
         qemu-system-x86_64 -nodefaults -no-user-config -no-reboot -name linklab
         -machine pc -accel tcg -cpu CPU -smp 1 -m 256M -display none
@@ -53,7 +59,7 @@ GOLDEN = {
         """,
     ),
     "an ISO under KVM with two CPUs": (
-        MachineSpec(ISO, Accel.KVM, MachineType.PC, cpus=2, memory=1024, **SERIAL),
+        spec(ISO, Accel.KVM, MachineType.PC, cpus=2, memory=1024),
         """
         qemu-system-x86_64 -nodefaults -no-user-config -no-reboot -name linklab
         -machine pc -accel kvm -cpu CPU -smp 2 -m 1024M -display none
@@ -63,10 +69,9 @@ GOLDEN = {
         """,
     ),
     "a guest that is saved": (
-        MachineSpec(
+        spec(
             DIRECT,
             Accel.TCG,
-            **SERIAL,
             control=FdPort(11),
             ram=RamFile(Path("/cache/a,b/ram"), private=False),
         ),
@@ -84,12 +89,11 @@ GOLDEN = {
         """,
     ),
     "a guest that is resumed": (
-        MachineSpec(
+        spec(
             DIRECT,
             Accel.TCG,
             MachineType.PC,
             memory=512,
-            **SERIAL,
             control=FdPort(11),
             ram=RamFile(Path("/cache/ram"), private=True),
             incoming=True,

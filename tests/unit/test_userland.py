@@ -58,7 +58,7 @@ class TestFindProgram:
         monkeypatch.setenv("PATH", "/nowhere")
         monkeypatch.setattr(userland, "_SYSTEM_FOLDERS", "/nowhere")
 
-        with pytest.raises(LabError, match="busybox is not .* package busybox.*`invoke setup`"):
+        with pytest.raises(LabError, match=r"busybox is not .* package busybox.*`invoke setup`"):
             find_program("busybox", "busybox")
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
-from linklab.agent.client import Agent
-from linklab.agent.replies import Heard, Measure
+from linklab.agent.client import Agent, TracedAgent
+from linklab.agent.replies import Heard, Measure, Tally
 from linklab.errors import WrongState
 from linklab.host.accel import Accel
 from linklab.scenarios.grouping.arms import Work, perform, prepare
@@ -20,6 +21,8 @@ from linklab.scenarios.grouping.ways import Arm
 LISTENER_ROOM = 1 << 20
 """The receive buffer that a listener asks for, in bytes, as `ip monitor` does
 (rcvbuf in iproute2's lib/libnetlink.c); net.core.rmem_max bounds what it gets."""
+_WATCHED_LIMIT = 10  # times the limit of the same work when nobody watches
+NOTHING_HEARD = Heard(0, 0)
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Trial:
     number: int
     measure: Measure
     fault: WrongState | None = None
-    heard: Heard = Heard(0, 0)
+    heard: Heard = NOTHING_HEARD
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,9 @@ class Guest:
     agent: Agent
     count: int
     accel: Accel
+
+
+Around = Callable[[], AbstractContextManager[None]]
 
 
 class Experiment:
@@ -67,14 +73,23 @@ class Experiment:
         assert made is not None
         return Trial(Operation.CREATE, Arm.NETLINK, 0, made)
 
-    def trial(self, operation: Operation, arm: Arm, number: int) -> Trial:
-        """Do one operation by one arm and return it, with its fault if the state is wrong."""
+    def trial(
+        self, operation: Operation, arm: Arm, number: int, around: Around = nullcontext
+    ) -> Trial:
+        """Do one operation by one arm and return it, with its fault if the state is wrong.
+
+        `around` makes a context for the operation alone, without what goes
+        before and after it.
+        """
         change, links = CHANGES[operation], self._links
         links.bring_to(change.before)
         prepare(arm, Work(links, change, links.deadline()))
-        measure, heard = self._listening(
-            lambda: perform(arm, Work(links, change, time.monotonic() + self._limit(arm)))
-        )
+
+        def work() -> Measure:
+            with around():
+                return perform(arm, Work(links, change, time.monotonic() + self._limit(arm)))
+
+        measure, heard = self._listening(work)
         fault = None
         try:
             links.check(change.after, names=operation is Operation.CREATE)
@@ -83,13 +98,38 @@ class Experiment:
             fault = wrong
         return Trial(operation, arm, number, measure, fault, heard)
 
+    def tally(self, operation: Operation, arm: Arm) -> Tally:
+        """Count what one operation by one arm asks of the kernel. To be done last, untimed.
+
+        The work is done once more, watched, which takes several times as long.
+        Of a row of processes, one for each interface, the first two are
+        watched; all others do the same as the second.
+        """
+        if arm not in (Arm.PROCESS, Arm.DUMP) or self._guest.count == 1:
+            return self._watched(operation, arm, self._guest.count)
+        one, two = (self._watched(operation, arm, count) for count in (1, 2))
+        return one + (two - one) * (self._guest.count - 1)
+
+    def _watched(self, operation: Operation, arm: Arm, count: int) -> Tally:
+        change, links = CHANGES[operation], self._links
+        links.bring_to(change.before)
+        prepare(arm, Work(links, change, links.deadline()))
+        watched = TracedAgent(self._guest.agent)
+        limit = _WATCHED_LIMIT * self._limit(arm)
+        perform(arm, Work(links.seen_by(watched, count), change, time.monotonic() + limit))
+        if count == links.count:
+            links.check(change.after, names=operation is Operation.CREATE)
+        else:
+            links.scrap()
+        return watched.tally
+
     def _limit(self, arm: Arm | None) -> float:
         return self._plan.limit or time_limit(arm, self._guest.count, self._guest.accel)
 
     def _listening(self, work: Callable[[], Measure]) -> tuple[Measure, Heard]:
         """Do some work while the plan's listeners listen; starting them is not timed."""
         if not self._plan.listeners:
-            return work(), Heard(0, 0)
+            return work(), NOTHING_HEARD
         agent, links = self._guest.agent, self._links
         agent.listen(self._plan.listeners, RTNLGRP_LINK, links.deadline(), room=LISTENER_ROOM)
         measure = work()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from copy import copy
 from dataclasses import replace
 
 from linklab.agent.client import Agent
@@ -46,6 +47,22 @@ class Links:
         self._others = _states(self._dump())
         self._last_other = max(self._others, default=0)
         self.first_index = 0
+
+    def seen_by(self, agent: Agent, count: int) -> Links:
+        """Return the first `count` of the interfaces as another agent sees them.
+
+        To do something to them: in what state all are is not known after that,
+        until they are checked, or made anew after `scrap`.
+        """
+        seen = copy(self)
+        seen.agent, seen.count = agent, count
+        return seen
+
+    def scrap(self) -> None:
+        """Delete what there is of the interfaces, whatever state each is in."""
+        for group in sorted({run.state.group for run in self._ours(self._dump())}):
+            self.agent.netlink([group_delete(group)], self.deadline())
+        self.check(None)
 
     def deadline(self) -> float:
         """Return when a step of upkeep that begins now must be done (monotonic, s)."""

@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from linklab.errors import KernelFault, LinklabError
-from linklab.events import Listener, StepAdvanced, step
-from linklab.lab import Lab, Subject
-from linklab.results.model import BootRecord, Sample
+from linklab.events import Listener, Note, StepAdvanced, step
+from linklab.host.cores import own_cores, share_out
+from linklab.lab import Lab, Subject, host_memory_available
+from linklab.results.model import Sample
 from linklab.results.store import RunFolder
-from linklab.scenarios.grouping.change import Operation
-from linklab.scenarios.grouping.experiment import Guest, Trial, run_trials
+from linklab.scenarios.grouping.course import Course, total_cost
+from linklab.scenarios.grouping.experiment import Trial
+from linklab.scenarios.grouping.guests import (
+    Answer,
+    Close,
+    Cores,
+    GuestsHere,
+    Host,
+    Job,
+    Open,
+    guest_maker,
+)
 from linklab.scenarios.grouping.plan import NAME, Plan
-from linklab.scenarios.grouping.ways import Arm
-from linklab.session import Session
+from linklab.scenarios.grouping.schedule import Count, Seat, Turn, countings, schedule
 
 STEP = "measuring"
+MOST_OPEN = 64  # guests at a time: each has a dozen open files and wakes up now and then
+_QEMU_MIB = 96  # what a QEMU takes beside its guest's memory, measured under TCG: 60 to 80
+_MEMORY_SHARE = 0.8  # of what the host has available
 
 
 @dataclass
@@ -26,8 +41,12 @@ class Outcome:
     faults: list[LinklabError] = field(default_factory=list)
 
 
+class _HostContext(Host, AbstractContextManager["_HostContext"], Protocol):
+    """A host of guests for the length of a run."""
+
+
 class Runner:
-    """Works through a plan; keeps each sample before the next one is taken."""
+    """Works through a plan; keeps each sample before the next one of its guest is taken."""
 
     def __init__(self, lab: Lab, plan: Plan, folder: RunFolder, listener: Listener) -> None:
         self._lab = lab
@@ -35,6 +54,7 @@ class Runner:
         self._folder = folder
         self._listener = listener
         self.outcome = Outcome()  # also of a run that an exception ended
+        self._subjects: dict[str, Subject] = {}
         self._order = 0
         self._done = 0
 
@@ -43,83 +63,127 @@ class Runner:
 
         Raises what is the lab's own fault.
         """
-        each = sum(_cost(self._plan, count) for count in self._plan.counts)
-        with step(self._listener, STEP, each * len(subjects)):
-            for number, subject in enumerate(subjects):
-                try:
-                    for count in self._plan.counts:
-                        self._one_guest(subject, count)
-                except KernelFault as fault:
-                    fault.message = f"kernel {subject.name}: {fault.message}"
-                    self.outcome.faults.append(fault)
-                    self._folder.add_fault(subject.name, fault)
-                self._done = each * (number + 1)
+        self._subjects = {subject.name: subject for subject in subjects}
+        room = self._room()
+        turns = schedule(self._plan, list(self._subjects), room)
+        counts = countings(self._plan, turns)
+        self._note_room(room, turns)
+        with step(self._listener, STEP, total_cost(turns)), self._host() as host:
+            Course(self, host, turns, counts, self._slots(), room).run()
         return self.outcome
 
-    def _one_guest(self, subject: Subject, count: int) -> None:
-        log = self._folder.console_log(subject.label, count)
-        self._tell(subject, count, "booting")
-        with self._lab.session(subject, log) as session:
-            self._note_boot(subject, count, session)
-            guest = Guest(session.agent, count, self._lab.accel)
+    def _host(self) -> _HostContext:
+        make = guest_maker(self._lab, self._plan, self._subjects)
+        if self._plan.jobs == 1:
+            return GuestsHere(make)
+        from linklab.scenarios.grouping.workers import Workers  # brings multiprocessing
 
-            def about_to(operation: Operation, arm: Arm, number: int) -> None:
-                trial = f", trial {number}" if self._plan.repeat > 1 and number else ""
-                self._tell(subject, count, f"{operation} by {arm}{trial}")
+        return Workers(make)
 
-            for trial in run_trials(guest, self._plan, about_to):
-                self._keep(subject, count, trial)
-                if trial.fault is not None:
-                    raise trial.fault
+    def _slots(self) -> list[Cores | None]:
+        """Return for each guest at work at the same time where it may run, None for anywhere."""
+        jobs = self._plan.jobs
+        if jobs == 1:
+            return [None]
+        cores = own_cores()
+        shares = share_out(jobs, self._lab.cpus, cores)
+        if shares is None:
+            guests = f"{jobs} guests with {self._lab.cpus} CPU each"
+            text = f"--jobs {jobs}: {guests} on {len(cores)} cores disturb each other's timings"
+            self._listener(Note(f"{text}: use fewer for figures that you want to defend"))
+            return [None] * jobs
+        return list(shares)
 
-    def _tell(self, subject: Subject, count: int, what: str) -> None:
-        detail = f"{subject.name}, {count} interfaces: {what}"
+    def _room(self) -> int:
+        """Return how many guests this host has the memory for at a time."""
+        available = host_memory_available()
+        if available is None:
+            return MOST_OPEN
+        room = int(available * _MEMORY_SHARE) // (self._lab.memory + _QEMU_MIB)
+        return max(1, min(room, MOST_OPEN))
+
+    def _note_room(self, room: int, turns: Sequence[Turn]) -> None:
+        seats = len({turn.seat for turn in turns})
+        if not self._plan.fresh_guest and len(turns) > len(set(_works(turns))) and seats > room:
+            self._listener(
+                Note(
+                    f"this host has room for {room} of the {seats} guests at a time: "
+                    f"trials are interleaved over {room} guests, then over the next"
+                )
+            )
+
+    # What a course tells
+
+    def tell(self, seat: Seat, job: Job) -> None:
+        """Say what a guest begins to do."""
+        detail = f"{seat.kernel}, {seat.count} interfaces: {_in_words(job, self._plan)}"
         self._listener(StepAdvanced(STEP, self._done, detail))
 
-    def _note_boot(self, subject: Subject, count: int, session: Session) -> None:
-        hello = session.hello
-        self._folder.add_boot(
-            BootRecord(
-                kernel=subject.name,
-                interfaces=count,
-                seconds=round(session.boot_seconds, 6),
-                clocksource=hello.clocksource,
-                clock_resolution=hello.clock_resolution,
-            )
-        )
+    def log_for(self, seat: Seat) -> Open:
+        """Return the job that opens a guest, with a log that no other has."""
+        label = self._subjects[seat.kernel].label
+        return Open(self._folder.console_log(label, seat.count))
 
-    def _keep(self, subject: Subject, count: int, trial: Trial) -> None:
+    def keep(self, seat: Seat, answer: Answer, turn: Turn | None) -> None:
+        """Put what came of a job on disk."""
+        if answer.boot is not None:
+            self._folder.add_boot(answer.boot)
+        if answer.tally is not None:
+            self._folder.add_tally(answer.tally)
+        trial = answer.trial
+        if trial is not None and (turn is None or turn.number > 0 or trial.fault):
+            self._folder.add_sample(self._sample(seat, trial))
+            self._order += 1
+
+    def blame(self, seat: Seat, fault: KernelFault) -> None:
+        """Note a kernel's fault."""
+        fault.message = f"kernel {seat.kernel}: {fault.message}"
+        self.outcome.faults.append(fault)
+        self._folder.add_fault(seat.kernel, fault)
+
+    def advance(self, cost: int) -> None:
+        """Move the progress bar on, for what is done or will not be."""
+        self._done += cost
+
+    def _sample(self, seat: Seat, trial: Trial) -> Sample:
         measure = trial.measure
-        self._folder.add_sample(
-            Sample(
-                scenario=NAME,
-                kernel=subject.name,
-                boot=self._lab.boot.value,
-                accel=self._lab.accel.value,
-                operation=trial.operation.value,
-                arm=trial.arm.value,
-                interfaces=count,
-                trial=trial.number,
-                seconds=measure.seconds,
-                user_seconds=measure.user_seconds,
-                system_seconds=measure.system_seconds,
-                context_switches=measure.context_switches,
-                messages=measure.messages,
-                processes=measure.processes,
-                order=self._order,
-                verified=trial.fault is None,
-            )
+        return Sample(
+            scenario=NAME,
+            kernel=seat.kernel,
+            boot=self._lab.boot.value,
+            accel=self._lab.accel.value,
+            operation=trial.operation.value,
+            arm=trial.arm.value,
+            interfaces=seat.count,
+            trial=trial.number,
+            seconds=measure.seconds,
+            user_seconds=measure.user_seconds,
+            system_seconds=measure.system_seconds,
+            context_switches=measure.context_switches,
+            messages=measure.messages,
+            processes=measure.processes,
+            order=self._order,
+            verified=trial.fault is None,
+            listeners=self._plan.listeners if trial.number else 0,
+            notifications=trial.heard.received,
+            notifications_lost=trial.heard.lost,
         )
-        self._order += 1
-        self._done += _weight(trial.arm, count)
 
 
-def _cost(plan: Plan, count: int) -> int:
-    """Return how long a guest takes, in units of the progress bar."""
-    trials = sum(_weight(arm, count) for _, arm in plan.pairs())
-    return _weight(Arm.NETLINK, count) + trials * plan.repeat
+def _works(turns: Sequence[Turn]) -> list[tuple[Seat, object, object]]:
+    return [(turn.seat, turn.operation, turn.arm) for turn in turns]
 
 
-def _weight(arm: Arm, count: int) -> int:
-    # A process for each interface takes some fifty times as long as a message.
-    return 50 + (count if arm in (Arm.PROCESS, Arm.DUMP) else count // 50)
+def _in_words(job: Job, plan: Plan) -> str:
+    match job:
+        case Open():
+            return "booting"
+        case Count():
+            return f"{job.operation} by {job.arm}, counting system calls"
+        case Close():
+            return "ending"
+        case Turn(number=number) if number < 1:
+            return f"{job.operation} by {job.arm}, warming up"
+        case Turn():
+            trial = f", trial {job.number}" if plan.repeat > 1 else ""
+            return f"{job.operation} by {job.arm}{trial}"

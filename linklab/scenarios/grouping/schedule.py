@@ -38,6 +38,32 @@ class Turn:
     number: int
 
 
+@dataclass(frozen=True)
+class Count:
+    """To count in a guest what an operation by an arm asks of the kernel, untimed."""
+
+    operation: Operation
+    arm: Arm
+
+
+def countings(plan: Plan, turns: Sequence[Turn]) -> dict[Seat, list[Count]]:
+    """Return what is counted in which guest once its trials are done.
+
+    Where arms are compared, each once for each kernel, at the largest number
+    of interfaces. That is never part of a trial: it would be in its way.
+    """
+    compared = {o for o in plan.operations if sum(p[0] is o for p in plan.pairs()) > 1}
+    last = {
+        (turn.seat.kernel, turn.operation, turn.arm): turn.seat
+        for turn in turns
+        if turn.seat.count == max(plan.counts) and turn.operation in compared
+    }
+    found: dict[Seat, list[Count]] = {}
+    for (_, operation, arm), seat in last.items():
+        found.setdefault(seat, []).append(Count(operation, arm))
+    return found
+
+
 def schedule(plan: Plan, kernels: Sequence[str], room: int) -> list[Turn]:
     """Return all trials of a run in order; at most `room` guests are open at a time.
 

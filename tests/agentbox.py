@@ -8,7 +8,9 @@ alone.
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import socket
 import struct
 import subprocess
@@ -22,6 +24,7 @@ from typing import Any
 import pytest
 from pyroute2.netlink import NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST
 from pyroute2.netlink.rtnl import RTM_GETLINK, RTM_NEWLINK
+from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
 from linklab.agent.client import Agent
@@ -37,6 +40,7 @@ from linklab.agent.protocol import (
     split,
 )
 from linklab.agent.replies import Run
+from linklab.errors import RequestRefused
 from linklab.host.run import CommandFailed, CommandMissing, run, start
 
 ACK = NLM_F_REQUEST | NLM_F_ACK
@@ -46,6 +50,8 @@ DUMP = NLM_F_REQUEST | NLM_F_DUMP
 HEADER_BYTES = 16  # of a netlink message
 IFINFOMSG = {"header": 16, "index": 4}  # how `dump` is told about links
 INDEX_AT = HEADER_BYTES + 4
+
+LOOPBACK = 1  # its index
 
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_GROUP = 1, 3, 4, 27
 EVERYTHING = range(1, 256)
@@ -228,3 +234,45 @@ def errno_of(reply: Sequence[bytes]) -> int:
 
 def outcome_of(reply: Sequence[bytes]) -> int:
     return int(struct.unpack("<Q", reply[0])[0])
+
+
+def can_make(box: Box, kind: str) -> bool:
+    """Whether the kernel makes links of a kind."""
+    try:
+        box.agent.netlink([create_link("probe", kind)], soon())
+    except RequestRefused:
+        return False
+    return True
+
+
+def said_by_ip(box: Box) -> dict[str, dict[str, Any]]:
+    """What `ip` says of the links of a box: somebody else's word for it."""
+    output = box.agent.run([ip_program(), "-json", "link", "show"], soon()).output
+    return {link["ifname"]: link for link in json.loads(output)}
+
+
+def ip_program() -> str:
+    """Where iproute2's `ip` is on this host."""
+    ip = shutil.which("ip", path="/bin:/sbin:/usr/bin:/usr/sbin")
+    assert ip, "iproute2 is not installed: `invoke setup` installs what is missing"
+    return ip
+
+
+def make_links(box: Box, kind: str, count: int, *, first: int = 0, width: int = 4) -> None:
+    """Make links t0000, t0001, ..."""
+    name = "t" + "0" * width
+    request = create_link(name, kind)
+    offset = request.index(name.encode()) + 1
+    box.agent.netlink_each(request, first, count, offset=offset, width=width, deadline=soon())
+
+
+def address_message(kind: int, flags: int, text: str | None = None) -> bytes:
+    """A message about an IPv4 address of the loopback device."""
+    message = ifaddrmsg()
+    if text is not None:
+        message.update({"index": LOOPBACK, "family": 2, "prefixlen": 32})
+        message["attrs"] = [("IFA_LOCAL", text)]
+    message["header"]["type"] = kind
+    message["header"]["flags"] = flags
+    message.encode()
+    return bytes(message.data)

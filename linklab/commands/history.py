@@ -1,0 +1,174 @@
+"""`invoke history`, `invoke show` and `invoke rerun`: past runs, again."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from linklab.errors import UsageError, Verdict
+from linklab.options import number
+from linklab.report.compare import Stored, cell_rows, differences, obstacles
+from linklab.report.figures import seconds_text
+from linklab.report.keyfigure import key_figure
+from linklab.results.history import BROKEN, UNFINISHED, Entry, chosen, entries, find
+from linklab.results.model import Run
+from linklab.results.store import read_run
+
+_VERDICTS = (*(verdict.value for verdict in Verdict), UNFINISHED, BROKEN)
+_VERDICT_STYLE = {"pass": "green", UNFINISHED: "yellow", "interrupted": "yellow", "skip": "yellow"}
+
+
+def list_runs(
+    results: str, kernel: str, scenario: str, verdict: str, limit: str, *, as_json: bool
+) -> None:
+    """Print the runs below a results folder that are asked for, the newest first."""
+    if verdict and verdict not in _VERDICTS:
+        raise UsageError(f"--verdict {verdict}: unknown; valid are {', '.join(_VERDICTS)}")
+    most = number("limit", limit, 0, 1_000_000)
+    found = [e for e in entries(Path(results)) if chosen(e, kernel, scenario, verdict)]
+    shown = found[:most] if most else found
+    if as_json:
+        json.dump([_as_json(entry) for entry in shown], sys.stdout, indent=1)
+        sys.stdout.write("\n")
+        return
+    if not found:
+        print(f"no such run below {results}")
+        return
+    Console(highlight=False).print(_table(shown))
+    if len(shown) < len(found):
+        print(f"{len(found) - len(shown)} older ones are not shown: --limit 0 shows all")
+
+
+def _said(entry: Entry) -> str:
+    """Return a run's key figure, or what is wrong with it. One bad run stops no list."""
+    if entry.about is None:
+        return entry.problem
+    try:
+        return key_figure(read_run(entry.folder))
+    except UsageError as error:
+        return error.message
+    except (TypeError, ValueError, LookupError, AttributeError) as error:
+        return f"its samples make no sense: {error}"
+
+
+def _as_json(entry: Entry) -> dict[str, Any]:
+    return {
+        "folder": str(entry.folder),
+        "start": entry.start.isoformat(),
+        "scenario": entry.word("scenario"),
+        "kernels": entry.kernels,
+        "accel": entry.word("accel"),
+        "boot": entry.word("boot"),
+        "verdict": entry.verdict,
+        "figure" if entry.about is not None else "problem": _said(entry),
+    }
+
+
+def _table(shown: Sequence[Entry]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("run", "begun, UTC", "kernels", "accel, boot", "verdict", "key figure"):
+        table.add_column(name, overflow="fold")
+    for entry in shown:
+        style = "red" if entry.about is None else _VERDICT_STYLE.get(entry.verdict, "red")
+        table.add_row(
+            Text(entry.name),
+            f"{entry.start:%Y-%m-%d %H:%M}",
+            Text(", ".join(entry.kernels)),
+            Text(", ".join(filter(None, (entry.word("accel"), entry.word("boot"))))),
+            Text(entry.verdict, style=style),
+            Text(_said(entry)),
+        )
+    return table
+
+
+def show(run: str, results: str, *, as_json: bool) -> None:
+    """Print a past run once more, as it was printed when it ended."""
+    from linklab.commands.run import document
+    from linklab.report.table import render
+
+    folder = find(run, Path(results))
+    if as_json:
+        json.dump(document(folder), sys.stdout, indent=1)
+        sys.stdout.write("\n")
+        return
+    stored = read_run(folder)
+    Console(highlight=False).print(render(stored))
+    verdict = stored.about.get("verdict") or UNFINISHED
+    print(f"\nverdict: {verdict}   results: {folder}")
+    if message := stored.about.get("message"):
+        print(message)
+
+
+def rerun(run: str, results: str, output: str, command: Sequence[str], *, as_json: bool) -> Verdict:
+    """Do a past run once more with the same inputs, and say what differs."""
+    from linklab.commands.boundary import show_fault
+    from linklab.commands.kept import revived
+    from linklab.commands.run import document, present, write_reports
+    from linklab.commands.run import run as do
+    from linklab.report.progress import progress
+
+    folder = find(run, Path(results))
+    before = read_run(folder)
+    options = revived(before.about, output, as_json=as_json)
+    with progress() as listener:
+        finished = do(options, command, listener)
+    now = read_run(finished.folder)
+    if as_json:
+        write_reports(finished.folder, now)
+        changed = [vars(difference) for difference in differences(before, now)]
+        both = {**document(finished.folder), "before": str(folder), "differences": changed}
+        json.dump(both, sys.stdout, indent=1)
+        sys.stdout.write("\n")
+    else:
+        present(finished, as_json=False)
+        print_differences(Stored(folder, before), Stored(finished.folder, now))
+    for fault in finished.faults:
+        show_fault(fault)
+    return finished.verdict
+
+
+def print_differences(before: Stored, now: Stored) -> None:
+    """Print what differs between two runs: their inputs, then their figures side by side."""
+    console = Console(highlight=False)
+    console.print(Text(f"\nagainst {before.folder}", style="bold"))
+    found = differences(before.run, now.run)
+    if found:
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for name in ("what differs", "then", "now"):
+            table.add_column(name, overflow="fold")
+        for difference in found:
+            table.add_row(*(Text(t) for t in (difference.what, difference.before, difference.now)))
+        console.print(table)
+    else:
+        print("every input is the same")
+    console.print(_figures(before, now))
+    if reasons := _reasons(before.run, now.run):
+        print(f"The seconds must not be compared: {reasons} differ.")
+
+
+def _reasons(before: Run, now: Run) -> str:
+    return ", ".join(difference.what for difference in obstacles(before, now))
+
+
+def _figures(before: Stored, now: Stored) -> Table:
+    comparable = not obstacles(before.run, now.run)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("operation", "kernel", "arm"):
+        table.add_column(name, overflow="fold")
+    for name in ("interfaces", "then, s", "now, s", *(["change"] * comparable)):
+        table.add_column(name, justify="right")
+    for row in cell_rows([before, now]):
+        then, here = row.seconds
+        change = [f"{100 * (here / then - 1):+.1f} %" if then and here is not None else "-"]
+        figures = [str(row.interfaces), seconds_text(then), seconds_text(here)]
+        names = (Text(row.operation), Text(row.kernel), Text(row.arm))
+        table.add_row(*names, *figures, *(change * comparable))
+    return table

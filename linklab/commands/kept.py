@@ -1,0 +1,111 @@
+"""A run's options as `run.json` keeps them, and back again.
+
+They are kept under their names on the command line, so that a reader needs to
+know nothing of the code. See `linklab/results/again.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from linklab.build.kernel import flavours
+from linklab.commands.prepare import KernelOptions, MachineOptions
+from linklab.errors import UsageError
+from linklab.host.cache import hash_file
+from linklab.options import split_list
+from linklab.results.again import command_of, files_of, options_of
+
+if TYPE_CHECKING:
+    from linklab.commands.run import RunOptions
+
+_KERNEL_NAMES = {"names": "kernel", "patches": "patch", "configs": "config"}
+_OF_THE_COMMAND = {"kernels", "machine", "output", "as_json", "timings"}  # not of the run itself
+
+
+def kept(options: RunOptions, **decided: str) -> dict[str, Any]:
+    """Return the options by name, paths absolute, and `decided` in place of what was open."""
+    kernels = options.kernels
+    found: dict[str, Any] = {
+        "kernel": ",".join(_kernel_word(word) for word in split_list("kernel", kernels.names)),
+        "source": _absolute(kernels.source) if kernels.source else "",
+        "patch": [_absolute(path) for path in kernels.patches],
+        "config": [_absolute(path) for path in kernels.configs],
+    }
+    found |= {field.name: getattr(options.machine, field.name) for field in fields(MachineOptions)}
+    found |= {name: getattr(options, name) for name in _own_names(options)}
+    return {**found, **decided}
+
+
+def kept_files(options: RunOptions) -> dict[str, str]:
+    """Return the SHA-256 of each file that the options name, by its absolute path."""
+    files = (*options.kernels.patches, *options.kernels.configs)
+    return {_absolute(path): hash_file(Path(path)) for path in files}
+
+
+def _kernel_word(word: str) -> str:
+    return word if word in flavours() else _absolute(word)
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).absolute())
+
+
+def _own_names(kind: Any) -> Iterator[str]:
+    return (field.name for field in fields(kind) if field.name not in _OF_THE_COMMAND)
+
+
+def revived(about: Mapping[str, Any], output: str, *, as_json: bool) -> RunOptions:
+    """Return the options of a stored run, to run once more.
+
+    Raises `UsageError` when it kept none, when this version does not know one
+    of them, or when a file that they name is not what it was.
+    """
+    from linklab.commands.run import RunOptions
+
+    options = options_of(about)
+    if options is None:
+        raise UsageError(
+            "the run did not keep its options, so it cannot be repeated exactly. "
+            f"This is how it was started: {command_of(about)}"
+        )
+    _check_files(files_of(about))
+    kernels = {_KERNEL_NAMES.get(f.name, f.name): f.name for f in fields(KernelOptions)}
+    machine = [field.name for field in fields(MachineOptions)]
+    own = list(_own_names(RunOptions))
+    if unknown := set(options) - {*kernels, *machine, *own}:
+        named = ", ".join(f"--{name}" for name in sorted(unknown))
+        raise UsageError(f"the run was done with {named}, which this version does not know")
+    needed = {f.name for f in fields(RunOptions) if f.default is MISSING} & set(own)
+    if missing := needed - set(options):
+        raise UsageError(f"the run's options lack {', '.join(sorted(missing))}")
+    return RunOptions(
+        kernels=KernelOptions(
+            **{name: _value(options[key]) for key, name in kernels.items() if key in options}
+        ),
+        machine=MachineOptions(**{name: options[name] for name in machine if name in options}),
+        **{name: options[name] for name in own if name in options},
+        output=output,
+        as_json=as_json,
+    )
+
+
+def _value(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _check_files(files: Mapping[str, str]) -> None:
+    for path, expected in files.items():
+        try:
+            found = hash_file(Path(path))
+        except OSError as error:
+            raise UsageError(
+                f"{path}, which the run was made with, cannot be read: {error.strerror or error}"
+            ) from error
+        if found != expected:
+            raise UsageError(
+                f"{path} is not what the run was made with: its SHA-256 is {found}, "
+                f"then it was {expected}"
+            )

@@ -1,0 +1,201 @@
+"""Several runs beside each other: whether they may be, and what they say then."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from linklab.errors import UsageError
+from linklab.report.figures import Figures, kernel_title
+from linklab.results.model import Run
+
+_ABSENT = "unknown"
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A stored run, where it lies, and the letter it goes by beside others."""
+
+    folder: Path
+    run: Run
+    letter: str = ""
+
+    @cached_property
+    def figures(self) -> Figures:
+        """Its figures."""
+        return Figures(self.run)
+
+    @property
+    def name(self) -> str:
+        """What people call it: its folder's name."""
+        return self.folder.resolve().name or str(self.folder)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Something that two runs do not have in common."""
+
+    what: str
+    before: str
+    now: str
+
+
+@dataclass(frozen=True)
+class KernelRow:
+    """A kernel of each run that stand for each other; None where a run has none."""
+
+    title: str
+    names: Sequence[str | None]
+
+
+@dataclass(frozen=True)
+class CellRow:
+    """One cell of the table in each of several runs, in seconds."""
+
+    operation: str
+    kernel: str
+    arm: str
+    interfaces: int
+    seconds: Sequence[float | None]
+
+
+# What makes seconds of one run another thing than seconds of another.
+_MUST_AGREE = {
+    "scenario": ("scenario",),
+    "accelerator": ("accel",),
+    "boot": ("boot",),
+    "QEMU version": ("qemu", "version"),
+    "machine type": ("machine",),
+    "guest memory (MiB)": ("memory",),
+    "guest CPUs": ("cpus",),
+    "host CPU": ("host", "cpu"),
+    "listeners": ("plan", "listeners"),
+}
+_MAY_DIFFER = {
+    "trials": ("plan", "repeat"),
+    "guests side by side": ("plan", "jobs"),
+    "host kernel": ("host", "kernel"),
+    "host CPUs": ("host", "cpus"),
+    "Python": ("host", "python"),
+}
+
+
+def _entry(about: Mapping[str, Any], path: Sequence[str], absent: str = _ABSENT) -> str:
+    value: Any = about
+    for key in path:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return absent if value is None else str(value)
+
+
+def _fixed(run: Run) -> dict[str, str]:
+    absent = {"listeners": "0"}  # runs from before there were any
+    facts = {
+        what: _entry(run.about, path, absent.get(what, _ABSENT))
+        for what, path in _MUST_AGREE.items()
+    }
+    return facts | {f"image: {name}": value for name, value in _hashes(run, "image").items()}
+
+
+def _hashes(run: Run, entry: str) -> dict[str, str]:
+    found = run.about.get(entry)
+    return {str(k): str(v) for k, v in found.items()} if isinstance(found, Mapping) else {}
+
+
+def _differing(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[Difference]:
+    for what in dict.fromkeys((*before, *now)):
+        one, other = before.get(what, _ABSENT), now.get(what, _ABSENT)
+        if one != other:
+            yield Difference(what, one, other)
+
+
+def obstacles(before: Run, now: Run) -> list[Difference]:
+    """Return why the seconds of two runs must not be compared; empty where they may."""
+    return list(_differing(_fixed(before), _fixed(now)))
+
+
+def differences(before: Run, now: Run) -> list[Difference]:
+    """Return every input that differs: what forbids comparing, the kernels, and the host."""
+
+    def inputs(run: Run) -> dict[str, str]:
+        kernels = {f"kernel {kernel.name}": kernel.sha256 for kernel in run.kernels}
+        host = {what: _entry(run.about, path) for what, path in _MAY_DIFFER.items()}
+        return {**_fixed(run), **kernels, **_hashes(run, "patches"), **host}
+
+    return list(_differing(inputs(before), inputs(now)))
+
+
+def together(found: Sequence[tuple[Path, Run]]) -> list[Stored]:
+    """Return runs as one comparison, each with a letter.
+
+    Raises `UsageError`, with the reasons, when they must not be compared.
+    """
+    if len(found) == 1:
+        return [Stored(*found[0])]
+    for path, run in found[1:]:
+        if reasons := obstacles(found[0][1], run):
+            text = "\n".join(f"{d.what}: {d.before} and {d.now}" for d in reasons)
+            raise UsageError(
+                f"{found[0][0]} and {path} must not be compared: they differ in what makes "
+                "the seconds. Make a report of each, or repeat one as the other was done",
+                text,
+            )
+    return [Stored(path, run, letter_of(number)) for number, (path, run) in enumerate(found)]
+
+
+def letter_of(number: int) -> str:
+    """Return what the run with this number is called: A, B, ... Z, AA, ..."""
+    letter = chr(ord("A") + number % 26)
+    return letter if number < 26 else letter_of(number // 26 - 1) + letter
+
+
+def kernel_rows(runs: Sequence[Stored]) -> list[KernelRow]:
+    """Return which kernels of the runs stand beside each other.
+
+    Those of the same name do; where then one is left of each run, those do.
+    """
+    each = [stored.figures.kernels for stored in runs]
+    shared = [name for name in each[0] if all(name in kernels for kernels in each)]
+    rest = [[name for name in kernels if name not in shared] for kernels in each]
+    rows = [KernelRow(kernel_title(name), [name] * len(runs)) for name in shared]
+    if all(len(names) == 1 for names in rest):
+        left = [names[0] for names in rest]
+        title = " / ".join(kernel_title(name) for name in dict.fromkeys(left))
+        return [*rows, KernelRow(title, left)]
+    known = dict.fromkeys(name for kernels in rest for name in kernels)
+    return rows + [
+        KernelRow(kernel_title(name), [name if name in kernels else None for kernels in rest])
+        for name in known
+    ]
+
+
+def operations_of(runs: Sequence[Stored]) -> list[str]:
+    """Return the operations of any of the runs, in the order they came."""
+    return list(dict.fromkeys(o for stored in runs for o in stored.figures.operations))
+
+
+def arms_of(runs: Sequence[Stored], operation: str) -> list[str]:
+    """Return the arms of any of the runs, `group` first."""
+    return list(dict.fromkeys(arm for stored in runs for arm in stored.figures.arms(operation)))
+
+
+def counts_of(runs: Sequence[Stored], operation: str) -> list[int]:
+    """Return the numbers of interfaces of any of the runs, smallest first."""
+    return sorted({count for stored in runs for count in stored.figures.counts(operation)})
+
+
+def cell_rows(runs: Sequence[Stored]) -> Iterator[CellRow]:
+    """Yield every cell that any of the runs has, with the seconds of each."""
+    for operation in operations_of(runs):
+        for kernel in kernel_rows(runs):
+            for arm in arms_of(runs, operation):
+                for count in counts_of(runs, operation):
+                    cells = [
+                        stored.figures.cell(operation, name, arm, count) if name else None
+                        for stored, name in zip(runs, kernel.names, strict=True)
+                    ]
+                    if any(cell and cell.valid + cell.invalid for cell in cells):
+                        seconds = [cell.seconds if cell else None for cell in cells]
+                        yield CellRow(operation, kernel.title, arm, count, seconds)

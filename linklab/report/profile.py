@@ -1,0 +1,120 @@
+"""A stored profile on the terminal, and as a flame graph."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from linklab.profile.flamegraph import flame_graph
+from linklab.profile.shares import SymbolShare, symbol_shares
+from linklab.profile.store import StoredProfile
+from linklab.report.table import ACCEL_TEXT, TEXT_WIDTH
+
+ROWS = 25
+
+
+def render(profile: StoredProfile, rows: int = ROWS) -> Group:
+    """Return everything that a profile has to say on a terminal."""
+    about = profile.about
+    parts: list[RenderableType] = [
+        Text(ACCEL_TEXT[about["accel"]], style="bold"),
+        Text(f"{_title(about)}\n"),
+        *(Text(line) for line in _lines(about)),
+        Text(),
+        _table(symbol_shares(profile.stacks), rows),
+    ]
+    return Group(*parts)
+
+
+def as_text(profile: StoredProfile, width: int = TEXT_WIDTH) -> str:
+    """Return the same as plain text, for a file."""
+    out = io.StringIO()
+    Console(file=out, width=width, color_system=None, highlight=False).print(render(profile))
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+def graph_of(profile: StoredProfile) -> str:
+    """Return a profile's flame graph as SVG."""
+    about, samples = profile.about, profile.about["samples"]
+    machine = f"{ACCEL_TEXT[about['accel']]}; {about['event']['name']}"
+    kernel = 100 * about["shares"]["kernel"]["share"]
+    count = f"{samples['work']} samples of the work, {kernel:.1f} % in the kernel"
+    return flame_graph(profile.stacks, _title(about), (machine, count))
+
+
+def _title(about: Mapping[str, Any]) -> str:
+    kernel = about["kernel"]
+    return (
+        f"Profile of {about['operation']} by {about['arm']}, {about['interfaces']} interfaces, "
+        f"kernel {kernel['name']} {kernel['release']}"
+    )
+
+
+def _lines(about: Mapping[str, Any]) -> Iterator[str]:
+    samples, event, rule = about["samples"], about["event"], about["rule"]
+    yield (
+        f"{samples['work']} samples of the work in {len(about['sampled'])} repetitions; "
+        f"{'enough' if rule['met'] else 'NOT ENOUGH when the time was over'}: {rule['text']}"
+    )
+    yield f"sampled by {event['name']}, {event['frequency']} a second and CPU: {event['why']}"
+    yield (
+        f"left out of {samples['total']} samples: the idle CPU "
+        f"{_part(samples['idle'], samples['total'])}, perf itself "
+        f"{_part(samples['sampler'], samples['total'])}"
+    )
+    kernel, user = about["shares"]["kernel"], about["shares"]["user"]
+    yield f"of the work: kernel {_interval(kernel)}, user {_interval(user)}"
+    yield from _by_the_clock(about)
+
+
+def _by_the_clock(about: Mapping[str, Any]) -> Iterator[str]:
+    """Say what getrusage(2) found in the same repetitions, and what sampling cost."""
+    sampled = about["sampled"]
+    user = sum(measure["user_seconds"] for measure in sampled)
+    system = sum(measure["system_seconds"] for measure in sampled)
+    if user + system:
+        yield (
+            f"getrusage of the same repetitions: kernel {_part(system, user + system)}, "
+            f"user {_part(user, user + system)}"
+        )
+    mean = sum(measure["seconds"] for measure in sampled) / len(sampled)
+    without = about["unsampled"]["seconds"]
+    yield (
+        f"one repetition: {mean:.3f} s while sampled, {without:.3f} s without perf's samples "
+        f"({100 * (mean / without - 1):+.0f} %)"
+    )
+
+
+def _part(part: float, whole: float) -> str:
+    return f"{100 * part / whole:.1f} %" if whole else "0 %"
+
+
+def _interval(share: Mapping[str, float]) -> str:
+    low, high = 100 * share["low"], 100 * share["high"]
+    return f"{100 * share['share']:.1f} % ({low:.1f} to {high:.1f})"
+
+
+def _table(symbols: Sequence[SymbolShare], rows: int) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("self", "95 % interval", "with callees"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("space", no_wrap=True)
+    table.add_column("symbol", overflow="fold")
+    for symbol in symbols[:rows]:
+        own, total = symbol.own, symbol.total
+        if not own.samples:
+            break
+        table.add_row(
+            f"{100 * own.share:.1f} %",
+            f"{100 * own.low:.1f} to {100 * own.high:.1f}",
+            f"{100 * total.share:.1f} %",
+            symbol.space,
+            Text(symbol.symbol),
+        )
+    return table

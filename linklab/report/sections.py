@@ -1,0 +1,237 @@
+"""The page's tables of figures: seconds, what they cost, how they grow, what was claimed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from statistics import median
+
+from linklab.report import pagetable as cells
+from linklab.report import paper
+from linklab.report.claims import Claim, Finding, claims
+from linklab.report.compare import (
+    Stored,
+    arms_of,
+    cell_rows,
+    counts_of,
+    kernel_rows,
+    operations_of,
+)
+from linklab.report.figures import Figures, kernel_title
+from linklab.report.pagetable import Column, PageTable, Span, Value
+from linklab.results.fit import Fit, Power, fit
+from linklab.results.model import Sample
+from linklab.results.statistics import summarise
+
+_BOTH = {"group", "process"}
+_FINDING_KIND = {
+    Finding.REPRODUCED: "good",
+    Finding.IN_PART: "part",
+    Finding.NOT_REPRODUCED: "bad",
+    Finding.NOT_MEASURED: "quiet",
+}
+
+
+def seconds_table(figures: Figures, operation: str) -> PageTable:
+    """Return one operation's table in the paper's shape: kernels and arms across."""
+    arms = figures.arms(operation)
+    with_ratio = set(arms) >= _BOTH
+    columns = [Column("interfaces")]
+    for _ in figures.kernels:
+        columns += [Column(arm) for arm in arms]
+        columns += [Column("ratio", kind="ratio")] * with_ratio
+    rows = []
+    for count in figures.counts(operation):
+        row = [cells.count(count)]
+        for kernel in figures.kernels:
+            row += [measured(figures, operation, kernel, arm, count) for arm in arms]
+            row += [cells.ratio(figures.ratio(operation, kernel, count))] * with_ratio
+        rows.append(row)
+    spans = [Span(kernel_title(name), len(arms) + with_ratio) for name in figures.kernels]
+    return PageTable(f"{operation}: seconds in the guest", columns, rows, spans)
+
+
+def measured(figures: Figures, operation: str, kernel: str, arm: str, count: int) -> Value:
+    """Return a cell's median, with its interval and what was not valid as a remark."""
+    samples = figures.samples(operation, kernel, arm, count)
+    valid = [sample.seconds for sample in samples if sample.verified]
+    wrong = len(samples) - len(valid)
+    if not valid:
+        return Value("not valid", kind="invalid") if wrong else Value("-", kind="quiet")
+    summary = summarise(valid)
+    remarks = []
+    if summary.interval is not None:
+        low, high = summary.interval.low, summary.interval.high
+        remarks.append(f"{cells.seconds(low).text} to {cells.seconds(high).text}")
+    if wrong:
+        remarks.append(f"{wrong} of {len(samples)} not valid")
+    return Value(
+        cells.seconds(summary.median).text,
+        summary.median,
+        ", ".join(remarks),
+        "invalid" if wrong else "",
+    )
+
+
+def paper_table(figures: Figures) -> PageTable | None:
+    """Return the paper's table for the kernels that it has, all of its counts."""
+    kernels = [name for name in figures.kernels if name in paper.TABLE_I]
+    if not kernels or "mtu" not in figures.operations:
+        return None
+    columns = [Column("interfaces")]
+    columns += [Column("group"), Column("process"), Column("ratio", kind="ratio")] * len(kernels)
+    rows = []
+    for number, first in enumerate(paper.TABLE_I[kernels[0]]):
+        row = [cells.count(first.interfaces)]
+        for name in kernels:
+            theirs = paper.TABLE_I[name][number]
+            row += [Value(f"{s:.2f}", s) for s in (theirs.group, theirs.process)]
+            row.append(cells.ratio(theirs.ratio))
+        rows.append(row)
+    spans = [Span(kernel_title(name), 3) for name in kernels]
+    return PageTable(f"mtu in 2011, seconds ({paper.REFERENCE})", columns, rows, spans)
+
+
+def comparison_table(runs: Sequence[Stored]) -> PageTable:
+    """Return every cell of several runs: a column for each run, and what changed since A."""
+    head = ["operation", "kernel", "arm"]
+    later = [f"{stored.letter} against {runs[0].letter}" for stored in runs[1:]]
+    columns = [
+        *(Column(name, numeric=False) for name in head),
+        Column("interfaces"),
+        *(Column(stored.letter) for stored in runs),
+        *(Column(name, kind="ratio") for name in later),
+    ]
+    rows = [
+        [
+            *(cells.word(text) for text in (found.operation, found.kernel, found.arm)),
+            cells.count(found.interfaces),
+            *(cells.seconds(seconds) for seconds in found.seconds),
+            *(cells.change(found.seconds[0], seconds) for seconds in found.seconds[1:]),
+        ]
+        for found in cell_rows(runs)
+    ]
+    spans = [Span("seconds in the guest", len(runs)), Span("change", len(runs) - 1)]
+    return PageTable("the runs beside each other", columns, rows, spans, leading=4)
+
+
+_COSTS: Sequence[tuple[str, Callable[[Sample], float]]] = (
+    ("seconds", lambda sample: sample.seconds),
+    ("user", lambda sample: sample.user_seconds),
+    ("system", lambda sample: sample.system_seconds),
+    ("context switches", lambda sample: sample.context_switches),
+    ("processes", lambda sample: sample.processes),
+    ("netlink messages", lambda sample: sample.messages),
+)
+
+
+def cost_table(runs: Sequence[Stored], operation: str) -> PageTable | None:
+    """Return what each arm cost at the most interfaces: medians of the valid samples."""
+    count = max(counts_of(runs, operation), default=0)
+    rows = [
+        [cells.word(kernel), cells.word(arm), *_costs(samples)]
+        for kernel, arm, samples in _at_most(runs, operation, count)
+        if samples
+    ]
+    if not rows:
+        return None
+    columns = [Column("kernel", numeric=False), Column("arm", numeric=False)]
+    columns += [Column(name) for name, _ in _COSTS]
+    spans = [Span("seconds in the guest", 3), Span("how often", 3)]
+    return PageTable(f"{operation} at {count} interfaces", columns, rows, spans, leading=2)
+
+
+def _at_most(
+    runs: Sequence[Stored], operation: str, count: int
+) -> Iterator[tuple[str, str, list[Sample]]]:
+    """Yield each kernel and arm with its valid samples at a number of interfaces."""
+    for kernel in kernel_rows(runs):
+        for arm in arms_of(runs, operation):
+            for stored, name in zip(runs, kernel.names, strict=True):
+                if name:
+                    found = stored.figures.samples(operation, name, arm, count)
+                    title = f"{kernel_title(name)} {stored.letter}".strip()
+                    yield title, arm, [sample for sample in found if sample.verified]
+
+
+def _costs(samples: Sequence[Sample]) -> Iterator[Value]:
+    for number, (_, ask) in enumerate(_COSTS):
+        value = median(ask(sample) for sample in samples)
+        yield cells.seconds(value) if number < 3 else cells.count(value)
+
+
+_UNITS = ((Power.FIXED, 1.0), (Power.LINEAR, 1e3), (Power.QUADRATIC, 1e6))
+
+
+def fit_table(runs: Sequence[Stored], operation: str) -> PageTable | None:
+    """Return how seconds grow with interfaces, where three counts or more can tell."""
+    rows = []
+    for kernel in kernel_rows(runs):
+        for arm in arms_of(runs, operation):
+            for stored, name in zip(runs, kernel.names, strict=True):
+                found = _fit(stored.figures, operation, name, arm) if name else None
+                if name and found:
+                    title = f"{kernel_title(name)} {stored.letter}".strip()
+                    rows.append([cells.word(title), cells.word(arm), *_fit_cells(found)])
+    if not rows:
+        return None
+    columns = [
+        *(Column(name, numeric=False) for name in ("kernel", "arm")),
+        *(Column(name) for name in ("a: fixed, s", "b: each, ms", "c: squared, µs", "error, %")),
+        Column("grows", numeric=False),
+    ]
+    return PageTable(f"{operation}: seconds = a + b N + c N²", columns, rows, leading=2)
+
+
+def _fit(figures: Figures, operation: str, kernel: str, arm: str) -> Fit | None:
+    counts = figures.counts(operation)
+    medians = {count: figures.cell(operation, kernel, arm, count).seconds for count in counts}
+    return fit({count: seconds for count, seconds in medians.items() if seconds})
+
+
+def _fit_cells(found: Fit) -> Iterator[Value]:
+    for power, unit in _UNITS:
+        term = found.terms.get(power)
+        if term is None:
+            yield Value("0" if power in found.tried else "-", kind="quiet")
+            continue
+        margin = f"± {_plain(term.margin * unit, 2)}" if term.margin is not None else ""
+        yield Value(_plain(term.value * unit, 3), term.value, margin)
+    error = found.error
+    yield Value("-") if error is None else Value(f"{100 * error:.1f}", error)
+    yield cells.word(found.growth)
+
+
+def _plain(value: float, digits: int) -> str:
+    """Return a number with so many digits and no exponent."""
+    text = f"{value:.{digits}g}"
+    return f"{float(text):.12f}".rstrip("0").rstrip(".") if "e" in text else text
+
+
+def claims_table(runs: Sequence[Stored]) -> PageTable:
+    """Return the paper's claims: its figure, ours, and whether it was reproduced."""
+    each = [claims(stored.figures) for stored in runs]
+    names = [f"here {stored.letter}".strip() for stored in runs]
+    columns = [Column(name, numeric=False) for name in ("claim", "2011")]
+    columns += [Column(name, numeric=False) for name in names]
+    rows = [
+        [cells.word(found[0].text), cells.word(found[0].theirs), *map(_judged, found)]
+        for found in zip(*each, strict=True)
+    ]
+    return PageTable("each with its figure then and now", columns, rows, kind="prose")
+
+
+def _judged(claim: Claim) -> Value:
+    why = f": {claim.why}" if claim.why else ""
+    return Value(
+        claim.ours, remark=f"{claim.finding.value}{why}", kind=_FINDING_KIND[claim.finding]
+    )
+
+
+def tables_of(runs: Sequence[Stored]) -> list[PageTable]:
+    """Return the tables of seconds: in the paper's shape, or of several runs side by side."""
+    if len(runs) > 1:
+        return [comparison_table(runs)]
+    figures = runs[0].figures
+    theirs = paper_table(figures)
+    found = [seconds_table(figures, operation) for operation in operations_of(runs)]
+    return [*found, *([theirs] if theirs else [])]

@@ -1,0 +1,54 @@
+"""What it takes to do a run once more: its options, as a command to copy.
+
+`run.json` keeps the options under their names on the command line, with what
+was decided (accelerator, memory, seed) in place of what was left open and
+every path absolute, so that they mean the same wherever they are used.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+ENTRY = "options"
+FILES = "files"  # the SHA-256 of each file among them, by its absolute path
+
+
+def options_of(about: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the options of a run by name, or None of a run that did not keep them."""
+    found = about.get(ENTRY)
+    if not isinstance(found, Mapping):
+        return None
+    return {str(name): value for name, value in found.items()}
+
+
+def files_of(about: Mapping[str, Any]) -> dict[str, str]:
+    """Return the SHA-256 of each file that the options name."""
+    found = about.get(FILES)
+    if not isinstance(found, Mapping):
+        return {}
+    return {str(path): str(value) for path, value in found.items()}
+
+
+def command_of(about: Mapping[str, Any]) -> str:
+    """Return the command that does a run again, to copy into a shell.
+
+    Of a run that did not keep its options, the command as it was typed.
+    """
+    options = options_of(about)
+    if options is None:
+        return str(about.get("command", ""))
+    return shlex.join(["invoke", "run", *_words(options)])
+
+
+def _words(options: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in options.items():
+        flag = f"--{name.replace('_', '-')}"
+        if isinstance(value, list):
+            for each in value:
+                yield from (flag, str(each))
+        elif value is True:
+            yield flag
+        elif value not in (False, None, ""):
+            yield from (flag, str(value))

@@ -1,0 +1,169 @@
+"""Seconds as a function of interfaces: a + b N + c N^2, with what is significant.
+
+Times differ by a factor from trial to trial, not by an amount, so the squares
+of relative errors are made least. One figure for each number of interfaces
+goes in: trials in one guest share what is odd about that guest, and would
+promise more certainty than there is. Pure Python, for three terms at most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from math import atan, cos, pi, sin, sqrt
+
+SIGNIFICANT = 0.05
+_EXACT = 1e-9  # a relative error below which a fit is exact, and rounding all that is left
+
+Matrix = list[list[float]]
+
+
+class Power(Enum):
+    """A term of the fit, by the power of the number of interfaces."""
+
+    FIXED = 0
+    LINEAR = 1
+    QUADRATIC = 2
+
+
+@dataclass(frozen=True)
+class Term:
+    """A coefficient in seconds, with half the width of its 95 % interval."""
+
+    value: float
+    margin: float
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The terms that are significant; `tried` are those that the counts allow to tell.
+
+    `error` is the relative error of one figure (residual standard deviation).
+    """
+
+    terms: Mapping[Power, Term]
+    tried: tuple[Power, ...]
+    counts: int
+    error: float
+
+    def at(self, interfaces: float) -> float:
+        """Return the seconds that the fit gives for a number of interfaces."""
+        return sum(term.value * interfaces**power.value for power, term in self.terms.items())
+
+    @property
+    def growth(self) -> str:
+        """Say in words how time grows with the interfaces."""
+        if Power.QUADRATIC not in self.tried:
+            return "not known: needs 4 counts"
+        if square := self.terms.get(Power.QUADRATIC):
+            return f"{'faster' if square.value > 0 else 'slower'} than linear"
+        return "linear" if Power.LINEAR in self.terms else "none found"
+
+
+def fit(points: Mapping[int, float]) -> Fit | None:
+    """Return the fit of seconds by interfaces, or None of fewer than three counts.
+
+    Three terms take at least four counts, two take three: one more than terms,
+    or nothing says how good it is. The least significant term is left out and
+    the rest fitted anew until each that is left differs from 0 with 95 %
+    (Student's t of its standard error, which for one term is the F-test).
+    """
+    known = {count: seconds for count, seconds in points.items() if seconds > 0}
+    if len(known) < 3:
+        return None
+    tried = tuple(Power)[: 3 if len(known) >= 4 else 2]
+    powers = list(tried)
+    while True:
+        terms, chances, error = _solve(known, powers)
+        worst = max(powers, key=lambda power: chances[power])
+        if chances[worst] <= SIGNIFICANT or len(powers) == 1:
+            return Fit(terms, tried, len(known), error)
+        powers.remove(worst)
+
+
+def _solve(
+    points: Mapping[int, float], powers: Sequence[Power]
+) -> tuple[dict[Power, Term], dict[Power, float], float]:
+    """Return the terms, for each the chance that it is none, and the relative error."""
+    most = max(points)
+    # Interfaces in units of the largest number, seconds in units of each figure:
+    # all columns are then of one size, and the errors of one weight.
+    rows = [
+        [(count / most) ** power.value / seconds for power in powers]
+        for count, seconds in points.items()
+    ]
+    size = range(len(powers))
+    normal = [[sum(row[i] * row[j] for row in rows) for j in size] for i in size]
+    right = [sum(row[i] for row in rows) for i in size]
+    inverse = invert(normal)
+    scaled = [sum(inverse[i][j] * right[j] for j in size) for i in size]
+    free = len(points) - len(powers)
+    left = sum((1 - sum(row[i] * scaled[i] for i in size)) ** 2 for row in rows)
+    error = sqrt(left / free)
+    limit = student_quantile(1 - SIGNIFICANT, free)
+    terms, chances = {}, {}
+    for place, power in enumerate(powers):
+        unit = float(most) ** power.value
+        # Rounding is an error, too: a term that an exact fit does not need is not there.
+        share = max(abs(row[place] * scaled[place]) for row in rows)
+        deviation = max(error, _EXACT) * sqrt(inverse[place][place])
+        terms[power] = Term(scaled[place] / unit, limit * deviation / unit)
+        chances[power] = (
+            1.0 if share < _EXACT else student_outside(abs(scaled[place]) / deviation, free)
+        )
+    return terms, chances, error
+
+
+def invert(matrix: Matrix) -> Matrix:
+    """Return the inverse of a small regular matrix (Gauss-Jordan, the largest pivot first)."""
+    size = len(matrix)
+    rows = [[*row, *(float(i == j) for j in range(size))] for i, row in enumerate(matrix)]
+    for column in range(size):
+        pivot = max(range(column, size), key=lambda i: abs(rows[i][column]))
+        rows[column], rows[pivot] = rows[pivot], rows[column]
+        divisor = rows[column][column]
+        rows[column] = [value / divisor for value in rows[column]]
+        for i in range(size):
+            if i != column:
+                factor = rows[i][column]
+                rows[i] = [
+                    value - factor * other
+                    for value, other in zip(rows[i], rows[column], strict=True)
+                ]
+    return [row[size:] for row in rows]
+
+
+def student_outside(t: float, free: int) -> float:
+    """Return the chance that Student's t with `free` degrees of freedom is beyond +-t.
+
+    Abramowitz and Stegun, "Handbook of Mathematical Functions", 26.7.3 and 26.7.4.
+    """
+    angle = atan(t / sqrt(free))
+    square = cos(angle) ** 2
+    term, total = 1.0, 0.0
+    if free % 2:
+        for k in range(1, free, 2):
+            total += term
+            term *= square * (k + 1) / (k + 2)
+        inside = 2 / pi * (angle + sin(angle) * cos(angle) * total)
+    else:
+        for k in range(0, free, 2):
+            total += term
+            term *= square * (k + 1) / (k + 2)
+        inside = sin(angle) * total
+    return min(1.0, max(0.0, 1 - inside))
+
+
+def student_quantile(level: float, free: int) -> float:
+    """Return the t beyond which, on both sides, lies a chance of 1 - level."""
+    low, high = 0.0, 1.0
+    while student_outside(high, free) > 1 - level:
+        high *= 2
+    for _ in range(100):
+        middle = (low + high) / 2
+        if student_outside(middle, free) > 1 - level:
+            low = middle
+        else:
+            high = middle
+    return high

@@ -1,0 +1,69 @@
+"""What repeated trials say: the median, and how far it can be trusted.
+
+Timings are not normal: a host disturbs one trial and lengthens it, and never
+shortens one. So the middle is the median, and the interval around it is made
+of the trials' own ranks, which holds whatever the distribution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from math import comb
+from statistics import median
+
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An interval that holds the true median with a probability of at least `level`."""
+
+    low: float
+    high: float
+    level: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Trials in short. `interval` is None of a single one."""
+
+    median: float
+    trials: int
+    interval: Interval | None
+
+
+def summarise(values: Sequence[float]) -> Summary:
+    """Return the median of at least one value, with its interval."""
+    return Summary(median(values), len(values), median_interval(values))
+
+
+def median_interval(values: Sequence[float], level: float = LEVEL) -> Interval | None:
+    """Return the narrowest interval between two of the values that holds the median.
+
+    Between the k-th smallest and the k-th largest of n values lies the median
+    of what they were drawn from with probability 1 - 2 P(B < k), B binomial
+    with n and 1/2 (David and Nagaraja, "Order Statistics", 3rd ed., 7.1). Of
+    fewer than six values even the smallest and the largest do not reach 95 %:
+    they are returned all the same, with the level that they do reach. None of
+    a single value, which says nothing of its own spread.
+    """
+    count = len(values)
+    if count < 2:
+        return None
+    rank, reached = _rank(count, level)
+    ordered = sorted(values)
+    return Interval(ordered[rank - 1], ordered[count - rank], reached)
+
+
+@cache
+def _rank(count: int, level: float) -> tuple[int, float]:
+    """Return the largest k that reaches the level, at least 1, and the level that it reaches."""
+    outside, rank = 2, 1  # 2 P(B < k) in units of 2**-count
+    while rank < count // 2:
+        more = outside + 2 * comb(count, rank)
+        if more > (1 - level) * 2**count:
+            break
+        outside, rank = more, rank + 1
+    return rank, 1 - outside / 2**count

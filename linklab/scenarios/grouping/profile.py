@@ -1,0 +1,110 @@
+"""A profile of the grouping scenario: one operation by one arm, until there are enough samples."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from linklab.agent.replies import Measure
+from linklab.errors import LabError
+from linklab.events import Listener, StepAdvanced, step
+from linklab.profile.recorder import Recorder, decode
+from linklab.profile.shares import Rule
+from linklab.profile.stacks import Samples
+from linklab.scenarios.grouping.change import Operation
+from linklab.scenarios.grouping.experiment import Experiment, Guest, Trial
+from linklab.scenarios.grouping.plan import Plan, memory_needed
+from linklab.scenarios.grouping.ways import Arm
+
+STEP = "profiling"
+
+# Measured: the image with perf in it is 36 MB, there twice while it is
+# unpacked; perf itself takes 30 MB, its buffers 8 on each CPU.
+_PERF_MIB = 160
+_BUFFER_MIB = 8
+FILE_MIB = 128
+"""How large perf's file may become: it lies in the guest's memory."""
+
+
+def profile_memory(count: int, cpus: int) -> int:
+    """Return the MiB that a guest with `count` interfaces needs to be profiled."""
+    return memory_needed(count, cpus) + _PERF_MIB + _BUFFER_MIB * cpus + FILE_MIB
+
+
+@dataclass(frozen=True)
+class Task:
+    """What to profile, when there are enough samples, and when to stop in any case.
+
+    `seconds` is the host's time, after which no further repetition begins;
+    `limit` the guest's for one operation, as in a `Plan`.
+    """
+
+    operation: Operation
+    arm: Arm
+    rule: Rule
+    seconds: float
+    limit: float | None = None
+
+
+@dataclass
+class Profile:
+    """What came out: the samples, and what the repetitions took that they come from.
+
+    `unsampled` is one more repetition before them, with perf switched off.
+    """
+
+    unsampled: Measure
+    samples: Samples = field(default_factory=Samples)
+    sampled: list[Measure] = field(default_factory=list)
+
+
+def take_profile(guest: Guest, recorder: Recorder, task: Task, listener: Listener) -> Profile:
+    """Repeat an operation while perf samples, until the rule is met or the time is over.
+
+    Raises `WrongState` when the kernel does not do what it is told, `LabError`
+    when perf fails or takes no samples.
+    """
+    plan = Plan((guest.count,), (task.operation,), (task.arm,), limit=task.limit)
+    experiment = Experiment(guest, plan)
+    until = time.monotonic() + task.seconds
+    with step(listener, STEP, 100):
+        listener(StepAdvanced(STEP, 0, "once without samples"))
+        experiment.create()
+        profile = Profile(_verified(experiment.trial(task.operation, task.arm, 0)))
+        symbols = recorder.kernel_symbols()
+        while missing := task.rule.missing(profile.samples.stacks):
+            if profile.sampled and time.monotonic() > until:
+                break
+            data = _round(experiment, recorder, task, profile, missing, until, listener)
+            profile.samples.add(decode(data, symbols))
+            if not profile.samples.work:
+                raise LabError("perf took no sample of the work: more interfaces take longer")
+    return profile
+
+
+def _round(
+    experiment: Experiment,
+    recorder: Recorder,
+    task: Task,
+    profile: Profile,
+    missing: int,
+    until: float,
+    listener: Listener,
+) -> bytes:
+    """Repeat the operation until that many more samples are to be expected; return perf's file."""
+    have, expected = profile.samples.work, 0.0
+    with recorder.recording() as stop:
+        while not expected or (expected < missing and time.monotonic() < until):
+            percent = int(100 * (have + expected) / (have + missing))
+            number = len(profile.sampled) + 1
+            listener(StepAdvanced(STEP, percent, f"{task.operation} by {task.arm}, {number}"))
+            trial = experiment.trial(task.operation, task.arm, number, around=recorder.sampling)
+            profile.sampled.append(_verified(trial))
+            expected += max(1.0, trial.measure.seconds * recorder.frequency)
+        return stop()
+
+
+def _verified(trial: Trial) -> Measure:
+    if trial.fault is not None:
+        raise trial.fault
+    return trial.measure

@@ -1,0 +1,77 @@
+"""A fake QEMU on stage, and a session with it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from linklab.errors import LinklabError
+from linklab.host.accel import Accel
+from linklab.machine.spec import DirectBoot, MachineSpec
+from linklab.session import Session, open_session
+
+FAKE_QEMU = Path(__file__).parent / "process" / "fake_qemu.py"
+
+PANIC = (
+    "[    2.100000] BUG: kernel NULL pointer dereference, address: 0000000000000010\r\n"
+    "[    2.100001] Oops: Oops: 0000 [#1] SMP\r\n"
+    "[    2.100002] RIP: 0010:rtnl_setlink+0x12/0x1230\r\n"
+    "[    2.100003] Kernel panic - not syncing: Fatal exception\r\n"
+)
+WARNING = (
+    "[    2.100000] ------------[ cut here ]------------\r\n"
+    "[    2.100001] WARNING: CPU: 0 PID: 51 at net/core/dev.c:11009 free_netdev+0x1a3\r\n"
+    "[    2.100002] ---[ end trace 0000000000000000 ]---\r\n"
+)
+SOFT_LOCKUP = "[   30.100000] watchdog: BUG: soft lockup - CPU#0 stuck for 26s! [ip:51]\r\n"
+
+REQUEST_LIMIT = 20.0
+SHORT = 0.5
+
+
+class Stage:
+    """What a test has on stage: a fake QEMU, and the log of its console."""
+
+    def __init__(self, folder: Path) -> None:
+        self.log = folder / "console.log"
+        self._play = folder / "play.json"
+        self.qemu = folder / "qemu-system-x86_64"
+        program = shlex.quote(str(FAKE_QEMU))
+        self.qemu.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -SE {program} "$@"\n')
+        self.qemu.chmod(0o755)
+
+    def spec(self, **play: Any) -> MachineSpec:
+        self._play.write_text(json.dumps(play))
+        words = ("console=ttyS0", f"play={self._play}")
+        return MachineSpec(DirectBoot(Path("/bzImage"), Path("/initramfs"), words), Accel.TCG)
+
+    @contextmanager
+    def session(self, boot_limit: float = 30, **play: Any) -> Iterator[Session]:
+        with open_session(self.qemu, self.spec(**play), self.log, boot_limit) as opened:
+            yield opened
+
+    def verdict_at(self, when: str, actions: list[list[Any]]) -> LinklabError:
+        """As `verdict`, for actions at a stage that varies."""
+        return self.verdict(**{when: actions})  # type: ignore[arg-type]
+
+    def verdict(self, boot_limit: float = 30, **play: Any) -> LinklabError:
+        """Boot, ask for a file, and power off; return how that goes wrong."""
+        with (
+            pytest.raises(LinklabError) as caught,
+            self.session(boot_limit, **play) as opened,
+        ):
+            ask(opened)
+        assert str(self.log) in caught.value.evidence, "where the log is must be said"
+        return caught.value
+
+
+def ask(session: Session, seconds: float = REQUEST_LIMIT) -> bytes:
+    return session.agent.read_file("/etc/x", time.monotonic() + seconds)

@@ -1,0 +1,232 @@
+"""`invoke profile` from its options to its folder, in a fake guest."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fake_guest import FakeGuest
+from fake_lab import lab_of, subject
+from fake_perf import PerfGuest, install_host_perf
+
+from linklab import lab as lab_module
+from linklab.build.kernel import check_spec
+from linklab.commands import profile as command
+from linklab.commands.prepare import KernelOptions, MachineOptions
+from linklab.commands.profile import IMAGE, ProfileOptions, check, main, profiled
+from linklab.errors import KernelFault, LabError, UsageError, Verdict
+from linklab.profile.store import SCHEMA, read_profile
+from linklab.report.profile import as_text, graph_of
+
+OPTIONS = ProfileOptions(
+    kernels=KernelOptions("sysfs"),
+    machine=MachineOptions(),
+    operation="mtu",
+    arm="process",
+    interfaces="3",
+    samples="",
+    frequency="997",
+    timeout="0",
+    output="out",
+    as_json=False,
+)
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LINKLAB_CACHE", str(tmp_path / "cache"))
+    install_host_perf(tmp_path / "bin")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    monkeypatch.setattr(lab_module, "host_memory_available", lambda: 8000)
+
+
+class Booted:
+    """What the command prepared, and the guest that it then boots."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.guest: FakeGuest = PerfGuest(each=400)
+        self.kernels: KernelOptions | None = None
+        self.image: Path | None = None
+        monkeypatch.setattr(command, "prepare_lab", self._lab)
+        monkeypatch.setattr(command, "prepare_subjects", self._subjects)
+
+    def _lab(self, *words: object) -> object:
+        self.image = words[-1]  # type: ignore[assignment]
+        return lab_of(lambda _kernel, _count: self.guest)
+
+    def _subjects(self, kernels: KernelOptions, *_words: object) -> list[object]:
+        self.kernels = kernels
+        return [subject("sysfs")]
+
+
+@pytest.fixture
+def booted(monkeypatch: pytest.MonkeyPatch) -> Booted:
+    return Booted(monkeypatch)
+
+
+BAD = [
+    (replace(OPTIONS, kernels=KernelOptions("sysfs,nosysfs")), ["exactly one"]),
+    (replace(OPTIONS, kernels=KernelOptions("frob")), ["frob"]),
+    (replace(OPTIONS, operation="frob"), ["--operation frob", "create, mtu"]),
+    (replace(OPTIONS, arm="frob"), ["--arm frob", "group, netlink"]),
+    (replace(OPTIONS, arm="group", operation="create"), ["--arm group", "no members"]),
+    (replace(OPTIONS, interfaces="0"), ["--interfaces 0", "from 1"]),
+    (replace(OPTIONS, samples="few"), ["--samples few"]),
+    (replace(OPTIONS, frequency="1"), ["--frequency 1"]),
+    (replace(OPTIONS, timeout="soon"), ["--timeout soon"]),
+    (replace(OPTIONS, machine=MachineOptions(memory="128")), ["perf and 3 interfaces", "128"]),
+    (replace(OPTIONS, machine=MachineOptions(cpus="0")), ["--cpus 0"]),
+]
+
+
+@pytest.mark.parametrize(("options", "says"), BAD, ids=[says[0] for _, says in BAD])
+def test_a_wrong_option_is_refused_and_leaves_nothing(
+    options: ProfileOptions, says: list[str], tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        check(options)
+    for part in says:
+        assert part in caught.value.message
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_host_without_perf_is_told_the_package(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda _name: None)
+    with pytest.raises(LabError, match="linux-perf"):
+        check(OPTIONS)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_flavour_is_built_apart_with_what_perf_needs() -> None:
+    options = profiled(KernelOptions("nosysfs", configs=()))
+    assert options.build_options().variant == "profile"
+    (fragment,) = options.build_options().configs
+    assert "CONFIG_EVENTFD=y" in fragment.read_text()
+    assert not options.is_stock
+
+
+def test_the_fragment_is_one_that_kernels_can_be_built_with() -> None:
+    from linklab.build.kernel import KernelSpec
+
+    for name in ("sysfs", "nosysfs"):
+        check_spec(KernelSpec(name, profiled(KernelOptions(name)).build_options()))
+
+
+def test_any_other_kernel_is_taken_as_it_is() -> None:
+    assert profiled(KernelOptions("/boot/bzImage")) == KernelOptions("/boot/bzImage")
+
+
+def test_a_profile_is_stored_whole(booted: Booted, tmp_path: Path) -> None:
+    assert main(OPTIONS, ["invoke", "profile"]) is Verdict.PASS
+    out = tmp_path / "out"
+    names = {path.name for path in out.iterdir()}
+    assert names == {
+        "profile.json",
+        "folded.txt",
+        "flamegraph.svg",
+        "table.txt",
+        "console-sysfs-3.log",
+    }
+    stored = read_profile(out)
+    about = stored.about
+    assert about["samples"]["work"] == sum(stored.stacks.values())
+    assert about["rule"]["met"]
+    assert about["accel"] == "tcg" and about["event"]["name"] == "cpu-clock"
+    assert sum(symbol["own"]["samples"] for symbol in about["symbols"]) == sum(
+        stored.stacks.values()
+    )
+    assert booted.image == IMAGE
+    assert booted.kernels is not None and booted.kernels.variant == "profile"
+
+
+def test_the_table_says_the_accelerator_first_and_everything_else(
+    booted: Booted, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    main(OPTIONS, ["invoke", "profile"])
+    shown = capsys.readouterr().out
+    assert shown.startswith("TCG")
+    for part in (
+        "mtu by process, 3 interfaces",
+        "samples of the work",
+        "within 2 points",
+        "left out of",
+        "getrusage of the same repetitions: kernel 66.7 %",
+        "[ld-linux-x86-64.so.2]",
+        "do_set_mtu",
+    ):
+        assert part in " ".join(shown.split()), part
+    assert "do_set_mtu" in (tmp_path / "out" / "flamegraph.svg").read_text()
+
+
+def test_everything_shown_can_be_made_again_from_what_is_stored(
+    booted: Booted, tmp_path: Path
+) -> None:
+    main(OPTIONS, ["invoke", "profile"])
+    out = tmp_path / "out"
+    stored = read_profile(out)
+    assert as_text(stored) == (out / "table.txt").read_text()
+    assert graph_of(stored) == (out / "flamegraph.svg").read_text()
+
+
+def test_json_is_one_document(booted: Booted, capsys: pytest.CaptureFixture[str]) -> None:
+    main(replace(OPTIONS, as_json=True), ["invoke", "profile"])
+    document = json.loads(capsys.readouterr().out)
+    assert document["profile"]["symbols"][0]["symbol"] == "do_set_mtu"
+    assert document["folder"] == "out"
+
+
+def test_too_few_samples_are_said_to_be_too_few(
+    booted: Booted, capsys: pytest.CaptureFixture[str]
+) -> None:
+    booted.guest = PerfGuest(each=10)
+    main(replace(OPTIONS, samples="5000", timeout="0.000001"), ["invoke", "profile"])
+    captured = capsys.readouterr()
+    assert "NOT ENOUGH" in captured.out
+    assert "--timeout" in captured.err
+
+
+def test_without_a_name_the_folder_is_one_of_the_results(booted: Booted) -> None:
+    main(replace(OPTIONS, output=""), ["invoke", "profile"])
+    (folder,) = Path("results").iterdir()
+    assert folder.name.endswith("-profile")
+
+
+def test_a_failure_before_anything_was_kept_leaves_no_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(*_words: object) -> None:
+        raise LabError("no QEMU")
+
+    monkeypatch.setattr(command, "prepare_lab", fail)
+    with pytest.raises(LabError, match="no QEMU"):
+        main(OPTIONS, [])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_guest_that_fails_keeps_its_console(booted: Booted, tmp_path: Path) -> None:
+    booted.guest = PerfGuest(dies_at="enable")
+    with pytest.raises((LabError, KernelFault)):
+        main(OPTIONS, [])
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["console-sysfs-3.log"]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", f'{{"schema": {SCHEMA + 1}}}'])
+def test_what_is_no_profile_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "profile.json").write_text(text)
+    (tmp_path / "folded.txt").write_text("ip;f_[k] 3\n")
+    with pytest.raises(UsageError):
+        read_profile(tmp_path)
+    with pytest.raises(UsageError):
+        read_profile(tmp_path / "nowhere")
+
+
+def test_a_folder_that_holds_a_profile_is_not_used_again(booted: Booted) -> None:
+    main(OPTIONS, [])
+    with pytest.raises(UsageError, match="already holds"):
+        main(OPTIONS, [])
