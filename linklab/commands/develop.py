@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from linklab.build.agentbuild import build_agent
@@ -38,10 +39,17 @@ def run_lint() -> Verdict:
     verdicts = [
         _run([*python, "ruff", "check", "."]),
         _run([*python, "ruff", "format", "--check", "."]),
-        _run([*python, "mypy"]),
+        _run([*python, "mypy", "linklab", "tasks.py"]),
+        *(_check_types(ROOT / "tests" / suite) for suite in SUITES),
         _check_scripts(),
     ]
     return Verdict.FAIL if Verdict.FAIL in verdicts else Verdict.PASS
+
+
+def _check_types(suite: Path) -> Verdict:
+    """Check a suite by itself: the modules of each are found from its own folder."""
+    where = {"MYPYPATH": f"{suite}:{suite.parent}"}
+    return _run([sys.executable, "-m", "mypy", str(suite.relative_to(ROOT))], where)
 
 
 def _check_scripts() -> Verdict:
@@ -54,8 +62,8 @@ def _check_scripts() -> Verdict:
         return _run(["shellcheck", "--shell=dash", *map(str, scripts)])
 
 
-def _run(argv: list[str]) -> Verdict:
+def _run(argv: list[str], env: Mapping[str, str] | None = None) -> Verdict:
     """Run a check on this terminal; its status is the verdict on this project's own code."""
     print(f"$ {shown(argv)}", flush=True)
-    done = subprocess.run(argv, cwd=Path(ROOT), env=environment(), check=False)
+    done = subprocess.run(argv, cwd=Path(ROOT), env=environment(env), check=False)
     return Verdict.PASS if done.returncode == 0 else Verdict.FAIL

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
+from guests import INVOKE, Done, Invoke, Opener
 
 from linklab.commands.prepare import (
     KernelOptions,
@@ -26,31 +22,6 @@ from linklab.lab import Lab, Subject
 from linklab.machine.spec import Boot
 from linklab.paths import ROOT
 from linklab.session import Session
-
-INVOKE = str(Path(sys.executable).with_name("invoke"))
-LIMIT = 60.0  # s; a guest that takes longer for anything here is broken
-
-
-def soon(seconds: float = LIMIT) -> float:
-    """Return a deadline."""
-    return time.monotonic() + seconds
-
-
-@dataclass(frozen=True)
-class Done:
-    """A command that ended."""
-
-    status: int
-    stdout: str
-    stderr: str
-
-    @property
-    def document(self) -> Any:
-        """Standard output as JSON: all of it, or it is a fault."""
-        return json.loads(self.stdout)
-
-
-Invoke = Callable[..., Done]
 
 
 @pytest.fixture
@@ -83,9 +54,6 @@ def subjects(cache: Cache) -> dict[str, Subject]:
     """Both flavours, with their ISOs."""
     made = prepare_subjects(KernelOptions("sysfs,nosysfs"), Boot.ISO, cache, ignore)
     return {subject.name: subject for subject in made}
-
-
-Opener = Callable[..., Any]
 
 
 @pytest.fixture

@@ -7,8 +7,7 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
-
-from tests.vm.conftest import Invoke
+from guests import Invoke
 
 pytestmark = [
     pytest.mark.vm,

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from guests import LIMIT, Opener, soon
 
 from linklab.agent.client import Agent
 from linklab.agent.line import AgentLine
@@ -27,7 +28,6 @@ from linklab.machine.spec import DirectBoot, MachineType
 from linklab.scenarios.grouping.change import CHANGES, NEW, Operation
 from linklab.scenarios.grouping.links import Links
 from linklab.scenarios.grouping.messages import group_delete
-from tests.vm.conftest import LIMIT, Opener, soon
 
 pytestmark = pytest.mark.vm
 

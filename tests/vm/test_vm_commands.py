@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pexpect
 import pytest
+from guests import INVOKE, LIMIT, Invoke
 
 from linklab.host.cache import hash_file
 from linklab.paths import ROOT
 from linklab.scenarios.grouping.change import Operation
 from linklab.scenarios.grouping.ways import Arm, why_not
-from tests.vm.conftest import INVOKE, LIMIT, Invoke
 
 pytestmark = pytest.mark.vm
 
