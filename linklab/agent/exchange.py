@@ -11,6 +11,7 @@ from linklab.agent.protocol import Assembly, Frame, FrameKind, Torn
 from linklab.errors import GuestHung, ProtocolError
 
 FIRST_POKE = 1.0  # s of silence before the agent is asked whether it knows the request
+LAST_POKE = 60.0  # s at most between two questions
 TORN_POKE = 0.05  # s until it is asked after a line arrived torn
 MAX_REPEATS = 50
 DRAIN_LIMIT = 0.5  # s at most to read what had arrived when the deadline passed
@@ -101,5 +102,5 @@ class Exchange:
         else:
             frame = Frame(FrameKind.POKE, self._seq)
         self._send(protocol.encode_frame(frame))
-        self._patience *= 2
+        self._patience = min(2 * self._patience, LAST_POKE)
         self._poke_at = time.monotonic() + self._patience

@@ -10,6 +10,7 @@ from typing import Any
 
 from linklab.errors import UsageError
 from linklab.report.figures import Figures, kernel_title
+from linklab.results.again import files_of
 from linklab.results.model import Run
 
 _ABSENT = "unknown"
@@ -122,7 +123,7 @@ def differences(before: Run, now: Run) -> list[Difference]:
     def inputs(run: Run) -> dict[str, str]:
         kernels = {f"kernel {kernel.name}": kernel.sha256 for kernel in run.kernels}
         host = {what: _entry(run.about, path) for what, path in _MAY_DIFFER.items()}
-        return {**_fixed(run), **kernels, **_hashes(run, "patches"), **host}
+        return {**_fixed(run), **kernels, **files_of(run.about), **host}
 
     return list(_differing(inputs(before), inputs(now)))
 

@@ -51,9 +51,7 @@ class Growth:
 
 
 def costs(figures: Figures, operation: str) -> list[Cost]:
-    """Return what each arm cost at the largest count, by kernel; nothing of a single arm."""
-    if len(figures.arms(operation)) < 2:
-        return []
+    """Return what each arm cost at the largest count, by kernel."""
     most = max(figures.counts(operation))
     tallies = {(t.kernel, t.operation, t.arm, t.interfaces): t for t in figures.run.tallies}
     found = (

@@ -9,23 +9,25 @@ from rich.table import Table
 from rich.text import Text
 
 from linklab.report.costs import Cost, Growth, costs, growths
-from linklab.report.figures import Figures, duration_text, seconds_text
-from linklab.report.layout import plain_table
+from linklab.report.figures import Figures, duration_text, kernel_title
+from linklab.report.layout import Fitting, plain_table, title_line
 from linklab.results.fit import Fit, Power
 
 Column = tuple[str, Callable[[Cost], str]]
+Row = tuple[str, str, Sequence[str]]  # kernel, arm, figures
 
 _COLUMNS: tuple[Column, ...] = (
-    ("seconds", lambda cost: seconds_text(cost.seconds)),
-    ("user", lambda cost: seconds_text(cost.user_seconds)),
-    ("system", lambda cost: seconds_text(cost.system_seconds)),
+    ("time", lambda cost: duration_text(cost.seconds)),
+    ("user", lambda cost: duration_text(cost.user_seconds)),
+    ("system", lambda cost: duration_text(cost.system_seconds)),
     ("context\nswitches", lambda cost: f"{cost.context_switches:.0f}"),
-    ("processes", lambda cost: f"{cost.processes:.0f}"),
+    ("pro-\ncesses", lambda cost: f"{cost.processes:.0f}"),
     ("netlink\nmessages", lambda cost: _count_text(cost.messages)),
     ("system\ncalls", lambda cost: _count_text(cost.system_calls)),
 )
 _HEARD: tuple[Column, ...] = (
-    ("notifi-\ncations", lambda cost: f"{cost.notifications:.0f}"),
+    ("time", lambda cost: duration_text(cost.seconds)),
+    ("messages", lambda cost: f"{cost.notifications:.0f}"),
     ("lost", lambda cost: f"{cost.notifications_lost:.0f}"),
 )
 _TERMS = (
@@ -38,46 +40,65 @@ _TERMS = (
 def cost_tables(figures: Figures, operation: str) -> list[RenderableType]:
     """Return the costs of the arms and the fits of their times, as far as there are any."""
     tables: list[RenderableType] = []
-    if found := costs(figures, operation):
+    found = costs(figures, operation)
+    if len({cost.arm for cost in found}) > 1:
         tables += [Text(), _costs_table(operation, found)]
+    if any(cost.listeners for cost in found):
+        tables += [Text(), _heard_table(operation, found)]
     if grown := growths(figures, operation):
         tables += [Text(), _growths_table(operation, grown)]
     return tables
 
 
-def _costs_table(operation: str, found: Sequence[Cost]) -> Table:
-    listeners = max(cost.listeners for cost in found)
-    heard = f", {listeners} listening" if listeners else ""
-    title = f"{operation}: what it cost, the same work for {found[0].interfaces} interfaces{heard}"
-    table = _by_arm(title)
-    columns = _COLUMNS + (_HEARD if listeners else ())
-    for name, _ in columns:
-        table.add_column(name, justify="right", overflow="fold")
-    for cost in found:
-        figures = (text(cost) for _, text in columns)
-        table.add_row(Text(cost.kernel), cost.arm, *figures)
-    return table
+def _costs_table(operation: str, found: Sequence[Cost]) -> RenderableType:
+    what = f"what it cost, the same work for {found[0].interfaces} interfaces"
+    return _by_arm(operation, what, [name for name, _ in _COLUMNS], _rows(found, _COLUMNS))
 
 
-def _growths_table(operation: str, found: Sequence[Growth]) -> Table:
+def _heard_table(operation: str, found: Sequence[Cost]) -> RenderableType:
+    most = max(cost.listeners for cost in found)
+    who = "1 listener" if most == 1 else f"{most} listeners"
+    what = f"what {who} heard of {found[0].interfaces} interfaces"
+    return _by_arm(operation, what, [name for name, _ in _HEARD], _rows(found, _HEARD))
+
+
+def _rows(found: Sequence[Cost], columns: Sequence[Column]) -> list[Row]:
+    return [(cost.kernel, cost.arm, [text(cost) for _, text in columns]) for cost in found]
+
+
+def _growths_table(operation: str, found: Sequence[Growth]) -> RenderableType:
+    columns = [*(name for name, _ in _TERMS), "grows", "error"]
+    rows = [(growth.kernel, growth.arm, _growth_texts(growth.fit)) for growth in found]
     what = "seconds = a + b N + c N² for N interfaces, as far as it is significant"
-    table = _by_arm(f"{operation}: {what}")
-    for name, _ in _TERMS:
-        table.add_column(name, justify="right", overflow="fold")
-    table.add_column("grows", overflow="fold")
-    table.add_column("error", justify="right", overflow="fold")
-    for growth in found:
-        terms = (_term_text(growth.fit, power) for _, power in _TERMS)
-        error = f"{growth.fit.error:.1%}"
-        table.add_row(Text(growth.kernel), growth.arm, *terms, growth.fit.growth, error)
-    return table
+    return _by_arm(operation, what, columns, rows)
 
 
-def _by_arm(title: str) -> Table:
-    table = plain_table(title)
-    table.add_column("kernel", overflow="fold")
+def _growth_texts(fitted: Fit) -> list[str]:
+    terms = [_term_text(fitted, power) for _, power in _TERMS]
+    return [*terms, fitted.growth, f"{fitted.error:.1%}"]
+
+
+def _by_arm(
+    operation: str, what: str, columns: Sequence[str], rows: Sequence[Row]
+) -> RenderableType:
+    """Return a table of all kernels, or where that is too wide one for each."""
+    whole = plain_table(f"{operation}: {what}")
+    whole.add_column("kernel", overflow="fold")
+    _fill(whole, columns, [(Text(kernel), Text(arm), *texts) for kernel, arm, texts in rows])
+    parts: list[RenderableType] = []
+    for name in dict.fromkeys(kernel for kernel, _, _ in rows):
+        part = plain_table("")
+        _fill(part, columns, [(Text(arm), *texts) for kernel, arm, texts in rows if kernel == name])
+        parts += [title_line(f"{operation}, {kernel_title(name)}: {what}"), part]
+    return Fitting(whole, parts)
+
+
+def _fill(table: Table, columns: Sequence[str], rows: Sequence[Sequence[RenderableType]]) -> None:
     table.add_column("arm", overflow="fold")
-    return table
+    for name in columns:
+        table.add_column(name, justify="right", overflow="fold")
+    for cells in rows:
+        table.add_row(*cells)
 
 
 def _count_text(number: int | None) -> str:

@@ -8,7 +8,6 @@ from linklab.report import paper
 from linklab.report.compare import Stored, arms_of, kernel_rows
 from linklab.report.figures import kernel_title
 from linklab.report.plots import Curve, Panel, Point
-from linklab.results.statistics import median_interval
 
 X_NAME = "interfaces"
 _NAME_ROOM = 16  # characters beside a curve's end
@@ -73,9 +72,7 @@ def _seconds_curve(stored: Stored, number: int, operation: str, kernel: str, arm
         if cell.seconds is None:
             invalid += [float(count)] * bool(cell.invalid)
             continue
-        samples = stored.figures.samples(operation, kernel, arm, count)
-        spread = median_interval([sample.seconds for sample in samples if sample.verified])
-        ends = (spread.low, spread.high) if spread else (None, None)
+        ends = (cell.interval.low, cell.interval.high) if cell.interval else (None, None)
         points.append(Point(count, cell.seconds, *ends))
     marker, dash = _MARKERS.get(arm, "circle"), _DASHES[number % len(_DASHES)]
     return Curve(_named(arm, stored), tone_of(arm), marker, points, dash, invalid=invalid)

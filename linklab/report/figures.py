@@ -133,9 +133,11 @@ def seconds_text(seconds: float | None) -> str:
 
 def duration_text(seconds: float) -> str:
     """Return seconds with three significant digits and a unit: 3.46 us, 21.7 s."""
+    if not seconds:
+        return "0 s"
     size = float(f"{abs(seconds):.2e}")  # rounded first: 999.9 ns is 1.00 us
     unit, name = next((u for u in _UNITS if size >= u[0]), _UNITS[-1])
-    decimals = 2 - floor(log10(size / unit)) if size else 0
+    decimals = 2 - floor(log10(size / unit))
     return f"{seconds / unit:.{min(max(decimals, 0), 3)}f} {name}"
 
 

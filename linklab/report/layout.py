@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from rich import box
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
+
+_UNLIMITED = 100_000
 
 
 def plain_table(title: str) -> Table:
@@ -16,3 +23,23 @@ def plain_table(title: str) -> Table:
         box=box.SIMPLE_HEAD,
         pad_edge=False,
     )
+
+
+def title_line(text: str) -> Text:
+    """Return a title that stands over a table, however long it is."""
+    return Text(text, style="italic", overflow="fold")
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """A table, or where that is too wide the same in parts: figures must not be cut short."""
+
+    whole: Table
+    parts: Sequence[RenderableType]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        unlimited = options.update_width(_UNLIMITED)
+        if Measurement.get(console, unlimited, self.whole).maximum <= options.max_width:
+            yield self.whole
+        else:
+            yield from self.parts

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from html import escape
 
 from linklab.report.axes import LogAxis, apart, tick_text
 
@@ -19,6 +18,7 @@ _LEFT, _TOP, _BOTTOM = 42, 30, 44
 _CHARACTER = 6.1  # pixels, of a label's text
 _LABEL_GAP = 13  # pixels between two labels' lines
 _MOST_TICKS = 7
+_ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;"})
 
 _MARKERS = {
     "circle": "M-3.4 0a3.4 3.4 0 1 0 6.8 0a3.4 3.4 0 1 0-6.8 0z",
@@ -122,6 +122,11 @@ def svg(panel: Panel, y_like: Iterable[Panel] = ()) -> str:
             "</svg>",
         ]
     )
+
+
+def escape(text: str) -> str:
+    """Return text as it may stand in an element or in a quoted attribute."""
+    return text.translate(_ESCAPES)  # the library's `html` takes 2 ms to import
 
 
 def _extent(point: Point) -> Sequence[float]:

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from statistics import median
 
 from linklab.report import pagetable as cells
 from linklab.report import paper
 from linklab.report.claims import Claim, Finding, claims
 from linklab.report.compare import (
     Stored,
-    arms_of,
     cell_rows,
-    counts_of,
-    kernel_rows,
     operations_of,
 )
-from linklab.report.figures import Figures, kernel_title
+from linklab.report.costs import Cost, costs, growths
+from linklab.report.figures import Figures, kernel_title, seconds_text
 from linklab.report.pagetable import Column, PageTable, Span, Value
-from linklab.results.fit import Fit, Power, fit
-from linklab.results.model import Sample
-from linklab.results.statistics import summarise
+from linklab.results.fit import Fit, Power
 
 _BOTH = {"group", "process"}
 _FINDING_KIND = {
@@ -52,24 +47,17 @@ def seconds_table(figures: Figures, operation: str) -> PageTable:
 
 def measured(figures: Figures, operation: str, kernel: str, arm: str, count: int) -> Value:
     """Return a cell's median, with its interval and what was not valid as a remark."""
-    samples = figures.samples(operation, kernel, arm, count)
-    valid = [sample.seconds for sample in samples if sample.verified]
-    wrong = len(samples) - len(valid)
-    if not valid:
-        return Value("not valid", kind="invalid") if wrong else Value("-", kind="quiet")
-    summary = summarise(valid)
+    cell = figures.cell(operation, kernel, arm, count)
+    if cell.seconds is None:
+        return Value("not valid", kind="invalid") if cell.invalid else Value("-", kind="quiet")
     remarks = []
-    if summary.interval is not None:
-        low, high = summary.interval.low, summary.interval.high
-        remarks.append(f"{cells.seconds(low).text} to {cells.seconds(high).text}")
-    if wrong:
-        remarks.append(f"{wrong} of {len(samples)} not valid")
-    return Value(
-        cells.seconds(summary.median).text,
-        summary.median,
-        ", ".join(remarks),
-        "invalid" if wrong else "",
-    )
+    if cell.interval is not None:
+        low, high = seconds_text(cell.interval.low), seconds_text(cell.interval.high)
+        remarks.append(f"{low} to {high}")
+    if cell.invalid:
+        remarks.append(f"{cell.invalid} of {cell.valid + cell.invalid} not valid")
+    kind = "invalid" if cell.invalid else ""
+    return Value(seconds_text(cell.seconds), cell.seconds, ", ".join(remarks), kind)
 
 
 def paper_table(figures: Figures) -> PageTable | None:
@@ -114,49 +102,54 @@ def comparison_table(runs: Sequence[Stored]) -> PageTable:
     return PageTable("the runs beside each other", columns, rows, spans, leading=4)
 
 
-_COSTS: Sequence[tuple[str, Callable[[Sample], float]]] = (
-    ("seconds", lambda sample: sample.seconds),
-    ("user", lambda sample: sample.user_seconds),
-    ("system", lambda sample: sample.system_seconds),
-    ("context switches", lambda sample: sample.context_switches),
-    ("processes", lambda sample: sample.processes),
-    ("netlink messages", lambda sample: sample.messages),
+_COSTS: Sequence[tuple[str, Callable[[Cost], Value]]] = (
+    ("seconds", lambda cost: cells.seconds(cost.seconds)),
+    ("user", lambda cost: cells.seconds(cost.user_seconds)),
+    ("system", lambda cost: cells.seconds(cost.system_seconds)),
+    ("context switches", lambda cost: cells.count(cost.context_switches)),
+    ("processes", lambda cost: cells.count(cost.processes)),
+    ("netlink messages", lambda cost: cells.count(cost.messages)),
+    ("system calls", lambda cost: cells.count(cost.system_calls)),
+)
+_HEARD: Sequence[tuple[str, Callable[[Cost], Value]]] = (
+    ("listeners", lambda cost: cells.count(cost.listeners)),
+    ("messages heard", lambda cost: cells.count(cost.notifications)),
+    ("lost", lambda cost: cells.count(cost.notifications_lost)),
 )
 
 
 def cost_table(runs: Sequence[Stored], operation: str) -> PageTable | None:
     """Return what each arm cost at the most interfaces: medians of the valid samples."""
-    count = max(counts_of(runs, operation), default=0)
-    rows = [
-        [cells.word(kernel), cells.word(arm), *_costs(samples)]
-        for kernel, arm, samples in _at_most(runs, operation, count)
-        if samples
+    found = [
+        (_kernel_of(cost.kernel, stored), cost)
+        for stored in runs
+        if operation in stored.figures.operations
+        for cost in costs(stored.figures, operation)
     ]
-    if not rows:
+    if not found:
         return None
-    columns = [Column("kernel", numeric=False), Column("arm", numeric=False)]
-    columns += [Column(name) for name, _ in _COSTS]
-    spans = [Span("seconds in the guest", 3), Span("how often", 3)]
-    return PageTable(f"{operation} at {count} interfaces", columns, rows, spans, leading=2)
+    heard = _HEARD if any(cost.listeners for _, cost in found) else ()
+    counts = sorted({cost.interfaces for _, cost in found})
+    at = [] if len(counts) == 1 else [Column("interfaces")]
+    rows = [
+        [
+            cells.word(kernel),
+            cells.word(cost.arm),
+            *([cells.count(cost.interfaces)] * len(at)),
+            *(value(cost) for _, value in (*_COSTS, *heard)),
+        ]
+        for kernel, cost in found
+    ]
+    columns = [*(Column(name, numeric=False) for name in ("kernel", "arm")), *at]
+    columns += [Column(name) for name, _ in (*_COSTS, *heard)]
+    spans = [Span("seconds in the guest", 3), Span("how often", 4)]
+    spans += [Span("told of it", 3)] if heard else []
+    where = "the most" if at else str(counts[0])
+    return PageTable(f"{operation} at {where} interfaces", columns, rows, spans, 2 + len(at))
 
 
-def _at_most(
-    runs: Sequence[Stored], operation: str, count: int
-) -> Iterator[tuple[str, str, list[Sample]]]:
-    """Yield each kernel and arm with its valid samples at a number of interfaces."""
-    for kernel in kernel_rows(runs):
-        for arm in arms_of(runs, operation):
-            for stored, name in zip(runs, kernel.names, strict=True):
-                if name:
-                    found = stored.figures.samples(operation, name, arm, count)
-                    title = f"{kernel_title(name)} {stored.letter}".strip()
-                    yield title, arm, [sample for sample in found if sample.verified]
-
-
-def _costs(samples: Sequence[Sample]) -> Iterator[Value]:
-    for number, (_, ask) in enumerate(_COSTS):
-        value = median(ask(sample) for sample in samples)
-        yield cells.seconds(value) if number < 3 else cells.count(value)
+def _kernel_of(kernel: str, stored: Stored) -> str:
+    return f"{kernel_title(kernel)} {stored.letter}".strip()
 
 
 _UNITS = ((Power.FIXED, 1.0), (Power.LINEAR, 1e3), (Power.QUADRATIC, 1e6))
@@ -164,14 +157,15 @@ _UNITS = ((Power.FIXED, 1.0), (Power.LINEAR, 1e3), (Power.QUADRATIC, 1e6))
 
 def fit_table(runs: Sequence[Stored], operation: str) -> PageTable | None:
     """Return how seconds grow with interfaces, where three counts or more can tell."""
-    rows = []
-    for kernel in kernel_rows(runs):
-        for arm in arms_of(runs, operation):
-            for stored, name in zip(runs, kernel.names, strict=True):
-                found = _fit(stored.figures, operation, name, arm) if name else None
-                if name and found:
-                    title = f"{kernel_title(name)} {stored.letter}".strip()
-                    rows.append([cells.word(title), cells.word(arm), *_fit_cells(found)])
+    rows = [
+        [
+            cells.word(_kernel_of(growth.kernel, stored)),
+            cells.word(growth.arm),
+            *_fit_cells(growth.fit),
+        ]
+        for stored in runs
+        for growth in growths(stored.figures, operation)
+    ]
     if not rows:
         return None
     columns = [
@@ -182,12 +176,6 @@ def fit_table(runs: Sequence[Stored], operation: str) -> PageTable | None:
     return PageTable(f"{operation}: seconds = a + b N + c N²", columns, rows, leading=2)
 
 
-def _fit(figures: Figures, operation: str, kernel: str, arm: str) -> Fit | None:
-    counts = figures.counts(operation)
-    medians = {count: figures.cell(operation, kernel, arm, count).seconds for count in counts}
-    return fit({count: seconds for count, seconds in medians.items() if seconds})
-
-
 def _fit_cells(found: Fit) -> Iterator[Value]:
     for power, unit in _UNITS:
         term = found.terms.get(power)
@@ -196,8 +184,7 @@ def _fit_cells(found: Fit) -> Iterator[Value]:
             continue
         margin = f"± {_plain(term.margin * unit, 2)}" if term.margin is not None else ""
         yield Value(_plain(term.value * unit, 3), term.value, margin)
-    error = found.error
-    yield Value("-") if error is None else Value(f"{100 * error:.1f}", error)
+    yield Value(f"{100 * found.error:.1f}", found.error)
     yield cells.word(found.growth)
 
 

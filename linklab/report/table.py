@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from math import floor
 
-from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
-from rich.measure import Measurement
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -16,7 +14,7 @@ from linklab.report import paper
 from linklab.report.claims import Claim, Finding, claims
 from linklab.report.costs_table import cost_tables
 from linklab.report.figures import Cell, Figures, kernel_title, ratio_text, seconds_text
-from linklab.report.layout import plain_table
+from linklab.report.layout import Fitting, plain_table
 from linklab.results.model import Run
 from linklab.results.statistics import LEVEL
 
@@ -31,7 +29,6 @@ _FINDING_STYLE = {
     Finding.NOT_MEASURED: "dim",
 }
 TEXT_WIDTH = 110
-_UNLIMITED = 100_000
 
 
 def render(run: Run) -> Group:
@@ -67,21 +64,6 @@ def heading(run: Run) -> Text:
     return text
 
 
-@dataclass(frozen=True)
-class _Fitting:
-    """A table, or where that is too wide the same in parts: figures must not be cut short."""
-
-    whole: Table
-    parts: Sequence[RenderableType]
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        unlimited = options.update_width(_UNLIMITED)
-        if Measurement.get(console, unlimited, self.whole).maximum <= options.max_width:
-            yield self.whole
-        else:
-            yield from self.parts
-
-
 def operation_tables(figures: Figures, operation: str) -> RenderableType:
     """Return one operation's table: interfaces down, kernels and arms across.
 
@@ -96,7 +78,7 @@ def operation_tables(figures: Figures, operation: str) -> RenderableType:
         _fill(part, figures, operation, {name: ""})
         title = Text(f"{operation}, {kernel_title(name)}: {what}", style="italic", overflow="fold")
         parts += [title, part]
-    return _Fitting(whole, parts)
+    return Fitting(whole, parts)
 
 
 def _trials_text(figures: Figures, operation: str) -> str:

@@ -63,7 +63,7 @@ def test_costs_are_medians_of_the_trials_that_are_valid() -> None:
 
 def test_one_arm_has_nothing_to_be_compared_with() -> None:
     run = growing({"group": 1e-4})
-    assert costs(Figures(run), "mtu") == []
+    assert [cost.arm for cost in costs(Figures(run), "mtu")] == ["group"]
     assert "what it cost" not in as_text(run)
 
 
@@ -83,10 +83,15 @@ def test_what_was_counted_stands_beside_what_was_timed() -> None:
 def test_notifications_are_shown_where_somebody_listened() -> None:
     heard = {"listeners": 3, "notifications": 20, "notifications_lost": 4}
     text = as_text(run_of(["sysfs"], [trial("group", 8, 1.0, **heard), trial("batch", 8, 1.0)]))
-    assert "8 interfaces, 3 listening" in text
-    assert row_of(text, "sysfs", "group")[-2:] == ["20", "4"]
+    heard_by = text[text.index("what 3 listeners heard of 8 interfaces") :]
+    assert row_of(heard_by, "sysfs", "group")[-2:] == ["20", "4"]
     quiet = as_text(run_of(["sysfs"], [trial("group", 8, 1.0), trial("batch", 8, 1.0)]))
     assert "lost" not in quiet
+
+
+def test_what_listeners_heard_of_one_arm_is_shown_too() -> None:
+    alone = trial("group", 8, 1.0, listeners=1, notifications=8)
+    assert "what 1 listener heard" in as_text(run_of(["sysfs"], [alone]))
 
 
 def test_growth_is_fitted_for_each_kernel_and_arm() -> None:
@@ -120,7 +125,7 @@ def test_of_three_counts_the_square_is_a_question() -> None:
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
-        (0.0, "0 ps"),
+        (0.0, "0 s"),
         (3.46e-6, "3.46 us"),
         (0.0135, "13.5 ms"),
         (21.74, "21.7 s"),

@@ -1,0 +1,366 @@
+"""The page: what it says of runs, and which runs it puts beside each other."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hand_made import PAPER_COUNTS, both_arms, created, run_of, sample
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from linklab.commands.report import main, named
+from linklab.errors import UsageError
+from linklab.report import pagetable
+from linklab.report.compare import (
+    Stored,
+    cell_rows,
+    differences,
+    kernel_rows,
+    letter_of,
+    obstacles,
+    together,
+)
+from linklab.report.page import page
+from linklab.report.sections import claims_table, cost_table, fit_table, seconds_table
+from linklab.results.model import Run
+from linklab.results.store import RunFolder
+
+VOID = {"meta", "br", "hr", "img", "input", "link"}
+GROWING = dict(zip(PAPER_COUNTS, (20.0, 40.0, 60.0, 80.0, 100.0), strict=True))
+HERE = Path("somewhere/20260101T000000Z-grouping")
+
+
+class Text(HTMLParser):
+    """A page's text and links; fails where its elements do not nest."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.words: list[str] = []
+        self.links: list[str] = []
+        self._open: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.links += [value or "" for name, value in attrs if name in {"src", "href"}]
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        pass
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not {"style", "script"} & set(self._open):
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def both_kernels(**about: Any) -> Run:
+    samples = [s for k in ("nosysfs", "sysfs") for s in both_arms(k, GROWING)]
+    samples += [created(k, count, 0.5) for k in ("nosysfs", "sysfs") for count in PAPER_COUNTS]
+    about = {"scenario": "grouping", "verdict": "pass", **about}
+    return run_of(["sysfs", "nosysfs"], samples, boots=[0.6], image_bytes=5_150_000, **about)
+
+
+def text_of(*runs: Run) -> str:
+    return Text(page([(HERE.with_name(f"run{n}"), run) for n, run in enumerate(runs)])).text
+
+
+def cells_of(table: pagetable.PageTable) -> list[list[str]]:
+    return [[value.text for value in row] for row in table.rows]
+
+
+class TestPage:
+    def test_it_needs_nothing_from_elsewhere(self) -> None:
+        text = page([(HERE, both_kernels())])
+        assert Text(text).links == []
+        assert not re.search(r"https?://|@import|url\(", text)
+        assert "default-src 'none'" in text
+
+    def test_it_says_what_was_run_on_what_and_what_came_out(self) -> None:
+        host = {"cpu": "Some CPU", "kernel": "6.1", "cpus": 2}
+        text = text_of(both_kernels(host=host, start="2026-01-01T10:00:00+00:00"))
+        for words in (
+            "pass , every operation was done and verified",
+            "Linux 6.12.0 without sysfs",
+            "TCG",
+            "direct; 0.600 s",
+            "microvm, 1 CPU, 256 MiB",
+            "7.2.22",
+            "Some CPU; Linux 6.1",
+            "2026-01-01 10:00",
+        ):
+            assert words in text
+
+    def test_it_begins_with_what_the_group_gains(self) -> None:
+        text = text_of(both_kernels())
+        assert (
+            "mtu of 2048 interfaces, without sysfs: one group request took 0.0100 s, "
+            "a process for each 1.00 s, 100 times as long." in text
+        )
+
+    def test_it_has_every_part(self) -> None:
+        text = text_of(both_kernels())
+        for title in ("Seconds", "Where the time goes", "How it grows", "The paper’s claims"):  # noqa: RUF001
+            assert title in text
+        assert "To run it again" in text
+
+    def test_it_ends_with_a_command_to_copy_and_the_hashes_of_what_went_in(self) -> None:
+        options = {"kernel": "a b", "patch": ["/x y/p"], "fresh_guest": True, "seed": "", "jobs": 2}
+        run = both_kernels(options=options, files={"/x y/p": "f" * 64}, image={"agent": "e" * 64})
+        text = text_of(run)
+        words = "invoke run --kernel 'a b' --patch '/x y/p' --fresh-guest --jobs 2"
+        assert text.index(words) < text.index("f" * 64)
+        assert "e" * 64 in text and "0" * 64 in text
+
+    def test_of_a_run_that_kept_no_options_the_command_is_the_one_typed(self) -> None:
+        assert "invoke run --counts 3" in text_of(both_kernels(command="invoke run --counts 3"))
+
+    def test_faults_are_shown_once_each(self) -> None:
+        faults = [{"kernel": "sysfs", "verdict": "crash", "message": "kernel sysfs: BUG at 7"}]
+        run = both_kernels(verdict="crash", message="kernel sysfs: BUG at 7", faults=faults)
+        text = text_of(run)
+        assert "crash , the kernel crashed" in text
+        assert text.count("BUG at 7") == 1
+
+    def test_a_run_without_an_end_is_called_unfinished(self) -> None:
+        assert "unfinished , it was killed, or goes on still" in text_of(both_kernels(verdict=None))
+
+    def test_samples_that_are_not_valid_are_shown_as_such(self) -> None:
+        wrong = [sample("sysfs", "group", 128, 1.0, verified=False)]
+        text = text_of(run_of(["sysfs"], wrong))
+        assert "1 of 1 samples are not valid" in text
+        assert "not valid" in Text(page([(HERE, run_of(["sysfs"], wrong))])).text
+
+    def test_a_run_without_samples_has_a_page(self) -> None:
+        assert "Nothing was measured." in text_of(run_of(["sysfs"]))
+
+    def test_a_time_that_is_none_does_not_hinder(self) -> None:
+        assert "soon" in text_of(both_kernels(start="soon", end="later"))
+
+    @settings(max_examples=25, deadline=None)
+    @given(st.text(st.characters(exclude_categories=["Cc", "Cs", "Zs", "Zl", "Zp"]), min_size=1))
+    def test_what_looks_like_markup_stays_text(self, name: str) -> None:
+        run = run_of([name], both_arms(name, {1: 2, 2: 3}), message=f"<b>{name}")
+        assert f"<b>{name}" in text_of(run)
+
+    def test_a_script_in_a_name_is_not_a_script(self) -> None:
+        name = "</script></svg><script>alert(1)</script>"
+        text = page([(HERE, run_of([name], both_arms(name, {1: 2})))])
+        assert text.count("<script>") == 1
+
+
+class TestTables:
+    def test_the_table_has_the_papers_shape(self) -> None:
+        table = seconds_table(Stored(HERE, both_kernels()).figures, "mtu")
+        assert [(span.name, span.columns) for span in table.spans] == [
+            ("without sysfs", 3),
+            ("with sysfs", 3),
+        ]
+        assert [c.name for c in table.columns] == ["interfaces", *["group", "process", "ratio"] * 2]
+        assert cells_of(table)[3] == ["1024", "0.0100", "0.800", "80×", "0.0100", "0.800", "80×"]  # noqa: RUF001
+
+    def test_repeated_trials_show_their_interval_and_what_was_not_valid(self) -> None:
+        samples = [sample("sysfs", "group", 9, s, trial=n) for n, s in enumerate((1, 2, 3), 1)]
+        samples.append(sample("sysfs", "group", 9, 9, trial=4, verified=False))
+        table = seconds_table(Stored(HERE, run_of(["sysfs"], samples)).figures, "mtu")
+        value = table.rows[0][1]
+        assert (value.text, value.number, value.kind) == ("2.00", 2, "invalid")
+        assert value.remark == "1.00 to 3.00, 1 of 4 not valid"
+
+    def test_a_cell_tells_not_valid_from_not_measured(self) -> None:
+        samples = [sample("a", "group", 9, 1, verified=False), sample("b", "group", 9, 1)]
+        samples.append(sample("b", "process", 9, 1))
+        table = seconds_table(Stored(HERE, run_of(["a", "b"], samples)).figures, "mtu")
+        assert cells_of(table) == [["9", "not valid", "-", "-", "1.00", "1.00", "1×"]]  # noqa: RUF001
+
+    def test_the_cost_is_that_of_the_most_interfaces(self) -> None:
+        one = sample("sysfs", "process", 256, 4.0)
+        big = [
+            replace(one, trial=n, user_seconds=u, context_switches=7, processes=256, messages=256)
+            for n, u in enumerate((1.0, 2.0, 9.0), 1)
+        ]
+        run = run_of(["sysfs"], [sample("sysfs", "process", 128, 1.0), *big])
+        table = cost_table([Stored(HERE, run)], "mtu")
+        assert table is not None and table.caption == "mtu at 256 interfaces"
+        assert cells_of(table) == [
+            ["with sysfs", "process", "4.00", "2.00", "0", "7", "256", "-", "-"]
+        ]
+
+    def test_what_was_counted_and_heard_is_shown_where_it_was(self) -> None:
+        tally = {"kernel": "sysfs", "operation": "mtu", "arm": "group", "interfaces": 9}
+        one = sample("sysfs", "group", 9, 1.0)
+        heard = replace(one, listeners=2, notifications=18, notifications_lost=1)
+        run = run_of(["sysfs"], [heard], tallies=[{**tally, "system_calls": 70, "messages": 3}])
+        table = cost_table([Stored(HERE, run)], "mtu")
+        assert table is not None
+        assert cells_of(table)[0][-5:] == ["3", "70", "2", "18", "1"]
+
+    def test_runs_of_other_counts_say_at_how_many_interfaces(self) -> None:
+        runs = [
+            Stored(HERE, run_of(["sysfs"], [sample("sysfs", "group", count, 1.0)]), letter)
+            for letter, count in (("A", 8), ("B", 9))
+        ]
+        table = cost_table(runs, "mtu")
+        assert table is not None
+        assert [row[:3] for row in cells_of(table)] == [
+            ["with sysfs A", "group", "8"],
+            ["with sysfs B", "group", "9"],
+        ]
+
+    def test_without_a_valid_sample_there_is_no_cost(self) -> None:
+        run = run_of(["sysfs"], [sample("sysfs", "process", 9, 1.0, verified=False)])
+        assert cost_table([Stored(HERE, run)], "mtu") is None
+
+    def test_growth_is_fitted_where_the_counts_can_tell(self) -> None:
+        samples = [sample("sysfs", "process", n, 0.024 * n) for n in PAPER_COUNTS]
+        table = fit_table([Stored(HERE, run_of(["sysfs"], samples))], "mtu")
+        assert table is not None
+        assert cells_of(table)[0][:5] == ["with sysfs", "process", "0", "24", "0"]
+        assert cells_of(table)[0][-1] == "linear"
+        few = run_of(["sysfs"], samples[:2])
+        assert fit_table([Stored(HERE, few)], "mtu") is None
+
+    def test_claims_of_several_runs_stand_beside_each_other(self) -> None:
+        runs = together([(HERE, both_kernels()), (HERE, both_kernels())])
+        assert [c.name for c in claims_table(runs).columns] == [
+            "claim",
+            "2011",
+            "here A",
+            "here B",
+        ]
+
+    @pytest.mark.parametrize(
+        ("before", "now", "text"),
+        [(2.0, 3.0, "+50.0 %"), (2.0, 1.0, "-50.0 %"), (None, 1.0, "-"), (1.0, None, "-")],
+    )
+    def test_a_change_is_told_in_per_cent(
+        self, before: float | None, now: float | None, text: str
+    ) -> None:
+        assert pagetable.change(before, now).text == text
+
+
+class TestComparison:
+    @pytest.mark.parametrize(
+        ("about", "word"),
+        [
+            ({"accel": "kvm"}, "accelerator: tcg and kvm"),
+            ({"boot": "resume"}, "boot: direct and resume"),
+            ({"qemu": {"version": "10.0"}}, "QEMU version: 7.2.22 and 10.0"),
+            ({"machine": "pc"}, "machine type: microvm and pc"),
+            ({"memory": 512}, "guest memory (MiB): 256 and 512"),
+            ({"cpus": 2}, "guest CPUs: 1 and 2"),
+            ({"scenario": "other"}, "scenario: grouping and other"),
+            ({"host": {"cpu": "Other"}}, "host CPU: unknown and Other"),
+            ({"image": {"agent": "b"}}, "image: agent: unknown and b"),
+            ({"plan": {"listeners": 3}}, "listeners: 0 and 3"),
+        ],
+    )
+    def test_runs_of_other_seconds_are_refused_with_the_reason(
+        self, about: dict[str, Any], word: str
+    ) -> None:
+        with pytest.raises(UsageError) as caught:
+            page([(HERE, both_kernels()), (HERE, both_kernels(**about))])
+        assert caught.value.evidence == word
+        assert "must not be compared" in caught.value.message
+
+    def test_every_run_is_held_against_the_first(self) -> None:
+        with pytest.raises(UsageError):
+            together([(HERE, both_kernels())] * 2 + [(HERE, both_kernels(accel="kvm"))])
+
+    def test_each_run_has_a_column_and_its_change(self) -> None:
+        faster = [s for k in ("nosysfs", "sysfs") for s in both_arms(k, {128: 10.0})]
+        text = text_of(both_kernels(), run_of(["sysfs", "nosysfs"], faster, scenario="grouping"))
+        assert "A run0" in text and "B run1" in text
+        assert "B against A" in text
+        assert "mtu nosysfs process" not in text
+        assert "mtu without sysfs process 128 0.200 0.100 -50.0 %" in text
+        assert "mtu without sysfs process 256 0.400 - -" in text
+
+    def test_kernels_of_one_name_stand_beside_each_other_and_so_does_what_is_left(self) -> None:
+        def runs(*names: list[str]) -> list[Stored]:
+            return [Stored(HERE, run_of(kernels)) for kernels in names]
+
+        assert [row.names for row in kernel_rows(runs(["old"], ["new"]))] == [["old", "new"]]
+        assert kernel_rows(runs(["old"], ["new"]))[0].title == "old / new"
+        rows = kernel_rows(runs(["sysfs", "old"], ["new", "sysfs"]))
+        assert [row.names for row in rows] == [["sysfs", "sysfs"], ["old", "new"]]
+        rows = kernel_rows(runs(["a", "b"], ["c", "d"]))
+        assert [list(row.names) for row in rows] == [
+            ["a", None],
+            ["b", None],
+            [None, "c"],
+            [None, "d"],
+        ]
+
+    def test_a_cell_that_one_run_lacks_is_none(self) -> None:
+        runs = [
+            Stored(HERE, run_of(["k"], [sample("k", "group", 1, 2.0)])),
+            Stored(HERE, run_of(["k"], [sample("k", "group", 2, 3.0)])),
+        ]
+        assert [row.seconds for row in cell_rows(runs)] == [[2.0, None], [None, 3.0]]
+
+    def test_differences_name_kernels_files_and_host(self) -> None:
+        before = both_kernels(files={"/p": "1"}, host={"kernel": "6.1"})
+        now = both_kernels(files={"/p": "2"}, host={"kernel": "6.2"})
+        found = {d.what: (d.before, d.now) for d in differences(before, now)}
+        assert found == {"/p": ("1", "2"), "host kernel": ("6.1", "6.2")}
+        assert obstacles(before, now) == []
+        other = run_of(["sysfs"], image_bytes=1, scenario="grouping")
+        assert "kernel nosysfs" in {d.what for d in differences(before, other)}
+
+    def test_letters_do_not_end(self) -> None:
+        assert [letter_of(n) for n in (0, 25, 26, 27, 702)] == ["A", "Z", "AA", "AB", "AAA"]
+
+
+class TestCommand:
+    def stored(self, folder: Path, **about: Any) -> Path:
+        folder.mkdir()
+        run = both_kernels(**about)
+        kept = RunFolder(folder, run.about)
+        for one in run.samples:
+            kept.add_sample(one)
+        return folder
+
+    def test_a_runs_page_goes_into_its_folder(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        folder = self.stored(tmp_path / "one")
+        main(str(folder), "", str(tmp_path))
+        assert capsys.readouterr().out == f"report: {folder / 'report.html'}\n"
+        assert "Grouping" in Text((folder / "report.html").read_text()).text
+
+    def test_a_comparison_goes_into_the_first_ones_folder(self, tmp_path: Path) -> None:
+        self.stored(tmp_path / "one")
+        self.stored(tmp_path / "two")
+        main("one, two", "", str(tmp_path))
+        assert "2 runs beside each other" in (tmp_path / "one" / "comparison.html").read_text()
+
+    def test_the_same_runs_give_the_same_page(self, tmp_path: Path) -> None:
+        folder = self.stored(tmp_path / "one")
+        for name in ("a.html", "new/b.html"):
+            main(str(folder), str(tmp_path / name), "")
+        assert (tmp_path / "a.html").read_bytes() == (tmp_path / "new/b.html").read_bytes()
+
+    def test_a_folder_may_have_a_comma_in_its_name(self, tmp_path: Path) -> None:
+        folder = self.stored(tmp_path / "a,b")
+        assert named(str(folder), tmp_path) == [folder]
+
+    def test_a_page_that_cannot_be_written_is_the_users_to_put_elsewhere(
+        self, tmp_path: Path
+    ) -> None:
+        folder = self.stored(tmp_path / "one")
+        with pytest.raises(UsageError, match="--output"):
+            main(str(folder), str(folder / "run.json" / "page.html"), "")
