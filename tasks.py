@@ -294,7 +294,7 @@ def bench(_context: Context, kernel: str = "sysfs", repeat: str = "5") -> None:
 
 @task(
     auto_shortflags=False,
-    help={"only": "unit, agent, process or vm; comma-separated; default: all of them"},
+    help={"only": "unit, agent, process, page or vm; comma-separated; default: all of them"},
 )
 @command
 def test(_context: Context, only: str = "") -> Verdict:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from linklab.build.ccache import ccache_environment
 from linklab.build.estimate import Estimate
-from linklab.build.kbuild import Slot, Work, check_place, check_tools, jobs, working_in
+from linklab.build.kbuild import Work, check_place, check_tools, jobs, working_in
 from linklab.build.kconfig import Wish, parse_config
 from linklab.build.kernelconfig import ConfigInputs, finish_config, write_config
 from linklab.build.make import counted, run_make
+from linklab.build.slots import slot_for
 from linklab.build.source import Source
 from linklab.events import Listener, Note
 from linklab.host.run import run
@@ -21,56 +24,61 @@ CONFIG = "config"
 SYSTEM_MAP = "System.map"
 LOG = "build.log"
 
+_NAMED_MODULES = 5
 
-def compile_kernel(
-    source: Source,
-    tree: str,
-    wishes: Mapping[str, Wish],
-    flavour: str,
-    *,
-    tools: Sequence[str],
-    compression: str,
-    folder: Path,
-    log: Path,
-    listener: Listener,
-) -> str:
-    """Compile a state of a source and put the result into `folder`; return its release.
 
-    The caller holds the source's family.  Objects of an earlier build of the
-    same flavour are used again.  Raises what `build_kernel` does.
+@dataclass(frozen=True)
+class Job:
+    """What to compile. `tree` is a state of the source, patched or not."""
+
+    source: Source
+    tree: str
+    flavour: str
+    wishes: Mapping[str, Wish]
+    tools: Sequence[str]
+    compression: str
+
+
+def compile_kernel(job: Job, folder: Path, log: Path, listener: Listener) -> str:
+    """Compile a kernel, put it into `folder` and return its release.
+
+    The caller holds the source's family.  Objects of earlier builds are used
+    again.  The log moves into the folder when all went well and stays where it
+    is otherwise.  Raises what `build_kernel` does.
     """
-    check_tools(compression)
-    check_place(source.store.folder)
+    check_tools(job.compression)
+    check_place(job.source.store.folder)
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_bytes(b"")
-    source.write(tree, listener)
-    slot = Slot(source.obj(flavour), source.store.tree)
-    inputs = ConfigInputs(tree, tools, wishes, str(source.origin))
+    job.source.write(job.tree, listener)
+    slot = slot_for(job.source, job.flavour, job.wishes, listener)
+    inputs = ConfigInputs(job.tree, job.tools, job.wishes, str(job.source.origin))
     with working_in(slot) as work:
-        config = finish_config(inputs, source.store, work, log, listener)
+        config = finish_config(inputs, job.source.store, work, log, listener)
         write_config(work, config)
         _tell_of_modules(config, listener)
-        _make(work, source, tree, config, flavour, log, listener)
+        _make(work, job, config, log, listener)
     _keep(slot.folder, folder)
     shutil.move(log, folder / LOG)
     return (slot.folder / "include/config/kernel.release").read_text().strip()
 
 
-def _make(
-    work: Work, source: Source, tree: str, config: str, flavour: str, log: Path, listener: Listener
-) -> None:
-    estimate = Estimate(work.slot.folder, source.store)
-    name = f"build kernel {flavour}"
-    with counted(name, estimate.lines(tree, config), listener) as progress:
-        run_make(work, [f"-j{jobs()}", "bzImage"], log, progress)
-    estimate.built(tree, config, progress.lines)
+def _make(work: Work, job: Job, config: str, log: Path, listener: Listener) -> None:
+    estimate = Estimate(work.slot.folder, job.source.store)
+    name = f"build kernel {job.flavour}"
+    with counted(name, estimate.lines(job.tree, config), listener) as progress:
+        # A first build would fill ccache at the price of a third more time.
+        env = {} if estimate.first else ccache_environment(job.source.store.folder)
+        run_make(work, [f"-j{jobs()}", "bzImage"], log, progress, env)
+    estimate.built(job.tree, config, progress.lines)
 
 
 def _tell_of_modules(config: str, listener: Listener) -> None:
     modules = [name for name, value in parse_config(config).items() if value == "m"]
     if modules:
-        listener(Note(f"{len(modules)} options are modules, which the guest does not get: "
-                      f"{', '.join(modules[:5])}{' ...' if len(modules) > 5 else ''}"))  # fmt: skip
+        some = ", ".join(modules[:_NAMED_MODULES])
+        more = " ..." if len(modules) > _NAMED_MODULES else ""
+        listener(Note(f"options that are modules, which the guest does not get: {some}{more}"))
 
 
 def _keep(slot: Path, folder: Path) -> None:

@@ -22,7 +22,9 @@ FIRST_BUILD = 1750
 TAIL = 40
 """Lines between the last object and the bzImage, whatever changed."""
 
-_STATE = "built.json"
+STATE = "built.json"
+"""The file in which a slot remembers its last build that came to its end."""
+
 _OPTION = re.compile(rb"include/config/(\w+)\)")
 
 
@@ -38,10 +40,15 @@ class Estimate:
         self._first = first
         self._commands = list(_commands(slot))
 
+    @property
+    def first(self) -> bool:
+        """Whether nothing was compiled in this slot yet."""
+        return not self._commands
+
     def lines(self, tree: str, config: str) -> int:
         """Return how many lines a build of `tree` with the text of a config will print."""
-        full = _number(load_json(self._store.folder / _STATE).get("lines")) or self._first
-        state = load_json(self._slot / _STATE)
+        full = _number(load_json(self._store.folder / STATE).get("lines")) or self._first
+        state = load_json(self._slot / STATE)
         old_tree, old_config = state.get("tree"), state.get("config")
         if not isinstance(old_tree, str) or not isinstance(old_config, dict):
             return max(full - len(self._commands), min(self._tail, full))
@@ -52,9 +59,9 @@ class Estimate:
 
     def built(self, tree: str, config: str, lines: int) -> None:
         """Remember a build that printed so many lines."""
-        if not self._commands:
-            save_json(self._store.folder / _STATE, {"lines": lines})
-        save_json(self._slot / _STATE, {"tree": tree, "config": parse_config(config)})
+        if self.first:
+            save_json(self._store.folder / STATE, {"lines": lines})
+        save_json(self._slot / STATE, {"tree": tree, "config": parse_config(config)})
 
     def _rebuilt(self, changed: set[bytes], options: set[bytes]) -> int:
         """Return how many objects depend on what changed, and archives on them."""

@@ -36,7 +36,9 @@ _NEEDED = frozenset(
 # would change the kernel behind the back of its key.
 _INHERITED = frozenset(("PATH", "HOME", "TMPDIR", "USER", "LOGNAME"))
 
-_MARKER = "building"
+MARKER = "building"
+"""The file that says that make runs in a slot, or ran when it was killed."""
+
 _SETTLE = 60.0  # s for what is left of a build that was killed to be gone
 
 
@@ -104,7 +106,7 @@ def working_in(slot: Slot) -> Iterator[Work]:
     it for good, so it is deleted.
     """
     slot.folder.mkdir(parents=True, exist_ok=True)
-    marker = slot.folder / _MARKER
+    marker = slot.folder / MARKER
     left_over = marker.exists()
     with marker.open("a+b") as file:
         if left_over:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from linklab.build.bootfile import bzimage_release, has_pvh_entry
-from linklab.build.compile import BZIMAGE, CONFIG, VMLINUX, compile_kernel
+from linklab.build.compile import BZIMAGE, CONFIG, VMLINUX, Job, compile_kernel
 from linklab.build.kbuild import COMPILER, IDENTITY, LINKER
 from linklab.build.kconfig import Wish, merge, parse_fragment, read_fragment
 from linklab.build.patches import check_patches, patched_tree
@@ -142,19 +142,22 @@ def build_kernel(spec: KernelSpec, cache: Cache, listener: Listener) -> Artefact
     machine cannot build it.
     """
     planned = plan(spec, cache, listener)
-    name = f"kernel {spec.flavour}"
+    job = Job(
+        source=planned.source,
+        tree=planned.tree,
+        flavour=spec.flavour,
+        wishes=planned.wishes,
+        tools=planned.inputs["tools"],
+        compression=spec.options.compression,
+    )
 
     def make(folder: Path) -> Mapping[str, Any]:
         log = cache.root / "logs" / f"kernel-{spec.flavour}-{planned.key}.log"
         with planned.source.building(listener):
-            release = compile_kernel(
-                planned.source, planned.tree, planned.wishes, spec.objects,
-                tools=planned.inputs["tools"], compression=spec.options.compression,
-                folder=folder, log=log, listener=listener,
-            )  # fmt: skip
+            release = compile_kernel(job, folder, log, listener)
         return {"release": release, "inputs": dict(planned.inputs), "flavour": spec.flavour}
 
-    return cache.get(KIND, planned.key, make, listener, name)
+    return cache.get(KIND, planned.key, make, listener, f"kernel {spec.flavour}")
 
 
 def resolve_kernel(name: str, options: BuildOptions, cache: Cache, listener: Listener) -> Kernel:

@@ -7,7 +7,7 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,8 +27,11 @@ def run_make(
     targets: Sequence[str],
     log: Path,
     each_line: Callable[[str], None] = lambda _line: None,
+    extra: Mapping[str, str] | None = None,
 ) -> None:
     """Run make to its end, its output added to `log` and given out line by line.
+
+    `extra` is added to its environment, which otherwise holds next to nothing.
 
     Raises `BuildSkipped` when the kernel does not build, `LabError` when that
     is this machine's fault.
@@ -40,7 +43,7 @@ def run_make(
         out.write(f"+ {shown(argv)}\n".encode())
         process = start(
             argv,
-            env=build_environment(),
+            env={**build_environment(), **(extra or {})},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             pass_fds=(work.lock,),

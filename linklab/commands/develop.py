@@ -17,7 +17,7 @@ from linklab.host.run import environment, shown
 from linklab.options import split_list
 from linklab.paths import GUEST, ROOT
 
-SUITES = ("unit", "agent", "process", "vm")
+SUITES = ("unit", "agent", "process", "page", "vm")
 
 
 def run_tests(only: str) -> Verdict:

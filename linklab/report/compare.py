@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from linklab.errors import UsageError
-from linklab.report.figures import Figures, kernel_title
+from linklab.report.figures import Cell, Figures, kernel_title
 from linklab.results.again import files_of
 from linklab.results.model import Run
 
@@ -54,13 +54,28 @@ class KernelRow:
 
 @dataclass(frozen=True)
 class CellRow:
-    """One cell of the table in each of several runs, in seconds."""
+    """One cell of the table in each of several runs; None where a run has none."""
 
     operation: str
     kernel: str
     arm: str
     interfaces: int
-    seconds: Sequence[float | None]
+    cells: Sequence[Cell | None]
+
+    @property
+    def seconds(self) -> list[float | None]:
+        """The medians."""
+        return [cell.seconds if cell else None for cell in self.cells]
+
+    def is_within_spread(self, number: int) -> bool:
+        """Whether the interval of a run's median and that of the first run's overlap.
+
+        Then the trials do not tell them apart. False where there are no intervals.
+        """
+        one, other = self.cells[0], self.cells[number]
+        if one is None or other is None or one.interval is None or other.interval is None:
+            return False
+        return one.interval.low <= other.interval.high and other.interval.low <= one.interval.high
 
 
 # What makes seconds of one run another thing than seconds of another.
@@ -188,7 +203,7 @@ def counts_of(runs: Sequence[Stored], operation: str) -> list[int]:
 
 
 def cell_rows(runs: Sequence[Stored]) -> Iterator[CellRow]:
-    """Yield every cell that any of the runs has, with the seconds of each."""
+    """Yield every cell that any of the runs has, with that of each."""
     for operation in operations_of(runs):
         for kernel in kernel_rows(runs):
             for arm in arms_of(runs, operation):
@@ -198,5 +213,4 @@ def cell_rows(runs: Sequence[Stored]) -> Iterator[CellRow]:
                         for stored, name in zip(runs, kernel.names, strict=True)
                     ]
                     if any(cell and cell.valid + cell.invalid for cell in cells):
-                        seconds = [cell.seconds if cell else None for cell in cells]
-                        yield CellRow(operation, kernel.title, arm, count, seconds)
+                        yield CellRow(operation, kernel.title, arm, count, cells)

@@ -50,7 +50,7 @@ def seconds_panels(runs: Sequence[Stored], operation: str) -> list[Panel]:
         ]
         if operation == "mtu":
             for name in dict.fromkeys(name for name in kernel.names if name):
-                curves += _paper_curves(name, [curve.name for curve in curves])
+                curves += _paper_curves(name, curves)
         panels.append(
             Panel(
                 f"seconds-{operation}-{number}",
@@ -78,15 +78,22 @@ def _seconds_curve(stored: Stored, number: int, operation: str, kernel: str, arm
     return Curve(_named(arm, stored), tone_of(arm), marker, points, dash, invalid=invalid)
 
 
-def _paper_curves(kernel: str, beside: Sequence[str]) -> list[Curve]:
-    """Return the paper's points for the arms that it has and we show."""
+def _paper_rows(kernel: str, beside: Sequence[Curve]) -> list[paper.PaperRow]:
+    """Return the paper's rows where our curves are, so that ours fill the plot."""
+    ours = [point.x for curve in beside for point in curve.points]
     rows = paper.TABLE_I.get(kernel, ())
+    return [row for row in rows if ours and min(ours) <= row.interfaces <= max(ours)]
+
+
+def _paper_curves(kernel: str, beside: Sequence[Curve]) -> list[Curve]:
+    """Return the paper's points for the arms that it has and we show."""
+    rows = _paper_rows(kernel, beside)
     group = [Point(row.interfaces, row.group) for row in rows]
     process = [Point(row.interfaces, row.process) for row in rows]
     return [
         Curve(f"{arm} 2011", tone_of(arm), _MARKERS[arm], points, is_reference=True)
         for arm, points in (("group", group), ("process", process))
-        if points and any(name.split()[0] == arm for name in beside)
+        if points and any(curve.name.split()[0] == arm for curve in beside)
     ]
 
 
@@ -105,7 +112,7 @@ def ratio_panel(runs: Sequence[Stored], operation: str) -> Panel:
             dash = _DASHES[run_number % len(_DASHES)]
             curves.append(Curve(_named(short(name), stored), tone, marker, points, dash))
         for name in dict.fromkeys(name for name in kernel.names if name):
-            if operation == "mtu" and (rows := paper.TABLE_I.get(name)):
+            if operation == "mtu" and (rows := _paper_rows(name, curves)):
                 points = [Point(row.interfaces, row.ratio) for row in rows]
                 label = f"{name} 2011"
                 curves.append(Curve(label, tone, marker, points, is_reference=True))

@@ -72,8 +72,10 @@ def ratio(value: float | None) -> Value:
     return Value(ratio_text(value).replace("x", "×"), value, kind="ratio")  # noqa: RUF001
 
 
-def change(before: float | None, now: float | None) -> Value:
-    """Return what became of a time, as a factor with its sign's direction in the text."""
+def change(before: float | None, now: float | None, *, within_spread: bool = False) -> Value:
+    """Return what became of a time in per cent; less loud where trials do not tell them apart."""
     if not before or now is None:
-        return Value("-", kind="ratio")
-    return Value(f"{100 * (now / before - 1):+.1f} %", now / before, kind="ratio")
+        return Value("-", kind="quiet")
+    kind = "quiet" if within_spread else "ratio"
+    remark = "within the spread" if within_spread else ""
+    return Value(f"{100 * (now / before - 1):+.1f} %", now / before, remark, kind)

@@ -94,9 +94,14 @@ def comparison_table(runs: Sequence[Stored]) -> PageTable:
             *(cells.word(text) for text in (found.operation, found.kernel, found.arm)),
             cells.count(found.interfaces),
             *(cells.seconds(seconds) for seconds in found.seconds),
-            *(cells.change(found.seconds[0], seconds) for seconds in found.seconds[1:]),
+            *(
+                cells.change(first, seconds, within_spread=found.is_within_spread(number))
+                for number, seconds in enumerate(found.seconds)
+                if number
+            ),
         ]
         for found in cell_rows(runs)
+        for first in found.seconds[:1]
     ]
     spans = [Span("seconds in the guest", len(runs)), Span("change", len(runs) - 1)]
     return PageTable("the runs beside each other", columns, rows, spans, leading=4)

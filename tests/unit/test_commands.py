@@ -259,7 +259,7 @@ def test_lint_does_every_check_even_if_one_fails(
 ) -> None:
     ran: list[str] = []
 
-    def run(argv: list[str]) -> Verdict:
+    def run(argv: list[str], env: object = None) -> Verdict:
         ran.append(" ".join(argv))
         return Verdict.FAIL if failing and failing in ran[-1] else Verdict.PASS
 

@@ -16,7 +16,7 @@ import pytest
 from fake_tree import PATCH, RELEASE, STALE_PATCH, make_tarball, make_tree
 
 from linklab.build import compile as compile_module
-from linklab.build import kbuild
+from linklab.build import kbuild, slots
 from linklab.build import make as make_module
 from linklab.build.estimate import Estimate
 from linklab.build.kernel import (
@@ -36,6 +36,7 @@ from linklab.host.cache import Artefact, Cache
 from linklab.paths import ROOT
 
 BUILD = "build kernel sysfs"
+GCC = shutil.which("gcc")
 
 
 @pytest.fixture(autouse=True)
@@ -181,7 +182,7 @@ def test_a_persons_fragment_comes_last(spec: KernelSpec, cache: Cache, tmp_path:
     artefact, events = building(with_options(spec, configs=(config,)), cache)
     assert "# CONFIG_SYSFS is not set\n" in artefact.file("config").read_text()
     notes = [event.text for event in events if isinstance(event, Note)]
-    assert notes == ["1 options are modules, which the guest does not get: CONFIG_EXTRA"]
+    assert notes == ["options that are modules, which the guest does not get: CONFIG_EXTRA"]
 
 
 def test_the_environment_has_no_part_in_a_build(
@@ -377,12 +378,97 @@ def test_kconfig_runs_again_only_for_what_concerns_it(
     assert configured()
 
 
+# --- slots and ccache --------------------------------------------------------
+
+
+def own_config(tmp_path: Path, spec: KernelSpec, text: str) -> KernelSpec:
+    path = tmp_path / "own.config"
+    path.write_text(text)
+    return with_options(spec, configs=(path,))
+
+
+def test_a_persons_config_starts_from_the_flavours_objects_and_leaves_them_alone(
+    spec: KernelSpec, cache: Cache, tmp_path: Path
+) -> None:
+    stock, _ = building(spec, cache)
+    shutil.rmtree(stock.path)
+    objects = slot_of(spec, cache)
+    before = {path: path.stat().st_mtime_ns for path in objects.rglob("*") if path.is_file()}
+    _, events = building(own_config(tmp_path, spec, "CONFIG_MORE=y\n"), cache)
+    assert "copy the objects of the nearest build" in [
+        event.step for event in events if isinstance(event, StepStarted)
+    ]
+    assert before == {p: p.stat().st_mtime_ns for p in objects.rglob("*") if p.is_file()}
+    assert not compiled(building(spec, cache)[1])
+
+
+def test_an_empty_config_is_no_config_of_ones_own(
+    spec: KernelSpec, cache: Cache, tmp_path: Path
+) -> None:
+    first, _ = building(spec, cache)
+    assert building(own_config(tmp_path, spec, "# nothing\n"), cache)[0] == first
+
+
+def test_a_half_built_slot_is_not_copied(spec: KernelSpec, cache: Cache, tmp_path: Path) -> None:
+    building(spec, cache)
+    (slot_of(spec, cache) / "building").touch()
+    _, events = building(own_config(tmp_path, spec, "CONFIG_MORE=y\n"), cache)
+    assert "CC net/a.o" in compiled(events)
+
+
+def test_the_oldest_slots_of_persons_configs_are_removed(
+    spec: KernelSpec, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slots, "KEPT", 2)
+    objects = slot_of(spec, cache).parent
+    building(spec, cache)
+    seen: list[set[str]] = []
+    for number in range(3):
+        building(own_config(tmp_path, spec, f"CONFIG_MORE={number}\n"), cache)
+        seen.append({path.name for path in objects.iterdir()})
+    (first,) = seen[0] - {"sysfs"}
+    (second,) = seen[1] - seen[0]
+    (third,) = seen[2] - seen[1]
+    assert seen[2] == {"sysfs", second, third}
+    assert first not in seen[2]
+
+
+def test_ccache_serves_rebuilds_and_not_first_builds(
+    tree: Path, spec: KernelSpec, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used = tmp_path / "used"
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin/ccache"
+    program.write_text(f'#!/bin/sh\necho "$CCACHE_BASEDIR" >> {used}\nexec {GCC} "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    building(spec, cache)
+    assert not used.exists()
+    for change in ("// changed\n", "// changed again\n"):
+        (tree / "net/b.c").write_text(change)
+        building(spec, cache)
+    family = plan(spec, cache, ignore).source.store.folder
+    assert set(used.read_text().splitlines()) == {str(family)}
+
+
+def test_without_ccache_rebuilds_go_without_it(
+    tree: Path, spec: KernelSpec, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    which = shutil.which
+    monkeypatch.setattr(
+        shutil, "which", lambda name, *args: None if name == "ccache" else which(name, *args)
+    )
+    building(spec, cache)
+    (tree / "net/b.c").write_text("// changed\n")
+    assert compiled(building(spec, cache)[1]) == ["CC net/b.o"]
+
+
 # --- several at once, and ones that were killed ------------------------------
 
 BUILDER = """
 import sys
 from pathlib import Path
-from linklab.build import kbuild
+from linklab.build import kbuild, slots
 from linklab.build import make as make_module
 from linklab.build.estimate import Estimate
 from linklab.build.kernel import BuildOptions, KernelSpec, build_kernel

@@ -26,7 +26,13 @@ from linklab.report.compare import (
     together,
 )
 from linklab.report.page import page
-from linklab.report.sections import claims_table, cost_table, fit_table, seconds_table
+from linklab.report.sections import (
+    claims_table,
+    comparison_table,
+    cost_table,
+    fit_table,
+    seconds_table,
+)
 from linklab.results.model import Run
 from linklab.results.store import RunFolder
 
@@ -250,6 +256,18 @@ class TestTables:
         self, before: float | None, now: float | None, text: str
     ) -> None:
         assert pagetable.change(before, now).text == text
+
+    def test_a_change_that_trials_cannot_tell_says_so(self) -> None:
+        def repeated(*seconds: float) -> Stored:
+            samples = [sample("k", "group", 1, s, trial=n) for n, s in enumerate(seconds, 1)]
+            return Stored(HERE, run_of(["k"], samples))
+
+        def last_of(before: Stored, now: Stored) -> pagetable.Value:
+            return comparison_table([before, now]).rows[0][-1]
+
+        assert last_of(repeated(1, 2, 3), repeated(2, 3, 4)).remark == "within the spread"
+        assert last_of(repeated(1, 2, 3), repeated(4, 5, 6)).remark == ""
+        assert last_of(repeated(1), repeated(1)).remark == ""
 
 
 class TestComparison:

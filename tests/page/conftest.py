@@ -1,0 +1,72 @@
+"""What the tests of the page in a browser share: runs, their pages, and a browser."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from browser import Browser, browser, find
+from hand_made import PAPER_COUNTS, both_arms, created, run_of, sample
+
+from linklab.report.page import page
+from linklab.results.model import Run
+
+ARMS = ("group", "netlink", "batch", "process", "dump")
+LONG = "/home/somebody/src/linux-next/arch/x86/boot/bzImage"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.page)
+
+
+def common() -> Run:
+    """The run that people make most: both kernels, both arms."""
+    growing = dict(zip(PAPER_COUNTS, (50.0, 90.0, 200.0, 310.0, 520.0), strict=True))
+    samples = [s for k in ("nosysfs", "sysfs") for s in both_arms(k, growing)]
+    samples += [created(k, count, 0.5) for k in ("nosysfs", "sysfs") for count in PAPER_COUNTS]
+    options = {"kernel": "nosysfs,sysfs", "counts": ",".join(map(str, PAPER_COUNTS))}
+    return run_of(["sysfs", "nosysfs"], samples, [0.6], 5_150_000, verdict="pass", options=options)
+
+
+def everything() -> Run:
+    """A run with all that can be wide: arms, trials, long names, operations, what went wrong."""
+    samples = [
+        sample(kernel, arm, count, (a + 1) * count / 1000 * trial, operation=operation, trial=trial)
+        for operation in ("mtu", "up")
+        for kernel in ("sysfs", LONG)
+        for a, arm in enumerate(ARMS)
+        for count in (*PAPER_COUNTS, 32768)
+        for trial in (1, 2, 3)
+    ]
+    samples.append(sample("sysfs", "group", 4096, 1.0, verified=False))
+    message = f"kernel {LONG}: " + "a_symbol_that_has_no_place_to_break" * 5
+    options = {"kernel": f"sysfs,{LONG}", "patch": [LONG + ".patch"] * 3}
+    return run_of(["sysfs", LONG], samples, verdict="fail", message=message, options=options)
+
+
+@pytest.fixture(scope="session")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Pages on disk, by name."""
+    folder = tmp_path_factory.mktemp("pages")
+    content = {
+        "common": page([(Path("common"), common())]),
+        "everything": page([(Path("everything"), everything())]),
+        "comparison": page([(Path(name), everything()) for name in ("before", "after", "later")]),
+        "empty": page([(Path("empty"), run_of(["sysfs"]))]),
+    }
+    for name, text in content.items():
+        (folder / f"{name}.html").write_text(text, encoding="utf-8")
+    return {name: folder / f"{name}.html" for name in content}
+
+
+@pytest.fixture(scope="session")
+def window(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """A browser's window; without a browser these tests are skipped."""
+    program = find()
+    if program is None:
+        pytest.skip("there is no Chromium here: Debian's chromium-headless-shell is one")
+    with browser(program, tmp_path_factory.mktemp("profile")) as found:
+        yield found
