@@ -240,7 +240,7 @@ def test_suites_run_cheapest_first_and_are_measured(monkeypatch: pytest.MonkeyPa
     assert develop.run_tests("vm,unit") is Verdict.PASS
     suites = [[word for word in argv if word.startswith("tests/")] for argv in ran]
     assert suites == [
-        ["tests/unit", "tests/agent", "tests/process", "tests/vm"],
+        [f"tests/{suite}" for suite in ("unit", "agent", "process", "page", "vm")],
         ["tests/unit", "tests/vm"],
     ]
     assert all("--cov" in argv for argv in ran)
@@ -248,7 +248,7 @@ def test_suites_run_cheapest_first_and_are_measured(monkeypatch: pytest.MonkeyPa
 
 def test_an_unknown_suite_is_refused_with_the_valid_ones() -> None:
     with pytest.raises(
-        UsageError, match="--only frob: unknown; valid are unit, agent, process, vm"
+        UsageError, match="--only frob: unknown; valid are unit, agent, process, page, vm"
     ):
         develop.run_tests("unit,frob")
 
