@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,9 @@ def list_runs(
         print(f"no such run below {results}")
         return
     Console(highlight=False).print(_table(shown))
+    for entry in shown:
+        if entry.about is None:
+            print(f"{BROKEN}: {entry.problem}")
     if len(shown) < len(found):
         print(f"{len(found) - len(shown)} older ones are not shown: --limit 0 shows all")
 
@@ -74,17 +78,20 @@ def _as_json(entry: Entry) -> dict[str, Any]:
 
 def _table(shown: Sequence[Entry]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("run", "begun, UTC", "kernels", "accel, boot", "verdict", "key figure"):
+    table.add_column("begun, UTC", no_wrap=True)
+    for name in ("run", "kernels", "how"):
         table.add_column(name, overflow="fold")
+    table.add_column("verdict", no_wrap=True)
+    table.add_column("key figure", overflow="fold")
     for entry in shown:
-        style = "red" if entry.about is None else _VERDICT_STYLE.get(entry.verdict, "red")
+        how = filter(None, (entry.word("scenario"), entry.word("accel"), entry.word("boot")))
         table.add_row(
+            f"{entry.start.astimezone(UTC):%Y-%m-%d %H:%M}",
             Text(entry.name),
-            f"{entry.start:%Y-%m-%d %H:%M}",
             Text(", ".join(entry.kernels)),
-            Text(", ".join(filter(None, (entry.word("accel"), entry.word("boot"))))),
-            Text(entry.verdict, style=style),
-            Text(_said(entry)),
+            Text(", ".join(how)),
+            Text(entry.verdict, style=_VERDICT_STYLE.get(entry.verdict, "red")),
+            Text(_said(entry) if entry.about is not None else "see below"),
         )
     return table
 

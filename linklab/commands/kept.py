@@ -79,6 +79,7 @@ def revived(about: Mapping[str, Any], output: str, *, as_json: bool) -> RunOptio
         named = ", ".join(f"--{name}" for name in sorted(unknown))
         raise UsageError(f"the run was done with {named}, which this version does not know")
     needed = {f.name for f in fields(RunOptions) if f.default is MISSING} & set(own)
+    needed |= {key for key, name in kernels.items() if name == "names"}
     if missing := needed - set(options):
         raise UsageError(f"the run's options lack {', '.join(sorted(missing))}")
     return RunOptions(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import floor, log10
 from statistics import median
@@ -48,8 +48,8 @@ class Figures:
 
     @property
     def operations(self) -> list[str]:
-        """The operations measured, in the order they came."""
-        return _unique(sample.operation for sample in self._samples)
+        """The operations measured, as they were listed; trials come in any order."""
+        return self._as_listed("operations", (sample.operation for sample in self._samples))
 
     @property
     def kernels(self) -> list[str]:
@@ -59,8 +59,15 @@ class Figures:
 
     def arms(self, operation: str) -> list[str]:
         """Return the arms that did an operation, `group` first, as the paper has it."""
-        arms = _unique(s.arm for s in self._samples if s.operation == operation)
-        return sorted(arms, key=lambda arm: arm != "group")
+        found = (s.arm for s in self._samples if s.operation == operation)
+        return sorted(self._as_listed("arms", found), key=lambda arm: arm != "group")
+
+    def _as_listed(self, what: str, words: Iterable[str]) -> list[str]:
+        """Return words once each in the order of the plan, or else as they came."""
+        listed = list(self.run.about.get("plan", {}).get(what, ()))
+        return sorted(
+            dict.fromkeys(words), key=lambda w: listed.index(w) if w in listed else len(listed)
+        )
 
     def counts(self, operation: str) -> list[int]:
         """Return the numbers of interfaces, smallest first."""
@@ -114,10 +121,6 @@ def _cell(samples: list[Sample]) -> Cell:
         return Cell(None, 0, len(samples))
     summary = summarise(valid)
     return Cell(summary.median, len(valid), len(samples) - len(valid), summary.interval)
-
-
-def _unique(words: object) -> list[str]:
-    return list(dict.fromkeys(words))  # type: ignore[call-overload]
 
 
 def seconds_text(seconds: float | None) -> str:

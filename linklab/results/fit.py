@@ -14,6 +14,7 @@ from enum import Enum
 from math import atan, cos, pi, sin, sqrt
 
 SIGNIFICANT = 0.05
+_NEVER = 2.0  # beyond any chance
 _EXACT = 1e-9  # a relative error below which a fit is exact, and rounding all that is left
 
 Matrix = list[list[float]]
@@ -67,7 +68,9 @@ def fit(points: Mapping[int, float]) -> Fit | None:
     Three terms take at least four counts, two take three: one more than terms,
     or nothing says how good it is. The least significant term is left out and
     the rest fitted anew until each that is left differs from 0 with 95 %
-    (Student's t of its standard error, which for one term is the F-test).
+    (Student's t of its standard error, which for one term is the F-test). No
+    work costs less than nothing, nor less when there is more of it: a term
+    that would say so is left out before all others.
     """
     known = {count: seconds for count, seconds in points.items() if seconds > 0}
     if len(known) < 3:
@@ -103,16 +106,28 @@ def _solve(
     error = sqrt(left / free)
     limit = student_quantile(1 - SIGNIFICANT, free)
     terms, chances = {}, {}
+    impossible = _impossible(dict(zip(powers, scaled, strict=True)))
     for place, power in enumerate(powers):
         unit = float(most) ** power.value
         # Rounding is an error, too: a term that an exact fit does not need is not there.
         share = max(abs(row[place] * scaled[place]) for row in rows)
         deviation = max(error, _EXACT) * sqrt(inverse[place][place])
         terms[power] = Term(scaled[place] / unit, limit * deviation / unit)
-        chances[power] = (
-            1.0 if share < _EXACT else student_outside(abs(scaled[place]) / deviation, free)
-        )
+        chances[power] = student_outside(abs(scaled[place]) / deviation, free)
+        if share < _EXACT:
+            chances[power] = 1.0
+        if power in impossible:
+            chances[power] = _NEVER
     return terms, chances, error
+
+
+def _impossible(scaled: Mapping[Power, float]) -> set[Power]:
+    """Return the terms that no cost can have; coefficients in units of the largest count."""
+    found = {p for p in (Power.FIXED, Power.LINEAR) if scaled.get(p, 0.0) < 0}
+    linear, square = scaled.get(Power.LINEAR, 0.0), scaled.get(Power.QUADRATIC, 0.0)
+    if square < 0 and linear + 2 * square < 0:  # the slope at the largest count
+        found.add(Power.QUADRATIC)
+    return found
 
 
 def invert(matrix: Matrix) -> Matrix:

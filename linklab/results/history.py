@@ -105,6 +105,8 @@ def find(word: str, root: Path = RESULTS) -> Path:
 
     Raises `UsageError` when it is none, or more than one.
     """
+    if not word:
+        raise UsageError("a run is expected: its folder, a part of its name, or `last`")
     if word != LAST and (Path(word) / RUN_FILE).is_file():
         return Path(word)
     if Path(word).is_dir() and word != LAST:
@@ -115,7 +117,7 @@ def find(word: str, root: Path = RESULTS) -> Path:
             raise UsageError(f"there is no run below {root}")
         return known[0].folder
     same = [entry for entry in known if entry.name == word]
-    found = same or [entry for entry in known if word and word in entry.name]
+    found = same or [entry for entry in known if word in entry.name]
     if not found:
         raise UsageError(
             f"{word}: no such folder, and no run below {root} has it in its name; "

@@ -82,6 +82,17 @@ def test_arms_beside_the_group_come_in_the_order_they_were_measured() -> None:
     assert figures.arms("mtu") == ["group", "netlink", "process", "batch"]
 
 
+def test_arms_and_operations_come_as_they_were_listed_in_whatever_order_they_were_measured() -> (
+    None
+):
+    plan = {"operations": ["mtu", "up"], "arms": ["process", "netlink", "group"]}
+    tried = [("up", "netlink"), ("mtu", "group"), ("mtu", "netlink"), ("mtu", "process")]
+    samples = [sample("sysfs", arm, 128, 1, operation=operation) for operation, arm in tried]
+    figures = Figures(run_of(["sysfs"], samples, plan=plan))
+    assert figures.operations == ["mtu", "up"]
+    assert figures.arms("mtu") == ["group", "process", "netlink"]
+
+
 def test_operations_come_in_the_order_they_were_measured() -> None:
     samples = [sample("sysfs", "group", 1, 1, operation=o) for o in ("up", "mtu", "up", "down")]
     assert Figures(run_of(["sysfs"], samples)).operations == ["up", "mtu", "down"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable
 
@@ -91,6 +92,20 @@ def test_a_time_of_zero_is_left_out() -> None:
 )
 def test_growth_in_words(curve: Callable[[int], float], growth: str) -> None:
     assert fitted({n: curve(n) for n in COUNTS}).growth == growth
+
+
+def test_no_cost_is_negative_however_well_it_would_fit() -> None:
+    """Figures of a host that was busy with other things meanwhile."""
+    found = fitted({64: 0.308, 128: 0.179, 256: 0.0658, 512: 0.332})
+    assert all(term.value > 0 for term in found.terms.values())
+
+
+@given(st.lists(st.floats(1e-3, 1e3), min_size=5, max_size=5))
+def test_no_fit_falls_between_the_counts(seconds: list[float]) -> None:
+    found = fitted(dict(zip(COUNTS, seconds, strict=True)))
+    curve = [found.at(count) for count in range(128, 2049, 64)]
+    falls = [b - a for a, b in itertools.pairwise(curve)]
+    assert min(falls) >= -1e-9 * max(curve)
 
 
 def test_the_margin_holds_the_truth_as_often_as_it_says() -> None:
