@@ -139,14 +139,17 @@ static bool is_birth(int status)
 	       event == PTRACE_EVENT_CLONE;
 }
 
-/* Watches `first` and whom it starts until all are gone; false when that cannot be. */
+/*
+ * Watches `first` and whom it starts until all are gone; false when that cannot
+ * be.  They are a process group, because the agent may have other children.
+ */
 static bool watch(pid_t first, struct tally *t)
 {
 	bool able = true;
 	int status, alive = 1;
 	pid_t pid;
 
-	while (alive && ((pid = waitpid(-1, &status, __WALL)) > 0 || errno == EINTR)) {
+	while (alive && ((pid = waitpid(-first, &status, __WALL)) > 0 || errno == EINTR)) {
 		int signal = 0;
 
 		if (pid < 0)
@@ -172,11 +175,15 @@ static bool watch(pid_t first, struct tally *t)
 	return able;
 }
 
+static bool watched; /* this process is: nobody can be traced twice */
+
 static void be_traced(struct reader *in, struct buffer *reply, int line)
 {
 	pid_t self = getpid();
 
+	watched = true;
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	setpgid(0, 0);
 	if (ptrace(PTRACE_TRACEME, 0, NULL, NULL))
 		_exit(1);
 	kill(self, SIGSTOP);
@@ -201,6 +208,8 @@ enum outcome op_traced(struct reader *in, struct buffer *out, struct failure *wh
 	bool able;
 	pid_t pid;
 
+	if (watched)
+		return fail(why, OP_MISSING, 0, "who is watched cannot watch");
 	/* With room from the start: asking for memory is a system call, too. */
 	while (reply.room < REPLY_MOST)
 		buffer_add(&reply, line, sizeof(line));
@@ -210,6 +219,8 @@ enum outcome op_traced(struct reader *in, struct buffer *out, struct failure *wh
 	pid = fork();
 	if (pid == 0)
 		be_traced(in, &reply, line[1]);
+	if (pid > 0)
+		setpgid(pid, pid); /* whoever comes first, it or we */
 	close(line[1]);
 	able = pid > 0 && watch(pid, &t);
 	got = read(line[0], reply.data, reply.room);

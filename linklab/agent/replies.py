@@ -103,6 +103,9 @@ class Tally:
     def __mul__(self, times: int) -> Tally:
         return Tally(self.system_calls * times, self.messages * times, self.started * times)
 
+    def __floordiv__(self, parts: int) -> Tally:
+        return Tally(self.system_calls // parts, self.messages // parts, self.started // parts)
+
 
 @contextmanager
 def reading(what: str) -> Iterator[None]:

@@ -145,7 +145,7 @@ def build_kernel(spec: KernelSpec, cache: Cache, listener: Listener) -> Artefact
     job = Job(
         source=planned.source,
         tree=planned.tree,
-        flavour=spec.flavour,
+        flavour=spec.objects,
         wishes=planned.wishes,
         tools=planned.inputs["tools"],
         compression=spec.options.compression,

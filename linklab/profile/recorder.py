@@ -70,7 +70,7 @@ class Recorder:
 
         Raises `LabError`, with perf's words, when it does not start or fails.
         """
-        options = ("-a", "-g", "--kernel-callchains", "-e", self.event.value)
+        options = ("-a", "-g", "-e", self.event.value)
         tuning = ("-F", str(self.frequency), "-m", _BUFFER, "--no-buildid")
         words = ["/bin/sh", _SCRIPT, *options, *tuning]
         end = self.agent.run(words, _soon())

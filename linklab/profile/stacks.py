@@ -2,8 +2,9 @@
 
 A collapsed stack is Brendan Gregg's format: the frames from the process's name
 to the function that ran, with semicolons between them, `_[k]` behind those of
-the kernel. User space is one frame, the program or the library that ran:
-Debian's programs have no symbols and no frame pointers to tell more from.
+the kernel. User space is one frame, the program or the library that ran or
+that called the kernel: Debian's programs have no symbols and no frame pointers
+to tell more from.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def read_script(text: str) -> Samples:
         elif comm == _SAMPLER:
             samples.sampler += 1
         else:
-            samples.stacks[(comm, *reversed(frames))] += 1
+            samples.stacks[(comm, *reversed(_trusted(frames)))] += 1
     return samples
 
 
@@ -100,6 +101,16 @@ def _samples_of(text: str) -> Iterator[tuple[str, list[str]]]:
             frames = [_frame(head["rest"])] if head["rest"] else []
     if comm:
         yield comm, frames or [_UNKNOWN]
+
+
+def _trusted(frames: list[str]) -> list[str]:
+    """Return the kernel's frames and the one below them.
+
+    Where user space entered the kernel is known. The frames behind that are
+    guessed from a register that Debian's programs use for other things.
+    """
+    kernel = next((at for at, frame in enumerate(frames) if not is_kernel(frame)), len(frames))
+    return frames[: kernel + 1]
 
 
 def _stable_name(comm: str) -> str:

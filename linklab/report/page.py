@@ -15,13 +15,14 @@ from linklab.report.compare import Stored, operations_of, together
 from linklab.report.curves import ratio_panel, seconds_panels
 from linklab.report.figures import kernel_title, ratio_text, seconds_text
 from linklab.report.pagetable import PageTable
-from linklab.report.plots import svg
+from linklab.report.plots import Panel, svg
 from linklab.report.sections import claims_table, cost_table, fit_table, tables_of
 from linklab.results.again import command_of, files_of
 from linklab.results.model import Run
 
 TEMPLATE = "report.html"
 FILE = "report.html"
+NO_BREAK = "\N{NO-BREAK SPACE}"
 _ACCEL = {"kvm": "KVM", "tcg": "TCG, which emulates in software: compare ratios, not seconds"}
 _VERDICT_TEXT = {
     "pass": "every operation was done and verified",
@@ -47,7 +48,7 @@ class Part:
     """One operation's part of the page."""
 
     operation: str
-    figures: Sequence[Figure]
+    figure: Figure | None
     cost: PageTable | None
     fit: PageTable | None
 
@@ -214,24 +215,23 @@ def _time(run: Run) -> str:
 
 def _part(runs: Sequence[Stored], operation: str) -> Part:
     panels = seconds_panels(runs, operation)
-    drawn = [drawing for panel in panels if (drawing := svg(panel, panels))]
-    figures = [Figure(drawn, _seconds_caption(runs, operation))] if drawn else []
-    if gain := svg(ratio_panel(runs, operation)):
-        figures.append(Figure([gain], _RATIO_CAPTION.format(operation)))
-    return Part(operation, figures, cost_table(runs, operation), fit_table(runs, operation))
+    gain = ratio_panel(runs, operation)
+    drawn = [*(svg(panel, panels) for panel in panels), svg(gain)]
+    plots = [drawing for drawing in drawn if drawing]
+    figure = Figure(plots, _caption(operation, [*panels, gain])) if plots else None
+    return Part(operation, figure, cost_table(runs, operation), fit_table(runs, operation))
 
 
-_RATIO_CAPTION = "{}: seconds of a process for each interface over seconds of one group request."
-
-
-def _seconds_caption(runs: Sequence[Stored], operation: str) -> str:
-    kernels = ", ".join(dict.fromkeys(kernel_title(k) for s in runs for k in s.figures.kernels))
-    text = f"{operation}: seconds in the guest against interfaces, {kernels}."
-    if operation == "mtu":
-        text += " Hollow and dotted: the paper, 2011, under KVM."
-    if any(sample.trial > 1 for stored in runs for sample in stored.run.samples):
-        text += " Medians; upright lines hold the median (95 % from six trials on)."
-    return text
+def _caption(operation: str, panels: Sequence[Panel]) -> str:
+    text = f"{operation}: seconds in the guest against interfaces"
+    if panels[-1].curves:
+        text += ", and how many times those of one group request a process for each takes"
+    points = [point for panel in panels for curve in panel.curves for point in curve.points]
+    if any(point.least is not None for point in points):
+        text += f". Medians; upright lines hold the median (95{NO_BREAK}% from six trials on)"
+    if any(curve.is_reference for panel in panels for curve in panel.curves):
+        text += ". Hollow, dotted: the paper, 2011, under KVM"
+    return f"{text}."
 
 
 def _again(stored: Stored) -> Again:

@@ -11,7 +11,7 @@ from linklab.agent.replies import Tally
 from linklab.errors import GuestIncomplete, WrongState
 from linklab.host.accel import Accel
 from linklab.scenarios.grouping.change import Operation
-from linklab.scenarios.grouping.experiment import Experiment, Guest
+from linklab.scenarios.grouping.experiment import WATCHED_ROW, Experiment, Guest
 from linklab.scenarios.grouping.plan import Plan
 from linklab.scenarios.grouping.schedule import Count, countings, schedule
 from linklab.scenarios.grouping.ways import Arm, why_not
@@ -34,14 +34,14 @@ def expected(arm: Arm, count: int) -> Tally:
     return Tally(calls, requests, processes)
 
 
-@pytest.mark.parametrize("count", [1, 2, COUNT])
+@pytest.mark.parametrize("count", [1, 2, WATCHED_ROW, WATCHED_ROW + 1, COUNT])
 @pytest.mark.parametrize(("operation", "arm"), EVERY_PAIR)
 def test_the_tally_is_that_of_the_whole_work(operation: Operation, arm: Arm, count: int) -> None:
-    """Also of a row of processes, of which two alone are watched."""
+    """Also of a long row of processes, of which the first few alone are watched."""
     guest = FakeGuest()
     assert experiment(guest, count).tally(operation, arm) == expected(arm, count)
     if arm in ROWS:
-        assert guest.started == 3 if count > 1 else 1
+        assert guest.started == (1 + WATCHED_ROW if count > WATCHED_ROW else count)
 
 
 @pytest.mark.parametrize(("operation", "arm"), EVERY_PAIR)
