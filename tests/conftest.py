@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from stage import Stage
 
 NOBODY = 65534
+
+# Whoever started us in the background may have had interrupts ignored, which
+# programs inherit; tests of what an interrupt does want one that arrives.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A shared machine is slow at times, which is no fault of what is tested.
 settings.register_profile(

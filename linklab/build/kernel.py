@@ -40,17 +40,12 @@ class Compression(StrEnum):
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """What a flavour is built from. No `source` stands for Debian's.
-
-    Builds of another `variant` have objects of their own, so that going back
-    and forth between them compiles nothing twice.
-    """
+    """What a flavour is built from. No `source` stands for Debian's."""
 
     source: Path | None = None
     patches: tuple[Path, ...] = ()
     configs: tuple[Path, ...] = ()
     compression: Compression = Compression.LZ4
-    variant: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,11 +54,6 @@ class KernelSpec:
 
     flavour: str
     options: BuildOptions = BuildOptions()
-
-    @property
-    def objects(self) -> str:
-        """The name of the set of objects that it is built in."""
-        return "-".join(filter(None, (self.flavour, self.options.variant)))
 
 
 @dataclass(frozen=True)
@@ -145,7 +135,7 @@ def build_kernel(spec: KernelSpec, cache: Cache, listener: Listener) -> Artefact
     job = Job(
         source=planned.source,
         tree=planned.tree,
-        flavour=spec.objects,
+        flavour=spec.flavour,
         wishes=planned.wishes,
         tools=planned.inputs["tools"],
         compression=spec.options.compression,

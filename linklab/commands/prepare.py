@@ -33,13 +33,12 @@ _BOOT_LIMIT = {Accel.KVM: 30.0, Accel.TCG: 60.0}  # s; for deadlines only
 
 @dataclass(frozen=True)
 class KernelOptions:
-    """The options that say which kernels, as typed; `variant` as in `BuildOptions`."""
+    """The options that say which kernels, as typed."""
 
     names: str
     source: str = ""
     patches: tuple[str, ...] = ()
     configs: tuple[str, ...] = ()
-    variant: str = ""
 
     def build_options(self) -> BuildOptions:
         """Return how the lab's flavours are to be built."""
@@ -47,7 +46,6 @@ class KernelOptions:
             source=Path(self.source) if self.source else None,
             patches=tuple(Path(patch) for patch in self.patches),
             configs=tuple(Path(config) for config in self.configs),
-            variant=self.variant,
         )
 
     def check(self) -> list[str]:

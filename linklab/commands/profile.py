@@ -101,7 +101,7 @@ def check(options: ProfileOptions) -> Request:
 
 
 def profiled(options: KernelOptions) -> KernelOptions:
-    """Return the same kernel, one of the lab's with what perf needs, built apart.
+    """Return the same kernel, one of the lab's with what perf needs.
 
     Raises `UsageError` unless it is exactly one.
     """
@@ -110,7 +110,7 @@ def profiled(options: KernelOptions) -> KernelOptions:
         raise UsageError(f"--kernel {options.names}: a profile takes exactly one kernel")
     if names[0] not in flavours():
         return options
-    return replace(options, configs=(*options.configs, str(FRAGMENT)), variant=NAME)
+    return replace(options, configs=(*options.configs, str(FRAGMENT)))
 
 
 def _folder(output: str) -> Path:
@@ -185,7 +185,7 @@ def _about(options: ProfileOptions, request: Request, lab: Lab, subject: Subject
         },
         "source": options.kernels.source,
         **options.kernels.content(),
-        "fragment": hash_file(FRAGMENT) if request.kernels.variant else None,
+        "fragment": hash_file(FRAGMENT) if request.kernels != options.kernels else None,
         "image": dict(lab.image),
         "accel": lab.accel.value,
         "boot": lab.boot.value,

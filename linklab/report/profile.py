@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from statistics import median
 from typing import Any
 
 from rich import box
@@ -13,6 +15,7 @@ from rich.text import Text
 
 from linklab.profile.flamegraph import flame_graph
 from linklab.profile.shares import SymbolShare, symbol_shares
+from linklab.profile.stacks import Stacks
 from linklab.profile.store import StoredProfile
 from linklab.report.table import ACCEL_TEXT, TEXT_WIDTH
 
@@ -26,6 +29,7 @@ def render(profile: StoredProfile, rows: int = ROWS) -> Group:
         Text(ACCEL_TEXT[about["accel"]], style="bold"),
         Text(f"{_title(about)}\n"),
         *(Text(line) for line in _lines(about)),
+        Text(f"by task: {_tasks(profile.stacks)}"),
         Text(),
         _table(symbol_shares(profile.stacks), rows),
     ]
@@ -83,12 +87,21 @@ def _by_the_clock(about: Mapping[str, Any]) -> Iterator[str]:
             f"getrusage of the same repetitions: kernel {_part(system, user + system)}, "
             f"user {_part(user, user + system)}"
         )
-    mean = sum(measure["seconds"] for measure in sampled) / len(sampled)
+    middle = median(measure["seconds"] for measure in sampled)
     without = about["unsampled"]["seconds"]
     yield (
-        f"one repetition: {mean:.3f} s while sampled, {without:.3f} s without perf's samples "
-        f"({100 * (mean / without - 1):+.0f} %)"
+        f"one repetition: {middle:.3f} s while sampled (median), {without:.3f} s without "
+        f"({100 * (middle / without - 1):+.0f} %)"
     )
+
+
+def _tasks(stacks: Stacks) -> str:
+    """Return the tasks that the samples come from, the busiest first."""
+    tasks: Counter[str] = Counter()
+    for stack, count in stacks.items():
+        tasks[stack[0]] += count
+    ordered = sorted(tasks, key=lambda task: (-tasks[task], task))
+    return ", ".join(f"{task} {_part(tasks[task], tasks.total())}" for task in ordered)
 
 
 def _part(part: float, whole: float) -> str:

@@ -103,10 +103,10 @@ def test_a_host_without_perf_is_told_the_package(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_flavour_is_built_apart_with_what_perf_needs() -> None:
-    options = profiled(KernelOptions("nosysfs", configs=()))
-    assert options.build_options().variant == "profile"
-    (fragment,) = options.build_options().configs
+def test_a_flavour_is_built_with_what_perf_needs_on_top_of_what_was_asked_for() -> None:
+    options = profiled(KernelOptions("nosysfs", configs=("my.config",)))
+    mine, fragment = options.build_options().configs
+    assert mine == Path("my.config")
     assert "CONFIG_EVENTFD=y" in fragment.read_text()
     assert not options.is_stock
 
@@ -142,7 +142,8 @@ def test_a_profile_is_stored_whole(booted: Booted, tmp_path: Path) -> None:
         stored.stacks.values()
     )
     assert booted.image == IMAGE
-    assert booted.kernels is not None and booted.kernels.variant == "profile"
+    assert booted.kernels == profiled(OPTIONS.kernels)
+    assert about["fragment"]
 
 
 def test_the_table_says_the_accelerator_first_and_everything_else(

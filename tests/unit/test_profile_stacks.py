@@ -30,6 +30,13 @@ def test_user_space_is_the_program_or_library_that_ran() -> None:
     assert set(read_script(text).stacks) == {("ip", "[libc.so.6]"), ("ip", "[vdso]")}
 
 
+def test_of_user_space_only_the_frame_that_entered_the_kernel_is_believed() -> None:
+    guessed = "\t7ffe00000001 [unknown] (/bin/ip)\n\t51 [unknown] ([unknown])\n\n"
+    text = kernel_sample("ip", "inner", "outer").rstrip("\n") + "\n"
+    assert set(read_script(text + guessed).stacks) == {("ip", "[ip]", "outer_[k]", "inner_[k]")}
+    assert set(read_script("ip 7 \n" + guessed).stacks) == {("ip", "[ip]")}
+
+
 def test_idle_and_perf_itself_are_counted_and_left_out() -> None:
     text = (
         kernel_sample("swapper", "default_idle")
