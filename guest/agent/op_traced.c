@@ -24,6 +24,7 @@
 #include "ops.h"
 
 #define REPLY_MOST 60000 /* what a pipe takes before anybody reads */
+#define HERD_MOST 4096 /* processes at a time */
 #define CALL_STOP (SIGTRAP | 0x80) /* PTRACE_O_TRACESYSGOOD */
 #define OPTIONS (PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL | PTRACE_O_TRACEEXEC | \
 		 PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE)

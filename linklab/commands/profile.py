@@ -214,7 +214,7 @@ def _outcome(profile: Profile, task: Task) -> dict[str, Any]:
             "sampler": samples.sampler,
             "total": samples.total,
         },
-        "unsampled": asdict(profile.unsampled),
+        "unsampled": [asdict(measure) for measure in profile.unsampled],
         "sampled": [asdict(measure) for measure in profile.sampled],
     }
 

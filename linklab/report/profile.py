@@ -87,10 +87,12 @@ def _by_the_clock(about: Mapping[str, Any]) -> Iterator[str]:
             f"getrusage of the same repetitions: kernel {_part(system, user + system)}, "
             f"user {_part(user, user + system)}"
         )
-    middle = median(measure["seconds"] for measure in sampled)
-    without = about["unsampled"]["seconds"]
+    middle, without = (
+        median(measure["seconds"] for measure in measures)
+        for measures in (sampled, about["unsampled"])
+    )
     yield (
-        f"one repetition: {middle:.3f} s while sampled (median), {without:.3f} s without "
+        f"one repetition, median: {middle:.3f} s while sampled, {without:.3f} s without "
         f"({100 * (middle / without - 1):+.0f} %)"
     )
 

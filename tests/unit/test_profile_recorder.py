@@ -20,6 +20,7 @@ from linklab.host.accel import Accel
 from linklab.profile import recorder as module
 from linklab.profile.recorder import Event, Recorder, choose_event, decode
 from linklab.profile.shares import Rule
+from linklab.scenarios.grouping import profile as profile_module
 from linklab.scenarios.grouping.change import Operation
 from linklab.scenarios.grouping.experiment import Guest
 from linklab.scenarios.grouping.profile import Profile, Task, take_profile
@@ -138,9 +139,14 @@ def test_work_is_repeated_until_there_are_enough_samples() -> None:
     profile = profile_of(guest, Rule(2500))
     assert profile.samples.work == 400 * len(profile.sampled) >= 2500
     assert len(profile.sampled) == 7
-    # Once before, without samples: what sampling costs is told by the difference.
+    # What sampling costs is told by the difference to those before, without samples.
     assert guest.told.count("enable") == 7
-    assert profile.unsampled.seconds == 0.4
+    assert [measure.seconds for measure in profile.unsampled] == [0.4] * 5
+
+
+def test_a_long_operation_is_done_without_samples_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(profile_module, "_UNSAMPLED_SECONDS", 0.0)
+    assert len(profile_of(PerfGuest(), Rule(1)).unsampled) == 1
 
 
 def test_nothing_but_the_operation_is_sampled() -> None:

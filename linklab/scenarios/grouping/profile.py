@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from linklab.agent.replies import Measure
@@ -22,6 +23,8 @@ STEP = "profiling"
 # unpacked; perf itself takes 30 MB, its buffers 8 on each CPU.
 _PERF_MIB = 160
 _BUFFER_MIB = 8
+_UNSAMPLED = 5
+_UNSAMPLED_SECONDS = 3.0
 FILE_MIB = 128
 """How large perf's file may become: it lies in the guest's memory."""
 
@@ -50,11 +53,11 @@ class Task:
 class Profile:
     """What came out: the samples, and what the repetitions took that they come from.
 
-    `unsampled` is one more repetition before them, with perf switched off.
+    `unsampled` are the repetitions before them, with perf not yet started.
     """
 
-    unsampled: Measure
     samples: Samples = field(default_factory=Samples)
+    unsampled: list[Measure] = field(default_factory=list)
     sampled: list[Measure] = field(default_factory=list)
 
 
@@ -68,9 +71,9 @@ def take_profile(guest: Guest, recorder: Recorder, task: Task, listener: Listene
     experiment = Experiment(guest, plan)
     until = time.monotonic() + task.seconds
     with step(listener, STEP, 100):
-        listener(StepAdvanced(STEP, 0, "once without samples"))
+        listener(StepAdvanced(STEP, 0, "without samples"))
         experiment.create()
-        profile = Profile(_verified(experiment.trial(task.operation, task.arm, 0)))
+        profile = Profile(unsampled=list(_unsampled(experiment, task)))
         symbols = recorder.kernel_symbols()
         while missing := task.rule.missing(profile.samples.stacks):
             if profile.sampled and time.monotonic() > until:
@@ -80,6 +83,15 @@ def take_profile(guest: Guest, recorder: Recorder, task: Task, listener: Listene
             if not profile.samples.work:
                 raise LabError("perf took no sample of the work: more interfaces take longer")
     return profile
+
+
+def _unsampled(experiment: Experiment, task: Task) -> Iterator[Measure]:
+    """Yield repetitions without perf: several if they are short, as the first is slower."""
+    until = time.monotonic() + _UNSAMPLED_SECONDS
+    for number in range(_UNSAMPLED):
+        yield _verified(experiment.trial(task.operation, task.arm, number))
+        if time.monotonic() > until:
+            break
 
 
 def _round(
