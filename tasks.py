@@ -282,14 +282,19 @@ def rerun(
 
 
 @task(
-    auto_shortflags=False, help={"repeat": "runs of each figure", "kernel": KERNEL_HELP["kernel"]}
+    auto_shortflags=False,
+    help={
+        "kernel": "one kernel: a flavour, a bzImage or a built kernel tree",
+        "repeat": "runs of each figure",
+        "vng": "a kernel that virtme-ng boots: a row for it, on this machine and in this run",
+    },
 )
 @command
-def bench(_context: Context, kernel: str = "sysfs", repeat: str = "5") -> None:
-    """Measure the lab itself: boots, a request's round trip, image sizes, a rebuild."""
+def bench(_context: Context, kernel: str = "sysfs", repeat: str = "5", vng: str = "") -> None:
+    """Measure the lab itself: boots, a request, whole commands, a rebuild, sizes."""
     from linklab.commands.bench import main
 
-    main(kernel, repeat)
+    main(kernel, repeat, vng)
 
 
 @task(

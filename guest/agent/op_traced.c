@@ -24,7 +24,6 @@
 #include "ops.h"
 
 #define REPLY_MOST 60000 /* what a pipe takes before anybody reads */
-#define HERD_MOST 4096 /* processes at a time */
 #define CALL_STOP (SIGTRAP | 0x80) /* PTRACE_O_TRACESYSGOOD */
 #define OPTIONS (PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL | PTRACE_O_TRACEEXEC | \
 		 PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE)
@@ -147,19 +146,15 @@ static bool is_birth(int status)
 static bool watch(pid_t first, struct tally *t)
 {
 	bool able = true;
-	int status, alive = 1;
+	int status;
 	pid_t pid;
 
-	while (alive && ((pid = waitpid(-first, &status, __WALL)) > 0 || errno == EINTR)) {
+	/* Not counting them: a newcomer may have ended before the news of its birth is read. */
+	while ((pid = waitpid(-first, &status, __WALL)) > 0 || errno == EINTR) {
 		int signal = 0;
 
-		if (pid < 0)
+		if (pid < 0 || !WIFSTOPPED(status))
 			continue;
-		if (!WIFSTOPPED(status)) {
-			alive--;
-			continue;
-		}
-		alive += is_birth(status);
 		if (WSTOPSIG(status) == CALL_STOP)
 			able = look_at(pid, t) && able;
 		else if (is_birth(status))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
-import time
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,11 +11,19 @@ from statistics import median
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from linklab.agent.client import Agent
+from linklab.benchmarks import (
+    TOUCHED,
+    Figure,
+    Teller,
+    boots,
+    rebuilds,
+    smallest_run,
+    virtme_ng,
+)
 from linklab.build.iso import IMAGE
-from linklab.build.kernel import BuildOptions, KernelSpec, build_kernel, resolve_kernel
-from linklab.build.source import open_source
+from linklab.build.kernel import flavours, resolve_kernel
 from linklab.commands.prepare import (
     KernelOptions,
     MachineOptions,
@@ -25,150 +32,126 @@ from linklab.commands.prepare import (
     prepare_subjects,
 )
 from linklab.errors import UsageError
-from linklab.events import Listener, StepAdvanced, ignore, step
-from linklab.host.cache import Cache, discard
+from linklab.events import Listener, StepAdvanced, step
+from linklab.host.cache import Cache
 from linklab.lab import Lab, Subject
 from linklab.machine.spec import Boot
-from linklab.options import number, split_list
+from linklab.options import number
 from linklab.report.progress import progress
 from linklab.report.table import ACCEL_TEXT
 
 _MEMORY = 256
-_ROUND_TRIPS = 1000  # in each guest
 _STEP = "bench"
-_TOUCHED = "net/core/rtnetlink.c"
-_FLAVOURS = ("sysfs", "nosysfs")
 
 
 @dataclass(frozen=True)
-class Figure:
-    """One figure of the lab: its values, and the most that it should be."""
+class Bench:
+    """What to measure: one kernel, `repeat` times, and virtme-ng where a kernel for it is named."""
 
-    name: str
-    unit: str
-    values: tuple[float, ...]
-    aim: float | None = None
+    lab: Lab
+    subject: Subject
+    repeat: int
+    vng: Path | None
+    cache: Cache
+    listener: Listener
 
-    @property
-    def ratio(self) -> float | None:
-        """The median as a part of the aim: below 1 it is met."""
-        return median(self.values) / self.aim if self.aim else None
+    def teller(self, part: int) -> Teller:
+        """Return what tells the progress of the part with that number, from 0."""
+
+        def tell(turn: int, what: str) -> None:
+            self.listener(StepAdvanced(_STEP, part * self.repeat + max(turn, 0), what))
+
+        return tell
 
 
-def main(names: str, repeat_text: str) -> None:
+def main(names: str, repeat_text: str, vng: str) -> None:
     """Measure and print. Kernels and images are built first, untimed."""
     repeat = number("repeat", repeat_text, 1, 1000)
-    name, *others = split_list("kernel", names)
+    name, *others = KernelOptions(names).check()
     if others:
         raise UsageError(f"--kernel {names}: the bench takes one kernel")
+    other = checked_vng(vng)
     with progress() as listener:
         cache = Cache()
         lab = prepare_lab(MachineOptions(), _MEMORY, cache, listener)
         (subject,) = prepare_subjects(KernelOptions(name), Boot.ISO, cache, listener)
-        figures = list(_figures(lab, subject, name, repeat, cache, listener))
-    Console(highlight=False).print(_table(lab, subject, figures))
+        bench = Bench(lab, subject, repeat, other, cache, listener)
+        with step(listener, _STEP, 7 * repeat):
+            figures = [*_speed(bench), *_sizes(bench)]
+    Console(highlight=False).print(table(bench, figures))
 
 
-def _figures(
-    lab: Lab, subject: Subject, name: str, repeat: int, cache: Cache, listener: Listener
-) -> Iterator[Figure]:
-    with step(listener, _STEP, 3 * repeat):
-        boots, trips = _boots(lab, subject, repeat, listener, 0)
-        yield Figure("boot direct, QEMU's start to hello", "s", boots, aim=0.7)
-        yield Figure("request and reply", "ms", trips, aim=2.0)
-        iso_lab = replace(lab, boot=Boot.ISO)
-        boots, trips = _boots(iso_lab, subject, repeat, listener, repeat)
-        yield Figure("boot from the ISO, QEMU's start to hello", "s", boots, aim=1.6)
-        yield Figure("request and reply, second UART of pc", "ms", trips, aim=2.0)
-        yield from _sizes(lab, subject, cache, listener)
-        if subject.known:
-            rebuilds = _rebuilds(name, repeat, cache, listener, 2 * repeat)
-            yield Figure(f"rebuild after {_TOUCHED} changed", "s", rebuilds, aim=15)
+def checked_vng(kernel: str) -> Path | None:
+    """Return the kernel for virtme-ng; raise `UsageError` where there is no such, or no vng."""
+    if not kernel:
+        return None
+    if shutil.which("vng") is None:
+        raise UsageError("--vng: virtme-ng is not installed (`pip install virtme-ng`)")
+    if not Path(kernel).is_file():
+        raise UsageError(f"--vng {kernel}: there is no such kernel")
+    return Path(kernel).resolve()
 
 
-def _boots(
-    lab: Lab, subject: Subject, repeat: int, listener: Listener, done: int
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return seconds of boots, and the median round trip in ms of each guest."""
-    boots, trips = [], []
-    with tempfile.TemporaryDirectory(prefix="linklab-bench-") as folder:
-        for turn in range(repeat):
-            listener(StepAdvanced(_STEP, done + turn, f"{lab.boot} boot"))
-            with lab.session(subject, Path(folder) / "console.log") as session:
-                boots.append(session.boot_seconds)
-                trips.append(median(_round_trips(session.agent)))
-    return tuple(boots), tuple(trips)
-
-
-def _round_trips(agent: Agent) -> Iterator[float]:
-    """Yield the milliseconds of requests that make the guest do next to nothing."""
-    for _ in range(_ROUND_TRIPS):
-        began = time.perf_counter()
-        agent.read_file("/dev/null", time.monotonic() + 30)
-        yield (time.perf_counter() - began) * 1e3
-
-
-def _rebuilds(
-    name: str, repeat: int, cache: Cache, listener: Listener, done: int
-) -> tuple[float, ...]:
-    """Return seconds from a changed line in one file to a new bzImage."""
-    source = open_source(None, cache, listener)
-    assert source is not None
-    blob = ["cat-file", "blob", f"{source.tree}:{_TOUCHED}"]
-    head = source.store.git(blob).stdout.decode().splitlines()[:3]
-    seconds = []
-    with tempfile.TemporaryDirectory(prefix="linklab-bench-") as folder:
-        for turn in range(repeat):
-            listener(StepAdvanced(_STEP, done + turn, f"rebuild after {_TOUCHED} changed"))
-            patch = Path(folder) / f"{turn}.patch"
-            patch.write_text(_one_line_patch(f"{time.time_ns()}", head))
-            began = time.monotonic()
-            built = build_kernel(KernelSpec(name, BuildOptions(patches=(patch,))), cache, ignore)
-            seconds.append(time.monotonic() - began)
-            discard(built.path)  # nobody will ask for this one again
-    return tuple(seconds)
-
-
-def _one_line_patch(mark: str, head: list[str]) -> str:
-    """Return a patch that puts a comment in front of a file that begins with `head`."""
-    lines = [
-        f"--- a/{_TOUCHED}",
-        f"+++ b/{_TOUCHED}",
-        f"@@ -1,{len(head)} +1,{len(head) + 1} @@",
-        f"+/* {mark} */",
-        *(f" {line}" for line in head),
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _sizes(lab: Lab, subject: Subject, cache: Cache, listener: Listener) -> Iterator[Figure]:
-    yield Figure("initramfs, as booted direct", "MB", (lab.initramfs.stat().st_size / 1e6,))
-    if subject.image_bytes:
-        yield Figure("ISO with one kernel", "MB", (subject.image_bytes / 1e6,), aim=5.5)
+def _speed(bench: Bench) -> Iterator[Figure]:
+    lab, subject, repeat = bench.lab, bench.subject, bench.repeat
+    seconds, trips = boots(lab, subject, repeat, bench.teller(0))
+    yield Figure("boot direct, QEMU's start to hello", "s", seconds, aim=0.5)
+    yield Figure("request and reply", "ms", trips, aim=2.0)
+    resumed = replace(lab, boot=Boot.RESUME).with_snapshots([subject], bench.cache, bench.listener)
+    seconds, _ = boots(resumed, subject, repeat, bench.teller(1))
+    yield Figure("resume, QEMU's start to the first answer", "s", seconds, aim=0.2)
+    seconds, trips = boots(replace(lab, boot=Boot.ISO), subject, repeat, bench.teller(2))
+    yield Figure("boot from the ISO, QEMU's start to hello", "s", seconds, aim=1.6)
+    yield Figure("request and reply, second UART of pc", "ms", trips, aim=2.0)
+    resume = smallest_run(subject, "resume", repeat, bench.teller(3))
+    yield Figure("whole `invoke run`, 128 interfaces, resumed", "s", resume, aim=0.8)
+    direct = smallest_run(subject, "direct", repeat, bench.teller(4))
+    yield Figure("whole `invoke run`, 128 interfaces, direct", "s", direct, aim=1.3)
+    if bench.vng:
+        theirs = virtme_ng(bench.vng, lab.accel, repeat, bench.teller(5))
+        yield Figure("whole `vng -- uname -r`, against our direct one", "s", theirs, median(direct))
     if subject.known:
-        options = KernelOptions("sysfs,nosysfs")
-        both = [resolve_kernel(n, options.build_options(), cache, listener) for n in _FLAVOURS]
-        size = iso_of(both, options, cache, listener).file(IMAGE).stat().st_size
-        yield Figure("ISO with both kernels", "MB", (size / 1e6,))
+        built = rebuilds(subject.name, repeat, bench.cache, bench.teller(6))
+        yield Figure(f"rebuild after {TOUCHED} changed", "s", built, aim=15)
 
 
-def _table(lab: Lab, subject: Subject, figures: list[Figure]) -> Table:
+def _sizes(bench: Bench) -> Iterator[Figure]:
+    yield Figure("initramfs, as booted direct", "MB", (_megabytes(bench.lab.initramfs),))
+    if bench.subject.iso:
+        yield Figure("ISO with one kernel", "MB", (_megabytes(bench.subject.iso),), aim=5.5)
+    if bench.subject.known:
+        both = KernelOptions(",".join(flavours()))
+        kernels = [
+            resolve_kernel(name, both.build_options(), bench.cache, bench.listener)
+            for name in flavours()
+        ]
+        iso = iso_of(kernels, both, bench.cache, bench.listener).file(IMAGE)
+        yield Figure("ISO with both kernels", "MB", (_megabytes(iso),))
+
+
+def _megabytes(path: Path) -> float:
+    return path.stat().st_size / 1e6
+
+
+def table(bench: Bench, figures: list[Figure]) -> Table:
+    """Return the table: the accelerator first, each figure with its aim."""
     title = (
-        f"{ACCEL_TEXT[lab.accel.value]}\n"
-        f"kernel {subject.name} {subject.release}, QEMU {lab.qemu.version}, medians"
+        f"{ACCEL_TEXT[bench.lab.accel.value]}\n"
+        f"kernel {bench.subject.name} {bench.subject.release}, "
+        f"QEMU {bench.lab.qemu.version}, medians"
     )
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    shown = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("figure", "median", "least", "most", "runs", "aim", "of the aim"):
-        table.add_column(column, justify="left" if column == "figure" else "right")
+        shown.add_column(column, justify="left" if column == "figure" else "right")
     for figure in figures:
         values = figure.values
-        table.add_row(
+        shown.add_row(
             figure.name,
             f"{median(values):.3g} {figure.unit}",
             f"{min(values):.3g}",
             f"{max(values):.3g}",
             str(len(values)),
-            f"{figure.aim:g} {figure.unit}" if figure.aim else "",
+            f"{figure.aim:.3g} {figure.unit}" if figure.aim else "",
             f"{figure.ratio:.2f}" if figure.ratio else "",
         )
-    return table
+    return shown

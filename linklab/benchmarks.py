@@ -1,0 +1,142 @@
+"""What `invoke bench` measures: boots, requests, rebuilds, whole commands."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from linklab.agent.client import Agent
+from linklab.build.kernel import BuildOptions, KernelSpec, build_kernel
+from linklab.build.source import open_source
+from linklab.events import ignore
+from linklab.host.accel import Accel
+from linklab.host.cache import Cache, discard
+from linklab.host.run import run
+from linklab.lab import Lab, Subject
+from linklab.paths import ROOT
+
+TOUCHED = "net/core/rtnetlink.c"
+_ROUND_TRIPS = 1000  # in each guest
+_COMMAND_LIMIT = 600.0  # s
+
+Teller = Callable[[int, str], None]
+"""Is told which repetition begins, and of what."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure of the lab: its values, and the most that it should be."""
+
+    name: str
+    unit: str
+    values: tuple[float, ...]
+    aim: float | None = None
+
+    @property
+    def ratio(self) -> float | None:
+        """The median as a part of the aim: below 1 it is met."""
+        return median(self.values) / self.aim if self.aim else None
+
+
+def boots(
+    lab: Lab, subject: Subject, repeat: int, tell: Teller
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return seconds from QEMU's start to the agent, and the median round trip in ms, of guests."""
+    seconds, trips = [], []
+    with tempfile.TemporaryDirectory(prefix="linklab-bench-") as folder:
+        for turn in range(repeat):
+            tell(turn, f"{lab.boot} boot")
+            with lab.session(subject, Path(folder) / "console.log") as session:
+                seconds.append(session.boot_seconds)
+                trips.append(median(_round_trips(session.agent)))
+    return tuple(seconds), tuple(trips)
+
+
+def _round_trips(agent: Agent) -> Iterator[float]:
+    """Yield the milliseconds of requests that make the guest do next to nothing."""
+    for _ in range(_ROUND_TRIPS):
+        began = time.perf_counter()
+        agent.read_file("/dev/null", time.monotonic() + 30)
+        yield (time.perf_counter() - began) * 1e3
+
+
+def rebuilds(name: str, repeat: int, cache: Cache, tell: Teller) -> tuple[float, ...]:
+    """Return seconds from a changed line in one file to a new bzImage."""
+    source = open_source(None, cache, ignore)
+    assert source is not None
+    blob = ["cat-file", "blob", f"{source.tree}:{TOUCHED}"]
+    head = source.store.git(blob).stdout.decode().splitlines()[:3]
+    seconds = []
+    with tempfile.TemporaryDirectory(prefix="linklab-bench-") as folder:
+        for turn in range(repeat):
+            tell(turn, f"rebuild after {TOUCHED} changed")
+            patch = Path(folder) / f"{turn}.patch"
+            patch.write_text(one_line_patch(f"{time.time_ns()}", head))
+            began = time.monotonic()
+            built = build_kernel(KernelSpec(name, BuildOptions(patches=(patch,))), cache, ignore)
+            seconds.append(time.monotonic() - began)
+            discard(built.path)  # nobody will ask for this one again
+    return tuple(seconds)
+
+
+def one_line_patch(mark: str, head: list[str]) -> str:
+    """Return a patch that puts a comment in front of a file that begins with `head`."""
+    lines = [
+        f"--- a/{TOUCHED}",
+        f"+++ b/{TOUCHED}",
+        f"@@ -1,{len(head)} +1,{len(head) + 1} @@",
+        f"+/* {mark} */",
+        *(f" {line}" for line in head),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def smallest_run(subject: Subject, boot: str, repeat: int, tell: Teller) -> tuple[float, ...]:
+    """Return seconds of `invoke run` as a whole: one group request on 128 interfaces.
+
+    The image's size is left out of the run by naming a fragment that asks for
+    nothing: the ISO is not part of the way from command to answer.
+    """
+    with tempfile.TemporaryDirectory(prefix="linklab-bench-") as folder:
+        nothing = Path(folder) / "nothing.config"
+        nothing.write_text("# nothing\n")
+        own = ["--config", str(nothing)] if subject.known else []
+        words = [
+            *(str(Path(sys.executable).with_name("invoke")), "run", "--kernel", subject.name),
+            *("--counts", "128", "--arms", "group", "--boot", boot, *own),
+        ]
+
+        def once(turn: int) -> list[str]:
+            tell(turn, f"whole command, {boot} boot")
+            return [*words, "--output", f"{folder}/{boot}-{turn}"]
+
+        whole_command(once(-1))  # what is not cached yet must not count
+        return tuple(whole_command(once(turn)) for turn in range(repeat))
+
+
+def virtme_ng(kernel: Path, accel: Accel, repeat: int, tell: Teller) -> tuple[float, ...]:
+    """Return seconds of virtme-ng as a whole: boot `kernel`, say its release, end."""
+    words = vng_words(kernel, accel)
+    seconds = []
+    for turn in range(repeat):
+        tell(turn, "virtme-ng")
+        seconds.append(whole_command(words))
+    return tuple(seconds)
+
+
+def vng_words(kernel: Path, accel: Accel) -> list[str]:
+    """Return virtme-ng's command line for the least that it can do."""
+    slow = ["--disable-kvm"] if accel is Accel.TCG else []
+    return ["vng", *slow, "--run", str(kernel), "--", "uname", "-r"]
+
+
+def whole_command(words: Sequence[str]) -> float:
+    """Run a command from the shell's prompt to its return; raises if it fails."""
+    began = time.perf_counter()
+    run(words, cwd=ROOT, deadline=_COMMAND_LIMIT)
+    return time.perf_counter() - began
