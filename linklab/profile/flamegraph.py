@@ -52,7 +52,7 @@ def flame_graph(
     """Return the graph as SVG, `notes` as lines below its title."""
     root = _tree(stacks)
     top = _HEAD + _LINE * len(notes)
-    foot = top + ROW * _depth(root)
+    foot = top + ROW * _depth(root, _scale(root))
     return render(
         TEMPLATE,
         templates,
@@ -84,13 +84,20 @@ def _grow(root: _Node, stack: Stack, samples: int) -> None:
         node.samples += samples
 
 
-def _depth(node: _Node) -> int:
-    return 1 + max((_depth(child) for child in node.children.values()), default=0)
+def _scale(root: _Node) -> float:
+    return (WIDTH - 2 * _MARGIN) / max(1, root.samples)
+
+
+def _depth(node: _Node, scale: float) -> int:
+    """Return how many rows the boxes take that are wide enough to be drawn."""
+    if node.samples * scale < _LEAST_WIDTH:
+        return 0
+    return 1 + max((_depth(child, scale) for child in node.children.values()), default=0)
 
 
 def _boxes(root: _Node, foot: float) -> Iterator[Box]:
-    scale = (WIDTH - 2 * _MARGIN) / max(1, root.samples)
-    yield from _boxes_of(root, "all", "all", (_MARGIN, foot - ROW), scale, root.samples)
+    corner = (float(_MARGIN), foot - ROW)
+    yield from _boxes_of(root, "all", "all", corner, _scale(root), root.samples)
 
 
 def _boxes_of(

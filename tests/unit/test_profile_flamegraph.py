@@ -97,6 +97,12 @@ def test_what_is_too_narrow_to_see_is_left_out() -> None:
     assert "rare (kernel)" not in boxes(graph({("ip", "rare_[k]"): 1, ("ip", "[b]"): 99_999}))
 
 
+def test_rows_are_only_as_many_as_are_drawn() -> None:
+    deep = tuple(f"f{number}_[k]" for number in range(50))
+    rare = graph({("ip", *deep): 1, ("ip", "[b]"): 99_999})
+    assert rare.attrib["viewBox"] == graph({("ip", "[b]"): 1}).attrib["viewBox"]
+
+
 def test_no_samples_give_an_empty_graph() -> None:
     assert list(boxes(graph({}))) == []
 

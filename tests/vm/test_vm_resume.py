@@ -1,0 +1,117 @@
+"""Guests that go on from a saved one: the same kernel, another time, other random numbers."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from guests import soon
+
+from linklab.events import Event, Note, ignore
+from linklab.host.cache import Cache
+from linklab.lab import Lab, Subject
+from linklab.machine.spec import Boot
+from linklab.session import Session
+
+pytestmark = pytest.mark.vm
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path) -> Cache:
+    """A cache for saved guests that a test may spoil."""
+    return Cache(tmp_path / "cache")
+
+
+@pytest.fixture
+def resuming(lab: Lab, subjects: dict[str, Subject], own_cache: Cache) -> Lab:
+    """A lab whose guests go on from saved ones."""
+    resumed = replace(lab, boot=Boot.RESUME)
+    return resumed.with_snapshots(list(subjects.values()), own_cache, ignore)
+
+
+@pytest.fixture
+def twins(
+    resuming: Lab, subjects: dict[str, Subject], tmp_path: Path
+) -> Iterator[dict[str, list[Session]]]:
+    """Two guests of each kernel, all at once."""
+    with ExitStack() as stack:
+        yield {
+            name: [
+                stack.enter_context(
+                    resuming.session(subject, tmp_path / f"console-{name}-{number}.log")
+                )
+                for number in range(2)
+            ]
+            for name, subject in subjects.items()
+        }
+
+
+def test_several_go_on_from_the_same_guest_at_once(twins: dict[str, list[Session]]) -> None:
+    for name, (one, other) in twins.items():
+        saved = one.hello.nonce
+        assert other.hello.nonce == saved
+        assert one.agent.hello(soon()).nonce == saved, f"{name}: it was booted, not resumed"
+        one.agent.write_file("/tmp/mine", b"one", soon())
+        listing = other.agent.run(["/bin/ls", "/tmp"], soon())
+        assert b"mine" not in listing.output, "what one writes the other must not see"
+
+
+def test_each_draws_random_numbers_of_its_own(twins: dict[str, list[Session]]) -> None:
+    drawn = [
+        session.agent.read_file("/proc/sys/kernel/random/uuid", soon())
+        for pair in twins.values()
+        for session in pair
+    ]
+    assert len(set(drawn)) == len(drawn)
+
+
+def test_the_clocks_go_on(twins: dict[str, list[Session]]) -> None:
+    for pair in twins.values():
+        for session in pair:
+            before = time.time()
+            told = int(session.agent.run(["/bin/date", "+%s"], soon()).output)
+            assert int(before) <= told <= time.time()
+            uptime = session.agent.hello(soon()).uptime
+            assert uptime >= session.hello.uptime
+            time.sleep(0.2)
+            assert session.agent.hello(soon()).uptime >= uptime + 0.2
+
+
+@pytest.mark.parametrize("what", ["ram", "state"])
+@pytest.mark.parametrize("how", ["cut short", "altered"])
+def test_a_saved_guest_that_is_not_whole_is_made_again(
+    resuming: Lab,
+    subjects: dict[str, Subject],
+    own_cache: Cache,
+    tmp_path: Path,
+    what: str,
+    how: str,
+) -> None:
+    subject = subjects["nosysfs"]
+    file = resuming.snapshots[subject.name].folder / what
+    if how == "cut short":
+        os.truncate(file, file.stat().st_size // 2)
+    else:
+        with file.open("r+b") as opened:
+            opened.seek(file.stat().st_size // 2)
+            opened.write(b"not what was saved")
+    events: list[Event] = []
+    again = replace(resuming, snapshots={}).with_snapshots([subject], own_cache, events.append)
+    notes = [event.text for event in events if isinstance(event, Note)]
+    assert any("thrown away, made again" in note for note in notes)
+    with again.session(subject, tmp_path / "console.log") as session:
+        assert session.agent.run(["/bin/ip", "link"], soon()).exit_code == 0
+
+
+def test_another_machine_is_not_resumed_from_what_was_saved(
+    resuming: Lab, subjects: dict[str, Subject], own_cache: Cache
+) -> None:
+    subject = subjects["nosysfs"]
+    larger = replace(resuming, memory=320, snapshots={})
+    other = larger.with_snapshots([subject], own_cache, ignore)
+    assert other.snapshots[subject.name].folder != resuming.snapshots[subject.name].folder
