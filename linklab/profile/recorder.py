@@ -30,6 +30,9 @@ _STATUS, _LOG = f"{_FOLDER}/status", f"{_FOLDER}/log"
 _DATA, _PIECE = f"{_FOLDER}/perf.data", f"{_FOLDER}/piece"
 _PIECE_MIB = 4  # what the agent reads at most
 _BUFFER = "8M"  # for each CPU: seconds of samples, so that perf seldom wakes up
+FILE_MIB = 128
+"""How large perf's file may become: it lies in the guest's memory. A sample takes
+some 200 bytes."""
 _TURN = 0.002  # s between two looks
 _LIMIT = 120.0  # s for anything that perf is asked to do
 
@@ -71,7 +74,8 @@ class Recorder:
         Raises `LabError`, with perf's words, when it does not start or fails.
         """
         options = ("-a", "-g", "-e", self.event.value)
-        tuning = ("-F", str(self.frequency), "-m", _BUFFER, "--no-buildid")
+        size = f"--max-size={FILE_MIB}M"
+        tuning = ("-F", str(self.frequency), "-m", _BUFFER, size, "--no-buildid")
         words = ["/bin/sh", _SCRIPT, *options, *tuning]
         end = self.agent.run(words, _soon())
         if end.exit_code:
@@ -124,6 +128,11 @@ class Recorder:
             return None
 
     def _failed(self, status: int) -> LabError:
+        if status == 0:
+            return LabError(
+                f"perf's file reached {FILE_MIB} MiB in the guest: profile fewer interfaces, "
+                "or with a lower --frequency"
+            )
         said = self.agent.read_file(_LOG, _soon()).decode(errors="replace").strip()
         return LabError(
             f"perf ended with status {status} in the guest. It needs a kernel with "

@@ -78,23 +78,25 @@ def _lines(about: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _by_the_clock(about: Mapping[str, Any]) -> Iterator[str]:
-    """Say what getrusage(2) found in the same repetitions, and what sampling cost."""
-    sampled = about["sampled"]
-    user = sum(measure["user_seconds"] for measure in sampled)
-    system = sum(measure["system_seconds"] for measure in sampled)
-    if user + system:
-        yield (
-            f"getrusage of the same repetitions: kernel {_part(system, user + system)}, "
-            f"user {_part(user, user + system)}"
-        )
+    """Say what getrusage(2) found, sampled or not, and what sampling cost."""
+    sampled, unsampled = about["sampled"], about["unsampled"]
+    yield (
+        f"kernel by getrusage(2): {_kernel_part(sampled)} of the same repetitions, "
+        f"{_kernel_part(unsampled)} of those without samples"
+    )
     middle, without = (
-        median(measure["seconds"] for measure in measures)
-        for measures in (sampled, about["unsampled"])
+        median(measure["seconds"] for measure in measures) for measures in (sampled, unsampled)
     )
     yield (
         f"one repetition, median: {middle:.3f} s while sampled, {without:.3f} s without "
         f"({100 * (middle / without - 1):+.0f} %)"
     )
+
+
+def _kernel_part(measures: Sequence[Mapping[str, float]]) -> str:
+    user = sum(measure["user_seconds"] for measure in measures)
+    system = sum(measure["system_seconds"] for measure in measures)
+    return _part(system, user + system)
 
 
 def _tasks(stacks: Stacks) -> str:

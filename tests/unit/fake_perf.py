@@ -55,6 +55,7 @@ class PerfGuest(FakeGuest):
     start_status: int = 0
     end_status: int = 0
     dies_at: str = ""
+    death_status: int = 1
     silent: bool = False
     counters: str = "<not supported>"
     told: list[str] = field(default_factory=list)
@@ -95,7 +96,7 @@ class PerfGuest(FakeGuest):
         word = content.decode().strip()
         self.told.append(word)
         if word == self.dies_at:
-            self._end(1)
+            self._end(self.death_status)
         elif word == "stop":
             self._end(self.end_status)
         elif not self.silent:

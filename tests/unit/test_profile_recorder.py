@@ -93,6 +93,16 @@ def test_a_perf_that_ends_is_noticed_and_quoted(word: str) -> None:
     assert "CONFIG_EVENTFD" in caught.value.message
 
 
+def test_a_perf_that_ends_because_its_file_is_full_is_told_from_one_that_fails() -> None:
+    guest = PerfGuest(dies_at="disable", death_status=0)
+    with (
+        pytest.raises(LabError, match="lower --frequency"),
+        recorder(guest).recording(),
+        recorder(guest).sampling(),
+    ):
+        pass
+
+
 def test_a_perf_that_fails_at_its_end_gives_no_file() -> None:
     with (
         recorder(PerfGuest(end_status=255)).recording() as stop,

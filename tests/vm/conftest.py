@@ -25,8 +25,8 @@ from linklab.session import Session
 
 
 @pytest.fixture
-def invoke(tmp_path: Path) -> Invoke:
-    """Run one of the lab's commands as a user does."""
+def invoke(subjects: dict[str, Subject]) -> Invoke:
+    """Run one of the lab's commands as a user does, its kernels built before the clock runs."""
 
     def run(*words: str, timeout: float = 900) -> Done:
         done = subprocess.run(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from linklab.agent.replies import Measure
 from linklab.errors import LabError
 from linklab.events import Listener, StepAdvanced, step
-from linklab.profile.recorder import Recorder, decode
+from linklab.profile.recorder import FILE_MIB, Recorder, decode
 from linklab.profile.shares import Rule
 from linklab.profile.stacks import Samples
 from linklab.scenarios.grouping.change import Operation
@@ -25,8 +25,6 @@ _PERF_MIB = 160
 _BUFFER_MIB = 8
 _UNSAMPLED = 5
 _UNSAMPLED_SECONDS = 3.0
-FILE_MIB = 128
-"""How large perf's file may become: it lies in the guest's memory."""
 
 
 def profile_memory(count: int, cpus: int) -> int:
