@@ -263,12 +263,14 @@ def present(finished: Finished, as_json: bool) -> None:
 
 
 def write_reports(folder: Path, stored: Run) -> Path:
-    """Write a run's table and its page beside it, and return where the page is."""
+    """Write a run's table, its plots and its page beside it; return where the page is."""
     from linklab.commands.report import write
-    from linklab.report.page import FILE
+    from linklab.report.page import FILE, plot_files
     from linklab.report.table import as_text
 
     (folder / "table.txt").write_text(as_text(stored), encoding="utf-8")
+    for name, drawing in plot_files(folder, stored):
+        (folder / name).write_text(drawing, encoding="utf-8")
     return write([(folder, stored)], folder / FILE)
 
 

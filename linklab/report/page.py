@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from linklab.paths import TEMPLATES
 from linklab.report.compare import Stored, operations_of, together
 from linklab.report.curves import ratio_panel, seconds_panels
 from linklab.report.figures import kernel_title, ratio_text, seconds_text
@@ -213,11 +214,32 @@ def _time(run: Run) -> str:
         return start[:16].replace("T", " ") or "unknown"
 
 
+def plot_files(folder: Path, run: Run) -> Iterator[tuple[str, str]]:
+    """Yield the plots of a run as files of their own: a name, and an SVG that needs no page."""
+    stored = Stored(folder, run)
+    style = "".join((TEMPLATES / name).read_text() for name in ("colours.css", "plot.css"))
+    head = '<svg xmlns="http://www.w3.org/2000/svg" style="background: var(--paper)" '
+    for operation in stored.figures.operations:
+        for number, drawing in enumerate(_drawings([stored], operation), 1):
+            opened = drawing.replace("<svg ", head, 1)
+            yield (
+                f"{operation}-{number}.svg",
+                opened.replace(
+                    "</title>", f"</title>\n<style>{style}text {{ font-family: serif; }}</style>", 1
+                ),
+            )
+
+
+def _drawings(runs: Sequence[Stored], operation: str) -> list[str]:
+    panels = seconds_panels(runs, operation)
+    drawn = [*(svg(panel, panels) for panel in panels), svg(ratio_panel(runs, operation))]
+    return [drawing for drawing in drawn if drawing]
+
+
 def _part(runs: Sequence[Stored], operation: str) -> Part:
     panels = seconds_panels(runs, operation)
     gain = ratio_panel(runs, operation)
-    drawn = [*(svg(panel, panels) for panel in panels), svg(gain)]
-    plots = [drawing for drawing in drawn if drawing]
+    plots = _drawings(runs, operation)
     figure = Figure(plots, _caption(operation, [*panels, gain])) if plots else None
     return Part(operation, figure, cost_table(runs, operation), fit_table(runs, operation))
 

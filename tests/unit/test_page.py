@@ -7,6 +7,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from hand_made import PAPER_COUNTS, both_arms, created, run_of, sample
@@ -25,7 +26,7 @@ from linklab.report.compare import (
     obstacles,
     together,
 )
-from linklab.report.page import page
+from linklab.report.page import page, plot_files
 from linklab.report.sections import (
     claims_table,
     comparison_table,
@@ -382,3 +383,14 @@ class TestCommand:
         folder = self.stored(tmp_path / "one")
         with pytest.raises(UsageError, match="--output"):
             main(str(folder), str(folder / "run.json" / "page.html"), "")
+
+
+def test_plots_as_files_are_drawings_that_need_no_page(tmp_path: Path) -> None:
+    files = dict(plot_files(tmp_path, both_kernels()))
+    assert list(files) == ["mtu-1.svg", "mtu-2.svg", "mtu-3.svg"]
+    for text in files.values():
+        root = ElementTree.fromstring(text)
+        assert root.tag == "{http://www.w3.org/2000/svg}svg"
+        style = root.findtext("{http://www.w3.org/2000/svg}style") or ""
+        used = set(re.findall(r"var\((--[a-z]+)\)", style))
+        assert used <= set(re.findall(r"(--[a-z]+):", style)), "a colour that nobody names"
