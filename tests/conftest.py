@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 
 NOBODY = 65534
 
-# Whoever started us in the background may have had interrupts ignored, which
-# programs inherit; tests of what an interrupt does want one that arrives.
+# Whoever started us in the background, or with nohup, had signals ignored,
+# which programs inherit; tests of what a signal does want one that arrives.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # A shared machine is slow at times, which is no fault of what is tested.
 settings.register_profile(

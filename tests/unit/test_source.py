@@ -68,6 +68,8 @@ def state_of(folder: Path) -> dict[str, tuple[int, bytes]]:
 def test_a_tarball_is_read_however_it_is_packed(
     tree: Path, tmp_path: Path, cache: Cache, suffix: str, mode: str
 ) -> None:
+    if suffix == "tar.bz2" and shutil.which("bzip2") is None:
+        pytest.skip("bzip2 is not installed, and the lab does not ask for it")
     source = opened(make_tarball(tree, tmp_path / f"linux.{suffix}", mode), cache)
     source.store.set_tree(source.tree)
     assert (source.store.tree / "net/a.c").read_bytes() == (tree / "net/a.c").read_bytes()

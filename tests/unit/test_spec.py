@@ -40,7 +40,7 @@ GOLDEN = {
         spec(DIRECT, Accel.TCG),
         """
         qemu-system-x86_64 -nodefaults -no-user-config -no-reboot -name linklab
-        -machine microvm -accel tcg -cpu CPU -smp 1 -m 256M -display none
+        -machine microvm,pit=off,pic=off -accel tcg -cpu CPU -smp 1 -m 256M -display none
         -chardev socket,id=console,fd=7 -serial chardev:console
         -chardev socket,id=agent,fd=9
         -device virtio-serial-device,max_ports=2
@@ -77,7 +77,7 @@ GOLDEN = {
         ),
         """
         qemu-system-x86_64 -nodefaults -no-user-config -no-reboot -name linklab
-        -machine microvm,memory-backend=ram -accel tcg -cpu CPU -smp 1 -m 256M
+        -machine microvm,pit=off,pic=off,memory-backend=ram -accel tcg -cpu CPU -smp 1 -m 256M
         -object memory-backend-file,id=ram,size=256M,mem-path=/cache/a,,b/ram,share=on
         -display none
         -chardev socket,id=console,fd=7 -serial chardev:console
