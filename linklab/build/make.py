@@ -39,7 +39,7 @@ def run_make(
     argv = work.slot.make(*targets)
     lines: list[str] = []
     work.orderly = False
-    with log.open("ab") as out:
+    with log.open("ab", buffering=0) as out:  # whole even if we are killed
         out.write(f"+ {shown(argv)}\n".encode())
         process = start(
             argv,

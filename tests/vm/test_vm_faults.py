@@ -80,8 +80,8 @@ def test_reset_without_a_word_is_a_crash(guest: Opener) -> None:
 
 
 def test_missing_program_is_named(guest: Opener) -> None:
-    with pytest.raises(GuestIncomplete, match="/bin/tc"), guest() as session:
-        session.agent.run(["/bin/tc", "qdisc"], soon())
+    with pytest.raises(GuestIncomplete, match="/bin/no-such"), guest() as session:
+        session.agent.run(["/bin/no-such", "word"], soon())
 
 
 def test_refused_request_carries_the_kernels_words(guest: Opener) -> None:
