@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from linklab.build.gitstore import GitStore
+from linklab.build.kbuild import STATE
 from linklab.build.kconfig import UNSET, parse_config
 from linklab.build.memo import load_json, save_json
 
@@ -21,9 +22,6 @@ FIRST_BUILD = 1750
 
 TAIL = 40
 """Lines between the last object and the bzImage, whatever changed."""
-
-STATE = "built.json"
-"""The file in which a slot remembers its last build that came to its end."""
 
 _OPTION = re.compile(rb"include/config/(\w+)\)")
 

@@ -39,6 +39,9 @@ _INHERITED = frozenset(("PATH", "HOME", "TMPDIR", "USER", "LOGNAME"))
 MARKER = "building"
 """The file that says that make runs in a slot, or ran when it was killed."""
 
+STATE = "built.json"
+"""The file in which a slot remembers its last build that came to its end."""
+
 _SETTLE = 60.0  # s for what is left of a build that was killed to be gone
 
 
@@ -112,6 +115,7 @@ def working_in(slot: Slot) -> Iterator[Work]:
         if left_over:
             _wait_for(file, slot)
             _delete_newer(slot.folder, marker)
+            (slot.folder / STATE).unlink(missing_ok=True)
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.utime(file.fileno())
         work = Work(slot, file.fileno())

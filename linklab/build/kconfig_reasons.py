@@ -62,7 +62,7 @@ class Reasons:
         if hidden := self._why_hidden(option, "set"):
             return hidden
         if option.ranges:
-            return f"its range is {' or '.join(option.ranges)}"
+            return f"its range is {' or '.join(map(self._with_values, option.ranges))}"
         others = [
             other.name
             for other in self._options.values()
@@ -78,6 +78,12 @@ class Reasons:
         if not any(map(self._holds, option.prompts)):
             return f"it can be {what} only with {self._what_lacks(option.prompts[:1])}"
         return ""
+
+    def _with_values(self, text: str) -> str:
+        """Return the bounds of a range as numbers, where they are other options."""
+        bounds, condition, rest = text.partition(" if ")
+        words = [self._config.get(f"CONFIG_{word}", word) for word in bounds.split()]
+        return " to ".join(words) + condition + rest
 
     def _what_lacks(self, conditions: Sequence[str]) -> str:
         """Return the conditions that do not hold, and what each of their options is."""

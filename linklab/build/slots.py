@@ -12,8 +12,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from linklab.build.estimate import STATE
-from linklab.build.kbuild import MARKER, Slot
+from linklab.build.kbuild import MARKER, STATE, Slot
 from linklab.build.kconfig import Wish
 from linklab.build.source import Source
 from linklab.events import Listener, step

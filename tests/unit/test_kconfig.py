@@ -240,7 +240,7 @@ config EXPERTS
 
 config NUMBER
     int "number"
-    range 2 8 if !MANY
+    range 2 HIGHEST if !MANY
     range 2 64 if MANY
 
 config LAST
@@ -281,7 +281,8 @@ def tree(tmp_path: Path) -> Path:
         ),
         ("# CONFIG_EXPERTS is not set", "EXPERTS EXPERT", ""),
         ("CONFIG_EXPERTS=y", "", "it can be set only with `EXPERT`, and EXPERT is off"),
-        ("CONFIG_NUMBER=99", "", "its range is 2 8 if !MANY or 2 64 if MANY"),
+        ("CONFIG_NUMBER=99", "", "its range is 2 to HIGHEST if !MANY or 2 to 64 if MANY"),
+        ("CONFIG_NUMBER=99", "HIGHEST", "its range is 2 to y if !MANY or 2 to 64 if MANY"),
         ("CONFIG_TWICE=y", "", "it depends on `BROKEN`, and BROKEN is off"),
         ("CONFIG_TWICE=y", "ONE", ""),
         ("CONFIG_BLIND=y", "", "it cannot be set by hand: it follows from other options"),
