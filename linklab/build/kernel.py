@@ -20,7 +20,7 @@ from linklab.build.patches import check_patches, patched_tree
 from linklab.build.source import Source, check_source, open_source
 from linklab.errors import UsageError
 from linklab.events import Listener, ignore
-from linklab.host.cache import Artefact, Cache, hash_file, key_of
+from linklab.host.cache import Artefact, Cache, hash_file, key_of, reporting
 from linklab.host.run import run
 from linklab.paths import IMAGES
 
@@ -107,12 +107,14 @@ def plan(spec: KernelSpec, cache: Cache, listener: Listener) -> Plan:
     """Return what building a kernel would take, its key included.
 
     Reads a source that was never read before.  Raises `UsageError` for a wrong
-    spec, `BuildSkipped` when a patch does not apply.
+    spec, `BuildSkipped` when a patch does not apply, `LabError` when the cache
+    cannot be written.
     """
     check_spec(spec)
-    source = open_source(spec.options.source, cache, listener)
-    assert source is not None
-    return _plan_of(spec, source)
+    with reporting(cache.root):
+        source = open_source(spec.options.source, cache, listener)
+        assert source is not None
+        return _plan_of(spec, source)
 
 
 def is_built(spec: KernelSpec, cache: Cache) -> bool:

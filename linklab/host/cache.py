@@ -94,7 +94,7 @@ def locked(path: Path, listener: Listener, what: str) -> Iterator[None]:
 
     The kernel drops the lock with its holder, however that ends.
     """
-    with _reporting(path.parent):
+    with reporting(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("a+b")
     with file:
@@ -161,7 +161,7 @@ class Cache:
             return found
         path = self.root / kind / key
         listener(Note(f"cache entry {path} {found}: thrown away, made again"))
-        with _reporting(self.root):
+        with reporting(self.root):
             discard(path)
         return None
 
@@ -196,7 +196,7 @@ class Cache:
         with locked(self.lock_path(kind, key), listener, what):
             if found := self._find_locked(kind, key, listener):
                 return found
-            with _reporting(self.root):
+            with reporting(self.root):
                 return self._make(kind, key, make)
 
     def _make(self, kind: str, key: str, make: Callable[[Path], Mapping[str, Any]]) -> Artefact:
@@ -253,7 +253,7 @@ def discard(path: Path) -> None:
 
 
 @contextmanager
-def _reporting(root: Path) -> Iterator[None]:
+def reporting(root: Path) -> Iterator[None]:
     """Turn what the file system says into an error that says what to do."""
     try:
         yield

@@ -704,6 +704,14 @@ def test_a_stale_patch_leaves_no_kernel(spec: KernelSpec, cache: Cache, tmp_path
         resolve_kernel("sysfs", options, cache, ignore)
 
 
+def test_a_cache_that_cannot_be_written_is_an_error_of_the_lab(common_folder: Path) -> None:
+    (common_folder / "cache/sources").mkdir(parents=True)
+    (common_folder / "cache/sources").chmod(0o555)
+    spec = KernelSpec("sysfs", BuildOptions(source=make_tree(common_folder / "linux")))
+    with pytest.raises(LabError, match=r"cache cannot be used: Permission denied"):
+        plan(spec, Cache(common_folder / "cache"), ignore)
+
+
 def test_a_log_folder_that_is_full_is_an_error_of_the_lab(
     spec: KernelSpec, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
