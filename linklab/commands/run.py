@@ -185,6 +185,7 @@ def _about(
             "counts": plan.counts,
             "operations": plan.operations,
             "arms": plan.arms,
+            "pairs": plan.pairs(),
             "repeat": plan.repeat,
             "warmup": plan.warmup,
             "seed": plan.seed,

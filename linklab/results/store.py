@@ -76,10 +76,14 @@ class RunFolder:
         self._about["tallies"].append(asdict(tally))
         self._write_about()
 
-    def add_fault(self, kernel: str, fault: LinklabError) -> None:
-        """Note what a kernel did wrong, whatever becomes of the run after it."""
+    def add_fault(self, kernel: str, fault: LinklabError, **at: Any) -> None:
+        """Note what a kernel did wrong, whatever becomes of the run after it.
+
+        `at` says what its guest was at: `interfaces`, `during` (boot, trial,
+        count, end), and of a trial or count its `operation` and `arm`.
+        """
         entry = {"kernel": kernel, "verdict": fault.verdict.value, "message": fault.message}
-        self._about["faults"].append(entry)
+        self._about["faults"].append({**entry, "evidence": fault.evidence, **at})
         self._write_about()
 
     def update(self, **entries: Any) -> None:

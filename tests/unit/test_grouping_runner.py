@@ -296,6 +296,8 @@ def test_what_a_kernel_did_is_on_disk_also_when_the_lab_fails_later(folder: RunF
         begun.run([NOSYSFS, SYSFS])
     (noted,) = read_run(folder.path).about["faults"]
     assert (noted["kernel"], noted["verdict"]) == ("nosysfs", "hang")
+    assert (noted["during"], noted["operation"]) == ("trial", "mtu")
+    assert noted["interfaces"] in PLAN.counts
     assert [fault.verdict for fault in begun.outcome.faults] == [Verdict.HANG]
 
 

@@ -107,7 +107,7 @@ def test_a_run_that_begins_says_when_and_that_it_has_no_verdict_yet(tmp_path: Pa
 def test_what_a_kernel_did_wrong_is_noted_at_once(tmp_path: Path) -> None:
     folder_at(tmp_path).add_fault("sysfs", WrongState("ll10000 is missing"))
     assert read_run(tmp_path).about["faults"] == [
-        {"kernel": "sysfs", "verdict": "fail", "message": "ll10000 is missing"}
+        {"kernel": "sysfs", "verdict": "fail", "message": "ll10000 is missing", "evidence": ""}
     ]
 
 

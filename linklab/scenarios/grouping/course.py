@@ -24,8 +24,8 @@ class Book(Protocol):
     def keep(self, seat: Seat, answer: Answer, turn: Turn | None) -> None:
         """Put what came of a job on disk."""
 
-    def blame(self, seat: Seat, fault: KernelFault) -> None:
-        """Note a kernel's fault."""
+    def blame(self, seat: Seat, fault: KernelFault, job: Job | None) -> None:
+        """Note a kernel's fault, and what its guest was at."""
 
     def advance(self, cost: int) -> None:
         """Move on, for what is done or will not be."""
@@ -66,7 +66,7 @@ class Course:
             self._book.keep(seat, answer, job if isinstance(job, Turn) else None)
             self._book.advance(_cost_of(seat, job) if job else 0)
             if isinstance(answer.error, KernelFault):
-                self._book.blame(seat, answer.error)
+                self._book.blame(seat, answer.error, job)
                 self._give_up(seat.kernel)
             elif answer.error is not None:
                 raise answer.error

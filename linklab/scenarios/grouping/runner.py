@@ -135,11 +135,11 @@ class Runner:
             self._folder.add_sample(self._sample(seat, trial))
             self._order += 1
 
-    def blame(self, seat: Seat, fault: KernelFault) -> None:
-        """Note a kernel's fault."""
+    def blame(self, seat: Seat, fault: KernelFault, job: Job | None) -> None:
+        """Note a kernel's fault, and what its guest was at."""
         fault.message = f"kernel {seat.kernel}: {fault.message}"
         self.outcome.faults.append(fault)
-        self._folder.add_fault(seat.kernel, fault)
+        self._folder.add_fault(seat.kernel, fault, interfaces=seat.count, **_place(job))
 
     def advance(self, cost: int) -> None:
         """Move the progress bar on, for what is done or will not be."""
@@ -168,6 +168,22 @@ class Runner:
             notifications=trial.heard.received,
             notifications_lost=trial.heard.lost,
         )
+
+
+def _place(job: Job | None) -> dict[str, str | int]:
+    """Return what a guest was at, as run.json keeps it."""
+    match job:
+        case Turn():
+            at = {"operation": job.operation.value, "arm": job.arm.value, "trial": job.number}
+            return {"during": "trial", **at}
+        case Count():
+            return {"during": "count", "operation": job.operation.value, "arm": job.arm.value}
+        case Open():
+            return {"during": "boot"}
+        case Close():
+            return {"during": "end"}
+        case None:
+            return {}
 
 
 def _works(turns: Sequence[Turn]) -> list[tuple[Seat, object, object]]:
