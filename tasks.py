@@ -16,7 +16,8 @@ from linklab.errors import Verdict
 from linklab.scenarios.grouping.ways import ARM_HELP, limits_text
 
 KERNEL_HELP = {
-    "kernel": "kernels, comma-separated: flavours (sysfs, nosysfs), bzImages or built kernel trees",
+    "kernel": "kernels, comma-separated: flavours (sysfs, nosysfs, debug, debug-nosysfs), "
+    "bzImages or built kernel trees",
     "source": "a kernel tree or a tarball to build the flavours from, instead of Debian's",
     "patch": "a patch to apply to the source first; may be repeated, in order",
     "config": "a fragment of kernel options to merge last; may be repeated, in order",

@@ -86,3 +86,22 @@ def _has_entry_note(notes: bytes) -> bool:
             return True
         at += (size + 3) & ~3
     return False
+
+
+def has_debug_info(path: Path) -> bool:
+    """Tell whether a vmlinux has DWARF in it: files, lines and types, for a debugger."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(0x40)
+            if not is_elf(head) or head[4:6] != b"\2\1":
+                return False
+            (table,) = struct.unpack_from("<Q", head, 0x28)
+            size, count, names = struct.unpack_from("<HHH", head, 0x3A)
+            if names >= count:
+                return False
+            file.seek(table + names * size)
+            _, _, _, _, offset, length = struct.unpack("<IIQQQQ", file.read(0x28))
+            file.seek(offset)
+            return b"\0.debug_info\0" in file.read(length)
+    except (OSError, struct.error):
+        return False

@@ -20,6 +20,7 @@ from linklab.host.run import run
 
 BZIMAGE = "bzImage"
 VMLINUX = "vmlinux"
+SYMBOLS = "vmlinux.debug"
 CONFIG = "config"
 SYSTEM_MAP = "System.map"
 LOG = "build.log"
@@ -58,7 +59,7 @@ def compile_kernel(job: Job, folder: Path, log: Path, listener: Listener) -> str
         write_config(work, config)
         _tell_of_modules(config, listener)
         _make(work, job, config, log, listener)
-    _keep(slot.folder, folder)
+    _keep(slot.folder, folder, with_symbols=parse_config(config).get("CONFIG_DEBUG_INFO") == "y")
     shutil.move(log, folder / LOG)
     return (slot.folder / "include/config/kernel.release").read_text().strip()
 
@@ -81,9 +82,17 @@ def _tell_of_modules(config: str, listener: Listener) -> None:
         listener(Note(f"options that are modules, which the guest does not get: {some}{more}"))
 
 
-def _keep(slot: Path, folder: Path) -> None:
-    """Copy what is worth keeping. The vmlinux without its symbols: QEMU reads all of it."""
+def _keep(slot: Path, folder: Path, *, with_symbols: bool) -> None:
+    """Copy what is worth keeping.
+
+    The vmlinux that boots goes without its symbols, because QEMU reads all of
+    it. One with symbols and debug information lies beside it, for people and
+    debuggers; compressed, because its hash is checked with every use.
+    """
     shutil.copyfile(slot / "arch/x86/boot/bzImage", folder / BZIMAGE)
     shutil.copyfile(slot / ".config", folder / CONFIG)
     shutil.copyfile(slot / "System.map", folder / SYSTEM_MAP)
     run(["strip", "-s", "-o", folder / VMLINUX, slot / "vmlinux"])
+    if with_symbols:
+        compress = "--compress-debug-sections=zlib"
+        run(["objcopy", compress, slot / "vmlinux", folder / SYMBOLS])

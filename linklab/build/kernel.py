@@ -12,8 +12,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from linklab.build.bootfile import bzimage_release, has_pvh_entry
-from linklab.build.compile import BZIMAGE, CONFIG, VMLINUX, Job, compile_kernel
+from linklab.build.bootfile import bzimage_release, has_debug_info, has_pvh_entry
+from linklab.build.compile import BZIMAGE, CONFIG, SYMBOLS, VMLINUX, Job, compile_kernel
+from linklab.build.flavours import flavours, fragments
 from linklab.build.kbuild import COMPILER, IDENTITY, LINKER
 from linklab.build.kconfig import Wish, merge, parse_fragment, read_fragment
 from linklab.build.patches import check_patches, patched_tree
@@ -22,13 +23,10 @@ from linklab.errors import UsageError
 from linklab.events import Listener, ignore
 from linklab.host.cache import Artefact, Cache, hash_file, key_of, reporting
 from linklab.host.run import run
-from linklab.paths import IMAGES
 
 KIND = "kernel"
 
 _SCHEMA = 1  # raise it when the same inputs give another artefact
-_BASE = "base"
-_FRAGMENTS = IMAGES / "kernel"
 
 
 class Compression(StrEnum):
@@ -60,6 +58,7 @@ class KernelSpec:
 class Kernel:
     """A kernel that can be booted. `sha256` is its bzImage's; `vmlinux` has a PVH entry.
 
+    `symbols` is a vmlinux with debug information, where it was built with that.
     `inputs` names everything that went into it, by content, as JSON can express it.
     """
 
@@ -71,6 +70,7 @@ class Kernel:
     sha256: str
     built_by_lab: bool
     inputs: Mapping[str, Any] = field(default_factory=dict)
+    symbols: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -87,11 +87,6 @@ class Plan:
     def key(self) -> str:
         """The name of the finished kernel in the cache."""
         return key_of(self.inputs)
-
-
-def flavours(folder: Path = _FRAGMENTS) -> tuple[str, ...]:
-    """Return the names of the lab's kernels, one fragment each."""
-    return tuple(sorted(path.stem for path in folder.glob("*.config") if path.stem != _BASE))
 
 
 def check_spec(spec: KernelSpec) -> None:
@@ -193,6 +188,7 @@ def _built(name: str, artefact: Artefact) -> Kernel:
         sha256=artefact.hashes[BZIMAGE],
         built_by_lab=True,
         inputs=artefact.about["inputs"],
+        symbols=artefact.file(SYMBOLS) if SYMBOLS in artefact.hashes else None,
     )
 
 
@@ -221,6 +217,7 @@ def _from_tree(name: str, folder: Path) -> Kernel:
         config=config if config.is_file() else None,
         sha256=hash_file(bzimage),
         built_by_lab=False,
+        symbols=vmlinux if same and has_debug_info(vmlinux) else None,
     )
 
 
@@ -231,7 +228,7 @@ def _check_flavour(name: str) -> None:
 
 def _wishes(spec: KernelSpec) -> dict[str, Wish]:
     """Return what the config must hold: the lab's fragments, the person's, the packing."""
-    own = [_FRAGMENTS / f"{name}.config" for name in (_BASE, spec.flavour)]
+    own = fragments(spec.flavour)
     wishes = [wish for path in own for wish in read_fragment(path, users=False)]
     for path in spec.options.configs:
         wishes += read_fragment(path, users=True)

@@ -23,7 +23,7 @@ from linklab.benchmarks import (
     virtme_ng,
 )
 from linklab.build.iso import IMAGE
-from linklab.build.kernel import flavours, resolve_kernel
+from linklab.build.kernel import resolve_kernel
 from linklab.commands.prepare import (
     KernelOptions,
     MachineOptions,
@@ -120,10 +120,10 @@ def _sizes(bench: Bench) -> Iterator[Figure]:
     if bench.subject.iso:
         yield Figure("ISO with one kernel", "MB", (_megabytes(bench.subject.iso),), aim=5.5)
     if bench.subject.known:
-        both = KernelOptions(",".join(flavours()))
+        both = KernelOptions("sysfs,nosysfs")
         kernels = [
             resolve_kernel(name, both.build_options(), bench.cache, bench.listener)
-            for name in flavours()
+            for name in both.check()
         ]
         iso = iso_of(kernels, both, bench.cache, bench.listener).file(IMAGE)
         yield Figure("ISO with both kernels", "MB", (_megabytes(iso),))

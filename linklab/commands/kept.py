@@ -11,7 +11,7 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from linklab.build.kernel import flavours
+from linklab.build.flavours import flavours
 from linklab.commands.prepare import KernelOptions, MachineOptions
 from linklab.errors import UsageError
 from linklab.host.cache import hash_file

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from linklab import paths
-from linklab.build.kernel import flavours
+from linklab.build.flavours import flavours
 from linklab.commands.prepare import KernelOptions, MachineOptions, prepare_lab, prepare_subjects
 from linklab.errors import LabError, UsageError, Verdict
 from linklab.events import Listener, Note

@@ -19,13 +19,13 @@ from linklab.build import compile as compile_module
 from linklab.build import kbuild, slots
 from linklab.build import make as make_module
 from linklab.build.estimate import Estimate
+from linklab.build.flavours import flavours, fragments
 from linklab.build.kernel import (
     BuildOptions,
     Compression,
     KernelSpec,
     build_kernel,
     check_kernel,
-    flavours,
     is_built,
     plan,
     resolve_kernel,
@@ -33,6 +33,7 @@ from linklab.build.kernel import (
 from linklab.errors import BuildSkipped, Interrupted, LabError, UsageError
 from linklab.events import Event, Note, StepAdvanced, StepFinished, StepStarted, ignore
 from linklab.host.cache import Artefact, Cache
+from linklab.host.run import run
 from linklab.paths import ROOT
 
 BUILD = "build kernel sysfs"
@@ -99,6 +100,18 @@ def test_the_vmlinux_has_no_symbols(spec: KernelSpec, cache: Cache) -> None:
     artefact, _ = building(spec, cache)
     done = subprocess.run(["nm", artefact.file("vmlinux")], capture_output=True, check=False)
     assert b"no symbols" in done.stderr
+
+
+def test_a_kernel_with_debug_information_keeps_a_vmlinux_with_symbols_beside_it(
+    spec: KernelSpec, cache: Cache, tmp_path: Path
+) -> None:
+    config = tmp_path / "mine.config"
+    config.write_text("CONFIG_DEBUG_INFO=y\n")
+    kernel = resolve_kernel("sysfs", replace(spec.options, configs=(config,)), cache, ignore)
+    assert kernel.symbols == kernel.bzimage.with_name("vmlinux.debug")
+    assert b" T _start" in run(["nm", kernel.symbols]).stdout
+    plain = resolve_kernel("sysfs", spec.options, cache, ignore)
+    assert plain.symbols is None
 
 
 def test_the_same_inputs_are_built_once(spec: KernelSpec, cache: Cache) -> None:
@@ -648,10 +661,28 @@ def test_processes_of_a_killed_build_that_never_end_are_an_error(
 # --- names -------------------------------------------------------------------
 
 
-def test_the_flavours_are_the_fragments(tmp_path: Path) -> None:
-    assert flavours() == ("nosysfs", "sysfs")
-    (tmp_path / "base.config").touch()
-    assert flavours(tmp_path) == ()
+def test_every_flavour_is_the_base_and_fragments_that_are_there() -> None:
+    assert flavours() == ("sysfs", "nosysfs", "debug", "debug-nosysfs")
+    for name in flavours():
+        base, *others = fragments(name)
+        assert base.name == "base.config"
+        assert others and all(path.is_file() for path in others)
+
+
+def test_flavours_are_a_list_of_fragments_in_order(tmp_path: Path) -> None:
+    (tmp_path / "flavours.toml").write_text('[mine]\nabout = "x"\nfragments = ["one", "two"]\n')
+    assert flavours(tmp_path) == ("mine",)
+    names = [path.name for path in fragments("mine", tmp_path)]
+    assert names == ["base.config", "one.config", "two.config"]
+
+
+def test_what_is_timed_has_nothing_that_finds_bugs(spec: KernelSpec, cache: Cache) -> None:
+    def wished(flavour: str) -> set[str]:
+        return set(plan(KernelSpec(flavour, spec.options), cache, ignore).wishes)
+
+    assert "CONFIG_KASAN" in wished("debug")
+    assert "CONFIG_PROVE_LOCKING" in wished("debug-nosysfs")
+    assert not {"CONFIG_KASAN", "CONFIG_PROVE_LOCKING"} & (wished("sysfs") | wished("nosysfs"))
 
 
 def test_a_flavour_resolves_to_its_finished_kernel(spec: KernelSpec, cache: Cache) -> None:
@@ -668,12 +699,12 @@ def test_a_flavour_resolves_to_its_finished_kernel(spec: KernelSpec, cache: Cach
 
 @pytest.mark.parametrize("name", ["sysfss", "", "no/where"])
 def test_an_unknown_kernel_is_refused_with_the_known_ones(name: str, cache: Cache) -> None:
-    with pytest.raises(UsageError, match="expected nosysfs, sysfs, the path of a bzImage"):
+    with pytest.raises(UsageError, match="expected sysfs, nosysfs, debug, debug-nosys"):
         resolve_kernel(name, BuildOptions(), cache, ignore)
 
 
 def test_an_unknown_flavour_is_refused(spec: KernelSpec, cache: Cache) -> None:
-    with pytest.raises(UsageError, match="no flavour 'base': expected nosysfs, sysfs"):
+    with pytest.raises(UsageError, match="no flavour 'base': expected sysfs, nosysfs"):
         build_kernel(KernelSpec("base", spec.options), cache, ignore)
 
 

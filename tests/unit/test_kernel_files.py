@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from fake_tree import RELEASE, header
 
-from linklab.build.bootfile import bzimage_release, has_pvh_entry
+from linklab.build.bootfile import bzimage_release, has_debug_info, has_pvh_entry
 from linklab.build.kernel import BuildOptions, Kernel, check_kernel, resolve_kernel
 from linklab.errors import UsageError
 from linklab.events import ignore
 from linklab.host.cache import Cache, hash_file
+from linklab.host.run import run
 
 
 def resolved(path: Path) -> Kernel:
@@ -91,6 +92,37 @@ def test_a_vmlinux_without_a_pvh_entry_is_not_booted(tree: Path) -> None:
     kernel = resolved(tree)
     assert kernel.vmlinux is None
     assert kernel.config is None
+
+
+def compiled(folder: Path, *words: str) -> Path:
+    source = folder / "start.c"
+    source.write_text("void _start(void) { for (;;); }\n")
+    program = folder / "program"
+    run(["gcc", "-nostdlib", "-static", *words, "-o", program, source])
+    return program
+
+
+def test_a_tree_with_debug_information_gives_its_symbols(tree: Path, tmp_path: Path) -> None:
+    assert resolved(tree).symbols is None
+    compiled(tmp_path, "-g").replace(tree / "vmlinux")
+    assert resolved(tree).symbols is None  # newer than the bzImage
+    os.utime(tree / "vmlinux", (1, 1))
+    assert resolved(tree).symbols == tree / "vmlinux"
+
+
+def test_debug_information_is_found_where_there_is_some(tmp_path: Path) -> None:
+    assert has_debug_info(compiled(tmp_path, "-g"))
+    assert not has_debug_info(compiled(tmp_path))
+
+
+@pytest.mark.parametrize("content", [None, b"", PVH, PVH[:0x30], b"\x7fELF\1\1" + b"\0" * 100])
+def test_what_is_no_whole_elf_has_no_debug_information(
+    tmp_path: Path, content: bytes | None
+) -> None:
+    path = tmp_path / "file"
+    if content is not None:
+        path.write_bytes(content)
+    assert not has_debug_info(path)
 
 
 def test_a_tree_that_is_not_built_says_so(tree: Path) -> None:

@@ -1,0 +1,36 @@
+"""The lab's kernels by name, and the fragments that each is made of.
+
+What they are is data: `images/kernel/flavours.toml` and the fragments beside it.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from functools import cache
+from pathlib import Path
+
+from linklab.paths import IMAGES
+
+_FOLDER = IMAGES / "kernel"
+_LIST = "flavours.toml"
+_BASE = "base"
+
+
+def flavours(folder: Path = _FOLDER) -> tuple[str, ...]:
+    """Return the names of the lab's kernels, in the order of their list."""
+    return tuple(_read(folder))
+
+
+def fragments(flavour: str, folder: Path = _FOLDER) -> tuple[Path, ...]:
+    """Return the files that a flavour's config is merged from, the weakest first.
+
+    Raises `KeyError` for a name that is none of `flavours`.
+    """
+    names = (_BASE, *_read(folder)[flavour])
+    return tuple(folder / f"{name}.config" for name in names)
+
+
+@cache
+def _read(folder: Path) -> dict[str, tuple[str, ...]]:
+    data = tomllib.loads((folder / _LIST).read_text())
+    return {name: tuple(entry["fragments"]) for name, entry in data.items()}
