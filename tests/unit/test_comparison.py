@@ -1,0 +1,254 @@
+"""What blocks say of two subjects: effect, interval, test, verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from math import isclose
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from linklab.results.comparison import (
+    Comparison,
+    Effect,
+    Pair,
+    Rule,
+    compare,
+    compare_one,
+    fewest_blocks,
+    holm,
+)
+
+ROUNDS = 250
+QUICK = Rule(draws=500)
+DIFFERENT = (Effect.SLOWER, Effect.FASTER)
+SECONDS = st.floats(1e-4, 1e3)
+PAIRS = st.lists(st.tuples(SECONDS, SECONDS), min_size=2, max_size=40).map(
+    lambda both: Pair([a for a, _ in both], [b for _, b in both])
+)
+Draw = Callable[[np.random.Generator, int], tuple[np.ndarray, np.ndarray]]
+
+
+def skewed(random: np.random.Generator, blocks: int) -> tuple[np.ndarray, np.ndarray]:
+    return random.lognormal(0, 0.1, blocks), random.lognormal(0, 0.1, blocks)
+
+
+def heavy_tailed(random: np.random.Generator, blocks: int) -> tuple[np.ndarray, np.ndarray]:
+    """A tail without a mean: Student's t with 1.5 degrees of freedom, one side of it."""
+    one, other = np.exp(0.05 * np.abs(random.standard_t(1.5, (2, blocks))))
+    return one, other
+
+
+def drifting(random: np.random.Generator, blocks: int) -> tuple[np.ndarray, np.ndarray]:
+    """A host that grows slower and faster, for both alike."""
+    host = np.exp(np.cumsum(random.normal(0, 0.05, blocks)))
+    return host * random.lognormal(0, 0.05, blocks), host * random.lognormal(0, 0.05, blocks)
+
+
+def disturbed(random: np.random.Generator, blocks: int) -> tuple[np.ndarray, np.ndarray]:
+    """One measurement in seven takes up to several times as long."""
+    values = random.lognormal(0, 0.03, (2, blocks))
+    values *= 1 + (random.random((2, blocks)) < 0.15) * random.exponential(1, (2, blocks))
+    return values[0], values[1]
+
+
+DISTRIBUTIONS = pytest.mark.parametrize("draw", [skewed, heavy_tailed, drifting, disturbed])
+
+
+def simulated(draw: Draw, blocks: int, ratio: float, rounds: int) -> list[Comparison]:
+    random = np.random.default_rng(20)
+    found = []
+    for number in range(rounds):
+        a, b = draw(random, blocks)
+        found.append(
+            compare_one(Pair(a.tolist(), (b * ratio).tolist()), replace(QUICK, seed=number))
+        )
+    return found
+
+
+@DISTRIBUTIONS
+@pytest.mark.parametrize("blocks", [8, 20])
+def test_the_interval_holds_the_true_ratio_as_often_as_it_says(draw: Draw, blocks: int) -> None:
+    found = simulated(draw, blocks, 1.2, ROUNDS)
+    held = sum(one.low <= 1.2 <= one.high for one in found)
+    assert held >= ROUNDS * 0.95 - 2.6 * (ROUNDS * 0.95 * 0.05) ** 0.5
+
+
+@DISTRIBUTIONS
+@pytest.mark.parametrize("blocks", [8, 20])
+def test_what_is_the_same_is_taken_for_different_once_in_twenty_at_most(
+    draw: Draw, blocks: int
+) -> None:
+    found = simulated(draw, blocks, 1.0, ROUNDS)
+    significant = sum(one.p_value <= 0.05 for one in found)
+    alarms = sum(one.verdict in DIFFERENT for one in found)
+    assert alarms <= significant <= ROUNDS * 0.05 + 2.6 * (ROUNDS * 0.05 * 0.95) ** 0.5
+
+
+@pytest.mark.parametrize("draw", [heavy_tailed, drifting, disturbed])
+def test_a_tenth_more_is_found(draw: Draw) -> None:
+    found = simulated(draw, 20, 1.1, 100)
+    assert sum(one.verdict is Effect.SLOWER for one in found) >= 90
+
+
+def test_looking_again_and_again_raises_false_alarms_unless_each_look_pays_for_it() -> None:
+    random, rounds, blocks = np.random.default_rng(5), 60, (10, 20, 40)
+    careless = corrected = 0
+    for number in range(rounds):
+        a, b = skewed(random, blocks[-1])
+        looks = [Pair(a[:count].tolist(), b[:count].tolist()) for count in blocks]
+        rule = replace(QUICK, seed=number, threshold=1e-6)
+        careless += any(compare_one(look, rule).verdict in DIFFERENT for look in looks)
+        corrected += any(
+            compare_one(look, rule.at_look(k)).verdict in DIFFERENT
+            for k, look in enumerate(looks, 1)
+        )
+    assert corrected <= rounds * 0.05 < careless
+
+
+def test_all_looks_together_spend_no_more_than_the_risk() -> None:
+    spent = sum(Rule(alpha=0.05).at_look(look).alpha for look in range(1, 10_000))
+    assert 0.0499 < spent <= 0.05
+
+
+@settings(max_examples=60, deadline=None)
+@given(PAIRS)
+def test_the_ratio_lies_in_its_interval_and_p_is_a_probability(pair: Pair) -> None:
+    found = compare_one(pair, QUICK)
+    assert found.low <= found.ratio <= found.high
+    assert 0 < found.p_value <= 1
+    assert isclose(found.ratio, found.median_b / found.median_a)
+    assert found.conclusive == (found.more_blocks_needed == 0)
+
+
+@settings(max_examples=40, deadline=None)
+@given(PAIRS, st.floats(0.1, 10))
+def test_the_unit_of_time_does_not_matter(pair: Pair, unit: float) -> None:
+    scaled = Pair([unit * value for value in pair.a], [unit * value for value in pair.b])
+    one, other = compare_one(pair, QUICK), compare_one(scaled, QUICK)
+    assert one.ratio == pytest.approx(other.ratio)
+    assert (one.low, one.high) == pytest.approx((other.low, other.high))
+    assert one.p_value == pytest.approx(other.p_value)
+
+
+@settings(max_examples=40, deadline=None)
+@given(PAIRS)
+def test_the_other_way_round_it_is_the_reciprocal(pair: Pair) -> None:
+    there, back = compare_one(pair, QUICK), compare_one(Pair(pair.b, pair.a), QUICK)
+    assert there.ratio == pytest.approx(1 / back.ratio)
+    assert (there.low, there.high) == pytest.approx((1 / back.high, 1 / back.low))
+    assert there.p_value == pytest.approx(back.p_value)
+
+
+def test_the_same_values_and_seed_give_the_same_result() -> None:
+    a, b = skewed(np.random.default_rng(3), 30)
+    pair = Pair(a.tolist(), b.tolist())
+    assert compare_one(pair, QUICK) == compare_one(pair, QUICK)
+    assert compare_one(pair, QUICK) != compare_one(pair, replace(QUICK, seed=1))
+
+
+@pytest.mark.parametrize(
+    ("ratio", "verdict"),
+    [(1.2, Effect.SLOWER), (1.0, Effect.SAME), (1.02, Effect.SAME), (0.8, Effect.FASTER)],
+)
+def test_the_verdict_says_what_b_is(ratio: float, verdict: Effect) -> None:
+    a = [1 + 0.0001 * number for number in range(10)]
+    found = compare_one(Pair(a, [ratio * value for value in a]), QUICK)
+    assert found.verdict is verdict
+    assert found.more_blocks_needed == 0
+
+
+def test_what_surely_differs_but_does_not_matter_is_the_same() -> None:
+    a = [1 + 0.0001 * number for number in range(10)]
+    found = compare_one(Pair(a, [1.02 * value for value in a]), QUICK)
+    assert found.p_value < 0.05
+    assert found.verdict is Effect.SAME
+    strict = compare_one(Pair(a, [1.02 * value for value in a]), replace(QUICK, threshold=0.01))
+    assert strict.verdict is Effect.SLOWER
+
+
+def test_few_blocks_prove_nothing_and_the_blocks_that_would_are_told() -> None:
+    for ratio in (1.0, 2.0):
+        found = compare_one(Pair([1.0, 1.001, 1.002], [ratio, ratio, ratio]), QUICK)
+        assert found.verdict is Effect.INCONCLUSIVE
+        assert found.more_blocks_needed == 3  # 2 of 2**6 exchanges are 3 %
+
+
+def test_the_blocks_that_are_told_are_about_right() -> None:
+    """Of many inconclusive comparisons, most are settled by what was asked for."""
+    random = np.random.default_rng(8)
+    settled = asked = 0
+    for _ in range(60):
+        a, b = skewed(random, 200)
+        b *= 1.1
+        first = compare_one(Pair(a[:10].tolist(), b[:10].tolist()), QUICK)
+        more = first.more_blocks_needed
+        if first.conclusive or more is None or more > 190 or first.ratio < 1.05:
+            continue
+        asked += 1
+        blocks = 10 + more
+        settled += compare_one(Pair(a[:blocks].tolist(), b[:blocks].tolist()), QUICK).conclusive
+    assert asked >= 10
+    assert settled >= asked / 3
+
+
+def test_an_effect_at_the_threshold_is_settled_by_no_number_of_blocks() -> None:
+    pair = Pair([1.0, 0.9, 1.1, 1.0], [1.03, 0.9, 1.2, 1.03])
+    assert compare_one(pair, replace(QUICK, threshold=0.03 + 1e-9)).more_blocks_needed is None
+
+
+def test_two_subjects_without_any_spread_need_enough_blocks_all_the_same() -> None:
+    found = compare_one(Pair([1.0] * 4, [1.5] * 4), QUICK)
+    assert found.verdict is Effect.INCONCLUSIVE
+    assert found.more_blocks_needed == 2
+    assert compare_one(Pair([1.0] * 6, [1.5] * 6), QUICK).verdict is Effect.SLOWER
+
+
+def test_a_drift_that_both_share_does_not_hide_a_difference() -> None:
+    host = [1.02**block for block in range(20)]
+    found = compare_one(Pair(host, [1.1 * value for value in host]), QUICK)
+    assert found.p_value <= 0.05
+
+
+def test_corrected_p_values_are_those_of_the_textbook() -> None:
+    # Wright, "Adjusted p-values for simultaneous inference", Biometrics 48 (1992).
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+@given(st.lists(st.floats(0, 1), max_size=20))
+def test_correction_never_lowers_a_p_value_nor_changes_their_order(values: list[float]) -> None:
+    corrected = holm(values)
+    assert all(was <= now <= 1 for was, now in zip(values, corrected, strict=True))
+    for i, one in enumerate(values):
+        for j, other in enumerate(values):
+            assert one > other or corrected[i] <= corrected[j] or one == other
+
+
+def test_more_operations_ask_for_more_of_each() -> None:
+    clear = Pair([1.0 + n / 1000 for n in range(7)], [1.5 + n / 1000 for n in range(7)])
+    same = Pair([1.0 + n / 1000 for n in range(7)], [1.0 + n / 1000 for n in range(7)])
+    alone = compare({"mtu": clear}, QUICK)["mtu"]
+    among = compare({"mtu": clear, **{str(n): same for n in range(7)}}, QUICK)["mtu"]
+    assert alone.verdict is Effect.SLOWER
+    assert among.p_value == pytest.approx(8 * alone.p_value)
+    assert among.verdict is Effect.INCONCLUSIVE
+
+
+@pytest.mark.parametrize(("operations", "blocks"), [(1, 6), (2, 7), (8, 9)])
+def test_the_fewest_blocks_that_can_show_a_difference(operations: int, blocks: int) -> None:
+    assert fewest_blocks(Rule(), operations) == blocks
+    assert 2 * operations / 2**blocks <= 0.05 < 4 * operations / 2**blocks
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [((), ()), ((1.0,), (1.0,)), ((1.0, 1.0), (1.0, 2.0, 3.0)), ((0.0, 1.0), (1.0, 1.0))],
+)
+def test_what_is_no_comparison_is_refused(a: tuple[float, ...], b: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match="a comparison needs"):
+        Pair(a, b)
