@@ -12,6 +12,8 @@ from invoke.context import Context
 from invoke.tasks import Task, task
 
 from linklab.commands.boundary import command, refuse_unknown
+from linklab.commands.exports import HELP as EXPORT_HELP
+from linklab.commands.exports import ExportOptions
 from linklab.errors import Verdict
 from linklab.scenarios.grouping.ways import ARM_HELP, limits_text
 
@@ -120,7 +122,7 @@ def build_iso(
     iso(kernel, source, patch or (), config or (), output)
 
 
-@task(auto_shortflags=False, iterable=["patch", "config"], help={**RUN_HELP})
+@task(auto_shortflags=False, iterable=["patch", "config"], help={**RUN_HELP, **EXPORT_HELP})
 @command
 def run(
     _context: Context,
@@ -148,6 +150,10 @@ def run(
     source: str = "",
     patch: list[str] | None = None,
     config: list[str] | None = None,
+    junit: str = "",
+    ktap: str = "",
+    kcidb: str = "",
+    kcidb_origin: str = "linklab",
 ) -> Verdict:
     """Boot kernels, run a scenario, and print a table and a verdict."""
     from linklab.commands import run as command_run
@@ -171,6 +177,7 @@ def run(
             fresh_guest,
             jobs,
             listeners,
+            ExportOptions(junit, ktap, kcidb, kcidb_origin),
         ),
         sys.argv,
     )
@@ -260,6 +267,27 @@ def show(_context: Context, run: str, results: str = "results", json: bool = Fal
     from linklab.commands.history import show as command_show
 
     command_show(run, results, as_json=json)
+
+
+@task(
+    auto_shortflags=False,
+    positional=["run"],
+    help={"run": RUN_WORDS, "results": RESULTS_HELP, **EXPORT_HELP},
+)
+@command
+def export(
+    _context: Context,
+    run: str,
+    results: str = "results",
+    junit: str = "",
+    ktap: str = "",
+    kcidb: str = "",
+    kcidb_origin: str = "linklab",
+) -> None:
+    """Write a past run as JUnit XML, KTAP or a KCIDB report."""
+    from linklab.commands import exports
+
+    exports.export(run, results, ExportOptions(junit, ktap, kcidb, kcidb_origin))
 
 
 @task(

@@ -22,7 +22,14 @@ if TYPE_CHECKING:
     from linklab.commands.run import RunOptions
 
 _KERNEL_NAMES = {"names": "kernel", "patches": "patch", "configs": "config"}
-_OF_THE_COMMAND = {"kernels", "machine", "output", "as_json", "timings"}  # not of the run itself
+_OF_THE_COMMAND = {
+    "kernels",
+    "machine",
+    "output",
+    "as_json",
+    "timings",
+    "exports",
+}  # not of the run itself
 
 
 def kept(options: RunOptions, **decided: str) -> dict[str, Any]:

@@ -8,10 +8,11 @@ import platform
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from linklab.commands.exports import ExportOptions, write_exports, write_failure
 from linklab.commands.kept import kept, kept_files
 from linklab.commands.prepare import (
     KernelOptions,
@@ -27,6 +28,7 @@ from linklab.lab import Lab, Subject, choose_memory, host_cpu
 from linklab.machine.spec import Boot
 from linklab.options import choose_list, number, numbers, seconds
 from linklab.results.again import ENTRY, FILES
+from linklab.results.runsuites import suites_of
 from linklab.results.store import RunFolder, claim_default_folder, claim_folder, read_run, utc_now
 from linklab.scenarios.grouping.change import Operation
 from linklab.scenarios.grouping.plan import (
@@ -69,6 +71,7 @@ class RunOptions:
     fresh_guest: bool = False
     jobs: str = "1"
     listeners: str = "0"
+    exports: ExportOptions = field(default_factory=ExportOptions)
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,7 @@ def check(options: RunOptions) -> Request:
         )
     options.kernels.check()
     options.machine.check()
+    options.exports.check()
     plan = _plan(options)
     if not plan.pairs():
         raise UsageError(f"none of the arms can do any of the operations: {limits_text()}")
@@ -237,14 +241,27 @@ def main(options: RunOptions, command: Sequence[str]) -> Verdict:
     before = seconds_since_start()
     with progress() as shown:
         timings = Timings(shown)
-        finished = run(options, command, timings)
+        finished = _run_or_say_why_not(options, command, timings)
     with timed(timings, "table and files"):
         present(finished, options.as_json)
+        write_exports(options.exports, suites_of(read_run(finished.folder)))
     if options.timings:
         print_timings({"start of Python and Invoke": before, **timings.seconds})
     for fault in finished.faults:
         show_fault(fault)
     return finished.verdict
+
+
+def _run_or_say_why_not(
+    options: RunOptions, command: Sequence[str], listener: Listener
+) -> Finished:
+    try:
+        return run(options, command, listener)
+    except UsageError:
+        raise
+    except LinklabError as error:
+        write_failure(options.exports, options.scenario, options.kernels.check(), error)
+        raise
 
 
 def present(finished: Finished, as_json: bool) -> None:

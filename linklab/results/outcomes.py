@@ -13,6 +13,13 @@ from enum import StrEnum
 
 from linklab.errors import Verdict
 
+BUILD = "build"
+"""The name of a suite's outcome that says how its kernel's build went.
+
+A kernel that does not build, or a patch that does not apply, is `FAIL` here: a
+reader of the file alone must not take it for well.
+"""
+
 
 class Status(StrEnum):
     """What came of one test, the worst first.

@@ -15,6 +15,7 @@ from fake_lab import lab_of, subject
 
 from linklab import lab as lab_module
 from linklab.commands import run as command
+from linklab.commands.exports import ExportOptions
 from linklab.commands.prepare import KernelOptions, MachineOptions
 from linklab.commands.run import RunOptions, check
 from linklab.errors import (
@@ -352,6 +353,21 @@ def test_a_run_that_never_begins_leaves_a_folder_alone_that_has_other_things(
     with pytest.raises(BuildSkipped):
         command.main(OPTIONS, ["invoke", "run"])
     assert (tmp_path / "out" / "notes.txt").exists()
+
+
+def test_a_run_gives_its_results_to_other_tools(prepared: Prepared) -> None:
+    exports = ExportOptions(junit="junit.xml", ktap="out.ktap")
+    assert command.main(replace(OPTIONS, exports=exports), ["invoke", "run"]) is Verdict.PASS
+    assert 'failures="0" errors="0"' in Path("junit.xml").read_text()
+    assert "ok 1 grouping.sysfs" in Path("out.ktap").read_text()
+
+
+def test_a_run_that_never_begins_says_so_to_other_tools(prepared: Prepared) -> None:
+    prepared.error = BuildSkipped("it does not compile")
+    exports = ExportOptions(ktap="out.ktap")
+    with pytest.raises(BuildSkipped):
+        command.main(replace(OPTIONS, exports=exports), ["invoke", "run"])
+    assert "not ok 1 build" in Path("out.ktap").read_text()
 
 
 def test_an_iso_is_booted_where_that_was_asked_for(prepared: Prepared) -> None:

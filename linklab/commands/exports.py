@@ -1,0 +1,142 @@
+"""`--junit`, `--ktap`, `--kcidb`: results for other tools, and `invoke export`.
+
+The one place for every command that has results: it takes `ExportOptions`,
+has them checked before anything starts, and gives suites at its end.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from linklab.errors import BuildSkipped, LabError, LinklabError, UsageError
+
+if TYPE_CHECKING:  # every command begins by importing this module
+    from linklab.results.outcomes import Suite
+
+ORIGIN = "linklab"
+HELP = {
+    "junit": "write the results to this file as JUnit XML",
+    "ktap": "write the results to this file as KTAP",
+    "kcidb": "write the results to this file as a KCIDB report (schema 5, JSON)",
+    "kcidb-origin": "the name of your CI system in the KCIDB report",
+}
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """The files that results go to as well, as typed; an empty name is none."""
+
+    junit: str = ""
+    ktap: str = ""
+    kcidb: str = ""
+    origin: str = ORIGIN
+
+    def files(self) -> dict[str, Path]:
+        """Return the files asked for, by their option."""
+        named = {"junit": self.junit, "ktap": self.ktap, "kcidb": self.kcidb}
+        return {option: Path(name) for option, name in named.items() if name}
+
+    def check(self) -> None:
+        """Make the files' folders; raise `UsageError` for one that cannot be written."""
+        from linklab.exports.kcidb import check_origin
+
+        check_origin(self.origin)
+        found: dict[Path, str] = {}
+        for option, path in self.files().items():
+            other = found.setdefault(path.absolute(), option)
+            if other != option:
+                raise UsageError(f"--{other} and --{option} name the same file, {path}")
+            _check_file(option, path)
+
+
+def _check_file(option: str, path: Path) -> None:
+    if path.is_dir():
+        raise UsageError(f"--{option} {path} is a folder: the name of a file is expected")
+    if path.parent.exists() and not path.parent.is_dir():
+        raise UsageError(f"--{option} {path} cannot be written: {path.parent} is not a folder")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        probe = path.parent / f".probe.{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+        if path.exists():
+            path.open("ab").close()
+    except OSError as error:
+        reason = error.strerror or error
+        raise UsageError(f"--{option} {path} cannot be written: {reason}") from error
+
+
+def write_exports(options: ExportOptions, suites: Sequence[Suite]) -> list[Path]:
+    """Write the files asked for and return them.
+
+    Raises `LabError` when one cannot be written.
+    """
+    files = options.files()
+    for option, path in files.items():
+        try:
+            path.write_text(_text(option, suites, options.origin), encoding="utf-8")
+        except OSError as error:
+            raise LabError(
+                f"--{option} {path} cannot be written: {error.strerror or error}; "
+                "`invoke export` writes it from the stored results"
+            ) from error
+    return list(files.values())
+
+
+def _text(option: str, suites: Sequence[Suite], origin: str) -> str:
+    match option:
+        case "junit":
+            from linklab.exports.junit import junit
+
+            return junit(suites)
+        case "ktap":
+            from linklab.exports.ktap import ktap
+
+            return ktap(suites)
+        case _:
+            import json
+
+            from linklab.exports.kcidb import kcidb, validate
+
+            report = kcidb(suites, origin)
+            validate(report)
+            return json.dumps(report, indent=1) + "\n"
+
+
+def write_failure(
+    options: ExportOptions, name: str, kernels: Sequence[str], error: LinklabError
+) -> None:
+    """Write what is to be said of a command that came to no results at all.
+
+    A build that fails, a lab that cannot start: a CI that reads only the
+    files must see it too.
+    """
+    from linklab.results.outcomes import BUILD, KernelFacts, Outcome, Status, Suite, status_of
+    from linklab.results.store import utc_now
+
+    if isinstance(error, BuildSkipped):
+        step, status = BUILD, Status.FAIL
+    else:
+        step, status = "start", status_of(error.verdict)
+    outcome = Outcome(step, status, None, error.message, error.evidence)
+    now = utc_now()
+    suites = [Suite(name, (outcome,), KernelFacts(each), start=now, end=now) for each in kernels]
+    write_exports(options, suites)
+
+
+def export(run: str, results: str, options: ExportOptions) -> None:
+    """Write the files asked for from a stored run, and print where they are."""
+    from linklab.results.history import find
+    from linklab.results.runsuites import suites_of
+    from linklab.results.store import read_run
+
+    if not options.files():
+        raise UsageError("nothing to write: name a file with --junit, --ktap or --kcidb")
+    folder = find(run, Path(results))
+    options.check()
+    for path in write_exports(options, suites_of(read_run(folder))):
+        print(path)
