@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -18,44 +17,12 @@
 #include "measure.h"
 #include "netlink.h"
 #include "ops.h"
+#include "program.h"
 
 #define OUTPUT_PATH "/tmp/.linklab-output-XXXXXX"
 #define OUTPUT_TAIL 16384 /* how much of it is sent back: the end says what went wrong */
-#define EXIT_NO_EXEC 127
 #define WORD_ROOM 256  /* an argument with {} in it, once the number stands there */
 #define NUMBER_LEN 20 /* decimal digits of the largest number */
-
-struct program {
-	char **argv;
-	size_t argc;
-};
-
-static void free_program(struct program *p)
-{
-	for (size_t i = 0; i < p->argc; i++)
-		free(p->argv[i]);
-	free(p->argv);
-}
-
-static bool take_program(struct reader *in, struct program *p)
-{
-	uint64_t argc = take_u64(in);
-
-	*p = (struct program){ 0 };
-	if (in->bad || argc < 1 || argc > 256)
-		return false;
-	p->argv = calloc(argc + 1, sizeof(char *));
-	if (!p->argv)
-		_Exit(12);
-	for (p->argc = 0; p->argc < argc; p->argc++) {
-		char *word = take_text(in);
-
-		if (!word)
-			return false;
-		p->argv[p->argc] = word;
-	}
-	return true;
-}
 
 /* A word that would not fit once it is filled in would name something else. */
 static bool fits(const char *word)
@@ -115,24 +82,6 @@ static int open_output(void)
 	return fd;
 }
 
-/*
- * Where a child says why it could not become the program: the status that it
- * ends with might be the program's own.  A page shared with every child costs
- * a fork nothing.
- */
-static int *exec_error(void)
-{
-	static int *page;
-
-	if (!page) {
-		page = mmap(NULL, sizeof(*page), PROT_READ | PROT_WRITE,
-			    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-		if (page == MAP_FAILED)
-			_Exit(12);
-	}
-	return page;
-}
-
 static void child(char **argv, int output, bool dump_first)
 {
 	int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
@@ -143,8 +92,7 @@ static void child(char **argv, int output, bool dump_first)
 	if (dump_first)
 		discard_link_dump();
 	execv(argv[0], argv);
-	*exec_error() = errno;
-	_exit(EXIT_NO_EXEC);
+	cannot_become();
 }
 
 /* Runs it and waits: a wait(2) status, or -1 with errno; exec_error() tells why it never ran. */
@@ -153,7 +101,7 @@ static int run_one(char **argv, int output, bool dump_first)
 	int status;
 	pid_t pid;
 
-	*exec_error() = 0;
+	forget_exec_error();
 	pid = fork();
 	if (pid < 0)
 		return -1;
@@ -176,29 +124,6 @@ static void put_output(struct buffer *out, int fd)
 		from = info.st_size - OUTPUT_TAIL;
 	got = pread(fd, tail, sizeof(tail), from);
 	put_bytes(out, tail, got > 0 ? (size_t)got : 0);
-}
-
-static enum outcome check_program(const struct program *p, struct failure *why)
-{
-	if (access(p->argv[0], X_OK)) {
-		fail(why, OP_MISSING, errno, p->argv[0]);
-		return OP_MISSING;
-	}
-	return OP_OK;
-}
-
-/* Whether it ran at all: an interpreter or a loader can be missing, too. */
-static enum outcome check_end(const struct program *p, int status, struct failure *why)
-{
-	int error = *exec_error();
-
-	if (status < 0)
-		return fail(why, OP_SYSTEM, errno, "fork or wait");
-	if (!WIFEXITED(status) || WEXITSTATUS(status) != EXIT_NO_EXEC || !error)
-		return OP_OK;
-	if (error == ENOENT || error == EACCES || error == ENOEXEC || error == ENOTDIR)
-		return fail(why, OP_MISSING, error, p->argv[0]);
-	return fail(why, OP_SYSTEM, error, p->argv[0]);
 }
 
 /* How often a program is run, with or without {} filled in, and how each process begins. */

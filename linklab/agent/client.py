@@ -19,6 +19,7 @@ from linklab.agent.protocol import Field, FieldReader, Frame, FrameKind, Torn
 from linklab.agent.replies import (
     Heard,
     Hello,
+    JobNews,
     Measure,
     ProgramEnd,
     Run,
@@ -26,6 +27,7 @@ from linklab.agent.replies import (
     content_from,
     heard_from,
     hello_from,
+    job_news_from,
     measure_from,
     number_from,
     program_end_from,
@@ -94,6 +96,23 @@ class Agent:
         """
         fields: list[Field] = [first, count, int(dump_first), len(argv), *argv]
         return program_end_from(self.call("run-each", fields, deadline), in_a_row=True)
+
+    def start_job(self, argv: Sequence[str], deadline: float) -> int:
+        """Start a program that is left to run; return its process number in the guest.
+
+        There is one job at a time. It goes on until it ends or is signalled;
+        where it prints more than is fetched, it waits.
+        """
+        fields: list[Field] = [len(argv), *argv]
+        return number_from(self.call("job-start", fields, deadline))
+
+    def job_news(self, wait: float, deadline: float) -> JobNews:
+        """Return what the job printed in the next `wait` seconds, and its end if it came."""
+        return job_news_from(self.call("job-output", (round(wait * 1000),), deadline))
+
+    def signal_job(self, number: int, deadline: float) -> None:
+        """Send a signal to the job and all it started in its process group."""
+        self.call("job-signal", (number,), deadline)
 
     def netlink(self, requests: Sequence[bytes], deadline: float) -> Measure:
         """Send netlink requests on one socket, each after the last was acknowledged.

@@ -67,6 +67,23 @@ class ProgramEnd:
 
 
 @dataclass(frozen=True)
+class JobNews:
+    """What a job has printed since it was last asked; with its end, which is the last news.
+
+    `wait_status` and `measure` are None while it runs.
+    """
+
+    output: bytes
+    wait_status: int | None = None
+    measure: Measure | None = None
+
+    @property
+    def exit_code(self) -> int | None:
+        """Its exit status, or minus the signal that killed it; None while it runs."""
+        return None if self.wait_status is None else os.waitstatus_to_exitcode(self.wait_status)
+
+
+@dataclass(frozen=True)
 class Run:
     """`length` neighbours of a dump that say the same as `message`, the first of them."""
 
@@ -181,6 +198,15 @@ def program_end_from(reply: FieldReader, *, in_a_row: bool) -> ProgramEnd:
             measure=measure_from(reply),
             output=reply.take_bytes(),
         )
+
+
+def job_news_from(reply: FieldReader) -> JobNews:
+    """Return what is new of a job."""
+    with reading("account of a job"):
+        ended, status = reply.take_int(), reply.take_int()
+        measure = measure_from(reply)
+        output = reply.take_bytes()
+    return JobNews(output, status, measure) if ended else JobNews(output)
 
 
 def runs_from(reply: FieldReader) -> list[Run]:

@@ -15,7 +15,7 @@ from virtual_line import VirtualLine, lost, only, torn, unrecognizable
 from linklab.agent import client, exchange
 from linklab.agent.client import Agent, AgentRestarted
 from linklab.agent.protocol import Field, Frame, FrameKind, encode_fields, encode_frame
-from linklab.agent.replies import Heard, Run
+from linklab.agent.replies import Heard, JobNews, Run
 from linklab.errors import (
     GuestHung,
     GuestIncomplete,
@@ -158,6 +158,26 @@ class TestRequests:
         assert asked(line) == [b"run-each", *map(number, (5, 20, 1, 2)), b"/bin/ip", b"d{}"]
         assert (end.done, end.exit_code) == (12, 1)
 
+    def test_start_job(self, line: VirtualLine) -> None:
+        assert agent_on(line, 123).start_job(["/bin/sh", "x"], 1010) == 123
+        assert asked(line) == [b"job-start", number(2), b"/bin/sh", b"x"]
+
+    def test_job_news(self, line: VirtualLine) -> None:
+        news = agent_on(line, 0, 0, *MEASURE, b"so far").job_news(0.25, 1010)
+        assert asked(line) == [b"job-output", number(250)]
+        assert news == JobNews(b"so far")
+        assert news.exit_code is None
+
+    def test_the_last_job_news(self, line: VirtualLine) -> None:
+        news = agent_on(line, 1, 4 << 8, *MEASURE, b"rest").job_news(0.0, 1010)
+        assert (news.output, news.exit_code) == (b"rest", 4)
+        assert news.measure is not None
+        assert news.measure.seconds == 1.5
+
+    def test_signal_job(self, line: VirtualLine) -> None:
+        agent_on(line).signal_job(15, 1010)
+        assert asked(line) == [b"job-signal", number(15)]
+
     def test_netlink(self, line: VirtualLine) -> None:
         measure = agent_on(line, *MEASURE).netlink([b"one", b"two"], 1010)
         assert asked(line) == [b"netlink", number(2), b"one", b"two"]
@@ -230,6 +250,9 @@ CALLS: list[Callable[[Agent], object]] = [
     lambda agent: agent.hello(1010),
     lambda agent: agent.run(["/bin/ip"], 1010),
     lambda agent: agent.run_each(["/bin/ip"], 0, 1, 1010),
+    lambda agent: agent.start_job(["/bin/ip"], 1010),
+    lambda agent: agent.job_news(0.1, 1010),
+    lambda agent: agent.signal_job(15, 1010),
     lambda agent: agent.netlink([b"x"], 1010),
     lambda agent: agent.netlink_each(b"x", 0, 1, offset=0, width=0, deadline=1010),
     lambda agent: agent.dump(b"x", [], 1010, header=16, index=4),
