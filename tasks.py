@@ -21,7 +21,9 @@ KERNEL_HELP = {
     "kernel": "kernels, comma-separated: flavours (sysfs, nosysfs, debug, debug-nosysfs), "
     "bzImages or built kernel trees",
     "source": "a kernel tree or a tarball to build the flavours from, instead of Debian's",
-    "patch": "a patch to apply to the source first; may be repeated, in order",
+    "patch": "patches to apply to the source first: a file, an mbox, or a folder with a series; "
+    "may be repeated, in order",
+    "range": "BASE..TOPIC: commits of the git tree that --source names, instead of its files",
     "config": "a fragment of kernel options to merge last; may be repeated, in order",
 }
 MACHINE_HELP = {
@@ -95,11 +97,13 @@ def build_kernel(
     source: str = "",
     patch: list[str] | None = None,
     config: list[str] | None = None,
+    range: str = "",
 ) -> None:
     """Build kernels if their inputs changed, and say where they are."""
     from linklab.commands.build import kernels
+    from linklab.commands.prepare import KernelOptions
 
-    kernels(kernel, source, patch or (), config or ())
+    kernels(KernelOptions(kernel, source, tuple(patch or ()), tuple(config or ()), range))
 
 
 @task(
@@ -114,12 +118,14 @@ def build_iso(
     source: str = "",
     patch: list[str] | None = None,
     config: list[str] | None = None,
+    range: str = "",
     output: str = "",
 ) -> None:
     """Build the live ISO and print what is in it and what each part weighs."""
     from linklab.commands.build import iso
+    from linklab.commands.prepare import KernelOptions
 
-    iso(kernel, source, patch or (), config or (), output)
+    iso(KernelOptions(kernel, source, tuple(patch or ()), tuple(config or ()), range), output)
 
 
 @task(auto_shortflags=False, iterable=["patch", "config"], help={**RUN_HELP, **EXPORT_HELP})
@@ -150,6 +156,7 @@ def run(
     source: str = "",
     patch: list[str] | None = None,
     config: list[str] | None = None,
+    range: str = "",
     junit: str = "",
     ktap: str = "",
     kcidb: str = "",
@@ -161,7 +168,7 @@ def run(
 
     return command_run.main(
         command_run.RunOptions(
-            KernelOptions(kernel, source, tuple(patch or ()), tuple(config or ())),
+            KernelOptions(kernel, source, tuple(patch or ()), tuple(config or ()), range),
             MachineOptions(accel, boot, machine, memory, cpus, boot_timeout),
             scenario,
             counts,
@@ -200,13 +207,14 @@ def shell(
     source: str = "",
     patch: list[str] | None = None,
     config: list[str] | None = None,
+    range: str = "",
 ) -> None:
     """Open a shell in a guest, on this terminal."""
     from linklab.commands.prepare import KernelOptions, MachineOptions
     from linklab.commands.shell import main
 
     main(
-        KernelOptions(kernel, source, tuple(patch or ()), tuple(config or ())),
+        KernelOptions(kernel, source, tuple(patch or ()), tuple(config or ()), range),
         MachineOptions(accel, boot, machine, memory, cpus),
     )
 
@@ -359,6 +367,7 @@ def profile(
     source: str = "",
     patch: list[str] | None = None,
     config: list[str] | None = None,
+    range: str = "",
 ) -> Verdict:
     """Say where a guest's CPU time goes during one operation: a table and a flame graph."""
     from linklab.commands import profile as command_profile
@@ -366,7 +375,7 @@ def profile(
 
     return command_profile.main(
         command_profile.ProfileOptions(
-            KernelOptions(kernel, source, tuple(patch or ()), tuple(config or ())),
+            KernelOptions(kernel, source, tuple(patch or ()), tuple(config or ()), range),
             MachineOptions(accel, "direct", machine, memory, cpus, boot_timeout),
             operation,
             arm,

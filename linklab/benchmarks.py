@@ -12,6 +12,7 @@ from statistics import median
 
 from linklab.agent.client import Agent
 from linklab.build.kernel import BuildOptions, KernelSpec, build_kernel
+from linklab.build.series import read_series
 from linklab.build.source import open_source
 from linklab.events import ignore
 from linklab.host.accel import Accel
@@ -78,7 +79,8 @@ def rebuilds(name: str, repeat: int, cache: Cache, tell: Teller) -> tuple[float,
             patch = Path(folder) / f"{turn}.patch"
             patch.write_text(one_line_patch(f"{time.time_ns()}", head))
             began = time.monotonic()
-            built = build_kernel(KernelSpec(name, BuildOptions(patches=(patch,))), cache, ignore)
+            options = BuildOptions(patches=read_series([patch]).patches)
+            built = build_kernel(KernelSpec(name, options), cache, ignore)
             seconds.append(time.monotonic() - began)
             discard(built.path)  # nobody will ask for this one again
     return tuple(seconds)

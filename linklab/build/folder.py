@@ -17,7 +17,7 @@ from pathlib import Path
 
 from linklab.build.gitstore import GitStore, git_environment
 from linklab.build.memo import write_whole
-from linklab.errors import LabError
+from linklab.errors import LabError, UsageError
 from linklab.events import Listener, step
 from linklab.host.run import CommandFailed, run
 
@@ -86,6 +86,22 @@ def snapshot(folder: Path, store: GitStore, listener: Listener, *, afresh: bool 
             raise LabError(
                 f"the source tree {folder} cannot be read", error.evidence or error.message
             ) from error
+
+
+def committed(folder: Path, store: GitStore, revision: str) -> str:
+    """Return the tree of one of a checkout's commits, whatever lies in the folder now.
+
+    Raises `UsageError` where the folder is no checkout or has no such commit.
+    """
+    checkout = find_checkout(folder)
+    if checkout is None:
+        raise UsageError(f"{folder} is not the top of a git tree: it has no commit {revision}")
+    _prepare(store, checkout)
+    argv = ["rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{tree}}"]
+    found = store.git(argv, check=False)
+    if found.returncode != 0:
+        raise UsageError(f"{folder} has no commit {revision}")
+    return found.text
 
 
 def _prepare(store: GitStore, checkout: Checkout | None) -> None:

@@ -17,7 +17,8 @@ from linklab.build.compile import BZIMAGE, CONFIG, SYMBOLS, VMLINUX, Job, compil
 from linklab.build.flavours import flavours, fragments
 from linklab.build.kbuild import COMPILER, IDENTITY, LINKER
 from linklab.build.kconfig import Wish, merge, parse_fragment, read_fragment
-from linklab.build.patches import check_patches, patched_tree
+from linklab.build.patches import patched_tree
+from linklab.build.series import Patch
 from linklab.build.source import Source, check_source, open_source
 from linklab.errors import UsageError
 from linklab.events import Listener, ignore
@@ -38,12 +39,17 @@ class Compression(StrEnum):
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """What a flavour is built from. No `source` stands for Debian's."""
+    """What a flavour is built from. No `source` stands for Debian's.
+
+    `revision` is a commit of a source that is a git tree, in place of what
+    lies in its folder now.
+    """
 
     source: Path | None = None
-    patches: tuple[Path, ...] = ()
+    patches: tuple[Patch, ...] = ()
     configs: tuple[Path, ...] = ()
     compression: Compression = Compression.LZ4
+    revision: str = ""
 
 
 @dataclass(frozen=True)
@@ -94,7 +100,6 @@ def check_spec(spec: KernelSpec) -> None:
     _check_flavour(spec.flavour)
     if spec.options.source is not None:
         check_source(spec.options.source)
-    check_patches(spec.options.patches)
     _wishes(spec)
 
 
@@ -107,7 +112,7 @@ def plan(spec: KernelSpec, cache: Cache, listener: Listener) -> Plan:
     """
     check_spec(spec)
     with reporting(cache.root):
-        source = open_source(spec.options.source, cache, listener)
+        source = open_source(spec.options.source, cache, listener, revision=spec.options.revision)
         assert source is not None
         return _plan_of(spec, source)
 
@@ -115,7 +120,8 @@ def plan(spec: KernelSpec, cache: Cache, listener: Listener) -> Plan:
 def is_built(spec: KernelSpec, cache: Cache) -> bool:
     """Tell whether `build_kernel` would find it in the cache. Reads no new tarball."""
     check_spec(spec)
-    source = open_source(spec.options.source, cache, ignore, read=False)
+    options = spec.options
+    source = open_source(options.source, cache, ignore, read=False, revision=options.revision)
     if source is None:
         return False
     return cache.find(KIND, _plan_of(spec, source).key, ignore) is not None
@@ -163,8 +169,8 @@ def resolve_kernel(name: str, options: BuildOptions, cache: Cache, listener: Lis
         )
     if options.source or options.patches or options.configs:
         raise UsageError(
-            f"--source, --patch and --config build the lab's flavours ({', '.join(flavours())}): "
-            f"{name} is taken as it is"
+            "--source, --range, --patch and --config build the lab's flavours "
+            f"({', '.join(flavours())}): {name} is taken as it is"
         )
     return _from_tree(name, path.resolve()) if path.is_dir() else _from_file(name, path.resolve())
 

@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from linklab.build.folder import snapshot
+from linklab.build.folder import committed, snapshot
 from linklab.build.gitstore import GitStore
 from linklab.build.memo import load_json, save_json
 from linklab.build.tarball import import_tarball, unpacker_of
@@ -87,17 +87,25 @@ def default_source() -> Path:
 
 
 def open_source(
-    path: Path | None, cache: Cache, listener: Listener, *, read: bool = True
+    path: Path | None,
+    cache: Cache,
+    listener: Listener,
+    *,
+    read: bool = True,
+    revision: str = "",
 ) -> Source | None:
     """Return the present state of a source: a folder, a tarball, or Debian's for None.
 
-    With `read` false a tarball that was never read gives None instead of being
-    read, which takes half a minute.  Raises `UsageError` when it is neither,
-    or no kernel source.
+    Of a git tree a `revision` names a commit to take instead.  With `read`
+    false a tarball that was never read gives None instead of being read, which
+    takes half a minute.  Raises `UsageError` when it is neither, no kernel
+    source, or has no such commit.
     """
     origin = check_source(path)
     if origin.is_dir():
-        return _from_folder(origin, cache, listener)
+        return _from_folder(origin, cache, listener, revision)
+    if revision:
+        raise UsageError(f"{origin} is no git tree: it has no commit {revision}")
     return _from_tarball(origin, cache, listener, read)
 
 
@@ -138,11 +146,11 @@ _KERNEL_TREE: tuple[tuple[str, Callable[[Path], bool]], ...] = (
 )
 
 
-def _from_folder(origin: Path, cache: Cache, listener: Listener) -> Source:
+def _from_folder(origin: Path, cache: Cache, listener: Listener, revision: str) -> Source:
     family = f"folder-{hashlib.sha256(os.fsencode(origin)).hexdigest()[:16]}"
     store = GitStore(cache.root / "sources" / family)
     with _reading(cache.root, family, origin, listener):
-        tree = snapshot(origin, store, listener)
+        tree = committed(origin, store, revision) if revision else snapshot(origin, store, listener)
         _note_origin(store, origin)
     return Source(origin, tree, family, cache.root)
 

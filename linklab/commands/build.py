@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 from rich import box
@@ -14,21 +13,21 @@ from rich.table import Table
 
 from linklab.build.iso import IMAGE, iso_contents
 from linklab.build.kernel import resolve_kernel
-from linklab.commands.prepare import KernelOptions, iso_of
+from linklab.commands.prepare import KernelOptions, iso_of, tell_notes
 from linklab.errors import UsageError
 from linklab.host.cache import Cache
 from linklab.lab import file_label
 from linklab.report.progress import progress
 
 
-def kernels(names: str, source: str, patches: Sequence[str], configs: Sequence[str]) -> None:
+def kernels(options: KernelOptions) -> None:
     """Build kernels and print where each is and what it weighs."""
-    options = KernelOptions(names, source, tuple(patches), tuple(configs))
     wanted = options.check()
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for title in ("kernel", "release", "bzImage", "seconds", "where"):
         table.add_column(title, justify="right" if title in {"bzImage", "seconds"} else "left")
     with progress() as listener:
+        tell_notes(options, listener)
         for name in wanted:
             began = time.monotonic()
             kernel = resolve_kernel(name, options.build_options(), Cache(), listener)
@@ -42,15 +41,13 @@ def kernels(names: str, source: str, patches: Sequence[str], configs: Sequence[s
     Console(highlight=False, soft_wrap=True).print(table)
 
 
-def iso(
-    names: str, source: str, patches: Sequence[str], configs: Sequence[str], output: str
-) -> None:
+def iso(options: KernelOptions, output: str) -> None:
     """Build the ISO, put it where it was asked for, and print what is in it."""
-    options = KernelOptions(names, source, tuple(patches), tuple(configs))
     words = options.check()
     target = Path(output or f"out/linklab-{'-'.join(file_label(word) for word in words)}.iso")
     _check_target(target)
     with progress() as listener:
+        tell_notes(options, listener)
         cache = Cache()
         built = [resolve_kernel(n, options.build_options(), cache, listener) for n in words]
         artefact = iso_of(built, options, cache, listener)

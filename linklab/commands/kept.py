@@ -40,6 +40,7 @@ def kept(options: RunOptions, **decided: str) -> dict[str, Any]:
         "source": _absolute(kernels.source) if kernels.source else "",
         "patch": [_absolute(path) for path in kernels.patches],
         "config": [_absolute(path) for path in kernels.configs],
+        "range": _fixed_range(kernels),
     }
     found |= {field.name: getattr(options.machine, field.name) for field in fields(MachineOptions)}
     found |= {name: getattr(options, name) for name in _own_names(options)}
@@ -48,8 +49,14 @@ def kept(options: RunOptions, **decided: str) -> dict[str, Any]:
 
 def kept_files(options: RunOptions) -> dict[str, str]:
     """Return the SHA-256 of each file that the options name, by its absolute path."""
-    files = (*options.kernels.patches, *options.kernels.configs)
-    return {_absolute(path): hash_file(Path(path)) for path in files}
+    files = (*options.kernels.series.files, *(Path(path) for path in options.kernels.configs))
+    return {str(path.absolute()): hash_file(path) for path in files}
+
+
+def _fixed_range(kernels: KernelOptions) -> str:
+    """Return a range by its commits: a branch goes on, and the run must find the same again."""
+    commits = [patch.commit for patch in kernels.series.patches if patch.commit]
+    return f"{kernels.series.base}..{commits[-1]}" if commits else ""
 
 
 def _kernel_word(word: str) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from linklab.build.agentbuild import PROGRAM as AGENT_PROGRAM
 from linklab.build.agentbuild import build_agent
+from linklab.build.gitrange import range_series
 from linklab.build.initramfs import ARCHIVE, build_initramfs
 from linklab.build.iso import IMAGE, IsoKernel, build_iso
 from linklab.build.kernel import (
@@ -17,9 +19,10 @@ from linklab.build.kernel import (
     check_kernel,
     resolve_kernel,
 )
+from linklab.build.series import Series, read_series
 from linklab.build.userland import LIVE
 from linklab.errors import UsageError
-from linklab.events import Listener
+from linklab.events import Listener, Note
 from linklab.host.accel import Accel, decide
 from linklab.host.cache import Artefact, Cache, hash_file
 from linklab.host.clock import tsc_khz
@@ -39,13 +42,26 @@ class KernelOptions:
     source: str = ""
     patches: tuple[str, ...] = ()
     configs: tuple[str, ...] = ()
+    range: str = ""
+
+    @cached_property
+    def series(self) -> Series:
+        """The patches that are named, those of the range first, read when first asked for.
+
+        Raises `UsageError` for what is no patch, and for a series with a gap.
+        """
+        if self.range and not self.source:
+            raise UsageError(f"--range {self.range} needs a git tree: name one with --source")
+        commits = range_series(Path(self.source), self.range) if self.range else Series()
+        return commits + read_series(Path(patch) for patch in self.patches)
 
     def build_options(self) -> BuildOptions:
-        """Return how the lab's flavours are to be built."""
+        """Return how the lab's flavours are to be built. Raises what `series` does."""
         return BuildOptions(
             source=Path(self.source) if self.source else None,
-            patches=tuple(Path(patch) for patch in self.patches),
+            patches=self.series.patches,
             configs=tuple(Path(config) for config in self.configs),
+            revision=self.series.base,
         )
 
     def check(self) -> list[str]:
@@ -58,14 +74,14 @@ class KernelOptions:
     def content(self) -> dict[str, dict[str, str]]:
         """Return the SHA-256 of every file that the user gave."""
         return {
-            option: {file: hash_file(Path(file)) for file in files}
-            for option, files in (("patches", self.patches), ("configs", self.configs))
+            option: {str(file): hash_file(Path(file)) for file in files}
+            for option, files in (("patches", self.series.files), ("configs", self.configs))
         }
 
     @property
     def is_stock(self) -> bool:
         """Whether the flavours are built as they come."""
-        return not (self.source or self.patches or self.configs)
+        return not (self.source or self.patches or self.configs or self.range)
 
 
 @dataclass(frozen=True)
@@ -138,6 +154,12 @@ def prepare_lab(
     )
 
 
+def tell_notes(options: KernelOptions, listener: Listener) -> None:
+    """Say what a person should know of how the patches were picked."""
+    for note in options.series.notes:
+        listener(Note(note))
+
+
 def prepare_subjects(
     options: KernelOptions, boot: Boot, cache: Cache, listener: Listener
 ) -> list[Subject]:
@@ -147,6 +169,7 @@ def prepare_subjects(
     come, where its size is one of the paper's claims.
     """
     build = options.build_options()
+    tell_notes(options, listener)
     names = split_list("kernel", options.names)
     kernels = [resolve_kernel(name, build, cache, listener) for name in names]
     return [

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from fake_tree import PATCH
 
 from linklab.build.iso import IsoKernel
 from linklab.build.kernel import BuildOptions, Compression, Kernel
+from linklab.build.series import read_series
 from linklab.commands import prepare
 from linklab.commands.prepare import KernelOptions, MachineOptions, prepare_lab, prepare_subjects
 from linklab.events import ignore
@@ -86,6 +88,13 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
 @pytest.fixture
 def cache(tmp_path: Path) -> Cache:
     return Cache(tmp_path / "cache")
+
+
+@pytest.fixture
+def a_patch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("a.patch").write_text(PATCH)
+    return tmp_path / "a.patch"
 
 
 # The lab
@@ -168,18 +177,21 @@ def test_another_kernel_gets_an_iso_where_that_is_booted(host: Host, cache: Cach
     ],
 )
 def test_a_flavour_that_is_not_as_it_comes_is_not_weighed_against_the_paper(
-    options: KernelOptions, host: Host, cache: Cache
+    options: KernelOptions, host: Host, cache: Cache, a_patch: Path
 ) -> None:
     (subject,) = prepare_subjects(options, Boot.DIRECT, cache, ignore)
     assert subject.image_bytes is None
     ((_, built),) = host.built
     assert built == BuildOptions(
         source=Path("/src") if options.source else None,
-        patches=tuple(map(Path, options.patches)),
+        patches=read_series(map(Path, options.patches)).patches,
         configs=tuple(map(Path, options.configs)),
     )
 
 
-def test_what_a_kernel_is_built_from_is_the_same_for_its_iso(host: Host, cache: Cache) -> None:
+def test_what_a_kernel_is_built_from_is_the_same_for_its_iso(
+    host: Host, cache: Cache, a_patch: Path
+) -> None:
     prepare_subjects(KernelOptions("sysfs", patches=("a.patch",)), Boot.ISO, cache, ignore)
-    assert [options.patches for _, options in host.built] == [(Path("a.patch"),)] * 2
+    expected = read_series([Path("a.patch")]).patches
+    assert [options.patches for _, options in host.built] == [expected] * 2

@@ -57,7 +57,7 @@ def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_build_kernel_prints_where_each_kernel_is_and_what_it_weighs(
     built: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    build.kernels("sysfs,nosysfs", "", (), ())
+    build.kernels(KernelOptions("sysfs,nosysfs"))
     lines = capsys.readouterr().out.splitlines()
     for name in ("sysfs", "nosysfs"):
         (line,) = (line for line in lines if line.split()[:1] == [name])
@@ -69,7 +69,7 @@ def test_build_iso_puts_it_where_it_was_asked_for_and_lists_what_is_in_it(
     built: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     target = tmp_path / "deep" / ODD / "live.iso"
-    build.iso("sysfs", "", (), (), str(target))
+    build.iso(KernelOptions("sysfs"), str(target))
     assert target.read_bytes() == (built / IMAGE).read_bytes()
     assert [path.name for path in target.parent.iterdir()] == ["live.iso"]
     out = capsys.readouterr().out
@@ -78,7 +78,7 @@ def test_build_iso_puts_it_where_it_was_asked_for_and_lists_what_is_in_it(
 
 
 def test_without_an_output_the_iso_is_named_after_its_kernels(built: Path, tmp_path: Path) -> None:
-    build.iso("sysfs,nosysfs", "", (), (), "")
+    build.iso(KernelOptions("sysfs,nosysfs"), "")
     assert (tmp_path / "out" / "linklab-sysfs-nosysfs.iso").exists()
 
 
@@ -92,7 +92,7 @@ def test_an_output_that_cannot_be_written_is_refused_before_anything_is_built(
     (tmp_path / "file").touch()
     for target in (tmp_path, tmp_path / "file" / "live.iso", Path("/proc/live.iso")):
         with pytest.raises(UsageError, match="--output"):
-            build.iso("sysfs", "", (), (), str(target))
+            build.iso(KernelOptions("sysfs"), str(target))
 
 
 def test_an_iso_that_does_not_fit_on_the_disk_leaves_what_was_there(
@@ -107,7 +107,7 @@ def test_an_iso_that_does_not_fit_on_the_disk_leaves_what_was_there(
 
     monkeypatch.setattr("shutil.copyfile", full)
     with pytest.raises(UsageError, match="No space left on device"):
-        build.iso("sysfs", "", (), (), str(target))
+        build.iso(KernelOptions("sysfs"), str(target))
     assert target.read_bytes() == b"the one before"
     assert not list(tmp_path.glob(".live*"))
 
@@ -115,9 +115,9 @@ def test_an_iso_that_does_not_fit_on_the_disk_leaves_what_was_there(
 @pytest.mark.parametrize("names", ["frob", "", "sysfs,frob"])
 def test_an_unknown_kernel_is_refused_by_both(names: str) -> None:
     with pytest.raises(UsageError):
-        build.kernels(names, "", (), ())
+        build.kernels(KernelOptions(names))
     with pytest.raises(UsageError):
-        build.iso(names, "", (), (), "out.iso")
+        build.iso(KernelOptions(names), "out.iso")
 
 
 # shell

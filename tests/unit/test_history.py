@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_tree import PATCH
 from hand_made import both_arms, run_of, sample
 
 from linklab.commands import history as commands
@@ -272,7 +273,7 @@ class TestOptions:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.chdir(tmp_path)
-        Path("a.patch").write_text("text")
+        Path("a.patch").write_text(PATCH)
         kernels = KernelOptions("sysfs,./bzImage", "linux", ("a.patch",), ())
         options = replace(OPTIONS, kernels=kernels)
         about = {"options": kept(options), "files": kept_files(options)}
@@ -295,7 +296,7 @@ class TestOptions:
         self, tmp_path: Path, text: str | None
     ) -> None:
         patch = tmp_path / "a.patch"
-        patch.write_text("text")
+        patch.write_text(PATCH)
         options = replace(OPTIONS, kernels=KernelOptions("sysfs", "", (str(patch),), ()))
         about = {"options": kept(options), "files": kept_files(options)}
         if text is None:

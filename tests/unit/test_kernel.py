@@ -30,6 +30,7 @@ from linklab.build.kernel import (
     plan,
     resolve_kernel,
 )
+from linklab.build.series import read_series
 from linklab.errors import BuildSkipped, Interrupted, LabError, UsageError
 from linklab.events import Event, Note, StepAdvanced, StepFinished, StepStarted, ignore
 from linklab.host.cache import Artefact, Cache
@@ -144,7 +145,7 @@ def test_each_input_has_its_part_in_the_key(
         for changed in (
             spec,
             KernelSpec("nosysfs", spec.options),
-            with_options(spec, patches=(patch,)),
+            with_options(spec, patches=read_series([patch]).patches),
             with_options(spec, configs=(config,)),
             with_options(spec, compression=Compression.ZSTD),
         )
@@ -179,7 +180,7 @@ def test_a_patch_is_compiled_in_and_taken_out_again(
     patch = tmp_path / "p.patch"
     patch.write_text(PATCH)
     plain, _ = building(spec, cache)
-    patched, events = building(with_options(spec, patches=(patch,)), cache)
+    patched, events = building(with_options(spec, patches=read_series([patch]).patches), cache)
     assert compiled(events) == ["CC net/a.o"]
     assert b"\n1\ntwo" in patched.file("bzImage").read_bytes()
     assert patched.key != plain.key
@@ -708,13 +709,12 @@ def test_an_unknown_flavour_is_refused(spec: KernelSpec, cache: Cache) -> None:
         build_kernel(KernelSpec("base", spec.options), cache, ignore)
 
 
-@pytest.mark.parametrize("kind", ["patch", "config", "source"])
+@pytest.mark.parametrize("kind", ["config", "source"])
 def test_wrong_files_are_refused_before_anything_is_read(
     spec: KernelSpec, cache: Cache, tmp_path: Path, kind: str
 ) -> None:
     wrong = tmp_path / "wrong"
     options = {
-        "patch": replace(spec.options, patches=(wrong,)),
         "config": replace(spec.options, configs=(wrong,)),
         "source": replace(spec.options, source=wrong),
     }[kind]
@@ -729,7 +729,7 @@ def test_wrong_files_are_refused_before_anything_is_read(
 
 def test_a_stale_patch_leaves_no_kernel(spec: KernelSpec, cache: Cache, tmp_path: Path) -> None:
     (tmp_path / "stale.patch").write_text(STALE_PATCH)
-    options = replace(spec.options, patches=(tmp_path / "stale.patch",))
+    options = replace(spec.options, patches=read_series([tmp_path / "stale.patch"]).patches)
     check_kernel("sysfs", options)
     with pytest.raises(BuildSkipped, match="does not apply"):
         resolve_kernel("sysfs", options, cache, ignore)

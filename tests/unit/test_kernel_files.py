@@ -168,7 +168,7 @@ def test_a_bzimage_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
 
 def test_building_options_are_refused_for_a_kernel_that_is_not_built(bzimage: Path) -> None:
     with pytest.raises(UsageError, match="is taken as it is"):
-        check_kernel(str(bzimage), BuildOptions(patches=(bzimage,)))
+        check_kernel(str(bzimage), BuildOptions(configs=(bzimage,)))
 
 
 @pytest.mark.parametrize(

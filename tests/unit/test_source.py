@@ -8,12 +8,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from fake_tree import PATCH, STALE_PATCH, make_tarball, make_tree
+from fake_tree import make_tarball, make_tree
+from gittree import git, make_checkout
 
 from linklab.build import source as source_module
-from linklab.build.patches import check_patches, patched_tree
 from linklab.build.source import Source, check_source, default_source, open_source, tarball_hash
-from linklab.errors import BuildSkipped, LabError, UsageError
+from linklab.errors import LabError, UsageError
 from linklab.events import Event, StepAdvanced, StepStarted, ignore
 from linklab.host.cache import Cache
 
@@ -32,23 +32,6 @@ def opened(path: Path, cache: Cache) -> Source:
     source = open_source(path, cache, ignore)
     assert source is not None
     return source
-
-
-def git(folder: Path, *words: str) -> str:
-    own = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b",
-           "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@b"}  # fmt: skip
-    clean = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-    done = subprocess.run(
-        ["git", *words], cwd=folder, env={**clean, **own}, check=True, capture_output=True
-    )
-    return done.stdout.decode().strip()
-
-
-def make_checkout(tree: Path) -> Path:
-    git(tree, "init", "--quiet")
-    git(tree, "add", "--all")
-    git(tree, "commit", "--quiet", "-m", "one")
-    return tree
 
 
 def state_of(folder: Path) -> dict[str, tuple[int, bytes]]:
@@ -477,101 +460,3 @@ def test_a_tree_that_git_does_not_have_is_an_error_of_the_lab(tree: Path, cache:
     with pytest.raises(LabError, match=r"cannot be written: remove .* and try again") as error:
         source.store.set_tree("1" * 40)
     assert error.value.evidence
-
-
-# --- patches -----------------------------------------------------------------
-
-
-@pytest.fixture
-def patch(tmp_path: Path) -> Path:
-    path = tmp_path / "one.patch"
-    path.write_text(PATCH)
-    return path
-
-
-@pytest.fixture
-def stale(tmp_path: Path) -> Path:
-    path = tmp_path / "stale.patch"
-    path.write_text(STALE_PATCH)
-    return path
-
-
-def test_a_patched_tree_holds_the_change_and_the_folder_does_not(
-    tree: Path, patch: Path, cache: Cache
-) -> None:
-    before = state_of(tree)
-    source = opened(tree, cache)
-    name = patched_tree(source, [patch])
-    source.store.set_tree(name)
-    assert (source.store.tree / "net/a.c").read_text() == "// a\n1\ntwo\nthree\n"
-    assert state_of(tree) == before
-    assert patched_tree(source, [patch]) == name != source.tree
-    assert patched_tree(source, []) == source.tree
-
-
-def test_patches_are_applied_in_order(
-    tree: Path, tmp_path: Path, patch: Path, cache: Cache
-) -> None:
-    second = tmp_path / "two.patch"
-    second.write_text(PATCH.replace("-one\n+1", "-1\n+uno"))
-    source = opened(tree, cache)
-    source.store.set_tree(patched_tree(source, [patch, second]))
-    assert (source.store.tree / "net/a.c").read_text() == "// a\nuno\ntwo\nthree\n"
-    with pytest.raises(BuildSkipped, match=r"two\.patch does not apply"):
-        patched_tree(source, [second, patch])
-
-
-def test_a_patch_that_does_not_apply_names_file_hunk_and_line(
-    tree: Path, stale: Path, cache: Cache
-) -> None:
-    source = opened(tree, cache)
-    with pytest.raises(BuildSkipped) as error:
-        patched_tree(source, [stale])
-    assert "stale.patch does not apply" in error.value.message
-    assert "net/a.c, hunk 1 at line 1" in error.value.message
-    assert "patch does not apply" in error.value.evidence
-    assert error.value.verdict.status == 125
-    assert not list(source.store.folder.glob("scratch*"))
-
-
-def test_of_several_files_and_hunks_the_one_that_fails_is_named(
-    tree: Path, stale: Path, cache: Cache
-) -> None:
-    lines = [f"line {n}" for n in range(1, 41)]
-    (tree / "net/b.c").write_text("\n".join([*lines, ""]))
-    first = PATCH.partition("diff --git")[2]
-    stale.write_text(
-        f"diff --git{first}"
-        "diff --git a/net/b.c b/net/b.c\n--- a/net/b.c\n+++ b/net/b.c\n"
-        "@@ -1,2 +1,2 @@\n-line 1\n+one\n line 2\n"
-        "@@ -20,2 +20,2 @@\n-line XX\n+twenty\n line 21\n"
-    )
-    with pytest.raises(BuildSkipped, match=r"net/b\.c, hunk 2 at line 20"):
-        patched_tree(opened(tree, cache), [stale])
-
-
-def test_a_patch_for_a_file_that_is_not_there_names_it(
-    tree: Path, stale: Path, cache: Cache
-) -> None:
-    stale.write_text(STALE_PATCH.replace("net/a.c", "net/absent.c"))
-    with pytest.raises(BuildSkipped, match=r"net/absent\.c: does not exist in index"):
-        patched_tree(opened(tree, cache), [stale])
-
-
-@pytest.mark.parametrize("content", ["", "hello\n", "VERSION = 6\n"])
-def test_a_file_that_is_no_patch_is_refused(tmp_path: Path, content: str) -> None:
-    path = tmp_path / "not.patch"
-    path.write_text(content)
-    with pytest.raises(UsageError, match=r"not\.patch is not a patch"):
-        check_patches([path])
-
-
-def test_a_patch_cut_short_is_refused(tree: Path, patch: Path, cache: Cache) -> None:
-    patch.write_text(PATCH[: PATCH.index(" two")])
-    with pytest.raises(UsageError, match=r"one\.patch is not a whole patch"):
-        patched_tree(opened(tree, cache), [patch])
-
-
-def test_a_patch_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"nowhere\.patch cannot be read"):
-        check_patches([tmp_path / "nowhere.patch"])
