@@ -36,6 +36,8 @@ class Sample:
     the interfaces in a wrong state: its time says nothing. `listeners` sockets
     were told of link changes meanwhile: `notifications` messages reached them
     in total, `notifications_lost` were dropped because their buffers were full.
+    `block` is the round that it was taken in, which has each kernel once: what
+    kernels took is compared within blocks. Set-up has 0.
     """
 
     scenario: str
@@ -57,6 +59,7 @@ class Sample:
     listeners: int = 0
     notifications: int = 0
     notifications_lost: int = 0
+    block: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON takes it."""

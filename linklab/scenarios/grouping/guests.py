@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +44,7 @@ class Answer:
     """
 
     boot: BootRecord | None = None
-    trial: Trial | None = None
+    trials: tuple[Trial, ...] = ()
     tally: TallyRecord | None = None
     error: LinklabError | None = None
 
@@ -102,12 +102,24 @@ class OneGuest:
             self._pin(cores)
             guest = Guest(self._session.agent, self._count, self._lab.accel)
             self._experiment = Experiment(guest, self._plan)
-            return self._kept(self._experiment.create(), self._boot_record())
+            return self._kept([self._experiment.create()], self._boot_record())
 
     def _trial(self, turn: Turn, cores: Cores | None) -> Answer:
         with self._judged():
             self._pin(cores)
-            return self._kept(self._experiment.trial(turn.operation, turn.arm, turn.number))
+            return self._kept(self._trials(turn))
+
+    def _trials(self, turn: Turn) -> list[Trial]:
+        """Return the trials of a turn that are kept, or, of a wrong state, the one that left it."""
+        kept: list[Trial] = []
+        for number in range(1 - self._plan.settling, self._plan.trials + 1):
+            named = number if self._plan.trials > 1 else turn.number
+            trial = self._experiment.trial(turn.operation, turn.arm, named)
+            if number > 0 or trial.fault is not None:
+                kept.append(trial)
+            if trial.fault is not None:
+                break
+        return kept
 
     def _count_calls(self, job: Count) -> Answer:
         with self._judged():
@@ -130,15 +142,15 @@ class OneGuest:
         if cores:
             pin(self._session.machine.pid, cores)
 
-    def _kept(self, trial: Trial, boot: BootRecord | None = None) -> Answer:
+    def _kept(self, trials: Sequence[Trial], boot: BootRecord | None = None) -> Answer:
         """Return an answer; a trial that left a wrong state is the guest's last one."""
-        if trial.fault is None:
-            return Answer(boot, trial)
+        if trials[-1].fault is None:
+            return Answer(boot, tuple(trials))
         try:
             with self._judged():
-                raise trial.fault
+                raise trials[-1].fault
         except LinklabError as judged:
-            return Answer(boot, trial, error=judged)
+            return Answer(boot, tuple(trials), error=judged)
 
     def _boot_record(self) -> BootRecord:
         hello = self._session.hello

@@ -54,8 +54,10 @@ def time_limit(arm: Arm | None, count: int, accel: Accel) -> float:
 class Plan:
     """What to measure, how often, and in what guests.
 
-    Of each operation, arm, kernel and count there are `warmup` trials that are
-    thrown away and `repeat` that are kept, in an order drawn with `seed`.
+    Of each operation, arm, kernel and count there are `warmup` rounds that are
+    thrown away and `repeat` that are kept, in an order drawn with `seed`. In a
+    round a guest does `settling` trials that are thrown away and `trials` that
+    are kept, one after the other.
     """
 
     counts: tuple[int, ...] = DEFAULT_COUNTS
@@ -68,6 +70,8 @@ class Plan:
     fresh_guest: bool = False  # a guest for each trial, not for each kernel and count
     jobs: int = 1  # guests at work at the same time
     listeners: int = 0  # who listen for link changes meanwhile
+    trials: int = 1
+    settling: int = 0
 
     def pairs(self) -> list[tuple[Operation, Arm]]:
         """Return what is measured, leaving out what an arm cannot do."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -55,6 +55,7 @@ class Runner:
         self._listener = listener
         self.outcome = Outcome()  # also of a run that an exception ended
         self._subjects: dict[str, Subject] = {}
+        self._stops_at_faults = False
         self._order = 0
         self._done = 0
 
@@ -63,14 +64,30 @@ class Runner:
 
         Raises what is the lab's own fault.
         """
-        self._subjects = {subject.name: subject for subject in subjects}
-        room = self._room()
-        turns = schedule(self._plan, list(self._subjects), room)
-        counts = countings(self._plan, turns)
-        self._note_room(room, turns)
-        with step(self._listener, STEP, total_cost(turns)), self._host() as host:
-            Course(self, host, turns, counts, self._slots(), room).run()
+        turns = schedule(self._plan, [subject.name for subject in subjects], self._room())
+        self._note_room(self._room(), turns)
+        self._work(subjects, turns, countings(self._plan, turns))
         return self.outcome
+
+    def measure(self, subjects: Sequence[Subject], turns: Sequence[Turn]) -> None:
+        """Work through some turns: for who decides from time to time what comes next.
+
+        Raises a kernel's fault, too, once it is noted: whoever compares has no
+        use for the one kernel without the other.
+        """
+        self._stops_at_faults = True
+        self._work(subjects, turns, {})
+
+    def _work(
+        self,
+        subjects: Sequence[Subject],
+        turns: Sequence[Turn],
+        counts: Mapping[Seat, Sequence[Count]],
+    ) -> None:
+        self._subjects = {subject.name: subject for subject in subjects}
+        self._done = 0
+        with step(self._listener, STEP, total_cost(turns)), self._host() as host:
+            Course(self, host, turns, counts, self._slots(), self._room()).run()
 
     def _host(self) -> _HostContext:
         make = guest_maker(self._lab, self._plan, self._subjects)
@@ -130,22 +147,25 @@ class Runner:
             self._folder.add_boot(answer.boot)
         if answer.tally is not None:
             self._folder.add_tally(answer.tally)
-        trial = answer.trial
-        if trial is not None and (turn is None or turn.number > 0 or trial.fault):
-            self._folder.add_sample(self._sample(seat, trial))
-            self._order += 1
+        block = turn.number if turn else 0
+        for trial in answer.trials:
+            if turn is None or turn.number > 0 or trial.fault:
+                self._folder.add_sample(self._sample(seat, trial, block))
+                self._order += 1
 
     def blame(self, seat: Seat, fault: KernelFault, job: Job | None) -> None:
         """Note a kernel's fault, and what its guest was at."""
         fault.message = f"kernel {seat.kernel}: {fault.message}"
         self.outcome.faults.append(fault)
         self._folder.add_fault(seat.kernel, fault, interfaces=seat.count, **_place(job))
+        if self._stops_at_faults:
+            raise fault
 
     def advance(self, cost: int) -> None:
         """Move the progress bar on, for what is done or will not be."""
         self._done += cost
 
-    def _sample(self, seat: Seat, trial: Trial) -> Sample:
+    def _sample(self, seat: Seat, trial: Trial, block: int) -> Sample:
         measure = trial.measure
         return Sample(
             scenario=NAME,
@@ -167,6 +187,7 @@ class Runner:
             listeners=self._plan.listeners if trial.number else 0,
             notifications=trial.heard.received,
             notifications_lost=trial.heard.lost,
+            block=block,
         )
 
 

@@ -29,8 +29,17 @@ class Seat:
 
 
 @dataclass(frozen=True)
+class Cell:
+    """What is compared between kernels: one operation by one arm on so many interfaces."""
+
+    operation: Operation
+    arm: Arm
+    count: int
+
+
+@dataclass(frozen=True)
 class Turn:
-    """One trial to be. Those with a number below 1 are for warming up and not kept."""
+    """A plan's trials in one round. Those with a number below 1 are for warming up and not kept."""
 
     seat: Seat
     operation: Operation
@@ -73,10 +82,10 @@ def schedule(plan: Plan, kernels: Sequence[str], room: int) -> list[Turn]:
     guests have room at once, trials are interleaved over as many as do.
     """
     random = Random(plan.seed)
-    pairs = [(kernel, count) for kernel in kernels for count in plan.counts]
     rounds = range(1 - plan.warmup, plan.repeat + 1)
     if plan.fresh_guest:
-        return _fresh(plan, pairs, rounds, random)
+        return blocks(cells(plan), kernels, rounds, random)
+    pairs = [(kernel, count) for kernel in kernels for count in plan.counts]
     seats = [Seat(number, kernel, count) for number, (kernel, count) in enumerate(pairs)]
     random.shuffle(seats)
     together = room if len(rounds) > 1 else 1
@@ -96,13 +105,23 @@ def _round(plan: Plan, seats: Sequence[Seat], number: int, random: Random) -> li
     return turns
 
 
-def _fresh(
-    plan: Plan, pairs: Sequence[tuple[str, int]], rounds: range, random: Random
+def cells(plan: Plan) -> list[Cell]:
+    """Return all that a plan compares between kernels."""
+    return [Cell(*pair, count) for count in plan.counts for pair in plan.pairs()]
+
+
+def blocks(
+    wanted: Sequence[Cell], kernels: Sequence[str], numbers: range, random: Random
 ) -> list[Turn]:
+    """Return the turns of some rounds in order, each in a guest of its own.
+
+    The kernels come right after each other in each cell of each round, so that
+    a host that changes from one minute to the next changes for all of them.
+    """
     turns: list[Turn] = []
-    for number in rounds:
-        block = [(*pair, *work) for pair in pairs for work in plan.pairs()]
-        random.shuffle(block)
-        for kernel, count, operation, arm in block:
-            turns.append(Turn(Seat(len(turns), kernel, count), operation, arm, number))
+    for number in numbers:
+        for cell in random.sample(wanted, len(wanted)):
+            for kernel in random.sample(kernels, len(kernels)):
+                seat = Seat(len(turns), kernel, cell.count)
+                turns.append(Turn(seat, cell.operation, cell.arm, number))
     return turns
