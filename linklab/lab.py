@@ -39,6 +39,7 @@ class Subject:
 
     `kernel` is what QEMU loads: a vmlinux with a PVH entry, or a bzImage.
     `known` says that the lab configured it, so it has what `microvm` needs.
+    `symbols` is a vmlinux with debug information, where there is one.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Subject:
     iso: Path | None = None
     image_bytes: int | None = None
     inputs: Mapping[str, Any] = field(default_factory=dict)
+    symbols: Path | None = None
 
     @property
     def label(self) -> str:

@@ -6,6 +6,8 @@ QEMU is the kernel's fault or the lab's is decided from what both know.
 
 from __future__ import annotations
 
+import os
+import re
 import select
 import shlex
 import time
@@ -34,7 +36,8 @@ from linklab.machine.spec import MachineSpec, RamFile
 _SETTLE_QUIET = 0.3  # s without a byte: the kernel has said what it had to say
 _SETTLE_LIMIT = 3.0  # s at most for a report, or for QEMU to follow its lines
 _POWER_OFF_LIMIT = 15.0  # s for a guest to end when asked
-_AGENT_ENDED = "linklab-init: the agent ended"
+_AGENT_ENDED = re.compile(r"linklab-init: the agent ended: wait status (0x[0-9a-f]+)")
+_TOLD_TO_END = "linklab-init: told to end"
 
 
 class _KernelSpoke(Exception):
@@ -204,8 +207,8 @@ def _verdict_on(  # noqa: PLR0911 - a list of cases, the first that holds counts
         return _fault_of(report)
     if isinstance(error, LinklabError) and not isinstance(error, GuestHung | AgentRestarted):
         return error  # it was found out before the machine ended, if it did
-    if _AGENT_ENDED in console.watch.tail:
-        return LabError("the agent in the guest died, the kernel did not")
+    if word := _word_of_init(console.watch.tail):
+        return word
     if end is not None and not end.orderly:
         return MachineLost(end.text)
     if end is not None or isinstance(error, AgentRestarted):
@@ -215,6 +218,16 @@ def _verdict_on(  # noqa: PLR0911 - a list of cases, the first that holds counts
     if isinstance(error, GuestHung):
         return error
     return MachineLost(f"QEMU closed its lines and still runs ({error})")
+
+
+def _word_of_init(tail: str) -> LinklabError | None:
+    """Return what the guest's first process says, with its last words, of its end."""
+    if _TOLD_TO_END in tail:
+        return Interrupted("somebody ended the guest at its console")
+    if ended := _AGENT_ENDED.search(tail):
+        how = "was stopped" if os.WIFSTOPPED(int(ended[1], 16)) else "died"
+        return LabError(f"the agent in the guest {how}, the kernel did not")
+    return None
 
 
 def _fault_of(report: KernelReport) -> LinklabError:

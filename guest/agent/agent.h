@@ -2,6 +2,7 @@
 #ifndef LINKLAB_AGENT_H
 #define LINKLAB_AGENT_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* A number drawn once when the agent started. */
@@ -10,17 +11,23 @@ uint64_t agent_nonce(void);
 /* Ends the guest as soon as the reply in hand has left the port. */
 void agent_end_after_reply(void);
 
+/* Mounts what programs need. */
+void mount_all(void);
+
 /*
- * The first process of a guest without a shell: mounts what programs need,
- * starts the agent's worker, reaps, and says so when the worker dies.
- * Returns in the worker alone.
+ * The first process of a guest where nothing else is up: starts the agent's
+ * worker, reaps, says so when the worker dies, and gives a shell to whoever
+ * asks at the console, unless the agent has that.  Returns in the worker alone.
  */
-void be_init(void);
+void be_init(bool with_console);
 
 /* The agent's port, raw; -1 with errno when it is not there. */
 int port_open(const char *path);
 
 /* On the host: prints the time stamp counter's frequency in kHz. */
 int print_tsc_khz(void);
+
+/* Where the kernel's messages go, and a person's shell is. */
+#define CONSOLE_PATH "/dev/ttyS0"
 
 #endif

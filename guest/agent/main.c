@@ -312,8 +312,9 @@ int main(int argc, char **argv)
 	const char *path = argc > 1 ? argv[1] : NULL;
 
 	if (getpid() == 1) {
-		be_init();
+		mount_all();
 		path = port_from_command_line();
+		be_init(!path || strcmp(path, CONSOLE_PATH));
 	}
 	if (path && !strcmp(path, "--tsc-khz"))
 		return print_tsc_khz();

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 
 from linklab.agent import protocol
 from linklab.agent.line import AgentLine, LineStuck
 from linklab.agent.protocol import Assembly, Frame, FrameKind, Torn
-from linklab.errors import GuestHung, ProtocolError
+from linklab.errors import GuestHung, LinklabError, ProtocolError
 
 FIRST_POKE = 1.0  # s of silence before the agent is asked whether it knows the request
 LAST_POKE = 60.0  # s at most between two questions
 TORN_POKE = 0.05  # s until it is asked after a line arrived torn
 MAX_REPEATS = 50
+BABBLE = 32  # lines that are neither frames nor the kernel's: somebody talks who is not the agent
 DRAIN_LIMIT = 0.5  # s at most to read what had arrived when the deadline passed
+
+# On a machine with one port the kernel speaks on the agent's line, and may go on
+# when nothing else does.
+_KERNEL_LINE = re.compile(rb"(?:<\d+>)?\[ *\d+\.\d{6}\]")
 
 
 class Exchange:
@@ -31,6 +37,7 @@ class Exchange:
         self._on_hello = on_hello
         self._reply = Assembly()
         self._repeats = 0
+        self._rubbish = 0
         self._patience = FIRST_POKE
         self._poke_at = 0.0
         self._operation = ""
@@ -52,12 +59,20 @@ class Exchange:
             if now >= deadline:
                 late_until = late_until or now + DRAIN_LIMIT
                 if line is None or now >= late_until:
-                    raise self._hung()
+                    raise self._unanswered()
             elif now >= self._poke_at:
                 self._ask_again()
 
     def _hung(self) -> GuestHung:
         return GuestHung(f"the guest gave no answer to `{self._operation}` within its deadline")
+
+    def _unanswered(self) -> LinklabError:
+        if self._rubbish < BABBLE:
+            return self._hung()
+        return ProtocolError(
+            f"the agent babbles: it gave no answer to `{self._operation}` within its deadline, "
+            f"and {self._rubbish} lines that say nothing"
+        )
 
     def _send(self, data: bytes) -> None:
         try:
@@ -72,6 +87,8 @@ class Exchange:
 
     def _take(self, line: bytes) -> None:
         frame = protocol.decode_line(line)
+        if frame is None or isinstance(frame, Torn):
+            self._rubbish += not _KERNEL_LINE.match(line)
         if frame is None:
             return
         if isinstance(frame, Torn):

@@ -22,6 +22,7 @@ from linklab.agent.crash import CrashWatch
 from linklab.errors import LabError
 
 _READ_BYTES = 65536
+_LONGEST_LINE = 65536  # bytes: what the agent forgets, too (guest/agent/main.c)
 _READS_AT_ONCE = 64  # then somebody else's turn: a flood must not hold up a deadline
 
 
@@ -116,6 +117,7 @@ class AgentLine(SocketSpawn):  # type: ignore[misc]  # pexpect has no types
         self.companions = list(companions)
         self._until = 0.0
         self._has_read = False
+        self._unfinished = 0
 
     def read_nonblocking(self, size: int = 1, timeout: float | None = -1) -> bytes:  # noqa: ARG002
         """Read what is there; pexpect calls this, and so does nobody else.
@@ -130,9 +132,17 @@ class AgentLine(SocketSpawn):  # type: ignore[misc]  # pexpect has no types
                 raise pexpect.TIMEOUT("no line from the agent")
             if self._wait(left):
                 self._has_read = True
-                data: bytes = super().read_nonblocking(size, timeout=1)
-                return data
+                return self._broken_up(super().read_nonblocking(size, timeout=1))
             self._has_read = self._has_read or left <= 0
+
+    def _broken_up(self, data: bytes) -> bytes:
+        """End a line that is too long for any frame, or it would grow for as long as it comes."""
+        _, newline, rest = data.rpartition(b"\n")
+        self._unfinished = len(rest) if newline else self._unfinished + len(rest)
+        if self._unfinished < _LONGEST_LINE:
+            return data
+        self._unfinished = 0
+        return data + b"\n"
 
     def _wait(self, seconds: float, event: int = select.POLLIN) -> bool:
         """Wait until something is ready; look after companions; say whether we are."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import tomllib
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from linklab.paths import IMAGES
 
@@ -26,11 +27,15 @@ def fragments(flavour: str, folder: Path = _FOLDER) -> tuple[Path, ...]:
 
     Raises `KeyError` for a name that is none of `flavours`.
     """
-    names = (_BASE, *_read(folder)[flavour])
+    names = (_BASE, *_read(folder)[flavour]["fragments"])
     return tuple(folder / f"{name}.config" for name in names)
 
 
+def is_timed(flavour: str, folder: Path = _FOLDER) -> bool:
+    """Tell whether a flavour is made to be timed, rather than to find bugs."""
+    return bool(_read(folder)[flavour]["timed"])
+
+
 @cache
-def _read(folder: Path) -> dict[str, tuple[str, ...]]:
-    data = tomllib.loads((folder / _LIST).read_text())
-    return {name: tuple(entry["fragments"]) for name, entry in data.items()}
+def _read(folder: Path) -> dict[str, dict[str, Any]]:
+    return tomllib.loads((folder / _LIST).read_text())

@@ -100,7 +100,7 @@ def check_spec(spec: KernelSpec) -> None:
     _check_flavour(spec.flavour)
     if spec.options.source is not None:
         check_source(spec.options.source)
-    _wishes(spec)
+    wishes_of(spec)
 
 
 def plan(spec: KernelSpec, cache: Cache, listener: Listener) -> Plan:
@@ -232,8 +232,11 @@ def _check_flavour(name: str) -> None:
         raise UsageError(f"there is no flavour {name!r}: expected {', '.join(flavours())}")
 
 
-def _wishes(spec: KernelSpec) -> dict[str, Wish]:
-    """Return what the config must hold: the lab's fragments, the person's, the packing."""
+def wishes_of(spec: KernelSpec) -> dict[str, Wish]:
+    """Return what the config must hold: the lab's fragments, the person's, the packing.
+
+    Raises `UsageError` for a fragment that cannot be read.
+    """
     own = fragments(spec.flavour)
     wishes = [wish for path in own for wish in read_fragment(path, users=False)]
     for path in spec.options.configs:
@@ -246,7 +249,7 @@ def _wishes(spec: KernelSpec) -> dict[str, Wish]:
 
 def _plan_of(spec: KernelSpec, source: Source) -> Plan:
     tree = patched_tree(source, spec.options.patches)
-    wishes = _wishes(spec)
+    wishes = wishes_of(spec)
     inputs = {
         "schema": _SCHEMA,
         "tree": tree,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from linklab.build.agentbuild import PROGRAM as AGENT_PROGRAM
 from linklab.build.agentbuild import build_agent
+from linklab.build.flavours import is_timed
 from linklab.build.gitrange import range_series
 from linklab.build.initramfs import ARCHIVE, build_initramfs
 from linklab.build.iso import IMAGE, IsoKernel, build_iso
@@ -165,8 +166,8 @@ def prepare_subjects(
 ) -> list[Subject]:
     """Return the kernels to test, building what is missing.
 
-    The ISO is made where it is booted, and for the lab's own flavours as they
-    come, where its size is one of the paper's claims.
+    The ISO is made where it is booted, and for the flavours that are timed, as
+    they come: its size is one of the paper's claims.
     """
     build = options.build_options()
     tell_notes(options, listener)
@@ -176,7 +177,7 @@ def prepare_subjects(
         _subject(
             kernel,
             options,
-            boot is Boot.ISO or (options.is_stock and kernel.built_by_lab),
+            boot is Boot.ISO or (options.is_stock and _is_timed(kernel)),
             cache,
             listener,
         )
@@ -190,6 +191,15 @@ def _subject(
     iso = None
     if with_iso:
         iso = iso_of([kernel], options, cache, listener)
+    return subject_of(kernel, iso)
+
+
+def _is_timed(kernel: Kernel) -> bool:
+    return kernel.built_by_lab and is_timed(kernel.name)
+
+
+def subject_of(kernel: Kernel, iso: Artefact | None = None) -> Subject:
+    """Return a kernel as what is tested, on an ISO where there is one."""
     return Subject(
         name=kernel.name,
         release=kernel.release,
@@ -199,6 +209,7 @@ def _subject(
         iso=iso.file(IMAGE) if iso else None,
         image_bytes=iso.file(IMAGE).stat().st_size if iso else None,
         inputs=kernel.inputs,
+        symbols=kernel.symbols,
     )
 
 

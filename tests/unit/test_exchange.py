@@ -167,14 +167,25 @@ class TestTheDeadline:
         "noise",
         [
             b"[    1.000000] nothing to do with it",
+            b"<6>[   12.345678] nor this",
             encode_frame(Frame(FrameKind.REPLY, 8, payload=b"of another request"))[:-1],
-            encode_frame(Frame(FrameKind.REPLY, 9, payload=b"x"))[:-3],
         ],
-        ids=["text", "stale", "torn"],
+        ids=["kernel", "kernel with level", "stale"],
     )
-    def test_ends_a_babble(self, noise: bytes) -> None:
+    def test_ends_a_noise(self, noise: bytes) -> None:
         line = VirtualLine(agent_that(), to_agent=lost, babble=noise)
         with pytest.raises(GuestHung):
+            converse(line, seconds=5)
+        assert 5 <= line.now - 1000 < 6
+
+    @pytest.mark.parametrize(
+        "babble",
+        [b"noise", encode_frame(Frame(FrameKind.REPLY, 9, payload=b"x"))[:-3]],
+        ids=["text", "torn"],
+    )
+    def test_ends_an_agent_that_babbles_which_is_no_hang(self, babble: bytes) -> None:
+        line = VirtualLine(agent_that(), to_agent=lost, babble=babble)
+        with pytest.raises(ProtocolError, match="babbles: it gave no answer to `the work`"):
             converse(line, seconds=5)
         assert 5 <= line.now - 1000 < 6
 

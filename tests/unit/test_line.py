@@ -140,6 +140,18 @@ class TestReading:
         assert line.read_line(until) is None
         assert until <= time.monotonic() < until + 10
 
+    def test_ends_a_line_that_is_longer_than_any_frame(self, pair: Pair) -> None:
+        line = AgentLine(pair[0])
+        writing = threading.Thread(target=pair[1].sendall, args=(b"x" * 500_000 + b"\nlast\n",))
+        writing.start()
+        got = []
+        while (text := line.read_line(late())) != b"last":
+            assert text is not None
+            got.append(text)
+        writing.join()
+        assert b"".join(got) == b"x" * 500_000
+        assert max(map(len, got)) <= 2 * 65536
+
     def test_ends_in_time_while_bytes_come_without_an_end(self, pair: Pair) -> None:
         line = AgentLine(pair[0])
         over = threading.Event()
@@ -155,7 +167,9 @@ class TestReading:
         babbling = threading.Thread(target=babble)
         babbling.start()
         try:
-            assert line.read_line(soon()) is None
+            until = soon()
+            while line.read_line(until) is not None:
+                assert time.monotonic() < until + 10
         finally:
             over.set()
             babbling.join()

@@ -16,6 +16,7 @@ from linklab.agent.line import AgentLine
 from linklab.errors import (
     GuestHung,
     GuestIncomplete,
+    Interrupted,
     KernelCrashed,
     LabError,
     MachineLost,
@@ -52,6 +53,18 @@ def test_warning_from_the_kernel_is_a_crash_although_the_guest_goes_on(guest: Op
 def test_death_of_the_agent_is_the_labs_fault(guest: Opener) -> None:
     with pytest.raises(LabError, match="agent in the guest died"), guest() as session:
         session.agent.run(["/bin/sh", "-c", "kill -9 $PPID; sleep 60"], soon())
+
+
+def test_standstill_of_the_agent_is_the_labs_fault(guest: Opener) -> None:
+    with pytest.raises(LabError, match="agent in the guest was stopped"), guest() as session:
+        session.agent.run(["/bin/sh", "-c", "kill -STOP $PPID; sleep 60"], soon())
+
+
+def test_guest_that_a_person_ends_is_no_kernels_fault(guest: Opener) -> None:
+    with pytest.raises(Interrupted, match="at its console"), guest() as session:
+        session.console.type(b"\n")
+        session.console.type(b"poweroff\n")
+        session.agent.run(["/bin/sleep", "1000"], soon())
 
 
 def test_guest_that_does_not_answer_is_a_hang(guest: Opener) -> None:
