@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import shlex
 import sys
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from linklab.commands.about import tested_on
 from linklab.commands.exports import ExportOptions, write_exports, write_failure
 from linklab.commands.kept import kept, kept_files
 from linklab.commands.prepare import (
@@ -24,7 +24,7 @@ from linklab.commands.timings import print_timings, seconds_since_start
 from linklab.errors import Interrupted, LinklabError, UsageError, Verdict
 from linklab.events import Listener, Timings, timed
 from linklab.host.cache import Cache
-from linklab.lab import Lab, Subject, choose_memory, host_cpu
+from linklab.lab import Lab, Subject, choose_memory
 from linklab.machine.spec import Boot
 from linklab.options import choose_list, number, numbers, seconds
 from linklab.results.again import ENTRY, FILES
@@ -197,34 +197,9 @@ def _about(
             "jobs": plan.jobs,
             "listeners": plan.listeners,
         },
-        "kernels": [
-            {
-                "name": subject.name,
-                "release": subject.release,
-                "sha256": subject.sha256,
-                "inputs": subject.inputs,
-                "image_bytes": subject.image_bytes,
-            }
-            for subject in subjects
-        ],
         "source": options.kernels.source,
         **options.kernels.content(),
-        "image": dict(lab.image),
-        "accel": lab.accel.value,
-        "boot": lab.boot.value,
-        "machine": ", ".join(dict.fromkeys(lab.machine_for(s).value for s in subjects)),
-        "cpus": lab.cpus,
-        "memory": lab.memory,
-        "qemu": {
-            "version": lab.qemu.version,
-            "command_lines": {s.name: shlex.join(lab.argv_for(s)) for s in subjects},
-        },
-        "host": {
-            "cpu": host_cpu(),
-            "cpus": len(os.sched_getaffinity(0)),
-            "kernel": platform.release(),
-            "python": platform.python_version(),
-        },
+        **tested_on(lab, subjects),
     }
 
 

@@ -19,6 +19,7 @@ from linklab.exports.junit import junit
 from linklab.exports.kcidb import check_origin, kcidb, validate
 from linklab.exports.ktap import ktap
 from linklab.paths import ROOT
+from linklab.results.ktap import Result, parse
 from linklab.results.outcomes import Outcome, Status, Suite
 
 _SLOW = settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
@@ -114,6 +115,26 @@ def test_nothing_that_a_console_says_can_pass_for_a_result(suite: Suite) -> None
     assert len(results) == 1 + count(suite.outcomes)
     for line in lines:
         assert not line or re.match(r" *(#|KTAP version 1$|1\.\.\d+$|(not )?ok \d+ [^#\s])", line)
+
+
+def test_ktap_is_read_back_as_what_was_written() -> None:
+    report = parse(ktap([SUITE, HANGS]))
+    assert report.faults == ()
+    assert [str(test.result) for test in report.tests] == ["fail", "fail"]
+    found = {test.name: str(test.result) for test in report.tests[0].subtests[1].leaves()}
+    assert found["256"] == "fail"
+    assert [test.message for test in report.leaves() if test.name == "512"] == [
+        "ERROR the kernel failed before it",
+        "no sysfs here",
+    ]
+
+
+@given(any_suite)
+def test_ktap_reads_back_whole_whatever_a_console_says(suite: Suite) -> None:
+    report = parse(ktap([suite]))
+    assert len(list(report.leaves())) == max(1, len(list(suite.leaves())))
+    last = ktap([suite]).splitlines()[-1]
+    assert (report.result is Result.FAIL) == last.startswith("not ok")
 
 
 # KCIDB

@@ -1,0 +1,1 @@
+"""Bisection: which commit, or which patch of a series, made a kernel bad."""

@@ -1,0 +1,43 @@
+"""What `run.json` says of the kernels and of the machines that they ran on."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+from linklab.lab import Lab, Subject, host_cpu
+
+
+def tested_on(lab: Lab, subjects: Sequence[Subject]) -> dict[str, Any]:
+    """Return the entries that every stored result has in common."""
+    return {
+        "kernels": [
+            {
+                "name": subject.name,
+                "release": subject.release,
+                "sha256": subject.sha256,
+                "inputs": subject.inputs,
+                "image_bytes": subject.image_bytes,
+            }
+            for subject in subjects
+        ],
+        "image": dict(lab.image),
+        "accel": lab.accel.value,
+        "boot": lab.boot.value,
+        "machine": ", ".join(dict.fromkeys(lab.machine_for(s).value for s in subjects)),
+        "cpus": lab.cpus,
+        "memory": lab.memory,
+        "qemu": {
+            "version": lab.qemu.version,
+            "command_lines": {s.name: shlex.join(lab.argv_for(s)) for s in subjects},
+        },
+        "host": {
+            "cpu": host_cpu(),
+            "cpus": len(os.sched_getaffinity(0)),
+            "kernel": platform.release(),
+            "python": platform.python_version(),
+        },
+    }
