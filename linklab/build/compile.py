@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from linklab.build.ccache import ccache_environment
+from linklab.build.compilerwarnings import CompilerWarning, remember
 from linklab.build.estimate import Estimate
 from linklab.build.kbuild import Work, check_place, check_tools, jobs, working_in
 from linklab.build.kconfig import Wish, parse_config
@@ -40,8 +41,16 @@ class Job:
     compression: str
 
 
-def compile_kernel(job: Job, folder: Path, log: Path, listener: Listener) -> str:
-    """Compile a kernel, put it into `folder` and return its release.
+@dataclass(frozen=True)
+class Compiled:
+    """What came of it: the kernel's release, and all that the compiler warns of in it."""
+
+    release: str
+    warnings: Sequence[CompilerWarning]
+
+
+def compile_kernel(job: Job, folder: Path, log: Path, listener: Listener) -> Compiled:
+    """Compile a kernel and put it into `folder`.
 
     The caller holds the source's family.  Objects of earlier builds are used
     again.  The log moves into the folder when all went well and stays where it
@@ -58,19 +67,39 @@ def compile_kernel(job: Job, folder: Path, log: Path, listener: Listener) -> str
         config = finish_config(inputs, job.source.store, work, log, listener)
         write_config(work, config)
         _tell_of_modules(config, listener)
-        _make(work, job, config, log, listener)
+        warnings = _make(work, job, config, log, listener)
     _keep(slot.folder, folder, with_symbols=parse_config(config).get("CONFIG_DEBUG_INFO") == "y")
     shutil.move(log, folder / LOG)
-    return (slot.folder / "include/config/kernel.release").read_text().strip()
+    release = (slot.folder / "include/config/kernel.release").read_text().strip()
+    return Compiled(release, warnings)
 
 
-def _make(work: Work, job: Job, config: str, log: Path, listener: Listener) -> None:
+def _make(
+    work: Work, job: Job, config: str, log: Path, listener: Listener
+) -> list[CompilerWarning]:
+    said: list[str] = []
+    try:
+        _make_counted(work, job, config, log, listener, said)
+    finally:  # also of a build that failed: what it made stays made
+        warnings = remember(work.slot.folder, said, work.slot.tree)
+    return warnings
+
+
+def _make_counted(
+    work: Work, job: Job, config: str, log: Path, listener: Listener, said: list[str]
+) -> None:
     estimate = Estimate(work.slot.folder, job.source.store)
     name = f"build kernel {job.flavour}"
     with counted(name, estimate.lines(job.tree, config), listener) as progress:
         # A first build would fill ccache at the price of a third more time.
         env = {} if estimate.first else ccache_environment(job.source.store.folder)
-        run_make(work, [f"-j{jobs()}", "bzImage"], log, progress, env)
+
+        def each_line(line: str) -> None:
+            said.append(line)
+            progress(line)
+
+        # Each object's output in one piece: it says whose a warning is.
+        run_make(work, [f"-j{jobs()}", "-Otarget", "bzImage"], log, each_line, env)
     estimate.built(job.tree, config, progress.lines)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from linklab.build.bootfile import bzimage_release, has_debug_info, has_pvh_entry
 from linklab.build.compile import BZIMAGE, CONFIG, SYMBOLS, VMLINUX, Job, compile_kernel
+from linklab.build.compilerwarnings import CompilerWarning
 from linklab.build.flavours import flavours, fragments
 from linklab.build.kbuild import COMPILER, IDENTITY, LINKER
 from linklab.build.kconfig import Wish, merge, parse_fragment, read_fragment
@@ -64,7 +65,8 @@ class KernelSpec:
 class Kernel:
     """A kernel that can be booted. `sha256` is its bzImage's; `vmlinux` has a PVH entry.
 
-    `symbols` is a vmlinux with debug information, where it was built with that.
+    `symbols` is a vmlinux with debug information, where it was built with that;
+    `warnings` is what the compiler warned of, of a kernel that the lab built.
     `inputs` names everything that went into it, by content, as JSON can express it.
     """
 
@@ -77,6 +79,7 @@ class Kernel:
     built_by_lab: bool
     inputs: Mapping[str, Any] = field(default_factory=dict)
     symbols: Path | None = None
+    warnings: tuple[CompilerWarning, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -147,8 +150,13 @@ def build_kernel(spec: KernelSpec, cache: Cache, listener: Listener) -> Artefact
     def make(folder: Path) -> Mapping[str, Any]:
         log = cache.root / "logs" / f"kernel-{spec.flavour}-{planned.key}.log"
         with planned.source.building(listener):
-            release = compile_kernel(job, folder, log, listener)
-        return {"release": release, "inputs": dict(planned.inputs), "flavour": spec.flavour}
+            made = compile_kernel(job, folder, log, listener)
+        return {
+            "release": made.release,
+            "inputs": dict(planned.inputs),
+            "flavour": spec.flavour,
+            "warnings": [warning.to_json() for warning in made.warnings],
+        }
 
     return cache.get(KIND, planned.key, make, listener, f"kernel {spec.flavour}")
 
@@ -195,6 +203,7 @@ def _built(name: str, artefact: Artefact) -> Kernel:
         built_by_lab=True,
         inputs=artefact.about["inputs"],
         symbols=artefact.file(SYMBOLS) if SYMBOLS in artefact.hashes else None,
+        warnings=tuple(map(CompilerWarning.from_json, artefact.about.get("warnings", ()))),
     )
 
 

@@ -74,7 +74,7 @@ def with_machine(**options: str) -> RunOptions:
 
 
 BAD: list[tuple[RunOptions, list[str]]] = [
-    (replace(OPTIONS, kernels=KernelOptions("sysfs,frob")), ["frob", "nosysfs, sysfs"]),
+    (replace(OPTIONS, kernels=KernelOptions("sysfs,frob")), ["frob", "sysfs, nosysfs"]),
     (replace(OPTIONS, kernels=KernelOptions("")), ["--kernel is empty"]),
     (replace(OPTIONS, kernels=KernelOptions("sysfs", source="nowhere")), ["nowhere"]),
     (replace(OPTIONS, kernels=KernelOptions("sysfs", patches=("no.patch",))), ["no.patch"]),

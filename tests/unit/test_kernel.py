@@ -7,8 +7,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -188,6 +190,24 @@ def test_a_patch_is_compiled_in_and_taken_out_again(
     (tree / "net/b.c").write_text("// other\n")
     third, _ = building(spec, cache)
     assert b"\none\ntwo" in third.file("bzImage").read_bytes()
+
+
+def test_a_kernel_knows_what_the_compiler_warns_of_even_where_it_did_not_compile_it_again(
+    tree: Path, spec: KernelSpec, cache: Cache
+) -> None:
+    def warnings() -> list[str]:
+        return [str(w) for w in resolve_kernel("sysfs", spec.options, cache, ignore).warnings]
+
+    assert warnings() == []
+    (tree / "net/b.c").write_text("// warns\n")
+    assert warnings() == ["net/b.c:1: unused variable 'x'"]
+    (tree / "net/a.c").write_text("// wrong\n")
+    with pytest.raises(BuildSkipped):
+        warnings()
+    (tree / "net/a.c").write_text("// right\n")
+    assert warnings() == ["net/b.c:1: unused variable 'x'"]
+    (tree / "net/b.c").write_text("// mended\n")
+    assert warnings() == []
 
 
 def test_a_persons_fragment_comes_last(spec: KernelSpec, cache: Cache, tmp_path: Path) -> None:
@@ -543,6 +563,27 @@ def begun(spec: KernelSpec, cache: Cache) -> Callable[[], bool]:
     return lambda: path.exists() and path.stat().st_size == 1
 
 
+@contextmanager
+def interrupted_when(condition: Callable[[], bool]) -> Iterator[None]:
+    """Raise `Interrupted` in the middle of whatever goes on once a condition holds."""
+
+    def stop(*_: object) -> None:
+        raise Interrupted("enough")
+
+    def watch() -> None:
+        wait_until(condition)
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, stop)
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+        signal.signal(signal.SIGUSR1, before)
+
+
 def users_of(folder: Path) -> list[int]:
     """Return the processes with an open file in a folder."""
     found = []
@@ -760,13 +801,8 @@ def test_whatever_stops_a_build_from_within_ends_make_in_order(
     slow = slow_file(spec, cache)
     slow.touch()
 
-    def stop(event: Event) -> None:
-        if isinstance(event, StepAdvanced) and event.detail.startswith("CC"):
-            wait_until(begun(spec, cache))
-            raise Interrupted("enough")
-
-    with pytest.raises(Interrupted):
-        build_kernel(spec, cache, stop)
+    with interrupted_when(begun(spec, cache)), pytest.raises(Interrupted):
+        build_kernel(spec, cache, ignore)
     slot = slot_of(spec, cache)
     assert users_of(slot) == []
     assert not (slot / "net/a.o").exists()
@@ -779,14 +815,9 @@ def test_a_make_that_does_not_end_when_asked_is_killed_and_nothing_of_it_trusted
     monkeypatch.setattr(make_module, "_END_WAIT", 0.2)
     (tree / "net/a.c").write_text("// stubborn\n")
 
-    def stop(event: Event) -> None:
-        if isinstance(event, StepAdvanced) and event.detail.startswith("CC"):
-            wait_until((slot_of(spec, cache) / "net/a.o").exists)
-            raise Interrupted("enough")
-
-    with pytest.raises(Interrupted):
-        build_kernel(spec, cache, stop)
     slot = slot_of(spec, cache)
+    with interrupted_when((slot / "net/a.o").exists), pytest.raises(Interrupted):
+        build_kernel(spec, cache, ignore)
     assert users_of(slot) == []
     assert (slot / "building").exists()
 
