@@ -17,9 +17,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from linklab.agent.client import Agent, AgentRestarted
-from linklab.agent.crash import KernelReport
 from linklab.agent.line import AgentLine, Companion, ConsoleLine, LineClosed
 from linklab.agent.replies import Hello
+from linklab.console.report import Report
 from linklab.errors import (
     GuestHung,
     Interrupted,
@@ -85,7 +85,7 @@ class Session:
         self.agent.power_off(time.monotonic() + _POWER_OFF_LIMIT)
         self._line.companions.clear()
         end = _settle(self.machine, self.console, True, _POWER_OFF_LIMIT)
-        if self.console.watch.report:
+        if self.console.watch.reports:
             raise _KernelSpoke
         if end is None:
             raise GuestHung(
@@ -98,7 +98,7 @@ class Session:
         self.console.pump()
         if self.console.closed:
             raise LineClosed("the console's line is closed")
-        if self.console.watch.report:
+        if self.console.watch.reports:
             raise _KernelSpoke
 
     def _machine_ended(self) -> None:
@@ -203,8 +203,8 @@ def _verdict_on(  # noqa: PLR0911 - a list of cases, the first that holds counts
 ) -> LinklabError:
     if isinstance(error, Interrupted):
         return error
-    if report := console.watch.report:
-        return _fault_of(report)
+    if reports := console.watch.reports:
+        return _fault_of(reports[0])
     if isinstance(error, LinklabError) and not isinstance(error, GuestHung | AgentRestarted):
         return error  # it was found out before the machine ended, if it did
     if word := _word_of_init(console.watch.tail):
@@ -230,10 +230,10 @@ def _word_of_init(tail: str) -> LinklabError | None:
     return None
 
 
-def _fault_of(report: KernelReport) -> LinklabError:
+def _fault_of(report: Report) -> LinklabError:
     if report.verdict is Verdict.HANG:
         return GuestHung(f"the kernel reports that it stands still: {report.title}")
-    return KernelCrashed(f"the kernel reports a {report.kind}: {report.title}")
+    return KernelCrashed(f"the kernel reports: {report.title}")
 
 
 def _settle(

@@ -28,7 +28,7 @@ PANIC = (
 )
 WARNING = (
     "[    2.100000] ------------[ cut here ]------------\r\n"
-    "[    2.100001] WARNING: CPU: 0 PID: 51 at net/core/dev.c:11009 free_netdev+0x1a3\r\n"
+    "[    2.100001] WARNING: CPU: 0 PID: 51 at net/core/dev.c:11009 free_netdev+0x1a3/0x1f0\r\n"
     "[    2.100002] ---[ end trace 0000000000000000 ]---\r\n"
 )
 SOFT_LOCKUP = "[   30.100000] watchdog: BUG: soft lockup - CPU#0 stuck for 26s! [ip:51]\r\n"

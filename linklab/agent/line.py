@@ -18,7 +18,7 @@ from typing import BinaryIO
 import pexpect
 from pexpect.socket_pexpect import SocketSpawn
 
-from linklab.agent.crash import CrashWatch
+from linklab.console.watch import ConsoleWatch
 from linklab.errors import LabError
 
 _READ_BYTES = 65536
@@ -38,7 +38,7 @@ class ConsoleLine:
         self._spawn = SocketSpawn(sock)
         self.log_path = log
         self._log: BinaryIO | None = self._opened(log)
-        self.watch = CrashWatch()
+        self.watch = ConsoleWatch()
         self.closed = False
 
     def fileno(self) -> int:

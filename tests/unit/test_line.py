@@ -44,7 +44,7 @@ class TestConsole:
             console.pump()
         console.close()
         assert (tmp_path / "console.log").read_bytes() == said
-        assert console.watch.report is not None
+        assert console.watch.reports
         assert not console.closed
 
     def test_takes_what_was_said_last_before_the_end(self, pair: Pair, tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ class TestConsole:
         pair[1].close()
         console.pump()
         assert console.closed
-        assert console.watch.report is not None
+        assert console.watch.reports
         console.pump()
         console.close()
 
@@ -99,7 +99,7 @@ class TestConsole:
         pair[1].sendall(b"[    1.000000] Kernel panic - not syncing: x\r\n")
         with pytest.raises(LabError, match="No space left"):
             console.pump()
-        assert console.watch.report is not None, "the watch goes on without the log"
+        assert console.watch.reports, "the watch goes on without the log"
         console.pump()
         console.close()
 

@@ -1,0 +1,130 @@
+"""The functions in a report's stack, and which of them is the guilty one.
+
+The guilty function is the first that is no helper: neither the machinery that
+made the report, nor a primitive that every caller shares.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+# What `%pS`, `%pB` and the unwinder print: symbol, offset, size, module.
+FUNCTION = r"(?P<function>[A-Za-z_][\w.$]*)\+0x(?P<offset>[0-9a-f]+)/0x(?P<size>[0-9a-f]+)"
+_MODULE = r"(?: \[(?P<module>[\w-]+)[^\]]*\])?"
+_PLACE = r"(?: \(\w+\)| [\w./+-]+:\d+.*)?"  # arm64's remark; the line, where it was decoded
+_FRAME = re.compile(
+    rf"(?:kmemleak: )?\s*(?:\[<[0-9a-fx]+>\] )?(?P<unsure>\? )?{FUNCTION}{_MODULE}{_PLACE}\s*$"
+)
+_RIP = re.compile(rf"\s*RIP: 0010:(?:\[<[0-9a-f]+>\] )?{FUNCTION}{_MODULE}")
+
+# Where the stack of something else begins: of who allocated, of an older lock.
+_OTHER_STACK = re.compile(
+    r"\s*(?:Allocated (?:by|in) |Freed (?:by|in) |Last potentially |Second to last |Uninit was |"
+    r"Local variable |The buggy address |allocated by |freed by |no locks held|"
+    r".* locks? held by |Showing all locks|-> #\d|\.\.\. acquired at|"
+    r"irq event stamp|hardirqs last |softirqs last |Preemption disabled at)"
+)
+_THIS_STACK = re.compile(r"\s*(?:Call Trace:|stack backtrace:|Backtrace:|kmemleak:   backtrace)")
+
+_SUFFIX = re.compile(r"(?:\.(?:isra|constprop|part|cold|llvm|lto_priv)(?:\.\w+)?)+$")
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A place in the kernel's code. `name` is without what the compiler appends."""
+
+    function: str
+    offset: int
+    size: int
+    module: str | None = None
+    is_pointer: bool = False  # the instruction pointer itself, not a return address
+
+    @property
+    def name(self) -> str:
+        """The function as its source calls it."""
+        return plain_name(self.function)
+
+
+def plain_name(function: str) -> str:
+    """Return a function's name without the suffixes of gcc and clang."""
+    return _SUFFIX.sub("", function)
+
+
+def frame_in(text: str) -> Frame | None:
+    """Return the frame that a line of a report shows, one that the unwinder is sure of.
+
+    A line with `?` is something that looked like a return address on the stack.
+    """
+    if found := _RIP.match(text):
+        return _frame(found, is_pointer=True)
+    found = _FRAME.match(text)
+    return _frame(found) if found and not found["unsure"] else None
+
+
+def any_frame_in(text: str) -> Frame | None:
+    """Return the frame that a line shows, sure or not."""
+    found = _RIP.match(text) or _FRAME.match(text)
+    return _frame(found, is_pointer="RIP" in text) if found else None
+
+
+def _frame(found: re.Match[str], *, is_pointer: bool = False) -> Frame:
+    return Frame(
+        found["function"],
+        int(found["offset"], 16),
+        int(found["size"], 16),
+        found["module"],
+        is_pointer,
+    )
+
+
+def stack_of(texts: Sequence[str], *, after_backtrace: bool = False) -> tuple[Frame, ...]:
+    """Return the stack that a report is about, innermost first.
+
+    `after_backtrace`: a report of lockdep shows older stacks first, and its
+    own behind the words `stack backtrace:`.
+    """
+    if after_backtrace:
+        at = next((i for i, text in enumerate(texts) if text.startswith("stack backtrace:")), None)
+        texts = texts[at + 1 :] if at is not None else texts
+    frames: list[Frame] = []
+    ours, in_nmi = True, False
+    for text in texts:
+        if _THIS_STACK.match(text) and not frames:
+            ours = True
+        elif _OTHER_STACK.match(text):
+            if any(not frame.is_pointer for frame in frames):
+                break
+            ours = False
+        elif text.strip() in ("<NMI>", "</NMI>", "<#DF>", "</#DF>"):
+            in_nmi = text.strip() == "<NMI>"
+        elif _ends_stack(text, frames):
+            break
+        elif (ours or "RIP:" in text) and not in_nmi and (frame := frame_in(text)):
+            frames.append(frame)
+    return tuple(_without_echo(frames))
+
+
+def _ends_stack(text: str, frames: Sequence[Frame]) -> bool:
+    """Whether the stack is over: the task's part has ended, or a second one begins."""
+    has_trace = any(not frame.is_pointer for frame in frames)
+    return has_trace and (
+        text.strip() in ("</TASK>", "Call Trace:") or text.startswith(("---[ end", "====="))
+    )
+
+
+def _without_echo(frames: Iterable[Frame]) -> list[Frame]:
+    """Leave out a frame that only repeats the instruction pointer before it."""
+    kept: list[Frame] = []
+    for frame in frames:
+        last = kept[-1] if kept else None
+        if last and (last.function, last.offset) == (frame.function, frame.offset):
+            continue
+        kept.append(frame)
+    return kept
+
+
+def guilty(frames: Iterable[Frame], helpers: re.Pattern[str]) -> str | None:
+    """Return the first function that is no helper, by its plain name."""
+    return next((f.name for f in frames if not helpers.fullmatch(f.name)), None)

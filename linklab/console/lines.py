@@ -1,0 +1,107 @@
+"""A console's bytes, as they come, to lines that know whether they are the kernel's.
+
+The prefix is printk's (`info_print_prefix` in the kernel's
+kernel/printk/printk.c): `<N>` with `console_msg_format=syslog`, the time with
+`printk.time=1`, the task or CPU with CONFIG_PRINTK_CALLER.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+MAX_LINE = 4096  # bytes; the kernel's own records are at most 1 KiB
+
+_PREFIX = re.compile(
+    r"(?:<(?P<priority>\d{1,4})>)?"
+    r"\[ *(?P<seconds>\d+\.\d{6})\]"
+    r"(?:\[ *(?P<caller>[TC]\d+)\])?"
+    r"(?: (?P<text>.*))?$",
+    re.DOTALL,
+)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of the console.
+
+    `text` is what follows the kernel's prefix, or the whole of a line without
+    one. `seconds` is the kernel's time, None for a line that is not printk's.
+    `caller` is `T` and the task's id, or `C` and the CPU's number. `priority`
+    is syslog's: eight times the facility, and the level.
+    """
+
+    raw: str
+    text: str
+    seconds: float | None = None
+    caller: str | None = None
+    priority: int | None = None
+
+    @property
+    def is_kernels(self) -> bool:
+        """Whether the kernel said it, and not a program through /dev/kmsg.
+
+        `devkmsg_write` gives a program facility 1 or higher, whatever it
+        writes; facility 0 is the kernel's alone.
+        """
+        return self.seconds is not None and (self.priority is None or self.priority < 8)
+
+
+def read_line(raw: str) -> Line:
+    """Return a line with its prefix taken apart."""
+    found = _PREFIX.match(raw)
+    if found is None:
+        return Line(raw, raw)
+    priority = found["priority"]
+    return Line(
+        raw,
+        found["text"] or "",
+        float(found["seconds"]),
+        found["caller"],
+        int(priority) if priority is not None else None,
+    )
+
+
+class LineSplitter:
+    """Puts lines together from pieces, wherever they are torn.
+
+    Of a line longer than `MAX_LINE` the first part counts, and the rest is
+    dropped: what stands in its middle is not the start of a line.
+    """
+
+    def __init__(self) -> None:
+        self._partial = b""
+        self._dropping = False
+
+    def feed(self, data: bytes) -> Iterator[Line]:
+        """Take the next bytes; yield the lines that are complete now."""
+        *lines, partial = (self._partial + data).split(b"\n")
+        self._partial = b""
+        for line in lines:
+            if self._dropping:
+                self._dropping = False
+            else:
+                yield _decoded(line)
+        if self._dropping:
+            return
+        if len(partial) > MAX_LINE:
+            self._dropping = True
+            yield _decoded(partial)
+        else:
+            self._partial = partial
+
+    def finish(self) -> Iterator[Line]:
+        """Yield what is left without a newline: nothing more will come."""
+        if self._partial:
+            yield _decoded(self._partial)
+        self._partial = b""
+
+    @property
+    def partial(self) -> str:
+        """What has come of the line that is not complete."""
+        return self._partial.rstrip(b"\r").decode(errors="replace")
+
+
+def _decoded(line: bytes) -> Line:
+    return read_line(line[:MAX_LINE].rstrip(b"\r").decode(errors="replace"))
