@@ -1,0 +1,1 @@
+"""Porting: a series of patches tried on another kernel, patch by patch."""

@@ -1,0 +1,166 @@
+"""What became of a patch, as values: for tables, for port.json, for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Status(StrEnum):
+    """What became of a patch, from the best to the worst of those that apply."""
+
+    CLEAN = "clean"
+    OFFSET = "offset"
+    PARTLY = "partly there"
+    MOVED = "moved"
+    MERGED = "merged"
+    FUZZ = "fuzz"
+    THERE = "already there"
+    EMPTY = "empty"
+    DEPENDS = "depends"
+    CONFLICT = "conflict"
+
+    @property
+    def applies(self) -> bool:
+        """Whether it is part of the new series."""
+        return self in _APPLYING
+
+    @property
+    def failed(self) -> bool:
+        """Whether a person has to do it."""
+        return self in {Status.CONFLICT, Status.DEPENDS}
+
+    @property
+    def needs_look(self) -> bool:
+        """Whether it applies in a way that a person should look at."""
+        return self in {Status.PARTLY, Status.MOVED, Status.MERGED, Status.FUZZ}
+
+
+_APPLYING = tuple(Status)[: tuple(Status).index(Status.THERE)]
+
+MEANING = {
+    Status.CLEAN: "at the same lines",
+    Status.OFFSET: "at other lines",
+    Status.PARTLY: "some of it is there already, the rest applies",
+    Status.MOVED: "in a file that has another path in this source",
+    Status.MERGED: "by a three-way merge with the file that the patch was made for",
+    Status.FUZZ: "with less context than the patch has",
+    Status.THERE: "its result is in this source already",
+    Status.EMPTY: "changes no file",
+    Status.DEPENDS: "on patches that did not apply",
+    Status.CONFLICT: "does not apply",
+}
+
+
+class Fault(StrEnum):
+    """Why a file's part of a patch does not apply."""
+
+    TEXT = "other text"
+    UNSURE = "several places"
+    ELSEWHERE = "another function"
+    NO_FILE = "no such file"
+    EXISTS = "file exists"
+    DIFFERS = "file differs"
+    NO_CONTENT = "no binary content"
+    KIND = "another kind of file"
+    TORN = "torn diff"
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """A place at which a patch does not apply.
+
+    `hunk` counts from 1 and is 0 where the whole file is meant; `line`, from
+    1, is where the difference begins in the source. `expected` are the lines
+    that the patch looks for and `found` the ones there instead. `needs` are
+    the failed patches that this place is about.
+    """
+
+    file: str
+    fault: Fault
+    why: str
+    hunk: int = 0
+    hunks: int = 0
+    line: int = 0
+    expected: tuple[str, ...] = ()
+    found: tuple[str, ...] = ()
+    needs: tuple[int, ...] = ()
+
+    @property
+    def place(self) -> str:
+        """Where it is: `net/core/dev.c:210, hunk 2 of 3`."""
+        at = f":{self.line}" if self.line else ""
+        which = f", hunk {self.hunk} of {self.hunks}" if self.hunk else ""
+        return f"{self.file}{at}{which}"
+
+
+@dataclass(frozen=True)
+class HunkOutcome:
+    """Where a hunk went. `line` counts from 1; `offset` is from the patch's own line number."""
+
+    hunk: int
+    status: Status
+    line: int = 0
+    offset: int = 0
+    fuzz: int = 0
+    rivals: int = 0
+
+
+@dataclass(frozen=True)
+class FileOutcome:
+    """What became of a file's part. `target` is its path in the source where that differs."""
+
+    path: str
+    status: Status
+    target: str = ""
+    hunks: tuple[HunkOutcome, ...] = ()
+    notes: tuple[str, ...] = ()
+    conflicts: tuple[Conflict, ...] = ()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a patch.
+
+    `needs` are the numbers of the failed patches that it depends on; `roots`
+    those at the beginning of these chains, which are conflicts.
+    """
+
+    number: int
+    subject: str
+    status: Status
+    files: tuple[FileOutcome, ...] = ()
+    notes: tuple[str, ...] = ()
+    needs: tuple[int, ...] = ()
+    roots: tuple[int, ...] = ()
+
+    @property
+    def conflicts(self) -> Iterator[Conflict]:
+        """Yield every place at which it does not apply."""
+        return (conflict for file in self.files for conflict in file.conflicts)
+
+    @property
+    def needs_look(self) -> bool:
+        """Whether it applies in a way that a person should look at."""
+        return self.status.needs_look or (self.status.applies and bool(self.remarks))
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What was adapted, for a person and for the new patch."""
+        return (*(note for file in self.files for note in file.notes), *self.notes)
+
+
+def worst(statuses: Sequence[Status]) -> Status:
+    """Return what a patch is, from what its parts are.
+
+    One of which only some parts are there already is partly there.
+    """
+    order = tuple(Status)
+    if not statuses:
+        return Status.EMPTY
+    found = max(statuses, key=order.index)
+    if found is not Status.THERE or set(statuses) == {Status.THERE}:
+        return found
+    rest = max((s for s in statuses if s is not Status.THERE), key=order.index)
+    return max(rest, Status.PARTLY, key=order.index)

@@ -1,0 +1,265 @@
+"""One file's part of a patch, tried on the source as it is now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from linklab.port.binary import unpack
+from linklab.port.diff import GITLINK, REGULAR, DiffError, FileDiff
+from linklab.port.explain import explain, shown
+from linklab.port.files import Draft, File, blob_name
+from linklab.port.hunks import (
+    apply_hunks,
+    as_merged,
+    drift_after,
+    hunk_outcomes,
+    notes_of,
+    place_hunks,
+)
+from linklab.port.outcome import Conflict, Fault, FileOutcome, HunkOutcome, Status, worst
+from linklab.port.place import Place
+from linklab.port.text import Text
+
+_KIND = 0o170000
+_SHOWN = 6  # lines of a difference between whole files
+
+Locate = Callable[[str, FileDiff], str | None]
+Merge = Callable[[FileDiff, Text], Text | None]
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What a trial asks others.
+
+    `locate` finds where a path of the series is in this source, None where it
+    is not; `merge` gives the three-way merge of a diff into a content, None
+    where the diff's base is not known or the merge has a conflict.
+    """
+
+    locate: Locate
+    merge: Merge
+
+
+def try_file(diff: FileDiff, draft: Draft, tools: Tools) -> FileOutcome:
+    """Apply a file's part of a patch to a draft, or say why it cannot be."""
+    if GITLINK in {diff.old_mode, diff.new_mode}:
+        return _conflict(diff, diff.path, Fault.KIND, "it is about a submodule")
+    if diff.old is None:
+        return _create(diff, draft, tools)
+    return _FileTrial(diff, draft, tools).outcome()
+
+
+def _conflict(diff: FileDiff, path: str, fault: Fault, why: str, **more: object) -> FileOutcome:
+    found = replace(Conflict(path, fault, why), **more)  # type: ignore[arg-type]
+    return FileOutcome(diff.path, Status.CONFLICT, _target(diff, path), conflicts=(found,))
+
+
+def _target(diff: FileDiff, path: str) -> str:
+    return path if path != diff.path else ""
+
+
+def _differing(file: File, wanted: bytes) -> dict[str, object]:
+    """Return where a file begins to differ from what a patch has in its place."""
+    ours, theirs = file.text.lines, Text(wanted).lines
+    pairs = zip(ours, theirs, strict=False)
+    at = next((n for n, (one, other) in enumerate(pairs) if one != other), None)
+    first = min(len(ours), len(theirs)) if at is None else at
+    return {
+        "line": first + 1,
+        "expected": shown(theirs[first : first + _SHOWN]),
+        "found": shown(ours[first : first + _SHOWN]),
+    }
+
+
+def _create(diff: FileDiff, draft: Draft, tools: Tools) -> FileOutcome:
+    assert diff.new is not None
+    path = tools.locate(diff.new, diff) or diff.new
+    if diff.lacks_content:
+        return _conflict(diff, path, Fault.NO_CONTENT, "the patch lacks its binary content")
+    content = b"".join(line for hunk in diff.hunks for line in hunk.new)
+    if diff.binary is not None:
+        try:
+            content = unpack(diff.binary, b"")
+        except DiffError as error:
+            return _conflict(diff, path, Fault.TORN, error.message)
+    there = draft.get(path)
+    if there is None:
+        draft.put(path, File(diff.new_mode or REGULAR, Text(content)))
+        status = Status.MOVED if path != diff.new else Status.CLEAN
+        return FileOutcome(diff.path, status, _target(diff, path), notes=_moved_note(diff, path))
+    if there.content == content:
+        return FileOutcome(diff.path, Status.THERE, _target(diff, path))
+    why = "the patch makes it, and it is there already with another content"
+    return _conflict(diff, path, Fault.EXISTS, why, **_differing(there, content))
+
+
+def _moved_note(diff: FileDiff, path: str) -> tuple[str, ...]:
+    return (f"{diff.path}: {path} in this source",) if path != diff.path else ()
+
+
+class _FileTrial:
+    """A change to a file that is there before the patch."""
+
+    def __init__(self, diff: FileDiff, draft: Draft, tools: Tools) -> None:
+        assert diff.old is not None
+        self.diff, self.draft, self.tools = diff, draft, tools
+        self.old = self._find(diff.old)
+        self.new = self._destination()
+        self.notes: list[str] = []
+
+    def _find(self, path: str) -> str | None:
+        if self.draft.get(path) is not None:
+            return path
+        return self.tools.locate(path, self.diff)
+
+    def _destination(self) -> str | None:
+        """Return the path after the patch."""
+        diff = self.diff
+        if diff.new is None or diff.new == diff.old:
+            return diff.new and self.old
+        return self.tools.locate(diff.new, diff) or diff.new
+
+    @property
+    def moved(self) -> bool:
+        return self.old not in (None, self.diff.old) or (
+            self.new != self.diff.new and self.diff.is_rename
+        )
+
+    def outcome(self) -> FileOutcome:
+        diff, old = self.diff, self.old
+        if old is None:
+            return self._without_file()
+        file = self.draft.get(old)
+        assert file is not None
+        if diff.old_mode is not None and file.mode & _KIND != diff.old_mode & _KIND:
+            return _conflict(diff, old, Fault.KIND, f"it is of mode {file.mode:o} in this source")
+        if self.moved and diff.new == diff.old:
+            self.notes.append(f"{diff.path}: {old} in this source")
+        if diff.new is None:
+            return self._delete(old, file)
+        if self.new != old and self.new is not None and self.draft.get(self.new) is not None:
+            why = f"the patch makes it of {diff.old}, and it is there already"
+            return _conflict(diff, self.new, Fault.EXISTS, why)
+        return self._change(old, file)
+
+    def _without_file(self) -> FileOutcome:
+        """Judge a change to a file that is not there: deleted or renamed already, or missing."""
+        diff = self.diff
+        assert diff.old is not None
+        if diff.new is None:
+            return FileOutcome(diff.path, Status.THERE)
+        renamed = self.draft.get(diff.new) if diff.new != diff.old else None
+        if renamed is not None:
+            if not diff.is_copy:
+                self.notes.append(f"{diff.path}: has this name already")
+            outcome = self._change(diff.new, renamed)
+            return replace(
+                outcome, status=max(outcome.status, Status.PARTLY, key=tuple(Status).index)
+            )
+        return _conflict(diff, diff.old, Fault.NO_FILE, "there is no such file in this source")
+
+    def _delete(self, old: str, file: File) -> FileOutcome:
+        wanted = b"".join(line for hunk in self.diff.hunks for line in hunk.old)
+        is_same = file.content == wanted
+        if self.diff.binary is not None or self.diff.lacks_content:
+            is_same = self._is_blob(file.content, self.diff.old_blob)
+            wanted = file.content
+        if not is_same:
+            why = "the patch deletes it, and its content is another one in this source"
+            more = _differing(file, wanted)
+            return _conflict(self.diff, old, Fault.DIFFERS, why, **more)
+        self.draft.put(old, None)
+        return self._made([Status.CLEAN])
+
+    def _change(self, old: str, file: File) -> FileOutcome:
+        """Apply hunks or binary content, the mode and the name."""
+        diff = self.diff
+        if diff.binary is not None or diff.lacks_content:
+            return self._change_binary(old, file)
+        places = place_hunks(file.text, diff.hunks)
+        hunks = hunk_outcomes(diff.hunks, places)
+        after: Text | None = None
+        if any(place is None or not place.is_exact for place in places):
+            after = self.tools.merge(diff, file.text)
+            if after is not None:
+                hunks = as_merged(hunks, is_there=after.content == file.content)
+        if after is None and None in places:
+            return self._failed(old, file, places, hunks)
+        if after is None:
+            after = apply_hunks(file.text, diff.hunks, places)
+        self.notes += notes_of(diff.path, hunks)
+        return self._write(old, file, after, hunks)
+
+    def _failed(
+        self,
+        old: str,
+        file: File,
+        places: Sequence[Place | None],
+        hunks: tuple[HunkOutcome, ...],
+    ) -> FileOutcome:
+        drift, conflicts = 0, []
+        for number, (hunk, place) in enumerate(zip(self.diff.hunks, places, strict=True), 1):
+            if place is None:
+                at = hunk.start + drift
+                conflicts.append(explain(old, file.text, hunk, number, len(places), at))
+            else:
+                drift = drift_after(hunk, place)
+        return FileOutcome(
+            self.diff.path,
+            Status.CONFLICT,
+            _target(self.diff, old) if self.diff.new == self.diff.old else "",
+            hunks,
+            conflicts=tuple(conflicts),
+        )
+
+    def _change_binary(self, old: str, file: File) -> FileOutcome:
+        diff = self.diff
+        if self._is_blob(file.content, diff.new_blob):
+            return self._write(old, file, file.text, (HunkOutcome(1, Status.THERE),))
+        if diff.binary is None:
+            return _conflict(diff, old, Fault.NO_CONTENT, "the patch lacks its binary content")
+        if diff.old_blob and not self._is_blob(file.content, diff.old_blob):
+            why = "it is binary, and another one than the patch was made for"
+            return _conflict(diff, old, Fault.DIFFERS, why)
+        try:
+            content = unpack(diff.binary, file.content)
+        except DiffError as error:
+            return _conflict(diff, old, Fault.TORN, error.message)
+        return self._write(old, file, Text(content), (HunkOutcome(1, Status.CLEAN),))
+
+    def _write(
+        self, old: str, file: File, text: Text, hunks: tuple[HunkOutcome, ...]
+    ) -> FileOutcome:
+        diff, new = self.diff, self.new or old
+        mode, changes_mode = file.mode, diff.old_mode != diff.new_mode
+        if changes_mode and None not in (diff.old_mode, diff.new_mode):
+            mode = diff.new_mode or mode
+        after = File(mode, text if text.content != file.content else file.text)
+        statuses = [hunk.status for hunk in hunks]
+        if changes_mode:
+            statuses.append(Status.CLEAN if mode != file.mode else Status.THERE)
+        if new != old:
+            statuses.append(Status.CLEAN)
+            if not diff.is_copy:
+                self.draft.put(old, None)
+        if self.moved:
+            statuses.append(Status.MOVED)
+        self.draft.put(new, after)
+        return self._made(statuses, hunks)
+
+    def _made(self, statuses: list[Status], hunks: tuple[HunkOutcome, ...] = ()) -> FileOutcome:
+        status = worst(statuses)
+        if set(statuses) <= {Status.THERE, Status.MOVED} and Status.THERE in statuses:
+            status = Status.THERE
+        target = self.old or self.new or ""
+        return FileOutcome(
+            self.diff.path,
+            status,
+            _target(self.diff, target) if self.diff.new in (None, self.diff.old) else "",
+            hunks,
+            tuple(self.notes) if status is not Status.THERE else (),
+        )
+
+    def _is_blob(self, content: bytes, name: str) -> bool:
+        return bool(name) and blob_name(content, len(name)).startswith(name)
