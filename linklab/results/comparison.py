@@ -12,11 +12,11 @@ permuted.
   a drift that both share does not widen it for nothing. Of few blocks it is
   too narrow, so its tails are chosen as Student's t has them (Hesterberg, "What
   Teachers Should Know About the Bootstrap", The American Statistician 69, 2015,
-  pages 371 to 386, section 4.3).
+  pages 371 to 386).
 - The test is a permutation test of the same ratio. If B is as A, it is chance
   which value of a block belongs to whom, so exchanging them within blocks gives
-  what chance gives (Good, "Permutation, Parametric and Bootstrap Tests of
-  Hypotheses", 3rd ed., chapter 3). That is exact for any distribution and any
+  what chance gives (Good, "Permutation, Parametric, and Bootstrap Tests of
+  Hypotheses", 3rd ed.). That is exact for any distribution and any
   drift from block to block.
 - Several operations are several chances of a false alarm: Holm's correction
   (Scandinavian Journal of Statistics 6, 1979, pages 65 to 70), which needs no
@@ -30,29 +30,20 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from math import ceil, exp, log, sqrt
-from statistics import NormalDist
+from math import ceil, exp, log
+from statistics import median
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from linklab.results.fit import student_quantile
+from linklab.results.resampling import Chance
 
 Key = TypeVar("Key", bound=Hashable)
-Array = NDArray[np.float64]
 
 DEFAULT_THRESHOLD = 0.03
 ALPHA = 0.05
 MOST_MORE = 100_000  # blocks; whoever needs more should not be told a number
 DRAWS = 10_000
-_MOST_DRAWS = 400_000
-_DRAWS_BEYOND = 20  # draws beyond a critical value that it takes to know where that lies
-_LEAST_TAIL = _DRAWS_BEYOND / _MOST_DRAWS
-_CHUNK = 1 << 20  # values drawn at once
-_EXACT = 12  # blocks whose 2**blocks exchanges are all tried
-_TIED = 1e-12
-_TIE_BREAK = 1e-6
 
 
 class Effect(StrEnum):
@@ -66,16 +57,27 @@ class Effect(StrEnum):
 
 @dataclass(frozen=True)
 class Pair:
-    """What two subjects took in the same blocks, in seconds: one value each for a block."""
+    """What two subjects took, in seconds: one value each for a block.
+
+    Not `paired` are values from different times, such as two runs. Then any of
+    them may be exchanged for any other, and what changed between those times
+    counts as an effect.
+    """
 
     a: Sequence[float]
     b: Sequence[float]
+    paired: bool = True
 
     def __post_init__(self) -> None:
-        if len(self.a) != len(self.b) or len(self.a) < 2:
+        if self.blocks < 2 or (self.paired and len(self.a) != len(self.b)):
             raise ValueError("a comparison needs two blocks at least, and both subjects in each")
         if min(*self.a, *self.b) <= 0:
             raise ValueError("a comparison needs values above 0")
+
+    @property
+    def blocks(self) -> int:
+        """How many values there are of the one that has fewer."""
+        return min(len(self.a), len(self.b))
 
 
 @dataclass(frozen=True)
@@ -85,13 +87,20 @@ class Rule:
     `threshold` is the smallest effect that matters, as a share: 0.03 stands
     for ratios from 1/1.03 to 1.03. `alpha` is the risk of a false alarm over
     all operations together, `seed` that of the bootstrap and the permutations,
-    `draws` how many of each there are at least.
+    `draws` how many of each there are at least. `share` is the part of the risk
+    that may be spent now, see `at_look`.
     """
 
     threshold: float = DEFAULT_THRESHOLD
     alpha: float = ALPHA
     seed: int = 0
     draws: int = DRAWS
+    share: float = 1.0
+
+    @property
+    def risk(self) -> float:
+        """The risk that may be taken now."""
+        return self.alpha * self.share
 
     def at_look(self, look: int) -> Rule:
         """Return the rule for the `look`-th time (from 1) that growing data are looked at.
@@ -103,7 +112,7 @@ class Rule:
         one look has to do with the next, and for the intervals as for the test
         (alpha spending; Lan and DeMets, Biometrika 70, 1983, pages 659 to 663).
         """
-        return replace(self, alpha=self.alpha / (look * (look + 1)))
+        return replace(self, share=1 / (look * (look + 1)))
 
 
 @dataclass(frozen=True)
@@ -111,7 +120,8 @@ class Comparison:
     """What the blocks say of B against A in one operation.
 
     `ratio` is the median of B over that of A, `low` to `high` its interval at
-    `level`; `p_value` is corrected over the operations compared with it.
+    `level`; `p_value` is corrected over the operations compared with it and,
+    as the interval, over the looks at growing data.
     `more_blocks_needed` estimates how many more blocks would settle it: 0 where
     it is settled, None where no number of blocks within reason would.
     """
@@ -133,12 +143,17 @@ class Comparison:
         return self.verdict is not Effect.INCONCLUSIVE
 
 
-def compare(pairs: Mapping[Key, Pair], rule: Rule) -> dict[Key, Comparison]:
-    """Return what the blocks say of each operation; their p values are corrected together."""
-    raw = [_p_value(pair, rule, len(pairs)) for pair in pairs.values()]
-    corrected = holm(raw)
+def compare(pairs: Mapping[Key, Pair], rule: Rule, family: int = 0) -> dict[Key, Comparison]:
+    """Return what the blocks say of each operation; their p values are corrected together.
+
+    `family` is how many operations there are where some are no longer among
+    `pairs`, as they were settled at an earlier look.
+    """
+    operations = max(family, len(pairs))
+    raw = [_chance(pair, rule).p_value(operations) for pair in pairs.values()]
+    corrected = [min(1.0, p_value / rule.share) for p_value in holm(raw, operations)]
     return {
-        key: _comparison(pair, p_value, rule, len(pairs))
+        key: _comparison(pair, p_value, rule, operations)
         for (key, pair), p_value in zip(pairs.items(), corrected, strict=True)
     }
 
@@ -148,13 +163,18 @@ def compare_one(pair: Pair, rule: Rule) -> Comparison:
     return compare({"": pair}, rule)[""]
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p values corrected for being several: below alpha is below alpha for all."""
-    count = len(p_values)
-    corrected = [1.0] * count
+def holm(p_values: Sequence[float], family: int = 0) -> list[float]:
+    """Return p values corrected for being several: below alpha is below alpha for all.
+
+    Of a `family` some may not be tested any more. What is rejected ahead of the
+    first true null hypothesis is false, so as many of the family are not true,
+    and Holm's argument holds whichever are left.
+    """
+    family = max(family, len(p_values))
+    corrected = [1.0] * len(p_values)
     least = 0.0
-    for rank, place in enumerate(sorted(range(count), key=lambda i: p_values[i])):
-        least = max(least, min(1.0, (count - rank) * p_values[place]))
+    for rank, place in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        least = max(least, min(1.0, (family - rank) * p_values[place]))
         corrected[place] = least
     return corrected
 
@@ -166,23 +186,21 @@ def fewest_blocks(rule: Rule, operations: int = 1) -> int:
     gets. Fewer are not taken for a proof that two subjects are the same, either.
     """
     blocks = 2
-    while 2.0 ** (1 - blocks) * operations > rule.alpha:
+    while 2.0 ** (1 - blocks) * operations > rule.risk:
         blocks += 1
     return blocks
 
 
 def _comparison(pair: Pair, p_value: float, rule: Rule, operations: int) -> Comparison:
-    a, b = _arrays(pair)
-    median_a, median_b = float(np.median(a)), float(np.median(b))
-    effect = log(median_b / median_a)
-    low, high = _interval(a, b, rule)
-    low, high = min(low, effect), max(high, effect)
+    chance = _chance(pair, rule)
+    effect = chance.effect
+    low, high = chance.interval()
     verdict = Effect.INCONCLUSIVE
-    if len(a) >= fewest_blocks(rule):
+    if pair.blocks >= fewest_blocks(rule):
         verdict = _verdict(effect, low, high, p_value, rule)
     more: int | None = 0
     if verdict is Effect.INCONCLUSIVE:
-        more = _more_blocks(len(a), effect, low, high, rule, operations)
+        more = _more_blocks(pair.blocks, effect, low, high, rule, operations)
     return Comparison(
         ratio=exp(effect),
         low=exp(low),
@@ -190,9 +208,9 @@ def _comparison(pair: Pair, p_value: float, rule: Rule, operations: int) -> Comp
         p_value=p_value,
         verdict=verdict,
         more_blocks_needed=more,
-        blocks=len(a),
-        median_a=median_a,
-        median_b=median_b,
+        blocks=pair.blocks,
+        median_a=median(pair.a),
+        median_b=median(pair.b),
         level=1 - rule.alpha,
     )
 
@@ -234,78 +252,7 @@ def _more_blocks(
     return max(1, ceil(needed) - blocks, fewest_blocks(rule, operations) - blocks)
 
 
-def _arrays(pair: Pair) -> tuple[Array, Array]:
-    return np.asarray(pair.a, dtype=np.float64), np.asarray(pair.b, dtype=np.float64)
-
-
-def _draws(tail: float, rule: Rule) -> int:
-    """Return how many draws it takes to know a tail of this probability."""
-    return max(rule.draws, min(_MOST_DRAWS, ceil(_DRAWS_BEYOND / tail)))
-
-
-def _interval(a: Array, b: Array, rule: Rule) -> tuple[float, float]:
-    """Return the percentile bootstrap interval of the logarithm of the ratio."""
-    random = np.random.default_rng([rule.seed, 1])
-    blocks = len(a)
-    tail = _tail(rule.alpha, blocks)
-    found: list[Array] = []
-    for part in _parts(_draws(tail, rule), blocks):
-        drawn = random.integers(0, blocks, (part, blocks))
-        found.append(_effects(a[drawn], b[drawn]))
-    low, high = np.quantile(np.concatenate(found), [tail, 1 - tail])
-    return float(low), float(high)
-
-
-def _tail(alpha: float, blocks: int) -> float:
-    """Return what to leave out on each side of the bootstrap's distribution."""
-    t = student_quantile(1 - alpha, blocks - 1)
-    return max(_LEAST_TAIL, NormalDist().cdf(-t * sqrt(blocks / (blocks - 1))))
-
-
-def _p_value(pair: Pair, rule: Rule, operations: int) -> float:
-    """Return how often chance gives a ratio as far from 1, exchanging within blocks."""
-    a, b = _arrays(pair)
-    blocks = len(a)
-    seen = _extremes(a, b, np.zeros((1, blocks), np.bool_))[0] - _TIED
-    if blocks <= _EXACT:
-        every = np.arange(2**blocks)[:, None] >> np.arange(blocks) & 1
-        return float(np.mean(_extremes(a, b, every == 1) >= seen))
-    random = np.random.default_rng([rule.seed, 2])
-    draws, beyond = _draws(rule.alpha / operations, rule), 0
-    for part in _parts(draws, blocks):
-        exchanged = random.random((part, blocks)) < 0.5
-        beyond += int(np.sum(_extremes(a, b, exchanged) >= seen))
-    # What was seen is one of the exchanges (Phipson and Smyth, 2010): never 0.
-    return (beyond + 1) / (draws + 1)
-
-
-def _extremes(a: Array, b: Array, exchanged: NDArray[np.bool_]) -> Array:
-    """Return how far from equality each row of exchanges takes the two subjects.
-
-    The ratio of the medians; where that is the same, as it often is of values
-    with little or no spread, the mean of the blocks' ratios.
-    """
-    effects = _effects(np.where(exchanged, b, a), np.where(exchanged, a, b))
-    means = np.where(exchanged, -1.0, 1.0) @ np.log(b / a) / len(a)
-    return np.asarray(np.abs(effects) + _TIE_BREAK * np.abs(means))
-
-
-def _effects(a: Array, b: Array) -> Array:
-    """Return the logarithm of the ratio of medians of each row."""
-    return np.asarray(np.log(_medians(b) / _medians(a)))
-
-
-def _medians(rows: Array) -> Array:
-    """Return the median of each row; several times as fast as `numpy.median`."""
-    count = rows.shape[1]
-    middle = count // 2
-    if count % 2:
-        return np.asarray(np.partition(rows, middle, axis=1)[:, middle])
-    sides = np.partition(rows, (middle - 1, middle), axis=1)
-    return np.asarray((sides[:, middle - 1] + sides[:, middle]) / 2)
-
-
-def _parts(draws: int, blocks: int) -> list[int]:
-    """Return how many draws to do at once, so that memory stays bounded."""
-    size = max(1, _CHUNK // blocks)
-    return [size] * (draws // size) + ([draws % size] if draws % size else [])
+def _chance(pair: Pair, rule: Rule) -> Chance:
+    return Chance(
+        np.asarray(pair.a), np.asarray(pair.b), pair.paired, rule.risk, rule.seed, rule.draws
+    )

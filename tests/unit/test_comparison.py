@@ -110,7 +110,7 @@ def test_looking_again_and_again_raises_false_alarms_unless_each_look_pays_for_i
 
 
 def test_all_looks_together_spend_no_more_than_the_risk() -> None:
-    spent = sum(Rule(alpha=0.05).at_look(look).alpha for look in range(1, 10_000))
+    spent = sum(Rule(alpha=0.05).at_look(look).risk for look in range(1, 10_000))
     assert 0.0499 < spent <= 0.05
 
 
@@ -213,8 +213,8 @@ def test_a_drift_that_both_share_does_not_hide_a_difference() -> None:
     assert found.p_value <= 0.05
 
 
-def test_corrected_p_values_are_those_of_the_textbook() -> None:
-    # Wright, "Adjusted p-values for simultaneous inference", Biometrics 48 (1992).
+def test_corrected_p_values_are_those_that_other_programs_give() -> None:
+    # As p.adjust(c(0.01, 0.04, 0.03, 0.005), "holm") of R gives them.
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.9, 0.8]) == [1.0, 1.0]
     assert holm([]) == []
@@ -252,3 +252,51 @@ def test_the_fewest_blocks_that_can_show_a_difference(operations: int, blocks: i
 def test_what_is_no_comparison_is_refused(a: tuple[float, ...], b: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match="a comparison needs"):
         Pair(a, b)
+
+
+# Values from different times
+
+
+def test_without_blocks_a_shared_drift_hides_a_difference_that_blocks_show() -> None:
+    host = [1.1**block for block in range(12)]
+    slower = [1.1 * value for value in host]
+    assert compare_one(Pair(host, slower), QUICK).p_value < 0.05
+    assert compare_one(Pair(host, slower, paired=False), QUICK).p_value > 0.5
+
+
+def test_values_from_different_times_need_not_be_as_many() -> None:
+    random = np.random.default_rng(4)
+    a, b = random.lognormal(0, 0.02, 10), random.lognormal(0.1, 0.02, 14)
+    found = compare_one(Pair(a.tolist(), b.tolist(), paired=False), QUICK)
+    assert found.verdict is Effect.SLOWER
+    assert found.blocks == 10
+    assert found.low < float(np.exp(0.1)) < found.high
+
+
+def test_of_values_from_different_times_the_same_is_as_rarely_taken_for_different() -> None:
+    random = np.random.default_rng(6)
+    alarms = held = 0
+    for number in range(ROUNDS):
+        a, b = random.lognormal(0, 0.1, 10), random.lognormal(0, 0.1, 14)
+        pair = Pair(a.tolist(), b.tolist(), paired=False)
+        found = compare_one(pair, replace(QUICK, seed=number))
+        alarms += found.p_value <= 0.05
+        held += found.low <= 1 <= found.high
+    assert alarms <= ROUNDS * 0.05 + 2.6 * (ROUNDS * 0.05 * 0.95) ** 0.5
+    assert held >= ROUNDS * 0.95 - 2.6 * (ROUNDS * 0.05 * 0.95) ** 0.5
+
+
+def test_what_was_settled_before_still_counts_in_the_correction() -> None:
+    assert holm([0.01], 4) == [0.04]
+    assert holm([0.01, 0.02], 4) == pytest.approx([0.04, 0.06])
+    clear = Pair([1.0 + n / 1000 for n in range(9)], [1.5 + n / 1000 for n in range(9)])
+    alone, last = compare({"mtu": clear}, QUICK), compare({"mtu": clear}, QUICK, family=4)
+    assert last["mtu"].p_value == pytest.approx(4 * alone["mtu"].p_value)
+
+
+def test_a_later_look_asks_for_more() -> None:
+    pair = Pair([1.0 + n / 1000 for n in range(9)], [1.5 + n / 1000 for n in range(9)])
+    once, third = compare_one(pair, QUICK), compare_one(pair, QUICK.at_look(3))
+    assert third.p_value == pytest.approx(12 * once.p_value)
+    assert third.low <= once.low < once.high <= third.high
+    assert compare_one(pair, QUICK.at_look(9)).verdict is Effect.INCONCLUSIVE
