@@ -69,3 +69,14 @@ def test_a_persons_guest_keeps_its_init_and_has_no_agent_port() -> None:
 @pytest.mark.parametrize("words", [measuring_command_line("vport0p1", 1), shell_command_line(None)])
 def test_every_parameter_is_one_word(words: tuple[str, ...]) -> None:
     assert all(word and not set(word) & set(" \t\n\"'") for word in words)
+
+
+@pytest.mark.parametrize(
+    "words", [measuring_command_line("ttyS1", 2_900_000), shell_command_line(2_900_000)]
+)
+def test_an_emulated_guest_has_its_programs_at_fixed_addresses(words: tuple[str, ...]) -> None:
+    assert "norandmaps" in words
+
+
+def test_a_virtualised_guest_has_the_addresses_that_it_would_choose() -> None:
+    assert "norandmaps" not in measuring_command_line("ttyS1", None)
