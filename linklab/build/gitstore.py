@@ -46,13 +46,14 @@ def git_environment(**own: str) -> dict[str, str | None]:
 
 @dataclass(frozen=True)
 class GitStore:
-    """A folder with a bare repository `git/` and a work tree `tree/`.
+    """A folder with a bare repository `git/` and a work tree, `tree/` unless `work` names another.
 
     Whoever calls what changes a file here holds the family's lock; so a
     `.lock` file that git finds in its way was left by one that was killed.
     """
 
     folder: Path
+    work: str = "tree"
 
     @property
     def repository(self) -> Path:
@@ -62,7 +63,7 @@ class GitStore:
     @property
     def tree(self) -> Path:
         """The work tree: what is compiled. Its path never changes."""
-        return self.folder / "tree"
+        return self.folder / self.work
 
     def exists(self) -> bool:
         """Tell whether the repository was made."""
@@ -159,7 +160,7 @@ class GitStore:
 
     @property
     def _index(self) -> Path:
-        return self.folder / "tree.index"
+        return self.folder / f"{self.work}.index"
 
     def _update(self, tree: str) -> None:
         """Let git compare, write and delete.
@@ -168,7 +169,7 @@ class GitStore:
         what an earlier update left half-written; files that neither index
         knows are left by it, hence `clean` after an update that did not end.
         """
-        marker = self.folder / "tree.updating"
+        marker = self.folder / f"{self.work}.updating"
         interrupted = marker.exists()
         marker.touch()
         self.tree.mkdir(exist_ok=True)

@@ -72,15 +72,17 @@ def build_initramfs(
     extra: Mapping[str, bytes] | None = None,
     image: Path = LIVE,
     templates: Path = paths.TEMPLATES,
+    more: Sequence[Entry] = (),
 ) -> Artefact:
     """Return the artefact with the live image's file tree, `initramfs.cpio`.
 
-    `extra` adds files, by their paths in the image. `about["parts"]` lists the
-    parts of the image with their bytes. Raises `LabError` when a
-    program is missing, the manifest is wrong, or two files claim one path.
+    `extra` adds files, by their paths in the image, and `more` entries of any
+    kind. `about["parts"]` lists the parts of the image with their bytes. Raises
+    `LabError` when a program is missing, the manifest is wrong, or two files
+    claim one path.
     """
     agent = agentbuild.build_agent(cache, listener)
-    inputs = _inputs(cache, agent, extra or {}, image, templates)
+    inputs = _inputs(cache, agent, [*extra_entries(extra or {}), *more], image, templates)
     identity = inputs.identity()
 
     def make(folder: Path) -> Mapping[str, Any]:
@@ -95,7 +97,7 @@ def build_initramfs(
 def rendered_scripts(cache: Cache, listener: Listener) -> Mapping[str, bytes]:
     """Return the image's shell scripts as a guest runs them, by their paths there."""
     agent = agentbuild.build_agent(cache, listener)
-    rendered = _rendered(_inputs(cache, agent, {}, LIVE, paths.TEMPLATES))
+    rendered = _rendered(_inputs(cache, agent, [], LIVE, paths.TEMPLATES))
     return {
         entry.path: entry.content
         for entry in rendered
@@ -136,7 +138,7 @@ def pack_initramfs(initramfs: Artefact, cache: Cache, listener: Listener) -> Art
 
 
 def _inputs(
-    cache: Cache, agent: Artefact, extra: Mapping[str, bytes], image: Path, templates: Path
+    cache: Cache, agent: Artefact, more: Sequence[Entry], image: Path, templates: Path
 ) -> _Inputs:
     manifest = read_manifest(image)
     answers = Answers(cache)
@@ -146,7 +148,7 @@ def _inputs(
         *manifest.fixed,
         *programs,
         File(manifest.agent, 0o755, program, "agent"),
-        *extra_entries(extra),
+        *more,
     ]
     values = {**manifest.values, "replaced": replaced}
     bsdtar = find_program("bsdtar", "libarchive-tools")

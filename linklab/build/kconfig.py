@@ -25,12 +25,16 @@ UNSET = "n"
 
 @dataclass(frozen=True)
 class Wish:
-    """One line of a fragment. `users` says that a person asked, not the lab."""
+    """One line of a fragment. `users` says that a person asked, not the lab.
+
+    What is `optional` may come to nothing: nobody depends on it.
+    """
 
     option: str
     value: str
     where: str
     users: bool
+    optional: bool = False
 
     @property
     def line(self) -> str:
@@ -165,9 +169,10 @@ def check(
     """Raise if the finished config lacks anything that a fragment asked for.
 
     `UsageError` when a person's fragment asked, `BuildSkipped` when only the
-    lab's own did: then it is the source that cannot give it.
+    lab's own did: then it is the source that cannot give it. What is optional
+    does not count.
     """
-    missing = unmet(merged, config)
+    missing = [entry for entry in unmet(merged, config) if not entry.wish.optional]
     if not missing:
         return
     explained = "\n".join(str(entry) for entry in explain(missing))

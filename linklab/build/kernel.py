@@ -7,7 +7,7 @@ key made of everything that went in.  Any other kernel is taken as it is.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,9 @@ class BuildOptions:
     """What a flavour is built from. No `source` stands for Debian's.
 
     `revision` is a commit of a source that is a git tree, in place of what
-    lies in its folder now.
+    lies in its folder now. `optional` are fragments that the flavour's own
+    override and whose options need not hold: what the kernel's self-tests
+    would like to have.
     """
 
     source: Path | None = None
@@ -51,6 +53,7 @@ class BuildOptions:
     configs: tuple[Path, ...] = ()
     compression: Compression = Compression.LZ4
     revision: str = ""
+    optional: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -244,10 +247,14 @@ def _check_flavour(name: str) -> None:
 def wishes_of(spec: KernelSpec) -> dict[str, Wish]:
     """Return what the config must hold: the lab's fragments, the person's, the packing.
 
+    Optional ones stand above the base and below what makes the flavour.
     Raises `UsageError` for a fragment that cannot be read.
     """
-    own = fragments(spec.flavour)
-    wishes = [wish for path in own for wish in read_fragment(path, users=False)]
+    base, *own = fragments(spec.flavour)
+    wishes = read_fragment(base, users=False)
+    for path in spec.options.optional:
+        wishes += [replace(wish, optional=True) for wish in read_fragment(path, users=True)]
+    wishes += [wish for path in own for wish in read_fragment(path, users=False)]
     for path in spec.options.configs:
         wishes += read_fragment(path, users=True)
     packing = f"CONFIG_KERNEL_{spec.options.compression.name}=y"
@@ -266,6 +273,8 @@ def _plan_of(spec: KernelSpec, source: Source) -> Plan:
         "tools": _tool_versions(),
         "identity": dict(IDENTITY),
     }
+    if optional := [wish.option for wish in wishes.values() if wish.optional]:
+        inputs["optional"] = optional  # the same options asked for in earnest may be refused
     return Plan(spec, source, tree, wishes, inputs)
 
 

@@ -37,13 +37,14 @@ _BOOT_LIMIT = {Accel.KVM: 30.0, Accel.TCG: 60.0}  # s; for deadlines only
 
 @dataclass(frozen=True)
 class KernelOptions:
-    """The options that say which kernels, as typed."""
+    """The options that say which kernels, as typed; `optional` as in `BuildOptions`."""
 
     names: str
     source: str = ""
     patches: tuple[str, ...] = ()
     configs: tuple[str, ...] = ()
     range: str = ""
+    optional: tuple[str, ...] = ()
 
     @cached_property
     def series(self) -> Series:
@@ -63,6 +64,7 @@ class KernelOptions:
             patches=self.series.patches,
             configs=tuple(Path(config) for config in self.configs),
             revision=self.series.base,
+            optional=tuple(Path(fragment) for fragment in self.optional),
         )
 
     def check(self) -> list[str]:
@@ -82,7 +84,7 @@ class KernelOptions:
     @property
     def is_stock(self) -> bool:
         """Whether the flavours are built as they come."""
-        return not (self.source or self.patches or self.configs or self.range)
+        return not (self.source or self.patches or self.configs or self.range or self.optional)
 
 
 @dataclass(frozen=True)

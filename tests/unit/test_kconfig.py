@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -141,6 +142,12 @@ def test_a_persons_option_that_did_not_hold_is_a_wrong_option() -> None:
         check(merged, {}, unexplained, "/src/linux")
     assert "2 options of --config did not hold in /src/linux" in error.value.message
     assert "f.config:1: wanted `CONFIG_B=y`, got `# CONFIG_B is not set`" in error.value.message
+
+
+def test_an_optional_one_that_did_not_hold_is_nobodys_fault() -> None:
+    merged = merge([replace(wish("CONFIG_A=y", users=True), optional=True)])
+    check(merged, {}, unexplained, "/src/linux")
+    assert [entry.wish.option for entry in unmet(merged, {})] == ["CONFIG_A"]
 
 
 def test_the_labs_own_option_that_did_not_hold_means_there_is_no_such_kernel() -> None:

@@ -210,6 +210,22 @@ def test_a_kernel_knows_what_the_compiler_warns_of_even_where_it_did_not_compile
     assert warnings() == []
 
 
+def test_an_optional_fragment_gives_way_to_what_makes_the_flavour(
+    tree: Path, spec: KernelSpec, cache: Cache, tmp_path: Path
+) -> None:
+    (tree / "dropped").write_text("CONFIG_NEVER\n")
+    wishes, mine = tmp_path / "wishes.config", tmp_path / "mine.config"
+    wishes.write_text("# CONFIG_SYSFS is not set\nCONFIG_NEVER=y\nCONFIG_A=y\nCONFIG_B=y\n")
+    mine.write_text("# CONFIG_B is not set\n")
+    wished = with_options(spec, optional=(wishes,), configs=(mine,))
+    text = building(wished, cache)[0].file("config").read_text()
+    for line in ("CONFIG_SYSFS=y", "# CONFIG_NEVER is not set", "CONFIG_A=y"):
+        assert f"{line}\n" in text
+    assert text.rfind("# CONFIG_B is not set") > text.rfind("CONFIG_B=y")
+    with pytest.raises(UsageError, match="CONFIG_NEVER"):
+        building(with_options(spec, configs=(wishes,)), cache)
+
+
 def test_a_persons_fragment_comes_last(spec: KernelSpec, cache: Cache, tmp_path: Path) -> None:
     config = tmp_path / "mine.config"
     config.write_text("# CONFIG_SYSFS is not set\nCONFIG_EXTRA=m\n")
