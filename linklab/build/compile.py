@@ -24,6 +24,7 @@ VMLINUX = "vmlinux"
 SYMBOLS = "vmlinux.debug"
 CONFIG = "config"
 SYSTEM_MAP = "System.map"
+BUILT_IN = "modules.builtin"
 LOG = "build.log"
 
 _NAMED_MODULES = 5
@@ -112,7 +113,7 @@ def _tell_of_modules(config: str, listener: Listener) -> None:
 
 
 def _keep(slot: Path, folder: Path, *, with_symbols: bool) -> None:
-    """Copy what is worth keeping.
+    """Copy what is worth keeping; with the list of what would be modules elsewhere.
 
     The vmlinux that boots goes without its symbols, because QEMU reads all of
     it. One with symbols and debug information lies beside it, for people and
@@ -121,6 +122,8 @@ def _keep(slot: Path, folder: Path, *, with_symbols: bool) -> None:
     shutil.copyfile(slot / "arch/x86/boot/bzImage", folder / BZIMAGE)
     shutil.copyfile(slot / ".config", folder / CONFIG)
     shutil.copyfile(slot / "System.map", folder / SYSTEM_MAP)
+    if (slot / BUILT_IN).exists():
+        shutil.copyfile(slot / BUILT_IN, folder / BUILT_IN)
     run(["strip", "-s", "-o", folder / VMLINUX, slot / "vmlinux"])
     if with_symbols:
         compress = "--compress-debug-sections=zlib"
