@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import multiprocessing
 import os
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -10,12 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from guests import soon
+from guests import INVOKE, LIMIT, Invoke, soon
 
 from linklab.events import Event, Note, ignore
 from linklab.host.cache import Cache
 from linklab.lab import Lab, Subject
 from linklab.machine.spec import Boot
+from linklab.paths import ROOT
 from linklab.session import Session
 
 pytestmark = pytest.mark.vm
@@ -115,3 +119,47 @@ def test_another_machine_is_not_resumed_from_what_was_saved(
     larger = replace(resuming, memory=320, snapshots={})
     other = larger.with_snapshots([subject], own_cache, ignore)
     assert other.snapshots[subject.name].folder != resuming.snapshots[subject.name].folder
+
+
+def test_a_lab_that_was_killed_while_saving_leaves_nothing_that_is_taken_for_a_guest(
+    lab: Lab, subjects: dict[str, Subject], own_cache: Cache, tmp_path: Path
+) -> None:
+    subject = subjects["nosysfs"]
+    resumed = replace(lab, boot=Boot.RESUME)
+    context = multiprocessing.get_context("fork")
+    saving = context.Process(target=resumed.with_snapshots, args=([subject], own_cache, ignore))
+    saving.start()
+    deadline = soon()
+    while not list(own_cache.root.rglob("ram")):
+        assert saving.is_alive(), "it ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    saving.kill()
+    saving.join(LIMIT)
+    assert saving.exitcode == -9
+    again = resumed.with_snapshots([subject], own_cache, ignore)
+    with again.session(subject, tmp_path / "console.log") as session:
+        assert session.agent.run(["/bin/ip", "link"], soon()).exit_code == 0
+
+
+def test_a_saved_guest_goes_on_after_its_host_was_suspended(invoke: Invoke, tmp_path: Path) -> None:
+    """A time namespace stands for the suspension: its clocks are ahead of the saving host's."""
+    words = ["run", "--kernel", "nosysfs", "--counts", "8", "--arms", "group", "--boot", "resume"]
+    saved = invoke(*words, "--output", str(tmp_path / "before"))
+    assert saved.status == 0, saved.stderr
+    later = ["unshare", "--user", "--map-root-user", "--time"]
+    later += ["--boottime", "86400", "--monotonic", "3600"]
+    if subprocess.run([*later, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("this host has no time namespaces for users")
+    out = tmp_path / "after"
+    resumed = subprocess.run(
+        [*later, INVOKE, *words, "--output", str(out), "--json"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    assert resumed.returncode == 0, resumed.stderr
+    assert "save a guest" not in resumed.stderr, "it must go on from the guest of before"
+    assert all(sample["verified"] for sample in json.loads(resumed.stdout)["samples"])
