@@ -19,7 +19,7 @@ from linklab.scenarios.grouping.ways import ARM_HELP, limits_text
 
 KERNEL_HELP = {
     "kernel": "kernels, comma-separated: flavours (sysfs, nosysfs, debug, debug-nosysfs), "
-    "bzImages or built kernel trees",
+    "debian (this Debian's own, fetched), deb:PACKAGE, bzImages or built kernel trees",
     "source": "a kernel tree or a tarball to build the flavours from, instead of Debian's",
     "patch": "patches to apply to the source first: a file, an mbox, or a folder with a series; "
     "may be repeated, in order",

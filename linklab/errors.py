@@ -110,6 +110,12 @@ class RequestRefused(KernelFault):
     verdict = Verdict.FAIL
 
 
+class ModuleRefused(KernelFault):
+    """A module under test did not load, or the kernel did not take it."""
+
+    verdict = Verdict.FAIL
+
+
 class KernelCrashed(KernelFault):
     """A panic, an oops, a BUG or a WARNING, or a reboot that nobody asked for."""
 

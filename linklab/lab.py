@@ -40,6 +40,8 @@ class Subject:
     `kernel` is what QEMU loads: a vmlinux with a PVH entry, or a bzImage.
     `known` says that the lab configured it, so it has what `microvm` needs.
     `symbols` is a vmlinux with debug information, where there is one.
+    `initramfs` is the image's with modules of this kernel, which `modules`
+    names with their SHA-256; without one it is the lab's.
     """
 
     name: str
@@ -51,6 +53,8 @@ class Subject:
     image_bytes: int | None = None
     inputs: Mapping[str, Any] = field(default_factory=dict)
     symbols: Path | None = None
+    initramfs: Path | None = None
+    modules: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -92,7 +96,7 @@ class Lab:
         else:
             device = MachineSpec(DirectBoot(Path(), Path()), self.accel, machine).agent_device
             words = measuring_command_line(device, self.tsc_khz)
-            boot = DirectBoot(subject.kernel, self.initramfs, words)
+            boot = DirectBoot(subject.kernel, subject.initramfs or self.initramfs, words)
         return MachineSpec(boot, self.accel, machine, self.cpus, self.memory)
 
     def argv_for(self, subject: Subject) -> tuple[str, ...]:
@@ -120,6 +124,7 @@ class Lab:
             "schema": _SNAPSHOT_SCHEMA,
             "kernel": hash_file(subject.kernel),
             "image": dict(self.image),
+            "modules": dict(subject.modules),
             "argv": self.argv_for(subject),
             "qemu": [self.qemu.version, binary.st_size, binary.st_mtime_ns],
             "cpu": host_cpu(),

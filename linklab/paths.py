@@ -8,3 +8,6 @@ ROOT = Path(__file__).resolve().parent.parent
 IMAGES = ROOT / "images"
 GUEST = ROOT / "guest"
 TEMPLATES = ROOT / "templates"
+
+EXTERNAL_MODULES = "external"
+"""In a guest, within its modules' folder: those that are under test themselves."""

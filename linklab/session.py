@@ -27,17 +27,20 @@ from linklab.errors import (
     LabError,
     LinklabError,
     MachineLost,
+    ModuleRefused,
     Verdict,
 )
 from linklab.machine.process import Machine, MachineEnd
 from linklab.machine.qmp import load_state, save_state
 from linklab.machine.spec import MachineSpec, RamFile
+from linklab.paths import EXTERNAL_MODULES
 
 _SETTLE_QUIET = 0.3  # s without a byte: the kernel has said what it had to say
 _SETTLE_LIMIT = 3.0  # s at most for a report, or for QEMU to follow its lines
 _POWER_OFF_LIMIT = 15.0  # s for a guest to end when asked
 _AGENT_ENDED = re.compile(r"linklab-init: the agent ended: wait status (0x[0-9a-f]+)")
 _TOLD_TO_END = "linklab-init: told to end"
+_MODULE_REFUSED = re.compile(r"linklab-init: module (\S+) did not load: (.*)")
 
 
 class _KernelSpoke(Exception):
@@ -85,7 +88,8 @@ class Session:
         self.agent.power_off(time.monotonic() + _POWER_OFF_LIMIT)
         self._line.companions.clear()
         end = _settle(self.machine, self.console, True, _POWER_OFF_LIMIT)
-        if self.console.watch.reports:
+        watch = self.console.watch
+        if watch.reports or _MODULE_REFUSED.search(watch.tail):
             raise _KernelSpoke
         if end is None:
             raise GuestHung(
@@ -227,7 +231,21 @@ def _word_of_init(tail: str) -> LinklabError | None:
     if ended := _AGENT_ENDED.search(tail):
         how = "was stopped" if os.WIFSTOPPED(int(ended[1], 16)) else "died"
         return LabError(f"the agent in the guest {how}, the kernel did not")
+    if refused := _MODULE_REFUSED.search(tail):
+        return _module_fault(refused[1], refused[2].strip())
     return None
+
+
+def _module_fault(file: str, why: str) -> LinklabError:
+    """Return what it says when a module does not load: one of --module is under test itself."""
+    folder, _, name = file.rpartition("/")
+    name = name.removesuffix(".ko")
+    if folder == EXTERNAL_MODULES:
+        return ModuleRefused(f"the module {name} did not load: {why}")
+    return LabError(
+        f"{name}, a module of the kernel's own, did not load: {why}. "
+        "Do the modules belong to this kernel?"
+    )
 
 
 def _fault_of(report: Report) -> LinklabError:

@@ -21,6 +21,10 @@ void mount_all(void);
  */
 void be_init(bool with_console);
 
+/* Loads the modules that the image brings for this kernel; false, and a line on the console, if
+ * one of them refuses. */
+bool load_modules(void);
+
 /* The agent's port, raw; -1 with errno when it is not there. */
 int port_open(const char *path);
 

@@ -153,6 +153,8 @@ void be_init(bool with_console)
 {
 	pid_t worker;
 
+	if (!load_modules())
+		end_guest();
 	take_signals();
 	worker = fork();
 	if (worker == 0) {

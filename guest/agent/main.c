@@ -10,6 +10,10 @@
  * guest's init as well, and takes the port from `linklab.port=` on the
  * kernel's command line.
  *
+ *   linklab-agent --load-modules
+ *
+ * For an init that is a script: loads what the image brings for this kernel.
+ *
  *   linklab-agent --tsc-khz
  *
  * On the host: prints the frequency of its time stamp counter.
@@ -318,6 +322,8 @@ int main(int argc, char **argv)
 	}
 	if (path && !strcmp(path, "--tsc-khz"))
 		return print_tsc_khz();
+	if (path && !strcmp(path, "--load-modules"))
+		return load_modules() ? 0 : 1;
 	if (!path) {
 		dprintf(STDERR_FILENO, "usage: linklab-agent PORT (or linklab.port= on the kernel's command line)\n");
 		return 2;

@@ -54,6 +54,28 @@ def read_elf(path: Path) -> Elf:
         raise ValueError(f"{path} is an ELF file that was cut short or damaged") from error
 
 
+def section_of(data: bytes, name: str) -> bytes | None:
+    """Return the content of a section of a 64-bit file, None where there is no such section.
+
+    Raises `ValueError` when the bytes are no little-endian 64-bit ELF file, or
+    one cut short.
+    """
+    if not is_elf(data) or data[4:6] != b"\2\1":
+        raise ValueError("no little-endian 64-bit ELF file")
+    try:
+        (table,) = struct.unpack_from("<Q", data, 0x28)
+        size, count, names = struct.unpack_from("<HHH", data, 0x3A)
+        sections = [
+            struct.unpack_from("<IIQQQQ", data, table + number * size) for number in range(count)
+        ]
+        for label, _, _, _, offset, length in sections:
+            if _text(data, sections[names][4] + label) == name:
+                return data[offset : offset + length]
+    except (struct.error, ValueError, IndexError) as error:
+        raise ValueError("an ELF file that was cut short or damaged") from error
+    return None
+
+
 def _segments(data: bytes, wide: bool) -> list[_Segment]:
     if wide:
         (table,) = struct.unpack_from("<Q", data, 0x20)

@@ -88,7 +88,7 @@ def build_initramfs(
     def make(folder: Path) -> Mapping[str, Any]:
         with step(listener, "initramfs"):
             entries = tree_of([*inputs.entries, *_rendered(inputs)])
-            _archive(entries, folder / ARCHIVE, inputs)
+            _archive(entries, folder / ARCHIVE, inputs.bsdtar, inputs.templates)
         return {"inputs": identity, "parts": _parts(entries, folder / ARCHIVE)}
 
     return cache.get("initramfs", key_of(identity), make, listener, "the initramfs")
@@ -165,7 +165,15 @@ def _rendered(inputs: _Inputs) -> list[Entry]:
     ]
 
 
-def _archive(entries: Iterable[Entry], target: Path, inputs: _Inputs) -> None:
+def write_archive(entries: Iterable[Entry], target: Path, templates: Path) -> None:
+    """Write a cpio archive of these entries, to stand beside an image's own.
+
+    Raises `LabError` when bsdtar is missing.
+    """
+    _archive(entries, target, find_program("bsdtar", "libarchive-tools"), templates)
+
+
+def _archive(entries: Iterable[Entry], target: Path, bsdtar: Path, templates: Path) -> None:
     """Write the archive, by way of tar.
 
     bsdtar takes the inode number and the device of each file that it reads
@@ -176,14 +184,15 @@ def _archive(entries: Iterable[Entry], target: Path, inputs: _Inputs) -> None:
 
     work = target.with_suffix(".work")
     work.mkdir()
+    entries = tuple(entries)
     files = [entry for entry in entries if isinstance(entry, File)]
     sources = {
         file.path: _as_file(file.content, work / f"{number}") for number, file in enumerate(files)
     }
     mtree, tar = work / _MTREE, work / "initramfs.tar"
-    mtree.write_text(render(_MTREE, inputs.templates, entries=entries, sources=sources))
-    run.run([inputs.bsdtar, "--format", "ustar", "-cf", tar, f"@{mtree}"])
-    run.run([inputs.bsdtar, "--format", "newc", "-cf", target, f"@{tar}"])
+    mtree.write_text(render(_MTREE, templates, entries=entries, sources=sources))
+    run.run([bsdtar, "--format", "ustar", "-cf", tar, f"@{mtree}"])
+    run.run([bsdtar, "--format", "newc", "-cf", target, f"@{tar}"])
     shutil.rmtree(work)
 
 

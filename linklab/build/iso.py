@@ -30,6 +30,8 @@ _CONFIG = "isolinux.cfg"
 _LOADER, _MENU = "isolinux.bin", "menu.c32"
 _CORE = "ldlinux.c32"  # isolinux.bin loads it whatever the configuration says
 
+_SAID_OF = {"linux": "", "mods": ": modules"}
+
 # Where Debian's packages put them.
 _PLACES = {
     "isolinux": Path("/usr/lib/ISOLINUX"),
@@ -49,11 +51,15 @@ _GENISOIMAGE = (
 
 @dataclass(frozen=True)
 class IsoKernel:
-    """A kernel to offer: its name in the menu, its bzImage, its release as `uname -r` has it."""
+    """A kernel to offer: its name in the menu, its bzImage, its release as `uname -r` has it.
+
+    `modules` is an archive that is unpacked behind the image's, for it alone.
+    """
 
     name: str
     bzimage: Path
     release: str
+    modules: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -85,7 +91,10 @@ def build_iso(
     genisoimage = find_program("genisoimage", "genisoimage")
     faketime = find_program("faketime", "faketime")
     inputs = {
-        "kernels": [[kernel.name, kernel.release, hash_file(kernel.bzimage)] for kernel in kernels],
+        "kernels": [
+            [kernel.name, kernel.release, *(hash_file(file) for _, file in _files_of(kernel))]
+            for kernel in kernels
+        ],
         "initramfs": packed.hashes[PACKED],
         "loader": {file.name: hash_file(file) for file in loader},
         "template": hash_file(templates / _CONFIG),
@@ -109,6 +118,12 @@ def build_iso(
 def iso_contents(iso: Artefact) -> list[Part]:
     """Return what is on an ISO and what each part weighs; the packed bytes add up to the file."""
     return [Part(**part) for part in iso.about["parts"]]
+
+
+def _files_of(kernel: IsoKernel) -> list[tuple[str, Path]]:
+    """Return a kernel's files and how their names on the ISO begin."""
+    modules = [("mods", kernel.modules)] if kernel.modules else []
+    return [("linux", kernel.bzimage), *modules]
 
 
 def _check_names(kernels: Sequence[IsoKernel]) -> None:
@@ -160,7 +175,8 @@ def _lay_out(
         shutil.copyfile(file, isolinux / file.name)
     (isolinux / _CONFIG).write_text(render(_CONFIG, templates, kernels=kernels))
     for number, kernel in enumerate(kernels):
-        shutil.copyfile(kernel.bzimage, tree / f"linux{number}")
+        for kind, file in _files_of(kernel):
+            shutil.copyfile(file, tree / f"{kind}{number}")
     shutil.copyfile(packed.file(PACKED), tree / "initrd")
     for path in [tree, *tree.rglob("*")]:
         os.utime(path, (_SECONDS, _SECONDS))
@@ -170,9 +186,10 @@ def _parts(
     tree: Path, kernels: Sequence[IsoKernel], packed: Artefact, total: int
 ) -> list[dict[str, Any]]:
     parts = [
-        Part("kernel", f"{kernel.name} ({kernel.release})", size, size)
+        Part("kernel", f"{kernel.name} ({kernel.release}){_SAID_OF[kind]}", size, size)
         for number, kernel in enumerate(kernels)
-        for size in [(tree / f"linux{number}").stat().st_size]
+        for kind, _ in _files_of(kernel)
+        for size in [(tree / f"{kind}{number}").stat().st_size]
     ]
     parts += [Part("initramfs", name, size, share) for name, size, share in packed.about["parts"]]
     parts += [

@@ -1,4 +1,4 @@
-"""Kernels: from a flavour, a bzImage or a built tree to files that boot.
+"""Kernels: from a flavour, or whatever else `--kernel` names, to files that boot.
 
 A flavour is built from source, patches and config fragments, and kept under a
 key made of everything that went in.  Any other kernel is taken as it is.
@@ -7,15 +7,18 @@ key made of everything that went in.  Any other kernel is taken as it is.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from linklab.build.bootfile import bzimage_release, has_debug_info, has_pvh_entry
+from linklab.build.bootable import Kernel
+from linklab.build.bootfile import has_pvh_entry
 from linklab.build.compile import BZIMAGE, CONFIG, SYMBOLS, VMLINUX, Job, compile_kernel
 from linklab.build.compilerwarnings import CompilerWarning
+from linklab.build.debkernel import NEWEST, PREFIX
 from linklab.build.flavours import flavours, fragments
+from linklab.build.foreign import check_found, find_kernel, is_foreign, with_vmlinux
 from linklab.build.kbuild import COMPILER, IDENTITY, LINKER
 from linklab.build.kconfig import Wish, merge, parse_fragment, read_fragment
 from linklab.build.patches import patched_tree
@@ -23,7 +26,7 @@ from linklab.build.series import Patch
 from linklab.build.source import Source, check_source, open_source
 from linklab.errors import UsageError
 from linklab.events import Listener, ignore
-from linklab.host.cache import Artefact, Cache, hash_file, key_of, reporting
+from linklab.host.cache import Artefact, Cache, key_of, reporting
 from linklab.host.run import run
 
 KIND = "kernel"
@@ -62,27 +65,6 @@ class KernelSpec:
 
     flavour: str
     options: BuildOptions = BuildOptions()
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """A kernel that can be booted. `sha256` is its bzImage's; `vmlinux` has a PVH entry.
-
-    `symbols` is a vmlinux with debug information, where it was built with that;
-    `warnings` is what the compiler warned of, of a kernel that the lab built.
-    `inputs` names everything that went into it, by content, as JSON can express it.
-    """
-
-    name: str
-    release: str
-    bzimage: Path
-    vmlinux: Path | None
-    config: Path | None
-    sha256: str
-    built_by_lab: bool
-    inputs: Mapping[str, Any] = field(default_factory=dict)
-    symbols: Path | None = None
-    warnings: tuple[CompilerWarning, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -167,23 +149,14 @@ def build_kernel(spec: KernelSpec, cache: Cache, listener: Listener) -> Artefact
 def resolve_kernel(name: str, options: BuildOptions, cache: Cache, listener: Listener) -> Kernel:
     """Return the kernel that `--kernel` names, building a flavour if it must.
 
-    Raises `UsageError` for a name that is neither a flavour nor a file or a
-    folder that boots, and what `build_kernel` raises.
+    Raises `UsageError` for a name that is neither a flavour nor a package, a
+    file or a folder that boots, `LabError` for a package that cannot be had,
+    and what `build_kernel` raises.
     """
     if name in flavours():
         return _built(name, build_kernel(KernelSpec(name, options), cache, listener))
-    path = Path(name).expanduser()
-    if not name or not path.exists():
-        raise UsageError(
-            f"there is no kernel {name!r}: expected {', '.join(flavours())}, "
-            "the path of a bzImage, or the path of a built kernel tree"
-        )
-    if options.source or options.patches or options.configs:
-        raise UsageError(
-            "--source, --range, --patch and --config build the lab's flavours "
-            f"({', '.join(flavours())}): {name} is taken as it is"
-        )
-    return _from_tree(name, path.resolve()) if path.is_dir() else _from_file(name, path.resolve())
+    _check_taken_as_it_is(name, options)
+    return with_vmlinux(find_kernel(name, cache, listener), cache, listener)
 
 
 def check_kernel(name: str, options: BuildOptions) -> None:
@@ -191,7 +164,21 @@ def check_kernel(name: str, options: BuildOptions) -> None:
     if name in flavours():
         check_spec(KernelSpec(name, options))
     else:
-        resolve_kernel(name, options, Cache(), ignore)
+        _check_taken_as_it_is(name, options)
+        check_found(name)
+
+
+def _check_taken_as_it_is(name: str, options: BuildOptions) -> None:
+    if not is_foreign(name):
+        raise UsageError(
+            f"there is no kernel {name!r}: expected {', '.join(flavours())}, {NEWEST}, "
+            f"{PREFIX}PACKAGE, the path of a bzImage, or the path of a built kernel tree"
+        )
+    if options.source or options.patches or options.configs:
+        raise UsageError(
+            "--source, --range, --patch and --config build the lab's flavours "
+            f"({', '.join(flavours())}): {name} is taken as it is"
+        )
 
 
 def _built(name: str, artefact: Artefact) -> Kernel:
@@ -207,35 +194,6 @@ def _built(name: str, artefact: Artefact) -> Kernel:
         inputs=artefact.about["inputs"],
         symbols=artefact.file(SYMBOLS) if SYMBOLS in artefact.hashes else None,
         warnings=tuple(map(CompilerWarning.from_json, artefact.about.get("warnings", ()))),
-    )
-
-
-def _from_file(name: str, path: Path) -> Kernel:
-    release = bzimage_release(path)
-    return Kernel(name, release, path, None, None, hash_file(path), built_by_lab=False)
-
-
-def _from_tree(name: str, folder: Path) -> Kernel:
-    bzimage = folder / "arch/x86/boot/bzImage"
-    if not bzimage.is_file():
-        if (folder / "Kconfig").is_file() or (folder / "Makefile").is_file():
-            raise UsageError(
-                f"{folder} is not built: there is no arch/x86/boot/bzImage in it. Build it, "
-                f"or let the lab do so: --kernel {flavours()[0]} --source {folder}"
-            )
-        raise UsageError(f"{folder} is no kernel tree: there is no arch/x86/boot/bzImage in it")
-    vmlinux, config = folder / "vmlinux", folder / ".config"
-    # An older bzImage was made from another vmlinux.
-    same = vmlinux.is_file() and vmlinux.stat().st_mtime <= bzimage.stat().st_mtime
-    return Kernel(
-        name=name,
-        release=bzimage_release(bzimage),
-        bzimage=bzimage,
-        vmlinux=vmlinux if same and has_pvh_entry(vmlinux) else None,
-        config=config if config.is_file() else None,
-        sha256=hash_file(bzimage),
-        built_by_lab=False,
-        symbols=vmlinux if same and has_debug_info(vmlinux) else None,
     )
 
 

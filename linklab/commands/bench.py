@@ -24,6 +24,7 @@ from linklab.benchmarks import (
 )
 from linklab.build.iso import IMAGE
 from linklab.build.kernel import resolve_kernel
+from linklab.commands.equip import Purpose
 from linklab.commands.prepare import (
     KernelOptions,
     MachineOptions,
@@ -39,6 +40,7 @@ from linklab.machine.spec import Boot
 from linklab.options import number
 from linklab.report.progress import progress
 from linklab.report.table import ACCEL_TEXT
+from linklab.scenarios.grouping.plan import NAME as GROUPING
 
 _MEMORY = 256
 _STEP = "bench"
@@ -74,7 +76,9 @@ def main(names: str, repeat_text: str, vng: str) -> None:
     with progress() as listener:
         cache = Cache()
         lab = prepare_lab(MachineOptions(), _MEMORY, cache, listener)
-        (subject,) = prepare_subjects(KernelOptions(name), Boot.ISO, cache, listener)
+        (subject,) = prepare_subjects(
+            KernelOptions(name), Purpose(Boot.ISO, (GROUPING,)), cache, listener
+        )
         bench = Bench(lab, subject, repeat, other, cache, listener)
         with step(listener, _STEP, 7 * repeat):
             figures = [*_speed(bench), *_sizes(bench)]

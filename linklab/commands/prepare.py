@@ -9,6 +9,7 @@ from pathlib import Path
 
 from linklab.build.agentbuild import PROGRAM as AGENT_PROGRAM
 from linklab.build.agentbuild import build_agent
+from linklab.build.bootable import Kernel
 from linklab.build.flavours import is_timed
 from linklab.build.gitrange import range_series
 from linklab.build.initramfs import ARCHIVE, build_initramfs
@@ -16,23 +17,28 @@ from linklab.build.iso import IMAGE, IsoKernel, build_iso
 from linklab.build.kernel import (
     BuildOptions,
     Compression,
-    Kernel,
     check_kernel,
     resolve_kernel,
 )
+from linklab.build.moduleimage import MODULES
+from linklab.build.needs import SHELL
 from linklab.build.series import Series, read_series
 from linklab.build.userland import LIVE
+from linklab.commands.equip import Purpose, image_for
 from linklab.errors import UsageError
 from linklab.events import Listener, Note
 from linklab.host.accel import Accel, decide
 from linklab.host.cache import Artefact, Cache, hash_file
 from linklab.host.clock import tsc_khz
 from linklab.host.qemu import find_qemu
-from linklab.lab import CPU_LIMITS, MEMORY_LIMITS, Lab, Subject
+from linklab.lab import CPU_LIMITS, MEMORY_LIMITS, Lab, Subject, file_label
 from linklab.machine.spec import Boot, MachineType
 from linklab.options import choose, number, seconds, split_list
 
 _BOOT_LIMIT = {Accel.KVM: 30.0, Accel.TCG: 60.0}  # s; for deadlines only
+
+
+_A_PERSON = Purpose(Boot.ISO, (SHELL,))  # what a live ISO is for, unless it is measured
 
 
 @dataclass(frozen=True)
@@ -164,7 +170,7 @@ def tell_notes(options: KernelOptions, listener: Listener) -> None:
 
 
 def prepare_subjects(
-    options: KernelOptions, boot: Boot, cache: Cache, listener: Listener
+    options: KernelOptions, purpose: Purpose, cache: Cache, listener: Listener
 ) -> list[Subject]:
     """Return the kernels to test, building what is missing.
 
@@ -175,33 +181,27 @@ def prepare_subjects(
     tell_notes(options, listener)
     names = split_list("kernel", options.names)
     kernels = [resolve_kernel(name, build, cache, listener) for name in names]
-    return [
-        _subject(
-            kernel,
-            options,
-            boot is Boot.ISO or (options.is_stock and _is_timed(kernel)),
-            cache,
-            listener,
-        )
-        for kernel in kernels
-    ]
+    return [_subject(kernel, options, purpose, cache, listener) for kernel in kernels]
 
 
 def _subject(
-    kernel: Kernel, options: KernelOptions, with_iso: bool, cache: Cache, listener: Listener
+    kernel: Kernel, options: KernelOptions, purpose: Purpose, cache: Cache, listener: Listener
 ) -> Subject:
     iso = None
-    if with_iso:
-        iso = iso_of([kernel], options, cache, listener)
-    return subject_of(kernel, iso)
+    image = image_for(kernel, purpose, cache, listener)
+    if purpose.boot is Boot.ISO or (options.is_stock and _is_timed(kernel)):
+        iso = iso_of([kernel], options, cache, listener, purpose)
+    return subject_of(kernel, iso, image)
 
 
 def _is_timed(kernel: Kernel) -> bool:
     return kernel.built_by_lab and is_timed(kernel.name)
 
 
-def subject_of(kernel: Kernel, iso: Artefact | None = None) -> Subject:
-    """Return a kernel as what is tested, on an ISO where there is one."""
+def subject_of(
+    kernel: Kernel, iso: Artefact | None = None, image: Artefact | None = None
+) -> Subject:
+    """Return a kernel as what is tested, with its ISO and its own image where it has them."""
     return Subject(
         name=kernel.name,
         release=kernel.release,
@@ -209,18 +209,29 @@ def subject_of(kernel: Kernel, iso: Artefact | None = None) -> Subject:
         kernel=kernel.vmlinux or kernel.bzimage,
         known=kernel.built_by_lab,
         iso=iso.file(IMAGE) if iso else None,
-        image_bytes=iso.file(IMAGE).stat().st_size if iso else None,
+        # The paper's claim is about the lab's own image.
+        image_bytes=iso.file(IMAGE).stat().st_size if iso and kernel.built_by_lab else None,
         inputs=kernel.inputs,
         symbols=kernel.symbols,
+        initramfs=image.file(ARCHIVE) if image else None,
+        modules=image.about["modules"] if image else {},
     )
 
 
 def iso_of(
-    kernels: Sequence[Kernel], options: KernelOptions, cache: Cache, listener: Listener
+    kernels: Sequence[Kernel],
+    options: KernelOptions,
+    cache: Cache,
+    listener: Listener,
+    purpose: Purpose = _A_PERSON,
 ) -> Artefact:
     """Return the live ISO of some kernels, the lab's own in their smallest form."""
-    small = [_smallest(kernel, options, cache, listener) for kernel in kernels]
-    offered = [IsoKernel(kernel.name, kernel.bzimage, kernel.release) for kernel in small]
+    offered = []
+    for kernel in kernels:
+        small = _smallest(kernel, options, cache, listener)
+        image = image_for(kernel, purpose, cache, listener)
+        modules = image.file(MODULES) if image else None
+        offered.append(IsoKernel(file_label(kernel.name), small.bzimage, small.release, modules))
     return build_iso(offered, build_initramfs(cache, listener), cache, listener)
 
 

@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from linklab import paths
 from linklab.build.flavours import flavours
-from linklab.commands.prepare import KernelOptions, MachineOptions, prepare_lab, prepare_subjects
+from linklab.commands.equip import Purpose
+from linklab.commands.prepare import (
+    KernelOptions,
+    MachineOptions,
+    prepare_lab,
+    prepare_subjects,
+)
 from linklab.errors import LabError, UsageError, Verdict
 from linklab.events import Listener, Note
 from linklab.host.accel import Accel
@@ -35,6 +41,7 @@ from linklab.profile.store import (
 from linklab.results.store import claim_default_folder, claim_folder, utc_now
 from linklab.scenarios.grouping.change import Operation
 from linklab.scenarios.grouping.plan import MAX_COUNT
+from linklab.scenarios.grouping.plan import NAME as GROUPING
 from linklab.scenarios.grouping.ways import Arm, why_not
 
 if TYPE_CHECKING:
@@ -149,7 +156,8 @@ def _run(
 
     begun, cache = utc_now(), Cache()
     lab = prepare_lab(options.machine, request.memory, cache, listener, IMAGE)
-    (subject,) = prepare_subjects(request.kernels, lab.boot, cache, listener)
+    purpose = Purpose(lab.boot, (GROUPING,), lab.machine, IMAGE)
+    (subject,) = prepare_subjects(request.kernels, purpose, cache, listener)
     log = request.folder / f"console-{subject.label}-{request.count}.log"
     with lab.session(subject, log) as session:
         event, why = choose_event(session.agent, emulated=lab.accel is Accel.TCG)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from linklab.commands.about import tested_on
+from linklab.commands.equip import Purpose
 from linklab.commands.exports import ExportOptions, write_exports, write_failure
 from linklab.commands.kept import kept, kept_files
 from linklab.commands.prepare import (
@@ -149,7 +150,8 @@ def run(options: RunOptions, command: Sequence[str], listener: Listener) -> Fini
         with timed(listener, "machine and image"):
             lab = prepare_lab(options.machine, request.memory, cache, listener)
         with timed(listener, "kernels"):
-            subjects = prepare_subjects(options.kernels, lab.boot, cache, listener)
+            purpose = Purpose(lab.boot, (options.scenario,), lab.machine)
+            subjects = prepare_subjects(options.kernels, purpose, cache, listener)
         if lab.boot is Boot.RESUME:
             with timed(listener, "saved guests"):
                 lab = lab.with_snapshots(subjects, cache, listener)

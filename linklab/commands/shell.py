@@ -6,6 +6,8 @@ import subprocess
 import sys
 from dataclasses import replace
 
+from linklab.build.needs import SHELL
+from linklab.commands.equip import Purpose
 from linklab.commands.prepare import (
     KernelOptions,
     MachineOptions,
@@ -33,7 +35,9 @@ def main(kernels: KernelOptions, machine: MachineOptions) -> None:
     with progress() as listener:
         cache = Cache()
         lab = prepare_lab(machine, memory, cache, listener)
-        (subject,) = prepare_subjects(kernels, lab.boot, cache, listener)
+        (subject,) = prepare_subjects(
+            kernels, Purpose(lab.boot, (SHELL,), lab.machine), cache, listener
+        )
     print("leave with `poweroff`, or end the machine with Ctrl-A x", file=sys.stderr)
     _attend(qemu_argv(lab.qemu.path, shell_spec(lab, subject)))
 

@@ -9,11 +9,18 @@ from pathlib import Path
 import pytest
 from fake_tree import PATCH
 
+from linklab.build.bootable import Kernel
 from linklab.build.iso import IsoKernel
-from linklab.build.kernel import BuildOptions, Compression, Kernel
+from linklab.build.kernel import BuildOptions, Compression
 from linklab.build.series import read_series
 from linklab.commands import prepare
-from linklab.commands.prepare import KernelOptions, MachineOptions, prepare_lab, prepare_subjects
+from linklab.commands.equip import Purpose
+from linklab.commands.prepare import (
+    KernelOptions,
+    MachineOptions,
+    prepare_lab,
+    prepare_subjects,
+)
 from linklab.events import ignore
 from linklab.host.accel import Accel, Decision
 from linklab.host.cache import Artefact, Cache
@@ -134,7 +141,9 @@ def test_only_a_guest_under_tcg_is_told_how_fast_the_counter_is(host: Host, cach
 def test_a_flavour_is_booted_from_its_vmlinux_and_weighed_as_an_iso(
     host: Host, cache: Cache
 ) -> None:
-    sysfs, nosysfs = prepare_subjects(KernelOptions("sysfs, nosysfs"), Boot.DIRECT, cache, ignore)
+    sysfs, nosysfs = prepare_subjects(
+        KernelOptions("sysfs, nosysfs"), Purpose(Boot.DIRECT), cache, ignore
+    )
     assert (sysfs.name, nosysfs.name) == FLAVOURS
     assert sysfs.known
     assert sysfs.kernel.name == "vmlinux"
@@ -143,7 +152,7 @@ def test_a_flavour_is_booted_from_its_vmlinux_and_weighed_as_an_iso(
 
 
 def test_the_iso_has_the_smallest_form_of_the_labs_own_kernels(host: Host, cache: Cache) -> None:
-    prepare_subjects(KernelOptions("sysfs"), Boot.DIRECT, cache, ignore)
+    prepare_subjects(KernelOptions("sysfs"), Purpose(Boot.DIRECT), cache, ignore)
     ((offered,),) = host.isos
     assert offered.name == "sysfs"
     assert offered.bzimage.name == "sysfs.zstd"
@@ -154,7 +163,7 @@ def test_the_iso_has_the_smallest_form_of_the_labs_own_kernels(host: Host, cache
 
 
 def test_another_kernel_is_taken_as_it_is_and_not_weighed(host: Host, cache: Cache) -> None:
-    (subject,) = prepare_subjects(KernelOptions("a/bzImage"), Boot.DIRECT, cache, ignore)
+    (subject,) = prepare_subjects(KernelOptions("a/bzImage"), Purpose(Boot.DIRECT), cache, ignore)
     assert not subject.known
     assert subject.kernel.name == "bzImage.lz4"
     assert (subject.iso, subject.image_bytes) == (None, None)
@@ -162,7 +171,7 @@ def test_another_kernel_is_taken_as_it_is_and_not_weighed(host: Host, cache: Cac
 
 
 def test_another_kernel_gets_an_iso_where_that_is_booted(host: Host, cache: Cache) -> None:
-    (subject,) = prepare_subjects(KernelOptions("a/bzImage"), Boot.ISO, cache, ignore)
+    (subject,) = prepare_subjects(KernelOptions("a/bzImage"), Purpose(Boot.ISO), cache, ignore)
     assert subject.iso is not None
     assert subject.iso.stat().st_size == 1000
     assert len(host.built) == 1, "what is taken as it is has one form only"
@@ -179,7 +188,7 @@ def test_another_kernel_gets_an_iso_where_that_is_booted(host: Host, cache: Cach
 def test_a_flavour_that_is_not_as_it_comes_is_not_weighed_against_the_paper(
     options: KernelOptions, host: Host, cache: Cache, a_patch: Path
 ) -> None:
-    (subject,) = prepare_subjects(options, Boot.DIRECT, cache, ignore)
+    (subject,) = prepare_subjects(options, Purpose(Boot.DIRECT), cache, ignore)
     assert subject.image_bytes is None
     ((_, built),) = host.built
     assert built == BuildOptions(
@@ -192,6 +201,6 @@ def test_a_flavour_that_is_not_as_it_comes_is_not_weighed_against_the_paper(
 def test_what_a_kernel_is_built_from_is_the_same_for_its_iso(
     host: Host, cache: Cache, a_patch: Path
 ) -> None:
-    prepare_subjects(KernelOptions("sysfs", patches=("a.patch",)), Boot.ISO, cache, ignore)
+    prepare_subjects(KernelOptions("sysfs", patches=("a.patch",)), Purpose(Boot.ISO), cache, ignore)
     expected = read_series([Path("a.patch")]).patches
     assert [options.patches for _, options in host.built] == [expected] * 2

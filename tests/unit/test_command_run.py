@@ -15,6 +15,7 @@ from fake_lab import lab_of, subject
 
 from linklab import lab as lab_module
 from linklab.commands import run as command
+from linklab.commands.equip import Purpose
 from linklab.commands.exports import ExportOptions
 from linklab.commands.prepare import KernelOptions, MachineOptions
 from linklab.commands.run import RunOptions, check
@@ -174,10 +175,10 @@ class Prepared:
         made = lab_of(lambda kernel, count: self.make(kernel), boot=Boot(options.boot))
         return replace(made, memory=memory)
 
-    def subjects(self, options: KernelOptions, boot: Boot, *_: object) -> list[Subject]:
+    def subjects(self, options: KernelOptions, purpose: Purpose, *_: object) -> list[Subject]:
         if self.error:
             raise self.error
-        self.boots.append(boot)
+        self.boots.append(purpose.boot)
         return self.found
 
 

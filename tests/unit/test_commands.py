@@ -10,8 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from linklab.build.bootable import Kernel
 from linklab.build.iso import IMAGE
-from linklab.build.kernel import Kernel
 from linklab.commands import build, develop, host, shell
 from linklab.commands.prepare import KernelOptions, MachineOptions
 from linklab.errors import LabError, UsageError, Verdict

@@ -67,7 +67,9 @@ def guest(tmp_path: Path) -> Guest:
     for device in ("null", "tty1"):
         (tmp_path / "dev" / device).symlink_to("/dev/null")
     program(tmp_path, "mount", "exit 0")
-    program(tmp_path, "linklab-agent", f"printf %s $1 >{tmp_path}/agent-port; exit 7")
+    loads = f"[ $1 != --load-modules ] || exec {tmp_path}/bin/loader"
+    program(tmp_path, "loader", "exit 0")
+    program(tmp_path, "linklab-agent", f"{loads}; printf %s $1 >{tmp_path}/agent-port; exit 7")
     program(tmp_path, "busybox", f"printf %s $1 >{tmp_path}/init-started")
     return Guest(tmp_path)
 
@@ -104,6 +106,15 @@ def test_the_end_of_the_agent_is_told_on_the_console(guest: Guest) -> None:
     boot(guest)
 
     assert guest.console == "linklab-init: the agent ended: status 7\n"
+
+
+def test_a_module_that_does_not_load_leaves_a_shell_and_no_agent(guest: Guest) -> None:
+    program(guest.root, "loader", "echo module hello did not load; exit 1")
+    boot(guest)
+
+    assert guest.console == "module hello did not load\n"
+    assert not (guest.root / "agent-port").exists()
+    assert guest.terminals == ["ttyS0::respawn:-/bin/sh", "tty1::respawn:-/bin/sh"]
 
 
 def test_without_a_second_port_there_is_no_agent_and_no_word_of_it(guest: Guest) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from guests import INVOKE, Done, Invoke, Opener
 
+from linklab.commands.equip import Purpose
 from linklab.commands.prepare import (
     KernelOptions,
     MachineOptions,
@@ -52,7 +53,9 @@ def lab(cache: Cache) -> Lab:
 @pytest.fixture(scope="session")
 def subjects(cache: Cache) -> dict[str, Subject]:
     """Both flavours, with their ISOs."""
-    made = prepare_subjects(KernelOptions("sysfs,nosysfs"), Boot.ISO, cache, ignore)
+    made = prepare_subjects(
+        KernelOptions("sysfs,nosysfs"), Purpose(Boot.ISO, ("grouping",)), cache, ignore
+    )
     return {subject.name: subject for subject in made}
 
 
