@@ -67,6 +67,18 @@ PROFILE_HELP = {
     "output": "a folder for the results; default results/<UTC time>-profile",
     "json": RUN_HELP["json"],
 }
+JUDGE_HELP = {
+    "metric": "go by a figure: operation/arm/interfaces, such as mtu/group/1024",
+    "above": "from where on the figure is bad: 10% or 1.5x of the good kernel's, or 0.2s, 200ms",
+    "max-blocks": "measurements of one kernel before it is skipped as unclear",
+    "fault": "go by faults, and only these: crash, hang, fail, warning; comma-separated",
+    "title": "only faults whose report has this text; any other is skipped",
+    "tries": "runs without a fault before a kernel is good, for a fault that comes and goes",
+    "counts": RUN_HELP["counts"],
+    "operations": RUN_HELP["operations"],
+    "arms": RUN_HELP["arms"],
+    "timeout": RUN_HELP["timeout"],
+}
 RUN_WORDS = "a run: its folder, a part of its name that no other run has, or `last`"
 RESULTS_HELP = "the folder below which runs are looked for by name"
 
@@ -387,6 +399,75 @@ def profile(
             json,
         ),
         sys.argv,
+    )
+
+
+@task(
+    auto_shortflags=False,
+    iterable=["patch", "config"],
+    help={
+        **{name: text for name, text in KERNEL_HELP.items() if name != "kernel"},
+        **MACHINE_HELP,
+        **JUDGE_HELP,
+        "kernel": "the flavour to build of each commit",
+        "good": "a commit of --source that is good; of a series, how many patches are",
+        "bad": "a commit of --source that is bad; of a series, with how many patches",
+        "boot": "direct (kernel and initramfs) or resume (from a saved guest)",
+        "boot-timeout": RUN_HELP["boot-timeout"],
+        "output": "a folder for the results; default results/<UTC time>-bisect",
+        "resume": "go on with the bisection in this folder; all other options are its own",
+        "json": RUN_HELP["json"],
+    },
+)
+@command
+def bisect(
+    _context: Context,
+    good: str = "",
+    bad: str = "",
+    kernel: str = "nosysfs",
+    source: str = "",
+    patch: list[str] | None = None,
+    config: list[str] | None = None,
+    range: str = "",
+    metric: str = "",
+    above: str = "",
+    max_blocks: str = "64",
+    fault: str = "",
+    title: str = "",
+    tries: str = "1",
+    counts: str = "128",
+    operations: str = "all",
+    arms: str = "group",
+    timeout: str = "0",
+    boot: str = "direct",
+    accel: str = "auto",
+    machine: str = "auto",
+    memory: str = "",
+    cpus: str = "1",
+    boot_timeout: str = "0",
+    output: str = "",
+    resume: str = "",
+    json: bool = False,
+) -> Verdict:
+    """Find the first bad commit of a git tree, or the first bad patch of a series."""
+    from linklab.commands import bisect as command_bisect
+    from linklab.commands.judging import CriterionOptions
+    from linklab.commands.prepare import KernelOptions, MachineOptions
+
+    return command_bisect.main(
+        command_bisect.BisectOptions(
+            KernelOptions(kernel, source, tuple(patch or ()), tuple(config or ()), range),
+            MachineOptions(accel, boot, machine, memory, cpus, boot_timeout),
+            CriterionOptions(
+                metric, above, max_blocks, fault, title, tries, counts, operations, arms, timeout
+            ),
+            good,
+            bad,
+            output,
+        ),
+        resume,
+        sys.argv,
+        as_json=json,
     )
 
 

@@ -95,6 +95,8 @@ class GitHistory:
 
     def forks(self, bad: str, good: str) -> list[str]:
         """Return the merge bases, unless good itself is the one."""
+        if good == bad:
+            raise UsageError("--good and --bad are the same commit")
         found = self._git(["merge-base", "--all", good, bad], False)
         if found.returncode != 0:
             raise UsageError(f"--good and --bad have no commit in common in {self._folder}")

@@ -40,7 +40,7 @@ def kept(options: RunOptions, **decided: str) -> dict[str, Any]:
         "source": _absolute(kernels.source) if kernels.source else "",
         "patch": [_absolute(path) for path in kernels.patches],
         "config": [_absolute(path) for path in kernels.configs],
-        "range": _fixed_range(kernels),
+        "range": fixed_range(kernels),
     }
     found |= {field.name: getattr(options.machine, field.name) for field in fields(MachineOptions)}
     found |= {name: getattr(options, name) for name in _own_names(options)}
@@ -53,7 +53,7 @@ def kept_files(options: RunOptions) -> dict[str, str]:
     return {str(path.absolute()): hash_file(path) for path in files}
 
 
-def _fixed_range(kernels: KernelOptions) -> str:
+def fixed_range(kernels: KernelOptions) -> str:
     """Return a range by its commits: a branch goes on, and the run must find the same again."""
     commits = [patch.commit for patch in kernels.series.patches if patch.commit]
     return f"{kernels.series.base}..{commits[-1]}" if commits else ""
@@ -85,7 +85,7 @@ def revived(about: Mapping[str, Any], output: str, *, as_json: bool) -> RunOptio
             "the run did not keep its options, so it cannot be repeated exactly. "
             f"This is how it was started: {command_of(about)}"
         )
-    _check_files(files_of(about))
+    check_files(files_of(about))
     kernels = {_KERNEL_NAMES.get(f.name, f.name): f.name for f in fields(KernelOptions)}
     machine = [field.name for field in fields(MachineOptions)]
     own = list(_own_names(RunOptions))
@@ -111,16 +111,17 @@ def _value(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _check_files(files: Mapping[str, str]) -> None:
+def check_files(files: Mapping[str, str]) -> None:
+    """Raise `UsageError` where a file is not what it was, by its path and SHA-256."""
     for path, expected in files.items():
         try:
             found = hash_file(Path(path))
         except OSError as error:
             raise UsageError(
-                f"{path}, which the run was made with, cannot be read: {error.strerror or error}"
+                f"{path}, which it was begun with, cannot be read: {error.strerror or error}"
             ) from error
         if found != expected:
             raise UsageError(
-                f"{path} is not what the run was made with: its SHA-256 is {found}, "
+                f"{path} is not what it was begun with: its SHA-256 is {found}, "
                 f"then it was {expected}"
             )

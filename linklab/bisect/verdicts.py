@@ -1,0 +1,112 @@
+"""Judging a revision by its verdict: does it have the fault that is looked for?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from linklab.bisect.criterion import FaultRule, symptoms
+from linklab.bisect.driver import Judged
+from linklab.bisect.history import Revision
+from linklab.bisect.journal import Journal, Step
+from linklab.bisect.search import Judgement
+from linklab.errors import BuildSkipped, KernelFault, LinklabError, Verdict
+from linklab.lab import Subject
+
+Build = Callable[[Revision], Subject]
+"""Returns the kernel of a revision; raises `BuildSkipped` where there is none."""
+
+
+Run = Callable[[Subject, Path], Sequence[LinklabError]]
+"""Does what is to be done on a kernel, into a folder, and returns the kernel's faults."""
+
+
+@dataclass(frozen=True)
+class VerdictJudge:
+    """Bad is a revision with a fault that the rule wants, in one of some `tries`.
+
+    A fault that comes only now and then needs more than one try before a
+    revision without it may be called good.
+    """
+
+    build: Build
+    run: Run
+    rule: FaultRule
+    tries: int
+    journal: Journal
+
+    def judge(self, revision: Revision, number: int) -> Judged:
+        """See `Judge`."""
+        try:
+            subject = self.build(revision)
+        except BuildSkipped as error:
+            return not_built(error)
+        if known := same_kernel(self.journal.steps, subject.sha256):
+            return reused(known)
+        folder = self.journal.step_folder(number, revision.short)
+        name = str(folder.relative_to(self.journal.path))
+        other: Judged | None = None
+        for attempt in range(1, self.tries + 1):
+            where = folder if self.tries == 1 else folder / f"try-{attempt}"
+            where.mkdir(exist_ok=True)
+            faults = self.run(subject, where)
+            judged = replace(self._judged(faults), folder=name, kernel=subject.sha256)
+            if judged.judgement is Judgement.BAD:
+                return judged
+            if judged.judgement is Judgement.SKIP:
+                other = judged
+        if other is not None:
+            return other
+        tried = f" in {self.tries} tries" if self.tries > 1 else ""
+        why = f"every operation done and verified{tried}"
+        return Judged(Judgement.GOOD, Verdict.PASS.value, why, name, subject.sha256)
+
+    def _judged(self, faults: Sequence[LinklabError]) -> Judged:
+        """Return what the faults of one run say: the wanted one, if it is among them."""
+        wanted = [fault for fault in faults if any(map(self.rule.wants, symptoms([fault])))]
+        if wanted:
+            return _of_fault(Judgement.BAD, wanted[0], wanted[0].message)
+        if faults:
+            why = f"another fault than the one looked for: {faults[0].message}"
+            return _of_fault(Judgement.SKIP, faults[0], why)
+        return Judged(Judgement.GOOD, Verdict.PASS.value, "")
+
+
+def _of_fault(judgement: Judgement, fault: LinklabError, why: str) -> Judged:
+    return Judged(judgement, fault.verdict.value, why, evidence=fault.evidence)
+
+
+def not_built(error: BuildSkipped) -> Judged:
+    """Return what is said of a revision that has no kernel."""
+    return Judged(Judgement.SKIP, error.verdict.value, error.message, evidence=error.evidence)
+
+
+def same_kernel(steps: Sequence[Step], sha256: str) -> Step | None:
+    """Return the step that tested this very kernel.
+
+    Builds are reproducible, so a commit that touches nothing of what is
+    compiled gives the same kernel, and need not be tested again.
+    """
+    return next((step for step in steps if step.kernel == sha256), None)
+
+
+def reused(step: Step) -> Judged:
+    """Return what an earlier step said of the same kernel."""
+    return Judged(
+        step.judgement,
+        step.verdict,
+        f"the same kernel as step {step.number}",
+        step.folder,
+        step.kernel,
+        dict(step.figure) if step.figure else None,
+        step.evidence,
+    )
+
+
+def of_kernel(faults: Sequence[LinklabError]) -> list[LinklabError]:
+    """Return the faults of a kernel; raise what is the lab's own, or the user's."""
+    for fault in faults:
+        if not isinstance(fault, KernelFault):
+            raise fault
+    return list(faults)

@@ -1,0 +1,230 @@
+"""`invoke bisect`: the first bad commit of a git tree, or the first bad patch of a series."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from linklab.bisect.driver import Bisection
+from linklab.bisect.gitlog import FILE as LOG_FILE
+from linklab.bisect.gitlog import git_log
+from linklab.bisect.history import GitHistory, History, SeriesHistory
+from linklab.bisect.journal import FILE, Journal, held
+from linklab.bisect.search import Found
+from linklab.build.kernel import KernelSpec, check_spec
+from linklab.commands.judging import (
+    Criterion,
+    CriterionOptions,
+    Workbench,
+    check_criterion,
+    check_flavour,
+    check_machine,
+)
+from linklab.commands.kept import check_files, fixed_range
+from linklab.commands.prepare import KernelOptions, MachineOptions
+from linklab.errors import UsageError, Verdict
+from linklab.events import Listener, Note
+from linklab.host.cache import hash_file
+from linklab.results.store import claim_default_folder, claim_folder
+
+TABLE = "table.txt"
+
+
+@dataclass(frozen=True)
+class BisectOptions:
+    """The options of `invoke bisect`, as typed."""
+
+    kernels: KernelOptions
+    machine: MachineOptions
+    criterion: CriterionOptions
+    good: str = ""
+    bad: str = ""
+    output: str = ""
+
+
+@dataclass(frozen=True)
+class Request:
+    """The same, checked: nothing has been started, and nothing stands against it."""
+
+    flavour: str
+    history: History
+    good: str
+    bad: str
+    criterion: Criterion
+    memory: int
+
+
+def check(options: BisectOptions) -> Request:
+    """Check every option that can be checked without building anything."""
+    flavour = check_flavour(options.kernels.names)
+    criterion = check_criterion(options.criterion)
+    memory = check_machine(options.machine, criterion.plan)
+    build = options.kernels.build_options()
+    check_spec(KernelSpec(flavour, build))
+    history: History
+    if build.patches:
+        history = SeriesHistory(build)
+        good, bad = options.good or "0", options.bad or str(len(build.patches))
+    else:
+        if not options.kernels.source:
+            raise UsageError("name a git tree with --source, or a series with --patch or --range")
+        if not options.good or not options.bad:
+            raise UsageError("--good and --bad name the two commits to search between")
+        history = GitHistory(Path(options.kernels.source), build)
+        good, bad = options.good, options.bad
+    request = Request(
+        flavour,
+        history,
+        history.resolve("good", good),
+        history.resolve("bad", bad),
+        criterion,
+        memory,
+    )
+    history.forks(request.bad, request.good)  # says what is wrong with the two
+    return request
+
+
+def main(options: BisectOptions, resume: str, command: Sequence[str], *, as_json: bool) -> Verdict:
+    """Search, show what was found, and return what that says."""
+    from linklab.report.progress import progress
+
+    with progress() as listener:
+        journal, options = _begun(options, resume, command)
+        with held(journal.path):
+            request = check(options)
+            found = search(options, request, journal, listener)
+    show(request.history, journal, as_json=as_json)
+    return Verdict.PASS if found else Verdict.SKIP
+
+
+def _begun(
+    options: BisectOptions, resume: str, command: Sequence[str]
+) -> tuple[Journal, BisectOptions]:
+    """Return the record to go on with, and the options that it was begun with."""
+    if resume:
+        journal = Journal.read(Path(resume))
+        check_files(journal.about.get("files", {}))
+        return journal, revived(journal.about["options"])
+    request = check(options)
+    output = Path(options.output)
+    if options.output and (output / FILE).exists():
+        raise UsageError(f"{output} holds a bisection already: --resume {output} goes on with it")
+    folder = claim_folder(output) if options.output else claim_default_folder("bisect")
+    absolute = _absolute(options)
+    about = {
+        "command": shlex.join(command),
+        "options": asdict(absolute),
+        "files": {str(path): hash_file(path) for path in _files(absolute)},
+        "kernel": request.flavour,
+        "origin": request.history.origin,
+        "looks_for": request.criterion.text,
+        "good": request.good,
+        "bad": request.bad,
+    }
+    return Journal.begin(folder, about), absolute
+
+
+def search(options: BisectOptions, request: Request, journal: Journal, listener: Listener) -> bool:
+    """Search, and tell whether the first bad revision is known.
+
+    However it ends, what was found out by then is on disk, for a person too.
+    """
+    history = request.history
+    try:
+        bench = Workbench.open(
+            request.flavour, options.machine, request.memory, request.criterion, listener
+        )
+        judge = bench.judge(
+            lambda revision: history.build_options(revision.name),
+            history.about(request.good),
+            journal,
+        )
+        return isinstance(Bisection(history, judge, journal, listener).run(), Found)
+    except BaseException:
+        done = len(journal.steps)
+        again = f"`invoke bisect --resume {shlex.quote(str(journal.path))}` goes on"
+        listener(Note(f"{done} step{'s' * (done != 1)} done: {again}"))
+        raise
+    finally:
+        _write(history, journal)
+
+
+def _write(history: History, journal: Journal) -> None:
+    from linklab.report.bisection import as_text
+
+    journal.write_text(TABLE, as_text(journal.document(), history))
+    if isinstance(history, GitHistory):
+        log = git_log(history, journal.steps, journal.about.get("outcome"))
+        journal.write_text(LOG_FILE, log)
+
+
+def show(history: History, journal: Journal, *, as_json: bool) -> None:
+    """Show a bisection that is over: to a person, or as one document to a script."""
+    if as_json:
+        json.dump(document(history, journal), sys.stdout, indent=1)
+        sys.stdout.write("\n")
+        return
+    from rich.console import Console
+
+    from linklab.report.bisection import render
+
+    Console(highlight=False).print(render(journal.document(), history))
+    print(f"\nresults: {journal.path}")
+
+
+def document(history: History, journal: Journal) -> dict[str, Any]:
+    """Return everything about a bisection, with what is known of the revisions found."""
+    outcome = journal.about.get("outcome") or {}
+    named = [outcome["first_bad"]] if "first_bad" in outcome else outcome.get("candidates", [])
+    return {
+        "folder": str(journal.path),
+        **journal.document(),
+        "revisions": [asdict(history.about(name)) for name in named],
+    }
+
+
+def _files(options: BisectOptions) -> list[Path]:
+    """Return the files that options, made absolute, name."""
+    configs = (Path(config) for config in options.kernels.configs)
+    return [path.absolute() for path in (*options.kernels.series.files, *configs)]
+
+
+def _absolute(options: BisectOptions) -> BisectOptions:
+    """Return the options with every path absolute: a search may go on from anywhere."""
+    kernels = options.kernels
+
+    def absolute(path: str) -> str:
+        return str(Path(path).expanduser().absolute()) if path else ""
+
+    return replace(
+        options,
+        kernels=replace(
+            kernels,
+            source=absolute(kernels.source),
+            patches=tuple(map(absolute, kernels.patches)),
+            configs=tuple(map(absolute, kernels.configs)),
+            range=fixed_range(kernels),
+        ),
+    )
+
+
+def revived(stored: Mapping[str, Any]) -> BisectOptions:
+    """Return options as they were kept; raise `UsageError` for what this version lacks."""
+    try:
+        kernels: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in stored["kernels"].items()
+        }
+        return BisectOptions(
+            KernelOptions(**kernels),
+            MachineOptions(**stored["machine"]),
+            CriterionOptions(**stored["criterion"]),
+            **{f.name: stored[f.name] for f in fields(BisectOptions)[3:]},
+        )
+    except (TypeError, KeyError, AttributeError) as error:
+        raise UsageError(f"the bisection was begun by another version: {error}") from error

@@ -1,0 +1,297 @@
+"""What `invoke bisect` and `invoke verdict` share: judging kernels as options say."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from linklab.bisect.criterion import (
+    FaultKind,
+    FaultRule,
+    Metric,
+    Threshold,
+    parse_metric,
+    parse_threshold,
+)
+from linklab.bisect.driver import Judge
+from linklab.bisect.figures import FIRST_BLOCKS, FigureJudge
+from linklab.bisect.history import Revision
+from linklab.bisect.journal import Journal
+from linklab.bisect.verdicts import Build, VerdictJudge, of_kernel
+from linklab.build.flavours import flavours
+from linklab.build.kernel import BuildOptions, resolve_kernel
+from linklab.commands.about import tested_on
+from linklab.commands.prepare import MachineOptions, prepare_lab
+from linklab.errors import LinklabError, UsageError, Verdict
+from linklab.events import Listener
+from linklab.host.cache import Cache
+from linklab.lab import Lab, Subject, choose_memory
+from linklab.machine.spec import Boot
+from linklab.options import choose, choose_list, number, numbers, seconds
+from linklab.results.model import Sample
+from linklab.results.store import RunFolder, read_run, utc_now
+from linklab.scenarios.grouping.change import Operation
+from linklab.scenarios.grouping.plan import MAX_COUNT, NAME, Plan, memory_needed
+from linklab.scenarios.grouping.schedule import blocks, cells
+from linklab.scenarios.grouping.ways import Arm, limits_text
+
+MOST_TRIES = 10_000
+_TRIALS = 3  # of a guest in a block: their median is one value
+
+
+@dataclass(frozen=True)
+class CriterionOptions:
+    """The options that say what is bad, as typed."""
+
+    metric: str = ""
+    above: str = ""
+    max_blocks: str = "64"
+    fault: str = ""
+    title: str = ""
+    tries: str = "1"
+    counts: str = "128"
+    operations: str = "all"
+    arms: str = "group"
+    timeout: str = "0"
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """The same, checked. Either `rule` or `metric` and `threshold` count."""
+
+    plan: Plan
+    rule: FaultRule
+    metric: Metric | None
+    threshold: Threshold | None
+    tries: int
+    most: int
+
+    @property
+    def text(self) -> str:
+        """What is looked for, in words."""
+        if self.metric and self.threshold:
+            return f"{self.metric.text} above {self.threshold.text}"
+        return self.rule.text
+
+    @property
+    def is_relative(self) -> bool:
+        """Whether a good kernel is measured beside each one."""
+        return self.threshold is not None and self.threshold.ratio is not None
+
+
+def check_criterion(options: CriterionOptions) -> Criterion:
+    """Return what is looked for; raise `UsageError` for an option that is wrong."""
+    if bool(options.metric) != bool(options.above):
+        given, lacking = ("metric", "above") if options.metric else ("above", "metric")
+        raise UsageError(f"--{given} needs --{lacking}: what is measured, and from where it is bad")
+    if options.metric and (options.fault or options.title):
+        raise UsageError("--metric goes by a figure, --fault and --title by faults: choose one")
+    rule = FaultRule(
+        choose_list("fault", options.fault, FaultKind) if options.fault else tuple(FaultKind),
+        options.title,
+    )
+    tries = number("tries", options.tries, 1, MOST_TRIES)
+    most = number("max-blocks", options.max_blocks, FIRST_BLOCKS, MOST_TRIES)
+    limit = seconds("timeout", options.timeout)
+    if options.metric:
+        metric = parse_metric(options.metric)
+        plan = Plan(
+            (metric.interfaces,),
+            (metric.operation,),
+            (metric.arm,),
+            limit=limit,
+            fresh_guest=True,
+            trials=_TRIALS,
+            settling=1,
+        )
+        return Criterion(plan, rule, metric, parse_threshold(options.above), tries, most)
+    plan = Plan(
+        numbers("counts", options.counts, 1, MAX_COUNT),
+        choose_list("operations", options.operations, Operation),
+        choose_list("arms", options.arms, Arm),
+        limit=limit,
+    )
+    if not plan.pairs():
+        raise UsageError(f"none of the arms can do any of the operations: {limits_text()}")
+    return Criterion(plan, rule, None, None, tries, most)
+
+
+def check_machine(options: MachineOptions, plan: Plan) -> int:
+    """Check the machine's options and return the guest's memory in MiB."""
+    options.check()
+    if choose("boot", options.boot, Boot) is Boot.ISO:
+        raise UsageError(
+            "--boot iso: a kernel that is judged once has no ISO; use direct or resume"
+        )
+    most = max(plan.counts)
+    needed = memory_needed(most, options.checked_cpus())
+    return choose_memory(options.checked_memory(), needed, f"{most} interfaces")
+
+
+def check_flavour(name: str) -> str:
+    """Return the name of the flavour to build; raise `UsageError` for anything else."""
+    if name not in flavours():
+        raise UsageError(f"--kernel {name}: one flavour is expected: {', '.join(flavours())}")
+    return name
+
+
+class Workbench:
+    """Builds kernels and runs them, one after the other, on machines of one kind."""
+
+    def __init__(
+        self, flavour: str, lab: Lab, cache: Cache, criterion: Criterion, listener: Listener
+    ) -> None:
+        self._flavour = flavour
+        self._lab = lab
+        self._cache = cache
+        self._criterion = criterion
+        self._listener = listener
+
+    @classmethod
+    def open(
+        cls,
+        flavour: str,
+        machine: MachineOptions,
+        memory: int,
+        criterion: Criterion,
+        listener: Listener,
+    ) -> Workbench:
+        """Prepare the lab."""
+        cache = Cache()
+        lab = prepare_lab(machine, memory, cache, listener)
+        return cls(flavour, lab, cache, criterion, listener)
+
+    def build(self, name: str, options: BuildOptions) -> Subject:
+        """Return a kernel under a name of its own; raise `BuildSkipped` where there is none."""
+        kernel = resolve_kernel(self._flavour, options, self._cache, self._listener)
+        commit = {"commit": options.revision} if options.revision else {}
+        return Subject(
+            name=name,
+            release=kernel.release,
+            sha256=kernel.sha256,
+            kernel=kernel.vmlinux or kernel.bzimage,
+            known=True,
+            inputs={**kernel.inputs, **commit},
+        )
+
+    def run(self, subject: Subject, folder: Path) -> list[LinklabError]:
+        """Do everything that the plan has once, and return the kernel's faults."""
+        from linklab.scenarios.grouping.runner import Runner  # brings pyroute2: 0.15 s
+
+        plan = replace(self._criterion.plan, seed=int.from_bytes(os.urandom(4)))
+        lab = self._ready([subject])
+        stored = RunFolder(folder, self._about(plan, lab, [subject]))
+        runner = Runner(lab, plan, stored, self._listener)
+        runner.run([subject])
+        faults = of_kernel(runner.outcome.faults)
+        verdict = faults[0].verdict if faults else Verdict.PASS
+        stored.update(
+            end=utc_now(), verdict=verdict.value, message=faults[0].message if faults else ""
+        )
+        return faults
+
+    def meter(self, subjects: Sequence[Subject], folder: str) -> RunMeter:
+        """Return what measures some kernels beside each other."""
+        lab = self._ready(subjects)
+        plan = replace(self._criterion.plan, seed=int.from_bytes(os.urandom(4)))
+        stored = RunFolder(Path(folder), self._about(plan, lab, subjects))
+        return RunMeter(subjects, lab, plan, stored, self._listener)
+
+    def _ready(self, subjects: Sequence[Subject]) -> Lab:
+        if self._lab.boot is not Boot.RESUME:
+            return self._lab
+        return self._lab.with_snapshots(subjects, self._cache, self._listener)
+
+    def _about(self, plan: Plan, lab: Lab, subjects: Sequence[Subject]) -> dict[str, Any]:
+        return {
+            "scenario": NAME,
+            "plan": {
+                "counts": plan.counts,
+                "operations": plan.operations,
+                "arms": plan.arms,
+                "pairs": plan.pairs(),
+                "repeat": plan.repeat,
+                "trials": plan.trials,
+                "seed": plan.seed,
+            },
+            **tested_on(lab, subjects),
+        }
+
+    def judge(
+        self, build: Callable[[Revision], BuildOptions], good: Revision | None, journal: Journal
+    ) -> Judge:
+        """Return what judges revisions by the criterion."""
+
+        def built(revision: Revision) -> Subject:
+            return self.build(revision.short, build(revision))
+
+        if self._criterion.metric is None or self._criterion.threshold is None:
+            rule, tries = self._criterion.rule, self._criterion.tries
+            return VerdictJudge(built, self.run, rule, tries, journal)
+        return FigureJudge(
+            build=_remembering(built),
+            meter=self.meter,
+            metric=self._criterion.metric,
+            threshold=self._criterion.threshold,
+            good=good,
+            most=self._criterion.most,
+            seed=0,
+            journal=journal,
+        )
+
+
+def _remembering(build: Build) -> Build:
+    """Return the same, looking up a kernel once: the good one is wanted at every step."""
+    known: dict[str, Subject] = {}
+
+    def built(revision: Revision) -> Subject:
+        if revision.name not in known:
+            known[revision.name] = build(revision)
+        return known[revision.name]
+
+    return built
+
+
+class RunMeter:
+    """Measures kernels in blocks, in a run of their own. See `Meter`."""
+
+    def __init__(
+        self,
+        subjects: Sequence[Subject],
+        lab: Lab,
+        plan: Plan,
+        folder: RunFolder,
+        listener: Listener,
+    ) -> None:
+        from linklab.scenarios.grouping.runner import Runner
+
+        self._subjects = subjects
+        self._plan = plan
+        self._folder = folder
+        self._runner = Runner(lab, plan, folder, listener)
+        self._random = random.Random(plan.seed)
+        self._done = 0
+        self.culprit = ""
+
+    def more(self, wanted: int) -> Sequence[Sample]:
+        """Measure so many more blocks and return all samples so far."""
+        names = [subject.name for subject in self._subjects]
+        numbers = range(self._done + 1, self._done + wanted + 1)
+        try:
+            turns = blocks(cells(self._plan), names, numbers, self._random)
+            self._runner.measure(self._subjects, turns)
+        except LinklabError as error:
+            self._note(error)
+            raise
+        self._done += wanted
+        self._folder.update(end=utc_now(), verdict=Verdict.PASS.value)
+        return read_run(self._folder.path).samples
+
+    def _note(self, error: LinklabError) -> None:
+        faults = read_run(self._folder.path).about["faults"]
+        self.culprit = faults[-1]["kernel"] if faults else ""
+        self._folder.update(end=utc_now(), verdict=error.verdict.value, message=error.message)

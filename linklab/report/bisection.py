@@ -1,0 +1,86 @@
+"""A bisection as people read it: the table of its steps, and what it found."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.text import Text
+
+from linklab.bisect.driver import duration
+from linklab.bisect.history import History, Revision
+from linklab.report.layout import plain_table
+from linklab.report.table import TEXT_WIDTH
+
+_STYLE = {"good": "green", "bad": "red", "skip": "yellow"}
+_EVIDENCE_LINES = 30
+
+
+def render(document: Mapping[str, Any], history: History) -> Group:
+    """Return all that a bisection has to say on a terminal."""
+    return Group(*_parts(document, history))
+
+
+def as_text(document: Mapping[str, Any], history: History) -> str:
+    """Return the same as plain text, for a file."""
+    out = io.StringIO()
+    console = Console(file=out, width=TEXT_WIDTH, color_system=None, highlight=False)
+    console.print(render(document, history))
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+def _parts(document: Mapping[str, Any], history: History) -> Iterator[RenderableType]:
+    table = plain_table(
+        f"{document['origin']}, kernel {document['kernel']}: {document['looks_for']}"
+    )
+    for name, justify in (("step", "right"), ("revision", "left"), ("", "left")):
+        table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    table.add_column("why", overflow="fold")
+    table.add_column("time", justify="right", no_wrap=True)
+    for step in document["steps"]:
+        judgement = Text(step["judgement"], style=_STYLE[step["judgement"]])
+        what = Text(f"{step['why']}\n")
+        what.append(step["subject"], style="dim")
+        table.add_row(
+            str(step["number"]), step["short"], judgement, what, duration(step["seconds"])
+        )
+    yield table
+    yield from _found(document, history)
+
+
+def _found(document: Mapping[str, Any], history: History) -> Iterator[RenderableType]:
+    outcome = document.get("outcome") or {}
+    if "first_bad" in outcome:
+        revision = history.about(outcome["first_bad"])
+        yield Text(f"first bad: {revision.name}", style="bold")
+        yield _details(revision)
+        yield from _evidence(document, revision.name)
+    elif "candidates" in outcome:
+        yield Text("It cannot be told: what is left could not be tested.", style="bold")
+        yield Text("The first bad one is one of these:")
+        for name in outcome["candidates"]:
+            yield Text(f"  {history.about(name).title}")
+    else:
+        yield Text("The search is not over.", style="bold")
+
+
+def _details(revision: Revision) -> Text:
+    lines = [f"    {revision.subject}"]
+    if revision.author:
+        lines.append(f"    {revision.author}  {revision.date}".rstrip())
+    return Text("\n".join(lines))
+
+
+def _evidence(document: Mapping[str, Any], name: str) -> Iterator[RenderableType]:
+    step = next((s for s in document["steps"] if s["revision"] == name), None)
+    if step is None:
+        return
+    yield Text(f"    step {step['number']}: {step['why']}")
+    if step["evidence"]:
+        lines = step["evidence"].splitlines()
+        yield Text()
+        if len(lines) > _EVIDENCE_LINES:
+            yield Text(f"the last {_EVIDENCE_LINES} lines of the console:", style="italic")
+        yield Text("\n".join(lines[-_EVIDENCE_LINES:]))

@@ -1,0 +1,336 @@
+"""Good, bad or skip: what faults say of a revision, and what figures say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from random import Random
+
+import pytest
+from fake_lab import subject
+from hand_made import sample
+from revisions import journal_of
+
+from linklab.bisect.criterion import (
+    FaultKind,
+    FaultRule,
+    parse_metric,
+    parse_threshold,
+    symptoms,
+)
+from linklab.bisect.figures import FigureJudge, by_ratio, by_seconds
+from linklab.bisect.history import Revision
+from linklab.bisect.journal import Journal, Step
+from linklab.bisect.search import Judgement
+from linklab.bisect.verdicts import VerdictJudge, of_kernel
+from linklab.errors import (
+    BuildSkipped,
+    GuestHung,
+    KernelCrashed,
+    KernelFault,
+    LabError,
+    LinklabError,
+    UsageError,
+    WrongState,
+)
+from linklab.lab import Subject
+from linklab.results.comparison import Pair
+from linklab.results.model import Sample
+from linklab.scenarios.grouping.change import Operation
+from linklab.scenarios.grouping.ways import Arm
+
+ONE = Revision("a" * 40, "aaaa", "net: one")
+GOOD = Revision("b" * 40, "bbbb", "net: good")
+WARNING = KernelCrashed("the kernel reports a WARNING: at net/core/dev.c:7 f+0x1")
+BUG = KernelCrashed("the kernel reports a BUG: unable to handle page fault", "[1.0] BUG: it")
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    return journal_of(tmp_path / "out", "g", "b")
+
+
+def built(revision: Revision) -> Subject:
+    """Return a kernel that no other revision gives."""
+    return replace(subject(revision.short), sha256=revision.name)
+
+
+def not_compiling(revision: Revision) -> Subject:
+    raise BuildSkipped("it does not compile", "a.c:1: error")
+
+
+# --- faults ------------------------------------------------------------------
+
+
+def judge_of(
+    journal: Journal, *runs: Sequence[LinklabError], rule: FaultRule | None = None
+) -> VerdictJudge:
+    """Return a judge whose runs find these faults, one after the other."""
+    left = list(runs)
+
+    def run(kernel: Subject, folder: Path) -> Sequence[LinklabError]:
+        assert folder.is_dir()
+        return left.pop(0)
+
+    return VerdictJudge(built, run, rule or FaultRule(), len(runs), journal)
+
+
+def test_a_kernel_without_a_fault_is_good(journal: Journal) -> None:
+    judged = judge_of(journal, []).judge(ONE, 1)
+    assert (judged.judgement, judged.verdict) == (Judgement.GOOD, "pass")
+    assert judged.folder == "steps/01-aaaa"
+
+
+def test_a_fault_is_bad_with_its_evidence(journal: Journal) -> None:
+    judged = judge_of(journal, [BUG]).judge(ONE, 1)
+    assert (judged.judgement, judged.verdict) == (Judgement.BAD, "crash")
+    assert "page fault" in judged.why
+    assert judged.evidence == "[1.0] BUG: it"
+
+
+def test_a_fault_that_is_not_looked_for_is_a_skip(journal: Journal) -> None:
+    rule = FaultRule((FaultKind.WARNING,))
+    judged = judge_of(journal, [BUG], rule=rule).judge(ONE, 1)
+    assert judged.judgement is Judgement.SKIP
+    assert judged.why.startswith("another fault than the one looked for: ")
+
+
+def test_the_fault_looked_for_counts_whatever_came_before_it(journal: Journal) -> None:
+    rule = FaultRule((FaultKind.WARNING,))
+    assert judge_of(journal, [BUG, WARNING], rule=rule).judge(ONE, 1).judgement is Judgement.BAD
+
+
+def test_a_title_tells_one_crash_from_another(journal: Journal) -> None:
+    rule = FaultRule(title="NET/core/dev.c")
+    assert judge_of(journal, [WARNING], rule=rule).judge(ONE, 1).judgement is Judgement.BAD
+    assert judge_of(journal, [BUG], rule=rule).judge(ONE, 2).judgement is Judgement.SKIP
+    assert rule.text == 'any fault with "NET/core/dev.c"'
+    assert FaultRule((FaultKind.CRASH, FaultKind.HANG)).text == "crash or hang"
+
+
+def test_a_fault_that_comes_and_goes_is_found_by_trying_again(journal: Journal) -> None:
+    assert judge_of(journal, [], [], [BUG]).judge(ONE, 1).judgement is Judgement.BAD
+    judged = judge_of(journal, [], [], []).judge(ONE, 2)
+    assert (judged.judgement, judged.why) == (
+        Judgement.GOOD,
+        "every operation done and verified in 3 tries",
+    )
+
+
+def test_another_fault_in_one_of_the_tries_is_a_skip(journal: Journal) -> None:
+    rule = FaultRule((FaultKind.HANG,))
+    assert judge_of(journal, [], [BUG], [], rule=rule).judge(ONE, 1).judgement is Judgement.SKIP
+
+
+def test_what_does_not_compile_is_a_skip_with_the_compilers_words(journal: Journal) -> None:
+    judge = replace(judge_of(journal, []), build=not_compiling)
+    judged = judge.judge(ONE, 1)
+    assert (judged.judgement, judged.verdict) == (Judgement.SKIP, "skip")
+    assert judged.evidence == "a.c:1: error"
+
+
+def test_the_same_kernel_is_not_tested_twice(journal: Journal) -> None:
+    journal.add(Step(4, "x", "x", "", Judgement.BAD, "crash", "why", 1.0, kernel=ONE.name))
+    judged = judge_of(journal).judge(ONE, 5)
+    assert (judged.judgement, judged.why) == (Judgement.BAD, "the same kernel as step 4")
+
+
+def test_only_what_a_kernel_did_counts_as_its_fault() -> None:
+    assert of_kernel([BUG]) == [BUG]
+    with pytest.raises(LabError):
+        of_kernel([BUG, LabError("disk full")])
+
+
+def test_each_kind_of_fault_is_known() -> None:
+    faults = [WARNING, BUG, GuestHung("h"), WrongState("w"), LabError("l")]
+    assert [each.kind for each in symptoms(faults)] == [
+        FaultKind.WARNING,
+        FaultKind.CRASH,
+        FaultKind.HANG,
+        FaultKind.FAIL,
+    ]
+
+
+# --- options -----------------------------------------------------------------
+
+
+def test_a_metric_names_operation_arm_and_interfaces() -> None:
+    metric = parse_metric("mtu/group/1024")
+    assert (metric.operation, metric.arm, metric.interfaces) == (Operation.MTU, Arm.GROUP, 1024)
+    assert metric.text == "mtu/group/1024"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("mtu/group", "operation/arm/interfaces is expected"),
+        ("frob/group/1", "--metric frob"),
+        ("mtu/frob/1", "--metric frob"),
+        ("mtu/group/many", "whole number"),
+        ("create/group/1", "group cannot do create"),
+    ],
+)
+def test_a_metric_that_cannot_be_measured_is_refused(text: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        parse_metric(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "ratio", "seconds"),
+    [
+        ("10%", 1.1, None),
+        ("1.5x", 1.5, None),
+        ("0.2s", None, 0.2),
+        ("200ms", None, 0.2),
+        (" 50 us", None, 0.00005),
+    ],
+)
+def test_a_threshold_is_a_share_a_ratio_or_a_time(
+    text: str, ratio: float | None, seconds: float | None
+) -> None:
+    found = parse_threshold(text)
+    assert found.ratio == pytest.approx(ratio)
+    assert found.seconds == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("text", ["", "10", "-5%", "0%", "1x", "0.5x", "much", "1e3s"])
+def test_a_threshold_that_says_nothing_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="--above"):
+        parse_threshold(text)
+
+
+# --- figures -----------------------------------------------------------------
+
+
+def around(middle: float, spread: float, count: int, seed: int = 0) -> list[float]:
+    random = Random(seed)
+    return [middle * random.uniform(1 - spread, 1 + spread) for _ in range(count)]
+
+
+def test_what_is_surely_slower_by_the_threshold_is_bad_and_what_surely_is_not_is_good() -> None:
+    base = around(1.0, 0.02, 16)
+    slow = by_ratio(Pair(base, around(1.5, 0.02, 16, 1)), 1.2, 1, 0)
+    assert slow.judgement is Judgement.BAD
+    assert slow.figure is not None
+    assert slow.figure["ratio"] == pytest.approx(1.5, abs=0.1)
+    same = by_ratio(Pair(base, around(1.0, 0.02, 16, 2)), 1.2, 1, 0)
+    assert same.judgement is Judgement.GOOD
+    faster = by_ratio(Pair(base, around(0.9, 0.3, 16, 2)), 1.5, 1, 0)
+    assert faster.judgement is Judgement.GOOD
+    assert by_ratio(Pair(base, around(0.5, 0.02, 16, 3)), 1.2, 1, 0).judgement is Judgement.GOOD
+
+
+def test_what_blocks_do_not_tell_is_a_skip() -> None:
+    noise = by_ratio(Pair(around(1.0, 0.9, 8), around(1.2, 0.9, 8, 1)), 1.2, 1, 0)
+    assert noise.judgement is Judgement.SKIP
+    assert noise.why.startswith("8 blocks do not tell: ")
+
+
+def test_a_time_is_compared_with_a_limit() -> None:
+    values = around(0.2, 0.1, 16)
+    assert by_seconds(values, 0.1, 1).judgement is Judgement.BAD
+    assert by_seconds(values, 0.3, 1).judgement is Judgement.GOOD
+    assert by_seconds(values, 0.2, 1).judgement is Judgement.SKIP
+    assert by_seconds(values[:4], 0.1, 1).judgement is Judgement.SKIP  # too few to be sure
+    assert by_seconds([], 0.1, 1).judgement is Judgement.SKIP
+
+
+@dataclass
+class FakeMeter:
+    """Gives each kernel its seconds, with some noise."""
+
+    seconds: dict[str, float]
+    names: Sequence[str] = ()
+    noise: float = 0.02
+    fault: KernelFault | None = None
+    culprit: str = ""
+    asked: list[int] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list)
+
+    def __call__(self, subjects: Sequence[Subject], folder: str) -> FakeMeter:
+        self.names = [each.name for each in subjects]
+        return self
+
+    def more(self, blocks: int) -> Sequence[Sample]:
+        self.asked.append(blocks)
+        if self.fault is not None:
+            raise self.fault
+        random, done = Random(sum(self.asked)), sum(self.asked[:-1])
+        for block in range(done + 1, done + blocks + 1):
+            for name in self.names:
+                value = self.seconds[name] * random.uniform(1 - self.noise, 1 + self.noise)
+                one = sample(name, "group", 1024, value)
+                self.samples.append(replace(one, block=block))
+        return self.samples
+
+
+def figures(journal: Journal, meter: FakeMeter, above: str = "10%") -> FigureJudge:
+    metric = parse_metric("mtu/group/1024")
+    return FigureJudge(built, meter, metric, parse_threshold(above), GOOD, 64, 0, journal)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "judgement"),
+    [(1.0, Judgement.GOOD), (1.3, Judgement.BAD), (0.7, Judgement.GOOD)],
+)
+def test_a_revision_is_measured_beside_the_good_one(
+    journal: Journal, seconds: float, judgement: Judgement
+) -> None:
+    meter = FakeMeter({"bbbb": 1.0, "aaaa": seconds})
+    judged = figures(journal, meter).judge(ONE, 3)
+    assert (judged.judgement, judged.folder) == (judgement, "steps/03-aaaa")
+    assert meter.names == ["bbbb", "aaaa"]
+
+
+def test_what_is_not_clear_is_measured_again_until_it_is_or_there_is_enough(
+    journal: Journal,
+) -> None:
+    meter = FakeMeter({"bbbb": 1.0, "aaaa": 1.1}, noise=0.6)
+    judged = figures(journal, meter).judge(ONE, 1)
+    assert meter.asked == [8, 8, 16, 32]
+    assert judged.judgement is Judgement.SKIP
+    assert "64 blocks do not tell" in judged.why
+
+
+def test_against_a_time_nothing_is_measured_beside_it(journal: Journal) -> None:
+    meter = FakeMeter({"aaaa": 1.0, "bbbb": 0.1})
+    judge = figures(journal, meter, "500ms")
+    assert judge.judge(ONE, 1).judgement is Judgement.BAD
+    assert meter.names == ["aaaa"]
+    meter.samples.clear()
+    meter.asked.clear()
+    assert judge.judge(GOOD, 2).judgement is Judgement.GOOD
+    assert meter.names == ["bbbb"]
+
+
+def test_the_good_one_is_what_the_others_are_measured_by(journal: Journal) -> None:
+    meter = FakeMeter({})
+    assert figures(journal, meter).judge(GOOD, 2).judgement is Judgement.GOOD
+    assert meter.asked == []
+
+
+def test_the_good_kernel_under_another_name_need_not_be_measured(journal: Journal) -> None:
+    judge = figures(journal, FakeMeter({}))
+    judge = replace(judge, build=lambda revision: subject(revision.short))
+    judged = judge.judge(ONE, 1)
+    assert (judged.judgement, judged.why) == (Judgement.GOOD, "the same kernel as the good one")
+
+
+def test_a_kernel_that_crashes_cannot_be_measured_and_is_a_skip(journal: Journal) -> None:
+    judged = figures(journal, FakeMeter({}, fault=BUG, culprit="aaaa")).judge(ONE, 1)
+    assert (judged.judgement, judged.verdict) == (Judgement.SKIP, "crash")
+    with pytest.raises(KernelCrashed):
+        figures(journal, FakeMeter({}, fault=BUG, culprit="bbbb")).judge(ONE, 2)
+
+
+def test_what_does_not_compile_is_not_measured(journal: Journal) -> None:
+    judge = replace(figures(journal, FakeMeter({})), build=not_compiling)
+    assert judge.judge(ONE, 1).judgement is Judgement.SKIP
+
+
+def test_a_kernel_that_was_measured_is_not_measured_again(journal: Journal) -> None:
+    known = Step(2, "x", "x", "", Judgement.GOOD, "pass", "y", 1.0, kernel=ONE.name)
+    journal.add(replace(known, figure={"ratio": 1.0}))
+    judged = figures(journal, FakeMeter({})).judge(ONE, 3)
+    assert (judged.judgement, judged.figure) == (Judgement.GOOD, {"ratio": 1.0})
