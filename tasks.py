@@ -332,6 +332,36 @@ def rerun(
 
 @task(
     auto_shortflags=False,
+    positional=["series"],
+    help={
+        "series": "a patch, an mbox, a folder of patches; with --range a git tree",
+        "onto": "a kernel tree or a tarball to try it on; default: Debian's",
+        "commit": "a commit of the git tree that --onto names, instead of its files",
+        "range": "BASE..TOPIC: commits of the git tree that SERIES names",
+        "output": "a folder for the new series and port.json; default results/<UTC time>-port",
+        "all": "a row for every patch, and every conflict in full",
+        "json": RUN_HELP["json"],
+    },
+)
+@command
+def port(
+    _context: Context,
+    series: str,
+    onto: str = "",
+    commit: str = "",
+    range: str = "",
+    output: str = "",
+    all: bool = False,
+    json: bool = False,
+) -> Verdict:
+    """Try a series of patches on another kernel, and write what applies as a new series."""
+    from linklab.commands.port import PortOptions, main
+
+    return main(PortOptions(series, onto, commit, range, output, all, json), sys.argv)
+
+
+@task(
+    auto_shortflags=False,
     help={
         "kernel": "one kernel: a flavour, a bzImage or a built kernel tree",
         "repeat": "runs of each figure",

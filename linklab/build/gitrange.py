@@ -18,11 +18,11 @@ from linklab.host.run import Argv, CommandFailed, Completed, run
 
 # The same diff whatever the person's own configuration makes of `git log`.
 _PLAIN = (
-    "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames", "--binary", "--full-index",
+    "--no-color", "--no-ext-diff", "--no-textconv", "--date=raw", "--binary", "--full-index",
     "--src-prefix=a/", "--dst-prefix=b/", "-U3", "--inter-hunk-context=0", "-O/dev/null",
     "--submodule=short", "--no-show-signature", "--no-notes", "--no-mailmap",
 )  # fmt: skip
-_FIELDS = ("%H", "%P", "%an <%ae>", "%s", "%b")
+_FIELDS = ("%H", "%P", "%an <%ae>", "%ad", "%s", "%b")
 _NAMED = 3  # merges that a note lists
 _LONG = 1800.0
 
@@ -34,21 +34,24 @@ class _Commit:
     name: str
     parents: tuple[str, ...]
     author: str
+    date: str
     subject: str
     description: str
     diff: bytes
 
 
-def range_series(source: Path, text: str) -> Series:
+def range_series(source: Path, text: str, *, renames: bool = False) -> Series:
     """Return the commits of `base..topic` as patches, with the commit that they stand on.
 
     Where `base` went on since the topic left it, that is where it left it.
+    With `renames` a renamed file is one, not a file that goes and one that
+    comes: another source has to have the same file, not the same content.
     Raises `UsageError` for a folder that is no git tree and for a range that
     names no commits.
     """
     folder = source.expanduser().resolve()
     low, high = _ends(folder, text)
-    commits = _commits(folder, f"{low}..{high}")
+    commits = _commits(folder, f"{low}..{high}", renames=renames)
     if not commits:
         raise UsageError(f"--range {text} names no commits: {_order(text)}")
     if not commits[0].parents:
@@ -72,12 +75,23 @@ def _ends(folder: Path, text: str) -> tuple[str, str]:
     return _commit(folder, low, text), _commit(folder, high or "HEAD", text)
 
 
-def _commit(folder: Path, word: str, text: str) -> str:
+def find_commit(folder: Path, word: str) -> str:
+    """Return the commit of a person's git tree that a word names: a branch, a tag, a hash.
+
+    Raises `UsageError` where there is none.
+    """
     argv = ["rev-parse", "--verify", "--quiet", "--end-of-options", f"{word}^{{commit}}"]
     found = _git(folder, argv, check=False)
     if found.returncode != 0:
-        raise UsageError(f"--range {text}: there is no commit {word!r} in {folder}")
+        raise UsageError(f"there is no commit {word!r} in {folder}")
     return found.text
+
+
+def _commit(folder: Path, word: str, text: str) -> str:
+    try:
+        return find_commit(folder, word)
+    except UsageError as error:
+        raise UsageError(f"--range {text}: {error.message}") from error
 
 
 def _order(text: str) -> str:
@@ -85,13 +99,14 @@ def _order(text: str) -> str:
     return f"{high or 'HEAD'} has nothing that {low} lacks. Is it the right way round?"
 
 
-def _commits(folder: Path, span: str) -> list[_Commit]:
+def _commits(folder: Path, span: str, *, renames: bool) -> list[_Commit]:
     """Return the commits of a span, oldest first, from one run of git.
 
     What separates them is a line that no diff has unless it was made for it.
     """
     mark = hashlib.sha256(span.encode()).hexdigest()
     argv = ["log", "--reverse", "--first-parent", "--diff-merges=first-parent", "-p", *_PLAIN,
+            "--find-renames" if renames else "--no-renames",
             f"--format={'%n'.join((mark, *_FIELDS, mark))}", span, "--"]  # fmt: skip
     try:
         out = _git(folder, argv).stdout
@@ -105,8 +120,8 @@ def _commits(folder: Path, span: str) -> list[_Commit]:
 
 
 def _parsed(words: str, diff: bytes) -> _Commit:
-    name, parents, author, subject, description = words.split("\n", len(_FIELDS) - 1)
-    return _Commit(name, tuple(parents.split()), author, subject, description.strip(), diff)
+    name, parents, author, date, subject, description = words.split("\n", len(_FIELDS) - 1)
+    return _Commit(name, tuple(parents.split()), author, date, subject, description.strip(), diff)
 
 
 def _patch(folder: Path, commit: _Commit) -> Patch:
@@ -122,6 +137,7 @@ def _patch(folder: Path, commit: _Commit) -> Patch:
         diff=commit.diff.lstrip(b"\n"),
         origin=folder,
         commit=commit.name,
+        date=commit.date,
     )
 
 

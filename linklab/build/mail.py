@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from email.header import decode_header, make_header
 from email.message import Message
 from email.parser import BytesHeaderParser, BytesParser
+from email.utils import mktime_tz, parsedate_tz
 
 # The line before each message of an mbox. That it ends with a time and a year
 # tells it from prose that begins with "From " (mailsplit.c, is_from_line).
@@ -43,7 +44,8 @@ class Tag:
 class Letter:
     """One message, or a bare diff, which has no subject and no author.
 
-    `diff` is empty of a cover letter and of a discussion.
+    `diff` is empty of a cover letter and of a discussion; `date` is as git
+    dates a commit, `1700000000 +0100`, and empty where none can be read.
     """
 
     subject: str
@@ -55,6 +57,7 @@ class Letter:
     description: str
     diff: bytes
     is_reply: bool = False
+    date: str = ""
 
 
 def read_letters(content: bytes) -> list[Letter]:
@@ -102,6 +105,7 @@ def _letter(raw: bytes) -> Letter:
         description=text.strip(),
         diff=diff,
         is_reply=_REPLY.match(subject) is not None,
+        date=_raw_date(own.get("date") or _decoded(header.get("Date"))),
     )
 
 
@@ -171,6 +175,20 @@ def _decoded(value: object) -> str:
         return str(make_header(decode_header(text)))
     except (LookupError, ValueError):  # a charset that nobody knows, or a torn word
         return text
+
+
+def _raw_date(text: str) -> str:
+    """Return a mail's date as seconds since 1970 and the offset from UTC."""
+    parsed = parsedate_tz(text)
+    if parsed is None:
+        return ""
+    offset = parsed[9] or 0
+    try:
+        seconds = mktime_tz(parsed)
+    except (ValueError, OverflowError):
+        return ""
+    sign, minutes = "-" if offset < 0 else "+", abs(offset) // 60
+    return f"{max(seconds, 0)} {sign}{minutes // 60:02}{minutes % 60:02}"
 
 
 def _ids(text: str) -> list[str]:

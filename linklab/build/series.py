@@ -23,7 +23,8 @@ class Patch:
     """One patch. `number` of `total` is its place in what is applied, from 1.
 
     `diff` is what `git apply` takes. `origin` is the file that it was in, or
-    the git tree that it came from; `commit` names it there.
+    the git tree that it came from; `commit` names it there. `date` is as git
+    dates a commit, `1700000000 +0100`, and empty where none is named.
     """
 
     number: int
@@ -37,6 +38,7 @@ class Patch:
     diff: bytes
     origin: Path
     commit: str = ""
+    date: str = ""
 
     @property
     def place(self) -> str:
@@ -152,6 +154,7 @@ def _patch(each: Found) -> Patch:
         description=letter.description,
         diff=letter.diff,
         origin=each.path,
+        date=letter.date,
     )
 
 

@@ -59,6 +59,7 @@ def port(patches: Sequence[Patch], tree: Tree, merge: Merge) -> Iterator[Tried]:
     paths = {path for patch in parsed for diff in patch.diffs for path in (diff.old, diff.new)}
     own = {path for path in paths if path is not None}
     tree.fetch(own)
+    merge.expect(diff.old_blob for patch in parsed for diff in patch.diffs)
     moves = _moves(parsed, tree, own)
     tools = Tools(moves.locate, merge)
     unmet, roots = Unmet(), dict[int, tuple[int, ...]]()

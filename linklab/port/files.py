@@ -56,6 +56,15 @@ def read_objects(store: GitStore, names: Iterable[str]) -> dict[str, bytes]:
     return found
 
 
+def known_objects(store: GitStore, names: Iterable[str]) -> frozenset[str]:
+    """Return which of these names, whole or cut short, are those of blobs in a repository."""
+    wanted = [name for name in dict.fromkeys(names) if name]
+    lines = "".join(f"{name}\n" for name in wanted).encode()
+    out = store.git(["cat-file", "--batch-check=%(objecttype)"], stdin=lines).stdout
+    found = zip(wanted, out.splitlines(), strict=True)
+    return frozenset(name for name, kind in found if kind == b"blob")
+
+
 class Tree:
     """One state of a source, and what patches made of it so far."""
 

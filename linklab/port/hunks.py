@@ -105,7 +105,7 @@ def notes_of(path: str, hunks: Sequence[HunkOutcome]) -> Iterator[str]:
 
 _NOTES: dict[Status, Callable[[HunkOutcome], str]] = {
     Status.FUZZ: lambda hunk: (
-        f"at line {hunk.line}, {hunk.fuzz} lines of its context differ"
+        f"at line {hunk.line}, with {hunk.fuzz} lines less context"
         if hunk.fuzz
         else f"at line {hunk.line}, no longer at the file's beginning or end"
     ),

@@ -8,12 +8,13 @@ with what the source has.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from linklab.build.gitstore import GitStore, git_environment
 from linklab.host.run import run
 from linklab.port.diff import FileDiff
-from linklab.port.files import read_objects
+from linklab.port.files import known_objects, read_objects
 from linklab.port.hunks import apply_hunks, place_hunks
 from linklab.port.text import Text
 
@@ -25,7 +26,11 @@ class Merger:
 
     def __init__(self, store: GitStore) -> None:
         self._store = store
-        self._bases: dict[str, bytes | None] = {}
+        self._known: frozenset[str] = frozenset()
+
+    def expect(self, blobs: Iterable[str]) -> None:
+        """Ask once which of the contents that a series names are known; no other is looked for."""
+        self._known = known_objects(self._store, blobs)
 
     def __call__(self, diff: FileDiff, ours: Text) -> Text | None:
         """Return a diff merged into a file; None without its base or with a conflict."""
@@ -41,11 +46,9 @@ class Merger:
         return None if merged is None else ours.became(merged)
 
     def _base(self, blob: str) -> bytes | None:
-        if not blob:
+        if blob not in self._known:
             return None
-        if blob not in self._bases:
-            self._bases[blob] = read_objects(self._store, [blob]).get(blob)
-        return self._bases[blob]
+        return read_objects(self._store, [blob]).get(blob)
 
 
 def _merged(base: bytes, ours: bytes, theirs: bytes) -> bytes | None:

@@ -9,7 +9,6 @@ writes below the `---`, where `git am` does not take it into the message.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,33 +50,36 @@ def write_series(
 ) -> NewSeries:
     """Write patches for a tree of a repository into a folder, as `git format-patch` does.
 
-    Raises `LabError` when git cannot.
+    The repository is one of `borrow`: it gets commits. Raises `LabError` when
+    git cannot.
     """
     if not patches:
         return NewSeries((), tree)
-    with tempfile.TemporaryDirectory(prefix="linklab-port-") as name:
-        scratch = borrow(store, Path(name), tree)
-        scratch.git(["fast-import", "--quiet", "--done"], stdin=b"".join(_stream(tree, patches)))
-        scratch.git(
-            ["-c", "core.abbrev=12", "format-patch", "--quiet", f"--notes={NOTES}",
-             "--output-directory", folder.resolve(), f"{BASE}..{PORTED}"]
-        )  # fmt: skip
-        final = scratch.git(["rev-parse", f"{PORTED}^{{tree}}"]).text
-    files = sorted(folder.glob("[0-9][0-9][0-9][0-9]*-*.patch"), key=_number)
-    return NewSeries(tuple(files), final)
+    store.git(["fast-import", "--quiet", "--done"], stdin=b"".join(_stream(tree, patches)))
+    store.git(
+        ["-c", "core.abbrev=12", "format-patch", "--quiet", f"--notes={NOTES}",
+         "--output-directory", folder.resolve(), f"{BASE}..{PORTED}"]
+    )  # fmt: skip
+    final = store.git(["rev-parse", f"{PORTED}^{{tree}}"]).text
+    return NewSeries(patch_files(folder), final)
 
 
-def _number(path: Path) -> int:
-    return int(path.name.partition("-")[0])
+def patch_files(folder: Path) -> tuple[Path, ...]:
+    """Return the patches in a folder that `git format-patch` named, in order."""
+    found = folder.glob("[0-9][0-9][0-9][0-9]*-*.patch")
+    return tuple(sorted(found, key=lambda path: int(path.name.partition("-")[0])))
 
 
-def borrow(store: GitStore, folder: Path, tree: str) -> GitStore:
-    """Return a new repository in a folder that reads the objects of another one."""
+def borrow(store: GitStore, folder: Path, tree: str, lent: Sequence[Path] = ()) -> GitStore:
+    """Return a new repository in a folder that reads the objects of another one, and of `lent`.
+
+    `tree` tells by its length what kind of names the repository's objects have.
+    """
     scratch = GitStore(folder)
     scratch.create("sha1" if len(tree) == 40 else "sha256")
-    lent = scratch.repository / "objects" / "info" / "alternates"
-    lent.parent.mkdir(parents=True, exist_ok=True)
-    lent.write_text(f"{store.repository / 'objects'}\n")
+    alternates = scratch.repository / "objects" / "info" / "alternates"
+    alternates.parent.mkdir(parents=True, exist_ok=True)
+    alternates.write_text("".join(f"{path}\n" for path in (store.repository / "objects", *lent)))
     return scratch
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from linklab.port.binary import unpack
 from linklab.port.diff import GITLINK, REGULAR, DiffError, FileDiff
@@ -25,7 +26,18 @@ _KIND = 0o170000
 _SHOWN = 6  # lines of a difference between whole files
 
 Locate = Callable[[str, FileDiff], str | None]
-Merge = Callable[[FileDiff, Text], Text | None]
+
+
+class Merge(Protocol):
+    """Three-way merges, for those who have the files that a patch was made for."""
+
+    def expect(self, blobs: Iterable[str]) -> None:
+        """Take note of git's names of the contents that the series is about."""
+        ...
+
+    def __call__(self, diff: FileDiff, ours: Text) -> Text | None:
+        """Return a diff merged into a file; None without its base or with a conflict."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -33,8 +45,7 @@ class Tools:
     """What a trial asks others.
 
     `locate` finds where a path of the series is in this source, None where it
-    is not; `merge` gives the three-way merge of a diff into a content, None
-    where the diff's base is not known or the merge has a conflict.
+    is not.
     """
 
     locate: Locate

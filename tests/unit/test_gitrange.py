@@ -50,6 +50,7 @@ def test_commits_become_patches_with_all_that_git_knows_of_them(tree: Path) -> N
     )  # fmt: skip
     assert first.author == "a <a@b>"
     assert first.commit == git(tree, "rev-parse", "topic~1")
+    assert first.date == git(tree, "log", "-1", "--format=%ad", "--date=raw", "topic~1")
     assert first.title == f'patch 1/2 "net: one becomes 1" ({first.commit[:12]})'
     assert second.diff.startswith(b"diff --git a/net/new.c")
     assert found.base == git(tree, "rev-parse", "topic~2")
@@ -154,3 +155,12 @@ def test_options_put_a_range_before_patches(tree: Path, tmp_path: Path) -> None:
     assert built.revision == git(tree, "rev-parse", "topic~1")
     assert not options.is_stock
     assert list(options.content()["patches"]) == [str(patch)]
+
+
+def test_a_renamed_file_is_one_file_where_that_is_asked_for(tree: Path) -> None:
+    git(tree, "mv", "net/a.c", "net/z.c")
+    git(tree, "commit", "--quiet", "-m", "net: z")
+    (plain,) = range_series(tree, "HEAD~..").patches
+    (renamed,) = range_series(tree, "HEAD~..", renames=True).patches
+    assert b"deleted file mode" in plain.diff
+    assert b"rename from net/a.c\nrename to net/z.c\n" in renamed.diff

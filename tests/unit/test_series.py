@@ -86,6 +86,20 @@ class TestLetters:
         text = mail("PATCH").replace("Why it is done.", "x\n\nFrom here on it is 12:30 in 2001.")
         assert len(read_letters(text.encode())) == 1
 
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ("Wed, 15 Nov 2023 00:13:20 +0200", "1700000000 +0200"),
+            ("Tue, 14 Nov 2023 22:13:20 -0030", "1700001800 -0030"),
+            ("Tue, 14 Nov 2023 22:13:20 GMT", "1700000000 +0000"),
+            ("some day", ""),
+            ("Tue, 99 Nov 99999999999 22:13:20 GMT", ""),
+        ],
+    )
+    def test_dates_are_as_git_has_them(self, text: str, expected: str) -> None:
+        (letter,) = read_letters(mail("PATCH", Date=text).encode())
+        assert letter.date == expected
+
     def test_headers_are_decoded_and_unfolded(self) -> None:
         text = mail("PATCH", Subject="=?utf-8?q?=5BPATCH_1/2=5D_gr=C3=BCn?=\n =?utf-8?q?er?=",
                     From="=?iso-8859-1?q?J=F6rg?= <j@x>")  # fmt: skip
