@@ -56,7 +56,7 @@ def test_other_context_gives_fuzz_and_the_patch_is_to_be_looked_at(shop: Worksho
     (tried,), tree = shop.tried(patches, {NAME: other})
     assert tried.outcome.status == "fuzz"
     assert tried.outcome.needs_look
-    assert "context differ" in tried.outcome.remarks[0]
+    assert "less context" in tried.outcome.remarks[0]
     file = tree.get(NAME)
     assert file is not None
     assert b"long beta_result" in file.content
