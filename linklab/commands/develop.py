@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,7 @@ from linklab.options import split_list
 from linklab.paths import GUEST, ROOT
 
 SUITES = ("unit", "agent", "process", "page", "vm")
+_MOST_WORKERS = 8  # more wait for the longest file
 
 
 def run_tests(only: str) -> Verdict:
@@ -26,9 +28,11 @@ def run_tests(only: str) -> Verdict:
     if unknown := [name for name in suites if name not in SUITES]:
         raise UsageError(f"--only {unknown[0]}: unknown; valid are {', '.join(SUITES)}")
     folders = [f"tests/{name}" for name in SUITES if name in suites]
-    return _run(
-        [sys.executable, "-m", "pytest", "--cov", "--cov-report=term:skip-covered", *folders]
-    )
+    # A file at a time, since what a file's tests share is made once for each worker.
+    workers = min(len(os.sched_getaffinity(0)), _MOST_WORKERS)
+    parallel = ["-n", str(workers), "--dist", "loadfile"]
+    measured = ["--cov", "--cov-report=term:skip-covered"]
+    return _run([sys.executable, "-m", "pytest", *parallel, *measured, *folders])
 
 
 def run_lint() -> Verdict:
