@@ -233,6 +233,51 @@ def shell(
 
 @task(
     auto_shortflags=False,
+    iterable=["command", "type", "patch", "config"],
+    help={
+        **KERNEL_HELP,
+        **MACHINE_HELP,
+        "command": "what gdb is to do, instead of asking; may be repeated, in order",
+        "type": "a line to type at the guest's shell when it is up; may be repeated, in order",
+        "timeout": "seconds after which a gdb with --command is ended; default 600",
+        "log": "a file for the guest's console",
+    },
+)
+@command
+def gdb(
+    _context: Context,
+    kernel: str = "debug",
+    command: list[str] | None = None,
+    type: list[str] | None = None,
+    accel: str = "auto",
+    machine: str = "auto",
+    memory: str = "",
+    cpus: str = "1",
+    timeout: str = "0",
+    log: str = "",
+    source: str = "",
+    patch: list[str] | None = None,
+    config: list[str] | None = None,
+    range: str = "",
+) -> None:
+    """Start a guest that waits at its first instruction, and gdb on it, with symbols."""
+    from linklab.commands.gdb import GdbOptions, main
+    from linklab.commands.prepare import KernelOptions, MachineOptions
+
+    main(
+        GdbOptions(
+            KernelOptions(kernel, source, tuple(patch or ()), tuple(config or ()), range),
+            MachineOptions(accel, "direct", machine, memory, cpus),
+            tuple(command or ()),
+            tuple(type or ()),
+            timeout,
+            log,
+        )
+    )
+
+
+@task(
+    auto_shortflags=False,
     positional=["runs"],
     help={
         "runs": f"{RUN_WORDS}; several, comma-separated, are compared",
@@ -386,6 +431,15 @@ def test(_context: Context, only: str = "") -> Verdict:
     from linklab.commands.develop import run_tests
 
     return run_tests(only)
+
+
+@task(auto_shortflags=False, help={"table": "where the table of what came of it is written"})
+@command
+def faults(_context: Context, table: str = "docs/faults.md") -> Verdict:
+    """Inject faults into real guests and their lab, and write what each was taken for."""
+    from linklab.commands.develop import inject_faults
+
+    return inject_faults(table)
 
 
 @task(auto_shortflags=False, iterable=["patch", "config"], help={**KERNEL_HELP, **PROFILE_HELP})

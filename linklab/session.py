@@ -36,6 +36,7 @@ from linklab.machine.spec import MachineSpec, RamFile
 from linklab.paths import EXTERNAL_MODULES
 
 _SETTLE_QUIET = 0.3  # s without a byte: the kernel has said what it had to say
+_SETTLE_FLOOD = 1.0  # s at most for a console that says anything but a report
 _SETTLE_LIMIT = 3.0  # s at most for a report, or for QEMU to follow its lines
 _POWER_OFF_LIMIT = 15.0  # s for a guest to end when asked
 _AGENT_ENDED = re.compile(r"linklab-init: the agent ended: wait status (0x[0-9a-f]+)")
@@ -259,16 +260,20 @@ def _settle(
 ) -> MachineEnd | None:
     """Read the console to the end of what it has to say; return QEMU's end, if it ended.
 
-    Takes at most `limit` seconds; unless its end is expected, no longer than
-    the console speaks.
+    Takes at most `limit` seconds. Unless its end is expected, no longer than
+    the console speaks, and soon no longer than it reports: it may be flooded.
     """
-    until = time.monotonic() + limit
+    began = time.monotonic()
+    until = began + limit
     poller = select.poll()
     poller.register(console.fileno(), select.POLLIN)
     while not console.closed and time.monotonic() < until:
         if not poller.poll(_SETTLE_QUIET * 1000) and not expect_end:
             break
         console.pump()
+        is_awaited = expect_end or console.watch.is_in_report
+        if not is_awaited and time.monotonic() > began + _SETTLE_FLOOD:
+            break
     while (end := machine.poll()) is None and console.closed and time.monotonic() < until:
         time.sleep(0.01)
     return end

@@ -35,6 +35,11 @@ settings.register_profile(
 settings.load_profile("linklab")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let `invoke faults` ask for its table."""
+    parser.addoption("--fault-table", metavar="FILE", help="write what came of each fault here")
+
+
 @pytest.fixture(scope="session")
 def agent_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The agent as it goes into an image: static, built with musl."""

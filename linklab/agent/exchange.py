@@ -15,7 +15,7 @@ FIRST_POKE = 1.0  # s of silence before the agent is asked whether it knows the 
 LAST_POKE = 60.0  # s at most between two questions
 TORN_POKE = 0.05  # s until it is asked after a line arrived torn
 MAX_REPEATS = 50
-BABBLE = 32  # lines that are neither frames nor the kernel's: somebody talks who is not the agent
+BABBLE = 16384  # bytes that are neither frames nor the kernel's: somebody babbles
 DRAIN_LIMIT = 0.5  # s at most to read what had arrived when the deadline passed
 
 # On a machine with one port the kernel speaks on the agent's line, and may go on
@@ -71,7 +71,7 @@ class Exchange:
             return self._hung()
         return ProtocolError(
             f"the agent babbles: it gave no answer to `{self._operation}` within its deadline, "
-            f"and {self._rubbish} lines that say nothing"
+            f"and {self._rubbish} bytes that say nothing"
         )
 
     def _send(self, data: bytes) -> None:
@@ -88,7 +88,7 @@ class Exchange:
     def _take(self, line: bytes) -> None:
         frame = protocol.decode_line(line)
         if frame is None or isinstance(frame, Torn):
-            self._rubbish += not _KERNEL_LINE.match(line)
+            self._rubbish += 0 if _KERNEL_LINE.match(line) else len(line) + 1
         if frame is None:
             return
         if isinstance(frame, Torn):

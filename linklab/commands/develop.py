@@ -35,6 +35,16 @@ def run_tests(only: str) -> Verdict:
     return _run([sys.executable, "-m", "pytest", *parallel, *measured, *folders])
 
 
+def inject_faults(table: str) -> Verdict:
+    """Let every fault of the catalogue happen in real guests; write what came of it."""
+    where = Path(table)
+    if not where.absolute().parent.is_dir():
+        raise UsageError(f"--table {table}: there is no folder {where.absolute().parent}")
+    catalogue = "tests/vm/test_fault_table.py"
+    option = f"--fault-table={where.absolute()}"
+    return _run([sys.executable, "-m", "pytest", "-q", option, catalogue])
+
+
 def run_lint() -> Verdict:
     """Run every check, all of them even if one fails."""
     python = [sys.executable, "-m"]

@@ -231,6 +231,17 @@ PROFILING: tuple[Need, ...] = (
 )
 """What `invoke profile` needs on top: 33 MB with its libraries, so it is left out of set-up."""
 
+DEBUGGING: tuple[Need, ...] = (
+    Need(
+        "gdb",
+        "attaches to the guest for `invoke gdb`",
+        ("gdb",),
+        programs=("gdb",),
+        version=("gdb", "--version"),
+    ),
+)
+"""What `invoke gdb` needs on top; it brings a Python of its own."""
+
 
 def unmet(needs: Sequence[Need] = NEEDS, root: Path = ROOT) -> tuple[Need, ...]:
     """Return the needs that this machine does not meet. Starts no program."""

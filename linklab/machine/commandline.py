@@ -28,6 +28,14 @@ def shell_command_line(tsc_khz: int | None) -> tuple[str, ...]:
     return (*_common(tsc_khz), "panic=-1")
 
 
+def debugging_command_line(tsc_khz: int | None) -> tuple[str, ...]:
+    """Return the parameters of a guest with a person's shell, to be looked at with gdb.
+
+    A kernel that panics stays, and code is where vmlinux says.
+    """
+    return (*_common(tsc_khz), "panic=0", "nokaslr")
+
+
 def _common(tsc_khz: int | None) -> tuple[str, ...]:
     return (
         "console=ttyS0",

@@ -83,6 +83,8 @@ class MachineSpec:
     `memory` is in MiB. `agent` is the agent's port: the second UART on `pc`, a
     virtio port on `microvm`, which has one UART. `control` is for QMP. With
     `incoming` QEMU waits for a saved state instead of starting the guest.
+    `debugger` is the unix socket at which QEMU waits for gdb, before the
+    guest's first instruction.
     """
 
     boot: DirectBoot | IsoBoot
@@ -96,6 +98,7 @@ class MachineSpec:
     screen: bool = False
     ram: RamFile | None = None
     incoming: bool = False
+    debugger: Path | None = None
 
     @property
     def agent_device(self) -> str:
@@ -119,6 +122,7 @@ def qemu_argv(qemu: Path | str, spec: MachineSpec) -> tuple[str, ...]:
         *(("-mon", "chardev=control,mode=control") if spec.control else ()),
         *_boot_args(spec.boot),
         *(("-incoming", "defer") if spec.incoming else ()),
+        *_debugger_args(spec.debugger),
     )
 
 
@@ -190,6 +194,12 @@ def _boot_args(boot: DirectBoot | IsoBoot) -> tuple[str, ...]:
         case IsoBoot(iso):
             drive = f"file={_escaped(iso)},media=cdrom,if=ide,format=raw,readonly=on"
             return ("-drive", drive, "-boot", "order=d")
+
+
+def _debugger_args(socket: Path | None) -> tuple[str, ...]:
+    if socket is None:
+        return ()
+    return ("-gdb", f"unix:{_escaped(socket)},server=on,wait=off", "-S")
 
 
 def _escaped(path: Path) -> str:

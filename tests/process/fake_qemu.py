@@ -21,7 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from socket import SHUT_RDWR, socket
+from socket import AF_UNIX, SHUT_RDWR, socket
 from typing import Any
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
@@ -43,6 +43,7 @@ class FakeQemu:
     """One run of the program."""
 
     def __init__(self, argv: Sequence[str], play: Play) -> None:
+        self.argv = list(argv)
         self.console = self._port(argv, "console")
         self.agent_port = self._port(argv, "agent")
         self.incoming = "-incoming" in argv
@@ -81,6 +82,7 @@ class FakeQemu:
             qmp.start()
         if not self.incoming:
             self.stage("boot", [["hello", 77]])
+        self.listen_for_gdb()
         pending = b""
         while data := self.agent_port.recv(1 << 16):
             *lines, pending = (pending + data).split(b"\n")
@@ -89,6 +91,14 @@ class FakeQemu:
                 if self.model.done and fields_of(self.model.done[-1])[0] == b"power-off":
                     self.stage("ended", [["exit", 0]])
                 self.stage("replied", [])
+
+    def listen_for_gdb(self) -> None:
+        """Let gdb find a socket, and nobody behind it."""
+        if "-gdb" in self.argv:
+            chardev = self.argv[self.argv.index("-gdb") + 1]
+            self.stub = socket(AF_UNIX)
+            self.stub.bind(chardev.removeprefix("unix:").partition(",")[0])
+            self.stub.listen()
 
     def stage(self, name: str, default: list[list[Any]]) -> None:
         """Do the actions of a stage."""

@@ -36,6 +36,19 @@ def spec(*words: Any, **more: Any) -> MachineSpec:
 
 
 GOLDEN = {
+    "a machine that waits for gdb": (
+        spec(DIRECT, Accel.TCG, debugger=Path("/run/a,b/gdb")),
+        """
+        qemu-system-x86_64 -nodefaults -no-user-config -no-reboot -name linklab
+        -machine microvm,pit=off,pic=off -accel tcg -cpu CPU -smp 1 -m 256M -display none
+        -chardev socket,id=console,fd=7 -serial chardev:console
+        -chardev socket,id=agent,fd=9
+        -device virtio-serial-device,max_ports=2
+        -device virtserialport,chardev=agent,name=linklab.agent
+        -kernel /cache/bzImage -initrd /cache/initramfs.cpio -append 'console=ttyS0 panic=-1'
+        -gdb unix:/run/a,,b/gdb,server=on,wait=off -S
+        """,
+    ),
     "a direct boot on microvm": (
         spec(DIRECT, Accel.TCG),
         """

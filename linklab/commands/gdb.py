@@ -1,0 +1,107 @@
+"""`invoke gdb`: a guest that waits, and gdb attached to it, with symbols."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from linklab.build.flavours import flavours
+from linklab.build.kernel import Kernel, KernelSpec, resolve_kernel, wishes_of
+from linklab.build.sources_at import sources_of
+from linklab.commands.prepare import KernelOptions, MachineOptions, prepare_lab, subject_of
+from linklab.debugger import Debugging, debug
+from linklab.errors import LabError, UsageError
+from linklab.events import Listener
+from linklab.host.cache import Cache
+from linklab.host.packages import DEBUGGING, unmet
+from linklab.lab import MINIMUM_MEMORY, Lab, Subject, choose_memory
+from linklab.machine.commandline import debugging_command_line
+from linklab.machine.spec import DirectBoot, MachineSpec
+from linklab.options import seconds
+from linklab.paths import IMAGES
+from linklab.report.progress import progress
+
+_LIMIT = 600.0  # s for a scripted session
+_INFORMATION = "CONFIG_DEBUG_INFO_"
+_FRAGMENT = IMAGES / "kernel" / "symbols.config"
+
+
+@dataclass(frozen=True)
+class GdbOptions:
+    """The options of `invoke gdb`, as typed."""
+
+    kernels: KernelOptions
+    machine: MachineOptions
+    commands: tuple[str, ...] = ()
+    typed: tuple[str, ...] = ()
+    timeout: str = "0"
+    log: str = ""
+
+
+def main(options: GdbOptions) -> None:
+    """Start the guest and gdb on it; return when gdb has ended, and the guest with it."""
+    name = check(options)
+    memory = choose_memory(options.machine.checked_memory(), MINIMUM_MEMORY // 2, "a shell")
+    with progress() as listener:
+        cache = Cache()
+        lab = prepare_lab(options.machine, memory, cache, listener)
+        kernel = resolve_kernel(name, options.kernels.build_options(), cache, listener)
+        what = _debugging(options, kernel, cache, listener)
+    spec = debugging_spec(lab, subject_of(kernel))
+    debug(lab.qemu.path, spec, what, Path(options.log or os.devnull))
+
+
+def check(options: GdbOptions) -> str:
+    """Return the kernel's name; raise what stands against the options before anything starts."""
+    names = options.kernels.check()
+    options.machine.check()
+    if len(names) != 1:
+        raise UsageError(f"--kernel {options.kernels.names}: gdb looks at exactly one kernel")
+    seconds("timeout", options.timeout)
+    if not options.commands and not sys.stdin.isatty():
+        raise UsageError("gdb needs a terminal on standard input, or --command to say what to do")
+    if lacking := unmet(DEBUGGING):
+        packages = " ".join(need.packages[0] for need in lacking)
+        raise LabError(
+            f"`invoke gdb` needs Debian's package {packages}, which `invoke setup` leaves out: "
+            f"as root, type `apt-get install --no-install-recommends -y {packages}`"
+        )
+    if names[0] in flavours():
+        _check_information(KernelSpec(names[0], options.kernels.build_options()))
+    return names[0]
+
+
+def _check_information(spec: KernelSpec) -> None:
+    """Refuse, before it is built, a kernel that would have nothing for gdb to go by."""
+    wishes = wishes_of(spec).values()
+    if not any(wish.option.startswith(_INFORMATION) and wish.value == "y" for wish in wishes):
+        raise _no_information(spec.flavour)
+
+
+def _no_information(name: str) -> UsageError:
+    return UsageError(
+        f"kernel {name} has no debug information: use --kernel debug, or add "
+        f"--config {_FRAGMENT.relative_to(IMAGES.parent)} to one of the lab's, or build your own "
+        "with CONFIG_DEBUG_INFO_DWARF5=y and give its tree"
+    )
+
+
+def _debugging(options: GdbOptions, kernel: Kernel, cache: Cache, listener: Listener) -> Debugging:
+    if kernel.symbols is None:
+        raise _no_information(kernel.name)
+    sources = None
+    if kernel.built_by_lab:
+        spec = KernelSpec(kernel.name, options.kernels.build_options())
+        sources = sources_of(spec, cache, listener)
+    limit = seconds("timeout", options.timeout) or _LIMIT
+    return Debugging(kernel.symbols, sources, options.commands, options.typed, limit)
+
+
+def debugging_spec(lab: Lab, subject: Subject) -> MachineSpec:
+    """Return the machine for gdb: a shell on its console, no agent."""
+    spec = lab.spec_for(subject)
+    assert isinstance(spec.boot, DirectBoot)
+    words = debugging_command_line(lab.tsc_khz)
+    return replace(spec, boot=replace(spec.boot, command_line=words))

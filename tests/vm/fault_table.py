@@ -1,0 +1,34 @@
+"""The table of faults, as a page of the documentation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from faults import GRACE, Fault, Outcome
+
+from linklab.build.templating import render
+
+OPTION = "--fault-table"
+_WORDS = 90  # characters of the lab's words
+
+
+@dataclass(frozen=True)
+class Row:
+    """A fault, the kernel of its guest, and what came of it."""
+
+    fault: Fault
+    kernel: str
+    outcome: Outcome
+
+    @property
+    def words(self) -> str:
+        """What the lab said, short, and without what would end a cell."""
+        text = " ".join(self.outcome.message.split()).replace("|", "\\|")
+        return text if len(text) <= _WORDS else f"{text[: _WORDS - 3]}..."
+
+
+def write_table(rows: Sequence[Row], where: Path) -> None:
+    """Write the page."""
+    where.write_text(render("faults.md", rows=rows, grace=GRACE), encoding="utf-8")

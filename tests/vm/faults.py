@@ -1,0 +1,96 @@
+"""Faults that are ordered: what goes wrong, how, and what the lab must make of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from linklab.errors import LinklabError, Verdict
+from linklab.lab import Lab, Subject
+from linklab.machine.spec import MachineSpec
+from linklab.session import Session, open_session
+
+IN_GUEST = Path(__file__).parent / "in_guest"
+GRACE = 2.0  # s that a verdict may come later than its deadline
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the lab said, and the seconds it took from the injection."""
+
+    verdict: Verdict
+    message: str
+    seconds: float
+
+
+@dataclass
+class Scene:
+    """Where a fault happens: a lab, its kernel, a folder, and the fault's deadline in seconds."""
+
+    lab: Lab
+    subject: Subject
+    folder: Path
+    limit: float
+    injected: float | None = field(default=None, init=False)
+
+    @contextmanager
+    def guest(self, **changes: Any) -> Iterator[Session]:
+        """Boot a guest, the lab changed as said."""
+        lab = replace(self.lab, **changes)
+        with lab.session(self.subject, self.folder / "console.log") as session:
+            yield session
+
+    @contextmanager
+    def guest_on(self, spec: MachineSpec) -> Iterator[Session]:
+        """Boot a guest on a machine of its own kind."""
+        log = self.folder / "console.log"
+        with open_session(self.lab.qemu.path, spec, log, self.limit) as session:
+            yield session
+
+    def deadline(self) -> float:
+        """Say that the fault is injected now; return when its verdict is due (monotonic)."""
+        self.injected = time.monotonic()
+        return self.injected + self.limit
+
+
+Act = Callable[[Scene], "Outcome | None"]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that goes wrong. `act` makes it happen and lets the lab's verdict out.
+
+    `how` says in words how it is injected, `says` is a pattern that the
+    verdict's message must have in it.
+    """
+
+    name: str
+    how: str
+    expected: Verdict
+    says: str
+    limit: float
+    act: Act
+
+    def play(self, scene: Scene) -> Outcome:
+        """Let it happen; return what the lab made of it."""
+        try:
+            told = self.act(scene)
+        except LinklabError as error:
+            verdict, message = error.verdict, error.message
+        else:
+            if told is not None:
+                return told
+            verdict, message = Verdict.PASS, "nothing was noticed"
+        assert scene.injected is not None, f"{self.name} was never injected: {message}"
+        return Outcome(verdict, message, time.monotonic() - scene.injected)
+
+
+def fault(
+    name: str, how: str, expected: Verdict, says: str, limit: float = 10.0
+) -> Callable[[Act], Fault]:
+    """Make a fault of a function that lets it happen."""
+    return lambda act: Fault(name, how, expected, says, limit, act)

@@ -1,0 +1,124 @@
+"""Faults of the kernel under test, each the real thing in a real guest."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import pytest
+from faults import IN_GUEST, Fault, Scene, fault
+from guests import soon
+
+from linklab.agent import line as agent_line
+from linklab.errors import Verdict
+from linklab.machine.spec import DirectBoot
+from linklab.scenarios.grouping.change import NEW
+from linklab.scenarios.grouping.links import Links
+from linklab.session import Session
+
+CRASH, HANG = Verdict.CRASH, Verdict.HANG
+_FLOOD_LINES = 100_000
+_SMALL = 96  # MiB, of which the kernel and the image take two thirds
+
+
+@fault("the kernel is told to crash", "`c` to sysrq", CRASH, "sysrq triggered crash")
+def sysrq_crash(scene: Scene) -> None:
+    with scene.guest() as session:
+        session.agent.write_file("/proc/sysrq-trigger", b"c", scene.deadline())
+
+
+@fault("the guest resets without a word", "`b` to sysrq", CRASH, "reset without a word")
+def silent_reset(scene: Scene) -> None:
+    with scene.guest() as session:
+        due = scene.deadline()
+        session.agent.write_file("/proc/sysrq-trigger", b"b", due)
+        session.agent.run(["/bin/sleep", "60"], due)
+
+
+@fault("init is killed", "its code is overwritten", CRASH, "Attempted to kill init")
+def init_killed(scene: Scene) -> None:
+    with scene.guest() as session:
+        agent, due = session.agent, scene.deadline()
+        script = (IN_GUEST / "kill-init").read_bytes()
+        agent.write_file("/tmp/kill-init", script, due, mode=0o755)
+        agent.run(["/tmp/kill-init"], due)
+        agent.run(["/bin/sleep", "60"], due)
+
+
+@fault("init ends at once", "it is `/bin/false`", CRASH, "Attempted to kill init", limit=30.0)
+def init_ends(scene: Scene) -> None:
+    spec = scene.lab.spec_for(scene.subject)
+    assert isinstance(spec.boot, DirectBoot)
+    words = [word for word in spec.boot.command_line if not word.startswith("rdinit=")]
+    boot = replace(spec.boot, command_line=(*words, "rdinit=/bin/false"))
+    due = scene.deadline()
+    with scene.guest_on(replace(spec, boot=boot)) as session:
+        session.agent.run(["/bin/sleep", "60"], due)
+
+
+@fault("a program never ends", "`sleep 1000`", HANG, "no answer to `run`", limit=2.0)
+def no_answer(scene: Scene) -> None:
+    with scene.guest() as session:
+        session.agent.run(["/bin/sleep", "1000"], scene.deadline())
+
+
+@fault("the report is torn between two reads", "three bytes a read", CRASH, "sysrq triggered crash")
+def torn_report(scene: Scene) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(agent_line, "_READ_BYTES", 3)
+        sysrq_crash.act(scene)
+
+
+@fault(
+    "a crash in a flood of 100,000 lines", "lines on the console, then `c` to sysrq",
+    CRASH, "sysrq triggered crash",
+)  # fmt: skip
+def crash_in_flood(scene: Scene) -> None:
+    with scene.guest() as session:
+        _flood(session)
+        session.agent.write_file("/proc/sysrq-trigger", b"c", scene.deadline())
+
+
+@fault(
+    "a silence behind a flood of 100,000 lines", "lines on the console, and `sleep 1000`",
+    HANG, "no answer to `run`", limit=3.0,
+)  # fmt: skip
+def silence_in_flood(scene: Scene) -> None:
+    with scene.guest() as session:
+        _flood(session)
+        session.agent.run(["/bin/sleep", "1000"], scene.deadline())
+
+
+def _flood(session: Session) -> None:
+    flood = f"yes a line that says nothing | head -n {_FLOOD_LINES} >/dev/ttyS0 &"
+    session.agent.run(["/bin/sh", "-c", flood], soon())
+
+
+@fault("a program takes all memory", "`tail /dev/zero`", CRASH, "[Oo]ut of memory")
+def program_takes_memory(scene: Scene) -> None:
+    with scene.guest(memory=_SMALL) as session:
+        session.agent.run(["/bin/tail", "/dev/zero"], scene.deadline())
+
+
+@fault(
+    "the kernel takes all memory", "4000 interfaces in a small guest",
+    CRASH, "[Oo]ut of memory", limit=30.0,
+)  # fmt: skip
+def kernel_takes_memory(scene: Scene) -> None:
+    with scene.guest(memory=_SMALL) as session:
+        due = scene.deadline()
+        Links(session.agent, 4000, due - time.monotonic()).bring_to(NEW)
+
+
+STOCK_FAULTS: tuple[Fault, ...] = (
+    sysrq_crash,
+    silent_reset,
+    init_killed,
+    init_ends,
+    no_answer,
+    torn_report,
+    crash_in_flood,
+    silence_in_flood,
+    program_takes_memory,
+    kernel_takes_memory,
+)
