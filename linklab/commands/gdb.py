@@ -7,8 +7,9 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from linklab.build.bootable import Kernel
 from linklab.build.flavours import flavours
-from linklab.build.kernel import Kernel, KernelSpec, resolve_kernel, wishes_of
+from linklab.build.kernel import KernelSpec, resolve_kernel, wishes_of
 from linklab.build.sources_at import sources_of
 from linklab.commands.prepare import KernelOptions, MachineOptions, prepare_lab, subject_of
 from linklab.debugger import Debugging, debug

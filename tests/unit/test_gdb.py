@@ -13,7 +13,8 @@ import pytest
 from fake_lab import lab_of, subject
 from fake_tree import make_tarball, make_tree
 
-from linklab.build.kernel import BuildOptions, Kernel, KernelSpec
+from linklab.build.bootable import Kernel
+from linklab.build.kernel import BuildOptions, KernelSpec
 from linklab.build.sources_at import sources_of
 from linklab.commands import gdb
 from linklab.commands.gdb import GdbOptions
