@@ -54,6 +54,33 @@ RUN_HELP = {
     "json": "print one JSON document on standard output, and nothing else there",
 }
 
+COMPARE_HELP = {
+    **MACHINE_HELP,
+    "a": "the first kernel, KERNEL[@SOURCE][+PATCH...]: a flavour (of a source tree or of a "
+    "commit of --source, with patches), a bzImage or a built kernel tree; or a stored run",
+    "b": "the second, the same way; what it leaves out is the first one's: `+fix.patch`",
+    "patch": "a patch for B alone, on top; may be repeated, in order",
+    "range": "commits of --source for B, BASE..TIP or LAST:N; A is what they stand on",
+    "source": "a kernel tree or a tarball to build both from, instead of Debian's",
+    "config": "a fragment of kernel options for both; may be repeated, in order",
+    "counts": RUN_HELP["counts"],
+    "operations": RUN_HELP["operations"],
+    "arms": RUN_HELP["arms"],
+    "blocks": "how often to measure both, each time in two fresh guests",
+    "trials": "trials in each guest; their median is the guest's value",
+    "warmup": "trials before them that are thrown away; default 1 with --trials above 1, else 0",
+    "threshold": "the smallest change that matters, in per cent",
+    "until": "conclusive: measure more blocks until it is known what B is",
+    "max-time": "seconds after which --until conclusive begins no further block; default 600",
+    "seed": RUN_HELP["seed"],
+    "jobs": RUN_HELP["jobs"],
+    "boot": RUN_HELP["boot"],
+    "timeout": RUN_HELP["timeout"],
+    "boot-timeout": RUN_HELP["boot-timeout"],
+    "output": "a folder for the results; default results/<UTC time>-compare",
+    "results": "the folder below which stored runs are looked for by name",
+    "json": RUN_HELP["json"],
+}
 PROFILE_HELP = {
     **MACHINE_HELP,
     "operation": "what to profile: create, mtu, up, down, address, group or delete",
@@ -197,6 +224,74 @@ def run(
             jobs,
             listeners,
             ExportOptions(junit, ktap, kcidb, kcidb_origin),
+        ),
+        sys.argv,
+    )
+
+
+@task(
+    auto_shortflags=False,
+    positional=["a", "b"],
+    iterable=["patch", "config"],
+    help={**COMPARE_HELP},
+)
+@command
+def compare(
+    _context: Context,
+    a: str,
+    b: str,
+    counts: str = "1024",
+    operations: str = "mtu",
+    arms: str = "group",
+    blocks: str = "20",
+    trials: str = "5",
+    warmup: str = "",
+    threshold: str = "3",
+    until: str = "",
+    max_time: str = "",
+    seed: str = "",
+    jobs: str = "1",
+    boot: str = "resume",
+    accel: str = "auto",
+    machine: str = "auto",
+    memory: str = "",
+    cpus: str = "1",
+    timeout: str = "0",
+    boot_timeout: str = "0",
+    output: str = "",
+    results: str = "results",
+    json: bool = False,
+    source: str = "",
+    range: str = "",
+    patch: list[str] | None = None,
+    config: list[str] | None = None,
+) -> Verdict:
+    """Say whether kernel B is slower or faster than kernel A, and how surely."""
+    from linklab.commands import comparing
+    from linklab.commands.compare import CompareOptions
+    from linklab.commands.prepare import KernelOptions, MachineOptions
+
+    return comparing.main(
+        CompareOptions(
+            a,
+            b,
+            KernelOptions("", source, tuple(patch or ()), tuple(config or ()), range),
+            MachineOptions(accel, boot, machine, memory, cpus, boot_timeout),
+            counts,
+            operations,
+            arms,
+            blocks,
+            trials,
+            warmup,
+            threshold,
+            until,
+            max_time,
+            seed,
+            jobs,
+            timeout,
+            output,
+            results,
+            json,
         ),
         sys.argv,
     )

@@ -100,6 +100,8 @@ def show(run: str, results: str, *, as_json: bool) -> None:
     """Print a past run once more, as it was printed when it ended."""
     from linklab.commands.run import document
     from linklab.report.table import render
+    from linklab.report.versus import has_comparison, versus_of
+    from linklab.report.versus import render as render_comparison
 
     folder = find(run, Path(results))
     if as_json:
@@ -107,7 +109,9 @@ def show(run: str, results: str, *, as_json: bool) -> None:
         sys.stdout.write("\n")
         return
     stored = read_run(folder)
-    Console(highlight=False).print(render(stored))
+    compared = has_comparison(stored.about)
+    shown = render_comparison(versus_of(stored.about)) if compared else render(stored)
+    Console(highlight=False).print(shown)
     verdict = stored.about.get("verdict") or UNFINISHED
     print(f"\nverdict: {verdict}   results: {folder}")
     if message := stored.about.get("message"):

@@ -51,6 +51,7 @@ class KernelOptions:
     configs: tuple[str, ...] = ()
     range: str = ""
     optional: tuple[str, ...] = ()
+    revision: str = ""  # a commit of `source`, in place of what lies there
 
     @cached_property
     def series(self) -> Series:
@@ -69,7 +70,7 @@ class KernelOptions:
             source=Path(self.source) if self.source else None,
             patches=self.series.patches,
             configs=tuple(Path(config) for config in self.configs),
-            revision=self.series.base,
+            revision=self.revision or self.series.base,
             optional=tuple(Path(fragment) for fragment in self.optional),
         )
 
@@ -90,7 +91,14 @@ class KernelOptions:
     @property
     def is_stock(self) -> bool:
         """Whether the flavours are built as they come."""
-        return not (self.source or self.patches or self.configs or self.range or self.optional)
+        return not (
+            self.source
+            or self.patches
+            or self.configs
+            or self.range
+            or self.optional
+            or self.revision
+        )
 
 
 @dataclass(frozen=True)

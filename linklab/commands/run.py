@@ -96,7 +96,7 @@ def check(options: RunOptions) -> Request:
     plan = _plan(options)
     if not plan.pairs():
         raise UsageError(f"none of the arms can do any of the operations: {limits_text()}")
-    memory = _memory(options.machine, plan)
+    memory = memory_for(options.machine, plan)
     output, scenario = options.output, options.scenario
     folder = claim_folder(Path(output)) if output else claim_default_folder(scenario)
     return Request(plan, memory, folder)
@@ -119,7 +119,8 @@ def _plan(options: RunOptions) -> Plan:
     )
 
 
-def _memory(machine: MachineOptions, plan: Plan) -> int:
+def memory_for(machine: MachineOptions, plan: Plan) -> int:
+    """Return the guest's memory in MiB for a plan; raise `UsageError` if that cannot be."""
     most, cpus = max(plan.counts), machine.checked_cpus()
     asked = machine.checked_memory()
     what = f"{most} interfaces"
@@ -198,6 +199,8 @@ def _about(
             "fresh_guest": plan.fresh_guest,
             "jobs": plan.jobs,
             "listeners": plan.listeners,
+            "trials": plan.trials,
+            "settling": plan.settling,
         },
         "source": options.kernels.source,
         **options.kernels.content(),

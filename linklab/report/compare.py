@@ -89,6 +89,15 @@ _MUST_AGREE = {
     "guest CPUs": ("cpus",),
     "host CPU": ("host", "cpu"),
     "listeners": ("plan", "listeners"),
+    "guest for each trial": ("plan", "fresh_guest"),
+    "trials in each guest and round": ("plan", "trials"),
+    "trials thrown away before them": ("plan", "settling"),
+}
+_BEFORE_IT_WAS_KEPT = {
+    "listeners": "0",
+    "guest for each trial": "False",
+    "trials in each guest and round": "1",
+    "trials thrown away before them": "0",
 }
 _MAY_DIFFER = {
     "trials": ("plan", "repeat"),
@@ -107,9 +116,8 @@ def _entry(about: Mapping[str, Any], path: Sequence[str], absent: str = _ABSENT)
 
 
 def _fixed(run: Run) -> dict[str, str]:
-    absent = {"listeners": "0"}  # runs from before there were any
     facts = {
-        what: _entry(run.about, path, absent.get(what, _ABSENT))
+        what: _entry(run.about, path, _BEFORE_IT_WAS_KEPT.get(what, _ABSENT))
         for what, path in _MUST_AGREE.items()
     }
     return facts | {f"image: {name}": value for name, value in _hashes(run, "image").items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+TEXT_WIDTH = 110
 _UNLIMITED = 100_000
 
 
@@ -23,6 +25,13 @@ def plain_table(title: str) -> Table:
         box=box.SIMPLE_HEAD,
         pad_edge=False,
     )
+
+
+def plain_text(shown: RenderableType, width: int = TEXT_WIDTH) -> str:
+    """Return what a terminal would show as plain text, for a file."""
+    out = io.StringIO()
+    Console(file=out, width=width, color_system=None, highlight=False).print(shown)
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
 
 
 def title_line(text: str) -> Text:

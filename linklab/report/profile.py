@@ -17,7 +17,8 @@ from linklab.profile.flamegraph import flame_graph
 from linklab.profile.shares import SymbolShare, symbol_shares
 from linklab.profile.stacks import Stacks
 from linklab.profile.store import StoredProfile
-from linklab.report.table import ACCEL_TEXT, TEXT_WIDTH
+from linklab.report.layout import TEXT_WIDTH
+from linklab.report.table import ACCEL_TEXT
 
 ROWS = 25
 

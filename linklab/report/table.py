@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from math import floor
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -14,7 +13,7 @@ from linklab.report import paper
 from linklab.report.claims import Claim, Finding, claims
 from linklab.report.costs_table import cost_tables
 from linklab.report.figures import Cell, Figures, kernel_title, ratio_text, seconds_text
-from linklab.report.layout import Fitting, plain_table
+from linklab.report.layout import TEXT_WIDTH, Fitting, plain_table, plain_text
 from linklab.results.model import Run
 from linklab.results.statistics import LEVEL
 
@@ -28,7 +27,6 @@ _FINDING_STYLE = {
     Finding.NOT_REPRODUCED: "red",
     Finding.NOT_MEASURED: "dim",
 }
-TEXT_WIDTH = 110
 
 
 def render(run: Run) -> Group:
@@ -46,9 +44,7 @@ def render(run: Run) -> Group:
 
 def as_text(run: Run, width: int = TEXT_WIDTH) -> str:
     """Return the same as plain text, for a file."""
-    out = io.StringIO()
-    Console(file=out, width=width, color_system=None, highlight=False).print(render(run))
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+    return plain_text(render(run), width)
 
 
 def heading(run: Run) -> Text:

@@ -8,27 +8,12 @@ each kernel, one right after the other.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from statistics import median
 
 from linklab.results.comparison import Pair
 from linklab.results.model import Sample
-
-
-@dataclass(frozen=True, order=True)
-class Work:
-    """What is compared between kernels: one operation by one arm on so many interfaces."""
-
-    operation: str
-    arm: str
-    interfaces: int
-
-    @property
-    def text(self) -> str:
-        """What messages call it."""
-        return f"{self.operation} by {self.arm}, {self.interfaces} interfaces"
-
+from linklab.results.work import Work
 
 Values = dict[Work, dict[str, dict[int, float]]]
 
@@ -42,7 +27,8 @@ def values_of(samples: Iterable[Sample]) -> Values:
     for sample in samples:
         if sample.trial > 0 and sample.verified:
             work = Work(sample.operation, sample.arm, sample.interfaces)
-            trials.setdefault((work, sample.kernel, sample.block), []).append(sample.seconds)
+            block = sample.block or sample.trial  # in runs from before blocks, they are the same
+            trials.setdefault((work, sample.kernel, block), []).append(sample.seconds)
     found: Values = {}
     for (work, kernel, block), seconds in trials.items():
         found.setdefault(work, {}).setdefault(kernel, {})[block] = median(seconds)
@@ -62,8 +48,3 @@ def pairs_of(samples: Iterable[Sample], a: str, b: str) -> dict[Work, Pair]:
         if len(both) >= 2:
             pairs[work] = Pair([one[block] for block in both], [other[block] for block in both])
     return pairs
-
-
-def blocks_in(samples: Sequence[Sample]) -> int:
-    """Return the number of the last block that has any sample."""
-    return max((sample.block for sample in samples), default=0)

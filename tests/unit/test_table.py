@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from linklab.report.claims import Finding
-from linklab.report.table import TEXT_WIDTH, as_text, render
+from linklab.report.layout import TEXT_WIDTH
+from linklab.report.table import as_text, render
 from linklab.results.model import Run
 
 GROWING = dict(zip(PAPER_COUNTS, (20.0, 40.0, 60.0, 80.0, 100.0), strict=True))

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
+from linklab.results.work import Work
 from linklab.scenarios.grouping.change import Operation
 from linklab.scenarios.grouping.plan import Plan
 from linklab.scenarios.grouping.ways import Arm
@@ -35,6 +36,11 @@ class Cell:
     operation: Operation
     arm: Arm
     count: int
+
+    @property
+    def work(self) -> Work:
+        """What results call it."""
+        return Work(self.operation.value, self.arm.value, self.count)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,260 @@
+"""`invoke compare` of two kernels: what is asked, the measuring, and what is stored."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from linklab.build.kernel import resolve_kernel
+from linklab.commands.about import tested_on
+from linklab.commands.prepare import (
+    KernelOptions,
+    MachineOptions,
+    iso_of,
+    prepare_lab,
+    subject_of,
+    tell_notes,
+)
+from linklab.commands.run import MAX_JOBS, memory_for
+from linklab.commands.sides import Side, sides
+from linklab.errors import Interrupted, LinklabError, UsageError, Verdict
+from linklab.events import Listener, step
+from linklab.host.cache import Cache
+from linklab.lab import Lab, Subject
+from linklab.machine.spec import Boot
+from linklab.options import choose_list, number, numbers, seconds
+from linklab.results.comparison import Effect, Rule
+from linklab.results.store import RunFolder, claim_default_folder, claim_folder, utc_now
+from linklab.scenarios.grouping.change import Operation
+from linklab.scenarios.grouping.plan import MAX_COUNT, NAME, Plan
+from linklab.scenarios.grouping.ways import Arm, limits_text
+
+if TYPE_CHECKING:
+    from linklab.scenarios.grouping.contest import Contest, Effort, Outcome
+
+KIND = "compare"
+CONCLUSIVE = "conclusive"
+DEFAULT_MAX_TIME = 600.0  # s
+MAX_BLOCKS = 10_000
+MAX_TRIALS = 1000
+_SEEDS = 1 << 32
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """The options of `invoke compare`, as typed. `kernels` has no names: `a` and `b` are those."""
+
+    a: str
+    b: str
+    kernels: KernelOptions
+    machine: MachineOptions
+    counts: str = "1024"
+    operations: str = "mtu"
+    arms: str = "group"
+    blocks: str = "20"
+    trials: str = "5"
+    warmup: str = ""
+    threshold: str = "3"
+    until: str = ""
+    max_time: str = ""
+    seed: str = ""
+    jobs: str = "1"
+    timeout: str = "0"
+    output: str = ""
+    results: str = "results"
+    as_json: bool = False
+
+
+@dataclass(frozen=True)
+class Request:
+    """The same, checked: nothing has been started."""
+
+    sides: tuple[Side, Side]
+    plan: Plan
+    rule: Rule
+    effort: Effort
+    memory: int
+    folder: Path
+
+
+def threshold_of(text: str) -> float:
+    """Return the smallest effect that matters as a share, from per cent: `3`, `3%`, `0.5`."""
+    try:
+        percent = float(text.strip().removesuffix("%"))
+    except ValueError:
+        raise UsageError(f"--threshold {text}: a number of per cent is expected") from None
+    if not 0 < percent <= 100:
+        raise UsageError(f"--threshold {text}: per cent above 0 and up to 100 are expected")
+    return percent / 100
+
+
+def check(options: CompareOptions) -> Request:
+    """Check every option that can be checked without building anything."""
+    both = sides(options.a, options.b, options.kernels)
+    options.machine.check()
+    plan, effort = _plan(options), _effort(options)
+    if not plan.pairs():
+        raise UsageError(f"none of the arms can do any of the operations: {limits_text()}")
+    rule = Rule(threshold_of(options.threshold), seed=plan.seed)
+    memory = memory_for(options.machine, plan)
+    output = options.output
+    folder = claim_folder(Path(output)) if output else claim_default_folder(KIND)
+    return Request(both, plan, rule, effort, memory, folder)
+
+
+def _plan(options: CompareOptions) -> Plan:
+    trials = number("trials", options.trials, 1, MAX_TRIALS)
+    seed = options.seed or int.from_bytes(os.urandom(4))
+    return Plan(
+        counts=numbers("counts", options.counts, 1, MAX_COUNT),
+        operations=choose_list("operations", options.operations, Operation),
+        arms=choose_list("arms", options.arms, Arm),
+        repeat=number("blocks", options.blocks, 2, MAX_BLOCKS),
+        limit=seconds("timeout", options.timeout),
+        seed=number("seed", seed, 0, _SEEDS - 1),
+        fresh_guest=True,
+        jobs=number("jobs", options.jobs, 1, MAX_JOBS),
+        trials=trials,
+        settling=number("warmup", options.warmup or int(trials > 1), 0, MAX_TRIALS),
+    )
+
+
+def _effort(options: CompareOptions) -> Effort:
+    from linklab.scenarios.grouping.contest import Effort
+
+    limit = seconds("max-time", options.max_time or "0")
+    if options.until not in ("", CONCLUSIVE):
+        raise UsageError(f"--until {options.until}: unknown; valid is {CONCLUSIVE}")
+    if limit is not None and not options.until:
+        raise UsageError(f"--max-time goes with --until {CONCLUSIVE}")
+    blocks = number("blocks", options.blocks, 2, MAX_BLOCKS)
+    return Effort(blocks, (limit or DEFAULT_MAX_TIME) if options.until else None)
+
+
+def prepare_side(side: Side, boot: Boot, cache: Cache, listener: Listener) -> Subject:
+    """Return a side's kernel, built if it must be, under the side's name."""
+    tell_notes(side.options, listener)
+    kernel = resolve_kernel(side.options.names, side.options.build_options(), cache, listener)
+    iso = iso_of([kernel], side.options, cache, listener) if boot is Boot.ISO else None
+    return replace(subject_of(kernel, iso), name=side.label)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A comparison that is over and on disk."""
+
+    folder: Path
+    verdict: Verdict
+    faults: Sequence[LinklabError] = ()
+
+
+def run(options: CompareOptions, command: Sequence[str], listener: Listener) -> Finished:
+    """Build, measure, compare and store. Raises `LinklabError` where there is nothing to store."""
+    request = check(options)
+    try:
+        cache = Cache()
+        lab = prepare_lab(options.machine, request.memory, cache, listener)
+        a, b = (prepare_side(side, lab.boot, cache, listener) for side in request.sides)
+        if lab.boot is Boot.RESUME:
+            lab = lab.with_snapshots([a, b], cache, listener)
+        folder = RunFolder(request.folder, _about(request, lab, (a, b), command))
+    except BaseException:
+        if not any(request.folder.iterdir()):
+            request.folder.rmdir()
+        raise
+    return compete(request, lab, (a, b), folder, listener)
+
+
+def compete(
+    request: Request,
+    lab: Lab,
+    subjects: tuple[Subject, Subject],
+    folder: RunFolder,
+    listener: Listener,
+) -> Finished:
+    """Measure two kernels that are there, and store what came out, whatever ends it."""
+    from linklab.scenarios.grouping.contest import Contest
+
+    contest = Contest(lab, request.plan, subjects, folder, request.rule, listener)
+    with step(listener, f"comparing {subjects[0].name} with {subjects[1].name}"):
+        faults = _measured(contest, request.effort)
+    verdict, message = _verdict(contest.outcome, faults)
+    folder.update(
+        comparison=_stored(request, contest.outcome),
+        end=utc_now(),
+        verdict=verdict.value,
+        message=message,
+    )
+    return Finished(folder.path, verdict, faults)
+
+
+def _measured(contest: Contest, effort: Effort) -> list[LinklabError]:
+    try:
+        contest.run(effort)
+    except KeyboardInterrupt:
+        return [Interrupted("what was measured so far is kept")]
+    except LinklabError as error:
+        return [error]
+    return []
+
+
+def _verdict(outcome: Outcome, faults: Sequence[LinklabError]) -> tuple[Verdict, str]:
+    if faults:
+        return faults[0].verdict, faults[0].message
+    slower = [w.text for w, one in outcome.found.items() if one.verdict is Effect.SLOWER]
+    if slower:
+        return Verdict.FAIL, f"slower: {'; '.join(slower)}"
+    return Verdict.PASS, ""
+
+
+def _stored(request: Request, outcome: Outcome) -> dict[str, Any]:
+    """Return what run.json keeps of a comparison."""
+    return {
+        "a": request.sides[0].label,
+        "b": request.sides[1].label,
+        "threshold": request.rule.threshold,
+        "alpha": request.rule.alpha,
+        "looks": [asdict(look) for look in outcome.looks],
+        "in_time": outcome.in_time,
+        "results": [
+            {**asdict(work), **asdict(comparison)}
+            for work, comparison in sorted(outcome.found.items())
+        ],
+    }
+
+
+def _about(
+    request: Request,
+    lab: Lab,
+    subjects: tuple[Subject, Subject],
+    command: Sequence[str],
+) -> dict[str, Any]:
+    plan = request.plan
+    return {
+        "kind": KIND,
+        "command": shlex.join(command),
+        "scenario": NAME,
+        "plan": {
+            "counts": plan.counts,
+            "operations": plan.operations,
+            "arms": plan.arms,
+            "pairs": plan.pairs(),
+            "repeat": plan.repeat,
+            "warmup": plan.warmup,
+            "seed": plan.seed,
+            "fresh_guest": plan.fresh_guest,
+            "trials": plan.trials,
+            "settling": plan.settling,
+            "jobs": plan.jobs,
+            "listeners": plan.listeners,
+        },
+        "sides": [
+            {"name": side.label, "source": side.options.source, **side.options.content()}
+            for side in request.sides
+        ],
+        **tested_on(lab, subjects),
+    }

@@ -1,0 +1,279 @@
+"""`invoke compare` from its options to its verdict, with fake guests instead of real ones."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fake_guest import FakeGuest
+from fake_lab import lab_of
+from fake_lab import subject as fake_subject
+from slow_guest import guests
+
+from linklab import lab as lab_module
+from linklab.commands import compare as command
+from linklab.commands import comparing
+from linklab.commands.compare import CompareOptions, check
+from linklab.commands.history import rerun, show
+from linklab.commands.prepare import KernelOptions, MachineOptions
+from linklab.commands.sides import Side
+from linklab.errors import BuildSkipped, KernelCrashed, UsageError, Verdict
+from linklab.lab import Lab, Subject
+from linklab.machine.spec import Boot
+from linklab.results.store import read_run
+
+OPTIONS = CompareOptions(
+    a="nosysfs",
+    b="sysfs",
+    kernels=KernelOptions(""),
+    machine=MachineOptions(boot="direct"),
+    counts="2",
+    blocks="8",
+    trials="2",
+    seed="5",
+    output="out",
+)
+ARGV = ["invoke", "compare", "nosysfs", "sysfs"]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LINKLAB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(lab_module, "host_memory_available", lambda: 8000)
+
+
+Compare = Callable[..., Verdict]
+
+
+@pytest.fixture
+def compare(monkeypatch: pytest.MonkeyPatch) -> Compare:
+    """Compare for real, but for the guests, of which B takes `factor` as long as A."""
+
+    def do(
+        options: CompareOptions = OPTIONS,
+        factor: float = 1.0,
+        make: Callable[[str, int], FakeGuest] | None = None,
+        boot: Boot = Boot.DIRECT,
+        spread: float = 0.005,
+    ) -> Verdict:
+        slow = guests({"nosysfs": 1.0, "sysfs": factor, "nosysfs#2": factor}, spread)
+        lab = lab_of(make or slow, boot=boot)
+        monkeypatch.setattr(command, "prepare_lab", lambda *_: lab)
+
+        def prepared(side: Side, *_: object) -> Subject:
+            return fake_subject(side.label)
+
+        monkeypatch.setattr(command, "prepare_side", prepared)
+        return comparing.main(options, ARGV)
+
+    return do
+
+
+# What is wrong is said before anything is started
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"threshold": "0"}, "--threshold 0: per cent above 0"),
+        ({"threshold": "much"}, "--threshold much: a number of per cent"),
+        ({"until": "forever"}, "--until forever: unknown; valid is conclusive"),
+        ({"max_time": "10"}, "--max-time goes with --until conclusive"),
+        ({"blocks": "1"}, "--blocks 1"),
+        ({"trials": "0"}, "--trials 0"),
+        ({"arms": "group", "operations": "create"}, "none of the arms can do"),
+        ({"machine": MachineOptions(boot="frob")}, "--boot frob"),
+        ({"a": "frob"}, "there is no kernel 'frob'"),
+    ],
+)
+def test_a_wrong_option_is_refused_and_leaves_nothing(
+    changed: dict[str, object], says: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        check(replace(OPTIONS, **changed))  # type: ignore[arg-type]
+    assert says in caught.value.message
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_first_trial_of_a_guest_is_thrown_away_where_there_are_several() -> None:
+    assert check(OPTIONS).plan.settling == 1
+    assert check(replace(OPTIONS, trials="1", output="b")).plan.settling == 0
+    assert check(replace(OPTIONS, warmup="3", output="c")).plan.settling == 3
+
+
+def test_a_threshold_is_given_in_per_cent() -> None:
+    assert check(replace(OPTIONS, threshold="0.5%")).rule.threshold == 0.005
+
+
+def test_a_kernel_that_cannot_be_built_leaves_no_folder(
+    compare: Compare, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refuse(*_: object) -> Subject:
+        raise BuildSkipped("the patch does not apply")
+
+    monkeypatch.setattr(command, "prepare_lab", lambda *_: lab_of())
+    monkeypatch.setattr(command, "prepare_side", refuse)
+    with pytest.raises(BuildSkipped):
+        comparing.main(OPTIONS, ARGV)
+    assert not (tmp_path / "out").exists()
+
+
+# What comes out
+
+
+def test_a_slower_kernel_fails_and_the_last_words_can_be_quoted(
+    compare: Compare, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert compare(factor=1.2) is Verdict.FAIL
+    said = capsys.readouterr().out
+    assert "sysfs takes 2" in " ".join(said.split())
+    assert "verdict: fail   results: out" in said
+    about = read_run(Path("out")).about
+    assert (about["kind"], about["verdict"]) == ("compare", "fail")
+    assert about["message"] == "slower: mtu by group, 2 interfaces"
+    (result,) = about["comparison"]["results"]
+    assert result["verdict"] == "slower"
+    assert (about["comparison"]["a"], about["comparison"]["b"]) == ("nosysfs", "sysfs")
+    assert "sysfs takes 2" in " ".join(Path("out/table.txt").read_text().split())
+
+
+@pytest.mark.parametrize(("factor", "verdict"), [(1.0, "same"), (0.7, "faster")])
+def test_a_kernel_that_is_not_slower_passes(compare: Compare, factor: float, verdict: str) -> None:
+    assert compare(factor=factor) is Verdict.PASS
+    (result,) = read_run(Path("out")).about["comparison"]["results"]
+    assert result["verdict"] == verdict
+
+
+def test_samples_say_which_side_and_which_block(compare: Compare) -> None:
+    compare(replace(OPTIONS, b="nosysfs"))
+    samples = [s for s in read_run(Path("out")).samples if s.trial]
+    assert {s.kernel for s in samples} == {"nosysfs", "nosysfs#2"}
+    assert {s.block for s in samples} == set(range(1, 9))
+    assert {s.trial for s in samples} == {1, 2}
+
+
+def test_json_is_one_document_with_everything(
+    compare: Compare, capsys: pytest.CaptureFixture[str]
+) -> None:
+    compare(replace(OPTIONS, as_json=True), factor=1.3)
+    document = json.loads(capsys.readouterr().out)
+    assert document["run"]["comparison"]["results"][0]["verdict"] == "slower"
+    assert document["sentence"].startswith("sysfs takes ")
+    assert len(document["samples"]) == 2 * 8 * 3
+
+
+def test_until_conclusive_goes_on_until_it_is_known(compare: Compare) -> None:
+    options = replace(OPTIONS, until="conclusive", max_time="3000", blocks="6")
+    assert compare(options, factor=1.1, spread=0.08) is Verdict.FAIL
+    comparison = read_run(Path("out")).about["comparison"]
+    assert len(comparison["looks"]) > 1
+    assert comparison["in_time"]
+
+
+def test_a_resumed_lab_has_a_saved_guest_of_each_side(
+    compare: Compare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved: list[str] = []
+
+    def with_snapshots(self: Lab, subjects: list[Subject], *_: object) -> Lab:
+        saved.extend(subject.name for subject in subjects)
+        return self
+
+    monkeypatch.setattr(Lab, "with_snapshots", with_snapshots)
+    compare(boot=Boot.RESUME)
+    assert saved == ["nosysfs", "sysfs"]
+
+
+def test_a_crash_is_a_crash_and_not_a_comparison(
+    compare: Compare, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def make(kernel: str, _count: int) -> FakeGuest:
+        def before(operation: str) -> None:
+            if kernel == "sysfs" and operation == "run":
+                raise KernelCrashed("the kernel reports an oops")
+
+        return FakeGuest(before=before)
+
+    assert compare(make=make) is Verdict.CRASH
+    captured = capsys.readouterr()
+    assert "Nothing was measured of both nosysfs and sysfs." in captured.out
+    assert "kernel sysfs: the kernel reports an oops" in captured.err
+    assert read_run(Path("out")).about["verdict"] == "crash"
+
+
+def test_an_interrupted_comparison_keeps_what_it_has(compare: Compare) -> None:
+    left = iter(range(20))
+
+    def make(_kernel: str, _count: int) -> FakeGuest:
+        if next(left) == 15:
+            raise KeyboardInterrupt
+        return FakeGuest()
+
+    assert compare(make=make) is Verdict.INTERRUPTED
+    (result,) = read_run(Path("out")).about["comparison"]["results"]
+    assert result["blocks"] == 7
+
+
+# Stored comparisons
+
+
+def test_a_past_comparison_is_shown_as_it_was(
+    compare: Compare, capsys: pytest.CaptureFixture[str]
+) -> None:
+    compare(factor=1.2)
+    capsys.readouterr()
+    show("out", ".", as_json=False)
+    assert "sysfs takes 2" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_comparison_is_repeated_by_its_command(compare: Compare) -> None:
+    compare()
+    with pytest.raises(UsageError, match="invoke compare nosysfs sysfs"):
+        rerun("out", ".", "", ARGV, as_json=False)
+
+
+def stored(folder: str, factor: float, compare: Compare) -> None:
+    compare(replace(OPTIONS, output=folder), factor=factor)
+
+
+def test_two_stored_runs_are_compared(compare: Compare, capsys: pytest.CaptureFixture[str]) -> None:
+    stored("one", 1.0, compare)
+    stored("other", 1.3, compare)
+    capsys.readouterr()
+    options = replace(OPTIONS, a="one", b="other", results=".")
+    assert comparing.main(options, ARGV) is Verdict.FAIL
+    said = " ".join(capsys.readouterr().out.split())
+    assert "slower in mtu by group, 2 interfaces, kernel sysfs" in said
+    assert "at different times" in said
+    comparing.main(replace(options, as_json=True), ARGV)
+    document = json.loads(capsys.readouterr().out)
+    assert document["runs"] == ["one", "other"]
+    assert {result["kernel"] for result in document["results"]} == {"nosysfs", "sysfs"}
+
+
+def test_the_same_run_twice_passes(compare: Compare) -> None:
+    stored("one", 1.0, compare)
+    assert comparing.main(replace(OPTIONS, a="one", b="one"), ARGV) is Verdict.PASS
+
+
+def test_stored_runs_take_no_options_for_building(compare: Compare) -> None:
+    stored("one", 1.0, compare)
+    options = replace(OPTIONS, a="one", b="one", kernels=KernelOptions("", patches=("fix.patch",)))
+    with pytest.raises(UsageError, match="nothing is built or measured"):
+        comparing.main(options, ARGV)
+
+
+def test_a_run_is_not_compared_with_a_kernel(compare: Compare) -> None:
+    stored("one", 1.0, compare)
+    with pytest.raises(UsageError, match="one"):
+        comparing.main(replace(OPTIONS, a="one", b="nosysfs", output="x"), ARGV)
+
+
+def test_a_word_that_is_neither_is_refused(compare: Compare) -> None:
+    stored("one", 1.0, compare)
+    with pytest.raises(UsageError, match="frob"):
+        comparing.main(replace(OPTIONS, a="frob", b="one", results="."), ARGV)
