@@ -23,10 +23,11 @@ from linklab.bisect.verdicts import Build, not_built, reused, same_kernel
 from linklab.errors import BuildSkipped, KernelFault, Verdict
 from linklab.lab import Subject
 from linklab.report.figures import duration_text
-from linklab.results.blocks import Work, pairs_of, values_of
+from linklab.results.blocks import pairs_of, values_of
 from linklab.results.comparison import Comparison, Effect, Pair, Rule, compare_one, fewest_blocks
 from linklab.results.model import Sample
 from linklab.results.statistics import Interval, median_interval
+from linklab.results.work import Work
 
 FIRST_BLOCKS = 8
 

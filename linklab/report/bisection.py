@@ -11,8 +11,7 @@ from rich.text import Text
 
 from linklab.bisect.driver import duration
 from linklab.bisect.history import History, Revision
-from linklab.report.layout import plain_table
-from linklab.report.table import TEXT_WIDTH
+from linklab.report.layout import TEXT_WIDTH, plain_table
 
 _STYLE = {"good": "green", "bad": "red", "skip": "yellow"}
 _EVIDENCE_LINES = 30
