@@ -131,8 +131,8 @@ class ModuleTree:
 
     def has(self, name: str) -> bool:
         """Tell whether the kernel has it, built in or as a module."""
-        name = canonical(name)
-        return name in self.builtin or name in self._paths or bool(self.answering(name))
+        spelt = canonical(name)
+        return spelt in self.builtin or spelt in self._paths or bool(self.answering(name))
 
     def in_order(self, wanted: Sequence[str]) -> tuple[Module, ...]:
         """Return what to load, and in which order, for modules by name or alias.

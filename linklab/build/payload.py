@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from linklab.build.bootfile import has_pvh_entry
 from linklab.build.elf import is_elf
@@ -72,7 +72,7 @@ def _config_in(vmlinux: bytes) -> bytes:
     begin = vmlinux.find(_CONFIG_MARK)
     try:
         return _gunzip(vmlinux[begin + len(_CONFIG_MARK) :]) if begin >= 0 else b""
-    except zlib.error:
+    except (EOFError, zlib.error):
         return b""
 
 
@@ -94,16 +94,33 @@ def payload_of(bzimage: Path) -> bytes:
     return b""
 
 
+class _Unpacker(Protocol):
+    """What the standard library's unpackers have in common."""
+
+    @property
+    def eof(self) -> bool: ...
+
+    def decompress(self, data: bytes, /) -> bytes: ...
+
+
+def _whole(unpacker: _Unpacker, packed: bytes) -> bytes:
+    """Return what a stream holds, whatever follows it; raise `EOFError` for one cut short."""
+    content = unpacker.decompress(packed)
+    if not unpacker.eof:
+        raise EOFError
+    return content
+
+
 def _gunzip(packed: bytes) -> bytes:
-    return zlib.decompressobj(wbits=31).decompress(packed)
+    return _whole(zlib.decompressobj(wbits=31), packed)
 
 
 def _unxz(packed: bytes) -> bytes:
-    return lzma.LZMADecompressor().decompress(packed)
+    return _whole(lzma.LZMADecompressor(), packed)
 
 
 def _bunzip2(packed: bytes) -> bytes:
-    return bz2.BZ2Decompressor().decompress(packed)
+    return _whole(bz2.BZ2Decompressor(), packed)
 
 
 def _piped(program: str, package: str) -> Callable[[bytes], bytes]:

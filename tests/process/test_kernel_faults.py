@@ -13,7 +13,10 @@ from linklab import session as session_module
 from linklab.errors import (
     GuestHung,
     KernelCrashed,
+    LabError,
+    LinklabError,
     MachineLost,
+    ModuleRefused,
     Verdict,
 )
 
@@ -52,6 +55,23 @@ class TestTheKernelEnds:
         verdict = stage.verdict(request=[["console", line], ["exit", 0]])
         assert type(verdict) is KernelCrashed
         assert "Fatal exception" in verdict.message
+
+    @pytest.mark.parametrize(
+        ("file", "kind", "says"),
+        [
+            ("external/hello.ko", ModuleRefused, "the module hello did not load: Exec format"),
+            ("dummy.ko", LabError, "dummy, a module of the kernel's own, did not load"),
+        ],
+    )
+    def test_because_a_module_does_not_load(
+        self, stage: Stage, file: str, kind: type[LinklabError], says: str
+    ) -> None:
+        why = "[    0.9] hello: version magic '6.1' should be '6.12'\r\n"
+        line = f"linklab-init: module {file} did not load: Exec format error\r\n"
+        verdict = stage.verdict(boot=[["console", why + line], ["hang"]])
+        assert type(verdict) is kind
+        assert says in verdict.message
+        assert "version magic '6.1' should be" in verdict.evidence
 
     @pytest.mark.parametrize("when", ["boot", "request", "end"])
     def test_without_a_word(self, stage: Stage, when: str) -> None:

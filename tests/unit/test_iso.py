@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,21 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     folder = tmp_path_factory.mktemp("archive")
     (folder / "init").write_bytes(b"#!/bin/sh\n" * 100)
     return run.run(["bsdtar", "--format", "newc", "-cf", "-", "-C", folder, "./init"]).stdout
+
+
+def test_a_kernels_modules_are_unpacked_behind_the_image(
+    cache: Cache, initramfs: Artefact, kernel: IsoKernel, tmp_path: Path
+) -> None:
+    (tmp_path / "modules.cpio").write_bytes(b"modules" * 100)
+    other = replace(kernel, name="debian", modules=tmp_path / "modules.cpio")
+    made = build_iso([kernel, other], initramfs, cache, ignore)
+    assert read(made, "MODS1") == b"modules" * 100
+    config = read(made, "ISOLINUX/ISOLINUX.CFG").decode()
+    initrds = [line.split()[1] for line in config.splitlines() if line.split()[:1] == ["INITRD"]]
+    assert initrds == ["/initrd", "/initrd,/mods1"]
+    assert [p.size for p in iso_contents(made) if p.name.endswith(": modules")] == [700]
+    without = build_iso([kernel, replace(other, modules=None)], initramfs, cache, ignore)
+    assert without.key != made.key
 
 
 def initramfs_in(cache: Cache, archive: bytes) -> Artefact:
