@@ -11,7 +11,7 @@ from invoke.collection import Collection
 from invoke.context import Context
 from invoke.tasks import Task, task
 
-from linklab.commands.boundary import command, refuse_unknown
+from linklab.commands.boundary import command, refuse_unknown, step_command
 from linklab.commands.exports import HELP as EXPORT_HELP
 from linklab.commands.exports import ExportOptions
 from linklab.errors import Verdict
@@ -578,6 +578,70 @@ def profile(
             json,
         ),
         sys.argv,
+    )
+
+
+@task(
+    auto_shortflags=False,
+    iterable=["patch", "config"],
+    help={
+        **KERNEL_HELP,
+        **MACHINE_HELP,
+        **JUDGE_HELP,
+        "kernel": "the flavour to build",
+        "source": "the kernel tree to judge, as its files are now",
+        "against": "the good commit of --source that a figure is measured against",
+        "boot": "direct (kernel and initramfs) or resume (from a saved guest)",
+        "boot-timeout": RUN_HELP["boot-timeout"],
+        "output": "keep each run in a folder of its own below this one; default: none is kept",
+        "json": RUN_HELP["json"],
+    },
+)
+@step_command
+def verdict(
+    _context: Context,
+    kernel: str = "nosysfs",
+    source: str = ".",
+    patch: list[str] | None = None,
+    config: list[str] | None = None,
+    range: str = "",
+    against: str = "",
+    metric: str = "",
+    above: str = "",
+    max_blocks: str = "64",
+    fault: str = "",
+    title: str = "",
+    tries: str = "1",
+    counts: str = "128",
+    operations: str = "all",
+    arms: str = "group",
+    timeout: str = "0",
+    boot: str = "direct",
+    accel: str = "auto",
+    machine: str = "auto",
+    memory: str = "",
+    cpus: str = "1",
+    boot_timeout: str = "0",
+    output: str = "",
+    json: bool = False,
+) -> Verdict:
+    """Judge a kernel tree, for `git bisect run`: 0 good, 1 bad, 125 skip, 255 cannot tell."""
+    from linklab.commands import verdict as command_verdict
+    from linklab.commands.judging import CriterionOptions
+    from linklab.commands.prepare import KernelOptions, MachineOptions
+
+    return command_verdict.main(
+        command_verdict.VerdictOptions(
+            KernelOptions(kernel, source, tuple(patch or ()), tuple(config or ()), range),
+            MachineOptions(accel, boot, machine, memory, cpus, boot_timeout),
+            CriterionOptions(
+                metric, above, max_blocks, fault, title, tries, counts, operations, arms, timeout
+            ),
+            against,
+            output,
+        ),
+        sys.argv,
+        as_json=json,
     )
 
 

@@ -27,7 +27,7 @@ from linklab.commands.judging import (
 )
 from linklab.commands.kept import check_files, fixed_range
 from linklab.commands.prepare import KernelOptions, MachineOptions
-from linklab.errors import UsageError, Verdict
+from linklab.errors import BuildSkipped, UsageError, Verdict
 from linklab.events import Listener, Note
 from linklab.host.cache import hash_file
 from linklab.results.store import claim_default_folder, claim_folder
@@ -145,6 +145,8 @@ def search(options: BisectOptions, request: Request, journal: Journal, listener:
             journal,
         )
         return isinstance(Bisection(history, judge, journal, listener).run(), Found)
+    except (UsageError, BuildSkipped):
+        raise  # what was claimed does not hold: going on would not help
     except BaseException:
         done = len(journal.steps)
         again = f"`invoke bisect --resume {shlex.quote(str(journal.path))}` goes on"

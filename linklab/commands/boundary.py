@@ -25,6 +25,25 @@ from linklab.errors import Interrupted, LabError, LinklabError, UsageError, Verd
 P = ParamSpec("P")
 
 
+STEP_COMMAND = "verdict"
+"""The command that `git bisect run` calls."""
+_ABORT = 255
+
+
+def step_status(verdict: Verdict) -> int:
+    """Return the status of a verdict for `git bisect run`.
+
+    That takes any status below 128 but 0 and 125 for "this commit is bad", and
+    stops for one above. A wrong option and a fault of the lab must stop it:
+    neither says anything of a commit (git-bisect(1), "Bisect run").
+    """
+    return _ABORT if verdict in (Verdict.USAGE, Verdict.ERROR) else verdict.status
+
+
+def _plain_status(verdict: Verdict) -> int:
+    return verdict.status
+
+
 def command(function: Callable[P, Verdict | None]) -> Callable[P, None]:
     """Make a task of a function that returns a verdict, or None for a pass.
 
@@ -32,7 +51,17 @@ def command(function: Callable[P, Verdict | None]) -> Callable[P, None]:
     traceback, and ends Invoke with the verdict's status. Whatever else is
     raised says nothing of a kernel: Invoke would end with 1 for it.
     """
+    return _guarded(function, _plain_status)
 
+
+def step_command(function: Callable[P, Verdict | None]) -> Callable[P, None]:
+    """Make a task that `git bisect run` understands; see `step_status`."""
+    return _guarded(function, step_status)
+
+
+def _guarded(
+    function: Callable[P, Verdict | None], status: Callable[[Verdict], int]
+) -> Callable[P, None]:
     @functools.wraps(function)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
         _take_signals()
@@ -41,15 +70,15 @@ def command(function: Callable[P, Verdict | None]) -> Callable[P, None]:
             verdict = function(*args, **kwargs) or Verdict.PASS
             sys.stdout.flush()
         except KeyboardInterrupt:
-            raise _exit_for(Interrupted("interrupted"), as_json=as_json) from None
+            raise _exit_for(Interrupted("interrupted"), status, as_json=as_json) from None
         except LinklabError as error:
-            raise _exit_for(error, as_json=as_json) from error
+            raise _exit_for(error, status, as_json=as_json) from error
         except Exit:
             raise
         except Exception as error:
-            raise _exit_for(_unforeseen(error), as_json=as_json) from error
-        if verdict.status:
-            raise Exit(code=verdict.status)
+            raise _exit_for(_unforeseen(error), status, as_json=as_json) from error
+        if code := status(verdict):
+            raise Exit(code=code)
 
     return guarded
 
@@ -78,20 +107,22 @@ def show_fault(error: LinklabError) -> None:
         print("\n".join(lines), file=sys.stderr, flush=True)
 
 
-def _exit_for(error: LinklabError, *, as_json: bool) -> Exit:
+def _exit_for(
+    error: LinklabError, status: Callable[[Verdict], int] = _plain_status, *, as_json: bool
+) -> Exit:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the end is decided; the status must get out
     show_fault(error)
     if as_json:
         document: dict[str, Any] = {
             "verdict": error.verdict.value,
-            "status": error.verdict.status,
+            "status": status(error.verdict),
             "message": error.message,
             "evidence": error.evidence,
         }
         _print_to_the_end(json.dumps(document, indent=1))
     _print_to_the_end("")
-    return Exit(code=error.verdict.status)
+    return Exit(code=status(error.verdict))
 
 
 def _print_to_the_end(text: str) -> None:
@@ -126,7 +157,8 @@ def refuse_unknown(collection: Collection, argv: Sequence[str]) -> None:
         parser.parse_argv(list(argv[1:]))
     except ParseError as error:
         fault = UsageError(f"{error}\n`invoke --list` lists the commands")
-        raise _exit_for(fault, as_json="--json" in argv) from None
+        status = step_status if STEP_COMMAND in argv[1:] else _plain_status
+        raise _exit_for(fault, status, as_json="--json" in argv) from None
 
 
 def _is_invoke(program: Path) -> bool:

@@ -41,7 +41,7 @@ from pathlib import Path
 from invoke.collection import Collection
 from invoke.tasks import task
 from linklab import errors
-from linklab.commands.boundary import command, refuse_unknown
+from linklab.commands.boundary import command, refuse_unknown, step_command
 
 @task(auto_shortflags=False)
 @command
@@ -56,7 +56,14 @@ def end(_context, kind="", json=False, count="1"):
     if hasattr(errors, kind):
         raise getattr(errors, kind)("what happened", "what proves it")
 
-namespace = Collection(end)
+@task(auto_shortflags=False)
+@step_command
+def verdict(_context, kind="", json=False):
+    """End in some way."""
+    if kind:
+        raise getattr(errors, kind)("what happened", "what proves it")
+
+namespace = Collection(end, verdict)
 refuse_unknown(namespace, sys.argv)
 '''
 INVOKE = Path(sys.executable).with_name("invoke")
@@ -123,6 +130,12 @@ WAYS: Mapping[str, tuple[str, ...]] = {
     "LabError": ("end", "--kind", "LabError", "--json"),
     "BuildSkipped": ("end", "--kind", "BuildSkipped"),
     "unknown option": ("end", "--json", "--frob"),
+    "step: pass": ("verdict",),
+    "step: WrongState": ("verdict", "--kind", "WrongState"),
+    "step: UsageError": ("verdict", "--kind", "UsageError", "--json"),
+    "step: LabError": ("verdict", "--kind", "LabError", "--json"),
+    "step: BuildSkipped": ("verdict", "--kind", "BuildSkipped"),
+    "step: unknown option": ("verdict", "--frob", "--json"),
 }
 
 
@@ -146,6 +159,26 @@ def ends(project: Project) -> Mapping[str, End]:
 )
 def test_the_exit_status_is_the_verdicts(way: str, status: int, ends: Mapping[str, End]) -> None:
     assert ends[way].status == status, ends[way].err
+
+
+@pytest.mark.parametrize(
+    ("way", "status"),
+    [
+        ("pass", 0),
+        ("WrongState", 1),
+        ("UsageError", 255),
+        ("LabError", 255),
+        ("BuildSkipped", 125),
+        ("unknown option", 255),
+    ],
+)
+def test_what_says_nothing_of_a_commit_stops_git_bisect_run(
+    way: str, status: int, ends: Mapping[str, End]
+) -> None:
+    end = ends[f"step: {way}"]
+    assert end.status == status, end.err
+    if end.out:
+        assert json.loads(end.out)["status"] == status
 
 
 def test_nobody_sees_a_traceback_for_a_mistake_or_a_fault_of_the_kernel(

@@ -1,0 +1,177 @@
+"""`invoke verdict`: is this kernel tree good? For `git bisect run` and scripts like it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from linklab.bisect.driver import Judged
+from linklab.bisect.history import GitHistory, Revision
+from linklab.bisect.journal import Journal
+from linklab.bisect.search import Judgement
+from linklab.build.kernel import BuildOptions, KernelSpec, check_spec
+from linklab.commands.boundary import step_status
+from linklab.commands.judging import (
+    Criterion,
+    CriterionOptions,
+    Workbench,
+    check_criterion,
+    check_flavour,
+    check_machine,
+)
+from linklab.commands.prepare import KernelOptions, MachineOptions
+from linklab.errors import UsageError, Verdict
+from linklab.events import Listener, ignore
+
+_HERE = Revision("", "here", "")
+_VERDICT = {
+    Judgement.GOOD: Verdict.PASS,
+    Judgement.BAD: Verdict.FAIL,
+    Judgement.SKIP: Verdict.SKIP,
+}
+
+
+@dataclass(frozen=True)
+class VerdictOptions:
+    """The options of `invoke verdict`, as typed."""
+
+    kernels: KernelOptions
+    machine: MachineOptions
+    criterion: CriterionOptions
+    against: str = ""
+    output: str = ""
+
+
+@dataclass(frozen=True)
+class Request:
+    """The same, checked. `good` is the commit that a figure is measured against."""
+
+    flavour: str
+    build: BuildOptions
+    criterion: Criterion
+    memory: int
+    here: Revision
+    good: Revision | None
+
+
+def check(options: VerdictOptions) -> Request:
+    """Check every option that can be checked without building anything."""
+    flavour = check_flavour(options.kernels.names)
+    criterion = check_criterion(options.criterion)
+    memory = check_machine(options.machine, criterion.plan)
+    build = options.kernels.build_options()
+    check_spec(KernelSpec(flavour, build))
+    if criterion.is_relative != bool(options.against):
+        raise UsageError(
+            f"--above {options.criterion.above} is measured against a good commit: "
+            "name it with --against"
+            if criterion.is_relative
+            else f"--against {options.against} needs --metric, and --above with a share or a ratio"
+        )
+    return Request(flavour, build, criterion, memory, _here(options), _good(options, build))
+
+
+def _here(options: VerdictOptions) -> Revision:
+    """Return what is checked out, for a person; whatever it is, its files count."""
+    try:
+        history = GitHistory(Path(options.kernels.source), BuildOptions())
+        head = history.about(history.resolve("source", "HEAD"))
+    except UsageError:
+        return _HERE
+    return Revision("", head.short, head.subject, head.author, head.date)
+
+
+def _good(options: VerdictOptions, build: BuildOptions) -> Revision | None:
+    if not options.against:
+        return None
+    history = GitHistory(Path(options.kernels.source), build)
+    found = history.about(history.resolve("against", options.against))
+    return Revision(found.name, f"good-{found.short}", found.subject, found.author, found.date)
+
+
+def main(options: VerdictOptions, command: Sequence[str], *, as_json: bool) -> Verdict:
+    """Judge the tree and say so in one line, with the evidence on standard error."""
+    request = check(options)
+    with _listener() as listener, _folder(options.output, request.here) as folder:
+        about = {"command": shlex.join(command), "looks_for": request.criterion.text}
+        journal = Journal.begin(folder, about)
+        judged = _judge(options, request, journal, listener)
+        journal.update(outcome=asdict(judged))
+    verdict = _VERDICT[judged.judgement]
+    if as_json:
+        json.dump(_document(judged, verdict, options), sys.stdout, indent=1)
+        sys.stdout.write("\n")
+    else:
+        print(f"{judged.judgement.value}: {judged.why}")
+    if judged.evidence and judged.judgement is not Judgement.GOOD:
+        print(judged.evidence, file=sys.stderr)
+    return verdict
+
+
+def _judge(
+    options: VerdictOptions, request: Request, journal: Journal, listener: Listener
+) -> Judged:
+    bench = Workbench.open(
+        request.flavour, options.machine, request.memory, request.criterion, listener
+    )
+    history = GitHistory(Path(options.kernels.source), request.build) if request.good else None
+
+    def build(revision: Revision) -> BuildOptions:
+        if history is not None and revision.name:
+            return history.build_options(revision.name)
+        return request.build
+
+    return bench.judge(build, request.good, journal).judge(request.here, 1)
+
+
+def _document(judged: Judged, verdict: Verdict, options: VerdictOptions) -> dict[str, Any]:
+    return {
+        **asdict(judged),
+        "folder": judged.folder if options.output else "",
+        "status": step_status(verdict),
+    }
+
+
+@contextmanager
+def _listener() -> Iterator[Listener]:
+    """Yield a bar for a person, and nothing for a script: its own output is what counts."""
+    if not sys.stderr.isatty():
+        yield ignore
+        return
+    from linklab.report.progress import progress
+
+    with progress() as shown:
+        yield shown
+
+
+@contextmanager
+def _folder(output: str, here: Revision) -> Iterator[Path]:
+    """Yield a folder for the run: below `output`, or one that does not stay.
+
+    Never one in the tree itself: what lies there is part of the source.
+    """
+    if not output:
+        with tempfile.TemporaryDirectory(prefix="linklab-verdict-") as scratch:
+            yield Path(scratch)
+        return
+    number = 1
+    while True:
+        path = Path(output) / (here.short if number == 1 else f"{here.short}-{number}")
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+        except OSError as error:
+            raise UsageError(
+                f"--output {output} cannot be written: {error.strerror or error}"
+            ) from error
+        else:
+            yield path
+            return
