@@ -21,7 +21,8 @@ from revisions import linear_tree
 
 from linklab import lab as lab_module
 from linklab.bisect.journal import Journal
-from linklab.build.kernel import BuildOptions, Kernel
+from linklab.build.bootable import Kernel
+from linklab.build.kernel import BuildOptions
 from linklab.commands import bisect, judging, verdict
 from linklab.commands.bisect import BisectOptions
 from linklab.commands.judging import CriterionOptions
