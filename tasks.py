@@ -233,7 +233,7 @@ def run(
     auto_shortflags=False,
     positional=["a", "b"],
     iterable=["patch", "config"],
-    help={**COMPARE_HELP},
+    help={**COMPARE_HELP, **EXPORT_HELP},
 )
 @command
 def compare(
@@ -265,6 +265,10 @@ def compare(
     range: str = "",
     patch: list[str] | None = None,
     config: list[str] | None = None,
+    junit: str = "",
+    ktap: str = "",
+    kcidb: str = "",
+    kcidb_origin: str = "linklab",
 ) -> Verdict:
     """Say whether kernel B is slower or faster than kernel A, and how surely."""
     from linklab.commands import comparing
@@ -292,6 +296,7 @@ def compare(
             output,
             results,
             json,
+            ExportOptions(junit, ktap, kcidb, kcidb_origin),
         ),
         sys.argv,
     )

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from linklab.build.kernel import resolve_kernel
 from linklab.commands.about import tested_on
+from linklab.commands.exports import ExportOptions
 from linklab.commands.prepare import (
     KernelOptions,
     MachineOptions,
@@ -67,6 +68,7 @@ class CompareOptions:
     output: str = ""
     results: str = "results"
     as_json: bool = False
+    exports: ExportOptions = field(default_factory=ExportOptions)
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ def check(options: CompareOptions) -> Request:
     """Check every option that can be checked without building anything."""
     both = sides(options.a, options.b, options.kernels)
     options.machine.check()
+    options.exports.check()
     plan, effort = _plan(options), _effort(options)
     if not plan.pairs():
         raise UsageError(f"none of the arms can do any of the operations: {limits_text()}")

@@ -9,10 +9,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from linklab.commands.compare import CompareOptions, Finished, run, threshold_of
+from linklab.commands.compare import KIND, CompareOptions, Finished, run, threshold_of
+from linklab.commands.exports import failure_written, write_exports
 from linklab.commands.sides import is_kernel
 from linklab.errors import UsageError, Verdict
+from linklab.results.comparesuites import suite_of_runs
 from linklab.results.comparison import Effect, Rule
+from linklab.results.runsuites import suites_of
 from linklab.results.store import RUN_FILE, read_run
 
 if TYPE_CHECKING:
@@ -26,9 +29,10 @@ def main(options: CompareOptions, command: Sequence[str]) -> Verdict:
 
     if not (_may_be_kernel(options.a) or _may_be_kernel(options.b)):
         return compare_runs(options)
-    with progress() as listener:
+    with progress() as listener, failure_written(options.exports, KIND, [options.b]):
         finished = run(options, command, listener)
     present(finished, options.as_json)
+    write_exports(options.exports, suites_of(read_run(finished.folder)))
     for fault in finished.faults:
         show_fault(fault)
     return finished.verdict
@@ -72,6 +76,7 @@ def compare_runs(options: CompareOptions) -> Verdict:
     given = options.kernels
     if given.patches or given.range or given.source or given.configs or options.until:
         raise UsageError("two stored runs are compared as they are: nothing is built or measured")
+    options.exports.check()
     folders = [find(word, Path(options.results)) for word in (options.a, options.b)]
     one, other = ((folder, read_run(folder)) for folder in folders)
     rule = Rule(threshold_of(options.threshold))
@@ -79,6 +84,8 @@ def compare_runs(options: CompareOptions) -> Verdict:
     verdict = Verdict.PASS
     if any(row.comparison.verdict is Effect.SLOWER for row in versus.rows):
         verdict = Verdict.FAIL
+    results = _runs_json(versus)["results"]
+    write_exports(options.exports, [suite_of_runs(results, versus.a, versus.b)])
     if options.as_json:
         _print_json({**_runs_json(versus), "runs": [str(folder) for folder in folders]})
     else:

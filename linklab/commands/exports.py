@@ -7,7 +7,8 @@ has them checked before anything starts, and gives suites at its end.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -107,14 +108,24 @@ def _text(option: str, suites: Sequence[Suite], origin: str) -> str:
             return json.dumps(report, indent=1) + "\n"
 
 
-def write_failure(
-    options: ExportOptions, name: str, kernels: Sequence[str], error: LinklabError
-) -> None:
-    """Write what is to be said of a command that came to no results at all.
+@contextmanager
+def failure_written(options: ExportOptions, name: str, kernels: Sequence[str]) -> Iterator[None]:
+    """Write what is to be said of a command that comes to no results at all.
 
     A build that fails, a lab that cannot start: a CI that reads only the
-    files must see it too.
+    files must see it too. A wrong option starts nothing and writes nothing.
     """
+    try:
+        yield
+    except UsageError:
+        raise
+    except LinklabError as error:
+        if options.files():
+            write_exports(options, _failed(name, kernels, error))
+        raise
+
+
+def _failed(name: str, kernels: Sequence[str], error: LinklabError) -> list[Suite]:
     from linklab.results.outcomes import BUILD, KernelFacts, Outcome, Status, Suite, status_of
     from linklab.results.store import utc_now
 
@@ -124,8 +135,7 @@ def write_failure(
         step, status = "start", status_of(error.verdict)
     outcome = Outcome(step, status, None, error.message, error.evidence)
     now = utc_now()
-    suites = [Suite(name, (outcome,), KernelFacts(each), start=now, end=now) for each in kernels]
-    write_exports(options, suites)
+    return [Suite(name, (outcome,), KernelFacts(each), start=now, end=now) for each in kernels]
 
 
 def export(run: str, results: str, options: ExportOptions) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from linklab.commands.about import tested_on
 from linklab.commands.equip import Purpose
-from linklab.commands.exports import ExportOptions, write_exports, write_failure
+from linklab.commands.exports import ExportOptions, failure_written, write_exports
 from linklab.commands.kept import kept, kept_files
 from linklab.commands.prepare import (
     KernelOptions,
@@ -219,9 +219,10 @@ def main(options: RunOptions, command: Sequence[str]) -> Verdict:
     from linklab.report.progress import progress
 
     before = seconds_since_start()
-    with progress() as shown:
+    kernels = options.kernels.names.split(",")
+    with progress() as shown, failure_written(options.exports, options.scenario, kernels):
         timings = Timings(shown)
-        finished = _run_or_say_why_not(options, command, timings)
+        finished = run(options, command, timings)
     with timed(timings, "table and files"):
         present(finished, options.as_json)
         write_exports(options.exports, suites_of(read_run(finished.folder)))
@@ -230,18 +231,6 @@ def main(options: RunOptions, command: Sequence[str]) -> Verdict:
     for fault in finished.faults:
         show_fault(fault)
     return finished.verdict
-
-
-def _run_or_say_why_not(
-    options: RunOptions, command: Sequence[str], listener: Listener
-) -> Finished:
-    try:
-        return run(options, command, listener)
-    except UsageError:
-        raise
-    except LinklabError as error:
-        write_failure(options.exports, options.scenario, options.kernels.check(), error)
-        raise
 
 
 def present(finished: Finished, as_json: bool) -> None:

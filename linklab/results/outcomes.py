@@ -105,7 +105,7 @@ class Outcome:
 
 
 def family(name: str, children: Sequence[Outcome]) -> Outcome:
-    """Return a test made of others: its status is the worst of theirs."""
+    """Return a test made of others: its status is the worst of theirs, of none a skip."""
     return Outcome(name, worst(child.status for child in children), children=tuple(children))
 
 

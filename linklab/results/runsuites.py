@@ -13,6 +13,7 @@ from statistics import median
 from typing import Any
 
 from linklab.errors import Verdict
+from linklab.results.comparesuites import comparison_outcomes
 from linklab.results.model import BootRecord, KernelRecord, Run, Sample
 from linklab.results.outcomes import (
     Figure,
@@ -58,6 +59,9 @@ def _suite(run: Run, kernel: KernelRecord) -> Suite:
     faults = list(_faults(run, kernel.name))
     outcomes = [_boots(run, kernel.name, faults), *_operations(run, kernel.name, faults)]
     outcomes += [_fault_alone(fault) for fault in faults if fault.during not in ("boot", "trial")]
+    compared = run.about.get("comparison") or {}
+    if compared and compared.get("b") == kernel.name:
+        outcomes.append(comparison_outcomes(compared["results"], str(compared["a"])))
     return Suite(
         name=str(run.about.get("scenario", "run")),
         outcomes=tuple(outcomes),
@@ -186,7 +190,7 @@ def _cell(
     if len(valid) < len(mine):
         wrong = f"{len(mine) - len(valid)} of {len(mine)} trials left a wrong state"
         return Outcome(name, Status.FAIL, seconds, wrong, figure=figure)
-    wanted = (run.about.get("plan") or {}).get("repeat") or 1
+    wanted = 1 if run.about.get("comparison") else (run.about.get("plan") or {}).get("repeat") or 1
     if len(valid) < wanted:
         done = f"{len(valid)} of {wanted} trials were done: " if valid else ""
         why = done + _why_missing(run, faults)

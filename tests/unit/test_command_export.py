@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from suites import SUITE
 
-from linklab.commands.exports import ExportOptions, export, write_exports, write_failure
+from linklab.commands.exports import ExportOptions, export, failure_written, write_exports
 from linklab.errors import BuildSkipped, LabError, UsageError
 from linklab.results.model import KernelRecord
 from linklab.results.store import RunFolder
@@ -66,7 +66,8 @@ def test_a_folder_that_went_away_meanwhile_is_the_labs_fault(tmp_path: Path) -> 
 def test_a_kernel_that_does_not_build_is_in_the_files_too(options: ExportOptions) -> None:
     options.check()
     error = BuildSkipped("kernel sysfs does not compile", "a.c:1: error: no")
-    write_failure(options, "grouping", ["sysfs", "nosysfs"], error)
+    with pytest.raises(BuildSkipped), failure_written(options, "grouping", ["sysfs", "nosysfs"]):
+        raise error
     assert "  not ok 1 build" in Path(options.ktap).read_text()
     assert "# kernel sysfs does not compile" in Path(options.ktap).read_text()
     report = json.loads(Path(options.kcidb).read_text())
@@ -76,8 +77,16 @@ def test_a_kernel_that_does_not_build_is_in_the_files_too(options: ExportOptions
 
 def test_a_lab_that_cannot_start_is_an_error_in_the_files(options: ExportOptions) -> None:
     options.check()
-    write_failure(options, "grouping", ["sysfs"], LabError("no QEMU"))
+    with pytest.raises(LabError), failure_written(options, "grouping", ["sysfs"]):
+        raise LabError("no QEMU")
     assert '<error message="no QEMU"' in Path(options.junit).read_text()
+
+
+def test_a_wrong_option_writes_nothing(options: ExportOptions) -> None:
+    options.check()
+    with pytest.raises(UsageError), failure_written(options, "grouping", ["sysfs"]):
+        raise UsageError("--counts many")
+    assert not any(path.exists() for path in options.files().values())
 
 
 def test_a_stored_run_is_exported_and_the_files_are_named(

@@ -8,6 +8,7 @@ import pytest
 from hand_made import run_of, sample
 
 from linklab.errors import Verdict
+from linklab.results.comparesuites import suite_of_runs
 from linklab.results.model import Run
 from linklab.results.outcomes import Outcome, Status, Suite, family, status_of, worst
 from linklab.results.runsuites import suites_of
@@ -108,6 +109,38 @@ def test_a_test_with_too_few_trials_is_not_done() -> None:
 def test_a_run_that_did_not_keep_its_pairs_has_those_that_were_measured() -> None:
     run = run_with(BOTH, plan={})
     assert set(statuses(suites_of(run)[0])) == {"boot.128", "mtu.group.128", "mtu.process.128"}
+
+
+def compared(verdict: str, work: str = "mtu") -> dict[str, Any]:
+    entry = {"operation": work, "arm": "group", "interfaces": 128, "verdict": verdict, "blocks": 9}
+    return {**entry, "ratio": 1.25, "low": 1.1, "high": 1.4, "p_value": 0.01}
+
+
+@pytest.mark.parametrize(
+    ("verdict", "status"),
+    [
+        ("slower", Status.FAIL),
+        ("faster", Status.PASS),
+        ("same", Status.PASS),
+        ("inconclusive", Status.SKIP),
+    ],
+)
+def test_a_comparison_is_a_test_of_the_second_kernel(verdict: str, status: Status) -> None:
+    comparison = {"a": "old", "b": "sysfs", "results": [compared(verdict)]}
+    found = leaves(suites_of(run_with(BOTH, comparison=comparison))[0])
+    one = found["compare.mtu/group/128"]
+    assert (one.status, one.figure and one.figure.unit) == (status, "x")
+    assert one.message == f"{verdict}: 1.25x [1.1, 1.4] of old, p = 0.01, 9 blocks"
+    other = {"a": "sysfs", "b": "new", "results": [compared(verdict)]}
+    assert not any(
+        "compare" in name for name in leaves(suites_of(run_with(BOTH, comparison=other))[0])
+    )
+
+
+def test_two_stored_runs_compared_are_a_suite_of_their_own() -> None:
+    suite = suite_of_runs([{**compared("slower"), "kernel": "sysfs"}], "old", "new")
+    assert (suite.name, suite.status) == ("compare new", Status.FAIL)
+    assert "compare.sysfs/mtu/group/128" in leaves(suite)
 
 
 def test_each_kernel_has_a_suite_of_its_own_with_what_is_known_of_it() -> None:
