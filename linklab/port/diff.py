@@ -87,6 +87,40 @@ class Hunk:
         return tuple(self.old[at] for at in sorted(self.removed_at))
 
 
+def made_hunk(
+    start: int, new_start: int, heading: bytes, kinds: list[bytes], texts: list[bytes]
+) -> Hunk:
+    """Return a hunk made of lines and their kinds: ` `, `-` and `+`."""
+    pairs = list(zip(kinds, texts, strict=True))
+    changed = [at for at, kind in enumerate(kinds) if kind != b" "]
+    context = (changed[0], len(kinds) - changed[-1] - 1) if changed else (len(kinds), 0)
+    return Hunk(
+        start,
+        new_start,
+        heading,
+        tuple(text for kind, text in pairs if kind != b"+"),
+        tuple(text for kind, text in pairs if kind != b"-"),
+        context,
+        tuple(_blocks(kinds, max(start, 0))),
+    )
+
+
+def _blocks(kinds: list[bytes], line: int) -> list[Block]:
+    found: list[Block] = []
+    removed = added = 0
+    for kind in [*kinds, b" "]:
+        if kind == b"-":
+            removed += 1
+        elif kind == b"+":
+            added += 1
+        else:
+            if removed or added:
+                found.append(Block(line, removed, added))
+            line += removed + 1
+            removed = added = 0
+    return found
+
+
 @dataclass(frozen=True)
 class Binary:
     """Binary content, still packed. `is_delta`: to be put together from the old content."""

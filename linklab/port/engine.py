@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 from linklab.port.depend import Unmet
 from linklab.port.diff import DiffError, FileDiff
 from linklab.port.files import Draft, File, Tree
+from linklab.port.later import Later
 from linklab.port.moved import Moves
 from linklab.port.outcome import Conflict, Fault, FileOutcome, Outcome, Status, worst
 from linklab.port.parse import parse_diff
@@ -61,9 +63,17 @@ def port(patches: Sequence[Patch], tree: Tree, merge: Merge) -> Iterator[Tried]:
     tree.fetch(own)
     merge.expect(diff.old_blob for patch in parsed for diff in patch.diffs)
     moves = _moves(parsed, tree, own)
-    tools = Tools(moves.locate, merge)
+    later = Later({patch.number: patch.diffs for patch in parsed})
     unmet, roots = Unmet(), dict[int, tuple[int, ...]]()
     for patch in parsed:
+        number = patch.number
+        tools = Tools(
+            moves.locate,
+            merge,
+            partial(later.forms, number),
+            partial(later.contents, number),
+            partial(later.names, number),
+        )
         tried = _try(patch, tree, tools, unmet)
         outcome = _with_roots(tried.outcome, roots)
         if not outcome.status.failed:
@@ -104,11 +114,19 @@ def _try(patch: _Parsed, tree: Tree, tools: Tools, unmet: Unmet) -> Tried:
     if status.applies and not changes:
         status = Status.THERE
     needs = {need for file in files for c in file.conflicts for need in c.needs}
-    notes = () if status.failed else tuple(_reliance(patch, files, unmet))
+    notes = (*_there_notes(files), *_reliance(patch, files, unmet)) if status.applies else ()
     outcome = Outcome(
         patch.number, patch.subject, status, tuple(files), notes, tuple(sorted(needs))
     )
     return Tried(outcome, changes)
+
+
+def _there_notes(files: Sequence[FileOutcome]) -> Iterator[str]:
+    """Yield which files of a patch that applies need nothing."""
+    for file in files:
+        if file.status is Status.THERE:
+            later = max((hunk.later for hunk in file.hunks), default=0)
+            yield f"{file.path}: there already" + (f", as patch {later} leaves it" * bool(later))
 
 
 def _with_needs(file: FileOutcome, diff: FileDiff, unmet: Unmet) -> FileOutcome:

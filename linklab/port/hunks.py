@@ -2,30 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from linklab.port.diff import Hunk
 from linklab.port.outcome import HunkOutcome, Status
-from linklab.port.place import Place, find_place
+from linklab.port.place import Place, find_place, find_there
 from linklab.port.text import Text
 
 
+@dataclass(frozen=True)
+class Placed:
+    """A hunk's place, None where it has none; `later` is the patch in whose form it is there."""
+
+    hunk: Hunk
+    place: Place | None
+    later: int = 0
+
+
+Forms = Callable[[Hunk], Iterable[tuple[int, Hunk]]]
+"""What later patches make of a hunk's result."""
+
+
+def _no_forms(_hunk: Hunk) -> Iterable[tuple[int, Hunk]]:
+    return ()
+
+
 def place_hunks(
-    text: Text, hunks: Sequence[Hunk], *, fuzz: bool = True
-) -> tuple[Place | None, ...]:
-    """Return the place of each hunk in a file, None for one that has none.
+    text: Text, hunks: Sequence[Hunk], *, fuzz: bool = True, forms: Forms = _no_forms
+) -> tuple[Placed, ...]:
+    """Return the place of each hunk in a file.
 
     Each is expected as far from its line as the one before it was.
     """
-    found: list[Place | None] = []
+    found: list[Placed] = []
     drift = 0
     for hunk in hunks:
-        taken = [place for place in found if place is not None]
-        place = find_place(text, hunk, hunk.start + drift, taken, fuzz=fuzz)
-        found.append(place)
-        if place is not None:
-            drift = drift_after(hunk, place)
+        taken = [each.place for each in found if each.place is not None]
+        placed = _place(text, hunk, hunk.start + drift, taken, forms, fuzz=fuzz)
+        found.append(placed)
+        if placed.place is not None:
+            drift = drift_after(hunk, placed.place)
     return tuple(found)
+
+
+def _place(
+    text: Text, hunk: Hunk, expected: int, taken: Sequence[Place], forms: Forms, *, fuzz: bool
+) -> Placed:
+    place = find_place(text, hunk, expected, taken, fuzz=fuzz)
+    if place is None or not place.is_exact:
+        for later, form in forms(hunk):
+            there = find_there(text, form, expected, taken)
+            if there is not None and (place is None or there.is_exact):
+                return Placed(hunk, there, later)
+    return Placed(hunk, place)
 
 
 def drift_after(hunk: Hunk, place: Place) -> int:
@@ -33,9 +63,10 @@ def drift_after(hunk: Hunk, place: Place) -> int:
     return place.end + place.skipped[1] - hunk.end
 
 
-def apply_hunks(text: Text, hunks: Sequence[Hunk], places: Sequence[Place | None]) -> Text:
+def apply_hunks(text: Text, placed: Sequence[Placed]) -> Text:
     """Return a file with hunks applied; those that are there already change nothing."""
-    pairs = [(p, h) for p, h in zip(places, hunks, strict=True) if p is not None and not p.there]
+    found = ((each.place, each.hunk) for each in placed)
+    pairs = [(place, hunk) for place, hunk in found if place is not None and not place.there]
     lines = [(line, at in text.own) for at, line in enumerate(text.lines)]
     for place, hunk in sorted(pairs, key=lambda pair: pair[0].start, reverse=True):
         part = slice(place.start, place.end)
@@ -54,13 +85,13 @@ def _replaced(
     return [(hunk.new[at], at in hunk.added_at or next(kept)) for at in new]
 
 
-def hunk_outcomes(hunks: Sequence[Hunk], places: Sequence[Place | None]) -> tuple[HunkOutcome, ...]:
+def hunk_outcomes(placed: Sequence[Placed]) -> tuple[HunkOutcome, ...]:
     """Return what became of each hunk, given its place."""
-    pairs = zip(hunks, places, strict=True)
-    return tuple(_outcome(number, hunk, place) for number, (hunk, place) in enumerate(pairs, 1))
+    return tuple(_outcome(number, each) for number, each in enumerate(placed, 1))
 
 
-def _outcome(number: int, hunk: Hunk, place: Place | None) -> HunkOutcome:
+def _outcome(number: int, placed: Placed) -> HunkOutcome:
+    hunk, place = placed.hunk, placed.place
     if place is None:
         return HunkOutcome(number, Status.CONFLICT)
     first = place.start - place.skipped[0]
@@ -71,7 +102,7 @@ def _outcome(number: int, hunk: Hunk, place: Place | None) -> HunkOutcome:
         status = Status.FUZZ
     else:
         status = Status.OFFSET if offset else Status.CLEAN
-    return HunkOutcome(number, status, first + 1, offset, place.fuzz, place.rivals)
+    return HunkOutcome(number, status, first + 1, offset, place.fuzz, place.rivals, placed.later)
 
 
 def as_merged(hunks: Sequence[HunkOutcome], *, is_there: bool) -> tuple[HunkOutcome, ...]:
@@ -109,6 +140,9 @@ _NOTES: dict[Status, Callable[[HunkOutcome], str]] = {
         if hunk.fuzz
         else f"at line {hunk.line}, no longer at the file's beginning or end"
     ),
-    Status.THERE: lambda hunk: f"there already at line {hunk.line}",
+    Status.THERE: lambda hunk: (
+        f"there already at line {hunk.line}"
+        + (f", as patch {hunk.later} leaves it" if hunk.later else "")
+    ),
     Status.MERGED: lambda _hunk: "by a three-way merge",
 }

@@ -38,10 +38,11 @@ class Merger:
         if base is None:
             return None
         text = Text(base)
-        places = place_hunks(text, diff.hunks, fuzz=False)
+        placed = place_hunks(text, diff.hunks, fuzz=False)
+        places = [each.place for each in placed]
         if any(place is None or place.offset or place.there for place in places):
             return None  # another file, of which the name's beginning is the same
-        theirs = apply_hunks(text, diff.hunks, places)
+        theirs = apply_hunks(text, placed)
         merged = _merged(base, ours.content, theirs.content)
         return None if merged is None else ours.became(merged)
 

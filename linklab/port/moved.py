@@ -88,7 +88,8 @@ class Moves:
             return True
         if not any(tells(hunk.old) for hunk in diff.hunks):
             return False
-        return None not in place_hunks(file.text, diff.hunks, fuzz=False)
+        placed = place_hunks(file.text, diff.hunks, fuzz=False)
+        return all(each.place is not None for each in placed)
 
     def _likeness(self, path: str, found: str) -> tuple[int, int]:
         """Return how likely a move is: to where its neighbours are, and by its folders' names."""

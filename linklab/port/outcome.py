@@ -97,7 +97,10 @@ class Conflict:
 
 @dataclass(frozen=True)
 class HunkOutcome:
-    """Where a hunk went. `line` counts from 1; `offset` is from the patch's own line number."""
+    """Where a hunk went. `line` counts from 1; `offset` is from the patch's own line number.
+
+    `later` is the patch of the series in whose form it is there already.
+    """
 
     hunk: int
     status: Status
@@ -105,6 +108,7 @@ class HunkOutcome:
     offset: int = 0
     fuzz: int = 0
     rivals: int = 0
+    later: int = 0
 
 
 @dataclass(frozen=True)

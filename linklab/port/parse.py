@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from linklab.port.diff import (
     REGULAR,
     Binary,
-    Block,
     DiffError,
     FileDiff,
     Hunk,
+    made_hunk,
     path_of,
     unquoted,
 )
@@ -233,40 +233,7 @@ def _hunk(reader: _Reader, match: re.Match[bytes], old: int, new: int, where: in
         if reader.line.startswith(b"\\"):  # \ No newline at end of file
             reader.take()
             texts[-1] = texts[-1].removesuffix(b"\n")
-    return _made(start, max(new_start, 0), match[5].strip(), kinds, texts)
-
-
-def _made(
-    start: int, new_start: int, heading: bytes, kinds: list[bytes], texts: list[bytes]
-) -> Hunk:
-    pairs = list(zip(kinds, texts, strict=True))
-    changed = [at for at, kind in enumerate(kinds) if kind != b" "]
-    context = (changed[0], len(kinds) - changed[-1] - 1) if changed else (len(kinds), 0)
-    return Hunk(
-        start,
-        new_start,
-        heading,
-        tuple(text for kind, text in pairs if kind != b"+"),
-        tuple(text for kind, text in pairs if kind != b"-"),
-        context,
-        tuple(_blocks(kinds, max(start, 0))),
-    )
-
-
-def _blocks(kinds: list[bytes], line: int) -> list[Block]:
-    found: list[Block] = []
-    removed = added = 0
-    for kind in [*kinds, b" "]:
-        if kind == b"-":
-            removed += 1
-        elif kind == b"+":
-            added += 1
-        else:
-            if removed or added:
-                found.append(Block(line, removed, added))
-            line += removed + 1
-            removed = added = 0
-    return found
+    return made_hunk(start, max(new_start, 0), match[5].strip(), kinds, texts)
 
 
 def _binary(reader: _Reader) -> Binary:

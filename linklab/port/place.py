@@ -68,12 +68,19 @@ def find_place(
     tries = zip(_tries(hunk, hunk.old, fuzz=fuzz), _tries(hunk, hunk.new, fuzz=fuzz), strict=True)
     for ahead, back in tries:
         fits = _best(text, hunk, ahead, expected, taken)
-        if fits is not None and fits.offset == 0:
+        if fits is not None and fits.offset == 0 and fits.is_exact:
             return fits
         stands = _there(text, hunk, back, expected, taken)
         if fits is not None or stands is not None:
-            return _nearer(fits, stands)
+            return _better(fits, stands)
     return None
+
+
+def find_there(text: Text, hunk: Hunk, expected: int, taken: Sequence[Place] = ()) -> Place | None:
+    """Return where a hunk's result stands already, or None where that is not certain."""
+    attempts = _tries(hunk, hunk.new, fuzz=True)
+    places = (_there(text, hunk, attempt, expected, taken) for attempt in attempts)
+    return next((place for place in places if place is not None), None)
 
 
 def _tries(hunk: Hunk, wanted: Lines, *, fuzz: bool) -> Iterator[_Try]:
@@ -95,10 +102,12 @@ def _tries(hunk: Hunk, wanted: Lines, *, fuzz: bool) -> Iterator[_Try]:
         yield _Try(shorter, before + behind, (before, behind), loose=any(bound))
 
 
-def _nearer(fits: Place | None, stands: Place | None) -> Place | None:
+def _better(fits: Place | None, stands: Place | None) -> Place | None:
+    """Return the nearer one; at the same place the one that more lines speak for."""
     if fits is None or stands is None:
         return fits or stands
-    return min(fits, stands, key=lambda place: abs(place.offset))
+    places = (fits, stands)
+    return min(places, key=lambda place: (abs(place.offset), place.start - place.end))
 
 
 def _there(
@@ -111,7 +120,9 @@ def _there(
     place = _best(text, hunk, attempt, expected, taken)
     if place is None or (place.rivals and place.offset):
         return None
-    if place.offset and not text.is_under(hunk.heading, place.start):
+    # A function that has another name by now needs lines that speak for themselves.
+    is_elsewhere = place.offset and not text.is_under(hunk.heading, place.start)
+    if is_elsewhere and not (place.is_exact and tells(hunk.added)):
         return None
     # What an earlier patch of the series wrote is that patch's, not this one's.
     first = place.start - place.skipped[0]
@@ -133,7 +144,7 @@ def _best(
     """
     at, size = expected + attempt.skipped[0], len(attempt.wanted)
     # The usual case needs no index of the file; twins elsewhere lose to it anyway.
-    starts = [at] if text.stands_at(attempt.wanted, at) else []
+    starts = [at] if attempt.wanted and text.stands_at(attempt.wanted, at) else []
     if not starts or attempt.at_start or attempt.at_end or not _is_free(at, at + size, taken):
         starts = _starts(text, attempt)
     free = [s for s in starts if _is_free(s, s + size, taken)]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 from linklab.port.binary import unpack
-from linklab.port.diff import GITLINK, REGULAR, DiffError, FileDiff
+from linklab.port.diff import GITLINK, REGULAR, DiffError, FileDiff, Hunk, Lines
 from linklab.port.explain import explain, shown
 from linklab.port.files import Draft, File, blob_name
 from linklab.port.hunks import (
+    Placed,
     apply_hunks,
     as_merged,
     drift_after,
@@ -19,7 +21,6 @@ from linklab.port.hunks import (
     place_hunks,
 )
 from linklab.port.outcome import Conflict, Fault, FileOutcome, HunkOutcome, Status, worst
-from linklab.port.place import Place
 from linklab.port.text import Text
 
 _KIND = 0o170000
@@ -45,11 +46,15 @@ class Tools:
     """What a trial asks others.
 
     `locate` finds where a path of the series is in this source, None where it
-    is not.
+    is not; `forms`, `contents` and `names` what later patches make of a hunk's
+    result, of a new file, and of a path.
     """
 
     locate: Locate
     merge: Merge
+    forms: Callable[[str | None, Hunk], Iterable[tuple[int, Hunk]]]
+    contents: Callable[[str, Lines], Iterable[tuple[int, bytes]]]
+    names: Callable[[str], Iterable[tuple[int, str | None]]]
 
 
 def try_file(diff: FileDiff, draft: Draft, tools: Tools) -> FileOutcome:
@@ -101,6 +106,10 @@ def _create(diff: FileDiff, draft: Draft, tools: Tools) -> FileOutcome:
         return FileOutcome(diff.path, status, _target(diff, path), notes=_moved_note(diff, path))
     if there.content == content:
         return FileOutcome(diff.path, Status.THERE, _target(diff, path))
+    for later, form in tools.contents(diff.new, Text(content).lines):
+        if there.content == form:
+            whole = (HunkOutcome(1, Status.THERE, 1, later=later),)
+            return FileOutcome(diff.path, Status.THERE, _target(diff, path), whole)
     why = "the patch makes it, and it is there already with another content"
     return _conflict(diff, path, Fault.EXISTS, why, **_differing(there, content))
 
@@ -122,7 +131,9 @@ class _FileTrial:
     def _find(self, path: str) -> str | None:
         if self.draft.get(path) is not None:
             return path
-        return self.tools.locate(path, self.diff)
+        names = (name for _, name in self.tools.names(path) if name is not None)
+        later = next((name for name in names if self.draft.get(name) is not None), None)
+        return later or self.tools.locate(path, self.diff)
 
     def _destination(self) -> str | None:
         """Return the path after the patch."""
@@ -162,12 +173,18 @@ class _FileTrial:
             return FileOutcome(diff.path, Status.THERE)
         renamed = self.draft.get(diff.new) if diff.new != diff.old else None
         if renamed is not None:
-            if not diff.is_copy:
-                self.notes.append(f"{diff.path}: has this name already")
+            if not (diff.hunks or diff.binary):
+                return FileOutcome(diff.path, Status.THERE)
+            self.notes.append(f"{diff.path}: has this name already")
             outcome = self._change(diff.new, renamed)
             return replace(
                 outcome, status=max(outcome.status, Status.PARTLY, key=tuple(Status).index)
             )
+        for later, name in self.tools.names(diff.new):
+            if name is None:
+                hunks = range(1, len(diff.hunks) + 1)
+                gone = tuple(HunkOutcome(n, Status.THERE, later=later) for n in hunks)
+                return FileOutcome(diff.path, Status.THERE, hunks=gone)
         return _conflict(diff, diff.old, Fault.NO_FILE, "there is no such file in this source")
 
     def _delete(self, old: str, file: File) -> FileOutcome:
@@ -188,17 +205,17 @@ class _FileTrial:
         diff = self.diff
         if diff.binary is not None or diff.lacks_content:
             return self._change_binary(old, file)
-        places = place_hunks(file.text, diff.hunks)
-        hunks = hunk_outcomes(diff.hunks, places)
+        placed = place_hunks(file.text, diff.hunks, forms=partial(self.tools.forms, diff.new))
+        hunks = hunk_outcomes(placed)
         after: Text | None = None
-        if any(place is None or not place.is_exact for place in places):
+        if any(hunk.status in {Status.CONFLICT, Status.FUZZ} for hunk in hunks):
             after = self.tools.merge(diff, file.text)
             if after is not None:
                 hunks = as_merged(hunks, is_there=after.content == file.content)
-        if after is None and None in places:
-            return self._failed(old, file, places, hunks)
+        if after is None and any(each.place is None for each in placed):
+            return self._failed(old, file, placed, hunks)
         if after is None:
-            after = apply_hunks(file.text, diff.hunks, places)
+            after = apply_hunks(file.text, placed)
         self.notes += notes_of(diff.path, hunks)
         return self._write(old, file, after, hunks)
 
@@ -206,16 +223,16 @@ class _FileTrial:
         self,
         old: str,
         file: File,
-        places: Sequence[Place | None],
+        placed: Sequence[Placed],
         hunks: tuple[HunkOutcome, ...],
     ) -> FileOutcome:
         drift, conflicts = 0, []
-        for number, (hunk, place) in enumerate(zip(self.diff.hunks, places, strict=True), 1):
-            if place is None:
-                at = hunk.start + drift
-                conflicts.append(explain(old, file.text, hunk, number, len(places), at))
+        for number, each in enumerate(placed, 1):
+            if each.place is None:
+                at = each.hunk.start + drift
+                conflicts.append(explain(old, file.text, each.hunk, number, len(placed), at))
             else:
-                drift = drift_after(hunk, place)
+                drift = drift_after(each.hunk, each.place)
         return FileOutcome(
             self.diff.path,
             Status.CONFLICT,

@@ -239,3 +239,11 @@ def test_a_port_that_fails_on_its_way_leaves_no_empty_folder(
     with pytest.raises(KeyboardInterrupt):
         ported(series, onto, output="out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_series_that_is_there_already_passes_and_leaves_no_patch(
+    series: Path, linux: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ported(series, linux, output="out") is Verdict.PASS
+    assert not list((tmp_path / "out").glob("*.patch"))
+    assert "0 of 4 patches apply, 4 need not" in capsys.readouterr().out

@@ -353,3 +353,68 @@ def test_a_merge_with_a_conflict_is_none(shop: Workshop) -> None:
     shop.tree_of({NAME: FUNCTIONS})
     other = edited(FUNCTIONS, "\tbeta_work(a);\n", "\tbeta_work(a, 0);\n")
     assert words(shop.outcomes(patches, {NAME: other})) == ["conflict"]
+
+
+# --- a source that has half of the series ------------------------------------------------
+
+
+def steps() -> list[dict[str, str | bytes | None]]:
+    """A series of which later patches change again what earlier ones did."""
+    one = edited(FUNCTIONS, "\tbeta_work(a);\n", "\tbeta_work(a + 1);\n\tbeta_more(a);\n")
+    two = edited(one, "\tbeta_more(a);\n", "\tbeta_more(a, 2);\n")
+    three = edited(two, "\tdelta_work(a);\n", "\tdelta_work(a + 3);\n")
+    four = edited(three, "\tbeta_more(a, 2);\n", "")
+    five = edited(four, "int delta(int a)\n", "int delta(long a)\n")
+    return [
+        {NAME: one, "net/new.c": "int one;\n"},
+        {NAME: two, "net/new.c": "int one;\nint two;\n"},
+        {NAME: three},
+        {NAME: four, "net/new.c": "int one;\nint two;\nint four;\n"},
+        {NAME: five},
+        {NAME: None, "net/device.c": five},
+        {"net/device.c": five + "int last;\n"},
+    ]
+
+
+@pytest.mark.parametrize("taken", range(8))
+def test_a_source_that_took_the_first_patches_gets_the_others(shop: Workshop, taken: int) -> None:
+    changes = steps()
+    patches = shop.series({NAME: FUNCTIONS}, *changes)
+    states: list[dict[str, str | bytes]] = [{NAME: FUNCTIONS}]
+    for change in changes:
+        after = {**states[-1], **change}
+        states.append({path: text for path, text in after.items() if text is not None})
+    tried, tree = shop.tried(patches, states[taken])
+    assert [each.outcome.status for each in tried[:taken]] == ["already there"] * taken
+    assert {each.outcome.status for each in tried[taken:]} <= {"clean"}
+    for path in {path for state in states for path in state}:
+        file = tree.get(path)
+        wanted = states[-1].get(path)
+        assert (file and file.content.decode()) == wanted
+
+
+def test_what_the_series_undoes_itself_is_done_and_undone_again(shop: Workshop) -> None:
+    patches = shop.series({NAME: FUNCTIONS}, {NAME: WORKED}, {NAME: FUNCTIONS})
+    tried, tree = shop.tried(patches, {NAME: FUNCTIONS})
+    assert [each.outcome.status for each in tried] == ["clean", "clean"]
+    file = tree.get(NAME)
+    assert file is not None
+    assert file.content.decode() == FUNCTIONS
+
+
+def test_a_file_that_a_later_patch_deletes_may_be_gone_already(shop: Workshop) -> None:
+    base: Files = {NAME: FUNCTIONS, "net/old.c": "int one;\n"}
+    patches = shop.series(base, {"net/old.c": "int two;\n"}, {"net/old.c": None})
+    outcomes = shop.outcomes(patches, {NAME: FUNCTIONS})
+    assert words(outcomes) == ["already there", "already there"]
+    assert outcomes[0].files[0].hunks[0].later == 2
+
+
+def test_a_change_that_is_there_in_a_later_form_says_of_which_patch(shop: Workshop) -> None:
+    one = edited(FUNCTIONS, "\tbeta_work(a);\n", "\tbeta_work(a);\n\tbeta_more(a);\n")
+    two = edited(one, "\tbeta_more(a);\n", "\tbeta_more(a, 2);\n")
+    first, second = shop.series({NAME: FUNCTIONS}, {NAME: one, "net/x.c": "x\n"}, {NAME: two})
+    outcomes = shop.outcomes([first, second], {NAME: two})
+    assert words(outcomes) == ["partly there", "already there"]
+    assert outcomes[0].files[0].hunks[0].later == 2
+    assert "as patch 2 leaves it" in outcomes[0].remarks[0]
