@@ -136,7 +136,7 @@ def test_a_delta_is_used_for_a_small_change_and_needs_its_base(tmp_path: Path) -
     binary = binary_diff(Workshop(tmp_path), old, old + b"more" + old[:100])
     assert binary.is_delta
     assert unpack(binary, old) == old + b"more" + old[:100]
-    with pytest.raises(DiffError, match="not to 3$"):
+    with pytest.raises(DiffError, match=r"not to 3$"):
         unpack(binary, b"abc")
 
 
