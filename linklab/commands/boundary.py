@@ -152,9 +152,11 @@ def refuse_unknown(collection: Collection, argv: Sequence[str]) -> None:
     program = Program()
     # A copy: making contexts takes the help texts out of the tasks.
     contexts = copy.deepcopy(collection).to_contexts()
-    parser = Parser(initial=program.initial_context, contexts=contexts)
     try:
-        parser.parse_argv(list(argv[1:]))
+        # In two steps, as Invoke does: `--help run` is a value, not a task.
+        core = Parser(initial=program.initial_context, ignore_unknown=True)
+        rest = core.parse_argv(list(argv[1:])).unparsed
+        Parser(initial=program.initial_context, contexts=contexts).parse_argv(rest)
     except ParseError as error:
         fault = UsageError(f"{error}\n`invoke --list` lists the commands")
         status = step_status if STEP_COMMAND in argv[1:] else _plain_status

@@ -387,6 +387,8 @@ def test_a_fault_without_evidence_is_one_line(capsys: pytest.CaptureFixture[str]
         (["/x/invoke/__main__.py", "work", "--frob"], True),
         (["invoke", "work", "--count", "5"], False),
         (["invoke", "--list"], False),
+        (["invoke", "--help", "work"], False),
+        (["invoke", "--help", "work", "--frob"], True),
         (["invoke"], False),
         (["/usr/bin/pytest", "--frob"], False),
         (["/x/pytest/__main__.py", "--frob"], False),

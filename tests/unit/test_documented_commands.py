@@ -1,0 +1,57 @@
+"""What the docs tell people to type is what there is."""
+
+from __future__ import annotations
+
+import copy
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from invoke.parser import Parser
+from invoke.program import Program
+
+import tasks
+from linklab.paths import ROOT
+
+WORKFLOW = ROOT / "docs" / "github-actions.yml"
+PAGES = (ROOT / "docs" / "bisecting.md", ROOT / "docs" / "exports.md", WORKFLOW)
+_COMMAND = re.compile(r"^ +(?:git bisect run )?(?:\.venv/bin/)?(invoke .*)$", re.MULTILINE)
+
+
+def commands(page: Path) -> Iterator[str]:
+    """Yield the invoke commands of a page, continued lines put together."""
+    text = page.read_text().replace("\\\n", " ")
+    if page == WORKFLOW:  # folded scalars: what follows on deeper lines belongs to the command
+        text = re.sub(r"run: >\n", "\n", text)
+        text = re.sub(r"\n +(?=(--|\S+@))", " ", text)
+    yield from (match[1] for match in _COMMAND.finditer(text))
+
+
+CASES = [(page.name, command) for page in PAGES for command in commands(page)]
+
+
+def test_there_are_commands_on_every_page() -> None:
+    assert {name for name, _ in CASES} == {page.name for page in PAGES}
+    assert any("--until conclusive" in command for _, command in CASES)
+
+
+@pytest.mark.parametrize(("page", "command"), CASES)
+def test_every_command_and_option_that_is_documented_exists(page: str, command: str) -> None:
+    words = shlex.split(command.replace("|| true", ""))
+    contexts = copy.deepcopy(tasks.namespace).to_contexts()
+    parser = Parser(initial=Program().initial_context, contexts=contexts)
+    called = parser.parse_argv(words[1:])
+    assert len(called) == 2, f"{page}: {command}"
+    assert not called.unparsed
+
+
+def test_the_workflow_is_one_that_github_takes() -> None:
+    """Against the schema of GitHub's workflows that check-jsonschema brings."""
+    argv = [sys.executable, "-m", "check_jsonschema", "--builtin-schema",
+            "vendor.github-workflows", str(WORKFLOW)]  # fmt: skip
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
