@@ -304,6 +304,69 @@ def compare(
 
 @task(
     auto_shortflags=False,
+    help={
+        **MACHINE_HELP,
+        "kernel": "one flavour, compared with itself and with itself slowed by a patch",
+        "comparisons": "how many of each",
+        "slowdown": "by how many per cent the slowed kernel is to be slower",
+        "interfaces": "the number of interfaces",
+        "blocks": "as of `invoke compare`",
+        "trials": "as of `invoke compare`",
+        "threshold": "as of `invoke compare`",
+        "seed": RUN_HELP["seed"],
+        "jobs": RUN_HELP["jobs"],
+        "boot": "direct (kernel and initramfs) or resume (from a saved guest)",
+        "boot-timeout": RUN_HELP["boot-timeout"],
+        "output": "a folder for the results; default results/<UTC time>-calibrate",
+        "json": RUN_HELP["json"],
+    },
+)
+@command
+def calibrate(
+    _context: Context,
+    kernel: str = "nosysfs",
+    comparisons: str = "40",
+    slowdown: str = "10",
+    interfaces: str = "1024",
+    blocks: str = "20",
+    trials: str = "5",
+    threshold: str = "3",
+    seed: str = "",
+    jobs: str = "1",
+    boot: str = "resume",
+    accel: str = "auto",
+    machine: str = "auto",
+    memory: str = "",
+    cpus: str = "1",
+    boot_timeout: str = "0",
+    output: str = "",
+    json: bool = False,
+) -> Verdict:
+    """Say how often `invoke compare` raises a false alarm here, and how often it finds 10 %."""
+    from linklab.commands import calibrate as command_calibrate
+    from linklab.commands.prepare import MachineOptions
+
+    return command_calibrate.main(
+        command_calibrate.CalibrateOptions(
+            kernel,
+            MachineOptions(accel, boot, machine, memory, cpus, boot_timeout),
+            comparisons,
+            slowdown,
+            interfaces,
+            blocks,
+            trials,
+            threshold,
+            seed,
+            jobs,
+            output,
+            json,
+        ),
+        sys.argv,
+    )
+
+
+@task(
+    auto_shortflags=False,
     iterable=["patch", "config"],
     help={**KERNEL_HELP, **MACHINE_HELP, "boot": RUN_HELP["boot"]},
 )

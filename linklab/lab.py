@@ -41,7 +41,8 @@ class Subject:
     `known` says that the lab configured it, so it has what `microvm` needs.
     `symbols` is a vmlinux with debug information, where there is one.
     `initramfs` is the image's with modules of this kernel, which `modules`
-    names with their SHA-256; without one it is the lab's.
+    names with their SHA-256; without one it is the lab's. `parameters` go on
+    its command line, unless it boots from an ISO, which has its own.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Subject:
     symbols: Path | None = None
     initramfs: Path | None = None
     modules: Mapping[str, str] = field(default_factory=dict)
+    parameters: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
@@ -95,7 +97,7 @@ class Lab:
             boot: DirectBoot | IsoBoot = IsoBoot(subject.iso)
         else:
             device = MachineSpec(DirectBoot(Path(), Path()), self.accel, machine).agent_device
-            words = measuring_command_line(device, self.tsc_khz)
+            words = (*measuring_command_line(device, self.tsc_khz), *subject.parameters)
             boot = DirectBoot(subject.kernel, subject.initramfs or self.initramfs, words)
         return MachineSpec(boot, self.accel, machine, self.cpus, self.memory)
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from linklab.lab import Lab, Subject, host_cpu
+from linklab.scenarios.grouping.plan import Plan
 
 
 def tested_on(lab: Lab, subjects: Sequence[Subject]) -> dict[str, Any]:
@@ -40,4 +41,22 @@ def tested_on(lab: Lab, subjects: Sequence[Subject]) -> dict[str, Any]:
             "kernel": platform.release(),
             "python": platform.python_version(),
         },
+    }
+
+
+def planned(plan: Plan) -> dict[str, Any]:
+    """Return what is kept of a plan: what was to be measured, how often, in what guests."""
+    return {
+        "counts": plan.counts,
+        "operations": plan.operations,
+        "arms": plan.arms,
+        "pairs": plan.pairs(),
+        "repeat": plan.repeat,
+        "warmup": plan.warmup,
+        "seed": plan.seed,
+        "fresh_guest": plan.fresh_guest,
+        "jobs": plan.jobs,
+        "listeners": plan.listeners,
+        "trials": plan.trials,
+        "settling": plan.settling,
     }

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from linklab.build.kernel import resolve_kernel
-from linklab.commands.about import tested_on
+from linklab.commands.about import planned, tested_on
 from linklab.commands.exports import ExportOptions
 from linklab.commands.prepare import (
     KernelOptions,
@@ -236,25 +236,11 @@ def _about(
     subjects: tuple[Subject, Subject],
     command: Sequence[str],
 ) -> dict[str, Any]:
-    plan = request.plan
     return {
         "kind": KIND,
         "command": shlex.join(command),
         "scenario": NAME,
-        "plan": {
-            "counts": plan.counts,
-            "operations": plan.operations,
-            "arms": plan.arms,
-            "pairs": plan.pairs(),
-            "repeat": plan.repeat,
-            "warmup": plan.warmup,
-            "seed": plan.seed,
-            "fresh_guest": plan.fresh_guest,
-            "trials": plan.trials,
-            "settling": plan.settling,
-            "jobs": plan.jobs,
-            "listeners": plan.listeners,
-        },
+        "plan": planned(request.plan),
         "sides": [
             {"name": side.label, "source": side.options.source, **side.options.content()}
             for side in request.sides

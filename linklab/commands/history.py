@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -99,9 +99,6 @@ def _table(shown: Sequence[Entry]) -> Table:
 def show(run: str, results: str, *, as_json: bool) -> None:
     """Print a past run once more, as it was printed when it ended."""
     from linklab.commands.run import document
-    from linklab.report.table import render
-    from linklab.report.versus import has_comparison, versus_of
-    from linklab.report.versus import render as render_comparison
 
     folder = find(run, Path(results))
     if as_json:
@@ -109,13 +106,21 @@ def show(run: str, results: str, *, as_json: bool) -> None:
         sys.stdout.write("\n")
         return
     stored = read_run(folder)
-    compared = has_comparison(stored.about)
-    shown = render_comparison(versus_of(stored.about)) if compared else render(stored)
-    Console(highlight=False).print(shown)
+    Console(highlight=False).print(_shown(stored))
     verdict = stored.about.get("verdict") or UNFINISHED
     print(f"\nverdict: {verdict}   results: {folder}")
     if message := stored.about.get("message"):
         print(message)
+
+
+def _shown(stored: Run) -> RenderableType:
+    from linklab.report import calibration, table, versus
+
+    if versus.has_comparison(stored.about):
+        return versus.render(versus.versus_of(stored.about))
+    if calibration.has_calibration(stored.about):
+        return calibration.render(calibration.calibration_of(stored.about))
+    return table.render(stored)
 
 
 def rerun(run: str, results: str, output: str, command: Sequence[str], *, as_json: bool) -> Verdict:

@@ -80,8 +80,8 @@ def revived(about: Mapping[str, Any], output: str, *, as_json: bool) -> RunOptio
     from linklab.commands.run import RunOptions
 
     options = options_of(about)
-    if about.get("kind") == "compare":
-        raise UsageError(f"a comparison is repeated by its command: {command_of(about)}")
+    if options is None and about.get("kind"):
+        raise UsageError(f"this is repeated by its command: {command_of(about)}")
     if options is None:
         raise UsageError(
             "the run did not keep its options, so it cannot be repeated exactly. "

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from linklab.commands.about import tested_on
+from linklab.commands.about import planned, tested_on
 from linklab.commands.equip import Purpose
 from linklab.commands.exports import ExportOptions, failure_written, write_exports
 from linklab.commands.kept import kept, kept_files
@@ -188,20 +188,7 @@ def _about(
         ENTRY: kept(options, **decided),
         FILES: kept_files(options),
         "scenario": options.scenario,
-        "plan": {
-            "counts": plan.counts,
-            "operations": plan.operations,
-            "arms": plan.arms,
-            "pairs": plan.pairs(),
-            "repeat": plan.repeat,
-            "warmup": plan.warmup,
-            "seed": plan.seed,
-            "fresh_guest": plan.fresh_guest,
-            "jobs": plan.jobs,
-            "listeners": plan.listeners,
-            "trials": plan.trials,
-            "settling": plan.settling,
-        },
+        "plan": planned(plan),
         "source": options.kernels.source,
         **options.kernels.content(),
         **tested_on(lab, subjects),

@@ -100,18 +100,20 @@ def has_comparison(about: Mapping[str, Any]) -> bool:
 def versus_of(about: Mapping[str, Any]) -> Versus:
     """Return the comparison that a run.json holds."""
     stored = about["comparison"]
-    names = [field.name for field in fields(Comparison)]
     rows = [
-        Row(
-            Work(entry["operation"], entry["arm"], entry["interfaces"]),
-            Comparison(**{n: entry[n] for n in names} | {"verdict": Effect(entry["verdict"])}),
-        )
+        Row(Work(entry["operation"], entry["arm"], entry["interfaces"]), comparison_of(entry))
         for entry in stored["results"]
     ]
     accel, plan = str(about["accel"]), about["plan"]
     trials = "1 trial" if plan["trials"] == 1 else f"{plan['trials']} trials"
     setting = f"{accel.upper()}, {about['boot']} boot, {trials} in each guest"
     return Versus(stored["a"], stored["b"], rows, stored["threshold"], accel, setting)
+
+
+def comparison_of(entry: Mapping[str, Any]) -> Comparison:
+    """Return one comparison as run.json holds it; what is not known is ignored."""
+    known = {field.name: entry[field.name] for field in fields(Comparison)}
+    return Comparison(**known | {"verdict": Effect(entry["verdict"])})
 
 
 def render(versus: Versus) -> Group:

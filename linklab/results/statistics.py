@@ -7,7 +7,7 @@ of the trials' own ranks, which holds whatever the distribution.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import comb
@@ -67,3 +67,29 @@ def _rank(count: int, level: float) -> tuple[int, float]:
             break
         outside, rank = more, rank + 1
     return rank, 1 - outside / 2**count
+
+
+def share_interval(hits: int, trials: int, level: float = LEVEL) -> tuple[float, float]:
+    """Return the interval of a share of which `hits` of `trials` were seen.
+
+    Exact (Clopper and Pearson, Biometrika 26, 1934, pages 404 to 413): it ends
+    where as many or more, or as many or fewer, would be seen with half of what
+    is left out.
+    """
+    tail = (1 - level) / 2
+    low = 0.0 if hits == 0 else _solve(lambda p: 1 - _at_most(hits - 1, trials, p) > tail)
+    high = 1.0 if hits == trials else _solve(lambda p: _at_most(hits, trials, p) <= tail)
+    return low, high
+
+
+def _at_most(hits: int, trials: int, share: float) -> float:
+    return sum(comb(trials, k) * share**k * (1 - share) ** (trials - k) for k in range(hits + 1))
+
+
+def _solve(beyond: Callable[[float], bool]) -> float:
+    """Return the share from which on `beyond` holds."""
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (low, middle) if beyond(middle) else (middle, high)
+    return high

@@ -232,7 +232,7 @@ def test_a_past_comparison_is_shown_as_it_was(
 
 def test_a_comparison_is_repeated_by_its_command(compare: Compare) -> None:
     compare()
-    with pytest.raises(UsageError, match="invoke compare nosysfs sysfs"):
+    with pytest.raises(UsageError, match="repeated by its command: invoke compare nosysfs sysfs"):
         rerun("out", ".", "", ARGV, as_json=False)
 
 

@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linklab.results.statistics import LEVEL, Interval, median_interval, summarise
+from linklab.results.statistics import (
+    LEVEL,
+    Interval,
+    median_interval,
+    share_interval,
+    summarise,
+)
 
 VALUES = st.lists(st.floats(1e-6, 1e6), min_size=2, max_size=60)
 
@@ -60,3 +66,20 @@ def test_the_true_median_is_in_it_as_often_as_is_said(count: int) -> None:
         level = interval.level
         held += interval.low <= 1.0 <= interval.high
     assert held / rounds == pytest.approx(level, abs=0.015)
+
+
+@pytest.mark.parametrize(
+    ("hits", "trials", "low", "high"),
+    # As scipy.stats.binomtest(hits, trials).proportion_ci("exact") gives them.
+    [
+        (0, 40, 0.0, 0.0880973),
+        (2, 40, 0.006113647, 0.1691969),
+        (38, 40, 0.8308031, 0.9938864),
+        (40, 40, 0.9119027, 1.0),
+        (1, 2, 0.01257912, 0.9874209),
+    ],
+)
+def test_the_interval_of_a_share_is_that_of_the_exact_test(
+    hits: int, trials: int, low: float, high: float
+) -> None:
+    assert share_interval(hits, trials) == pytest.approx((low, high), abs=1e-6)

@@ -46,10 +46,13 @@ class _HostContext(Host, AbstractContextManager["_HostContext"], Protocol):
 
 
 class Runner:
-    """Works through a plan; keeps each sample before the next one of its guest is taken."""
+    """Works through a plan; keeps each sample before the next one of its guest is taken.
+
+    `lab` may be exchanged for another one like it between two calls.
+    """
 
     def __init__(self, lab: Lab, plan: Plan, folder: RunFolder, listener: Listener) -> None:
-        self._lab = lab
+        self.lab = lab
         self._plan = plan
         self._folder = folder
         self._listener = listener
@@ -90,7 +93,7 @@ class Runner:
             Course(self, host, turns, counts, self._slots(), self._room()).run()
 
     def _host(self) -> _HostContext:
-        make = guest_maker(self._lab, self._plan, self._subjects)
+        make = guest_maker(self.lab, self._plan, self._subjects)
         if self._plan.jobs == 1:
             return GuestsHere(make)
         from linklab.scenarios.grouping.workers import Workers  # brings multiprocessing
@@ -103,9 +106,9 @@ class Runner:
         if jobs == 1:
             return [None]
         cores = own_cores()
-        shares = share_out(jobs, self._lab.cpus, cores)
+        shares = share_out(jobs, self.lab.cpus, cores)
         if shares is None:
-            guests = f"{jobs} guests with {self._lab.cpus} CPU each"
+            guests = f"{jobs} guests with {self.lab.cpus} CPU each"
             text = f"--jobs {jobs}: {guests} on {len(cores)} cores disturb each other's timings"
             self._listener(Note(f"{text}: use fewer for figures that you want to defend"))
             return [None] * jobs
@@ -116,7 +119,7 @@ class Runner:
         available = host_memory_available()
         if available is None:
             return MOST_OPEN
-        room = int(available * _MEMORY_SHARE) // (self._lab.memory + _QEMU_MIB)
+        room = int(available * _MEMORY_SHARE) // (self.lab.memory + _QEMU_MIB)
         return max(1, min(room, MOST_OPEN))
 
     def _note_room(self, room: int, turns: Sequence[Turn]) -> None:
@@ -170,8 +173,8 @@ class Runner:
         return Sample(
             scenario=NAME,
             kernel=seat.kernel,
-            boot=self._lab.boot.value,
-            accel=self._lab.accel.value,
+            boot=self.lab.boot.value,
+            accel=self.lab.accel.value,
             operation=trial.operation.value,
             arm=trial.arm.value,
             interfaces=seat.count,

@@ -1,0 +1,221 @@
+"""`invoke calibrate`: how often `invoke compare` is wrong, and how often it finds what is there."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from linklab.build.flavours import flavours
+from linklab.commands.about import planned, tested_on
+from linklab.commands.compare import MAX_BLOCKS, MAX_TRIALS, prepare_side, threshold_of
+from linklab.commands.prepare import KernelOptions, MachineOptions, prepare_lab
+from linklab.commands.run import MAX_JOBS, memory_for
+from linklab.commands.sides import Side
+from linklab.errors import Interrupted, LinklabError, UsageError, Verdict
+from linklab.events import Listener
+from linklab.host.cache import Cache
+from linklab.lab import Lab, Subject
+from linklab.machine.spec import Boot
+from linklab.options import number
+from linklab.results.comparison import Rule
+from linklab.results.store import RunFolder, claim_default_folder, claim_folder, read_run, utc_now
+from linklab.scenarios.grouping.change import Operation
+from linklab.scenarios.grouping.plan import MAX_COUNT, NAME, Plan
+from linklab.scenarios.grouping.slowed import PATCH, slowed
+from linklab.scenarios.grouping.ways import Arm
+
+if TYPE_CHECKING:
+    from linklab.scenarios.grouping.calibration import Calibration, Outcome
+
+KIND = "calibrate"
+MAX_COMPARISONS = 10_000
+_SEEDS = 1 << 32
+
+
+@dataclass(frozen=True)
+class CalibrateOptions:
+    """The options of `invoke calibrate`, as typed."""
+
+    kernel: str
+    machine: MachineOptions
+    comparisons: str = "40"
+    slowdown: str = "10"
+    interfaces: str = "1024"
+    blocks: str = "20"
+    trials: str = "5"
+    threshold: str = "3"
+    seed: str = ""
+    jobs: str = "1"
+    output: str = ""
+    as_json: bool = False
+
+
+@dataclass(frozen=True)
+class Request:
+    """The same, checked: nothing has been started."""
+
+    plan: Plan
+    rule: Rule
+    slowdown: float
+    comparisons: int
+    memory: int
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A calibration that is over and on disk."""
+
+    folder: Path
+    verdict: Verdict
+    faults: Sequence[LinklabError] = ()
+
+
+def check(options: CalibrateOptions) -> Request:
+    """Check every option that can be checked without building anything."""
+    if options.kernel not in flavours():
+        raise UsageError(
+            f"--kernel {options.kernel}: a flavour is expected, as it is built again with "
+            f"{PATCH.name}: {', '.join(flavours())}"
+        )
+    options.machine.check()
+    if options.machine.boot == Boot.ISO:
+        raise UsageError("--boot iso: an ISO takes no parameter for the slowed kernel")
+    trials = number("trials", options.trials, 1, MAX_TRIALS)
+    seed = options.seed or int.from_bytes(os.urandom(4))
+    plan = Plan(
+        counts=(number("interfaces", options.interfaces, 1, MAX_COUNT),),
+        operations=(Operation.MTU,),
+        arms=(Arm.GROUP,),
+        repeat=number("blocks", options.blocks, 2, MAX_BLOCKS),
+        seed=number("seed", seed, 0, _SEEDS - 1),
+        fresh_guest=True,
+        jobs=number("jobs", options.jobs, 1, MAX_JOBS),
+        trials=trials,
+        settling=int(trials > 1),
+    )
+    slowdown = number("slowdown", options.slowdown, 1, 1000) / 100
+    comparisons = number("comparisons", options.comparisons, 1, MAX_COMPARISONS)
+    rule = Rule(threshold_of(options.threshold), seed=plan.seed)
+    memory = memory_for(options.machine, plan)
+    output = options.output
+    folder = claim_folder(Path(output)) if output else claim_default_folder(KIND)
+    return Request(plan, rule, slowdown, comparisons, memory, folder)
+
+
+def run(options: CalibrateOptions, command: Sequence[str], listener: Listener) -> Finished:
+    """Build, measure and store. Raises `LinklabError` where there is nothing to store."""
+    from linklab.scenarios.grouping.calibration import Calibration
+
+    request = check(options)
+    try:
+        cache = Cache()
+        lab = prepare_lab(options.machine, request.memory, cache, listener)
+        base, patched = _subjects(options.kernel, lab, cache, listener)
+        folder = RunFolder(request.folder, _about(request, lab, (base, patched), command))
+    except BaseException:
+        if not any(request.folder.iterdir()):
+            request.folder.rmdir()
+        raise
+    calibration = Calibration(lab, request.plan, folder, request.rule, listener)
+    faults = _measured(calibration, request, base, patched)
+    stored = _stored(options, request, calibration.outcome)
+    verdict = faults[0].verdict if faults else _verdict(stored, folder)
+    folder.update(
+        calibration=stored,
+        end=utc_now(),
+        verdict=verdict.value,
+        message=faults[0].message if faults else "",
+    )
+    return Finished(folder.path, verdict, faults)
+
+
+def _subjects(kernel: str, lab: Lab, cache: Cache, listener: Listener) -> tuple[Subject, Subject]:
+    sides = (
+        Side(kernel, KernelOptions(kernel)),
+        Side(f"{kernel}+{PATCH.name}", KernelOptions(kernel, patches=(str(PATCH),))),
+    )
+    base, patched = (prepare_side(side, lab.boot, cache, listener) for side in sides)
+    return base, patched
+
+
+def _measured(
+    calibration: Calibration, request: Request, base: Subject, patched: Subject
+) -> list[LinklabError]:
+    try:
+        loops = calibration.tune(base, patched, request.slowdown)
+        name = f"{base.name}, slowed"
+        calibration.run(base, slowed(patched, loops, name), request.comparisons)
+    except KeyboardInterrupt:
+        return [Interrupted("what was measured so far is kept")]
+    except LinklabError as error:
+        return [error]
+    return []
+
+
+def _stored(options: CalibrateOptions, request: Request, outcome: Outcome) -> dict[str, Any]:
+    """Return what run.json keeps of a calibration."""
+    (cell,) = ((p, c) for p in request.plan.pairs() for c in request.plan.counts)
+    (operation, arm), interfaces = cell
+    return {
+        "kernel": options.kernel,
+        "work": f"{operation} by {arm}, {interfaces} interfaces",
+        "slowdown": request.slowdown,
+        "threshold": request.rule.threshold,
+        "loops": outcome.loops,
+        "measured": asdict(outcome.measured) if outcome.measured else None,
+        "seconds": outcome.seconds,
+        "same": [asdict(one) for one in outcome.same],
+        "slower": [asdict(one) for one in outcome.slower],
+    }
+
+
+def _verdict(stored: dict[str, Any], folder: RunFolder) -> Verdict:
+    from linklab.report.calibration import calibration_of
+
+    about = {**read_run(folder.path).about, "calibration": stored}
+    return Verdict.PASS if calibration_of(about).met else Verdict.FAIL
+
+
+def _about(
+    request: Request, lab: Lab, subjects: tuple[Subject, Subject], command: Sequence[str]
+) -> dict[str, Any]:
+    return {
+        "kind": KIND,
+        "command": shlex.join(command),
+        "scenario": NAME,
+        "plan": planned(request.plan),
+        **tested_on(lab, subjects),
+    }
+
+
+def main(options: CalibrateOptions, command: Sequence[str]) -> Verdict:
+    """Calibrate, show what came out, and return the verdict."""
+    from rich.console import Console
+
+    from linklab.commands.boundary import show_fault
+    from linklab.report.calibration import calibration_of, render
+    from linklab.report.layout import plain_text
+    from linklab.report.progress import progress
+
+    with progress() as listener:
+        finished = run(options, command, listener)
+    stored = read_run(finished.folder)
+    shown = render(calibration_of(stored.about))
+    (finished.folder / "table.txt").write_text(plain_text(shown), encoding="utf-8")
+    if options.as_json:
+        document = {"folder": str(finished.folder), "run": stored.about}
+        json.dump(document, sys.stdout, indent=1)
+        sys.stdout.write("\n")
+    else:
+        Console(highlight=False).print(shown)
+        print(f"\nverdict: {finished.verdict.value}   results: {finished.folder}")
+    for fault in finished.faults:
+        show_fault(fault)
+    return finished.verdict

@@ -1,0 +1,150 @@
+"""What a comparison is worth: of kernels that are the same, and of one slowed by a known amount.
+
+Each block has three guests: of the kernel, of the same kernel once more, and of
+the slowed one. So one series of blocks gives a comparison of each kind. What
+the slowed kernel is slowed by is set from a measurement, and measured again.
+
+Resumed guests are saved anew for each comparison: what one boot happened to
+have in common with no other is chance, and must be able to cause a false alarm
+here as it is in a comparison of two kernels.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from random import Random
+from statistics import median
+from tempfile import TemporaryDirectory
+
+from linklab.errors import LabError
+from linklab.events import Listener, Note, StepAdvanced, step
+from linklab.host.cache import Cache
+from linklab.lab import Lab, Subject
+from linklab.machine.spec import Boot
+from linklab.results.blocks import pairs_of
+from linklab.results.comparison import Comparison, Pair, Rule, compare_one
+from linklab.results.store import RunFolder, read_run
+from linklab.scenarios.grouping.plan import Plan
+from linklab.scenarios.grouping.runner import Runner
+from linklab.scenarios.grouping.schedule import blocks, cells
+from linklab.scenarios.grouping.slowed import CLEARLY, FIRST_LOOPS, MOST_LOOPS, STEP, slowed
+from linklab.session import Snapshot
+
+STEP_NAME = "calibrating"
+_PILOT_BLOCKS = 4
+
+
+@dataclass
+class Outcome:
+    """What came of a calibration, also of one that was ended early."""
+
+    loops: int = 0
+    same: list[Comparison] = field(default_factory=list)  # a kernel with itself
+    slower: list[Comparison] = field(default_factory=list)  # with the slowed one
+    seconds: list[float] = field(default_factory=list)  # the host's, of two kernels' blocks
+    measured: Comparison | None = None  # of the slowed one, over all blocks
+
+
+class Calibration:
+    """Compares a kernel with itself and with a slowed one, as often as asked.
+
+    The plan has one operation, arm and count; its `repeat` are the blocks of a
+    comparison.
+    """
+
+    def __init__(
+        self, lab: Lab, plan: Plan, folder: RunFolder, rule: Rule, listener: Listener
+    ) -> None:
+        self.outcome = Outcome()
+        self._lab = lab
+        self._plan = plan
+        self._folder = folder
+        self._rule = rule
+        self._listener = listener
+        (self._cell,) = cells(plan)
+        self._random = Random(plan.seed)
+        self._runner = Runner(lab, plan, folder, listener)
+        self._first = 1  # of the blocks measured last
+        self._block = 0
+
+    def tune(self, base: Subject, patched: Subject, slowdown: float) -> int:
+        """Return how many loops make the patched kernel slower by that share.
+
+        The loops' cost is taken from a ratio that is far beyond chance, and is
+        linear: half of the loops take half of the time. Raises `LabError` when
+        no number of loops does it.
+        """
+        loops, ratio = FIRST_LOOPS, 1.0
+        while True:
+            ratio = self._ratio(base, slowed(patched, loops), _PILOT_BLOCKS)
+            if ratio >= CLEARLY:
+                break
+            if loops > MOST_LOOPS // STEP:
+                raise LabError(f"{loops} loops for each interface do not slow the kernel down")
+            loops *= STEP
+        ratio = self._ratio(base, slowed(patched, loops), self._plan.repeat)
+        self.outcome.loops = max(1, round(loops * slowdown / (ratio - 1)))
+        text = f"{loops} loops take {ratio:.3f} times as long: {self.outcome.loops} for"
+        self._listener(Note(f"{text} {100 * slowdown:g} % more"))
+        return self.outcome.loops
+
+    def run(self, base: Subject, slower: Subject, comparisons: int) -> Outcome:
+        """Compare so often. Raises whatever ends the measuring; what was done by then is kept."""
+        twin = replace(base, name=f"{base.name}#2")
+        every: list[Pair] = []
+        with step(self._listener, STEP_NAME, comparisons):
+            for number in range(comparisons):
+                self._listener(StepAdvanced(STEP_NAME, number, f"comparison {number + 1}"))
+                began = time.monotonic()
+                self._measure([base, twin, slower], self._plan.repeat)
+                took = time.monotonic() - began
+                self.outcome.seconds.append(took * 2 / 3)
+                rule = replace(self._rule, seed=self._rule.seed + number)
+                self.outcome.same.append(compare_one(self._pair(base, twin), rule))
+                every.append(self._pair(base, slower))
+                self.outcome.slower.append(compare_one(every[-1], rule))
+                self.outcome.measured = compare_one(_joined(every), self._rule)
+        return self.outcome
+
+    def _ratio(self, base: Subject, other: Subject, count: int) -> float:
+        self._measure([base, other], count)
+        pair = self._pair(base, other)
+        return median(pair.b) / median(pair.a)
+
+    def _measure(self, subjects: Sequence[Subject], count: int) -> None:
+        """Measure some kernels in so many further blocks."""
+        numbers = range(self._block + 1, self._block + count + 1)
+        names = [subject.name for subject in subjects]
+        with self._saved(subjects) as lab:
+            self._runner.lab = lab
+            self._runner.measure(subjects, blocks([self._cell], names, numbers, self._random))
+        self._first, self._block = numbers.start, numbers[-1]
+        for log in self._folder.path.glob("console-*.log"):
+            log.unlink()  # thousands of guests that ended well
+
+    def _pair(self, a: Subject, b: Subject) -> Pair:
+        """Return what two kernels took in the blocks measured last."""
+        samples = read_run(self._folder.path).samples
+        last = (sample for sample in samples if sample.block >= self._first)
+        return pairs_of(last, a.name, b.name)[self._cell.work]
+
+    @contextmanager
+    def _saved(self, subjects: Sequence[Subject]) -> Iterator[Lab]:
+        """Yield the lab, with a guest of each kernel saved for these blocks alone."""
+        if self._lab.boot is not Boot.RESUME:
+            yield self._lab
+            return
+        with TemporaryDirectory(prefix=".saved-", dir=self._folder.path) as folder:
+            saved: dict[str, Snapshot] = {}
+            for number, subject in enumerate(subjects):
+                own = Cache(Path(folder) / str(number))
+                saved |= self._lab.with_snapshots([subject], own, self._listener).snapshots
+            yield replace(self._lab, snapshots=saved)
+
+
+def _joined(pairs: Sequence[Pair]) -> Pair:
+    return Pair([v for pair in pairs for v in pair.a], [v for pair in pairs for v in pair.b])

@@ -1,0 +1,302 @@
+"""A calibration: comparisons with a known truth, counted."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from fake_lab import FakeLab, lab_of, subject
+from slow_guest import SlowGuest
+
+from linklab import lab as lab_module
+from linklab.commands import calibrate as command
+from linklab.commands.calibrate import CalibrateOptions, check, main
+from linklab.commands.history import show
+from linklab.commands.prepare import MachineOptions
+from linklab.commands.sides import Side
+from linklab.errors import KernelCrashed, LabError, UsageError, Verdict
+from linklab.events import ignore
+from linklab.host.cache import Cache
+from linklab.lab import Lab, Subject
+from linklab.machine.spec import Boot
+from linklab.report.calibration import Case
+from linklab.results.comparison import Comparison, Effect, Rule
+from linklab.results.store import RunFolder, read_run
+from linklab.scenarios.grouping.calibration import Calibration
+from linklab.scenarios.grouping.change import Operation
+from linklab.scenarios.grouping.plan import Plan
+from linklab.scenarios.grouping.slowed import PARAMETER, PATCH, slowed
+from linklab.scenarios.grouping.ways import Arm
+
+PLAN = Plan((2,), (Operation.MTU,), (Arm.GROUP,), repeat=8, fresh_guest=True, seed=1)
+BASE, PATCHED = subject("nosysfs"), subject("nosysfs+slow-group.patch")
+LOOP = 2e-7  # s for all interfaces
+WORK = 0.02  # s
+ARGV = ["invoke", "calibrate"]
+OPTIONS = CalibrateOptions(
+    "nosysfs",
+    MachineOptions(boot="direct"),
+    comparisons="3",
+    interfaces="2",
+    blocks="8",
+    trials="1",
+    seed="3",
+    output="out",
+)
+COMPARISON = Comparison(1.0, 0.9, 1.1, 1.0, Effect.SAME, 0, 8, 1.0, 1.0, 0.95)
+
+
+@dataclass(frozen=True)
+class LoopingLab(FakeLab):
+    """A lab whose patched kernels loop as often as their parameter says."""
+
+    spread: float = 0.005
+    cost: float = LOOP
+    random: Random = field(default_factory=lambda: Random(2))
+    saves: list[str] = field(default_factory=list)
+    crashes_at: int = -1
+
+    @contextmanager
+    def session(self, subject: Subject, console_log: Path) -> Iterator[Any]:
+        said = " ".join(subject.parameters)
+        found = re.fullmatch(rf"{PARAMETER}=(\d+)", said)
+        seconds = WORK + self.cost * (int(found[1]) if found else 0)
+        with super().session(subject, console_log) as session:
+            if len(self.booted) == self.crashes_at:
+                raise KernelCrashed("the kernel reports an oops")
+
+            def draw() -> float:
+                return seconds * self.random.lognormvariate(0, self.spread)
+
+            session.agent = SlowGuest(draw)
+            yield session
+
+    def with_snapshots(self, subjects: Any, cache: Cache, listener: Any) -> Lab:
+        assert cache.root.parent.name.startswith(".saved-")
+        self.saves.extend(f"{subject.name} in {cache.root.name}" for subject in subjects)
+        return self
+
+
+def looping(boot: Boot = Boot.DIRECT, **other: Any) -> LoopingLab:
+    lab = lab_of(boot=boot)
+    return LoopingLab(**{f: getattr(lab, f) for f in lab.__dataclass_fields__} | other)
+
+
+def calibration(tmp_path: Path, lab: FakeLab) -> Calibration:
+    rule = Rule(draws=500)
+    return Calibration(lab, PLAN, RunFolder(tmp_path, {"kernels": []}), rule, ignore)
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LINKLAB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(lab_module, "host_memory_available", lambda: 8000)
+
+
+# Setting the slowdown
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5])
+def test_the_slowdown_is_set_from_what_loops_cost_here(tmp_path: Path, share: float) -> None:
+    loops = calibration(tmp_path, looping()).tune(BASE, PATCHED, share)
+    assert loops * LOOP / WORK == pytest.approx(share, rel=0.05)
+
+
+def test_a_patch_that_slows_nothing_down_is_no_calibration(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="do not slow the kernel down"):
+        calibration(tmp_path, looping(cost=0.0)).tune(BASE, PATCHED, 0.1)
+
+
+def test_the_slowed_kernel_is_the_patched_one_with_a_parameter() -> None:
+    slow = slowed(PATCHED, 4000)
+    assert slow.parameters == ("linklab_group_loops=4000",)
+    assert slow.name == "nosysfs+slow-group.patch (4000 loops)"
+    assert replace(slow, parameters=(), name=PATCHED.name) == PATCHED
+    lab = lab_of()
+    assert "linklab_group_loops=4000" in " ".join(lab.argv_for(slow))
+    assert "linklab_group_loops" not in " ".join(lab.argv_for(PATCHED))
+
+
+def test_the_patch_defines_the_parameter() -> None:
+    text = PATCH.read_text()
+    assert f"core_param({PARAMETER}, {PARAMETER}, uint, 0);" in text
+    assert "rtnl_group_changelink" in text
+
+
+# Comparing
+
+
+def test_each_comparison_has_blocks_of_its_own_with_all_three_kernels(tmp_path: Path) -> None:
+    slow = slowed(PATCHED, round(0.1 * WORK / LOOP), "slow")
+    outcome = calibration(tmp_path, looping()).run(BASE, slow, 4)
+    assert [one.verdict for one in outcome.same] == [Effect.SAME] * 4
+    assert [one.verdict for one in outcome.slower] == [Effect.SLOWER] * 4
+    assert len({one.ratio for one in outcome.same}) == 4
+    assert outcome.measured is not None
+    assert outcome.measured.blocks == 4 * 8
+    assert outcome.measured.ratio == pytest.approx(1.1, rel=0.01)
+    assert len(outcome.seconds) == 4
+    samples = [s for s in read_run(tmp_path).samples if s.trial]
+    blocks = {(s.block, s.kernel) for s in samples}
+    assert blocks == {(n, k) for n in range(1, 33) for k in ("nosysfs", "nosysfs#2", "slow")}
+    assert [s.order for s in read_run(tmp_path).samples] == list(range(2 * 3 * 32))
+
+
+def test_resumed_guests_are_saved_anew_for_each_comparison(tmp_path: Path) -> None:
+    lab = looping(Boot.RESUME)
+    calibration(tmp_path, lab).run(BASE, slowed(PATCHED, 9, "slow"), 2)
+    assert lab.saves == ["nosysfs in 0", "nosysfs#2 in 1", "slow in 2"] * 2
+    assert list(tmp_path.glob(".saved-*")) == []
+
+
+def test_guests_that_ended_well_leave_no_logs(tmp_path: Path) -> None:
+    calibration(tmp_path, looping()).run(BASE, slowed(PATCHED, 9, "slow"), 1)
+    assert list(tmp_path.glob("console-*.log")) == []
+
+
+def test_a_fault_keeps_its_log_and_what_was_found_before(tmp_path: Path) -> None:
+    one = calibration(tmp_path, looping(crashes_at=24 + 5))
+    with pytest.raises(KernelCrashed):
+        one.run(BASE, slowed(PATCHED, 9, "slow"), 3)
+    assert len(one.outcome.same) == 1
+    assert list(tmp_path.glob("console-*.log")) != []
+
+
+# What counts
+
+
+def case(verdicts: list[Effect], most: float = 1.0, fewest: float = 0.0) -> Case:
+    found = [replace(COMPARISON, verdict=verdict) for verdict in verdicts]
+    return Case("", found, "", frozenset({Effect.SLOWER}), "", most, fewest)
+
+
+@pytest.mark.parametrize(
+    ("slower", "of", "most", "fewest", "met"),
+    [
+        (2, 40, 0.05, 0.0, True),
+        (3, 40, 0.05, 0.0, False),
+        (36, 40, 1.0, 0.9, True),
+        (35, 40, 1.0, 0.9, False),
+        (0, 0, 1.0, 0.0, False),
+    ],
+)
+def test_an_aim_is_met_by_what_was_seen(
+    slower: int, of: int, most: float, fewest: float, met: bool
+) -> None:
+    verdicts = [Effect.SLOWER] * slower + [Effect.SAME] * (of - slower)
+    assert case(verdicts, most, fewest).met is met
+
+
+def test_a_share_has_its_exact_interval() -> None:
+    shown = case([Effect.SLOWER] * 2 + [Effect.SAME] * 38).share_text
+    assert shown == "5.0 % [0.6, 16.9]"
+
+
+# The command
+
+Calibrate = Callable[..., Verdict]
+
+
+@pytest.fixture
+def calibrate(monkeypatch: pytest.MonkeyPatch) -> Calibrate:
+    def do(options: CalibrateOptions = OPTIONS, **lab: Any) -> Verdict:
+        monkeypatch.setattr(command, "prepare_lab", lambda *_: looping(**lab))
+
+        def prepared(side: Side, *_: object) -> Subject:
+            return subject(side.label)
+
+        monkeypatch.setattr(command, "prepare_side", prepared)
+        return main(options, ARGV)
+
+    return do
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"kernel": "vmlinuz"}, "--kernel vmlinuz: a flavour is expected"),
+        ({"machine": MachineOptions(boot="iso")}, "--boot iso"),
+        ({"comparisons": "0"}, "--comparisons 0"),
+        ({"slowdown": "0"}, "--slowdown 0"),
+        ({"threshold": "-1"}, "--threshold -1"),
+        ({"interfaces": "0"}, "--interfaces 0"),
+    ],
+)
+def test_a_wrong_option_is_refused_and_leaves_nothing(
+    changed: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        check(replace(OPTIONS, **changed))
+    assert says in caught.value.message
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_quiet_machine_meets_the_aims(
+    calibrate: Calibrate, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert calibrate() is Verdict.PASS
+    said = " ".join(capsys.readouterr().out.split())
+    for part in (
+        "False alarms: 0 of 3, 0.0 % [0.0, 70.8], aim: at most 5 %: met",
+        "10 % found: 3 of 3, 100.0 % [29.2, 100.0], aim: at least 90 %: met",
+        "verdict: pass",
+    ):
+        assert part in said
+    stored = read_run(Path("out")).about["calibration"]
+    assert stored["loops"] * LOOP / WORK == pytest.approx(0.1, rel=0.05)
+    assert "False alarms" in Path("out/table.txt").read_text()
+    show("out", ".", as_json=False)
+    assert "False alarms" in capsys.readouterr().out
+
+
+def test_a_machine_too_noisy_to_find_the_slowdown_misses_the_aim(
+    calibrate: Calibrate, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert calibrate(spread=0.4, cost=1e-5) is Verdict.FAIL
+    assert "aim: at least 90 %: missed" in capsys.readouterr().out
+
+
+def test_json_is_one_document(calibrate: Calibrate, capsys: pytest.CaptureFixture[str]) -> None:
+    calibrate(replace(OPTIONS, as_json=True))
+    document = json.loads(capsys.readouterr().out)
+    assert len(document["run"]["calibration"]["same"]) == 3
+
+
+def test_a_crash_is_a_crash_and_nothing_measured_is_no_success(
+    calibrate: Calibrate, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert calibrate(crashes_at=3) is Verdict.CRASH
+    captured = capsys.readouterr()
+    assert "False alarms: nothing measured" in captured.out
+    assert "an oops" in captured.err
+
+
+def test_an_interrupted_calibration_keeps_what_it_has(
+    calibrate: Calibrate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Calibration, "run", stop)
+    assert calibrate() is Verdict.INTERRUPTED
+    assert read_run(Path("out")).about["calibration"]["loops"] > 0
+
+
+def test_a_kernel_that_cannot_be_built_leaves_no_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refuse(*_: object) -> Lab:
+        raise LabError("no QEMU")
+
+    monkeypatch.setattr(command, "prepare_lab", refuse)
+    with pytest.raises(LabError):
+        main(OPTIONS, ARGV)
+    assert not (tmp_path / "out").exists()
