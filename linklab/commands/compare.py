@@ -23,10 +23,10 @@ from linklab.commands.prepare import (
 from linklab.commands.run import MAX_JOBS, memory_for
 from linklab.commands.sides import Side, sides
 from linklab.errors import Interrupted, LinklabError, UsageError, Verdict
-from linklab.events import Listener, step
+from linklab.events import Listener, Note, step
 from linklab.host.cache import Cache
 from linklab.lab import Lab, Subject
-from linklab.machine.spec import Boot
+from linklab.machine.spec import Boot, MachineType
 from linklab.options import choose_list, number, numbers, seconds
 from linklab.results.comparison import Effect, Rule
 from linklab.results.store import RunFolder, claim_default_folder, claim_folder, utc_now
@@ -146,6 +146,16 @@ def prepare_side(side: Side, boot: Boot, cache: Cache, listener: Listener) -> Su
     return replace(subject_of(kernel, iso), name=side.label)
 
 
+def on_one_machine(lab: Lab, subjects: Sequence[Subject], listener: Listener) -> Lab:
+    """Return a lab that boots all of them on machines of one type, or their seconds say nothing."""
+    types = {subject.name: lab.machine_for(subject) for subject in subjects}
+    if len(set(types.values())) == 1:
+        return lab
+    own = ", ".join(f"{name} on {machine}" for name, machine in types.items())
+    listener(Note(f"left alone they boot on different machines ({own}): both on pc"))
+    return replace(lab, machine=MachineType.PC)
+
+
 @dataclass(frozen=True)
 class Finished:
     """A comparison that is over and on disk."""
@@ -162,6 +172,7 @@ def run(options: CompareOptions, command: Sequence[str], listener: Listener) -> 
         cache = Cache()
         lab = prepare_lab(options.machine, request.memory, cache, listener)
         a, b = (prepare_side(side, lab.boot, cache, listener) for side in request.sides)
+        lab = on_one_machine(lab, (a, b), listener)
         if lab.boot is Boot.RESUME:
             lab = lab.with_snapshots([a, b], cache, listener)
         folder = RunFolder(request.folder, _about(request, lab, (a, b), command))

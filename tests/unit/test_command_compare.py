@@ -16,13 +16,14 @@ from slow_guest import guests
 from linklab import lab as lab_module
 from linklab.commands import compare as command
 from linklab.commands import comparing
-from linklab.commands.compare import CompareOptions, check
+from linklab.commands.compare import CompareOptions, check, on_one_machine
 from linklab.commands.history import rerun, show
 from linklab.commands.prepare import KernelOptions, MachineOptions
 from linklab.commands.sides import Side
 from linklab.errors import BuildSkipped, KernelCrashed, UsageError, Verdict
+from linklab.events import Event, Note
 from linklab.lab import Lab, Subject
-from linklab.machine.spec import Boot
+from linklab.machine.spec import Boot, MachineType
 from linklab.results.store import read_run
 
 OPTIONS = CompareOptions(
@@ -120,6 +121,19 @@ def test_a_kernel_that_cannot_be_built_leaves_no_folder(
     with pytest.raises(BuildSkipped):
         comparing.main(OPTIONS, ARGV)
     assert not (tmp_path / "out").exists()
+
+
+def test_kernels_that_boot_on_different_machines_are_both_put_on_one() -> None:
+    notes: list[Event] = []
+    own, other = fake_subject("nosysfs"), replace(fake_subject("bzImage"), known=False)
+    lab = on_one_machine(lab_of(), (own, other), notes.append)
+    assert lab.machine_for(own) is lab.machine_for(other) is MachineType.PC
+    (note,) = notes
+    assert isinstance(note, Note)
+    assert "nosysfs on microvm, bzImage on pc" in note.text
+    same = on_one_machine(lab_of(), (own, own), notes.append)
+    assert same.machine_for(own) is MachineType.MICROVM
+    assert len(notes) == 1
 
 
 # What comes out
