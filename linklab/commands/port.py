@@ -78,6 +78,10 @@ def main(options: PortOptions, command: Sequence[str]) -> Verdict:
 def _check(options: PortOptions) -> _Request:
     """Read the series and check the rest, before anything is started."""
     path = Path(options.series).expanduser()
+    if options.series.startswith("-"):
+        raise UsageError(
+            f"a series is expected before {options.series}; `invoke --help port` lists the options"
+        )
     if not os.path.lexists(path):
         raise UsageError(
             f"there is no series {options.series}: expected a patch, an mbox, a folder of patches, "

@@ -173,7 +173,18 @@ def path_of(raw: bytes) -> str | None:
     if text == b"/dev/null":
         return None
     first, slash, rest = text.partition(b"/")
-    return os.fsdecode(rest.lstrip(b"/") if slash else first)
+    return inside(rest.lstrip(b"/") if slash else first)
+
+
+_OUTSIDE = {b"", b".", b"..", b".git"}
+
+
+def inside(path: bytes) -> str:
+    """Return a path as text; raise `DiffError` for one that leads out of the tree."""
+    if any(part.lower() in _OUTSIDE for part in path.split(b"/")):
+        shown = path.decode(errors="replace")
+        raise DiffError(f"the diff is about {shown!r}, which is no path in a source tree")
+    return os.fsdecode(path)
 
 
 _ESCAPES = {

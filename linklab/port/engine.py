@@ -9,12 +9,14 @@ from typing import Protocol
 
 from linklab.port.depend import Unmet
 from linklab.port.diff import DiffError, FileDiff
-from linklab.port.files import Draft, File, Tree
+from linklab.port.draft import Draft
+from linklab.port.files import File, Tree
 from linklab.port.later import Later
 from linklab.port.moved import Moves
 from linklab.port.outcome import Conflict, Fault, FileOutcome, Outcome, Status, worst
 from linklab.port.parse import parse_diff
-from linklab.port.trial import Merge, Tools, try_file
+from linklab.port.tools import Merge, Tools
+from linklab.port.trial import try_file
 
 
 class Patch(Protocol):
@@ -107,7 +109,7 @@ def _try(patch: _Parsed, tree: Tree, tools: Tools, unmet: Unmet) -> Tried:
         conflict = Conflict("", Fault.TORN, patch.fault)
         torn = FileOutcome("", Status.CONFLICT, conflicts=(conflict,))
         return Tried(Outcome(patch.number, patch.subject, Status.CONFLICT, (torn,)), {})
-    draft = Draft(tree)
+    draft = Draft(tree, patch.diffs)
     files = [_with_needs(try_file(d, draft, tools), d, unmet) for d in patch.diffs]
     status = worst([file.status for file in files])
     changes = draft.effective()

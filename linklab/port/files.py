@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -108,6 +108,19 @@ class Tree:
         self._changed[path] = file
         return file
 
+    def exists(self, path: str) -> bool:
+        """Tell whether there is a file of this path now."""
+        if path in self._changed:
+            return self._changed[path] is not None
+        return path in self._listing
+
+    def below(self, folder: str) -> Iterator[str]:
+        """Yield the files in a folder and its folders, as they are now."""
+        if folder in self._folders:
+            inside = f"{folder}/"
+            paths = {*self._listing, *self._changed}
+            yield from (path for path in paths if path.startswith(inside) and self.exists(path))
+
     def change(self, changes: Mapping[str, File | None]) -> None:
         """Take what a patch did; None removes a file."""
         self._changed.update(changes)
@@ -139,33 +152,3 @@ def _folder(path: str) -> str:
 
 def _parents(path: str) -> set[str]:
     return {str(parent) for parent in PurePosixPath(path + "x").parents}
-
-
-class Draft:
-    """What one patch does, on top of what the ones before it did. Kept only if all of it holds."""
-
-    def __init__(self, tree: Tree) -> None:
-        self.tree = tree
-        self.changes: dict[str, File | None] = {}
-
-    def get(self, path: str) -> File | None:
-        """Return a file as this patch has left it so far."""
-        return self.changes[path] if path in self.changes else self.tree.get(path)
-
-    def put(self, path: str, file: File | None) -> None:
-        """Write a file; None removes it."""
-        self.changes[path] = file
-
-    def effective(self) -> dict[str, File | None]:
-        """Return the changes that change something."""
-        return {
-            path: file
-            for path, file in self.changes.items()
-            if not _same(file, self.tree.get(path))
-        }
-
-
-def _same(one: File | None, other: File | None) -> bool:
-    if one is None or other is None:
-        return one is other
-    return (one.mode, one.content) == (other.mode, other.content)

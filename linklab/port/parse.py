@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass, field
 
@@ -12,6 +11,7 @@ from linklab.port.diff import (
     DiffError,
     FileDiff,
     Hunk,
+    inside,
     made_hunk,
     path_of,
     unquoted,
@@ -144,7 +144,7 @@ _NAMES = (
 
 
 def _name(raw: bytes) -> str:
-    return os.fsdecode(unquoted(raw)[0] if raw.startswith(b'"') else raw)
+    return inside(unquoted(raw)[0] if raw.startswith(b'"') else raw)
 
 
 def _git_diff(reader: _Reader) -> FileDiff:
@@ -183,7 +183,7 @@ def _both_names(rest: bytes) -> tuple[str | None, str | None]:
         middle = len(rest) // 2
         first, second = rest[:middle], rest[middle + 1 :]
     old, new = first.partition(b"/")[2], second.partition(b"/")[2]
-    return (os.fsdecode(old), os.fsdecode(new)) if old == new and old else (None, None)
+    return (inside(old), inside(new)) if old == new and old else (None, None)
 
 
 def _plain_diff(reader: _Reader) -> FileDiff:

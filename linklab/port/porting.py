@@ -22,7 +22,6 @@ from linklab.port.outcome import Outcome, Status
 _ASSIGNED = re.compile(r"([A-Z]+) *= *(\S*)")
 _UNKNOWN = "unknown"
 _UNKNOWN_MAIL = "unknown@localhost"
-_EPOCH = "0 +0000"
 _TELL_EVERY = 20  # patches
 
 
@@ -102,7 +101,7 @@ def _new_patches(patches: Sequence[Patch], tried: Sequence[Tried]) -> list[NewPa
         NewPatch(
             message=_message(patch),
             author=_author(patch.author),
-            date=patch.date or _EPOCH,
+            date=patch.date or _time_of(patch.origin),
             changes=each.changes,
             note=_note(each.outcome),
         )
@@ -121,6 +120,14 @@ def _author(text: str) -> str:
     name, address = parseaddr(text)
     name, address = (re.sub(r"[<>\n]", "", word).strip() for word in (name, address))
     return f"{name or address or _UNKNOWN} <{address or _UNKNOWN_MAIL}>"
+
+
+def _time_of(origin: Path) -> str:
+    """Return when a file was written, for a diff that says nothing of when it was made."""
+    try:
+        return f"{int(origin.stat().st_mtime)} +0000"
+    except OSError:
+        return "0 +0000"
 
 
 def _note(outcome: Outcome) -> str:

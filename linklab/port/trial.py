@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Protocol
 
 from linklab.port.binary import unpack
-from linklab.port.diff import GITLINK, REGULAR, DiffError, FileDiff, Hunk, Lines
+from linklab.port.diff import GITLINK, REGULAR, DiffError, FileDiff
+from linklab.port.draft import Draft
 from linklab.port.explain import explain, shown
-from linklab.port.files import Draft, File, blob_name
+from linklab.port.files import File, blob_name
 from linklab.port.hunks import (
     Placed,
     apply_hunks,
@@ -22,39 +22,10 @@ from linklab.port.hunks import (
 )
 from linklab.port.outcome import Conflict, Fault, FileOutcome, HunkOutcome, Status, worst
 from linklab.port.text import Text
+from linklab.port.tools import Tools
 
 _KIND = 0o170000
 _SHOWN = 6  # lines of a difference between whole files
-
-Locate = Callable[[str, FileDiff], str | None]
-
-
-class Merge(Protocol):
-    """Three-way merges, for those who have the files that a patch was made for."""
-
-    def expect(self, blobs: Iterable[str]) -> None:
-        """Take note of git's names of the contents that the series is about."""
-        ...
-
-    def __call__(self, diff: FileDiff, ours: Text) -> Text | None:
-        """Return a diff merged into a file; None without its base or with a conflict."""
-        ...
-
-
-@dataclass(frozen=True)
-class Tools:
-    """What a trial asks others.
-
-    `locate` finds where a path of the series is in this source, None where it
-    is not; `forms`, `contents` and `names` what later patches make of a hunk's
-    result, of a new file, and of a path.
-    """
-
-    locate: Locate
-    merge: Merge
-    forms: Callable[[str | None, Hunk], Iterable[tuple[int, Hunk]]]
-    contents: Callable[[str, Lines], Iterable[tuple[int, bytes]]]
-    names: Callable[[str], Iterable[tuple[int, str | None]]]
 
 
 def try_file(diff: FileDiff, draft: Draft, tools: Tools) -> FileOutcome:
@@ -93,23 +64,37 @@ def _create(diff: FileDiff, draft: Draft, tools: Tools) -> FileOutcome:
     path = tools.locate(diff.new, diff) or diff.new
     if diff.lacks_content:
         return _conflict(diff, path, Fault.NO_CONTENT, "the patch lacks its binary content")
-    content = b"".join(line for hunk in diff.hunks for line in hunk.new)
+    try:
+        content = _new_content(diff)
+    except DiffError as error:
+        return _conflict(diff, path, Fault.TORN, error.message)
+    there = draft.standing(path)
+    if there is not None:
+        return _judge_existing(diff, path, there, content, tools)
+    if why := draft.blocked(path):
+        return _conflict(diff, path, Fault.EXISTS, why)
+    draft.put(path, File(diff.new_mode or REGULAR, Text(content)))
+    status = Status.MOVED if path != diff.new else Status.CLEAN
+    return FileOutcome(diff.path, status, _target(diff, path), notes=_moved_note(diff, path))
+
+
+def _new_content(diff: FileDiff) -> bytes:
     if diff.binary is not None:
-        try:
-            content = unpack(diff.binary, b"")
-        except DiffError as error:
-            return _conflict(diff, path, Fault.TORN, error.message)
-    there = draft.get(path)
-    if there is None:
-        draft.put(path, File(diff.new_mode or REGULAR, Text(content)))
-        status = Status.MOVED if path != diff.new else Status.CLEAN
-        return FileOutcome(diff.path, status, _target(diff, path), notes=_moved_note(diff, path))
+        return unpack(diff.binary, b"")
+    return b"".join(line for hunk in diff.hunks for line in hunk.new)
+
+
+def _judge_existing(
+    diff: FileDiff, path: str, there: File, content: bytes, tools: Tools
+) -> FileOutcome:
+    """Judge a file that a patch makes and that is there: as the patch has it, or a later one."""
+    target = _target(diff, path)
     if there.content == content:
-        return FileOutcome(diff.path, Status.THERE, _target(diff, path))
-    for later, form in tools.contents(diff.new, Text(content).lines):
+        return FileOutcome(diff.path, Status.THERE, target)
+    for later, form in tools.contents(diff.new or "", Text(content).lines):
         if there.content == form:
             whole = (HunkOutcome(1, Status.THERE, 1, later=later),)
-            return FileOutcome(diff.path, Status.THERE, _target(diff, path), whole)
+            return FileOutcome(diff.path, Status.THERE, target, whole)
     why = "the patch makes it, and it is there already with another content"
     return _conflict(diff, path, Fault.EXISTS, why, **_differing(there, content))
 
@@ -160,10 +145,15 @@ class _FileTrial:
             self.notes.append(f"{diff.path}: {old} in this source")
         if diff.new is None:
             return self._delete(old, file)
-        if self.new != old and self.new is not None and self.draft.get(self.new) is not None:
-            why = f"the patch makes it of {diff.old}, and it is there already"
+        if self.new not in (None, old) and (why := self._obstacle(self.new)):
             return _conflict(diff, self.new, Fault.EXISTS, why)
         return self._change(old, file)
+
+    def _obstacle(self, new: str) -> str:
+        """Return why a file cannot get another name; empty where it can."""
+        if self.draft.standing(new) is not None:
+            return f"the patch makes it of {self.diff.old}, and it is there already"
+        return self.draft.blocked(new)
 
     def _without_file(self) -> FileOutcome:
         """Judge a change to a file that is not there: deleted or renamed already, or missing."""
@@ -197,7 +187,7 @@ class _FileTrial:
             why = "the patch deletes it, and its content is another one in this source"
             more = _differing(file, wanted)
             return _conflict(self.diff, old, Fault.DIFFERS, why, **more)
-        self.draft.put(old, None)
+        self.draft.remove(old)
         return self._made([Status.CLEAN])
 
     def _change(self, old: str, file: File) -> FileOutcome:
@@ -270,7 +260,7 @@ class _FileTrial:
         if new != old:
             statuses.append(Status.CLEAN)
             if not diff.is_copy:
-                self.draft.put(old, None)
+                self.draft.remove(old)
         if self.moved:
             statuses.append(Status.MOVED)
         self.draft.put(new, after)

@@ -418,3 +418,63 @@ def test_a_change_that_is_there_in_a_later_form_says_of_which_patch(shop: Worksh
     assert words(outcomes) == ["partly there", "already there"]
     assert outcomes[0].files[0].hunks[0].later == 2
     assert "as patch 2 leaves it" in outcomes[0].remarks[0]
+
+
+# --- several files at once ---------------------------------------------------------------
+
+
+def test_two_files_may_change_names(shop: Workshop) -> None:
+    other = FUNCTIONS.replace("a", "z")
+    base = {"net/one.c": FUNCTIONS, "net/two.c": other}
+    shop.commit(base, "base")
+    diff = (
+        b"diff --git a/net/one.c b/net/two.c\nsimilarity index 100%\n"
+        b"rename from net/one.c\nrename to net/two.c\n"
+        b"diff --git a/net/two.c b/net/one.c\nsimilarity index 100%\n"
+        b"rename from net/two.c\nrename to net/one.c\n"
+    )
+    (tried,), tree = shop.tried([SmallPatch(1, "swap", diff)], base)
+    assert tried.outcome.status == "clean"
+    one, two = tree.get("net/one.c"), tree.get("net/two.c")
+    assert one is not None
+    assert two is not None
+    assert (one.content.decode(), two.content.decode()) == (other, FUNCTIONS)
+
+
+def test_a_file_never_takes_the_place_of_a_folder_or_the_other_way_round(shop: Workshop) -> None:
+    patches = shop.series({NAME: FUNCTIONS}, {"net/sub": "a file\n"}, {"lib/deep/x.c": "x\n"})
+    onto = {NAME: FUNCTIONS, "net/sub/y.c": "y\n", "lib/deep": "a file\n"}
+    outcomes = shop.outcomes(patches, onto)
+    assert [next(each.conflicts).fault for each in outcomes] == [Fault.EXISTS] * 2
+    assert "a folder in this source, with net/sub/y.c" in next(outcomes[0].conflicts).why
+    assert "lib/deep is a file" in next(outcomes[1].conflicts).why
+
+
+def test_a_folder_whose_files_all_go_makes_room_for_a_file(shop: Workshop) -> None:
+    base: Files = {NAME: FUNCTIONS, "net/sub/y.c": "y\n"}
+    diff = (
+        b"diff --git a/net/sub b/net/sub\nnew file mode 100644\n--- /dev/null\n+++ b/net/sub\n"
+        b"@@ -0,0 +1 @@\n+file\n"
+        b"diff --git a/net/sub/y.c b/net/sub/y.c\ndeleted file mode 100644\n"
+        b"--- a/net/sub/y.c\n+++ /dev/null\n@@ -1 +0,0 @@\n-y\n"
+    )
+    (tried,), tree = shop.tried([SmallPatch(1, "room", diff)], base)
+    assert tried.outcome.status == "clean"
+    assert tree.get("net/sub/y.c") is None
+
+
+@pytest.mark.parametrize("path", ["../x.c", "net/../../x.c", ".git/config", "net//x.c"])
+def test_a_patch_that_leads_out_of_the_tree_is_refused(shop: Workshop, path: str) -> None:
+    diff = f"--- /dev/null\n+++ b/{path}\n@@ -0,0 +1 @@\n+x\n".encode()
+    outcome = only(shop.outcomes([SmallPatch(1, "out", diff)], {NAME: FUNCTIONS}))
+    assert "no path in a source tree" in next(outcome.conflicts).why
+
+
+def test_links_and_submodules_are_no_files_to_edit(shop: Workshop) -> None:
+    diff = (
+        b"diff --git a/net/x b/net/x\nindex 1234567..1234568 120000\n--- a/net/x\n+++ b/net/x\n"
+        b"@@ -1 +1 @@\n-there\n\\ No newline at end of file\n+here\n\\ No newline at end of file\n"
+    )
+    sub = diff.replace(b"120000", b"160000")
+    outcomes = shop.outcomes([SmallPatch(1, "", diff), SmallPatch(2, "", sub)], {"net/x": "there"})
+    assert [next(each.conflicts).fault for each in outcomes] == [Fault.KIND] * 2
