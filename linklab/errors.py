@@ -8,7 +8,11 @@ raised, not where it is reported.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from linklab.console.report import Report
+    from linklab.findings import Finding
 
 
 class Verdict(StrEnum):
@@ -93,9 +97,18 @@ class BuildSkipped(LinklabError):
 
 
 class KernelFault(LinklabError):
-    """The kernel under test is at fault."""
+    """The kernel under test is at fault.
+
+    `reports` is what it said of it on its console, first what the verdict goes
+    by; `findings` the same, on file.
+    """
 
     verdict = Verdict.FAIL
+
+    def __init__(self, message: str, evidence: str = "") -> None:
+        super().__init__(message, evidence)
+        self.reports: tuple[Report, ...] = ()
+        self.findings: tuple[Finding, ...] = ()
 
 
 class WrongState(KernelFault):

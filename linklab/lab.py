@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from linklab.agent.replies import Hello
+from linklab.console.noise import NO_NOISE, Noise
 from linklab.errors import LabError, UsageError
 from linklab.events import Listener, step
 from linklab.host.accel import Accel
@@ -39,6 +40,7 @@ class Subject:
 
     `kernel` is what QEMU loads: a vmlinux with a PVH entry, or a bzImage.
     `known` says that the lab configured it, so it has what `microvm` needs.
+    `symbols` is a vmlinux with debug information, where there is one.
     `symbols` is a vmlinux with debug information, where there is one.
     `initramfs` is the image's with modules of this kernel, which `modules`
     names with their SHA-256; without one it is the lab's. `parameters` go on
@@ -79,6 +81,7 @@ class Lab:
     boot_limit: float
     image: Mapping[str, str] = field(default_factory=dict)  # SHA-256 of its parts
     snapshots: Mapping[str, Snapshot] = field(default_factory=dict)  # by the kernel's name
+    noise: Noise = NO_NOISE  # reports of kernels that are known and do not count
 
     def machine_for(self, subject: Subject) -> MachineType:
         """Return the machine type that boots a kernel fastest, or the one asked for."""
@@ -110,7 +113,15 @@ class Lab:
         """Boot a guest with a kernel; see `open_session`."""
         spec = self.spec_for(subject)
         saved = self.snapshots.get(subject.name)
-        with open_session(self.qemu.path, spec, console_log, self.boot_limit, saved) as session:
+        with open_session(
+            self.qemu.path,
+            spec,
+            console_log,
+            self.boot_limit,
+            saved,
+            noise=self.noise,
+            symbols=subject.symbols,
+        ) as session:
             yield session
 
     def with_snapshots(self, subjects: Sequence[Subject], cache: Cache, listener: Listener) -> Lab:

@@ -1,60 +1,77 @@
-"""A session: a machine and its agent, joined; and what a broken one means.
+"""A session: a machine and its agent, joined, and watched from its start to its end.
 
-Here, and only here, the two meet: whether a silence, a torn line or an end of
-QEMU is the kernel's fault or the lab's is decided from what both know.
+Here the two meet; what an early end means is judged in `linklab/judgement.py`.
 """
 
 from __future__ import annotations
 
-import os
-import re
-import select
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from linklab.agent.client import Agent, AgentRestarted
+from linklab.agent import protocol
+from linklab.agent.client import Agent
 from linklab.agent.line import AgentLine, Companion, ConsoleLine, LineClosed
 from linklab.agent.replies import Hello
+from linklab.console import taint
+from linklab.console.faults import Fault
+from linklab.console.kmsg import Record, records_in
+from linklab.console.noise import NO_NOISE, Noise
 from linklab.console.report import Report
 from linklab.errors import (
     GuestHung,
-    Interrupted,
+    GuestIncomplete,
     KernelCrashed,
     LabError,
     LinklabError,
     MachineLost,
-    ModuleRefused,
-    Verdict,
 )
-from linklab.machine.process import Machine, MachineEnd
+from linklab.findings import Finding, file_findings
+from linklab.judgement import has_refused_module, hear_out, judge, settle
+from linklab.machine.commandline import AGENT_PATH
+from linklab.machine.process import Machine
 from linklab.machine.qmp import load_state, save_state
-from linklab.machine.spec import MachineSpec, RamFile
-from linklab.paths import EXTERNAL_MODULES
+from linklab.machine.spec import DirectBoot, MachineSpec, RamFile
+from linklab.reports import KernelReports
 
-_SETTLE_QUIET = 0.3  # s without a byte: the kernel has said what it had to say
-_SETTLE_FLOOD = 1.0  # s at most for a console that says anything but a report
-_SETTLE_LIMIT = 3.0  # s at most for a report, or for QEMU to follow its lines
 _POWER_OFF_LIMIT = 15.0  # s for a guest to end when asked
-_AGENT_ENDED = re.compile(r"linklab-init: the agent ended: wait status (0x[0-9a-f]+)")
-_TOLD_TO_END = "linklab-init: told to end"
-_MODULE_REFUSED = re.compile(r"linklab-init: module (\S+) did not load: (.*)")
+_READ_LIMIT = 10.0  # s for a small file
+_LOG = "/dev/kmsg"
 
 
 class _KernelSpoke(Exception):
     """The console holds a report; the wait for the agent is over."""
 
 
+class _AttentiveAgent(Agent):
+    """An agent whose session is told after each request that went well."""
+
+    def __init__(self, line: AgentLine, after: Callable[[], None]) -> None:
+        super().__init__(line)
+        self._after = after
+
+    def call(
+        self, operation: str, fields: Sequence[protocol.Field], deadline: float
+    ) -> protocol.FieldReader:
+        """Do an operation as `Agent.call` does."""
+        reply = super().call(operation, fields, deadline)
+        self._after()
+        return reply
+
+
 class Session:
     """A booted guest with its agent ready.
 
-    `boot_seconds` is the host's time from QEMU's start to the agent's hello.
+    `boot_seconds` is the host's time from QEMU's start to the agent's hello;
+    `reports` what the kernel said of its own trouble.
     """
 
-    def __init__(self, machine: Machine, console: ConsoleLine, boot_limit: float) -> None:
+    def __init__(
+        self, machine: Machine, console: ConsoleLine, boot_limit: float, noise: Noise = NO_NOISE
+    ) -> None:
         self.machine = machine
         self.console = console
         companions = (
@@ -62,8 +79,12 @@ class Session:
             Companion(machine.pidfd, self._machine_ended),
         )
         self._line = AgentLine(machine.agent, companions)
-        self.agent = Agent(self._line)
+        self.agent: Agent = _AttentiveAgent(self._line, self._request_done)
+        self.reports = KernelReports(console.watch, noise, _is_private(machine.spec))
         self._boot_limit = boot_limit
+        self.ignored: tuple[Finding, ...] = ()  # known noise, once the session is over
+        self._asks_log = False
+        self._taint: int | None = None
         self.hello: Hello
         self.boot_seconds = 0.0
 
@@ -71,6 +92,7 @@ class Session:
         """Wait for the agent's hello."""
         self.hello = self.agent.wait_for_hello(self.machine.started + self._boot_limit)
         self.boot_seconds = time.monotonic() - self.machine.started
+        self._taint = self._read_taint()
 
     def wake_up(self, hello: Hello) -> None:
         """Tell a resumed guest the time, and to draw other random numbers than its twins.
@@ -83,14 +105,15 @@ class Session:
         self.boot_seconds = time.monotonic() - self.machine.started
         if nonce != hello.nonce:
             raise LabError("the resumed guest is not the one that was saved")
+        self._taint = self._read_taint()
 
     def finish(self) -> None:
         """End the guest in order and take the kernel's last words into account."""
+        faults = taint.new_faults(self._taint, self._read_taint())
         self.agent.power_off(time.monotonic() + _POWER_OFF_LIMIT)
         self._line.companions.clear()
-        end = _settle(self.machine, self.console, True, _POWER_OFF_LIMIT)
-        watch = self.console.watch
-        if watch.reports or _MODULE_REFUSED.search(watch.tail):
+        end = settle(self.machine, self.console, True, _POWER_OFF_LIMIT)
+        if self.reports.counting or has_refused_module(self.console):
             raise _KernelSpoke
         if end is None:
             raise GuestHung(
@@ -98,16 +121,61 @@ class Session:
             )
         if not end.orderly:
             raise MachineLost(end.text)
+        if faults and not self.reports.ignored:
+            raise _tainted(faults)
+
+    def _read_taint(self) -> int | None:
+        """Return the kernel's taint, None for a kernel that does not tell it."""
+        try:
+            content = self.agent.read_file(taint.PATH, time.monotonic() + _READ_LIMIT)
+        except GuestIncomplete:
+            return None
+        return taint.read_taint(content)
 
     def _console_ready(self) -> None:
         self.console.pump()
+        if self.console.watch.is_in_report:
+            # To its end: whether it is known noise is in its title, and that in its stack.
+            hear_out(self.console)
         if self.console.closed:
             raise LineClosed("the console's line is closed")
-        if self.console.watch.reports:
+        if self.reports.are_due:
             raise _KernelSpoke
+
+    def _request_done(self) -> None:
+        """Ask the kernel's own log, now that the agent has time, what is true of the reports."""
+        if self._asks_log:
+            return
+        self._asks_log = True
+        try:
+            self.reports.confirm(self._kernel_log)
+        finally:
+            self._asks_log = False
+        if self.reports.are_due:
+            raise _KernelSpoke
+
+    def _kernel_log(self) -> list[Record] | None:
+        """Return the kernel's log, None where it cannot be read."""
+        try:
+            content = self.agent.read_file(_LOG, time.monotonic() + _READ_LIMIT)
+        except LinklabError:
+            return None
+        return list(records_in(content.decode(errors="replace")))
 
     def _machine_ended(self) -> None:
         raise LineClosed("QEMU ended")
+
+
+def _is_private(spec: MachineSpec) -> bool:
+    """Whether programs cannot write to the console: the agent, as process 1, took it away."""
+    return isinstance(spec.boot, DirectBoot) and f"rdinit={AGENT_PATH}" in spec.boot.command_line
+
+
+def _tainted(faults: str) -> KernelCrashed:
+    fault = KernelCrashed(f"the kernel is tainted and did not say why on its console: {faults}")
+    title = f"kernel tainted: {faults}"
+    fault.reports = (Report(Fault.TAINT, title, None, (), fault.message),)
+    return fault
 
 
 RAM = "ram"
@@ -139,24 +207,28 @@ def open_session(
     console_log: Path,
     boot_limit: float,
     snapshot: Snapshot | None = None,
+    noise: Noise = NO_NOISE,
+    symbols: Path | None = None,
 ) -> Iterator[Session]:
     """Boot a machine and yield it with its agent ready; end it on every way out.
 
     With a `snapshot` the guest goes on from there instead. `boot_limit` is the
-    seconds it may take to the agent's hello. Everything that ends a session
+    seconds it may take to the agent's hello; reports that `noise` covers do
+    not end it, the others are decoded by `symbols`, a vmlinux with debug
+    information. Everything that ends a session
     early comes out as a `LinklabError` of the right kind, with the console's
     last lines as evidence.
     """
     with ExitStack() as stack:
         if snapshot is None:
-            machine = stack.enter_context(Machine(qemu, spec))
+            machine = stack.enter_context(Machine(qemu, spec, controlled=True))
         else:
             state = stack.enter_context(snapshot.state.open("rb")).fileno()
             resumed = replace(spec, ram=RamFile(snapshot.ram, private=True), incoming=True)
             machine = stack.enter_context(
                 Machine(qemu, resumed, controlled=True, pass_fds=(state,))
             )
-        with _attended(machine, console_log, boot_limit) as session:
+        with _attended(machine, console_log, boot_limit, noise, symbols) as session:
             if snapshot is None:
                 session.wait_until_ready()
             else:
@@ -179,115 +251,24 @@ def save_session(qemu: Path | str, spec: MachineSpec, folder: Path, boot_limit: 
 
 
 @contextmanager
-def _attended(machine: Machine, console_log: Path, boot_limit: float) -> Iterator[Session]:
+def _attended(
+    machine: Machine,
+    console_log: Path,
+    boot_limit: float,
+    noise: Noise = NO_NOISE,
+    symbols: Path | None = None,
+) -> Iterator[Session]:
     """Yield a session on a machine; judge whatever ends it early."""
     console = ConsoleLine(machine.console, console_log)
+    session = Session(machine, console, boot_limit, noise)
     try:
-        yield Session(machine, console, boot_limit)
+        yield session
     except (_KernelSpoke, LineClosed, LinklabError) as error:
-        verdict = _judge(machine, console, error)
+        verdict = judge(machine, console, session.reports, error, symbols)
         if verdict is error:
             raise
         raise verdict from error
     finally:
         console.close()
-
-
-def _judge(machine: Machine, console: ConsoleLine, error: Exception) -> LinklabError:
-    """Return what a session's early end says, and of whom."""
-    end = _settle(machine, console, isinstance(error, LineClosed), _SETTLE_LIMIT)
-    verdict = _verdict_on(machine, console, error, end)
-    said = machine.last_words
-    qemu = f"QEMU said:\n{said}\n" if said and said not in verdict.message else ""
-    verdict.evidence = "\n".join(filter(None, (verdict.evidence, qemu, _evidence(console))))
-    return verdict
-
-
-def _verdict_on(  # noqa: PLR0911 - a list of cases, the first that holds counts
-    machine: Machine, console: ConsoleLine, error: Exception, end: MachineEnd | None
-) -> LinklabError:
-    if isinstance(error, Interrupted):
-        return error
-    if reports := console.watch.reports:
-        return _fault_of(reports[0])
-    if isinstance(error, LinklabError) and not isinstance(error, GuestHung | AgentRestarted):
-        return error  # it was found out before the machine ended, if it did
-    if word := _word_of_init(console.watch.tail):
-        return word
-    if end is not None and not end.orderly:
-        return MachineLost(end.text)
-    if end is not None or isinstance(error, AgentRestarted):
-        return KernelCrashed("the guest reset without a word on its console")
-    if _is_stopped(machine.pid):
-        return MachineLost(f"QEMU (process {machine.pid}) is stopped: somebody sent it a signal")
-    if isinstance(error, GuestHung):
-        return error
-    return MachineLost(f"QEMU closed its lines and still runs ({error})")
-
-
-def _word_of_init(tail: str) -> LinklabError | None:
-    """Return what the guest's first process says, with its last words, of its end."""
-    if _TOLD_TO_END in tail:
-        return Interrupted("somebody ended the guest at its console")
-    if ended := _AGENT_ENDED.search(tail):
-        how = "was stopped" if os.WIFSTOPPED(int(ended[1], 16)) else "died"
-        return LabError(f"the agent in the guest {how}, the kernel did not")
-    if refused := _MODULE_REFUSED.search(tail):
-        return _module_fault(refused[1], refused[2].strip())
-    return None
-
-
-def _module_fault(file: str, why: str) -> LinklabError:
-    """Return what it says when a module does not load: one of --module is under test itself."""
-    folder, _, name = file.rpartition("/")
-    name = name.removesuffix(".ko")
-    if folder == EXTERNAL_MODULES:
-        return ModuleRefused(f"the module {name} did not load: {why}")
-    return LabError(
-        f"{name}, a module of the kernel's own, did not load: {why}. "
-        "Do the modules belong to this kernel?"
-    )
-
-
-def _fault_of(report: Report) -> LinklabError:
-    if report.verdict is Verdict.HANG:
-        return GuestHung(f"the kernel reports that it stands still: {report.title}")
-    return KernelCrashed(f"the kernel reports: {report.title}")
-
-
-def _settle(
-    machine: Machine, console: ConsoleLine, expect_end: bool, limit: float
-) -> MachineEnd | None:
-    """Read the console to the end of what it has to say; return QEMU's end, if it ended.
-
-    Takes at most `limit` seconds. Unless its end is expected, no longer than
-    the console speaks, and soon no longer than it reports: it may be flooded.
-    """
-    began = time.monotonic()
-    until = began + limit
-    poller = select.poll()
-    poller.register(console.fileno(), select.POLLIN)
-    while not console.closed and time.monotonic() < until:
-        if not poller.poll(_SETTLE_QUIET * 1000) and not expect_end:
-            break
-        console.pump()
-        is_awaited = expect_end or console.watch.is_in_report
-        if not is_awaited and time.monotonic() > began + _SETTLE_FLOOD:
-            break
-    while (end := machine.poll()) is None and console.closed and time.monotonic() < until:
-        time.sleep(0.01)
-    return end
-
-
-def _is_stopped(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state in "Tt"
-
-
-def _evidence(console: ConsoleLine) -> str:
-    tail = console.watch.tail.strip()
-    shown = f"the console's last lines:\n{tail}\n" if tail else "the console is empty\n"
-    return f"{shown}the console's log: {console.log_path}"
+        known = session.reports.ignored
+        session.ignored = file_findings(known, console_log, symbols, known=True)

@@ -74,14 +74,14 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     """A fake QEMU. A console of a test has said all that it will after a shorter silence."""
     from stage import Stage
 
-    monkeypatch.setattr("linklab.session._SETTLE_QUIET", 0.1)
+    monkeypatch.setattr("linklab.judgement.SETTLE_QUIET", 0.1)
     return Stage(tmp_path)
 
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Less patience with an end that never comes. Not for those that wait for one."""
-    monkeypatch.setattr("linklab.session._SETTLE_LIMIT", 0.5)
+    monkeypatch.setattr("linklab.judgement.SETTLE_LIMIT", 0.5)
     monkeypatch.setattr("linklab.session._POWER_OFF_LIMIT", 0.5)
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from linklab.errors import LinklabError
 from linklab.host.accel import Accel
+from linklab.machine.commandline import AGENT_PATH
 from linklab.machine.spec import DirectBoot, MachineSpec
 from linklab.session import Session, open_session
 
@@ -50,7 +51,7 @@ class Stage:
 
     def spec(self, **play: Any) -> MachineSpec:
         self._play.write_text(json.dumps(play))
-        words = ("console=ttyS0", f"play={self._play}")
+        words = ("console=ttyS0", f"rdinit={AGENT_PATH}", f"play={self._play}")
         return MachineSpec(DirectBoot(Path("/bzImage"), Path("/initramfs"), words), Accel.TCG)
 
     @contextmanager

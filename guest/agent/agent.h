@@ -17,7 +17,8 @@ void mount_all(void);
 /*
  * The first process of a guest where nothing else is up: starts the agent's
  * worker, reaps, says so when the worker dies, and gives a shell to whoever
- * asks at the console, unless the agent has that.  Returns in the worker alone.
+ * asks at the console, unless the agent has that.  Programs cannot open the
+ * console then.  Returns in the worker alone.
  */
 void be_init(bool with_console);
 

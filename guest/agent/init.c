@@ -13,6 +13,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/stat.h>
@@ -70,16 +71,29 @@ static void forget_signals(void)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-static void become_shell(void)
+/*
+ * Takes the console away from programs, so that none can write there what
+ * looks like the kernel's own words: the lab would take it for a crash.  What
+ * is open stays so, for process 1 and for a person's shell.
+ */
+static int take_console(void)
+{
+	int fd = open(CONSOLE_PATH, O_RDWR | O_NOCTTY | O_CLOEXEC);
+
+	unlink("/dev/console");
+	unlink(CONSOLE_PATH);
+	return fd;
+}
+
+static void become_shell(int terminal)
 {
 	static char *const argv[] = { "-sh", NULL };
 	static char *const env[] = { "PATH=/bin:/sbin", "HOME=/root", "TERM=linux", NULL };
-	int terminal;
 
 	forget_signals();
 	setsid();
-	/* Not /dev/console: that cannot be a controlling terminal, for Ctrl-C. */
-	terminal = open(CONSOLE_PATH, O_RDWR);
+	/* Not what /dev/console was: that cannot be a controlling terminal, for Ctrl-C. */
+	ioctl(terminal, TIOCSCTTY, 0);
 	for (int fd = STDIN_FILENO; terminal >= 0 && fd <= STDERR_FILENO; fd++)
 		dup2(terminal, fd);
 	execve("/bin/sh", argv, env);
@@ -88,7 +102,7 @@ static void become_shell(void)
 }
 
 /* A line at the console, whatever it says, asks for a shell; -1 when nobody will ask again. */
-static pid_t answer_console(void)
+static pid_t answer_console(int terminal)
 {
 	char line[256];
 	pid_t shell;
@@ -97,7 +111,7 @@ static pid_t answer_console(void)
 		return -1;
 	shell = fork();
 	if (shell == 0)
-		become_shell();
+		become_shell(terminal);
 	return shell > 0 ? shell : 0;
 }
 
@@ -126,7 +140,7 @@ static void reap(pid_t worker, pid_t *shell)
 	}
 }
 
-static void look_after(pid_t worker)
+static void look_after(pid_t worker, int terminal)
 {
 	struct pollfd console = { .events = POLLIN };
 	sigset_t none;
@@ -141,7 +155,7 @@ static void look_after(pid_t worker)
 		}
 		console.fd = shell || !isatty(STDIN_FILENO) ? -1 : STDIN_FILENO;
 		if (ppoll(&console, 1, NULL, &none) > 0)
-			shell = answer_console();
+			shell = answer_console(terminal);
 	}
 }
 
@@ -151,6 +165,7 @@ static void look_after(pid_t worker)
  */
 void be_init(bool with_console)
 {
+	int terminal = with_console ? take_console() : -1;
 	pid_t worker;
 
 	if (!load_modules())
@@ -164,5 +179,5 @@ void be_init(bool with_console)
 	}
 	if (!with_console)
 		close(STDIN_FILENO);
-	look_after(worker);
+	look_after(worker, terminal);
 }

@@ -40,6 +40,7 @@ class Frame:
     size: int
     module: str | None = None
     is_pointer: bool = False  # the instruction pointer itself, not a return address
+    is_sure: bool = True
 
     @property
     def name(self) -> str:
@@ -53,30 +54,32 @@ def plain_name(function: str) -> str:
 
 
 def frame_in(text: str) -> Frame | None:
-    """Return the frame that a line of a report shows, one that the unwinder is sure of.
-
-    A line with `?` is something that looked like a return address on the stack.
-    """
+    """Return the frame that a line of a report shows, if it shows one."""
     if found := _RIP.match(text):
         return _frame(found, is_pointer=True)
     found = _FRAME.match(text)
-    return _frame(found) if found and not found["unsure"] else None
+    return _frame(found, is_sure=not found["unsure"]) if found else None
 
 
-def any_frame_in(text: str) -> Frame | None:
-    """Return the frame that a line shows, sure or not."""
-    found = _RIP.match(text) or _FRAME.match(text)
-    return _frame(found, is_pointer="RIP" in text) if found else None
-
-
-def _frame(found: re.Match[str], *, is_pointer: bool = False) -> Frame:
+def _frame(found: re.Match[str], *, is_pointer: bool = False, is_sure: bool = True) -> Frame:
     return Frame(
         found["function"],
         int(found["offset"], 16),
         int(found["size"], 16),
         found["module"],
         is_pointer,
+        is_sure,
     )
+
+
+def trusted(frames: Sequence[Frame]) -> tuple[Frame, ...]:
+    """Return the frames that the unwinder is sure of; all where it is sure of none.
+
+    A frame with `?` is something that looked like a return address on the
+    stack. A kernel with CONFIG_UNWINDER_GUESS has no others.
+    """
+    sure = tuple(frame for frame in frames if frame.is_sure)
+    return sure if any(not frame.is_pointer for frame in sure) else tuple(frames)
 
 
 def stack_of(texts: Sequence[str], *, after_backtrace: bool = False) -> tuple[Frame, ...]:
@@ -103,7 +106,7 @@ def stack_of(texts: Sequence[str], *, after_backtrace: bool = False) -> tuple[Fr
             break
         elif (ours or "RIP:" in text) and not in_nmi and (frame := frame_in(text)):
             frames.append(frame)
-    return tuple(_without_echo(frames))
+    return trusted(_without_echo(frames))
 
 
 def _ends_stack(text: str, frames: Sequence[Frame]) -> bool:

@@ -21,6 +21,8 @@ _PREFIX = re.compile(
     re.DOTALL,
 )
 
+_PRIORITY = re.compile(r"^<\d+>")
+
 
 @dataclass(frozen=True)
 class Line:
@@ -46,6 +48,11 @@ class Line:
         writes; facility 0 is the kernel's alone.
         """
         return self.seconds is not None and (self.priority is None or self.priority < 8)
+
+    @property
+    def shown(self) -> str:
+        """The line for a person: without the priority."""
+        return _PRIORITY.sub("", self.raw) if self.priority is not None else self.raw
 
 
 def read_line(raw: str) -> Line:

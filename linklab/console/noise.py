@@ -50,3 +50,6 @@ def read_noise(text: str, name: str) -> Noise:
                 "a line is a pattern of titles, such as: WARNING in dev_.*"
             ) from None
     return Noise(tuple(patterns))
+
+
+NO_NOISE = Noise()

@@ -24,7 +24,8 @@ class Report:
     """What the kernel said of one fault.
 
     `seconds` is the kernel's time of its first line, None where it has none.
-    `text` is every line of it as it came. `complete` says that its end was
+    `text` is every line of it, without `<N>`; `headline` the words that say what
+    it is, said at `headline_seconds`. `complete` says that its end was
     seen, and not only the end of the console or the limit of a report.
     """
 
@@ -35,6 +36,8 @@ class Report:
     text: str
     seconds: float | None = None
     complete: bool = True
+    headline: str = ""
+    headline_seconds: float = 0.0
     stack_key: tuple[str, ...] = ()
 
     @property
@@ -74,9 +77,11 @@ def make_report(pattern: Pattern, start: Line, lines: Sequence[Line], *, complet
         title=_title(pattern, groups, function),
         function=function,
         frames=frames,
-        text="\n".join(line.raw for line in lines),
+        text="\n".join(line.shown for line in lines),
         seconds=lines[0].seconds,
         complete=complete,
+        headline=start.text,
+        headline_seconds=start.seconds or 0.0,
         stack_key=_stack_key(pattern, frames, function),
     )
 

@@ -64,7 +64,7 @@ class ConsoleWatch:
         return "\n".join([*self._tail, partial] if partial else self._tail)
 
     def _take(self, line: Line) -> None:
-        self._tail.append(line.raw)
+        self._tail.append(line.shown)
         if line.is_kernels and line.seconds is not None:
             self._notice_reboot(line, line.seconds)
             self._latest = max(self._latest, line.seconds)
@@ -77,4 +77,6 @@ class ConsoleWatch:
         again = self._banners > 1 or self._latest > seconds + _BOOT_TIME
         if again and self._reboot is None:
             title = "unexpected kernel reboot"
-            self._reboot = Report(Fault.REBOOT, title, None, (), line.raw, seconds)
+            self._reboot = Report(
+                Fault.REBOOT, title, None, (), line.shown, seconds, True, line.text, seconds
+            )

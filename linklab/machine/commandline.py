@@ -16,6 +16,10 @@ def measuring_command_line(agent_device: str, tsc_khz: int | None) -> tuple[str,
         # A kernel that oopsed has failed; a panic ends QEMU at once (-no-reboot).
         "oops=panic",
         "panic=-1",
+        # "<N>" in front of each line: what a program says through /dev/kmsg has
+        # N >= 8, and only the kernel's own words have less (devkmsg_write in
+        # kernel/printk/printk.c).
+        "console_msg_format=syslog",
         # The driver makes one interface unasked; the lab counts its own.
         "dummy.numdummies=0",
         f"rdinit={AGENT_PATH}",

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from linklab.host.run import start
+from linklab.machine.qmp import Control
 from linklab.machine.spec import FdPort, MachineSpec, qemu_argv
 
 
@@ -68,7 +69,8 @@ class Machine:
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the machine
         self.console, console_far = socket.socketpair()
         self.agent, agent_far = socket.socketpair()
-        self.control, control_far = socket.socketpair()
+        control, control_far = socket.socketpair()
+        self.control = Control(control)
         with console_far, agent_far, control_far:
             far = [end.fileno() for end in (console_far, agent_far, control_far)]
             self.spec = replace(

@@ -1,4 +1,4 @@
-"""QEMU's control port, for the little that the lab needs of it: save and resume."""
+"""QEMU's control port, for the little that the lab needs of it: save, resume, look inside."""
 
 from __future__ import annotations
 
@@ -16,7 +16,25 @@ _MIGRATION_POLL = 0.002  # s
 _CAPABILITIES = [{"capability": "x-ignore-shared", "state": True}]
 
 
-def save_state(control: socket.socket, uri: str, limit: float) -> None:
+class Control:
+    """Our end of QEMU's control port. QEMU greets once, and we talk to it more than once."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._greeted = False
+
+    async def connected(self, client: Any) -> None:
+        """Connect a client, which closes what it was given."""
+        client.await_greeting = client.negotiate = not self._greeted
+        self._greeted = True
+        await client.connect(self._socket.dup())
+
+    def close(self) -> None:
+        """Give the port back."""
+        self._socket.close()
+
+
+def save_state(control: Control, uri: str, limit: float) -> None:
     """Write the machine's state, without its memory, to a migration URI; it stops then.
 
     Raises `LabError` when QEMU cannot, or not within `limit` seconds.
@@ -24,7 +42,7 @@ def save_state(control: socket.socket, uri: str, limit: float) -> None:
     _talk(control, lambda client: _migrate(client, "migrate", uri), limit, "save its state")
 
 
-def load_state(control: socket.socket, uri: str, limit: float) -> None:
+def load_state(control: Control, uri: str, limit: float) -> None:
     """Read the machine's state from a migration URI; the guest runs on then.
 
     Raises `LabError` when QEMU cannot, or not within `limit` seconds.
@@ -35,6 +53,25 @@ def load_state(control: socket.socket, uri: str, limit: float) -> None:
         limit,
         "take up its state",
     )
+
+
+def registers(control: Control, limit: float) -> str:
+    """Return every CPU's registers, as QEMU's monitor prints them. Raises `LabError`."""
+    words = {"command-line": "info registers -a"}
+
+    async def ask(client: Any) -> str:
+        return str(await client.execute("human-monitor-command", words))
+
+    return _talk(control, ask, limit, "show its registers")
+
+
+def send_break(control: Control, port: str, limit: float) -> None:
+    """Send a BREAK to a serial port of the guest. Raises `LabError`."""
+
+    async def ask(client: Any) -> None:
+        await client.execute("chardev-send-break", {"id": port})
+
+    _talk(control, ask, limit, "send a BREAK")
 
 
 async def _migrate(client: Any, command: str, uri: str) -> None:
@@ -49,16 +86,14 @@ async def _migrate(client: Any, command: str, uri: str) -> None:
         await asyncio.sleep(_MIGRATION_POLL)
 
 
-def _talk(
-    control: socket.socket, what: Callable[[Any], Awaitable[T]], limit: float, wish: str
-) -> T:
+def _talk(control: Control, what: Callable[[Any], Awaitable[T]], limit: float, wish: str) -> T:
     # Imported here: it takes 60 ms, which the guest's start hides.
     from qemu.qmp import QMPClient, QMPError
 
     async def session() -> T:
         client = QMPClient("linklab")
         async with asyncio.timeout(limit):
-            await client.connect(control)
+            await control.connected(client)
             try:
                 return await what(client)
             finally:

@@ -7,6 +7,8 @@ the stages a list of actions, done in order. What a play does not say goes well.
     boot      before the agent greets; one that waits for a saved state skips it
     migrate   QMP asks to save or to take up the state
     request   the agent is at work; `replied`: it has answered
+    ready     the kernel's taint has been read: after the greeting, and at the end
+    taint     no actions: what the kernel answers, each time that it is asked
     end       the agent is asked to power off; `ended`: it has said its last word
 """
 
@@ -29,6 +31,7 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 from model_agent import ModelAgent, fields_of, hello_fields  # noqa: E402
 
 from linklab.agent.protocol import Frame, FrameKind, encode_fields, encode_frame  # noqa: E402
+from linklab.console.taint import PATH as TAINT  # noqa: E402
 
 Play = dict[str, list[list[Any]]]
 FLOOD_LINE = "[%5d.000000] again and again, for the %d. time, says the kernel\r\n"
@@ -88,9 +91,10 @@ class FakeQemu:
             *lines, pending = (pending + data).split(b"\n")
             for line in lines:
                 self.agent_port.sendall(b"".join(self._damaged(self.model.hear(line))))
-                if self.model.done and fields_of(self.model.done[-1])[0] == b"power-off":
+                operation, *fields = fields_of(self.model.done[-1]) if self.model.done else [b""]
+                if operation == b"power-off":
                     self.stage("ended", [["exit", 0]])
-                self.stage("replied", [])
+                self.stage("ready" if fields == [TAINT.encode()] else "replied", [])
 
     def listen_for_gdb(self) -> None:
         """Let gdb find a socket, and nobody behind it."""
@@ -111,6 +115,12 @@ class FakeQemu:
             return encode_fields([0, *hello_fields(self.model.nonce)])
         if operation == b"wake":
             return encode_fields([0, self.model.nonce, 4711])
+        if operation == b"read-file" and fields[0] == TAINT.encode():
+            values = self.play.get(
+                "taint", [[0]]
+            )  # one for each time it is asked, the last for good
+            taint = values.pop(0) if len(values) > 1 else values[0]
+            return encode_fields([0, b"%d\n" % taint[0]])
         if operation == b"power-off":
             self.stage("end", [])
             return encode_fields([0, "end"])

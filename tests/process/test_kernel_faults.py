@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from stage import PANIC, SHORT, SOFT_LOCKUP, WARNING, Stage, ask
 
-from linklab import session as session_module
+from linklab import judgement
 from linklab.errors import (
     GuestHung,
     KernelCrashed,
@@ -36,8 +36,8 @@ class TestTheKernelEnds:
     def test_with_a_panic_that_takes_its_time(
         self, stage: Stage, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(session_module, "_SETTLE_QUIET", 5.0)
-        monkeypatch.setattr(session_module, "_SETTLE_LIMIT", 20.0)
+        monkeypatch.setattr(judgement, "SETTLE_QUIET", 5.0)
+        monkeypatch.setattr(judgement, "SETTLE_LIMIT", 20.0)
         first, rest = PANIC[:120], PANIC[120:]
         slowly = [
             ["console", first],
@@ -164,7 +164,7 @@ class TestTheGuestIsSilent:
     def test_and_takes_no_bytes_either(self, stage: Stage) -> None:
         with (
             pytest.raises(GuestHung, match="write-file"),
-            stage.session(boot=[["hello", 1], ["hang"]]) as opened,
+            stage.session(ready=[["hang"]]) as opened,
         ):
             until = time.monotonic() + SHORT
             opened.agent.write_file("/etc/x", bytes(10_000_000), until)

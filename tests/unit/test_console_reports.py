@@ -12,6 +12,7 @@ import pytest
 
 from linklab.console.collect import MAX_LINES, MAX_REPORTS, reports_in
 from linklab.console.faults import Fault
+from linklab.console.lines import read_line
 from linklab.console.report import Report
 from linklab.console.watch import ConsoleWatch
 from linklab.errors import Verdict
@@ -145,7 +146,8 @@ class TestAReport:
         report = one(before + text_of(name) + after)
         assert report.fault is EXPECTED[name][0]
         assert "promiscuous" not in report.text
-        said = [line for line in text_of(name).splitlines() if line.rpartition("] ")[2]]
+        lines = [read_line(raw) for raw in text_of(name).splitlines()]
+        said = [line.shown for line in lines if line.text]
         missing = set(said) - set(report.text.splitlines())
         assert len(missing) <= 1, "a line before the first or behind the last at most"
 

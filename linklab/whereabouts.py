@@ -1,0 +1,155 @@
+"""Where a guest that does not answer stands still: what its CPUs and tasks are at.
+
+Two ways that need nothing of the agent: the CPUs' registers, from QEMU, and
+the kernel's own key for emergencies, a BREAK and a letter on its console
+(Documentation/admin-guide/sysrq.rst). A kernel that takes no interrupts any
+more does not answer the second; its instruction pointer says where it spins.
+"""
+
+from __future__ import annotations
+
+import re
+import select
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from linklab.agent.line import ConsoleLine
+from linklab.console import helpers
+from linklab.console.frames import Frame, frame_in, guilty, trusted
+from linklab.console.lines import read_line
+from linklab.errors import LabError
+from linklab.machine.process import Machine
+from linklab.machine.qmp import registers, send_break
+
+_CONTROL_LIMIT = 5.0  # s for QEMU to answer; a stopped one does not
+_QUIET = 0.3  # s without a byte: the kernel has answered
+_ANSWER_LIMIT = 3.0  # s for the answer to a key
+_PORT = "console"  # what `machine.spec` calls it
+_MOST_LINES = 400
+
+# First the level, or most of the answers would not be printed.
+_KEYS = (b"9", b"l", b"w")  # all messages; CPUs that work; tasks that wait
+
+_POINTER = re.compile(r"^[RE]IP=([0-9a-f]+)", re.MULTILINE)
+_KERNEL_HALF = 1 << 63  # of the addresses; programs have the other one
+_CPU = re.compile(r"NMI backtrace for cpu \d+|CPU: \d+ ")
+_TASK = re.compile(r"task:(?P<name>\S+)\s+state:D")
+_IDLE = {"do_idle", "cpu_startup_entry", "default_idle_call"}
+
+Stack = tuple[Frame, ...]
+
+
+@dataclass(frozen=True)
+class Whereabouts:
+    """What could be found out. `text` is evidence, empty where nobody answered."""
+
+    text: str = ""
+    pointers: tuple[int, ...] = ()  # the CPUs' instruction pointers
+    waiting: tuple[Stack, ...] = ()  # tasks that wait
+    working: tuple[Stack, ...] = ()  # what the key interrupted, on each CPU
+
+    @property
+    def stack(self) -> Stack:
+        """The stack at which the guest stands still, empty where none was found."""
+        busy = [stack for stack in self.working if not _is_idle(stack)]
+        stacks = [*self.waiting, *busy]
+        return next((stack for stack in stacks if guilty(stack, helpers.STANDSTILL)), ())
+
+    @property
+    def function(self) -> str | None:
+        """The function at which the guest stands still, None where none was found."""
+        return guilty(self.stack, helpers.STANDSTILL)
+
+    @property
+    def in_words(self) -> str:
+        """Where the guest is, as the end of a sentence; empty where that is unknown."""
+        if self.function:
+            return f"the kernel is in {self.function}"
+        if self.pointers and all(pointer < _KERNEL_HALF for pointer in self.pointers):
+            return "its CPUs run programs, not the kernel"
+        if self.working and all(_is_idle(stack) for stack in self.working):
+            return "its CPUs are idle"
+        return ""
+
+
+def _is_idle(stack: Stack) -> bool:
+    return any(frame.name in _IDLE for frame in stack)
+
+
+def find_whereabouts(machine: Machine, console: ConsoleLine) -> Whereabouts:
+    """Ask QEMU and the kernel. Never raises for what they do not answer."""
+    try:
+        cpus = registers(machine.control, _CONTROL_LIMIT)
+    except LabError:
+        return Whereabouts()  # QEMU is stopped or gone
+    pointers = tuple(int(pointer, 16) for pointer in _POINTER.findall(cpus))
+    said = _ask_kernel(machine, console)
+    shown = ", ".join(f"{pointer:#x}" for pointer in pointers)
+    return read_whereabouts(f"instruction pointers: {shown}\n{said}", pointers)
+
+
+def read_whereabouts(text: str, pointers: Sequence[int] = ()) -> Whereabouts:
+    """Return what the answers say."""
+    lines = [read_line(raw).text for raw in text.splitlines()]
+    working = [_interrupted(_frames(part)) for part in _parts(lines, _CPU)]
+    waiting = [_frames(part) for part in _parts(lines, _TASK)]
+    return Whereabouts(
+        text.strip(),
+        tuple(pointers),
+        tuple(stack for stack in waiting if stack),
+        tuple(stack for stack in working if stack),
+    )
+
+
+def _parts(lines: Sequence[str], start: re.Pattern[str]) -> list[list[str]]:
+    """Return the lines from each that begins like `start` to the end of its stack."""
+    parts: list[list[str]] = []
+    going = False
+    for line in lines:
+        if start.match(line):
+            going = True
+            parts.append([])
+        if going:
+            parts[-1].append(line)
+            going = line.strip() != "</TASK>"
+    return parts
+
+
+def _frames(lines: Sequence[str]) -> Stack:
+    return trusted([frame for line in lines if (frame := frame_in(line))])
+
+
+def _interrupted(stack: Stack) -> Stack:
+    """Return what a CPU was at before the interrupt that answers: what the entry code stands on."""
+    entry = next((i for i, frame in enumerate(stack) if frame.name.startswith("asm_")), None)
+    return stack[entry + 1 :] if entry is not None else ()
+
+
+def _ask_kernel(machine: Machine, console: ConsoleLine) -> str:
+    """Return what the kernel prints of its CPUs and tasks, empty where it does not hear."""
+    before = console.log_path.stat().st_size if console.log_path.is_file() else 0
+    for key in _KEYS:
+        try:
+            send_break(machine.control, _PORT, _CONTROL_LIMIT)
+        except LabError:
+            break
+        console.type(key)
+        listen_until_quiet(console, _QUIET, _ANSWER_LIMIT)
+        if console.closed:
+            break
+    if not console.log_path.is_file():
+        return ""
+    with console.log_path.open("rb") as log:
+        log.seek(before)
+        lines = log.read().decode(errors="replace").splitlines()
+    return "\n".join(read_line(line.rstrip("\r")).shown for line in lines[:_MOST_LINES])
+
+
+def listen_until_quiet(console: ConsoleLine, quiet: float, limit: float) -> None:
+    """Read the console until it has said nothing for `quiet` s, at most for `limit` s."""
+    until = time.monotonic() + limit
+    poller = select.poll()
+    poller.register(console.fileno(), select.POLLIN)
+    while not console.closed and time.monotonic() < until and poller.poll(quiet * 1000):
+        console.pump()
