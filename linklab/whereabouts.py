@@ -22,9 +22,10 @@ from linklab.errors import LabError
 from linklab.machine.process import Machine
 from linklab.machine.qmp import registers, send_break
 
-_CONTROL_LIMIT = 5.0  # s for QEMU to answer; a stopped one does not
-_QUIET = 0.3  # s without a byte: the kernel has answered
-_ANSWER_LIMIT = 3.0  # s for the answer to a key
+# A verdict must not be late for the sake of its evidence.
+_CONTROL_LIMIT = 0.5  # s for QEMU to answer; a stopped one does not
+_KERNEL_LIMIT = 1.2  # s for the kernel, all in all
+_QUIET = 0.1  # s without a byte: the kernel has answered
 _PORT = "console"  # what `machine.spec` calls it
 _MOST_LINES = 400
 
@@ -128,22 +129,27 @@ def _interrupted(stack: Stack) -> Stack:
 
 def _ask_kernel(machine: Machine, console: ConsoleLine) -> str:
     """Return what the kernel prints of its CPUs and tasks, empty where it does not hear."""
-    before = console.log_path.stat().st_size if console.log_path.is_file() else 0
+    log = console.log_path
+    before = log.stat().st_size
+    until = time.monotonic() + _KERNEL_LIMIT
     for key in _KEYS:
         try:
             send_break(machine.control, _PORT, _CONTROL_LIMIT)
         except LabError:
             break
         console.type(key)
-        listen_until_quiet(console, _QUIET, _ANSWER_LIMIT)
-        if console.closed:
-            break
-    if not console.log_path.is_file():
-        return ""
-    with console.log_path.open("rb") as log:
-        log.seek(before)
-        lines = log.read().decode(errors="replace").splitlines()
+        _wait_for_word(console, until)
+        listen_until_quiet(console, _QUIET, until - time.monotonic())
+    with log.open("rb") as file:
+        file.seek(before)
+        lines = file.read().decode(errors="replace").splitlines()
     return "\n".join(read_line(line.rstrip("\r")).shown for line in lines[:_MOST_LINES])
+
+
+def _wait_for_word(console: ConsoleLine, until: float) -> None:
+    poller = select.poll()
+    poller.register(console.fileno(), select.POLLIN)
+    poller.poll(max(0.0, until - time.monotonic()) * 1000)
 
 
 def listen_until_quiet(console: ConsoleLine, quiet: float, limit: float) -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from linklab import lab as lab_module
 from linklab.agent.replies import Hello
+from linklab.console.noise import read_noise
 from linklab.errors import LabError, UsageError
 from linklab.events import ignore
 from linklab.host.accel import Accel
@@ -105,14 +106,17 @@ def test_a_session_boots_that_machine_with_that_log_and_limit(
     seen: list[Any] = []
 
     @contextmanager
-    def open_session(*args: object) -> Iterator[str]:
-        seen.extend(args)
+    def open_session(*args: object, **named: object) -> Iterator[str]:
+        seen.extend((*args, named))
         yield "session"
 
     monkeypatch.setattr(lab_module, "open_session", open_session)
-    with LAB.session(OURS, Path("console.log")) as session:
+    log, noise = Path("console.log"), read_noise("WARNING in old_driver", "known")
+    with replace(LAB, noise=noise).session(replace(OURS, symbols=Path("vmlinux")), log) as session:
         assert str(session) == "session"
-    assert seen == [LAB.qemu.path, LAB.spec_for(OURS), Path("console.log"), 60.0, None]
+    *place, named = seen
+    assert place == [LAB.qemu.path, LAB.spec_for(OURS), log, 60.0, None]
+    assert named == {"noise": noise, "symbols": Path("vmlinux")}
 
 
 # Saved guests
@@ -199,7 +203,7 @@ def test_a_session_resumes_the_guest_saved_for_its_kernel(
     seen: list[Any] = []
 
     @contextmanager
-    def open_session(*args: object) -> Iterator[None]:
+    def open_session(*args: object, **_named: object) -> Iterator[None]:
         seen.append(args[-1])
         yield
 

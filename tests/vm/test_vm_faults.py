@@ -25,7 +25,7 @@ from linklab.errors import (
 from linklab.host.accel import Accel
 from linklab.lab import Lab, Subject
 from linklab.machine.process import Machine
-from linklab.machine.spec import DirectBoot, MachineType
+from linklab.machine.spec import Boot, DirectBoot, MachineType
 from linklab.scenarios.grouping.change import CHANGES, NEW, Operation
 from linklab.scenarios.grouping.links import Links
 from linklab.scenarios.grouping.messages import group_delete
@@ -41,13 +41,33 @@ def test_panic_is_a_crash_with_the_consoles_last_lines(guest: Opener, tmp_path: 
     assert b"sysrq triggered crash" in (tmp_path / "console.log").read_bytes()
 
 
-def test_warning_from_the_kernel_is_a_crash_although_the_guest_goes_on(guest: Opener) -> None:
-    with pytest.raises(KernelCrashed, match="WARNING"), guest() as session:
-        # The kernel passes what is written here on as its own, level and time stamp included.
-        session.agent.write_file(
-            "/dev/kmsg", b"<4>WARNING: CPU: 0 PID: 1 at net/core/x.c:1\n", soon()
-        )
+LOOK_ALIKE = b"<0>[    1.500000] Kernel panic - not syncing: says a program\n"
+
+
+@pytest.mark.parametrize("where", ["/dev/kmsg", "/dev/console", "/dev/ttyS0"])
+def test_a_program_that_says_that_the_kernel_crashed_is_not_believed(
+    guest: Opener, tmp_path: Path, where: str
+) -> None:
+    text = LOOK_ALIKE.partition(b"] ")[2] if where == "/dev/kmsg" else LOOK_ALIKE
+    with guest() as session:
+        session.agent.write_file(where, b"<0>" + text.removeprefix(b"<0>"), soon())
         session.agent.run(["/bin/ip", "link"], soon())
+    assert session.reports.counting == ()
+    said = b"says a program" in (tmp_path / "console.log").read_bytes()
+    assert said == (where == "/dev/kmsg"), "what /dev/kmsg takes is printed, as a program's word"
+
+
+def test_on_an_iso_the_kernels_own_log_says_what_is_true(
+    lab: Lab, guest: Opener, tmp_path: Path
+) -> None:
+    """Persons have shells on its console, so programs can write there, too."""
+    with guest("nosysfs", replace(lab, boot=Boot.ISO)) as session:
+        session.agent.write_file("/dev/ttyS0", LOOK_ALIKE, soon())
+        session.agent.run(["/bin/ip", "link"], soon())
+        assert [report.title for report in session.reports.look_alikes] == [
+            "kernel panic: says a program"
+        ]
+    assert b"says a program" in (tmp_path / "console.log").read_bytes()
 
 
 def test_death_of_the_agent_is_the_labs_fault(guest: Opener) -> None:
