@@ -106,6 +106,24 @@ JUDGE_HELP = {
     "arms": RUN_HELP["arms"],
     "timeout": RUN_HELP["timeout"],
 }
+SERIES_HELP = {
+    **KERNEL_HELP,
+    **MACHINE_HELP,
+    "kernel": "flavours that each state is built as, comma-separated",
+    "scenario": RUN_HELP["scenario"],
+    "operations": RUN_HELP["operations"],
+    "counts": RUN_HELP["counts"],
+    "arms": f"ways to do it, comma-separated, or all. {_ARMS}",
+    "blocks": "rounds that have each kernel once, in a guest of its own; default: 10, or more "
+    "where so many comparisons need them",
+    "trials": "trials of each guest, of which the median counts",
+    "fail-above": "per cent; a patch that is surely slower by more than that fails",
+    "seed": RUN_HELP["seed"],
+    "boot": "resume (from a saved guest) or direct",
+    "boot-timeout": RUN_HELP["boot-timeout"],
+    "output": "a folder for the results; default results/<UTC time>-series",
+    "json": RUN_HELP["json"],
+}
 RUN_WORDS = "a run: its folder, a part of its name that no other run has, or `last`"
 RESULTS_HELP = "the folder below which runs are looked for by name"
 
@@ -224,6 +242,55 @@ def run(
             jobs,
             listeners,
             ExportOptions(junit, ktap, kcidb, kcidb_origin),
+        ),
+        sys.argv,
+    )
+
+
+@task(auto_shortflags=False, iterable=["patch", "config"], help={**SERIES_HELP})
+@command
+def series(
+    _context: Context,
+    kernel: str = "sysfs,nosysfs",
+    source: str = "",
+    patch: list[str] | None = None,
+    config: list[str] | None = None,
+    range: str = "",
+    scenario: str = "grouping",
+    operations: str = "mtu",
+    counts: str = "512",
+    arms: str = "group",
+    blocks: str = "",
+    trials: str = "5",
+    fail_above: str = "3",
+    seed: str = "",
+    boot: str = "resume",
+    accel: str = "auto",
+    machine: str = "auto",
+    memory: str = "",
+    cpus: str = "1",
+    boot_timeout: str = "0",
+    output: str = "",
+    json: bool = False,
+) -> Verdict:
+    """Say what each patch of a series does: warnings, build, boot, console, speed."""
+    from linklab.commands import series as command_series
+    from linklab.commands.prepare import KernelOptions, MachineOptions
+
+    return command_series.main(
+        command_series.SeriesOptions(
+            KernelOptions(kernel, source, tuple(patch or ()), tuple(config or ()), range),
+            MachineOptions(accel, boot, machine, memory, cpus, boot_timeout),
+            scenario,
+            operations,
+            counts,
+            arms,
+            blocks,
+            trials,
+            fail_above,
+            seed,
+            output,
+            json,
         ),
         sys.argv,
     )

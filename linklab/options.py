@@ -69,5 +69,16 @@ def seconds(option: str, text: str | float) -> float | None:
     return value or None
 
 
+def percent(option: str, text: str | float) -> float:
+    """Return a share in per cent, above 0."""
+    try:
+        value = float(str(text).removesuffix("%"))
+    except ValueError:
+        raise UsageError(f"--{option} {text}: a number of per cent is expected") from None
+    if not 0 < value <= 1000:
+        raise UsageError(f"--{option} {text}: per cent above 0, 1000 at most, are expected")
+    return value
+
+
 def _listed(valid: Iterable[StrEnum]) -> str:
     return ", ".join(member.value for member in valid)

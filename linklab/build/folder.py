@@ -91,16 +91,17 @@ def snapshot(folder: Path, store: GitStore, listener: Listener, *, afresh: bool 
 def committed(folder: Path, store: GitStore, revision: str) -> str:
     """Return the tree of one of a checkout's commits, whatever lies in the folder now.
 
-    Raises `UsageError` where the folder is no checkout or has no such commit.
+    Of any folder a tree that was read from it before can be named, too. Raises
+    `UsageError` where there is neither.
     """
     checkout = find_checkout(folder)
-    if checkout is None:
-        raise UsageError(f"{folder} is not the top of a git tree: it has no commit {revision}")
-    _prepare(store, checkout)
+    if checkout is not None:
+        _prepare(store, checkout)
     argv = ["rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{tree}}"]
-    found = store.git(argv, check=False)
-    if found.returncode != 0:
-        raise UsageError(f"{folder} has no commit {revision}")
+    found = store.git(argv, check=False) if store.exists() else None
+    if found is None or found.returncode != 0:
+        what = "" if checkout else ": it is not the top of a git tree"
+        raise UsageError(f"{folder} has no commit {revision}{what}")
     return found.text
 
 

@@ -20,6 +20,7 @@ from linklab.report.compare import Stored, cell_rows, differences, obstacles
 from linklab.report.figures import seconds_text
 from linklab.report.keyfigure import key_figure
 from linklab.results.history import BROKEN, UNFINISHED, Entry, chosen, entries, find
+from linklab.results.kinds import is_series
 from linklab.results.model import Run
 from linklab.results.store import read_run
 
@@ -99,13 +100,17 @@ def _table(shown: Sequence[Entry]) -> Table:
 def show(run: str, results: str, *, as_json: bool) -> None:
     """Print a past run once more, as it was printed when it ended."""
     from linklab.commands.run import document
+    from linklab.commands.series import show as show_series
 
     folder = find(run, Path(results))
+    stored = read_run(folder)
+    if is_series(stored.about):
+        show_series(folder, str(stored.about.get("verdict") or UNFINISHED), as_json=as_json)
+        return
     if as_json:
         json.dump(document(folder), sys.stdout, indent=1)
         sys.stdout.write("\n")
         return
-    stored = read_run(folder)
     Console(highlight=False).print(_shown(stored))
     verdict = stored.about.get("verdict") or UNFINISHED
     print(f"\nverdict: {verdict}   results: {folder}")

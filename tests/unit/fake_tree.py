@@ -77,6 +77,8 @@ case $(head -n 1 "$1") in
 "// header") echo "$1:1:10: fatal error: gelf.h: No such file or directory"; exit 1 ;;
 "// stubborn") trap "" TERM; echo > "$2"; sleep 30; sleep 30 ;;
 "// warns") echo "$1: In function 'f':"; echo "$1:1:5: warning: unused variable 'x'" ;;
+"// sysfs") grep -q CONFIG_SYSFS=y "$(dirname "$2")/../.config" ||
+    { echo "$1:1:2: error: #error no sysfs"; exit 1; } ;;
 "// suicide") kill -9 "$MAKE_PID"; sleep 60 ;;
 esac
 cat "$1" > "$2"

@@ -130,7 +130,7 @@ def test_a_folder_without_git_and_one_without_the_commit_are_refused(
     plain = make_tree(tmp_path / "plain")
     with pytest.raises(UsageError, match="is no git tree"):
         range_series(plain, "a..b")
-    with pytest.raises(UsageError, match="is not the top of a git tree"):
+    with pytest.raises(UsageError, match="has no commit abc: it is not the top of a git tree"):
         opened(plain, "abc")
     with pytest.raises(UsageError, match="has no commit abc"):
         opened(tree, "abc")

@@ -1,0 +1,228 @@
+"""`invoke series`: what each patch of a series does, one after the other."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from linklab.build.flavours import flavours
+from linklab.build.patches import patched_tree
+from linklab.build.source import open_source
+from linklab.commands.about import tested_on
+from linklab.commands.prepare import KernelOptions, MachineOptions, prepare_lab, tell_notes
+from linklab.commands.run import SCENARIOS, memory_for
+from linklab.commands.seriesrun import SeriesPlan, SeriesRun, entry
+from linklab.errors import Interrupted, LinklabError, UsageError, Verdict
+from linklab.events import Listener
+from linklab.host.cache import Cache, reporting
+from linklab.lab import Lab
+from linklab.machine.spec import Boot
+from linklab.options import choose, choose_list, number, numbers, percent, split_list
+from linklab.results.comparison import fewest_blocks
+from linklab.results.kinds import SERIES
+from linklab.results.series import find, rule_of
+from linklab.results.store import RunFolder, claim_default_folder, claim_folder, read_run, utc_now
+from linklab.scenarios.grouping.change import Operation
+from linklab.scenarios.grouping.plan import MAX_COUNT, Plan
+from linklab.scenarios.grouping.schedule import cells
+from linklab.scenarios.grouping.ways import Arm, limits_text
+
+MAX_BLOCKS = 10_000
+MAX_TRIALS = 1_000
+LEAST_BLOCKS = 10
+_SPARE_BLOCKS = 2  # more than it takes for a p value to reach the level at all
+_SEEDS = 1 << 32
+
+
+@dataclass(frozen=True)
+class SeriesOptions:
+    """The options of `invoke series`, as typed."""
+
+    kernels: KernelOptions
+    machine: MachineOptions
+    scenario: str
+    operations: str
+    counts: str
+    arms: str
+    blocks: str
+    trials: str
+    fail_above: str
+    seed: str
+    output: str
+    as_json: bool
+
+
+@dataclass(frozen=True)
+class Request:
+    """The same, checked: nothing has been started, and nothing stands against it."""
+
+    plan: SeriesPlan
+    memory: int
+    folder: Path
+
+
+def check(options: SeriesOptions) -> Request:
+    """Check every option that can be checked without building anything."""
+    if options.scenario not in SCENARIOS:
+        raise UsageError(
+            f"--scenario {options.scenario}: unknown; valid are {', '.join(SCENARIOS)}"
+        )
+    names = split_list("kernel", options.kernels.names)
+    if others := [name for name in names if name not in flavours()]:
+        raise UsageError(
+            f"--kernel {others[0]}: a series is built, so a flavour is expected: "
+            f"{', '.join(flavours())}"
+        )
+    options.kernels.check()
+    if not options.kernels.series.patches:
+        raise UsageError("there is no series: name patches with --patch, or commits with --range")
+    options.machine.check()
+    if choose("boot", options.machine.boot, Boot) is Boot.ISO:
+        raise UsageError("--boot iso: a series is booted by resume or direct")
+    limit = percent("fail-above", options.fail_above)
+    measure = _plan(options, len(names), limit)
+    memory = memory_for(options.machine, measure)
+    plan = SeriesPlan(
+        options.kernels.series, names, options.kernels.build_options(), measure, limit
+    )
+    folder = claim_folder(Path(options.output)) if options.output else claim_default_folder(SERIES)
+    return Request(plan, memory, folder)
+
+
+def _plan(options: SeriesOptions, kernels: int, limit: float) -> Plan:
+    seed = int.from_bytes(os.urandom(4))
+    plan = Plan(
+        counts=numbers("counts", options.counts, 1, MAX_COUNT),
+        operations=choose_list("operations", options.operations, Operation),
+        arms=choose_list("arms", options.arms, Arm),
+        seed=number("seed", options.seed or seed, 0, _SEEDS - 1),
+        fresh_guest=True,
+        trials=number("trials", options.trials, 1, MAX_TRIALS),
+        settling=1,
+    )
+    if not plan.pairs():
+        raise UsageError(f"none of the arms can do any of the operations: {limits_text()}")
+    comparisons = len(cells(plan)) * kernels * len(options.kernels.series.patches)
+    needed = fewest_blocks(rule_of(limit, plan.seed), comparisons) + _SPARE_BLOCKS
+    blocks = number("blocks", options.blocks or max(LEAST_BLOCKS, needed), 2, MAX_BLOCKS)
+    return replace(plan, repeat=blocks)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A series that is over, or as far as it came, on disk."""
+
+    folder: Path
+    verdict: Verdict
+    fault: LinklabError | None = None  # what ended it early
+
+
+def run(options: SeriesOptions, command: Sequence[str], listener: Listener) -> Finished:
+    """Do the whole of it. Raises `LinklabError` where no state could be tested at all."""
+    request = check(options)
+    try:
+        cache = Cache()
+        tell_notes(options.kernels, listener)
+        plan = _applied(request.plan, cache, listener)
+        lab = prepare_lab(options.machine, request.memory, cache, listener)
+        folder = RunFolder(request.folder, _about(options, plan, lab, command))
+    except BaseException:
+        if request.folder.is_dir() and not any(request.folder.iterdir()):
+            request.folder.rmdir()
+        raise
+    fault: LinklabError | None = None
+    try:
+        SeriesRun(plan, lab, folder, cache, listener).run()
+    except KeyboardInterrupt:
+        fault = Interrupted("what was done so far is kept")
+    except LinklabError as error:
+        fault = error
+    verdict = fault.verdict if fault else find(read_run(request.folder)).verdict
+    folder.update(end=utc_now(), verdict=verdict.value, message=fault.message if fault else "")
+    return Finished(request.folder, verdict, fault)
+
+
+def _applied(plan: SeriesPlan, cache: Cache, listener: Listener) -> SeriesPlan:
+    """Check that all patches apply, before any is built; hold on to the base as it is now.
+
+    A person may go on working in the tree while its series is tested.
+    """
+    build = plan.build
+    with reporting(cache.root):
+        source = open_source(build.source, cache, listener, revision=build.revision)
+        assert source is not None
+        patched_tree(source, build.patches)
+    revision = source.tree if source.origin.is_dir() else ""
+    return replace(plan, build=replace(build, revision=revision), tree=source.store.tree)
+
+
+def _about(
+    options: SeriesOptions, plan: SeriesPlan, lab: Lab, command: Sequence[str]
+) -> dict[str, Any]:
+    """Return what run.json says of a series when it begins."""
+    measure = plan.measure
+    return {
+        "kind": SERIES,
+        "command": shlex.join(command),
+        "scenario": options.scenario,
+        "plan": {
+            "counts": measure.counts,
+            "operations": measure.operations,
+            "arms": measure.arms,
+            "pairs": measure.pairs(),
+            "repeat": measure.repeat,
+            "trials": measure.trials,
+            "settling": measure.settling,
+            "seed": measure.seed,
+            "fresh_guest": measure.fresh_guest,
+        },
+        "source": options.kernels.source,
+        **options.kernels.content(),
+        **tested_on(lab, []),
+        **entry(plan, []),
+    }
+
+
+def main(options: SeriesOptions, command: Sequence[str]) -> Verdict:
+    """Test a series, show what came out, and return the verdict."""
+    from linklab.commands.boundary import show_fault
+    from linklab.report.progress import progress
+
+    with progress() as listener:
+        finished = run(options, command, listener)
+    present(finished.folder, finished.verdict, as_json=options.as_json)
+    if finished.fault is not None:
+        show_fault(finished.fault)
+    return finished.verdict
+
+
+def present(folder: Path, verdict: Verdict, *, as_json: bool) -> None:
+    """Write a series' table beside it, and show it."""
+    from linklab.report.series import as_text
+
+    stored = read_run(folder)
+    (folder / "table.txt").write_text(as_text(stored, find(stored)), encoding="utf-8")
+    show(folder, verdict.value, as_json=as_json)
+
+
+def show(folder: Path, verdict: str, *, as_json: bool) -> None:
+    """Show a stored series: the table to a person, one document to a script."""
+    from rich.console import Console
+
+    from linklab.report.series import document, render, sentence
+
+    stored = read_run(folder)
+    findings = find(stored)
+    if as_json:
+        json.dump({"folder": str(folder), **document(stored, findings)}, sys.stdout, indent=1)
+        sys.stdout.write("\n")
+        return
+    Console(highlight=False).print(render(stored, findings))
+    print(f"\nverdict: {verdict}   results: {folder}")
+    print(sentence(findings))

@@ -1,0 +1,288 @@
+"""A series of patches as it was tested: what is stored of it, and what that says.
+
+Every patch makes a state of the source: the base and the patches up to it. Of
+each state there is one kernel for each flavour. All that were built are
+measured in the same blocks, so any two of them can be compared; of interest
+are each state and the one before it, which is what the patch did, and each
+state and the base, which is what the series did so far.
+
+Pure: a stored run in, findings out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from itertools import pairwise
+from statistics import median
+from typing import Any
+
+from linklab.errors import Verdict
+from linklab.results.blocks import pairs_of, values_of
+from linklab.results.comparison import DEFAULT_THRESHOLD, Comparison, Rule, compare
+from linklab.results.kinds import SERIES
+from linklab.results.model import Run
+from linklab.results.work import Work
+
+BASE = 0
+
+# What outweighs what: a kernel at fault before one that there is not.
+_ORDER = (Verdict.CRASH, Verdict.HANG, Verdict.FAIL, Verdict.SKIP, Verdict.PASS)
+
+
+def kernel_name(flavour: str, number: int) -> str:
+    """Return what samples call a flavour's kernel with the first `number` patches."""
+    return f"{flavour}@{number or 'base'}"
+
+
+@dataclass(frozen=True)
+class PatchRecord:
+    """A patch of the series. `sha256` is its diff's."""
+
+    number: int
+    total: int
+    subject: str
+    author: str
+    version: int
+    message_id: str
+    commit: str
+    origin: str
+    sha256: str
+
+    @property
+    def place(self) -> str:
+        """Its place as mail subjects have it: `3/5`."""
+        return f"{self.number}/{self.total}"
+
+
+@dataclass(frozen=True)
+class StateRecord:
+    """One flavour's kernel of one state.
+
+    `failure` says why there is none, `evidence` proves it. `new_warnings` and
+    `new_lines` (of the console) are those that the last state before it with a
+    kernel did not have. `same_as` is the state whose kernel is the same, byte
+    for byte, where there is one: it was measured for both. `seconds` is what
+    the build took on the host.
+    """
+
+    flavour: str
+    number: int
+    seconds: float
+    failure: str = ""
+    evidence: str = ""
+    warnings: int = 0
+    new_warnings: tuple[str, ...] = ()
+    same_as: int | None = None
+    booted: bool = False
+    new_lines: tuple[str, ...] = ()
+
+    @property
+    def kernel(self) -> str:
+        """What samples and faults call it."""
+        return kernel_name(self.flavour, self.number)
+
+    @property
+    def measured_as(self) -> str:
+        """What they call the kernel that was measured for it."""
+        return self.kernel if self.same_as is None else kernel_name(self.flavour, self.same_as)
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Why a state was not measured, or not to the end."""
+
+    verdict: Verdict
+    text: str  # what follows "patch 4/5": "does not build", "crashes at boot"
+    message: str
+    evidence: str = ""
+
+
+@dataclass(frozen=True)
+class Change:
+    """What an operation takes in a state, against another state of the same flavour."""
+
+    against: int
+    comparison: Comparison
+
+    @property
+    def percent(self) -> tuple[float, float, float]:
+        """How much longer it takes, and the interval of that, in per cent."""
+        found = self.comparison
+        return (found.ratio - 1) * 100, (found.low - 1) * 100, (found.high - 1) * 100
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is known of one flavour's kernel of one state."""
+
+    state: StateRecord
+    trouble: Trouble | None
+    seconds: Mapping[Work, float]
+    before: Mapping[Work, Change]
+    base: Mapping[Work, Change]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a series does, state by state. `rows` has flavours, then the base and each patch."""
+
+    patches: Sequence[PatchRecord]
+    rows: Mapping[str, Sequence[Row]]
+    works: Sequence[Work]
+    fail_above: float  # per cent
+    threshold: float  # per cent
+
+    def is_regression(self, change: Change) -> bool:
+        """Tell whether an operation takes longer by more than is allowed, surely."""
+        return change.percent[1] > self.fail_above
+
+    def verdict_of(self, row: Row) -> Verdict:
+        """Return what a patch's row says; a base that fails leaves nothing to test."""
+        if row.trouble is not None:
+            return row.trouble.verdict if row.state.number else Verdict.SKIP
+        if any(self.is_regression(change) for change in row.before.values()):
+            return Verdict.FAIL
+        return Verdict.PASS
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst of all rows, and of what the whole series does."""
+        found = {self.verdict_of(row) for rows in self.rows.values() for row in rows}
+        if any(self.is_regression(change) for _, change in self.overall()):
+            found.add(Verdict.FAIL)
+        return next((verdict for verdict in _ORDER if verdict in found), Verdict.PASS)
+
+    def overall(self) -> Iterator[tuple[str, Change]]:
+        """Yield the flavour and the change of the last state, against the base."""
+        for flavour, rows in self.rows.items():
+            for change in rows[-1].base.values() if rows else ():
+                yield flavour, change
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """What run.json keeps of a series."""
+
+    patches: list[PatchRecord] = field(default_factory=list)
+    states: list[StateRecord] = field(default_factory=list)
+    fail_above: float = 0.0
+
+
+def _stored(about: Mapping[str, Any]) -> _Stored:
+    entry = about.get(SERIES) or {}
+    return _Stored(
+        patches=[PatchRecord(**_known(PatchRecord, each)) for each in entry.get("patches", ())],
+        states=[StateRecord(**_known(StateRecord, each)) for each in entry.get("states", ())],
+        fail_above=float(entry.get("fail_above", 0.0)),
+    )
+
+
+def _known(kind: type, data: Mapping[str, Any]) -> dict[str, Any]:
+    values = {f.name: data[f.name] for f in fields(kind) if f.name in data}
+    return {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+
+
+def rule_of(fail_above: float, seed: int) -> Rule:
+    """Return when an effect matters: from what is not allowed, or from the usual size, on."""
+    return Rule(threshold=min(DEFAULT_THRESHOLD, fail_above / 100 or DEFAULT_THRESHOLD), seed=seed)
+
+
+def find(run: Run) -> Findings:
+    """Return what a stored run of a series says, finished or not."""
+    stored = _stored(run.about)
+    rule = rule_of(stored.fail_above, int((run.about.get("plan") or {}).get("seed", 0)))
+    troubles = dict(_troubles(run.about, stored.states))
+    values = values_of(run.samples)
+    flavours = {state.flavour: _of_flavour(stored.states, state.flavour) for state in stored.states}
+    measured = {kernel for kernels in values.values() for kernel in kernels}
+    before, base = _changes(run, flavours, measured, rule)
+    rows = {
+        flavour: [
+            Row(
+                state=state,
+                trouble=troubles.get(state.measured_as),
+                seconds={
+                    work: median(kernels[state.measured_as].values())
+                    for work, kernels in values.items()
+                    if state.measured_as in kernels
+                },
+                before=before.get(state.kernel, {}),
+                base=base.get(state.measured_as, {}),
+            )
+            for state in states
+        ]
+        for flavour, states in flavours.items()
+    }
+    return Findings(stored.patches, rows, sorted(values), stored.fail_above, rule.threshold * 100)
+
+
+def _of_flavour(states: Iterable[StateRecord], flavour: str) -> list[StateRecord]:
+    return sorted((s for s in states if s.flavour == flavour), key=lambda state: state.number)
+
+
+_Changes = dict[str, dict[Work, Change]]
+
+
+def _changes(
+    run: Run, flavours: Mapping[str, Sequence[StateRecord]], measured: set[str], rule: Rule
+) -> tuple[_Changes, _Changes]:
+    """Return each measured kernel against the one measured before it, and against the base.
+
+    What the patches did one by one is one family of comparisons, what they did
+    together another: a p value is corrected for all of its family.
+    """
+    steps: list[tuple[StateRecord, StateRecord]] = []
+    wholes: list[tuple[StateRecord, StateRecord]] = []
+    for states in flavours.values():
+        there = [state for state in states if state.kernel in measured]
+        steps += pairwise(there)
+        if there and there[0].number == BASE:
+            wholes += [(there[0], state) for state in there[1:]]
+    return _compared(run, steps, rule), _compared(run, wholes, rule)
+
+
+def _compared(run: Run, wanted: Sequence[tuple[StateRecord, StateRecord]], rule: Rule) -> _Changes:
+    pairs = {
+        (a.number, b.kernel, work): pair
+        for a, b in wanted
+        for work, pair in pairs_of(run.samples, a.kernel, b.kernel).items()
+    }
+    found: _Changes = {}
+    for (number, kernel, work), comparison in compare(pairs, rule).items():
+        found.setdefault(kernel, {})[work] = Change(number, comparison)
+    return found
+
+
+_DOES = {Verdict.CRASH: "crashes", Verdict.HANG: "hangs"}
+
+
+def _troubles(
+    about: Mapping[str, Any], states: Iterable[StateRecord]
+) -> Iterator[tuple[str, Trouble]]:
+    """Yield the first thing that went wrong with each kernel."""
+    for state in states:
+        if state.failure:
+            text = "does not build"
+            yield state.kernel, Trouble(Verdict.SKIP, text, state.failure, state.evidence)
+    seen = set()
+    for fault in about.get("faults", ()):
+        kernel = str(fault.get("kernel"))
+        if kernel not in seen:
+            seen.add(kernel)
+            verdict = Verdict(fault["verdict"])
+            yield (
+                kernel,
+                Trouble(
+                    verdict, _deed(verdict, fault), fault["message"], fault.get("evidence", "")
+                ),
+            )
+
+
+def _deed(verdict: Verdict, fault: Mapping[str, Any]) -> str:
+    """Return what a kernel did and at what: `crashes at mtu by group`."""
+    place = str(fault.get("during") or "")
+    if fault.get("operation"):
+        place = f"{fault['operation']} by {fault['arm']}"
+    at = f" at {place}" if place else ""
+    return f"{_DOES.get(verdict, 'fails')}{at}"
