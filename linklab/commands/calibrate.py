@@ -24,6 +24,7 @@ from linklab.lab import Lab, Subject
 from linklab.machine.spec import Boot
 from linklab.options import number
 from linklab.results.comparison import Rule
+from linklab.results.kinds import CALIBRATION
 from linklab.results.store import RunFolder, claim_default_folder, claim_folder, read_run, utc_now
 from linklab.scenarios.grouping.change import Operation
 from linklab.scenarios.grouping.plan import MAX_COUNT, NAME, Plan
@@ -33,7 +34,7 @@ from linklab.scenarios.grouping.ways import Arm
 if TYPE_CHECKING:
     from linklab.scenarios.grouping.calibration import Calibration, Outcome
 
-KIND = "calibrate"
+KIND = CALIBRATION
 MAX_COMPARISONS = 10_000
 _SEEDS = 1 << 32
 

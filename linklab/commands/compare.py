@@ -29,6 +29,7 @@ from linklab.lab import Lab, Subject
 from linklab.machine.spec import Boot, MachineType
 from linklab.options import choose_list, number, numbers, seconds
 from linklab.results.comparison import Effect, Rule
+from linklab.results.kinds import COMPARISON
 from linklab.results.store import RunFolder, claim_default_folder, claim_folder, utc_now
 from linklab.scenarios.grouping.change import Operation
 from linklab.scenarios.grouping.plan import MAX_COUNT, NAME, Plan
@@ -37,7 +38,7 @@ from linklab.scenarios.grouping.ways import Arm, limits_text
 if TYPE_CHECKING:
     from linklab.scenarios.grouping.contest import Contest, Effort, Outcome
 
-KIND = "compare"
+KIND = COMPARISON
 CONCLUSIVE = "conclusive"
 DEFAULT_MAX_TIME = 600.0  # s
 MAX_BLOCKS = 10_000

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from linklab.commands.compare import KIND, CompareOptions, Finished, run, threshold_of
 from linklab.commands.exports import failure_written, write_exports
-from linklab.commands.sides import is_kernel
+from linklab.commands.sides import GRAMMAR, is_kernel
 from linklab.errors import UsageError, Verdict
 from linklab.results.comparesuites import suite_of_runs
 from linklab.results.comparison import Effect, Rule
@@ -71,13 +71,12 @@ def compare_runs(options: CompareOptions) -> Verdict:
     """Compare two stored runs, where they may be, and print what came out."""
     from linklab.report.versus import render
     from linklab.report.versusruns import versus_of_runs
-    from linklab.results.history import find
 
     given = options.kernels
     if given.patches or given.range or given.source or given.configs or options.until:
         raise UsageError("two stored runs are compared as they are: nothing is built or measured")
     options.exports.check()
-    folders = [find(word, Path(options.results)) for word in (options.a, options.b)]
+    folders = [_stored_run(word, Path(options.results)) for word in (options.a, options.b)]
     one, other = ((folder, read_run(folder)) for folder in folders)
     rule = Rule(threshold_of(options.threshold))
     versus = versus_of_runs(one, other, rule)
@@ -92,6 +91,17 @@ def compare_runs(options: CompareOptions) -> Verdict:
         _print(render(versus))
         print(f"\nverdict: {verdict.value}")
     return verdict
+
+
+def _stored_run(word: str, results: Path) -> Path:
+    from linklab.results.history import find
+
+    try:
+        return find(word, results)
+    except UsageError as error:
+        raise UsageError(
+            f"{word!r} is no kernel, which would be {GRAMMAR}, and no stored run: {error.message}"
+        ) from None
 
 
 def _runs_json(versus: Versus) -> dict[str, Any]:

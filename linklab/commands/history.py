@@ -20,7 +20,7 @@ from linklab.report.compare import Stored, cell_rows, differences, obstacles
 from linklab.report.figures import seconds_text
 from linklab.report.keyfigure import key_figure
 from linklab.results.history import BROKEN, UNFINISHED, Entry, chosen, entries, find
-from linklab.results.kinds import is_series
+from linklab.results.kinds import has_calibration, has_comparison, is_series
 from linklab.results.model import Run
 from linklab.results.store import read_run
 
@@ -119,13 +119,19 @@ def show(run: str, results: str, *, as_json: bool) -> None:
 
 
 def _shown(stored: Run) -> RenderableType:
-    from linklab.report import calibration, table, versus
+    if has_comparison(stored.about):
+        from linklab.report.versus import render as render_comparison
+        from linklab.report.versus import versus_of
 
-    if versus.has_comparison(stored.about):
-        return versus.render(versus.versus_of(stored.about))
-    if calibration.has_calibration(stored.about):
-        return calibration.render(calibration.calibration_of(stored.about))
-    return table.render(stored)
+        return render_comparison(versus_of(stored.about))
+    if has_calibration(stored.about):
+        from linklab.report.calibration import calibration_of
+        from linklab.report.calibration import render as render_calibration
+
+        return render_calibration(calibration_of(stored.about))
+    from linklab.report.table import render
+
+    return render(stored)
 
 
 def rerun(run: str, results: str, output: str, command: Sequence[str], *, as_json: bool) -> Verdict:

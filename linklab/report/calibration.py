@@ -73,6 +73,11 @@ class Calibration:
         """Whether every aim is met."""
         return all(case.met for case in self.cases)
 
+    def summary(self) -> str:
+        """Return what was counted in a few words."""
+        counts = (f"{c.counted}: {c.hits} of {len(c.comparisons)}" for c in self.cases)
+        return ", ".join(counts)
+
 
 def calibration_of(about: Mapping[str, Any]) -> Calibration:
     """Return the calibration that a run.json holds."""
@@ -111,11 +116,6 @@ def calibration_of(about: Mapping[str, Any]) -> Calibration:
         kernel=stored["kernel"],
         work=stored["work"],
     )
-
-
-def has_calibration(about: Mapping[str, Any]) -> bool:
-    """Whether a run.json is that of a calibration which came to its end."""
-    return isinstance(about.get("calibration"), Mapping)
 
 
 def render(found: Calibration) -> Group:

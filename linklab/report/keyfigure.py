@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from linklab.report.figures import Figures, ratio_text, seconds_text
-from linklab.results.kinds import is_series
+from linklab.results.kinds import has_calibration, has_comparison, is_series
 from linklab.results.model import Run
 
 
@@ -15,13 +15,21 @@ def key_figure(run: Run) -> str:
     That is how many times faster the group is than a process for each
     interface, on each kernel; where one of them was not measured, the seconds
     of the first arm that was. Empty where nothing valid was measured. Of a
-    series, what its last line says.
+    series, what its last line says; of a comparison, what it found.
     """
     if is_series(run.about):
         from linklab.report.seriessentence import sentence  # brings numpy
         from linklab.results.series import find
 
         return sentence(find(run))
+    if has_comparison(run.about):
+        from linklab.report.versus import versus_of
+
+        return versus_of(run.about).summary()
+    if has_calibration(run.about):
+        from linklab.report.calibration import calibration_of
+
+        return calibration_of(run.about).summary()
     figures = Figures(run)
     for operation in figures.operations:
         for count in reversed(figures.counts(operation)):

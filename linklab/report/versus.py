@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -59,6 +60,14 @@ class Versus:
             return f"{self._one(self.rows[0])} ({self.setting})."
         return f"{self._several()} ({self.setting})."
 
+    def summary(self) -> str:
+        """Return what B is, in a few words."""
+        if len(self.rows) == 1:
+            one = self.rows[0].comparison
+            return f"{one.verdict}, {100 * (one.ratio - 1):+.1f} % in {self.rows[0].work.text}"
+        numbers = Counter(row.comparison.verdict for row in self.rows)
+        return ", ".join(f"{numbers[effect]} {effect}" for effect in Effect if numbers[effect])
+
     def _one(self, row: Row) -> str:
         one, place = row.comparison, row.place
         sure = f"95 % interval {_span(one)}, p = {p_text(one.p_value)}, {one.blocks} blocks"
@@ -90,11 +99,6 @@ class Versus:
     @property
     def _within(self) -> str:
         return f"{100 * self.threshold:g} %"
-
-
-def has_comparison(about: Mapping[str, Any]) -> bool:
-    """Whether a run.json is that of a comparison which came to its end."""
-    return isinstance(about.get("comparison"), Mapping)
 
 
 def versus_of(about: Mapping[str, Any]) -> Versus:

@@ -27,6 +27,7 @@ from linklab.host.cache import Cache
 from linklab.lab import Lab, Subject
 from linklab.machine.spec import Boot
 from linklab.report.calibration import Case
+from linklab.report.keyfigure import key_figure
 from linklab.results.comparison import Comparison, Effect, Rule
 from linklab.results.store import RunFolder, read_run
 from linklab.scenarios.grouping.calibration import Calibration
@@ -255,6 +256,7 @@ def test_a_quiet_machine_meets_the_aims(
     assert "False alarms" in Path("out/table.txt").read_text()
     show("out", ".", as_json=False)
     assert "False alarms" in capsys.readouterr().out
+    assert key_figure(read_run(Path("out"))) == "False alarms: 0 of 3, 10 % found: 3 of 3"
 
 
 def test_a_machine_too_noisy_to_find_the_slowdown_misses_the_aim(

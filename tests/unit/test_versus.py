@@ -11,9 +11,10 @@ from hand_made import run_of, sample
 
 from linklab.errors import UsageError
 from linklab.report.layout import plain_text
-from linklab.report.versus import Row, Versus, has_comparison, p_text, render, versus_of
+from linklab.report.versus import Row, Versus, p_text, render, versus_of
 from linklab.report.versusruns import versus_of_runs
 from linklab.results.comparison import Comparison, Effect, Rule
+from linklab.results.kinds import has_comparison
 from linklab.results.model import Run
 from linklab.results.work import Work
 
@@ -72,6 +73,11 @@ def test_several_comparisons_are_one_sentence_too() -> None:
     )
 
 
+def test_in_a_list_of_runs_it_is_a_few_words() -> None:
+    assert versus(SLOWER).summary() == "slower, +9.8 % in mtu by group, 1024 interfaces"
+    assert versus(SAME, OPEN, SAME).summary() == "2 same, 1 inconclusive"
+
+
 def test_nothing_measured_is_not_taken_for_the_same() -> None:
     shown = plain_text(render(versus()))
     assert "Nothing was measured of both nosysfs and nosysfs+fix.patch." in shown
@@ -108,6 +114,7 @@ def test_a_p_value_that_cannot_be_told_from_0_is_a_bound() -> None:
 
 def test_a_stored_comparison_is_read_back_as_it_was() -> None:
     about = {
+        "kind": "compare",
         "accel": "tcg",
         "boot": "resume",
         "plan": {"trials": 5},
