@@ -84,10 +84,13 @@ def _until(findings: Findings, rows: Sequence[Row], first: Row) -> str:
     """Return how long a trouble lasts, where that is longer than one patch."""
     assert first.trouble is not None
     later = [row for row in rows if row.state.number > first.state.number]
-    mended = next((row for row in later if row.trouble is None), None)
-    if mended is not None:
-        return f" ({findings.patches[mended.state.number - 1].place} mends it)"
-    return ", from there on" if later else ""
+    other = [row for row in later if not row.trouble or row.trouble.text != first.trouble.text]
+    if not other:
+        return ", from there on" if later else ""
+    tested = bool(other[0].seconds or other[0].state.booted or first.state.failure)
+    if other[0].trouble or not tested:
+        return ""
+    return f" ({findings.patches[other[0].state.number - 1].place} mends it)"
 
 
 def _deeds(findings: Findings, number: int) -> Iterator[str]:
