@@ -25,7 +25,8 @@ _STYLE = {Status.CONFLICT: "red", Status.DEPENDS: "yellow", Status.THERE: "dim"}
 
 def render(ported: Ported, *, everything: bool = False) -> Group:
     """Return the tables; with `everything` every patch has a row and nothing is cut short."""
-    parts: list[RenderableType] = [_summary(ported)]
+    onto = f"onto Linux {ported.release}, {ported.source.origin}: {headline(ported)}"
+    parts: list[RenderableType] = [title_line(onto), _summary(ported)]
     for section in (_by_hand, _to_look_at):
         parts += section(ported, everything)
     if everything:
@@ -46,13 +47,13 @@ def headline(ported: Ported) -> str:
     applying = sum(outcome.status.applies for outcome in ported.outcomes)
     there = ported.count(Status.THERE, Status.EMPTY)
     parts = [f"{applying} of {len(ported.outcomes)} patches apply"]
-    parts += [f"{there} need not"] if there else []
-    parts += [f"{len(ported.failed)} are to be done by hand"] if ported.failed else []
+    parts += [f"{there} there already or empty"] if there else []
+    parts += [f"{len(ported.failed)} to do by hand"] if ported.failed else []
     return ", ".join(parts)
 
 
 def _summary(ported: Ported) -> Table:
-    table = plain_table(f"onto Linux {ported.release}, {ported.source.origin}: {headline(ported)}")
+    table = plain_table("")
     table.add_column("patches", justify="right")
     table.add_column("", no_wrap=True)
     table.add_column("", overflow="fold")

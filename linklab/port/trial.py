@@ -100,7 +100,7 @@ def _judge_existing(
 
 
 def _moved_note(diff: FileDiff, path: str) -> tuple[str, ...]:
-    return (f"{diff.path}: {path} in this source",) if path != diff.path else ()
+    return (f"{diff.path} is {path} in this source",) if path != diff.path else ()
 
 
 class _FileTrial:
@@ -142,7 +142,7 @@ class _FileTrial:
         if diff.old_mode is not None and file.mode & _KIND != diff.old_mode & _KIND:
             return _conflict(diff, old, Fault.KIND, f"it is of mode {file.mode:o} in this source")
         if self.moved and diff.new == diff.old:
-            self.notes.append(f"{diff.path}: {old} in this source")
+            self.notes.append(f"{diff.path} is {old} in this source")
         if diff.new is None:
             return self._delete(old, file)
         if self.new not in (None, old) and (why := self._obstacle(self.new)):
@@ -165,7 +165,7 @@ class _FileTrial:
         if renamed is not None:
             if not (diff.hunks or diff.binary):
                 return FileOutcome(diff.path, Status.THERE)
-            self.notes.append(f"{diff.path}: has this name already")
+            self.notes.append(f"{diff.path} has this name already")
             outcome = self._change(diff.new, renamed)
             return replace(
                 outcome, status=max(outcome.status, Status.PARTLY, key=tuple(Status).index)

@@ -123,7 +123,7 @@ def test_the_sum_is_one_line() -> None:
     ported = made(
         Outcome(1, "a", Status.CLEAN), Outcome(2, "b", Status.THERE), conflict(3, place(1))
     )
-    assert headline(ported) == "1 of 3 patches apply, 1 need not, 1 are to be done by hand"
+    assert headline(ported) == "1 of 3 patches apply, 1 there already or empty, 1 to do by hand"
     assert "[linux].tar.xz" in text_of(ported)
 
 
