@@ -26,6 +26,10 @@ KERNEL_HELP = {
     "range": "BASE..TOPIC: commits of the git tree that --source names, instead of its files",
     "config": "a fragment of kernel options to merge last; may be repeated, in order",
 }
+MODULE_HELP = {
+    "module": "the folder of an out-of-tree module's source, to build against each kernel and "
+    "load, or the name of a module that the kernel has; may be repeated, in order",
+}
 MACHINE_HELP = {
     "accel": "auto (KVM if it really runs a guest, else TCG), kvm or tcg",
     "machine": "auto (the fastest that the kernel boots on), pc or microvm",
@@ -165,8 +169,12 @@ def build_kernel(
 
 @task(
     auto_shortflags=False,
-    iterable=["patch", "config"],
-    help={**KERNEL_HELP, "output": "the ISO's path; default out/linklab-<kernels>.iso"},
+    iterable=["patch", "config", "module"],
+    help={
+        **KERNEL_HELP,
+        **MODULE_HELP,
+        "output": "the ISO's path; default out/linklab-<kernels>.iso",
+    },
 )
 @command
 def build_iso(
@@ -176,16 +184,31 @@ def build_iso(
     patch: list[str] | None = None,
     config: list[str] | None = None,
     range: str = "",
+    module: list[str] | None = None,
     output: str = "",
 ) -> None:
     """Build the live ISO and print what is in it and what each part weighs."""
     from linklab.commands.build import iso
     from linklab.commands.prepare import KernelOptions
 
-    iso(KernelOptions(kernel, source, tuple(patch or ()), tuple(config or ()), range), output)
+    iso(
+        KernelOptions(
+            kernel,
+            source,
+            tuple(patch or ()),
+            tuple(config or ()),
+            range,
+            modules=tuple(module or ()),
+        ),
+        output,
+    )
 
 
-@task(auto_shortflags=False, iterable=["patch", "config"], help={**RUN_HELP, **EXPORT_HELP})
+@task(
+    auto_shortflags=False,
+    iterable=["patch", "config", "module"],
+    help={**RUN_HELP, **MODULE_HELP, **EXPORT_HELP},
+)
 @command
 def run(
     _context: Context,
@@ -214,6 +237,7 @@ def run(
     patch: list[str] | None = None,
     config: list[str] | None = None,
     range: str = "",
+    module: list[str] | None = None,
     junit: str = "",
     ktap: str = "",
     kcidb: str = "",
@@ -225,7 +249,14 @@ def run(
 
     return command_run.main(
         command_run.RunOptions(
-            KernelOptions(kernel, source, tuple(patch or ()), tuple(config or ()), range),
+            KernelOptions(
+                kernel,
+                source,
+                tuple(patch or ()),
+                tuple(config or ()),
+                range,
+                modules=tuple(module or ()),
+            ),
             MachineOptions(accel, boot, machine, memory, cpus, boot_timeout),
             scenario,
             counts,
@@ -434,8 +465,8 @@ def calibrate(
 
 @task(
     auto_shortflags=False,
-    iterable=["patch", "config"],
-    help={**KERNEL_HELP, **MACHINE_HELP, "boot": RUN_HELP["boot"]},
+    iterable=["patch", "config", "module"],
+    help={**KERNEL_HELP, **MODULE_HELP, **MACHINE_HELP, "boot": RUN_HELP["boot"]},
 )
 @command
 def shell(
@@ -450,13 +481,21 @@ def shell(
     patch: list[str] | None = None,
     config: list[str] | None = None,
     range: str = "",
+    module: list[str] | None = None,
 ) -> None:
     """Open a shell in a guest, on this terminal."""
     from linklab.commands.prepare import KernelOptions, MachineOptions
     from linklab.commands.shell import main
 
     main(
-        KernelOptions(kernel, source, tuple(patch or ()), tuple(config or ()), range),
+        KernelOptions(
+            kernel,
+            source,
+            tuple(patch or ()),
+            tuple(config or ()),
+            range,
+            modules=tuple(module or ()),
+        ),
         MachineOptions(accel, boot, machine, memory, cpus),
     )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from linklab.build.buildfolder import BuildFolder
 from linklab.build.compilerwarnings import CompilerWarning
 from linklab.build.moduletree import ModuleTree
 
@@ -18,7 +19,8 @@ class Kernel:
     `symbols` is a vmlinux with debug information, where it was built with that;
     `warnings` is what the compiler warned of, of a kernel that the lab built.
     `inputs` names everything that went into it, by content, as JSON can express it.
-    `modules` are those that were built with it, where they were found.
+    `modules` are those that were built with it, where they were found, and
+    `build` is what others are compiled against.
     """
 
     name: str
@@ -32,3 +34,4 @@ class Kernel:
     symbols: Path | None = None
     warnings: tuple[CompilerWarning, ...] = ()
     modules: ModuleTree | None = None
+    build: BuildFolder | None = None

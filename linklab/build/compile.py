@@ -7,13 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from linklab.build.buildfolder import PACKED, pack_build
 from linklab.build.ccache import ccache_environment
 from linklab.build.compilerwarnings import CompilerWarning, remember
 from linklab.build.estimate import Estimate
-from linklab.build.kbuild import Work, check_place, check_tools, jobs, working_in
+from linklab.build.kbuild import Slot, Work, check_place, check_tools, jobs, working_in
 from linklab.build.kconfig import Wish, parse_config
 from linklab.build.kernelconfig import ConfigInputs, finish_config, write_config
 from linklab.build.make import counted, run_make
+from linklab.build.moduletree import BUILTIN, BUILTIN_INFO, FolderStore, write_zip
 from linklab.build.slots import slot_for
 from linklab.build.source import Source
 from linklab.events import Listener, Note
@@ -24,7 +26,8 @@ VMLINUX = "vmlinux"
 SYMBOLS = "vmlinux.debug"
 CONFIG = "config"
 SYSTEM_MAP = "System.map"
-BUILT_IN = "modules.builtin"
+BUILT_IN = BUILTIN
+MODULES = "modules.zip"
 LOG = "build.log"
 
 _NAMED_MODULES = 5
@@ -70,6 +73,8 @@ def compile_kernel(job: Job, folder: Path, log: Path, listener: Listener) -> Com
         _tell_of_modules(config, listener)
         warnings = _make(work, job, config, log, listener)
     _keep(slot.folder, folder, with_symbols=parse_config(config).get("CONFIG_DEBUG_INFO") == "y")
+    if _is_modular(config):
+        _keep_modules(slot, folder)
     shutil.move(log, folder / LOG)
     release = (slot.folder / "include/config/kernel.release").read_text().strip()
     return Compiled(release, warnings)
@@ -100,7 +105,8 @@ def _make_counted(
             progress(line)
 
         # Each object's output in one piece: it says whose a warning is.
-        run_make(work, [f"-j{jobs()}", "-Otarget", "bzImage"], log, each_line, env)
+        targets = ["bzImage", "modules"] if _is_modular(config) else ["bzImage"]
+        run_make(work, [f"-j{jobs()}", "-Otarget", *targets], log, each_line, env)
     estimate.built(job.tree, config, progress.lines)
 
 
@@ -109,7 +115,12 @@ def _tell_of_modules(config: str, listener: Listener) -> None:
     if modules:
         some = ", ".join(modules[:_NAMED_MODULES])
         more = " ..." if len(modules) > _NAMED_MODULES else ""
-        listener(Note(f"options that are modules, which the guest does not get: {some}{more}"))
+        text = "options that are modules, which the guest gets if the scenario needs them"
+        listener(Note(f"{text} or --module names them: {some}{more}"))
+
+
+def _is_modular(config: str) -> bool:
+    return parse_config(config).get("CONFIG_MODULES") == "y"
 
 
 def _keep(slot: Path, folder: Path, *, with_symbols: bool) -> None:
@@ -128,3 +139,11 @@ def _keep(slot: Path, folder: Path, *, with_symbols: bool) -> None:
     if with_symbols:
         compress = "--compress-debug-sections=zlib"
         run(["objcopy", compress, slot / "vmlinux", folder / SYMBOLS])
+
+
+def _keep_modules(slot: Slot, folder: Path) -> None:
+    """Keep the modules, and what other modules are compiled against."""
+    store = FolderStore(slot.folder)
+    names = (BUILTIN, BUILTIN_INFO, *store.names())
+    write_zip(folder / MODULES, ((name, store.read(name)) for name in names))
+    pack_build(slot.tree, slot.folder, folder / PACKED)

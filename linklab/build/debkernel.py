@@ -13,16 +13,15 @@ import tempfile
 import zipfile
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from linklab.build.answers import Answers
 from linklab.build.bootfile import bzimage_release
-from linklab.build.moduletree import ModuleTree, ZipStore
+from linklab.build.debfiles import archive_of, downloaded, known_package
+from linklab.build.moduletree import ModuleTree, ZipStore, add_to_zip
 from linklab.errors import LabError, UsageError
 from linklab.events import Listener, step
-from linklab.host.cache import Artefact, Cache, hash_file, key_of, reporting
+from linklab.host.cache import Artefact, Cache, hash_file, key_of
 from linklab.host.debs import Archive, Package
 from linklab.host.run import start
 
@@ -40,7 +39,6 @@ VMLINUZ, CONFIG, MODULES = "vmlinuz", "config", "modules.zip"
 _KIND = "distribution"
 _SCHEMA = 1
 _MOST_STEPS = 4  # linux-image-amd64 -> linux-image-6.12-amd64 -> linux-image-6.12.1-amd64
-_PACKED = (".xz", ".gz", ".zst")
 
 
 def is_package(name: str) -> bool:
@@ -72,13 +70,11 @@ def package_artefact(name: str, cache: Cache, listener: Listener) -> Artefact:
     if _is_file(word):
         file = Path(word).expanduser().resolve()
         return _artefact(file, hash_file(file), cache, listener)
-    archive = Archive(cache.root / "apt", listener)
-    package = _find(word, archive, cache)
+    archive = archive_of(cache, listener)
+    package = _with_kernel(word, archive, cache)
     if found := cache.find(_KIND, _key(package.sha256), listener):
         return found
-    with reporting(cache.root), tempfile.TemporaryDirectory(dir=_scratch(cache)) as folder:
-        file = Path(folder) / f"{package.name}.deb"
-        archive.fetch(package, file)
+    with downloaded(package, archive, cache) as file:
         return _artefact(file, hash_file(file), cache, listener)
 
 
@@ -98,26 +94,15 @@ def _is_file(word: str) -> bool:
     return "/" in word or word.endswith(".deb")
 
 
-def _scratch(cache: Cache) -> Path:
-    folder = cache.root / "tmp"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def _find(name: str, archive: Archive, cache: Cache) -> Package:
+def _with_kernel(name: str, archive: Archive, cache: Cache) -> Package:
     """Return the package with a kernel in it that a name comes to, by way of meta-packages."""
-
-    def ask() -> tuple[Any, list[Path]]:
-        package = archive.find(name)
-        for _ in range(_MOST_STEPS):
-            further = [other for other in package.depends if other.startswith("linux-image-")]
-            if not further:
-                return asdict(package), archive.rests_on()
-            package = archive.find(further[0])
-        raise LabError(f"package {name} leads from one meta-package to the next")
-
-    known = dict(Answers(cache).get(f"package {name}", ask))
-    return Package(**{**known, "depends": tuple(known["depends"])})
+    package = known_package(name, archive, cache)
+    for _ in range(_MOST_STEPS):
+        further = [other for other in package.depends if other.startswith("linux-image-")]
+        if not further:
+            return package
+        package = known_package(further[0], archive, cache)
+    raise LabError(f"package {name} leads from one meta-package to the next")
 
 
 def _key(sha256: str) -> str:
@@ -163,13 +148,7 @@ def _take(name: str, content: IO[bytes], folder: Path, modules: zipfile.ZipFile)
     if path.parts[0] == "boot" and kind in {VMLINUZ, CONFIG}:
         (folder / kind).write_bytes(content.read())
     elif path.parts[:2] == ("lib", "modules"):
-        inside = PurePosixPath(*path.parts[3:]).as_posix()
-        # The same moment for all, so that the same package gives the same bytes.
-        entry = zipfile.ZipInfo(inside)
-        entry.compress_type = (
-            zipfile.ZIP_STORED if inside.endswith(_PACKED) else zipfile.ZIP_DEFLATED
-        )
-        modules.writestr(entry, content.read(), compresslevel=1)
+        add_to_zip(modules, PurePosixPath(*path.parts[3:]).as_posix(), content.read())
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

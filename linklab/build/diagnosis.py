@@ -13,7 +13,8 @@ STEP_LINE = re.compile(r"^  ([A-Z][A-Z0-9_]*) +(\S.*)$")
 """How kbuild says what it does: `  CC      net/core/dev.o`."""
 
 _ERROR_LINE = re.compile(
-    r"(?:\berror|\bError|undefined reference to|multiple definition of|\*\*\*)[: `]|fatal error"
+    r"(?:\berror|\bError|ERROR: modpost|undefined reference to|multiple definition of|\*\*\*)[: `]"
+    r"|fatal error"
 )
 _CONTEXT_LINE = re.compile(r"^In file included from |^ +from |: In function |: warning: |[:,]$")
 _NO_SPACE = re.compile(r"No space left on device|Disk quota exceeded")
@@ -31,10 +32,13 @@ class ToolMissing(LabError):
     """The build needs a program or a header that this machine lacks."""
 
 
-def failure_of(what: str, status: int, lines: Sequence[str], log: Path) -> LabError | BuildSkipped:
+def failure_of(
+    what: str, status: int, lines: Sequence[str], log: Path, made: str = "the kernel"
+) -> LabError | BuildSkipped:
     """Return the error for a make that failed, from what it printed.
 
-    `BuildSkipped` where the kernel is at fault, `LabError` where this machine is.
+    `BuildSkipped` where the source of what was `made` is at fault, `LabError`
+    where this machine is.
     """
     evidence = first_errors(lines)
     where = f"the whole log: {log}"
@@ -52,7 +56,7 @@ def failure_of(what: str, status: int, lines: Sequence[str], log: Path) -> LabEr
             f"own kernels need ({where})",
             evidence,
         )
-    return BuildSkipped(f"the kernel does not build: {what} failed ({where})", evidence)
+    return BuildSkipped(f"{made} does not build: {what} failed ({where})", evidence)
 
 
 def _missing(lines: Sequence[str]) -> str | None:

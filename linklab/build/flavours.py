@@ -14,6 +14,10 @@ from linklab.paths import IMAGES
 
 _FOLDER = IMAGES / "kernel"
 _LIST = "flavours.toml"
+
+MODULAR = _FOLDER / "modules.config"
+"""What lets a kernel of the lab take modules."""
+
 _BASE = "base"
 
 

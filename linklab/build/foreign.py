@@ -8,6 +8,7 @@ from pathlib import Path
 
 from linklab.build.bootable import Kernel
 from linklab.build.bootfile import bzimage_release, has_debug_info, has_pvh_entry
+from linklab.build.buildfolder import BuildFolder, InstalledBuild, PackagedBuild
 from linklab.build.debkernel import (
     CONFIG,
     VMLINUZ,
@@ -74,12 +75,14 @@ def _from_package(name: str, cache: Cache, listener: Listener) -> Kernel:
         built_by_lab=False,
         inputs={"package": artefact.about["package"], "deb": artefact.about["deb"]},
         modules=modules_of(artefact),
+        build=PackagedBuild(str(artefact.about["release"])),
     )
 
 
 def _from_file(name: str, path: Path) -> Kernel:
     release = bzimage_release(path)
     config = path.with_name(f"config-{release}")
+    modules = _modules_for(path, release)
     return Kernel(
         name=name,
         release=release,
@@ -88,8 +91,17 @@ def _from_file(name: str, path: Path) -> Kernel:
         config=config if config.is_file() else None,
         sha256=hash_file(path),
         built_by_lab=False,
-        modules=_modules_for(path, release),
+        modules=modules,
+        build=_build_of(modules),
     )
+
+
+def _build_of(modules: ModuleTree | None) -> BuildFolder | None:
+    """Return the folder that an installed kernel's modules are linked to, if its headers are."""
+    if modules is None or not isinstance(modules.store, FolderStore):
+        return None
+    folder = modules.store.folder / "build"
+    return InstalledBuild(folder.resolve()) if folder.is_dir() else None
 
 
 def _modules_for(bzimage: Path, release: str) -> ModuleTree | None:
@@ -132,4 +144,5 @@ def _from_tree(name: str, folder: Path) -> Kernel:
         built_by_lab=False,
         symbols=vmlinux if same and has_debug_info(vmlinux) else None,
         modules=ModuleTree(release, FolderStore(folder), str(folder)),
+        build=InstalledBuild(folder),
     )

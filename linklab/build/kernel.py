@@ -14,13 +14,24 @@ from typing import Any
 
 from linklab.build.bootable import Kernel
 from linklab.build.bootfile import has_pvh_entry
-from linklab.build.compile import BZIMAGE, CONFIG, SYMBOLS, VMLINUX, Job, compile_kernel
+from linklab.build.buildfolder import PACKED, PackedBuild
+from linklab.build.compile import (
+    BUILT_IN,
+    BZIMAGE,
+    CONFIG,
+    MODULES,
+    SYMBOLS,
+    VMLINUX,
+    Job,
+    compile_kernel,
+)
 from linklab.build.compilerwarnings import CompilerWarning
 from linklab.build.debkernel import NEWEST, PREFIX
-from linklab.build.flavours import flavours, fragments
+from linklab.build.flavours import MODULAR, flavours, fragments
 from linklab.build.foreign import check_found, find_kernel, is_foreign, with_vmlinux
 from linklab.build.kbuild import COMPILER, IDENTITY, LINKER
 from linklab.build.kconfig import Wish, merge, parse_fragment, read_fragment
+from linklab.build.moduletree import FolderStore, ModuleTree, ZipStore
 from linklab.build.patches import patched_tree
 from linklab.build.series import Patch
 from linklab.build.source import Source, check_source, open_source
@@ -32,6 +43,7 @@ from linklab.host.run import run
 KIND = "kernel"
 
 _SCHEMA = 1  # raise it when the same inputs give another artefact
+_MODULES_SCHEMA = 1  # the same for kernels that take modules
 
 
 class Compression(StrEnum):
@@ -54,6 +66,7 @@ class BuildOptions:
     source: Path | None = None
     patches: tuple[Patch, ...] = ()
     configs: tuple[Path, ...] = ()
+    modular: bool = False
     compression: Compression = Compression.LZ4
     revision: str = ""
     optional: tuple[Path, ...] = ()
@@ -194,7 +207,22 @@ def _built(name: str, artefact: Artefact) -> Kernel:
         inputs=artefact.about["inputs"],
         symbols=artefact.file(SYMBOLS) if SYMBOLS in artefact.hashes else None,
         warnings=tuple(map(CompilerWarning.from_json, artefact.about.get("warnings", ()))),
+        modules=_modules_in(artefact),
+        build=PackedBuild(artefact.file(PACKED), artefact.key) if _is_modular(artefact) else None,
     )
+
+
+def _is_modular(artefact: Artefact) -> bool:
+    return PACKED in artefact.hashes
+
+
+def _modules_in(artefact: Artefact) -> ModuleTree | None:
+    """Return what a kernel of the lab has as modules and, by its list, what is built in."""
+    modular = _is_modular(artefact)
+    if not modular and BUILT_IN not in artefact.hashes:
+        return None
+    store = ZipStore(artefact.file(MODULES)) if modular else FolderStore(artefact.path)
+    return ModuleTree(str(artefact.about["release"]), store, "what was built with it")
 
 
 def _check_flavour(name: str) -> None:
@@ -213,7 +241,8 @@ def wishes_of(spec: KernelSpec) -> dict[str, Wish]:
     for path in spec.options.optional:
         wishes += [replace(wish, optional=True) for wish in read_fragment(path, users=True)]
     wishes += [wish for path in own for wish in read_fragment(path, users=False)]
-    for path in spec.options.configs:
+    modular = [MODULAR] if spec.options.modular else []
+    for path in (*modular, *spec.options.configs):
         wishes += read_fragment(path, users=True)
     packing = f"CONFIG_KERNEL_{spec.options.compression.name}=y"
     return merge(
@@ -228,14 +257,16 @@ def _plan_of(spec: KernelSpec, source: Source) -> Plan:
         "schema": _SCHEMA,
         "tree": tree,
         "options": [[wish.option, wish.value] for wish in wishes.values()],
-        "tools": _tool_versions(),
+        "tools": tool_versions(),
         "identity": dict(IDENTITY),
     }
     if optional := [wish.option for wish in wishes.values() if wish.optional]:
         inputs["optional"] = optional  # the same options asked for in earnest may be refused
+    if "CONFIG_MODULES" in wishes and wishes["CONFIG_MODULES"].value == "y":
+        inputs["modules"] = _MODULES_SCHEMA
     return Plan(spec, source, tree, wishes, inputs)
 
 
-def _tool_versions() -> list[str]:
+def tool_versions() -> list[str]:
     """Return what compiler and linker call themselves: other ones make another kernel."""
     return [run([tool, "--version"]).text.partition("\n")[0] for tool in (COMPILER, LINKER)]

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
@@ -24,8 +24,11 @@ from linklab.build.modinfo import (
     unpacked,
 )
 from linklab.errors import UsageError
+from linklab.paths import EXTERNAL_MODULES
 
 BUILTIN, BUILTIN_INFO = "modules.builtin", "modules.builtin.modinfo"
+_ADDED = ("updates/", f"{EXTERNAL_MODULES}/")
+_PACKED = (".xz", ".gz", ".zst")
 _ORDER, _DEPENDENCIES, _ALIASES = "modules.order", "modules.dep", "modules.alias"
 
 
@@ -65,7 +68,7 @@ class FolderStore:
         """Return a file's content, nothing for one that is not there."""
         try:
             return (self.folder / name).read_bytes()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return b""
 
 
@@ -89,6 +92,40 @@ class ZipStore:
             return self._archive.read(name)
         except KeyError:
             return b""
+
+
+def write_zip(target: Path, files: Iterable[tuple[str, bytes]]) -> None:
+    """Write the archive that `ZipStore` reads."""
+    with zipfile.ZipFile(target, "w") as archive:
+        for name, content in files:
+            add_to_zip(archive, name, content)
+
+
+def add_to_zip(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
+    """Add a file, with the same moment for all: the same files give the same bytes."""
+    entry = zipfile.ZipInfo(name)
+    entry.compress_type = zipfile.ZIP_STORED if name.endswith(_PACKED) else zipfile.ZIP_DEFLATED
+    archive.writestr(entry, content, compresslevel=1)
+
+
+@dataclass(frozen=True)
+class WithExternal:
+    """A kernel's own modules, and those of other folders that are under test."""
+
+    own: Store
+    external: Mapping[str, bytes]
+
+    def names(self) -> Iterable[str]:
+        """Return the kernel's, and the others as in a folder of their own."""
+        others = [f"{EXTERNAL_MODULES}/{name}.ko" for name in self.external]
+        return [*self.own.names(), *others]
+
+    def read(self, name: str) -> bytes:
+        """Return a file's content, nothing for one that is not there."""
+        folder, _, file = name.rpartition("/")
+        if folder == EXTERNAL_MODULES:
+            return self.external.get(file.removesuffix(".ko"), b"")
+        return self.own.read(name)
 
 
 @dataclass(frozen=True)
@@ -123,9 +160,9 @@ class ModuleTree:
     @cached_property
     def _paths(self) -> dict[str, str]:
         paths = {name: path for path in self.store.names() if (name := module_name(path))}
-        # As depmod has it: what was added to an installed kernel goes before what came with it.
+        # As depmod has it: what was added to a kernel goes before what came with it.
         for path in self.store.names():
-            if path.startswith("updates/") and (name := module_name(path)):
+            if path.startswith(_ADDED) and (name := module_name(path)):
                 paths[name] = path
         return paths
 
@@ -150,6 +187,18 @@ class ModuleTree:
     def is_module(self, name: str) -> bool:
         """Tell whether there is a module of exactly this name, as the kernel spells it."""
         return name in self._paths
+
+    def is_external(self, name: str) -> bool:
+        """Tell whether it is one that is under test, and not the kernel's own."""
+        return self._paths.get(name, "").startswith(f"{EXTERNAL_MODULES}/")
+
+    def needs_no_loading(self, name: str) -> bool:
+        """Tell whether it is part of the kernel; a module under test is loaded nevertheless."""
+        return name in self.builtin and not self.is_external(name)
+
+    def with_external(self, modules: Mapping[str, bytes]) -> ModuleTree:
+        """Return the same modules with those of other folders, by their names."""
+        return replace(self, store=WithExternal(self.store, modules))
 
     def open(self, name: str) -> tuple[bytes, ModInfo]:
         """Return a module as the kernel takes it, and what it says of itself."""
@@ -193,7 +242,7 @@ class _Order:
     def require(self, wanted: str, because: tuple[str, ...]) -> None:
         """Note that a module, and all that it depends on, must load."""
         name = canonical(wanted)
-        if name in self._required or name in self._tree.builtin:
+        if name in self._required or self._tree.needs_no_loading(name):
             return
         if self._tree.is_module(name):
             self._required.add(name)
@@ -209,7 +258,7 @@ class _Order:
     def add(self, wanted: str) -> None:
         """Put a module into the list, behind what it wants and before what wants to follow."""
         name = canonical(wanted)
-        if name in self._seen or name in self._tree.builtin:
+        if name in self._seen or self._tree.needs_no_loading(name):
             return
         self._seen.add(name)
         if not self._tree.is_module(name):
@@ -219,7 +268,8 @@ class _Order:
         content, info = self._tree.open(name)
         for other in (*info.before, *info.depends):
             self.add(other)
-        self.modules.append(Module(name, content, optional=name not in self._required))
+        optional = name not in self._required
+        self.modules.append(Module(name, content, optional, self._tree.is_external(name)))
         for other in info.after:
             self.add(other)
 

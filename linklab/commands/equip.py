@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from linklab.build.bootable import Kernel
+from linklab.build.extmodule import Against, build_modules, check_module_folder, source_hashes
 from linklab.build.initramfs import build_initramfs
+from linklab.build.kernel import tool_versions
 from linklab.build.moduleimage import with_modules
+from linklab.build.moduletree import FolderStore, ModuleTree
 from linklab.build.needs import BOOT, modules_needed
 from linklab.build.userland import LIVE
+from linklab.errors import UsageError
 from linklab.events import Listener
 from linklab.host.cache import Artefact, Cache
 from linklab.machine.spec import Boot, MachineType
@@ -35,18 +41,85 @@ class Purpose:
         return (BOOT, self.boot.value, machine, *self.needs)
 
 
+@dataclass(frozen=True)
+class ModuleWords:
+    """What `--module` names: folders of source, and modules that the kernel has itself."""
+
+    folders: tuple[Path, ...] = ()
+    names: tuple[str, ...] = ()
+
+
+def module_words(words: Sequence[str]) -> ModuleWords:
+    """Return what `--module` names, sorted.
+
+    Raises `UsageError` for a folder that holds no module's source, and for a
+    word that is neither a folder nor a module's name.
+    """
+    folders = [Path(word).expanduser() for word in words if _is_folder(word)]
+    names = [word for word in words if not _is_folder(word)]
+    for folder in folders:
+        check_module_folder(folder)
+    for name in names:
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+            raise UsageError(
+                f"--module {name}: the folder of a module's source is expected, or the name of a "
+                "module that the kernel has"
+            )
+    return ModuleWords(tuple(folders), tuple(names))
+
+
+def module_files(words: Sequence[str]) -> list[Path]:
+    """Return every file of the source that `--module` names."""
+    folders = module_words(words).folders
+    return [folder / name for folder in folders for name in source_hashes(folder)]
+
+
+def _is_folder(word: str) -> bool:
+    return "/" in word or Path(word).is_dir()
+
+
 def image_for(
-    kernel: Kernel, purpose: Purpose, cache: Cache, listener: Listener
+    kernel: Kernel, purpose: Purpose, modules: Sequence[str], cache: Cache, listener: Listener
 ) -> Artefact | None:
     """Return the image with the modules that a kernel needs, None where it needs none.
 
-    Raises `UsageError` for a kernel that lacks something.
+    `modules` are words of `--module`, those of them that are source compiled
+    first. Raises `UsageError` for a kernel that lacks something, and what
+    `build_modules` raises.
     """
-    wanted = modules_needed(kernel, purpose.all_needs)
-    if not wanted or kernel.modules is None:
-        return None
-    modules = kernel.modules.in_order(wanted)
-    if not modules:
+    words = module_words(modules)
+    tree = kernel.modules
+    wanted = [*modules_needed(kernel, purpose.all_needs), *words.names]
+    if words.folders:
+        external = _compiled(kernel, words.folders, cache, listener)
+        tree = (tree or _no_modules(kernel)).with_external(external)
+        wanted += external
+    if wanted and tree is None:
+        raise UsageError(
+            f"kernel {kernel.name} came without its modules: {', '.join(wanted)} cannot be loaded "
+            f"(/lib/modules/{kernel.release} is not there, nor lib/modules beside it)"
+        )
+    chosen = tree.in_order(wanted) if tree else ()
+    if not chosen:
         return None
     image = build_initramfs(cache, listener, image=purpose.image)
-    return with_modules(image, kernel.release, modules, cache, listener)
+    return with_modules(image, kernel.release, chosen, cache, listener)
+
+
+def _compiled(
+    kernel: Kernel, folders: Sequence[Path], cache: Cache, listener: Listener
+) -> dict[str, bytes]:
+    if kernel.build is None:
+        raise UsageError(
+            f"no module can be built against kernel {kernel.name}: its headers are not here "
+            f"(/lib/modules/{kernel.release}/build)"
+        )
+    compiler = tool_versions()[0]
+    against = Against(kernel.release, kernel.build, compiler)
+    return build_modules(folders, against, cache, listener)
+
+
+def _no_modules(kernel: Kernel) -> ModuleTree:
+    return ModuleTree(
+        kernel.release, FolderStore(kernel.bzimage), "the kernel, which came without modules"
+    )

@@ -11,7 +11,9 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from linklab.build.debkernel import PREFIX, is_package
 from linklab.build.flavours import flavours
+from linklab.commands.equip import module_files
 from linklab.commands.prepare import KernelOptions, MachineOptions
 from linklab.errors import UsageError
 from linklab.host.cache import hash_file
@@ -21,7 +23,7 @@ from linklab.results.again import command_of, files_of, options_of
 if TYPE_CHECKING:
     from linklab.commands.run import RunOptions
 
-_KERNEL_NAMES = {"names": "kernel", "patches": "patch", "configs": "config"}
+_KERNEL_NAMES = {"names": "kernel", "patches": "patch", "configs": "config", "modules": "module"}
 _OF_THE_COMMAND = {
     "kernels",
     "machine",
@@ -41,6 +43,7 @@ def kept(options: RunOptions, **decided: str) -> dict[str, Any]:
         "patch": [_absolute(path) for path in kernels.patches],
         "config": [_absolute(path) for path in kernels.configs],
         "range": fixed_range(kernels),
+        "module": [_absolute(w) if _names_a_path(w) else w for w in kernels.modules],
     }
     found |= {field.name: getattr(options.machine, field.name) for field in fields(MachineOptions)}
     found |= {name: getattr(options, name) for name in _own_names(options)}
@@ -49,7 +52,9 @@ def kept(options: RunOptions, **decided: str) -> dict[str, Any]:
 
 def kept_files(options: RunOptions) -> dict[str, str]:
     """Return the SHA-256 of each file that the options name, by its absolute path."""
-    files = (*options.kernels.series.files, *(Path(path) for path in options.kernels.configs))
+    kernels = options.kernels
+    configs = (Path(path) for path in kernels.configs)
+    files = (*kernels.series.files, *configs, *module_files(kernels.modules))
     return {str(path.absolute()): hash_file(path) for path in files}
 
 
@@ -60,7 +65,14 @@ def fixed_range(kernels: KernelOptions) -> str:
 
 
 def _kernel_word(word: str) -> str:
+    if is_package(word):
+        package = word.removeprefix(PREFIX)
+        return PREFIX + _absolute(package) if _names_a_path(package) else word
     return word if word in flavours() else _absolute(word)
+
+
+def _names_a_path(word: str) -> bool:
+    return "/" in word or Path(word).exists()
 
 
 def _absolute(path: str) -> str:

@@ -24,7 +24,7 @@ from linklab.build.moduleimage import MODULES
 from linklab.build.needs import SHELL
 from linklab.build.series import Series, read_series
 from linklab.build.userland import LIVE
-from linklab.commands.equip import Purpose, image_for
+from linklab.commands.equip import Purpose, image_for, module_files, module_words
 from linklab.errors import UsageError
 from linklab.events import Listener, Note
 from linklab.host.accel import Accel, decide
@@ -52,6 +52,7 @@ class KernelOptions:
     range: str = ""
     optional: tuple[str, ...] = ()
     revision: str = ""  # a commit of `source`, in place of what lies there
+    modules: tuple[str, ...] = ()
 
     @cached_property
     def series(self) -> Series:
@@ -72,6 +73,7 @@ class KernelOptions:
             configs=tuple(Path(config) for config in self.configs),
             revision=self.revision or self.series.base,
             optional=tuple(Path(fragment) for fragment in self.optional),
+            modular=bool(module_words(self.modules).folders),
         )
 
     def check(self) -> list[str]:
@@ -85,7 +87,11 @@ class KernelOptions:
         """Return the SHA-256 of every file that the user gave."""
         return {
             option: {str(file): hash_file(Path(file)) for file in files}
-            for option, files in (("patches", self.series.files), ("configs", self.configs))
+            for option, files in (
+                ("patches", self.series.files),
+                ("configs", self.configs),
+                ("modules", module_files(self.modules)),
+            )
         }
 
     @property
@@ -98,6 +104,7 @@ class KernelOptions:
             or self.range
             or self.optional
             or self.revision
+            or self.modules
         )
 
 
@@ -196,7 +203,7 @@ def _subject(
     kernel: Kernel, options: KernelOptions, purpose: Purpose, cache: Cache, listener: Listener
 ) -> Subject:
     iso = None
-    image = image_for(kernel, purpose, cache, listener)
+    image = image_for(kernel, purpose, options.modules, cache, listener)
     if purpose.boot is Boot.ISO or (options.is_stock and _is_timed(kernel)):
         iso = iso_of([kernel], options, cache, listener, purpose)
     return subject_of(kernel, iso, image)
@@ -237,7 +244,7 @@ def iso_of(
     offered = []
     for kernel in kernels:
         small = _smallest(kernel, options, cache, listener)
-        image = image_for(kernel, purpose, cache, listener)
+        image = image_for(kernel, purpose, options.modules, cache, listener)
         modules = image.file(MODULES) if image else None
         offered.append(IsoKernel(file_label(kernel.name), small.bzimage, small.release, modules))
     return build_iso(offered, build_initramfs(cache, listener), cache, listener)

@@ -96,7 +96,7 @@ def test_this_debians_kernel_is_fetched_once(apt: FakeApt, cache: Cache) -> None
 def test_what_apt_said_is_remembered_while_its_lists_are_the_same(
     apt: FakeApt, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("linklab.build.debkernel.Archive", rooted(apt))
+    monkeypatch.setattr("linklab.build.debfiles.Archive", rooted(apt))
     package_artefact("debian", cache, ignore)
     asked = apt.calls.count("apt-cache")
     package_artefact("debian", cache, ignore)

@@ -232,7 +232,10 @@ def test_a_persons_fragment_comes_last(spec: KernelSpec, cache: Cache, tmp_path:
     artefact, events = building(with_options(spec, configs=(config,)), cache)
     assert "# CONFIG_SYSFS is not set\n" in artefact.file("config").read_text()
     notes = [event.text for event in events if isinstance(event, Note)]
-    assert notes == ["options that are modules, which the guest does not get: CONFIG_EXTRA"]
+    assert notes == [
+        "options that are modules, which the guest gets if the scenario needs them or "
+        "--module names them: CONFIG_EXTRA"
+    ]
 
 
 def test_the_environment_has_no_part_in_a_build(

@@ -201,10 +201,10 @@ def test_a_kernel_gets_the_modules_that_its_purpose_needs(
     tmp_path: Path, cache: Cache, small: Path
 ) -> None:
     mine = kernel(tmp_path, "CONFIG_DUMMY=m\n", with_dummy(tmp_path))
-    made = image_for(mine, Purpose(Boot.DIRECT, (GROUPING,), image=small), cache, ignore)
+    made = image_for(mine, Purpose(Boot.DIRECT, (GROUPING,), image=small), (), cache, ignore)
     assert made is not None
     assert set(made.about["modules"]) == {"dummy"}
-    assert image_for(mine, Purpose(Boot.DIRECT, image=small), cache, ignore) is None
+    assert image_for(mine, Purpose(Boot.DIRECT, image=small), (), cache, ignore) is None
 
 
 def test_a_kernel_with_everything_built_in_gets_the_labs_own_image(
@@ -213,12 +213,12 @@ def test_a_kernel_with_everything_built_in_gets_the_labs_own_image(
     folder = modules_folder(tmp_path / "modules", ["net/dummy"])
     purpose = Purpose(Boot.DIRECT, (GROUPING,), image=small)
     for mine in (kernel(tmp_path), kernel(tmp_path, None, tree_in(folder))):
-        assert image_for(mine, purpose, cache, ignore) is None
+        assert image_for(mine, purpose, (), cache, ignore) is None
 
 
 def test_the_machine_and_the_boot_have_needs_too(tmp_path: Path, cache: Cache) -> None:
     mine = kernel(tmp_path, "CONFIG_DUMMY=y\n")
     with pytest.raises(UsageError, match="CONFIG_VIRTIO_MMIO_CMDLINE_DEVICES"):
-        image_for(mine, Purpose(Boot.DIRECT, (), MachineType.MICROVM), cache, ignore)
+        image_for(mine, Purpose(Boot.DIRECT, (), MachineType.MICROVM), (), cache, ignore)
     with pytest.raises(UsageError, match="CONFIG_RD_ZSTD"):
-        image_for(mine, Purpose(Boot.ISO), cache, ignore)
+        image_for(mine, Purpose(Boot.ISO), (), cache, ignore)
