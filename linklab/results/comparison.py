@@ -31,7 +31,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from math import ceil, exp, log
-from statistics import median
+from statistics import NormalDist, median
 from typing import TypeVar
 
 import numpy as np
@@ -44,6 +44,7 @@ DEFAULT_THRESHOLD = 0.03
 ALPHA = 0.05
 MOST_MORE = 100_000  # blocks; whoever needs more should not be told a number
 DRAWS = 10_000
+_POWER = 0.8
 
 
 class Effect(StrEnum):
@@ -237,19 +238,28 @@ def _more_blocks(
 ) -> int | None:
     """Return how many more blocks would settle it, if the effect is what it seems to be.
 
-    An interval shrinks with the square root of the blocks. It must come to
-    exclude 0 where the effect matters, and to lie within the threshold where
-    it does not.
+    An interval shrinks with the square root of the blocks. Where the effect
+    matters it must come to exclude 0, at the risk that the correction leaves to
+    one operation, and else to lie within the threshold. So many blocks that it
+    does with a probability of 80 %, as the effect seen then is another one.
     """
     limit = log(1 + rule.threshold)
-    room = abs(effect) if abs(effect) >= limit else limit - abs(effect)
-    reach = (high - low) / 2
+    matters = abs(effect) >= limit
+    room = abs(effect) if matters else limit - abs(effect)
+    have = _normal(rule.risk)
+    need = _normal(rule.risk / operations if matters else rule.risk) + NormalDist().inv_cdf(_POWER)
+    reach = (high - low) / 2 * need / have
     if room <= 0 or reach <= 0:
         return None if room <= 0 else max(1, fewest_blocks(rule, operations) - blocks)
     needed = blocks * (reach / room) ** 2
     if needed - blocks > MOST_MORE:
         return None
     return max(1, ceil(needed) - blocks, fewest_blocks(rule, operations) - blocks)
+
+
+def _normal(risk: float) -> float:
+    """Return beyond how many standard deviations, either way, lies a risk."""
+    return NormalDist().inv_cdf(1 - risk / 2)
 
 
 def _chance(pair: Pair, rule: Rule) -> Chance:
