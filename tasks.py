@@ -278,7 +278,7 @@ def run(
     )
 
 
-@task(auto_shortflags=False, iterable=["patch", "config"], help={**SERIES_HELP})
+@task(auto_shortflags=False, iterable=["patch", "config"], help={**SERIES_HELP, **EXPORT_HELP})
 @command
 def series(
     _context: Context,
@@ -303,6 +303,10 @@ def series(
     boot_timeout: str = "0",
     output: str = "",
     json: bool = False,
+    junit: str = "",
+    ktap: str = "",
+    kcidb: str = "",
+    kcidb_origin: str = "linklab",
 ) -> Verdict:
     """Say what each patch of a series does: warnings, build, boot, console, speed."""
     from linklab.commands import series as command_series
@@ -322,6 +326,7 @@ def series(
             seed,
             output,
             json,
+            ExportOptions(junit, ktap, kcidb, kcidb_origin),
         ),
         sys.argv,
     )

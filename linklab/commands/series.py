@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from linklab.build.flavours import flavours
 from linklab.build.patches import patched_tree
 from linklab.build.source import open_source
 from linklab.commands.about import tested_on
+from linklab.commands.exports import ExportOptions, failure_written, write_exports
 from linklab.commands.prepare import KernelOptions, MachineOptions, prepare_lab, tell_notes
 from linklab.commands.run import SCENARIOS, memory_for
 from linklab.commands.seriesrun import SeriesPlan, SeriesRun, entry
@@ -56,6 +57,7 @@ class SeriesOptions:
     seed: str
     output: str
     as_json: bool
+    exports: ExportOptions = field(default_factory=ExportOptions)
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ def check(options: SeriesOptions) -> Request:
     if not options.kernels.series.patches:
         raise UsageError("there is no series: name patches with --patch, or commits with --range")
     options.machine.check()
+    options.exports.check()
     if choose("boot", options.machine.boot, Boot) is Boot.ISO:
         raise UsageError("--boot iso: a series is booted by resume or direct")
     limit = percent("fail-above", options.fail_above)
@@ -193,10 +196,13 @@ def main(options: SeriesOptions, command: Sequence[str]) -> Verdict:
     """Test a series, show what came out, and return the verdict."""
     from linklab.commands.boundary import show_fault
     from linklab.report.progress import progress
+    from linklab.results.runsuites import suites_of
 
-    with progress() as listener:
+    names = split_list("kernel", options.kernels.names)
+    with progress() as listener, failure_written(options.exports, SERIES, names):
         finished = run(options, command, listener)
     present(finished.folder, finished.verdict, as_json=options.as_json)
+    write_exports(options.exports, suites_of(read_run(finished.folder)))
     if finished.fault is not None:
         show_fault(finished.fault)
     return finished.verdict

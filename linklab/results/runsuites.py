@@ -7,23 +7,25 @@ or the lab, ended the run before it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
 from linklab.errors import Verdict
 from linklab.results.comparesuites import comparison_outcomes
+from linklab.results.kinds import is_series
 from linklab.results.model import BootRecord, KernelRecord, Run, Sample
 from linklab.results.outcomes import (
     Figure,
-    KernelFacts,
     Outcome,
     Status,
     Suite,
     family,
     status_of,
 )
+from linklab.results.runfacts import circumstances, facts_of
+from linklab.results.seriessuites import suites_of_series
 
 BOOT = "boot"
 _LAB_ENDED = {
@@ -52,6 +54,8 @@ class _Fault:
 
 def suites_of(run: Run) -> list[Suite]:
     """Return what a stored run found, a suite for each kernel in the run's order."""
+    if is_series(run.about):
+        return suites_of_series(run)
     return [_suite(run, kernel) for kernel in run.kernels]
 
 
@@ -70,40 +74,6 @@ def _suite(run: Run, kernel: KernelRecord) -> Suite:
         start=str(run.about.get("start") or ""),
         end=str(run.about.get("end") or ""),
     )
-
-
-def facts_of(about: Mapping[str, Any], kernel: KernelRecord) -> KernelFacts:
-    """Return what a stored result knows of one of its kernels."""
-    inputs = kernel.inputs
-    tools = inputs.get("tools") or [""]
-    patches = about.get("patches") if inputs else None
-    return KernelFacts(
-        name=kernel.name,
-        release=kernel.release,
-        sha256=kernel.sha256,
-        tree=str(inputs.get("tree", "")),
-        commit=str(inputs.get("commit", "")),
-        patches=tuple(str(value) for value in (patches or {}).values()),
-        compiler=str(tools[0]),
-        config=kernel.name if inputs else "",
-    )
-
-
-def circumstances(about: Mapping[str, Any]) -> dict[str, str]:
-    """Return under which circumstances a stored result came about, as text."""
-    qemu, host = about.get("qemu") or {}, about.get("host") or {}
-    found = {
-        "accel": about.get("accel"),
-        "boot": about.get("boot"),
-        "machine": about.get("machine"),
-        "cpus": about.get("cpus"),
-        "memory_mib": about.get("memory"),
-        "qemu": qemu.get("version"),
-        "host_cpu": host.get("cpu"),
-        "host_kernel": host.get("kernel"),
-        "command": about.get("command"),
-    }
-    return {name: str(value) for name, value in found.items() if value not in (None, "")}
 
 
 def _faults(run: Run, kernel: str) -> Iterator[_Fault]:

@@ -16,6 +16,8 @@ from linklab.report.series import as_text, document
 from linklab.report.seriessentence import listed, sentence
 from linklab.results.comparison import Effect
 from linklab.results.model import Run, Sample
+from linklab.results.outcomes import Status
+from linklab.results.runsuites import suites_of
 from linklab.results.series import Findings, PatchRecord, StateRecord, find, kernel_name
 from linklab.results.work import Work
 
@@ -250,3 +252,45 @@ def test_lines_of_a_console_are_new_whatever_their_numbers() -> None:
     after = ["[    9.900000] tsc: 2501.000 MHz\n[    9.910000] dummy: at 0xdeadbeef\n",
              "[    9.910000] dummy: at 0xcafe\nhello\n[    1.000000] \n"]  # fmt: skip
     assert new_lines(before, after) == ["dummy: at 0xdeadbeef"]
+
+
+def outcomes(run: Run) -> dict[tuple[str, str], Status]:
+    return {
+        (suite.kernel.name, outcome.name): outcome.status
+        for suite in suites_of(run)
+        if suite.kernel is not None
+        for outcome in suite.outcomes
+    }
+
+
+def test_other_tools_get_a_suite_for_each_kernel_of_each_state() -> None:
+    faults = [
+        {"kernel": "sysfs@3", "verdict": "crash", "message": "BUG", "during": "boot"},
+        {"kernel": "sysfs@4", "verdict": "hang", "message": "no", "during": "end"},
+    ]
+    states = [failed("sysfs", 1), StateRecord("sysfs", 2, 1.0, new_warnings=("a.c:1: w",))]
+    run = series({"sysfs": [1.0, None, 1.5, None, None, None]}, states, faults)
+    found = outcomes(run)
+    assert found == {
+        ("sysfs@base", "build"): Status.PASS,
+        ("sysfs@base", "boot"): Status.PASS,
+        ("sysfs@base", "mtu/group/512"): Status.PASS,
+        ("sysfs@1", "build"): Status.FAIL,
+        ("sysfs@2", "build"): Status.PASS,
+        ("sysfs@2", "boot"): Status.PASS,
+        ("sysfs@2", "mtu/group/512"): Status.FAIL,
+        ("sysfs@3", "build"): Status.PASS,
+        ("sysfs@3", "boot"): Status.CRASH,
+        ("sysfs@3", "mtu/group/512"): Status.MISSING,
+        ("sysfs@4", "build"): Status.PASS,
+        ("sysfs@4", "boot"): Status.PASS,
+        ("sysfs@4", "mtu/group/512"): Status.MISSING,
+        ("sysfs@4", "scenario"): Status.HANG,
+        ("sysfs@5", "build"): Status.PASS,
+        ("sysfs@5", "boot"): Status.MISSING,
+        ("sysfs@5", "mtu/group/512"): Status.MISSING,
+    }
+    second = next(s for s in suites_of(run) if s.kernel and s.kernel.name == "sysfs@2")
+    assert second.kernel and len(second.kernel.patches) == 2
+    assert second.outcomes[0].message == "1 new compiler warning"
+    assert second.outcomes[2].message.startswith("slower: +50.0 % [")

@@ -19,6 +19,7 @@ from linklab.agent.protocol import Field, FieldReader
 from linklab.build import kbuild
 from linklab.commands import history
 from linklab.commands import series as command
+from linklab.commands.exports import ExportOptions
 from linklab.commands.prepare import KernelOptions, MachineOptions
 from linklab.commands.series import SeriesOptions, check
 from linklab.errors import (
@@ -140,7 +141,11 @@ def test_each_patch_is_built_measured_and_judged(
     guests: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     guests["nosysfs@4"] = SlowGuest
-    verdict, found = outcome_of(chain("// warns", "// sysfs", "// quick", "// slow"), blocks="12")
+    verdict, found = outcome_of(
+        chain("// warns", "// sysfs", "// quick", "// slow"),
+        blocks="12",
+        exports=ExportOptions("junit.xml", "out.ktap", "kcidb.json"),
+    )
     out = capsys.readouterr().out
     assert verdict is Verdict.FAIL
     assert [row.trouble is None for row in found.rows["nosysfs"]] == [True, True, False, True, True]
@@ -160,6 +165,7 @@ def test_each_patch_is_built_measured_and_judged(
     history.show("out", "results", as_json=False)
     assert capsys.readouterr().out == out
     assert key_figure(read_run(Path("out"))) == out.splitlines()[-1]
+    assert 'name="mtu/group/2"' in Path("junit.xml").read_text()
     assert Path("out/table.txt").read_text().splitlines()[-1] == out.splitlines()[-1]
 
 
@@ -200,7 +206,7 @@ def test_a_kernel_that_does_not_boot_or_fails_leaves_the_others_to_be_tested(
     verdict, found = outcome_of(chain("// 1", "// 2", "// 3"))
     assert verdict is Verdict.CRASH
     said = " ".join(capsys.readouterr().out.split())
-    assert "patch 1/3 crashes at boot on sysfs (3/3 mends it)" in said
+    assert "patch 1/3 crashes at boot on sysfs; patch 2/3 hangs" in said
     assert "patch 2/3 hangs at mtu by group on sysfs (3/3 mends it)" in said
     assert found.rows["sysfs"][3].seconds
     assert found.verdict_of(found.rows["sysfs"][2]) is Verdict.HANG
