@@ -32,11 +32,10 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from math import ceil, exp, log
 from statistics import NormalDist, median
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-import numpy as np
-
-from linklab.results.resampling import Chance
+if TYPE_CHECKING:
+    from linklab.results.resampling import Chance
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -263,6 +262,11 @@ def _normal(risk: float) -> float:
 
 
 def _chance(pair: Pair, rule: Rule) -> Chance:
+    # numpy takes longer to import than a command takes that compares nothing.
+    import numpy as np
+
+    from linklab.results.resampling import Chance
+
     return Chance(
         np.asarray(pair.a), np.asarray(pair.b), pair.paired, rule.risk, rule.seed, rule.draws
     )
