@@ -71,15 +71,14 @@ Entry = Directory | Device | Link | File
 def tree_of(entries: Iterable[Entry]) -> tuple[Entry, ...]:
     """Return the entries in the order of their paths, the folders on the way added.
 
-    The same entry may come twice: several programs bring a library. Raises
-    `LabError` for a path that is relative, or has two different entries.
+    Raises `LabError` for a path that is relative or there twice.
     """
     by_path: dict[str, Entry] = {}
     for entry in entries:
         path = PurePosixPath(entry.path)
         if not path.is_absolute() or ".." in path.parts or str(path) != entry.path:
             raise LabError(f"{entry.path!r} is no path for an image: /a/path/like/this expected")
-        if by_path.get(entry.path, entry) != entry:
+        if entry.path in by_path:
             raise LabError(f"{entry.path} is twice in the image: leave one out of its manifest")
         by_path[entry.path] = entry
     for known in list(by_path):

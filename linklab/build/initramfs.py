@@ -23,6 +23,7 @@ from linklab.build.userland import (
     Manifest,
     extra_entries,
     find_program,
+    is_elf_file,
     program_entries,
     read_manifest,
     version_of,
@@ -77,9 +78,9 @@ def build_initramfs(
     """Return the artefact with the live image's file tree, `initramfs.cpio`.
 
     `extra` adds files, by their paths in the image, and `more` entries of any
-    kind. `about["parts"]` lists the parts of the image with their bytes. Raises
-    `LabError` when a program is missing, the manifest is wrong, or two files
-    claim one path.
+    kind; programs among them bring their libraries. `about["parts"]` lists the
+    parts of the image with their bytes. Raises `LabError` when a program is
+    missing, the manifest is wrong, or two files claim one path.
     """
     agent = agentbuild.build_agent(cache, listener)
     inputs = _inputs(cache, agent, [*extra_entries(extra or {}), *more], image, templates)
@@ -142,7 +143,9 @@ def _inputs(
 ) -> _Inputs:
     manifest = read_manifest(image)
     answers = Answers(cache)
-    programs, replaced = program_entries(manifest, answers)
+    others = [e.content for e in more if isinstance(e, File) and isinstance(e.content, Path)]
+    elves = [path for path in others if is_elf_file(path)]
+    programs, replaced = program_entries(manifest, answers, elves)
     program = agent.file(agentbuild.PROGRAM)
     entries = [
         *manifest.fixed,

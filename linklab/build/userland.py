@@ -32,6 +32,7 @@ class Program:
     """A program of the host: the command, its Debian package, its place in the image.
 
     `applets` is the folder for a link to each of its applets, if it has any.
+    An `optional` one is left out where the host lacks it.
     """
 
     command: str
@@ -39,6 +40,7 @@ class Program:
     path: str
     links: tuple[str, ...] = ()
     applets: str | None = None
+    optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class Manifest:
     fixed: tuple[Entry, ...]
     agent: str
     values: Mapping[str, Any]
+    host_files: tuple[str, ...] = ()
 
 
 def read_manifest(folder: Path = LIVE) -> Manifest:
@@ -89,11 +92,14 @@ def _added(base: Manifest, data: Mapping[str, Any], folder: Path) -> Manifest:
     """Return a manifest with what another one, which includes it, adds."""
     nodes = _nodes(data.get("directories", {}), data.get("devices", {}))
     files = _files(data.get("files", {}), folder)
+    links = (Link(path, target) for path, target in data.get("links", {}).items())
+    programs = (*_programs(data.get("programs", ())), *_tools(data.get("tools", ())))
     return replace(
         base,
-        programs=(*base.programs, *_programs(data.get("programs", ()))),
+        programs=(*base.programs, *programs),
         templates=(*base.templates, *_templates(data.get("templates", {}))),
-        fixed=(*base.fixed, *nodes, *files),
+        fixed=(*base.fixed, *nodes, *files, *links),
+        host_files=(*base.host_files, *data.get("host", {}).get("files", ())),
     )
 
 
@@ -108,6 +114,14 @@ def _programs(data: Iterable[Mapping[str, Any]]) -> tuple[Program, ...]:
         )
         for entry in data
     )
+
+
+def _tools(data: Iterable[Mapping[str, Any]]) -> Iterator[Program]:
+    """Yield programs that stand several in a line, each of which the host may lack."""
+    for entry in data:
+        for command in entry["commands"]:
+            path = f"{entry['folder']}/{command}"
+            yield Program(command, entry["package"], path, optional=True)
 
 
 def _templates(data: Mapping[str, Any]) -> tuple[Template, ...]:
@@ -133,13 +147,19 @@ def find_program(command: str, package: str) -> Path:
 
     Raises `LabError`, with the Debian package and what to do, when it is not there.
     """
-    found = shutil.which(command, path=f"{os.environ.get('PATH', '')}:{_SYSTEM_FOLDERS}")
+    found = look_for(command)
     if found is None:
         raise LabError(
             f"{command} is not on this machine: it comes with Debian's package {package}, "
             f"and `invoke setup` installs what is missing"
         )
-    return Path(found)
+    return found
+
+
+def look_for(command: str) -> Path | None:
+    """Return where a program of this host is, or None where it is not there."""
+    found = shutil.which(command, path=f"{os.environ.get('PATH', '')}:{_SYSTEM_FOLDERS}")
+    return Path(found) if found else None
 
 
 def libraries_of(program: Path) -> tuple[str, ...]:
@@ -185,31 +205,68 @@ def version_of(program: Path, answers: Answers) -> str:
     return str(answers.get(f"version of {program}", ask))
 
 
-def program_entries(manifest: Manifest, answers: Answers) -> tuple[list[Entry], dict[str, str]]:
+def program_entries(
+    manifest: Manifest, answers: Answers, others: Iterable[Path] = ()
+) -> tuple[list[Entry], dict[str, str]]:
     """Return the entries for the manifest's programs, and the applets they replace.
 
+    The libraries that `others`, programs from elsewhere, load come with those.
     The second value maps the name of each applet that gave way to the path of
     the program that took it.
     """
     entries: list[Entry] = []
-    libraries: set[str] = set()
-    names = {program.command: program.path for program in manifest.programs}
+    libraries = {path for program in others for path in _known_libraries(program, answers)}
+    programs = [program for program in manifest.programs if is_available(program)]
+    names = {program.command: program.path for program in programs}
+    fixed = {entry.path for entry in manifest.fixed}
     replaced: dict[str, str] = {}
-    for program in manifest.programs:
+    packed: dict[Path, str] = {}
+    for program in programs:
         source = find_program(program.command, program.package)
-        entries.append(File(program.path, _PROGRAM_MODE, source, program.command))
+        there = packed.setdefault(source.resolve(), program.path)
+        if program.optional and there != program.path:
+            entries.append(Link(program.path, there))  # one program that answers to many names
+        else:
+            entries.append(File(program.path, _PROGRAM_MODE, source, program.command))
         entries += [Link(path, program.path) for path in program.links]
-        libraries.update(_known_libraries(source, answers))
+        if not program.optional or is_elf_file(source):
+            libraries.update(_known_libraries(source, answers))
         if program.applets is not None:
             for applet in _known_applets(source, answers):
                 if applet in names:
                     replaced[applet] = names[applet]
-                else:
-                    entries.append(Link(f"{program.applets}/{applet}", program.path))
-    entries += [
-        File(path, _PROGRAM_MODE, Path(path), Path(path).name) for path in sorted(libraries)
-    ]
-    return entries, replaced
+                elif (path := f"{program.applets}/{applet}") not in fixed:
+                    entries.append(Link(path, program.path))
+    for pattern in manifest.host_files:
+        for file in sorted(Path("/").glob(pattern.lstrip("/"))):
+            entries.append(File(str(file), _FILE_MODE, file))
+            libraries.update(_known_libraries(file, answers) if is_elf_file(file) else ())
+    return [*entries, *_library_entries(libraries)], replaced
+
+
+def is_available(program: Program) -> bool:
+    """Tell whether a program can go into an image: one that is needed must, whatever comes."""
+    return not program.optional or look_for(program.command) is not None
+
+
+def _library_entries(libraries: Iterable[str]) -> Iterator[Entry]:
+    """Yield shared libraries where they are on the host, each file of it once.
+
+    Some programs ask for them below /lib and some below /usr/lib, which is the same.
+    """
+    packed: dict[Path, str] = {}
+    for path in sorted(libraries):
+        there = packed.setdefault(Path(path).resolve(), path)
+        if there == path:
+            yield File(path, _PROGRAM_MODE, Path(path), Path(path).name)
+        else:
+            yield Link(path, there)
+
+
+def is_elf_file(path: Path) -> bool:
+    """Tell whether a file is a program or a library, and no script."""
+    with path.open("rb") as file:
+        return is_elf(file.read(4))
 
 
 def _known_libraries(program: Path, answers: Answers) -> list[str]:
