@@ -128,6 +128,23 @@ SERIES_HELP = {
     "output": "a folder for the results; default results/<UTC time>-series",
     "json": RUN_HELP["json"],
 }
+SELFTEST_HELP = {
+    **KERNEL_HELP,
+    **MACHINE_HELP,
+    **EXPORT_HELP,
+    "kernel": "one kernel: a flavour, built with the options that the tests want, a bzImage or a "
+    "built kernel tree",
+    "tests": "tests or collections below tools/testing/selftests, comma-separated: "
+    "net/rtnetlink.sh, net, net/tls",
+    "boot": "auto (resume from four tests on), direct (kernel and initramfs), or resume (from a "
+    "saved guest)",
+    "timeout": "seconds that one test may take; default: its collection's own, "
+    "five times that where the CPU is emulated",
+    "retry": "how often a test that failed is tried again",
+    "boot-timeout": RUN_HELP["boot-timeout"],
+    "output": "a folder for the results; default results/<UTC time>-selftest",
+    "json": RUN_HELP["json"],
+}
 RUN_WORDS = "a run: its folder, a part of its name that no other run has, or `last`"
 RESULTS_HELP = "the folder below which runs are looked for by name"
 
@@ -890,6 +907,55 @@ def bisect(
         resume,
         sys.argv,
         as_json=json,
+    )
+
+
+@task(
+    auto_shortflags=False,
+    positional=["tests"],
+    iterable=["patch", "config"],
+    help={**SELFTEST_HELP},
+)
+@command
+def selftest(
+    _context: Context,
+    tests: str,
+    kernel: str = "sysfs",
+    source: str = "",
+    patch: list[str] | None = None,
+    config: list[str] | None = None,
+    range: str = "",
+    accel: str = "auto",
+    boot: str = "auto",
+    machine: str = "auto",
+    memory: str = "",
+    cpus: str = "2",
+    boot_timeout: str = "0",
+    timeout: str = "0",
+    retry: str = "0",
+    output: str = "",
+    json: bool = False,
+    junit: str = "",
+    ktap: str = "",
+    kcidb: str = "",
+    kcidb_origin: str = "linklab",
+) -> Verdict:
+    """Run the kernel's own self-tests, each in a guest of its own: `invoke selftest net/tls`."""
+    from linklab.commands import selftest as command_selftest
+    from linklab.commands.prepare import KernelOptions, MachineOptions
+
+    return command_selftest.main(
+        command_selftest.SelftestOptions(
+            tests,
+            KernelOptions(kernel, source, tuple(patch or ()), tuple(config or ()), range),
+            MachineOptions(accel, boot, machine, memory, cpus, boot_timeout),
+            timeout,
+            retry,
+            output,
+            json,
+            ExportOptions(junit, ktap, kcidb, kcidb_origin),
+        ),
+        sys.argv,
     )
 
 

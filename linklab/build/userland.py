@@ -18,7 +18,7 @@ from typing import Any
 from linklab import paths
 from linklab.build.answers import Answers
 from linklab.build.elf import is_elf, read_elf
-from linklab.build.entries import REST, Device, Directory, Entry, File, Link
+from linklab.build.entries import Device, Directory, Entry, File, Link
 from linklab.errors import LabError
 from linklab.host import run
 
@@ -139,7 +139,8 @@ def _nodes(directories: Mapping[str, Any], devices: Mapping[str, Any]) -> Iterat
 
 def _files(data: Mapping[str, Any], folder: Path) -> Iterator[Entry]:
     for path, source in data.items():
-        yield File(path, _FILE_MODE, (folder / source).read_bytes())
+        content = (folder / source).read_bytes()
+        yield File(path, _mode_of(content), content)
 
 
 def find_program(command: str, package: str) -> Path:
@@ -238,7 +239,7 @@ def program_entries(
                 elif (path := f"{program.applets}/{applet}") not in fixed:
                     entries.append(Link(path, program.path))
     for pattern in manifest.host_files:
-        for file in sorted(Path("/").glob(pattern.lstrip("/"))):
+        for file in sorted(filter(Path.is_file, Path("/").glob(pattern.lstrip("/")))):
             entries.append(File(str(file), _FILE_MODE, file))
             libraries.update(_known_libraries(file, answers) if is_elf_file(file) else ())
     return [*entries, *_library_entries(libraries)], replaced
@@ -283,11 +284,9 @@ def _known_applets(program: Path, answers: Answers) -> list[str]:
 
 def extra_entries(extra: Mapping[str, bytes]) -> list[Entry]:
     """Return files to add to an image, by their paths in it: programs and scripts may run."""
-    return [
-        File(path, _PROGRAM_MODE if _is_program(content) else _FILE_MODE, content, REST)
-        for path, content in extra.items()
-    ]
+    return [File(path, _mode_of(content), content) for path, content in extra.items()]
 
 
-def _is_program(content: bytes) -> bool:
-    return is_elf(content) or content.startswith(b"#!")
+def _mode_of(content: bytes) -> int:
+    """Return the mode of a file that is packed: programs and scripts may run."""
+    return _PROGRAM_MODE if is_elf(content) or content.startswith(b"#!") else _FILE_MODE

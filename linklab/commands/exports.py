@@ -141,6 +141,7 @@ def _failed(name: str, kernels: Sequence[str], error: LinklabError) -> list[Suit
 def export(run: str, results: str, options: ExportOptions) -> None:
     """Write the files asked for from a stored run, and print where they are."""
     from linklab.results.history import find
+    from linklab.results.kinds import is_selftest
     from linklab.results.runsuites import suites_of
     from linklab.results.store import read_run
 
@@ -148,5 +149,12 @@ def export(run: str, results: str, options: ExportOptions) -> None:
         raise UsageError("nothing to write: name a file with --junit, --ktap or --kcidb")
     folder = find(run, Path(results))
     options.check()
-    for path in write_exports(options, suites_of(read_run(folder))):
+    stored = read_run(folder)
+    if is_selftest(stored.about):
+        from linklab.selftests.record import suites_of as suites_of_selftests
+
+        suites = suites_of_selftests(stored.about)
+    else:
+        suites = suites_of(stored)
+    for path in write_exports(options, suites):
         print(path)

@@ -20,7 +20,7 @@ from linklab.report.compare import Stored, cell_rows, differences, obstacles
 from linklab.report.figures import seconds_text
 from linklab.report.keyfigure import key_figure
 from linklab.results.history import BROKEN, UNFINISHED, Entry, chosen, entries, find
-from linklab.results.kinds import has_calibration, has_comparison, is_series
+from linklab.results.kinds import has_calibration, has_comparison, is_selftest, is_series
 from linklab.results.model import Run
 from linklab.results.store import read_run
 
@@ -106,6 +106,11 @@ def show(run: str, results: str, *, as_json: bool) -> None:
     stored = read_run(folder)
     if is_series(stored.about):
         show_series(folder, str(stored.about.get("verdict") or UNFINISHED), as_json=as_json)
+        return
+    if is_selftest(stored.about):
+        from linklab.commands.selftest import present
+
+        present(folder, as_json)
         return
     if as_json:
         json.dump(document(folder), sys.stdout, indent=1)

@@ -10,6 +10,7 @@ from pathlib import Path
 from linklab.build.agentbuild import PROGRAM as AGENT_PROGRAM
 from linklab.build.agentbuild import build_agent
 from linklab.build.bootable import Kernel
+from linklab.build.entries import Entry
 from linklab.build.flavours import is_timed
 from linklab.build.gitrange import range_series
 from linklab.build.initramfs import ARCHIVE, build_initramfs
@@ -151,8 +152,12 @@ def prepare_lab(
     cache: Cache,
     listener: Listener,
     image: Path = LIVE,
+    more: Sequence[Entry] = (),
 ) -> Lab:
-    """Return the lab for these options, its initramfs built and its accelerator decided."""
+    """Return the lab for these options, its initramfs built and its accelerator decided.
+
+    `more` are entries of the image beyond its manifest.
+    """
     accel = choose("accel", options.accel, Accel)
     boot = choose("boot", options.boot, Boot)
     machine = options.checked_machine()
@@ -163,7 +168,7 @@ def prepare_lab(
     clock = None
     if decision.accel is Accel.TCG:
         clock = tsc_khz(agent.file(AGENT_PROGRAM), cache.root)
-    initramfs = build_initramfs(cache, listener, image=image)
+    initramfs = build_initramfs(cache, listener, image=image, more=more)
     return Lab(
         qemu=qemu,
         accel=decision.accel,

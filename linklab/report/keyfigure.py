@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from linklab.report.figures import Figures, ratio_text, seconds_text
-from linklab.results.kinds import has_calibration, has_comparison, is_series
+from linklab.results.kinds import has_calibration, has_comparison, is_selftest, is_series
 from linklab.results.model import Run
 
 
@@ -30,6 +30,11 @@ def key_figure(run: Run) -> str:
         from linklab.report.calibration import calibration_of
 
         return calibration_of(run.about).summary()
+    if is_selftest(run.about):
+        from linklab.report.selftest import summary
+        from linklab.selftests.record import records_of
+
+        return summary(records_of(run.about))
     figures = Figures(run)
     for operation in figures.operations:
         for count in reversed(figures.counts(operation)):

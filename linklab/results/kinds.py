@@ -8,6 +8,7 @@ from typing import Any
 SERIES = "series"
 COMPARISON = "compare"
 CALIBRATION = "calibrate"
+SELFTEST = "selftest"
 
 
 def is_series(about: Mapping[str, Any]) -> bool:
@@ -23,3 +24,8 @@ def has_comparison(about: Mapping[str, Any]) -> bool:
 def has_calibration(about: Mapping[str, Any]) -> bool:
     """Tell whether run.json is that of a calibration which came to its end."""
     return about.get("kind") == CALIBRATION and isinstance(about.get("calibration"), Mapping)
+
+
+def is_selftest(about: Mapping[str, Any]) -> bool:
+    """Tell whether run.json is that of the kernel's self-tests."""
+    return about.get("kind") == SELFTEST

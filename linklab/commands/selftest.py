@@ -1,0 +1,253 @@
+"""`invoke selftest`: the kernel's own self-tests, each in a guest of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from linklab.commands.exports import ExportOptions, failure_written, write_exports
+from linklab.commands.prepare import KernelOptions, MachineOptions
+from linklab.commands.selftest_prepare import Prepared, boot_of, prepare
+from linklab.errors import Interrupted, LinklabError, UsageError, Verdict
+from linklab.events import Listener, step
+from linklab.host.cache import Cache
+from linklab.lab import choose_memory, host_cpu
+from linklab.options import number, seconds, split_list
+from linklab.results.kinds import SELFTEST as KIND
+from linklab.results.outcomes import Status
+from linklab.results.store import RunFolder, claim_default_folder, claim_folder, read_about, utc_now
+from linklab.selftests.catalogue import Selftest
+from linklab.selftests.limits import limit_of
+from linklab.selftests.record import (
+    TESTS,
+    Attempt,
+    TestRecord,
+    suites_of,
+    to_json,
+    verdict_of,
+)
+from linklab.selftests.runner import SelftestRunner
+
+STEP = "self-tests"
+MEMORY = 512  # MiB: a set of tools of 30 MB, and tests that send with large buffers
+MOST_RETRIES = 100
+TABLE_FILE = "table.txt"
+
+
+@dataclass(frozen=True)
+class SelftestOptions:
+    """The options of `invoke selftest`, as typed."""
+
+    tests: str
+    kernels: KernelOptions
+    machine: MachineOptions
+    timeout: str = "0"
+    retry: str = "0"
+    output: str = ""
+    as_json: bool = False
+    exports: ExportOptions = field(default_factory=ExportOptions)
+
+
+@dataclass(frozen=True)
+class Request:
+    """The same, checked: nothing has been started."""
+
+    words: list[str]
+    kernel: str
+    limit: float | None
+    retries: int
+    memory: int
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that is over and on disk; `fault` is what ended it early."""
+
+    folder: Path
+    verdict: Verdict
+    fault: LinklabError | None = None
+
+
+def check(options: SelftestOptions) -> Request:
+    """Check every option that can be checked without reading the source."""
+    words = split_list("tests", options.tests)
+    names = options.kernels.check()
+    if len(names) != 1:
+        raise UsageError(f"--kernel {options.kernels.names}: self-tests take exactly one kernel")
+    options.exports.check()
+    machine = options.machine
+    replace(machine, boot=boot_of(machine, 1)).check()
+    return Request(
+        words=words,
+        kernel=names[0],
+        limit=seconds("timeout", options.timeout),
+        retries=number("retry", options.retry, 0, MOST_RETRIES),
+        memory=choose_memory(machine.checked_memory(), MEMORY, "self-tests"),
+        folder=claim_folder(Path(options.output)) if options.output else claim_default_folder(KIND),
+    )
+
+
+def run(options: SelftestOptions, command: Sequence[str], listener: Listener) -> Finished:
+    """Do the whole of it. Raises `LinklabError` where there is no run to speak of."""
+    request = check(options)
+    try:
+        prepared = prepare(
+            options.kernels, options.machine, request.words, request.memory, Cache(), listener
+        )
+        folder = RunFolder(request.folder, _about(options, request, prepared, command))
+    except BaseException:
+        if not any(request.folder.iterdir()):
+            request.folder.rmdir()
+        raise
+    return _Course(request, folder, listener).run(prepared)
+
+
+@dataclass
+class _Course:
+    """The tests of a run, one after the other."""
+
+    request: Request
+    folder: RunFolder
+    listener: Listener
+    records: list[TestRecord] = field(default_factory=list)
+
+    def run(self, prepared: Sequence[Prepared]) -> Finished:
+        fault: LinklabError | None = None
+        try:
+            with step(self.listener, STEP, total=sum(len(each.ready.tests) for each in prepared)):
+                for each in prepared:
+                    self._run_collection(each)
+        except KeyboardInterrupt:
+            fault = Interrupted("what came of the tests so far is kept")
+        except LinklabError as error:
+            fault = error
+        verdict = fault.verdict if fault else verdict_of(self.records)
+        message = fault.message if fault else ""
+        self.folder.update(end=utc_now(), verdict=verdict.value, message=message)
+        return Finished(self.folder.path, verdict, fault)
+
+    def _run_collection(self, prepared: Prepared) -> None:
+        runner = SelftestRunner(prepared.lab, prepared.subject, self.folder.path, self.listener)
+        limit = limit_of(prepared.ready.settings, prepared.lab.accel, self.request.limit)
+        for test in prepared.ready.tests:
+            attempts: list[Attempt] = []
+            lacking = tuple(sorted(prepared.ready.lacking[test.name]))
+            if test.name in prepared.ready.unbuilt:
+                attempts.append(_not_run(prepared.ready.unbuilt[test.name], limit))
+            while not attempts or self._again(attempts):
+                attempts.append(self._attempt(runner, test, limit, len(attempts) + 1))
+            record = TestRecord(test.path, prepared.subject.name, tuple(attempts), lacking)
+            self.records.append(record)
+            self.folder.update(**{TESTS: [to_json(record) for record in self.records]})
+
+    def _again(self, attempts: Sequence[Attempt]) -> bool:
+        return attempts[-1].status.blames_kernel and len(attempts) <= self.request.retries
+
+    def _attempt(
+        self, runner: SelftestRunner, test: Selftest, limit: float, number: int
+    ) -> Attempt:
+        return runner.run(test, limit, number, STEP, len(self.records))
+
+
+def _not_run(error: LinklabError, limit: float) -> Attempt:
+    """Return what is to be said of a test that has no program: no kernel is blamed for it."""
+    return Attempt(Status.MISSING, error.message, None, limit, None, "", "")
+
+
+def _about(
+    options: SelftestOptions,
+    request: Request,
+    prepared: Sequence[Prepared],
+    command: Sequence[str],
+) -> dict[str, Any]:
+    """Return what run.json says of a run when it begins."""
+    lab = prepared[0].lab
+    return {
+        "kind": KIND,
+        "command": shlex.join(command),
+        "scenario": KIND,
+        "plan": {
+            "tests": [test.path for each in prepared for test in each.ready.tests],
+            "timeout": request.limit,
+            "retry": request.retries,
+        },
+        "kernels": [
+            {
+                "name": each.subject.name,
+                "release": each.subject.release,
+                "sha256": each.subject.sha256,
+                "inputs": each.subject.inputs,
+                "image_bytes": None,
+            }
+            for each in prepared
+        ],
+        "wanted": {each.subject.name: each.wanted for each in prepared},
+        "missing_options": {each.subject.name: each.missing for each in prepared},
+        "source": options.kernels.source,
+        "selftests": prepared[0].tree,
+        **options.kernels.content(),
+        "image": {each.subject.name: dict(each.lab.image) for each in prepared},
+        "accel": lab.accel.value,
+        "boot": ", ".join(dict.fromkeys(each.lab.boot.value for each in prepared)),
+        "machine": lab.machine_for(prepared[0].subject).value,
+        "cpus": lab.cpus,
+        "memory": lab.memory,
+        "qemu": {
+            "version": lab.qemu.version,
+            "command_lines": {
+                each.subject.name: shlex.join(each.lab.argv_for(each.subject)) for each in prepared
+            },
+        },
+        "host": {
+            "cpu": host_cpu(),
+            "cpus": len(os.sched_getaffinity(0)),
+            "kernel": platform.release(),
+            "python": platform.python_version(),
+        },
+        TESTS: [],
+    }
+
+
+def main(options: SelftestOptions, command: Sequence[str]) -> Verdict:
+    """Run the tests, show what came out, and return the verdict."""
+    from linklab.commands.boundary import show_fault
+    from linklab.report.progress import progress
+
+    kernels = options.kernels.check()
+    with progress() as listener, failure_written(options.exports, KIND, kernels):
+        finished = run(options, command, listener)
+    present(finished.folder, options.as_json)
+    write_exports(options.exports, suites_of(read_about(finished.folder)))
+    if finished.fault:
+        show_fault(finished.fault)
+    return finished.verdict
+
+
+def present(folder: Path, as_json: bool) -> None:
+    """Show a stored run: the table to a person, one document to a script."""
+    from rich.console import Console
+
+    from linklab.report.selftest import as_text, render
+
+    about = read_about(folder)
+    (folder / TABLE_FILE).write_text(as_text(about), encoding="utf-8")
+    if as_json:
+        json.dump(document(folder), sys.stdout, indent=1)
+        sys.stdout.write("\n")
+        return
+    Console(highlight=False).print(render(about))
+    print(f"\nverdict: {about.get('verdict') or 'unfinished'}   results: {folder}")
+
+
+def document(folder: Path) -> dict[str, Any]:
+    """Return everything about a stored run as one JSON document."""
+    about = read_about(folder)
+    return {"folder": str(folder), "run": {**about, "verdict": about.get("verdict")}}

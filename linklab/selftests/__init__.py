@@ -1,0 +1,1 @@
+"""The kernel's own self-tests: found, built, packed, run in guests, and judged."""

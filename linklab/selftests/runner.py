@@ -1,0 +1,166 @@
+"""A self-test in a guest of its own: started, listened to, ended, judged."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from linklab.agent.client import Agent
+from linklab.agent.replies import JobNews
+from linklab.errors import Interrupted, LinklabError
+from linklab.events import Listener, StepAdvanced
+from linklab.lab import Lab, Subject
+from linklab.results.outcomes import status_of
+from linklab.selftests.catalogue import Selftest
+from linklab.selftests.judge import End, Judgement, judge
+from linklab.selftests.pack import GUEST_ROOT
+from linklab.selftests.record import Attempt
+
+_SHELL = "/bin/sh"
+_SCRIPT = "/usr/lib/linklab/selftest"
+_TURN = 0.25  # s that the agent gathers output for before it answers
+_ANSWER = 120.0  # s for an answer of a guest that is busy with a test
+_GRACE = 10.0  # s for a test to clean up once it was told to end
+_MOST_OUTPUT = 64 << 20  # bytes; what prints more goes round in circles
+
+
+@dataclass(frozen=True)
+class SelftestRunner:
+    """Where tests run and where their files go."""
+
+    lab: Lab
+    subject: Subject
+    folder: Path
+    listener: Listener
+
+    def run(self, test: Selftest, limit: float, number: int, step: str, done: int) -> Attempt:
+        """Run a test in a fresh guest and judge it. `number` counts the attempts at it.
+
+        `step` and `done` say where it stands among others. Raises
+        `Interrupted`; whatever else ends a guest is the attempt's result.
+        """
+        label = f"{test.path.replace('/', '_')}-{number}"
+        output, console = f"{label}.txt", f"console-{label}.log"
+        began = time.monotonic()
+
+        def tell(line: str) -> None:
+            at = f"{test.path} {time.monotonic() - began:.0f} s"
+            self.listener(StepAdvanced(step, done, f"{at}: {line}" if line else at))
+
+        tell("")
+        end: End | None = None
+        path = self.folder / output
+        try:
+            with (
+                path.open("wb") as file,
+                self.lab.session(self.subject, self.folder / console) as session,
+            ):
+                end = _Job(session.agent, file, limit, tell).run(test)
+        except Interrupted:
+            raise
+        except LinklabError as error:
+            said = judge(_text(path), end) if end else None
+            return _ended_early(error, said, end, limit, output, console)
+        assert end is not None
+        said = judge(_text(path), end)
+        return Attempt(
+            status=said.status,
+            message=said.message,
+            seconds=end.seconds,
+            limit=limit,
+            exit_code=end.exit_code,
+            output=output,
+            console=console,
+            subtests=said.subtests,
+            faults=said.faults,
+        )
+
+
+def _text(path: Path) -> str:
+    return path.read_text(errors="replace")
+
+
+def _ended_early(
+    error: LinklabError,
+    said: Judgement | None,
+    end: End | None,
+    limit: float,
+    output: str,
+    console: str,
+) -> Attempt:
+    """Return the attempt that the kernel or the lab put an end to."""
+    return Attempt(
+        status=status_of(error.verdict),
+        message=error.message,
+        seconds=end.seconds if end else None,
+        limit=limit,
+        exit_code=end.exit_code if end else None,
+        output=output,
+        console=console,
+        subtests=said.subtests if said else (),
+        faults=said.faults if said else (),
+        evidence=error.evidence,
+    )
+
+
+@dataclass
+class _Job:
+    """One test that runs in a guest, its output on its way into a file."""
+
+    agent: Agent
+    file: BinaryIO
+    limit: float
+    tell: Callable[[str], None]
+    size: int = 0
+    line: str = ""
+
+    def run(self, test: Selftest) -> End:
+        """Run a test to its end, or to the end of its limit."""
+        folder = f"{GUEST_ROOT}/{test.collection.name}"
+        self.agent.start_job([_SHELL, _SCRIPT, folder, test.name], _soon())
+        until = time.monotonic() + self.limit
+        while time.monotonic() < until and self.size <= _MOST_OUTPUT:
+            if news := self._ended():
+                return self._end_of(news)
+        flooded = self.size > _MOST_OUTPUT
+        return self._end_of(self._stop(), overrun=not flooded, flooded=flooded)
+
+    def _stop(self) -> JobNews | None:
+        """End it, kindly first: what it says while it cleans up may tell why it took so long."""
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            self.agent.signal_job(number, _soon())
+            until = time.monotonic() + _GRACE
+            while time.monotonic() < until:
+                if news := self._ended():
+                    return news
+        return None
+
+    def _ended(self) -> JobNews | None:
+        """Take what it printed; return its end if it came."""
+        news = self.agent.job_news(_TURN, _soon())
+        if news.output:
+            self.file.write(news.output)
+            self.file.flush()
+            self.size += len(news.output)
+            self.line = _last_line(news.output) or self.line
+        self.tell(self.line)
+        return news if news.wait_status is not None else None
+
+    def _end_of(self, news: JobNews | None, *, overrun: bool = False, flooded: bool = False) -> End:
+        code = news.exit_code if news else None
+        seconds = news.measure.seconds if news and news.measure else self.limit
+        killed = -int(signal.SIGKILL)
+        return End(killed if code is None else code, seconds, self.limit, overrun, flooded)
+
+
+def _last_line(output: bytes) -> str:
+    lines = output.decode(errors="replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+def _soon() -> float:
+    return time.monotonic() + _ANSWER
