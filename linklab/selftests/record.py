@@ -10,7 +10,7 @@ from linklab.errors import Verdict
 from linklab.results.kinds import SELFTEST
 from linklab.results.model import KernelRecord
 from linklab.results.outcomes import Outcome, Status, Suite, worst
-from linklab.results.runsuites import circumstances, facts_of
+from linklab.results.runfacts import circumstances, facts_of
 
 TESTS = "tests"
 _VERDICTS = {
