@@ -128,7 +128,15 @@ def _parts(message: Message) -> Iterator[bytes]:
         if not part.is_multipart() and kind != "text/html" and _DIFF_PART.match(kind):
             payload = part.get_payload(decode=True)
             if isinstance(payload, bytes):
-                yield payload.replace(b"\r\n", b"\n")
+                yield _unix(payload)
+
+
+def _unix(text: bytes) -> bytes:
+    """Return a text without the line ends of mail; those of a file that a diff shows are not all.
+
+    A text that was encoded has them where its sender's program put them.
+    """
+    return text.replace(b"\r\n", b"\n") if text.count(b"\n") == text.count(b"\r\n") else text
 
 
 def _split(body: bytes) -> tuple[bytes, bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from gittree import git, make_checkout
 
 from linklab.build.gitrange import range_series
 from linklab.build.patches import patched_trees
+from linklab.build.series import read_series
 from linklab.build.source import Source, open_source
 from linklab.commands.prepare import KernelOptions
 from linklab.errors import UsageError
@@ -164,3 +166,40 @@ def test_a_renamed_file_is_one_file_where_that_is_asked_for(tree: Path) -> None:
     (renamed,) = range_series(tree, "HEAD~..", renames=True).patches
     assert b"deleted file mode" in plain.diff
     assert b"rename from net/a.c\nrename to net/z.c\n" in renamed.diff
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["--attach"],
+        ["--inline"],
+        ["--cover-letter", "-v3"],
+        ["--stdout"],
+        ["--thread=deep", "--base=topic~4", "--encode-email-headers"],
+        ["--no-numbered"],
+        ["--subject-prefix=RFC PATCH net-next"],
+    ],
+    ids=" ".join,
+)
+def test_what_git_format_patch_writes_gives_the_states_of_the_commits(
+    tree: Path, tmp_path: Path, words: list[str]
+) -> None:
+    commit(tree, "net/b.c", "// grün\nFrom here 12:00:00 2020\n", "net: grüner\n\n-- \nno end")
+    (tree / "net/blob").write_bytes(b"\0\1\xff" * 50)
+    (tree / "net/a.c").write_bytes(b"// a\r\n\xf6\x0c\n--- x\n+++ y\n")
+    (tree / "net/new.c").rename(tree / "net/moved.c")
+    commit(tree, "net/crlf.c", "one\r\n", "[net] an odd one: ünd binary")
+    folder = tmp_path / "series"
+    argv = ["format-patch", *words, "topic~4..topic"]
+    if "--stdout" in words:
+        folder = tmp_path / "series.mbox"
+        with folder.open("wb") as file:
+            subprocess.run(["git", *argv], cwd=tree, check=True, stdout=file)
+    else:
+        git(tree, *argv, "-o", str(folder))
+    found = read_series([folder])
+    assert found.patches[2].subject == "net: grüner"
+    source = opened(tree, git(tree, "rev-parse", "topic~4"))
+    expected = [tree_of(tree, f"topic~{n}") for n in (3, 2, 1, 0)]
+    assert patched_trees(source, found.patches) == expected

@@ -143,6 +143,14 @@ class TestLetters:
         (bare,) = read_letters(DIFF.format("a").replace("one\n", "one\r\n").encode())
         assert b"-one\r\n" in bare.diff
 
+    def test_line_ends_that_a_sender_encoded_are_not_the_files_unless_only_some_are(self) -> None:
+        for body, kept in (("one\n", False), ("one\r\r\n", True)):
+            diff = DIFF.format("a").replace("one\n", body)
+            text = diff.replace("\n", "\r\n") if not kept else diff
+            coded = base64.encodebytes(text.encode()).decode()
+            mail = f"Subject: x\nContent-Transfer-Encoding: base64\n\n{coded}"
+            assert (b"\r" in read_letters(mail.encode())[0].diff) == kept
+
     def test_who_wrote_it_may_stand_in_the_body(self) -> None:
         text = mail("PATCH").replace("Why", "From: B <b@x>\nSubject: [PATCH v2] other\n\nWhy")
         (letter,) = read_letters(text.encode())
