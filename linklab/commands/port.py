@@ -65,7 +65,7 @@ def main(options: PortOptions, command: Sequence[str]) -> Verdict:
             about = document(ported, command, start, verdict.value)
             _write(request.folder, ported, about)
         except BaseException:
-            _remove_if_empty(request.folder)
+            _undo(request.folder)
             raise
     if options.as_json:
         json.dump(about, sys.stdout, indent=1)
@@ -130,7 +130,10 @@ def _write(folder: Path, ported: Ported, about: dict[str, Any]) -> None:
     write_whole(folder / FILE, json.dumps(about, indent=1) + "\n")
 
 
-def _remove_if_empty(folder: Path) -> None:
+def _undo(folder: Path) -> None:
+    """Remove what a port that did not end has written: half a series looks like a whole one."""
+    for path in (*patch_files(folder), folder / TABLE):
+        path.unlink(missing_ok=True)
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
 

@@ -15,6 +15,7 @@ from linklab.port.later import Later
 from linklab.port.moved import Moves
 from linklab.port.outcome import Conflict, Fault, FileOutcome, Outcome, Status, worst
 from linklab.port.parse import parse_diff
+from linklab.port.shifts import Shifts
 from linklab.port.tools import Merge, Tools
 from linklab.port.trial import try_file
 
@@ -66,12 +67,13 @@ def port(patches: Sequence[Patch], tree: Tree, merge: Merge) -> Iterator[Tried]:
     merge.expect(diff.old_blob for patch in parsed for diff in patch.diffs)
     moves = _moves(parsed, tree, own)
     later = Later({patch.number: patch.diffs for patch in parsed})
-    unmet, roots = Unmet(), dict[int, tuple[int, ...]]()
+    unmet, shifts, roots = Unmet(), Shifts(), dict[int, tuple[int, ...]]()
     for patch in parsed:
         number = patch.number
         tools = Tools(
             moves.locate,
             merge,
+            shifts.near,
             partial(later.forms, number),
             partial(later.contents, number),
             partial(later.names, number),
@@ -80,6 +82,8 @@ def port(patches: Sequence[Patch], tree: Tree, merge: Merge) -> Iterator[Tried]:
         outcome = _with_roots(tried.outcome, roots)
         if not outcome.status.failed:
             tree.change(tried.changes)
+            for file, diff in zip(outcome.files, patch.diffs, strict=True):
+                shifts.learn(diff, file.hunks)
         _follow(patch, outcome, unmet)
         yield Tried(outcome, tried.changes if outcome.status.applies else {})
 

@@ -8,15 +8,19 @@ from dataclasses import dataclass
 from linklab.port.diff import Hunk
 from linklab.port.outcome import HunkOutcome, Status
 from linklab.port.place import Place, find_place, find_there
-from linklab.port.text import Text
+from linklab.port.text import Edit, Text
 
 
 @dataclass(frozen=True)
 class Placed:
-    """A hunk's place, None where it has none; `later` is the patch in whose form it is there."""
+    """A hunk's place, None where it has none, and the line, from 0, where it was expected.
+
+    `later` is the patch in whose form it is there.
+    """
 
     hunk: Hunk
     place: Place | None
+    expected: int
     later: int = 0
 
 
@@ -29,20 +33,27 @@ def _no_forms(_hunk: Hunk) -> Iterable[tuple[int, Hunk]]:
 
 
 def place_hunks(
-    text: Text, hunks: Sequence[Hunk], *, fuzz: bool = True, forms: Forms = _no_forms
+    text: Text,
+    hunks: Sequence[Hunk],
+    *,
+    fuzz: bool = True,
+    shift: int = 0,
+    forms: Forms = _no_forms,
 ) -> tuple[Placed, ...]:
     """Return the place of each hunk in a file.
 
-    Each is expected as far from its line as the one before it was.
+    The first one is expected `shift` lines below its own line, each other one
+    as far from its line as the one before it was.
     """
     found: list[Placed] = []
-    drift = 0
+    drift = shift
     for hunk in hunks:
         taken = [each.place for each in found if each.place is not None]
         placed = _place(text, hunk, hunk.start + drift, taken, forms, fuzz=fuzz)
         found.append(placed)
         if placed.place is not None:
-            drift = drift_after(hunk, placed.place)
+            # Lines up to where the hunk ends, in the patch and here.
+            drift = placed.place.end + placed.place.skipped[1] - hunk.end
     return tuple(found)
 
 
@@ -54,35 +65,26 @@ def _place(
         for later, form in forms(hunk):
             there = find_there(text, form, expected, taken)
             if there is not None and (place is None or there.is_exact):
-                return Placed(hunk, there, later)
-    return Placed(hunk, place)
-
-
-def drift_after(hunk: Hunk, place: Place) -> int:
-    """Return how far what follows a hunk is from where the patch has it."""
-    return place.end + place.skipped[1] - hunk.end
+                return Placed(hunk, there, expected, later)
+    return Placed(hunk, place, expected)
 
 
 def apply_hunks(text: Text, placed: Sequence[Placed]) -> Text:
     """Return a file with hunks applied; those that are there already change nothing."""
     found = ((each.place, each.hunk) for each in placed)
-    pairs = [(place, hunk) for place, hunk in found if place is not None and not place.there]
-    lines = [(line, at in text.own) for at, line in enumerate(text.lines)]
-    for place, hunk in sorted(pairs, key=lambda pair: pair[0].start, reverse=True):
-        part = slice(place.start, place.end)
-        lines[part] = _replaced(lines[part], hunk, place)
-    own = frozenset(at for at, (_, is_own) in enumerate(lines) if is_own)
-    return Text(b"".join(line for line, _ in lines), own)
+    return text.edited(
+        [_edit(text, place, hunk) for place, hunk in found if place is not None and not place.there]
+    )
 
 
-def _replaced(
-    lines: list[tuple[bytes, bool]], hunk: Hunk, place: Place
-) -> list[tuple[bytes, bool]]:
-    """Return the lines after a hunk, each with whether the series wrote it."""
+def _edit(text: Text, place: Place, hunk: Hunk) -> Edit:
     before, behind = place.skipped
-    kept = (flag for at, (_, flag) in enumerate(lines, before) if at not in hunk.removed_at)
-    new = range(before, len(hunk.new) - behind)
-    return [(hunk.new[at], at in hunk.added_at or next(kept)) for at in new]
+    olds = range(before, len(hunk.old) - behind)
+    first = place.start - before
+    kept = iter([text.is_own(first + at) for at in olds if at not in hunk.removed_at])
+    news = range(before, len(hunk.new) - behind)
+    own = bytes(at in hunk.added_at or next(kept) for at in news)
+    return Edit(place.start, place.end, hunk.new[before : len(hunk.new) - behind], own)
 
 
 def hunk_outcomes(placed: Sequence[Placed]) -> tuple[HunkOutcome, ...]:

@@ -7,6 +7,7 @@ patches' line numbers tell which of their changes fall into a hunk.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -22,7 +23,7 @@ class Later:
         self._diffs: dict[str, list[tuple[int, FileDiff]]] = {}
         for number, diffs in patches.items():
             for diff in diffs:
-                if diff.old is not None:
+                if diff.old is not None and not diff.is_copy:
                     self._diffs.setdefault(diff.old, []).append((number, diff))
 
     def forms(self, number: int, path: str | None, hunk: Hunk) -> Iterator[tuple[int, Hunk]]:
@@ -52,7 +53,7 @@ class Later:
     def names(self, number: int, path: str) -> Iterator[tuple[int, str | None]]:
         """Yield what a file is called after each later patch that renames it; None: deleted."""
         for later, diff in self._all_after(number, path):
-            if diff.new != path and not diff.is_copy:
+            if diff.new != path:
                 yield later, diff.new
             path = diff.new or path
 
@@ -67,13 +68,17 @@ class Later:
         """Yield the later diffs of a file, under its new name once it has one."""
         done = number
         while path is not None:
-            diffs = (each for each in self._diffs.get(path, ()) if each[0] > done)
-            found = next((each for each in diffs if not each[1].is_copy), None)
-            if found is None:
+            diffs = self._diffs.get(path, [])
+            at = bisect_right(diffs, done, key=_number)
+            if at == len(diffs):
                 return
-            done, diff = found
+            done, diff = diffs[at]
             yield done, diff
             path = diff.new
+
+
+def _number(entry: tuple[int, FileDiff]) -> int:
+    return entry[0]
 
 
 def _changed(start: int, region: list[_Line], diff: FileDiff) -> tuple[int, list[_Line]]:

@@ -126,7 +126,7 @@ def _there(
         return None
     # What an earlier patch of the series wrote is that patch's, not this one's.
     first = place.start - place.skipped[0]
-    if any(first + at in text.own for at in hunk.added_at):
+    if any(text.is_own(first + at) for at in hunk.added_at):
         return None
     # With less context the added lines themselves must say what they are.
     if not place.is_exact and (place.rivals or not tells(hunk.added)):

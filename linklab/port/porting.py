@@ -20,6 +20,7 @@ from linklab.port.newseries import NewPatch, NewSeries, borrow, write_series
 from linklab.port.outcome import Outcome, Status
 
 _ASSIGNED = re.compile(r"([A-Z]+) *= *(\S*)")
+_BREAK = re.compile(r"^(?=---[ \t]*$|diff -|Index: |--- \S)", re.MULTILINE)  # mailinfo.c in git
 _UNKNOWN = "unknown"
 _UNKNOWN_MAIL = "unknown@localhost"
 _TELL_EVERY = 20  # patches
@@ -111,8 +112,10 @@ def _new_patches(patches: Sequence[Patch], tried: Sequence[Tried]) -> list[NewPa
 
 
 def _message(patch: Patch) -> str:
+    """Return a commit's message, with no line that `git am` would take for the diff's beginning."""
     subject = patch.subject or patch.origin.stem
-    return f"{subject}\n\n{patch.description}".rstrip() + "\n"
+    description = _BREAK.sub(" ", patch.description)
+    return f"{subject}\n\n{description}".rstrip() + "\n"
 
 
 def _author(text: str) -> str:

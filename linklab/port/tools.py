@@ -29,12 +29,14 @@ class Tools:
     """What a trial asks others.
 
     `locate` finds where a path of the series is in this source, None where it
-    is not; `forms`, `contents` and `names` what later patches make of a hunk's
-    result, of a new file, and of a path.
+    is not, `shift` how far from its own line a hunk is to be expected; `forms`,
+    `contents` and `names` what later patches make of a hunk's result, of a new
+    file, and of a path.
     """
 
     locate: Locate
     merge: Merge
+    shift: Callable[[str | None, int], int]
     forms: Callable[[str | None, Hunk], Iterable[tuple[int, Hunk]]]
     contents: Callable[[str, Lines], Iterable[tuple[int, bytes]]]
     names: Callable[[str], Iterable[tuple[int, str | None]]]

@@ -15,7 +15,6 @@ from linklab.port.hunks import (
     Placed,
     apply_hunks,
     as_merged,
-    drift_after,
     hunk_outcomes,
     notes_of,
     place_hunks,
@@ -195,7 +194,9 @@ class _FileTrial:
         diff = self.diff
         if diff.binary is not None or diff.lacks_content:
             return self._change_binary(old, file)
-        placed = place_hunks(file.text, diff.hunks, forms=partial(self.tools.forms, diff.new))
+        shift = self.tools.shift(diff.old, diff.hunks[0].start) if diff.hunks else 0
+        forms = partial(self.tools.forms, diff.new)
+        placed = place_hunks(file.text, diff.hunks, shift=shift, forms=forms)
         hunks = hunk_outcomes(placed)
         after: Text | None = None
         if any(hunk.status in {Status.CONFLICT, Status.FUZZ} for hunk in hunks):
@@ -216,13 +217,11 @@ class _FileTrial:
         placed: Sequence[Placed],
         hunks: tuple[HunkOutcome, ...],
     ) -> FileOutcome:
-        drift, conflicts = 0, []
-        for number, each in enumerate(placed, 1):
-            if each.place is None:
-                at = each.hunk.start + drift
-                conflicts.append(explain(old, file.text, each.hunk, number, len(placed), at))
-            else:
-                drift = drift_after(each.hunk, each.place)
+        conflicts = [
+            explain(old, file.text, each.hunk, number, len(placed), each.expected)
+            for number, each in enumerate(placed, 1)
+            if each.place is None
+        ]
         return FileOutcome(
             self.diff.path,
             Status.CONFLICT,

@@ -230,13 +230,14 @@ def test_what_is_wrong_is_refused_before_anything_is_started(
     assert not (tmp_path / "cache/sources").exists()
 
 
-def test_a_port_that_fails_on_its_way_leaves_no_empty_folder(
+def test_a_port_that_does_not_end_leaves_nothing_behind(
     series: Path, onto: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(*_: object, **__: object) -> None:
+    def interrupted(_ported: object) -> str:
+        assert list((tmp_path / "out").glob("*.patch"))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("linklab.commands.port.port_series", interrupted)
+    monkeypatch.setattr("linklab.port.table.as_text", interrupted)
     with pytest.raises(KeyboardInterrupt):
         ported(series, onto, output="out")
     assert not (tmp_path / "out").exists()

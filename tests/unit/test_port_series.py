@@ -87,6 +87,16 @@ MESSAGES = [
 ]  # fmt: skip
 
 
+def test_a_message_with_a_diff_in_it_is_still_one_for_git(shop: Workshop) -> None:
+    (small,) = shop.series({"net/a.c": FUNCTIONS}, {"net/a.c": FUNCTIONS + "int x;\n"})
+    text = "It was:\n---\ndiff --git a/x b/x\n--- a/x\n+++ b/x\nIndex: x\n\nSigned-off-by: A <a@b>"
+    patch = Patch(1, 1, 1, "net: x", "A <a@b>", "", "", text, small.diff, shop.folder)
+    found = ported(shop, Series((patch,)), {"net/a.c": FUNCTIONS})
+    tree = applied(shop, {"net/a.c": FUNCTIONS}, found)
+    message = git(tree, "log", "-1", "--format=%B").decode()
+    assert [line.strip() for line in message.splitlines()] == ["net: x", "", *text.splitlines(), ""]
+
+
 def test_messages_authors_and_dates_stay_as_they_were(shop: Workshop) -> None:
     shop.commit({"net/a.c": FUNCTIONS}, "base")
     git(shop.repo, "tag", "base")
