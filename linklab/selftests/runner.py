@@ -16,7 +16,7 @@ from linklab.events import Listener, StepAdvanced
 from linklab.lab import Lab, Subject
 from linklab.results.outcomes import status_of
 from linklab.selftests.catalogue import Selftest
-from linklab.selftests.judge import End, Judgement, judge
+from linklab.selftests.judge import End, judge
 from linklab.selftests.pack import GUEST_ROOT
 from linklab.selftests.record import Attempt
 
@@ -25,6 +25,7 @@ _SCRIPT = "/usr/lib/linklab/selftest"
 _TURN = 0.25  # s that the agent gathers output for before it answers
 _ANSWER = 120.0  # s for an answer of a guest that is busy with a test
 _GRACE = 10.0  # s for a test to clean up once it was told to end
+_NO_END = End(0, 0.0, 0.0)  # of a test whose guest ended first: its subtests are read all the same
 _MOST_OUTPUT = 64 << 20  # bytes; what prints more goes round in circles
 
 
@@ -63,9 +64,19 @@ class SelftestRunner:
         except Interrupted:
             raise
         except LinklabError as error:
-            said = judge(_text(path), end) if end else None
-            return _ended_early(error, said, end, limit, output, console)
-        assert end is not None
+            said = judge(_text(path), end or _NO_END)
+            return Attempt(
+                status=status_of(error.verdict),
+                message=error.message,
+                seconds=end.seconds if end else None,
+                limit=limit,
+                exit_code=end.exit_code if end else None,
+                output=output,
+                console=console,
+                subtests=said.subtests,
+                faults=said.faults,
+                evidence=error.evidence,
+            )
         said = judge(_text(path), end)
         return Attempt(
             status=said.status,
@@ -82,29 +93,6 @@ class SelftestRunner:
 
 def _text(path: Path) -> str:
     return path.read_text(errors="replace")
-
-
-def _ended_early(
-    error: LinklabError,
-    said: Judgement | None,
-    end: End | None,
-    limit: float,
-    output: str,
-    console: str,
-) -> Attempt:
-    """Return the attempt that the kernel or the lab put an end to."""
-    return Attempt(
-        status=status_of(error.verdict),
-        message=error.message,
-        seconds=end.seconds if end else None,
-        limit=limit,
-        exit_code=end.exit_code if end else None,
-        output=output,
-        console=console,
-        subtests=said.subtests if said else (),
-        faults=said.faults if said else (),
-        evidence=error.evidence,
-    )
 
 
 @dataclass
