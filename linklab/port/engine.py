@@ -71,12 +71,13 @@ def port(patches: Sequence[Patch], tree: Tree, merge: Merge) -> Iterator[Tried]:
     for patch in parsed:
         number = patch.number
         tools = Tools(
-            moves.locate,
-            merge,
-            shifts.near,
-            partial(later.forms, number),
-            partial(later.contents, number),
-            partial(later.names, number),
+            locate=moves.locate,
+            namesakes=moves.namesakes,
+            merge=merge,
+            shift=shifts.near,
+            forms=partial(later.forms, number),
+            contents=partial(later.contents, number),
+            names=partial(later.names, number),
         )
         tried = _try(patch, tree, tools, unmet)
         outcome = _with_roots(tried.outcome, roots)

@@ -17,6 +17,7 @@ from linklab.port.hunks import place_hunks
 from linklab.port.text import tells
 
 _MOST = 40  # files of one name that are tried: there are thousands of Makefiles
+_FEW = 3  # of one name, that are worth a person's look
 _SHORTEST = 7  # letters of a content's name that git writes at least
 
 
@@ -62,6 +63,12 @@ class Moves:
         if diff.new == path and diff.old != path:  # to be made, by this name
             return there
         return there if self._tree.get(there) is not None else None
+
+    def namesakes(self, path: str) -> list[str]:
+        """Return files of the same name, the likeliest first, where there are only a few."""
+        found = [each for each in self._by_name.get(path.rpartition("/")[2], []) if each != path]
+        found.sort(key=lambda each: self._likeness(path, each), reverse=True)
+        return found if len(found) <= _FEW else []
 
     def _candidates(self, path: str, diff: FileDiff) -> Iterator[str]:
         found: dict[str, None] = {}

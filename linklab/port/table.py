@@ -67,8 +67,8 @@ def _summary(ported: Ported) -> Table:
 def _by_hand(ported: Ported, everything: bool) -> Iterator[RenderableType]:
     """Yield the conflicts. What depends on one is done once that is: it has no row here."""
     conflicts = [o for o in ported.outcomes if o.status is Status.CONFLICT]
-    lacking = [o for o in conflicts if _lacks_files(o)]
-    others = [o for o in conflicts if not _lacks_files(o)]
+    lacking = [o for o in conflicts if _lacks_files(o) and not everything]
+    others = [o for o in conflicts if o not in lacking]
     if others:
         held_up = ported.held_up()
         table = plain_table("")

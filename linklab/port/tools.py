@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -29,12 +29,13 @@ class Tools:
     """What a trial asks others.
 
     `locate` finds where a path of the series is in this source, None where it
-    is not, `shift` how far from its own line a hunk is to be expected; `forms`,
-    `contents` and `names` what later patches make of a hunk's result, of a new
-    file, and of a path.
+    is not; `namesakes` what else has its name; `shift` how far from its own
+    line a hunk is to be expected; `forms`, `contents` and `names` what later
+    patches make of a hunk's result, of a new file, and of a path.
     """
 
     locate: Locate
+    namesakes: Callable[[str], Sequence[str]]
     merge: Merge
     shift: Callable[[str | None, int], int]
     forms: Callable[[str | None, Hunk], Iterable[tuple[int, Hunk]]]

@@ -174,7 +174,10 @@ class _FileTrial:
                 hunks = range(1, len(diff.hunks) + 1)
                 gone = tuple(HunkOutcome(n, Status.THERE, later=later) for n in hunks)
                 return FileOutcome(diff.path, Status.THERE, hunks=gone)
-        return _conflict(diff, diff.old, Fault.NO_FILE, "there is no such file in this source")
+        why = "there is no such file in this source"
+        if others := self.tools.namesakes(diff.old):
+            why += f"; of its name: {', '.join(others)}"
+        return _conflict(diff, diff.old, Fault.NO_FILE, why)
 
     def _delete(self, old: str, file: File) -> FileOutcome:
         wanted = b"".join(line for hunk in self.diff.hunks for line in hunk.old)

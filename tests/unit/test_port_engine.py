@@ -332,7 +332,9 @@ def test_files_in_a_folder_that_has_another_path_are_found_and_new_ones_follow(
 def test_a_file_of_the_same_name_with_another_content_is_no_new_place(shop: Workshop) -> None:
     patches = shop.series({"net/a/core.c": FUNCTIONS}, {"net/a/core.c": WORKED})
     outcome = only(shop.outcomes(patches, {"net/b/core.c": "int main;\n"}))
-    assert next(outcome.conflicts).fault is Fault.NO_FILE
+    (conflict,) = outcome.conflicts
+    assert conflict.fault is Fault.NO_FILE
+    assert conflict.why.endswith("of its name: net/b/core.c")
 
 
 def test_with_the_file_that_it_was_made_for_a_patch_is_merged(shop: Workshop) -> None:

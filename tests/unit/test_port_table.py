@@ -88,6 +88,7 @@ def test_patches_to_files_that_are_not_there_are_told_by_folder() -> None:
     assert "1-7" in shown
     assert "drivers/net/new/: f1.c, f2.c, f3.c, f4.c and 3 more" in shown
     assert "to do by hand: - is" not in shown
+    assert "f7.c" in as_text(made(*lacking))
 
 
 def test_a_torn_diff_has_no_place_and_a_patch_may_have_no_subject() -> None:
