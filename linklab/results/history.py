@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from linklab.errors import UsageError
+from linklab.results.kinds import SERIES, is_series
 from linklab.results.model import Run
 from linklab.results.store import RUN_FILE, read_about
 
@@ -43,7 +44,9 @@ class Entry:
 
     @property
     def kernels(self) -> list[str]:
-        """The names of its kernels."""
+        """The names of its kernels; of a series, which has many of each, its flavours."""
+        if self.about and is_series(self.about):
+            return [str(flavour) for flavour in self.about[SERIES].get("flavours", ())]
         return [kernel.name for kernel in Run(self.about, ()).kernels] if self.about else []
 
     def word(self, name: str) -> str:

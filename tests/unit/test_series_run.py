@@ -34,6 +34,7 @@ from linklab.errors import (
 from linklab.lab import Lab, Subject
 from linklab.machine.spec import Boot
 from linklab.report.keyfigure import key_figure
+from linklab.results.history import entries
 from linklab.results.series import Findings, find
 from linklab.results.store import read_run
 from linklab.results.work import Work
@@ -164,6 +165,8 @@ def test_each_patch_is_built_measured_and_judged(
     assert about["end"]
     history.show("out", "results", as_json=False)
     assert capsys.readouterr().out == out
+    (entry,) = entries(Path())
+    assert entry.kernels == ["sysfs", "nosysfs"]
     assert key_figure(read_run(Path("out"))) == out.splitlines()[-1]
     assert 'name="mtu/group/2"' in Path("junit.xml").read_text()
     assert Path("out/table.txt").read_text().splitlines()[-1] == out.splitlines()[-1]
