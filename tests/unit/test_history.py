@@ -303,7 +303,7 @@ class TestOptions:
             patch.unlink()
         else:
             patch.write_text(text)
-        with pytest.raises(UsageError, match=r"a\.patch.*run was made with"):
+        with pytest.raises(UsageError, match=r"a\.patch.*it was begun with"):
             revived(about, "", as_json=False)
 
     def test_a_run_that_kept_no_options_says_how_it_was_started(self) -> None:
