@@ -80,6 +80,11 @@ def compare_runs(options: CompareOptions) -> Verdict:
     one, other = ((folder, read_run(folder)) for folder in folders)
     rule = Rule(threshold_of(options.threshold))
     versus = versus_of_runs(one, other, rule)
+    if not versus.rows:
+        raise UsageError(
+            f"{folders[0]} and {folders[1]} have nothing in common: no operation that both did by "
+            "the same arm, on as many interfaces, with kernels of the same name, twice or more"
+        )
     verdict = Verdict.PASS
     if any(row.comparison.verdict is Effect.SLOWER for row in versus.rows):
         verdict = Verdict.FAIL

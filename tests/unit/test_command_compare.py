@@ -274,6 +274,13 @@ def test_the_same_run_twice_passes(compare: Compare) -> None:
     assert comparing.main(replace(OPTIONS, a="one", b="one"), ARGV) is Verdict.PASS
 
 
+def test_stored_runs_with_nothing_in_common_are_not_taken_for_the_same(compare: Compare) -> None:
+    stored("one", 1.0, compare)
+    compare(replace(OPTIONS, output="other", counts="3"))
+    with pytest.raises(UsageError, match="one and other have nothing in common"):
+        comparing.main(replace(OPTIONS, a="one", b="other"), ARGV)
+
+
 def test_stored_runs_take_no_options_for_building(compare: Compare) -> None:
     stored("one", 1.0, compare)
     options = replace(OPTIONS, a="one", b="one", kernels=KernelOptions("", patches=("fix.patch",)))
