@@ -54,6 +54,7 @@ RUN_HELP = {
     "output": "a folder for the results; default results/<UTC time>-<scenario>",
     "timeout": "seconds after which one operation counts as hung; default: by size",
     "boot-timeout": "seconds until the agent must have said hello; default: by accelerator",
+    "noise": "a file of titles of reports that do not count, a regular expression a line",
     "timings": "say at the end what each stage of the command took",
     "json": "print one JSON document on standard output, and nothing else there",
 }
@@ -81,6 +82,7 @@ COMPARE_HELP = {
     "boot": RUN_HELP["boot"],
     "timeout": RUN_HELP["timeout"],
     "boot-timeout": RUN_HELP["boot-timeout"],
+    "noise": RUN_HELP["noise"],
     "output": "a folder for the results; default results/<UTC time>-compare",
     "results": "the folder below which stored runs are looked for by name",
     "json": RUN_HELP["json"],
@@ -243,6 +245,7 @@ def run(
     output: str = "",
     timeout: str = "0",
     boot_timeout: str = "0",
+    noise: str = "",
     json: bool = False,
     timings: bool = False,
     warmup: str = "",
@@ -274,7 +277,7 @@ def run(
                 range,
                 modules=tuple(module or ()),
             ),
-            MachineOptions(accel, boot, machine, memory, cpus, boot_timeout),
+            MachineOptions(accel, boot, machine, memory, cpus, boot_timeout, noise),
             scenario,
             counts,
             operations,
@@ -378,6 +381,7 @@ def compare(
     cpus: str = "1",
     timeout: str = "0",
     boot_timeout: str = "0",
+    noise: str = "",
     output: str = "",
     results: str = "results",
     json: bool = False,
@@ -400,7 +404,7 @@ def compare(
             a,
             b,
             KernelOptions("", source, tuple(patch or ()), tuple(config or ()), range),
-            MachineOptions(accel, boot, machine, memory, cpus, boot_timeout),
+            MachineOptions(accel, boot, machine, memory, cpus, boot_timeout, noise),
             counts,
             operations,
             arms,
@@ -818,6 +822,7 @@ def verdict(
     memory: str = "",
     cpus: str = "1",
     boot_timeout: str = "0",
+    noise: str = "",
     output: str = "",
     json: bool = False,
 ) -> Verdict:
@@ -829,7 +834,7 @@ def verdict(
     return command_verdict.main(
         command_verdict.VerdictOptions(
             KernelOptions(kernel, source, tuple(patch or ()), tuple(config or ()), range),
-            MachineOptions(accel, boot, machine, memory, cpus, boot_timeout),
+            MachineOptions(accel, boot, machine, memory, cpus, boot_timeout, noise),
             CriterionOptions(
                 metric, above, max_blocks, fault, title, tries, counts, operations, arms, timeout
             ),
@@ -884,6 +889,7 @@ def bisect(
     memory: str = "",
     cpus: str = "1",
     boot_timeout: str = "0",
+    noise: str = "",
     output: str = "",
     resume: str = "",
     json: bool = False,
@@ -896,7 +902,7 @@ def bisect(
     return command_bisect.main(
         command_bisect.BisectOptions(
             KernelOptions(kernel, source, tuple(patch or ()), tuple(config or ()), range),
-            MachineOptions(accel, boot, machine, memory, cpus, boot_timeout),
+            MachineOptions(accel, boot, machine, memory, cpus, boot_timeout, noise),
             CriterionOptions(
                 metric, above, max_blocks, fault, title, tries, counts, operations, arms, timeout
             ),

@@ -60,7 +60,7 @@ def judge(
     if isinstance(verdict, KernelFault):
         verdict.reports = verdict.reports or reports.counting
         if end is None and _wants_place(verdict):
-            _find_place(verdict, machine, console, reports)
+            _find_place(verdict, machine, console)
         verdict.findings = file_findings(verdict.reports, console.log_path, symbols)
     said = machine.last_words
     qemu = f"QEMU said:\n{said}\n" if said and said not in verdict.message else ""
@@ -136,21 +136,19 @@ def _wants_place(fault: KernelFault) -> bool:
     return isinstance(fault, GuestHung) and not any(report.function for report in fault.reports)
 
 
-def _find_place(
-    fault: KernelFault, machine: Machine, console: ConsoleLine, reports: KernelReports
-) -> None:
+def _find_place(fault: KernelFault, machine: Machine, console: ConsoleLine) -> None:
     """Add to a hang where the guest stands still, as far as that can be found out."""
     found = find_whereabouts(machine, console)
-    if fault.reports:  # its stack may have been told only now, at the loglevel asked for
-        console.watch.settle()
-        told = [r for r in reports.counting if r.fault is fault.reports[0].fault]
-        if told and told[0].function:
-            fault.reports = tuple(reports.counting)
-            fault.message = _fault_of(told[0]).message
-        return
-    if found.in_words:
-        fault.message += f": {found.in_words}"
-    fault.reports = (_silence(fault.message, found),)
+    if not fault.reports:
+        if found.in_words:
+            fault.message += f": {found.in_words}"
+        fault.reports = (_silence(fault.message, found),)
+    elif found.function:
+        first, *others = fault.reports
+        # At the console's usual level a hung task's stack is not printed.
+        first = first.placed(found.function, found.stack, found.text)
+        fault.reports = (first, *others)
+        fault.message = _fault_of(first).message
 
 
 def _silence(message: str, found: Whereabouts) -> Report:

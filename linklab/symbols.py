@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from linklab.console.frames import Frame, frame_in
+from linklab.console.frames import Frame, frame_in, trusted
 from linklab.console.lines import read_line
 from linklab.host.run import run
 
@@ -86,14 +86,17 @@ def decoded(text: str, vmlinux: Path) -> str:
     lines = text.splitlines()
     frames = [frame_in(read_line(line).text) for line in lines]
     places = places_of([frame for frame in frames if frame], vmlinux)
+    certain = set(trusted([frame for frame in frames if frame]))
     shown: list[str] = []
     for line, frame in zip(lines, frames, strict=True):
-        *inner, own = places.get(frame, ()) if frame else (None,)
-        if own is None:
+        found = places.get(frame) if frame else None
+        if not found:
             shown.append(line)
             continue
+        *inner, own = found
         indent = line[: len(line) - len(read_line(line).text.lstrip())]
-        shown += [f"{indent}{place.function} {place} [inline]" for place in inner if place]
+        if frame in certain:
+            shown += [f"{indent}{place.function} {place} [inline]" for place in inner]
         shown.append(f"{line} {own}")
     return "\n".join(shown)
 
@@ -142,5 +145,6 @@ def _root(landmark: Sequence[Place]) -> str:
 
 
 def _relative(place: Place, root: str) -> Place:
-    file = place.file.removeprefix(root).removeprefix("./") if root else place.file
+    file = place.file.removeprefix(root) if root else place.file
+    file = file.rpartition("/./")[2]  # what was generated lies in the folder of the objects
     return Place(place.function, file, place.line, place.inlined)

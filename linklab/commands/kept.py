@@ -46,6 +46,8 @@ def kept(options: RunOptions, **decided: str) -> dict[str, Any]:
         "module": [_absolute(w) if _names_a_path(w) else w for w in kernels.modules],
     }
     found |= {field.name: getattr(options.machine, field.name) for field in fields(MachineOptions)}
+    if options.machine.noise:
+        found["noise"] = _absolute(options.machine.noise)
     found |= {name: getattr(options, name) for name in _own_names(options)}
     return {**found, **decided}
 
@@ -54,7 +56,8 @@ def kept_files(options: RunOptions) -> dict[str, str]:
     """Return the SHA-256 of each file that the options name, by its absolute path."""
     kernels = options.kernels
     configs = (Path(path) for path in kernels.configs)
-    files = (*kernels.series.files, *configs, *module_files(kernels.modules))
+    noise = [Path(options.machine.noise)] if options.machine.noise else []
+    files = (*kernels.series.files, *configs, *module_files(kernels.modules), *noise)
     return {str(path.absolute()): hash_file(path) for path in files}
 
 

@@ -26,6 +26,7 @@ from linklab.build.needs import SHELL
 from linklab.build.series import Series, read_series
 from linklab.build.userland import LIVE
 from linklab.commands.equip import Purpose, image_for, module_files, module_words
+from linklab.console.noise import NO_NOISE, Noise, read_noise
 from linklab.errors import UsageError
 from linklab.events import Listener, Note
 from linklab.host.accel import Accel, decide
@@ -35,7 +36,9 @@ from linklab.host.qemu import find_qemu
 from linklab.lab import CPU_LIMITS, MEMORY_LIMITS, Lab, Subject, file_label
 from linklab.machine.spec import Boot, MachineType
 from linklab.options import choose, number, seconds, split_list
+from linklab.paths import IMAGES
 
+_KNOWN_NOISE = IMAGES / "noise.txt"
 _BOOT_LIMIT = {Accel.KVM: 30.0, Accel.TCG: 60.0}  # s; for deadlines only
 
 
@@ -119,6 +122,7 @@ class MachineOptions:
     memory: str = ""
     cpus: str = "1"
     boot_timeout: str = "0"
+    noise: str = ""
 
     def checked_cpus(self) -> int:
         """Return the number of guest CPUs."""
@@ -144,6 +148,18 @@ class MachineOptions:
         self.checked_cpus()
         self.checked_memory()
         seconds("boot-timeout", self.boot_timeout)
+        self.known_noise()
+
+    def known_noise(self) -> Noise:
+        """Return the reports that do not count: those that the lab knows, and the user's."""
+        return _noise_in(_KNOWN_NOISE) + (_noise_in(Path(self.noise)) if self.noise else NO_NOISE)
+
+
+def _noise_in(path: Path) -> Noise:
+    try:
+        return read_noise(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--noise {path} cannot be read: {error}") from error
 
 
 def prepare_lab(
@@ -180,6 +196,7 @@ def prepare_lab(
         tsc_khz=clock,
         boot_limit=limit or _BOOT_LIMIT[decision.accel],
         image={**agent.hashes, **initramfs.hashes},
+        noise=options.known_noise(),
     )
 
 

@@ -18,7 +18,8 @@ _MACHINERY = r"""
     | math_error | invalid_op
     | nmi_\w+ | asm_common_interrupt | common_interrupt | smp_\w+_interrupt | apic_timer_interrupt
     | check_panic_on_warn | add_taint | __ubsan_\w+ | ubsan_\w+ | handle_overflow
-    | entry_SYSCALL\w* | do_syscall_64 | ret_from_fork\w* | __fortify_\w+ | fortify_panic
+    | entry_SYSCALL\w* | do_syscall_\w+ | x64_sys_call | __(x64|ia32|do|se)_sys_\w+
+    | ret_from_fork\w* | __fortify_\w+ | fortify_panic
     | __stack_chk_fail | usercopy_abort | __?check_(heap_)?object\w* | __virt_addr_valid
     | __phys_addr\w* | ftrace_\w+ | __do_kernel_fault
 """

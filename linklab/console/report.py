@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from linklab.console.faults import Fault
@@ -44,6 +44,17 @@ class Report:
     def verdict(self) -> Verdict:
         """What a run says of a kernel with this report."""
         return self.fault.verdict
+
+    def placed(self, function: str, frames: tuple[Frame, ...], text: str) -> Report:
+        """Return the same, told where: by a stack that was found out afterwards."""
+        return replace(
+            self,
+            title=f"{self.title} in {function}",
+            function=function,
+            frames=frames,
+            text=f"{self.text}\n{text}",
+            stack_key=(function,),
+        )
 
     @cached_property
     def fingerprint(self) -> str:
@@ -119,5 +130,5 @@ def _stack_key(pattern: Pattern, frames: Sequence[Frame], function: str | None) 
     if function is None:
         return ()
     after = names[names.index(function) :] if function in names else names
-    unique = [name for i, name in enumerate(after) if i == 0 or name != after[i - 1]]
+    unique = [name for i, name in enumerate(after) if name != (after[i - 1] if i else function)]
     return (function, *unique[:_FINGERPRINT_FRAMES])

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from linklab.errors import LabError, LinklabError, UsageError
+from linklab.errors import KernelFault, LabError, LinklabError, UsageError
 from linklab.results.model import SCHEMA, BootRecord, Run, Sample, SchemaError, TallyRecord
 
 RUN_FILE = "run.json"
@@ -47,6 +47,7 @@ class RunFolder:
             "boots": [],
             "tallies": [],
             "faults": [],
+            "ignored": [],
             **about,
         }
         with _reporting(path):
@@ -80,10 +81,22 @@ class RunFolder:
         """Note what a kernel did wrong, whatever becomes of the run after it.
 
         `at` says what its guest was at: `interfaces`, `during` (boot, trial,
-        count, end), and of a trial or count its `operation` and `arm`.
+        count, end), and of a trial or count its `operation` and `arm`. Where
+        the kernel reported it, its class, title, function, fingerprint and the
+        file that holds the report are in the entry, too.
         """
-        entry = {"kernel": kernel, "verdict": fault.verdict.value, "message": fault.message}
-        self._about["faults"].append({**entry, "evidence": fault.evidence, **at})
+        entry: dict[str, Any] = {"kernel": kernel, "verdict": fault.verdict.value}
+        findings = fault.findings if isinstance(fault, KernelFault) else ()
+        said = [finding.to_json() for finding in findings]
+        first = said[0] if said else {}
+        more = {"reports": said} if len(said) > 1 else {}
+        entry |= {"message": fault.message, "evidence": fault.evidence, **first, **more, **at}
+        self._about["faults"].append(entry)
+        self._write_about()
+
+    def add_ignored(self, kernel: str, report: Mapping[str, Any], **at: Any) -> None:
+        """Note a report of the kernel's that is known noise; `at` as for a fault."""
+        self._about["ignored"].append({"kernel": kernel, **report, **at})
         self._write_about()
 
     def update(self, **entries: Any) -> None:

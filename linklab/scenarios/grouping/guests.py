@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from linklab.errors import GuestIncomplete, LinklabError
+from linklab.findings import Finding
 from linklab.host.cores import pin
 from linklab.lab import Lab, Subject
 from linklab.results.model import BootRecord, TallyRecord
@@ -47,6 +48,7 @@ class Answer:
     trials: tuple[Trial, ...] = ()
     tally: TallyRecord | None = None
     error: LinklabError | None = None
+    ignored: tuple[Finding, ...] = ()  # known noise, once the guest has ended
 
 
 class Host(Protocol):
@@ -86,9 +88,12 @@ class OneGuest:
                     return self._count_calls(job)
                 case Close():
                     self._stack.close()
-                    return Answer()
+                    return Answer(ignored=self._session.ignored)
         except LinklabError as error:
-            return Answer(error=error)
+            return Answer(error=error, ignored=self._ignored())
+
+    def _ignored(self) -> tuple[Finding, ...]:
+        return self._session.ignored if hasattr(self, "_session") else ()
 
     def drop(self) -> None:
         """End it without asking whether it is well."""
@@ -150,7 +155,7 @@ class OneGuest:
             with self._judged():
                 raise trials[-1].fault
         except LinklabError as judged:
-            return Answer(boot, tuple(trials), error=judged)
+            return Answer(boot, tuple(trials), error=judged, ignored=self._ignored())
 
     def _boot_record(self) -> BootRecord:
         hello = self._session.hello

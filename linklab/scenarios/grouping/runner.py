@@ -9,6 +9,7 @@ from typing import Protocol
 
 from linklab.errors import KernelFault, LinklabError
 from linklab.events import Listener, Note, StepAdvanced, step
+from linklab.findings import Finding
 from linklab.host.cores import own_cores, share_out
 from linklab.lab import Lab, Subject, host_memory_available
 from linklab.results.model import Sample
@@ -59,6 +60,7 @@ class Runner:
         self.outcome = Outcome()  # also of a run that an exception ended
         self._subjects: dict[str, Subject] = {}
         self._stops_at_faults = False
+        self._noise: set[str] = set()  # what was said of it
         self._order = 0
         self._done = 0
 
@@ -150,11 +152,21 @@ class Runner:
             self._folder.add_boot(answer.boot)
         if answer.tally is not None:
             self._folder.add_tally(answer.tally)
+        for finding in answer.ignored:
+            self._note_noise(seat, finding)
         block = turn.number if turn else 0
         for trial in answer.trials:
             if turn is None or turn.number > 0 or trial.fault:
                 self._folder.add_sample(self._sample(seat, trial, block))
                 self._order += 1
+
+    def _note_noise(self, seat: Seat, finding: Finding) -> None:
+        """Say, once for each, that a report did not count."""
+        self._folder.add_ignored(seat.kernel, finding.to_json(), interfaces=seat.count)
+        title = f"kernel {seat.kernel}: {finding.report.title}"
+        if title not in self._noise:
+            self._noise.add(title)
+            self._listener(Note(f"{title}: known noise, it does not count ({finding.path})"))
 
     def blame(self, seat: Seat, fault: KernelFault, job: Job | None) -> None:
         """Note a kernel's fault, and what its guest was at."""
