@@ -59,6 +59,9 @@ class LinklabError(Exception):
         self.message = message
         self.evidence = evidence
 
+    def __str__(self) -> str:
+        return self.message
+
 
 class UsageError(LinklabError):
     """A wrong option or file. Nothing was started."""

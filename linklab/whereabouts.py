@@ -24,7 +24,7 @@ from linklab.machine.qmp import registers, send_break
 
 # A verdict must not be late for the sake of its evidence.
 _CONTROL_LIMIT = 0.5  # s for QEMU to answer; a stopped one does not
-_KERNEL_LIMIT = 1.2  # s for the kernel, all in all
+_KERNEL_LIMIT = 1.5  # s for the kernel, all in all
 _QUIET = 0.1  # s without a byte: the kernel has answered
 _PORT = "console"  # what `machine.spec` calls it
 _MOST_LINES = 400
@@ -140,6 +140,9 @@ def _ask_kernel(machine: Machine, console: ConsoleLine) -> str:
         console.type(key)
         _wait_for_word(console, until)
         listen_until_quiet(console, _QUIET, until - time.monotonic())
+        if time.monotonic() >= until:
+            break
+    console.pump()
     with log.open("rb") as file:
         file.seek(before)
         lines = file.read().decode(errors="replace").splitlines()

@@ -75,7 +75,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     from stage import Stage
 
     monkeypatch.setattr("linklab.judgement.SETTLE_QUIET", 0.1)
-    monkeypatch.setattr("linklab.whereabouts._KERNEL_LIMIT", 0.2)
+    monkeypatch.setattr("linklab.whereabouts._KERNEL_LIMIT", 0.5)
     return Stage(tmp_path)
 
 

@@ -8,15 +8,17 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from linklab.console.noise import NO_NOISE, Noise
 from linklab.errors import LinklabError
 from linklab.host.accel import Accel
 from linklab.machine.commandline import AGENT_PATH
-from linklab.machine.spec import DirectBoot, MachineSpec
+from linklab.machine.spec import DirectBoot, IsoBoot, MachineSpec
 from linklab.session import Session, open_session
 
 FAKE_QEMU = Path(__file__).parent / "process" / "fake_qemu.py"
@@ -55,8 +57,18 @@ class Stage:
         return MachineSpec(DirectBoot(Path("/bzImage"), Path("/initramfs"), words), Accel.TCG)
 
     @contextmanager
-    def session(self, boot_limit: float = 30, **play: Any) -> Iterator[Session]:
-        with open_session(self.qemu, self.spec(**play), self.log, boot_limit) as opened:
+    def session(
+        self,
+        boot_limit: float = 30,
+        noise: Noise = NO_NOISE,
+        private: bool = True,
+        **play: Any,
+    ) -> Iterator[Session]:
+        """`private`: the agent is process 1, so no program can write to the console."""
+        spec = self.spec(**play)
+        if not private:
+            spec = replace(spec, boot=_without_init(spec.boot))
+        with open_session(self.qemu, spec, self.log, boot_limit, noise=noise) as opened:
             yield opened
 
     def verdict_at(self, when: str, actions: list[list[Any]]) -> LinklabError:
@@ -65,13 +77,24 @@ class Stage:
 
     def verdict(self, boot_limit: float = 30, **play: Any) -> LinklabError:
         """Boot, ask for a file, and power off; return how that goes wrong."""
+        error = self.error(boot_limit, **play)
+        assert str(self.log) in error.evidence, "where the log is must be said"
+        return error
+
+    def error(self, boot_limit: float = 30, **play: Any) -> LinklabError:
+        """As `verdict`, of the lab itself."""
         with (
             pytest.raises(LinklabError) as caught,
             self.session(boot_limit, **play) as opened,
         ):
             ask(opened)
-        assert str(self.log) in caught.value.evidence, "where the log is must be said"
         return caught.value
+
+
+def _without_init(boot: DirectBoot | IsoBoot) -> DirectBoot:
+    assert isinstance(boot, DirectBoot)
+    words = tuple(word for word in boot.command_line if not word.startswith("rdinit="))
+    return replace(boot, command_line=words)
 
 
 def ask(session: Session, seconds: float = REQUEST_LIMIT) -> bytes:

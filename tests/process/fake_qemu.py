@@ -8,6 +8,8 @@ the stages a list of actions, done in order. What a play does not say goes well.
     migrate   QMP asks to save or to take up the state
     request   the agent is at work; `replied`: it has answered
     ready     the kernel's taint has been read: after the greeting, and at the end
+    break     a BREAK arrives at the console, for sysrq
+    log       no actions: what the kernel's log holds
     taint     no actions: what the kernel answers, each time that it is asked
     end       the agent is asked to power off; `ended`: it has said its last word
 """
@@ -33,6 +35,7 @@ from model_agent import ModelAgent, fields_of, hello_fields  # noqa: E402
 from linklab.agent.protocol import Frame, FrameKind, encode_fields, encode_frame  # noqa: E402
 from linklab.console.taint import PATH as TAINT  # noqa: E402
 
+LOG = b"/dev/kmsg"
 Play = dict[str, list[list[Any]]]
 FLOOD_LINE = "[%5d.000000] again and again, for the %d. time, says the kernel\r\n"
 
@@ -115,12 +118,8 @@ class FakeQemu:
             return encode_fields([0, *hello_fields(self.model.nonce)])
         if operation == b"wake":
             return encode_fields([0, self.model.nonce, 4711])
-        if operation == b"read-file" and fields[0] == TAINT.encode():
-            values = self.play.get(
-                "taint", [[0]]
-            )  # one for each time it is asked, the last for good
-            taint = values.pop(0) if len(values) > 1 else values[0]
-            return encode_fields([0, b"%d\n" % taint[0]])
+        if operation == b"read-file" and fields[0] in (TAINT.encode(), LOG):
+            return encode_fields([0, self._of_the_kernel(fields[0])])
         if operation == b"power-off":
             self.stage("end", [])
             return encode_fields([0, "end"])
@@ -128,6 +127,14 @@ class FakeQemu:
         if self.replying == "refused":
             return encode_fields([3, 19, 0, "No such device"])
         return encode_fields([0, b"content of " + fields[0]])
+
+    def _of_the_kernel(self, path: bytes) -> str:
+        """What the kernel says of itself; of a list of taints the last one stays."""
+        if path == LOG:
+            return str(self.play.get("log", [[""]])[0][0])
+        values = self.play.get("taint", [[0]])
+        taint = values.pop(0) if len(values) > 1 else values[0]
+        return f"{taint[0]}\n"
 
     def _damaged(self, lines: list[bytes]) -> list[bytes]:
         how, self.replying = self.replying, None
@@ -152,7 +159,11 @@ class FakeQemu:
 
     def _execute(
         self, execute: str, arguments: dict[str, Any] | None = None, id: object = None
-    ) -> dict[str, Any]:
+    ) -> Any:
+        if execute == "human-monitor-command":
+            return "CPU#0\r\nRAX=0 RBX=0\r\nRIP=ffffffff813dfaeb RFL=246\r\n"
+        if execute == "chardev-send-break":
+            self.stage("break", [])
         if execute == "query-migrate":
             return {"status": self.migration}
         if execute.startswith("migrate") and arguments and "uri" in arguments:

@@ -12,6 +12,7 @@ from typing import Any
 
 from fake_guest import FakeGuest
 
+from linklab.findings import Finding
 from linklab.host.accel import Accel
 from linklab.host.qemu import Qemu
 from linklab.lab import Lab, Subject
@@ -33,6 +34,7 @@ class FakeLab(Lab):
     booted: list[tuple[str, int]] = field(default_factory=list)
     ended: list[tuple[str, int]] = field(default_factory=list)
     logs: list[str] = field(default_factory=list)
+    ignored: tuple[Finding, ...] = ()  # what each guest's kernel reports, and is known
 
     @property
     def running(self) -> int:
@@ -50,7 +52,13 @@ class FakeLab(Lab):
         machine = SimpleNamespace(pid=os.getpid())
         try:
             agent = self.make(*guest)
-            yield SimpleNamespace(agent=agent, hello=hello, boot_seconds=0.4567891, machine=machine)
+            yield SimpleNamespace(
+                agent=agent,
+                hello=hello,
+                boot_seconds=0.4567891,
+                machine=machine,
+                ignored=self.ignored,
+            )
         finally:
             self.ended.append(guest)
 

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import count as numbers
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +15,11 @@ from fake_guest import FakeGuest
 from fake_kernel import How, Misbehaviour, Wish
 from fake_lab import FakeLab, lab_of, subject
 
+from linklab.console.faults import Fault
+from linklab.console.report import Report
 from linklab.errors import GuestHung, KernelCrashed, LabError, MachineLost, Verdict, WrongState
 from linklab.events import Event, Note, StepAdvanced, StepFinished, StepStarted, ignore
+from linklab.findings import file_findings
 from linklab.host.accel import Accel
 from linklab.machine.spec import Boot
 from linklab.results.store import RunFolder, read_run
@@ -342,6 +346,23 @@ def test_progress_never_goes_back_or_over_its_total(
     assert done[0] == 0
     assert done == sorted(done)
     assert done[-1] <= total
+
+
+@pytest.mark.parametrize("ends", ["well", "with a fault"])
+def test_known_noise_is_noted_in_each_guest_and_said_once(
+    ends: str, folder: RunFolder, tmp_path: Path
+) -> None:
+    report = Report(Fault.WARNING, "WARNING in old_driver", "old_driver", (), "the text")
+    known = file_findings([report], tmp_path / "console.log", None, known=True)
+    events: list[Event] = []
+    lab = lab_of(lambda _kernel, _count: FakeGuest() if ends == "well" else hanging())
+    plan = replace(PLAN, arms=(Arm.PROCESS,))
+    runner(replace(lab, ignored=known), folder, plan, events).run([SYSFS])
+    noted = read_run(folder.path).about["ignored"]
+    assert [entry["interfaces"] for entry in noted] == ([2, 3] if ends == "well" else [2])
+    said = [event.text for event in events if isinstance(event, Note)]
+    assert [text for text in said if "WARNING in old_driver: known noise" in text] == said
+    assert len(said) == 1
 
 
 def test_progress_says_what_runs(folder: RunFolder) -> None:

@@ -13,7 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from linklab.errors import LabError, UsageError, Verdict, WrongState
+from linklab.console.collect import reports_in
+from linklab.errors import KernelCrashed, LabError, UsageError, Verdict, WrongState
+from linklab.findings import Finding, file_findings
 from linklab.results.model import SCHEMA, BootRecord, KernelRecord, Sample, SchemaError
 from linklab.results.store import (
     RunFolder,
@@ -109,6 +111,35 @@ def test_what_a_kernel_did_wrong_is_noted_at_once(tmp_path: Path) -> None:
     assert read_run(tmp_path).about["faults"] == [
         {"kernel": "sysfs", "verdict": "fail", "message": "ll10000 is missing", "evidence": ""}
     ]
+
+
+def finding_of(name: str, folder: Path) -> Finding:
+    (report,) = reports_in((Path(__file__).parent / "reports" / f"{name}.log").read_text())
+    (finding,) = file_findings([report], folder / f"console-{name}.log", None)
+    return finding
+
+
+def test_what_the_kernel_reported_is_noted_with_class_title_and_file(tmp_path: Path) -> None:
+    fault = KernelCrashed("the kernel reports: WARNING in rtnl_group_changelink")
+    fault.findings = (finding_of("warning", tmp_path), finding_of("kasan", tmp_path))
+    folder_at(tmp_path).add_fault("sysfs", fault, interfaces=2)
+    (entry,) = read_run(tmp_path).about["faults"]
+    first = fault.findings[0].report
+    assert entry["class"] == "WARNING"
+    assert entry["title"] == "WARNING in rtnl_group_changelink"
+    assert entry["function"] == "rtnl_group_changelink"
+    assert entry["fingerprint"] == first.fingerprint
+    assert (tmp_path / entry["file"]).read_text().count(first.text) == 1
+    assert [report["class"] for report in entry["reports"]] == ["WARNING", "KASAN"]
+    assert entry["interfaces"] == 2
+
+
+def test_known_noise_is_noted_too(tmp_path: Path) -> None:
+    finding = finding_of("warning", tmp_path)
+    folder_at(tmp_path).add_ignored("sysfs", finding.to_json(), interfaces=2)
+    (entry,) = read_run(tmp_path).about["ignored"]
+    assert (entry["kernel"], entry["interfaces"]) == ("sysfs", 2)
+    assert entry["title"] == "WARNING in rtnl_group_changelink"
 
 
 def test_each_sample_is_one_line_that_is_on_disk_at_once(tmp_path: Path) -> None:
