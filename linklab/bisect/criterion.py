@@ -7,7 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from linklab.errors import LinklabError, UsageError, Verdict
+from linklab.console.faults import Fault
+from linklab.console.report import Report
+from linklab.errors import KernelFault, LinklabError, UsageError
 from linklab.options import choose, number
 from linklab.scenarios.grouping.change import Operation
 from linklab.scenarios.grouping.plan import MAX_COUNT
@@ -28,31 +30,49 @@ class FaultKind(StrEnum):
 
 @dataclass(frozen=True)
 class Symptom:
-    """A fault of one run, as far as telling one from another goes."""
+    """A fault of one run, as far as telling one from another goes.
+
+    `fingerprint` is that of the kernel's report; empty where it made none.
+    """
 
     kind: FaultKind
     text: str
+    fingerprint: str = ""
+    evidence: str = ""
 
 
 @dataclass(frozen=True)
 class FaultRule:
     """Which faults make a revision bad; any other fault is a skip.
 
-    `title` is a text that the report must hold, in whatever case.
+    `title` is a text that the report must hold, in whatever case, or its
+    fingerprint. With `same` only the fault that the revision claimed bad has
+    counts.
     """
 
     kinds: tuple[FaultKind, ...] = tuple(FaultKind)
     title: str = ""
+    same: bool = False
 
-    def wants(self, symptom: Symptom) -> bool:
-        """Tell whether a fault is the one that is looked for."""
-        return symptom.kind in self.kinds and self.title.casefold() in symptom.text.casefold()
+    def wants(self, symptom: Symptom, first: str = "") -> bool:
+        """Tell whether a fault is the one that is looked for.
+
+        `first` is the fingerprint of the fault that the bad revision has,
+        once that is known.
+        """
+        if symptom.kind not in self.kinds:
+            return False
+        if self.same and first and symptom.fingerprint != first:
+            return False
+        return self.title.casefold() in symptom.text.casefold() or self.title == symptom.fingerprint
 
     @property
     def text(self) -> str:
         """What is looked for, in words."""
-        kinds = "any fault" if self.kinds == tuple(FaultKind) else " or ".join(self.kinds)
-        return f'{kinds} with "{self.title}"' if self.title else kinds
+        words = "any fault" if self.kinds == tuple(FaultKind) else " or ".join(self.kinds)
+        if self.title:
+            words += f' with "{self.title}"'
+        return f"{words}, the same as --bad has" if self.same else words
 
 
 @dataclass(frozen=True)
@@ -109,15 +129,20 @@ def parse_threshold(text: str) -> Threshold:
 
 
 def symptoms(faults: Iterable[LinklabError]) -> list[Symptom]:
-    """Return the faults of a kernel among what a run found."""
-    return [
-        Symptom(_kind(fault), fault.message)
-        for fault in faults
-        if fault.verdict in (Verdict.CRASH, Verdict.HANG, Verdict.FAIL)
-    ]
+    """Return the faults of a kernel among what a run found, one for each of its reports."""
+    found: list[Symptom] = []
+    for fault in faults:
+        if isinstance(fault, KernelFault):
+            found += [_reported(fault, report) for report in fault.reports] or [_silent(fault)]
+    return found
 
 
-def _kind(fault: LinklabError) -> FaultKind:
-    if fault.verdict is Verdict.CRASH and "WARNING" in fault.message:
-        return FaultKind.WARNING
-    return FaultKind(fault.verdict.value)
+def _reported(fault: KernelFault, report: Report) -> Symptom:
+    kind = FaultKind(report.verdict.value)
+    if report.fault is Fault.WARNING:
+        kind = FaultKind.WARNING
+    return Symptom(kind, f"{fault.message}\n{report.title}", report.fingerprint, report.text)
+
+
+def _silent(fault: KernelFault) -> Symptom:
+    return Symptom(FaultKind(fault.verdict.value), fault.message, "", fault.evidence)

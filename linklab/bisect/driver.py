@@ -30,6 +30,7 @@ class Judged:
     kernel: str = ""
     figure: dict[str, Any] | None = None
     evidence: str = ""
+    fingerprint: str = ""
 
 
 class Judge(Protocol):
@@ -134,6 +135,7 @@ class Bisection:
             kernel=judged.kernel,
             figure=judged.figure,
             evidence=judged.evidence,
+            fingerprint=judged.fingerprint,
         )
         self._journal.add(step)
         self._listener(Note(f"step {number}: {revision.title}: {step.judgement}: {step.why}"))

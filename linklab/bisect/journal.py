@@ -46,6 +46,7 @@ class Step:
     kernel: str = ""
     figure: Mapping[str, Any] | None = None
     evidence: str = ""
+    fingerprint: str = ""  # of the kernel's report
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:

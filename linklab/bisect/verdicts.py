@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from linklab.bisect.criterion import FaultRule, symptoms
+from linklab.bisect.criterion import FaultRule, Symptom, symptoms
 from linklab.bisect.driver import Judged
 from linklab.bisect.history import Revision
 from linklab.bisect.journal import Journal, Step
@@ -64,17 +64,31 @@ class VerdictJudge:
 
     def _judged(self, faults: Sequence[LinklabError]) -> Judged:
         """Return what the faults of one run say: the wanted one, if it is among them."""
-        wanted = [fault for fault in faults if any(map(self.rule.wants, symptoms([fault])))]
-        if wanted:
-            return _of_fault(Judgement.BAD, wanted[0], wanted[0].message)
-        if faults:
-            why = f"another fault than the one looked for: {faults[0].message}"
-            return _of_fault(Judgement.SKIP, faults[0], why)
+        first = self._first_fingerprint()
+        found = [(fault, symptom) for fault in faults for symptom in symptoms([fault])]
+        for fault, symptom in found:
+            if self.rule.wants(symptom, first):
+                return _of_fault(Judgement.BAD, fault, symptom, fault.message)
+        if found:
+            fault, symptom = found[0]
+            why = f"another fault than the one looked for: {fault.message}"
+            return _of_fault(Judgement.SKIP, fault, symptom, why)
         return Judged(Judgement.GOOD, Verdict.PASS.value, "")
 
+    def _first_fingerprint(self) -> str:
+        """Return the fingerprint of the fault of the revision that was claimed bad."""
+        bad = self.journal.about.get("bad")
+        return next((step.fingerprint for step in self.journal.steps if step.revision == bad), "")
 
-def _of_fault(judgement: Judgement, fault: LinklabError, why: str) -> Judged:
-    return Judged(judgement, fault.verdict.value, why, evidence=fault.evidence)
+
+def _of_fault(judgement: Judgement, fault: LinklabError, symptom: Symptom, why: str) -> Judged:
+    return Judged(
+        judgement,
+        fault.verdict.value,
+        why,
+        evidence=symptom.evidence or fault.evidence,
+        fingerprint=symptom.fingerprint,
+    )
 
 
 def not_built(error: BuildSkipped) -> Judged:
@@ -101,6 +115,7 @@ def reused(step: Step) -> Judged:
         step.kernel,
         dict(step.figure) if step.figure else None,
         step.evidence,
+        step.fingerprint,
     )
 
 

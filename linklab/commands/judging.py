@@ -57,6 +57,7 @@ class CriterionOptions:
     operations: str = "all"
     arms: str = "group"
     timeout: str = "0"
+    same: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,11 +89,14 @@ def check_criterion(options: CriterionOptions) -> Criterion:
     if bool(options.metric) != bool(options.above):
         given, lacking = ("metric", "above") if options.metric else ("above", "metric")
         raise UsageError(f"--{given} needs --{lacking}: what is measured, and from where it is bad")
-    if options.metric and (options.fault or options.title):
-        raise UsageError("--metric goes by a figure, --fault and --title by faults: choose one")
+    if options.metric and (options.fault or options.title or options.same):
+        raise UsageError(
+            "--metric goes by a figure; --fault, --title and --same go by faults: choose one"
+        )
     rule = FaultRule(
         choose_list("fault", options.fault, FaultKind) if options.fault else tuple(FaultKind),
         options.title,
+        options.same,
     )
     tries = number("tries", options.tries, 1, MOST_TRIES)
     most = number("max-blocks", options.max_blocks, FIRST_BLOCKS, MOST_TRIES)

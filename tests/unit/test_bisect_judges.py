@@ -24,6 +24,8 @@ from linklab.bisect.history import Revision
 from linklab.bisect.journal import Journal, Step
 from linklab.bisect.search import Judgement
 from linklab.bisect.verdicts import VerdictJudge, of_kernel
+from linklab.console.faults import Fault
+from linklab.console.report import Report
 from linklab.errors import (
     BuildSkipped,
     GuestHung,
@@ -42,8 +44,18 @@ from linklab.scenarios.grouping.ways import Arm
 
 ONE = Revision("a" * 40, "aaaa", "net: one")
 GOOD = Revision("b" * 40, "bbbb", "net: good")
-WARNING = KernelCrashed("the kernel reports a WARNING: at net/core/dev.c:7 f+0x1")
-BUG = KernelCrashed("the kernel reports a BUG: unable to handle page fault", "[1.0] BUG: it")
+
+
+def reported(fault: Fault, title: str, text: str) -> KernelCrashed:
+    """Return a crash with the report that the kernel made of it."""
+    error = KernelCrashed(f"the kernel reports: {title}", f"the console\n{text}")
+    error.reports = (Report(fault, title, None, (), text),)
+    return error
+
+
+WARNING = reported(Fault.WARNING, "WARNING in dev_set_mtu", "[1.0] WARNING: it")
+OTHER = reported(Fault.WARNING, "WARNING in dev_open", "[1.0] WARNING: other")
+BUG = reported(Fault.PAGE_FAULT, "page fault in f", "[1.0] BUG: it")
 
 
 @pytest.fixture
@@ -102,11 +114,29 @@ def test_the_fault_looked_for_counts_whatever_came_before_it(journal: Journal) -
 
 
 def test_a_title_tells_one_crash_from_another(journal: Journal) -> None:
-    rule = FaultRule(title="NET/core/dev.c")
+    rule = FaultRule(title="DEV_set_mtu")
     assert judge_of(journal, [WARNING], rule=rule).judge(ONE, 1).judgement is Judgement.BAD
     assert judge_of(journal, [BUG], rule=rule).judge(ONE, 2).judgement is Judgement.SKIP
-    assert rule.text == 'any fault with "NET/core/dev.c"'
+    assert rule.text == 'any fault with "DEV_set_mtu"'
     assert FaultRule((FaultKind.CRASH, FaultKind.HANG)).text == "crash or hang"
+
+
+def test_a_fingerprint_names_a_report(journal: Journal) -> None:
+    rule = FaultRule(title=OTHER.reports[0].fingerprint)
+    assert judge_of(journal, [OTHER], rule=rule).judge(ONE, 1).judgement is Judgement.BAD
+    assert judge_of(journal, [WARNING], rule=rule).judge(ONE, 2).judgement is Judgement.SKIP
+
+
+def test_only_the_fault_of_the_bad_revision_may_be_wanted(journal: Journal) -> None:
+    rule = FaultRule(same=True)
+    assert rule.text == "any fault, the same as --bad has"
+    bad = judge_of(journal, [WARNING], rule=rule).judge(ONE, 1)
+    assert bad.judgement is Judgement.BAD
+    fingerprint = bad.fingerprint
+    assert fingerprint == WARNING.reports[0].fingerprint
+    journal.add(Step(1, "b", "b", "", Judgement.BAD, "crash", "", 1.0, fingerprint=fingerprint))
+    assert judge_of(journal, [OTHER], rule=rule).judge(ONE, 2).judgement is Judgement.SKIP
+    assert judge_of(journal, [WARNING], rule=rule).judge(ONE, 3).judgement is Judgement.BAD
 
 
 def test_a_fault_that_comes_and_goes_is_found_by_trying_again(journal: Journal) -> None:
