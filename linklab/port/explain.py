@@ -40,7 +40,7 @@ def explain(path: str, text: Text, hunk: Hunk, number: int, hunks: int, expected
         )
     start = max(likely - _AROUND, 0)
     window = text.lines[start : likely + len(hunk.old) + _AROUND]
-    at, wanted, there = _difference(hunk.old, window)
+    at, wanted, there = _difference(hunk.old, window, likely - start)
     if _squeezed(hunk.old) in _squeezed(window):
         why = "it differs in white space only"
     elif set(wanted) & set(hunk.removed):
@@ -79,12 +79,15 @@ def _squeezed(lines: Lines) -> bytes:
     return b"".join(b"".join(line.split()) + b"\n" for line in lines)
 
 
-def _difference(wanted: Lines, window: Lines) -> tuple[int, Lines, Lines]:
-    """Return the line at which the differences begin, what was wanted there, and what is there."""
+def _difference(wanted: Lines, window: Lines, likely: int) -> tuple[int, Lines, Lines]:
+    """Return the line at which the differences begin, what was wanted there, and what is there.
+
+    `likely` is where in the window the wanted lines should be.
+    """
     matcher = SequenceMatcher(None, wanted, window, autojunk=False)
     blocks = [block for block in matcher.get_matching_blocks() if block.size]
     if not blocks:
-        return _AROUND, wanted, window[_AROUND : _AROUND + len(wanted)]
+        return likely, wanted, window[likely : likely + len(wanted)]
     first, last = blocks[0], blocks[-1]
     # In front of the first line in common, and behind the last one, as much as the hunk has there.
     start = max(first.b - first.a, 0) if first.a else first.b + first.size
@@ -92,6 +95,4 @@ def _difference(wanted: Lines, window: Lines) -> tuple[int, Lines, Lines]:
     rest = len(wanted) - last.a - last.size
     end = min(last.b + last.size + rest, len(window)) if rest else last.b
     trail = len(wanted) if rest else last.a
-    if end < start or trail < lead:
-        return 0, wanted, window
     return start, wanted[lead:trail], window[start:end]
