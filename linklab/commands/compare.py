@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from linklab.build.kernel import resolve_kernel
 from linklab.commands.about import planned, tested_on
+from linklab.commands.equip import Purpose, image_for
 from linklab.commands.exports import ExportOptions
 from linklab.commands.prepare import (
     KernelOptions,
@@ -143,8 +144,10 @@ def prepare_side(side: Side, boot: Boot, cache: Cache, listener: Listener) -> Su
     """Return a side's kernel, built if it must be, under the side's name."""
     tell_notes(side.options, listener)
     kernel = resolve_kernel(side.options.names, side.options.build_options(), cache, listener)
-    iso = iso_of([kernel], side.options, cache, listener) if boot is Boot.ISO else None
-    return replace(subject_of(kernel, iso), name=side.label)
+    purpose = Purpose(boot, (NAME,))
+    image = image_for(kernel, purpose, side.options.modules, cache, listener)
+    iso = iso_of([kernel], side.options, cache, listener, purpose) if boot is Boot.ISO else None
+    return replace(subject_of(kernel, iso, image), name=side.label)
 
 
 def on_one_machine(lab: Lab, subjects: Sequence[Subject], listener: Listener) -> Lab:
