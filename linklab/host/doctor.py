@@ -15,7 +15,7 @@ from linklab.errors import LabError
 from linklab.events import ignore
 from linklab.host.accel import Accel, decide
 from linklab.host.cache import cache_root
-from linklab.host.packages import DEBUGGING, NEEDS, PROFILING, ROOT, Need
+from linklab.host.packages import DEBUGGING, NEEDS, PROFILING, ROOT, SELFTESTING, Need
 from linklab.host.qemu import PROGRAM
 from linklab.host.run import run
 
@@ -49,7 +49,7 @@ def examine(needs: Sequence[Need] = NEEDS, root: Path = ROOT) -> list[Finding]:
     """Look at everything that the lab needs. Takes up to 4 s where KVM hangs."""
     return [
         *_packages(needs, root),
-        *_packages((*PROFILING, *DEBUGGING), root, required=False),
+        *_packages((*PROFILING, *DEBUGGING, *SELFTESTING), root, required=False),
         _kvm(),
         *_python(),
         _processor(),

@@ -242,6 +242,20 @@ DEBUGGING: tuple[Need, ...] = (
 )
 """What `invoke gdb` needs on top; it brings a Python of its own."""
 
+SELFTESTING: tuple[Need, ...] = tuple(
+    Need(program, "`invoke selftest`: tests ask for it", (package,), programs=(program,))
+    for program, package in (
+        ("ethtool", "ethtool"),
+        ("iptables", "iptables"),
+        ("jq", "jq"),
+        ("nft", "nftables"),
+        ("ping", "iputils-ping"),
+        ("socat", "socat"),
+        ("tcpdump", "tcpdump"),
+    )
+)
+"""What the kernel's self-tests ask for most; images/selftest/manifest.toml has all of it."""
+
 
 def unmet(needs: Sequence[Need] = NEEDS, root: Path = ROOT) -> tuple[Need, ...]:
     """Return the needs that this machine does not meet. Starts no program."""

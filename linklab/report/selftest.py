@@ -22,7 +22,8 @@ _STYLE = {
     Status.MISSING: "yellow",
     Status.ERROR: "magenta",
 }
-_LINES = 8  # of the output before a subtest that failed
+_LINES = 8  # of the output before a subtest that failed ...
+_EXPLAINED = 10  # ... for so many of a test
 _ORDINALS = ("first", "second", "third")
 
 Path = tuple[str, ...]
@@ -38,16 +39,22 @@ def as_text(about: Mapping[str, Any], width: int = TEXT_WIDTH) -> str:
 def render(about: Mapping[str, Any]) -> RenderableType:
     """Return a stored run's heading, its table, and what is to be said below."""
     records = records_of(about)
-    parts: list[RenderableType] = [_heading(about), _table(records)]
+    parts: list[RenderableType] = [_heading(about, records), _table(records)]
     parts += [line for record in records for line in _details(record)]
     parts.append(Text(f"\n{summary(records)}"))
     return Group(*parts)
 
 
-def _heading(about: Mapping[str, Any]) -> Text:
+def _heading(about: Mapping[str, Any], records: Sequence[TestRecord]) -> Text:
     kernels = ", ".join(f"{kernel['name']} {kernel['release']}" for kernel in about["kernels"])
-    words = [about["accel"], f"{about['boot']} boot", f"{about['cpus']} CPUs"]
-    return Text(f"self-tests on {kernels}; {', '.join(words)}, {about['memory']} MiB")
+    cpus = f"{about['cpus']} CPU" + ("s" if about["cpus"] != 1 else "")
+    words = [about["accel"], f"{about['boot']} boot", cpus, f"{about['memory']} MiB"]
+    return Text(f"self-tests on {kernels}\n{', '.join(words)}{_limits(records)}")
+
+
+def _limits(records: Sequence[TestRecord]) -> str:
+    found = sorted({record.last.limit for record in records})
+    return f"; at most {', '.join(f'{limit:.0f}' for limit in found)} s a test" if found else ""
 
 
 def _table(records: Sequence[TestRecord]) -> Table:
@@ -57,7 +64,6 @@ def _table(records: Sequence[TestRecord]) -> Table:
     for name in ["result"] if most == 1 else [_ordinal(n) for n in range(most)]:
         table.add_column(name, no_wrap=True)
     table.add_column("seconds", justify="right")
-    table.add_column("limit", justify="right")
     table.add_column("subtests", overflow="fold")
     for record in records:
         table.add_row(*_row(record, most))
@@ -71,7 +77,6 @@ def _row(record: TestRecord, most: int) -> Iterator[Text]:
         yield _styled(record.attempts[number].status) if tried else Text("")
     last = record.last
     yield Text(f"{last.seconds:.1f}" if last.seconds is not None else "")
-    yield Text(f"{last.limit:.0f}")
     yield Text(_counts(last))
 
 
@@ -101,8 +106,9 @@ def _details(record: TestRecord) -> Iterator[Text]:
     title = Text(f"\n{record.name}", style="bold")
     said = "; ".join(filter(None, ("flaky" if record.flaky else "", record.last.message)))
     yield title.append(f": {said}" if said else "", style="not bold")
-    for path in bad:
-        yield from _subtest(path, [found.get(path) for found in leaves])
+    for number, path in enumerate(bad):
+        shown = _LINES if number < _EXPLAINED else 0
+        yield from _subtest(path, [found.get(path) for found in leaves], shown)
     for fault in dict.fromkeys(faults):
         yield Text(f"  its output: {fault}")
     if record.lacking and record.last.status is not Status.PASS:
@@ -129,7 +135,7 @@ def _is_bad(outcome: Outcome | None) -> bool:
     return outcome is not None and outcome.status not in (Status.PASS, Status.SKIP)
 
 
-def _subtest(path: Path, outcomes: Sequence[Outcome | None]) -> Iterator[Text]:
+def _subtest(path: Path, outcomes: Sequence[Outcome | None], lines: int) -> Iterator[Text]:
     line = Text("  ")
     for outcome in outcomes:
         line.append_text(_styled(outcome.status) if outcome else Text("-"))
@@ -140,7 +146,7 @@ def _subtest(path: Path, outcomes: Sequence[Outcome | None]) -> Iterator[Text]:
     if worst.message and worst.message != path[-1]:
         line.append(f"  ({worst.message})")
     yield line
-    for text in worst.output.splitlines()[-_LINES:]:
+    for text in worst.output.splitlines()[-lines:] if lines else ():
         yield Text(f"      {text}", style="dim")
 
 

@@ -14,14 +14,15 @@ from linklab.agent.replies import JobNews
 from linklab.errors import Interrupted, LinklabError
 from linklab.events import Listener, StepAdvanced
 from linklab.lab import Lab, Subject
-from linklab.results.outcomes import status_of
+from linklab.results.outcomes import Status, status_of
 from linklab.selftests.catalogue import Selftest
-from linklab.selftests.judge import End, judge
+from linklab.selftests.judge import End, Judgement, judge
 from linklab.selftests.pack import GUEST_ROOT
 from linklab.selftests.record import Attempt
 
 _SHELL = "/bin/sh"
 _SCRIPT = "/usr/lib/linklab/selftest"
+_LAST_WORDS = 10  # lines
 _TURN = 0.25  # s that the agent gathers output for before it answers
 _ANSWER = 120.0  # s for an answer of a guest that is busy with a test
 _GRACE = 10.0  # s for a test to clean up once it was told to end
@@ -88,7 +89,16 @@ class SelftestRunner:
             console=console,
             subtests=said.subtests,
             faults=said.faults,
+            evidence=_last_words(path, said),
         )
+
+
+def _last_words(path: Path, said: Judgement) -> str:
+    """Return the end of what a test printed that failed without a subtest to blame for it."""
+    leaves = (leaf for each in said.subtests for _, leaf in each.leaves())
+    if said.status is not Status.FAIL or any(leaf.status.blames_kernel for leaf in leaves):
+        return ""
+    return "\n".join(_text(path).rstrip().splitlines()[-_LAST_WORDS:])
 
 
 def _text(path: Path) -> str:
