@@ -492,7 +492,13 @@ def calibrate(
 @task(
     auto_shortflags=False,
     iterable=["patch", "config", "module"],
-    help={**KERNEL_HELP, **MODULE_HELP, **MACHINE_HELP, "boot": RUN_HELP["boot"]},
+    help={
+        **KERNEL_HELP,
+        **MODULE_HELP,
+        **MACHINE_HELP,
+        "boot": RUN_HELP["boot"],
+        "guest": "a guest that runs: `last`, its name, or a part of its run's folder",
+    },
 )
 @command
 def shell(
@@ -508,8 +514,9 @@ def shell(
     config: list[str] | None = None,
     range: str = "",
     module: list[str] | None = None,
+    guest: str = "",
 ) -> None:
-    """Open a shell in a guest, on this terminal."""
+    """Open a shell in a new guest, or the console of one that runs, on this terminal."""
     from linklab.commands.prepare import KernelOptions, MachineOptions
     from linklab.commands.shell import main
 
@@ -523,7 +530,17 @@ def shell(
             modules=tuple(module or ()),
         ),
         MachineOptions(accel, boot, machine, memory, cpus),
+        guest,
     )
+
+
+@task(auto_shortflags=False, help={"json": RUN_HELP["json"]})
+@command
+def guests(_context: Context, json: bool = False) -> None:
+    """List the guests that run now; `invoke shell --guest` opens the console of one."""
+    from linklab.commands.guests import list_guests
+
+    list_guests(as_json=json)
 
 
 @task(

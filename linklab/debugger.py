@@ -49,6 +49,9 @@ def gdb_script(what: Debugging, socket: Path) -> str:
     lines = [f"target remote {socket}", *what.commands]
     if what.sources is not None and what.sources[0] != what.sources[1]:
         lines.insert(0, "set substitute-path {} {}".format(*what.sources))
+    if what.commands:
+        # A breakpoint that cannot be set must fail, not wait for a library that brings it.
+        lines.insert(0, "set breakpoint pending off")
     return "".join(f"{line}\n" for line in lines)
 
 

@@ -45,7 +45,17 @@ class Note:
     text: str
 
 
-Event = StepStarted | StepAdvanced | StepFinished | Note
+@dataclass(frozen=True)
+class TerminalLent:
+    """Somebody else writes on the terminal from now on: nothing may be drawn over it."""
+
+
+@dataclass(frozen=True)
+class TerminalReturned:
+    """The terminal is ours again."""
+
+
+Event = StepStarted | StepAdvanced | StepFinished | Note | TerminalLent | TerminalReturned
 Listener = Callable[[Event], None]
 
 

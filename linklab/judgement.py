@@ -34,7 +34,7 @@ from linklab.reports import KernelReports
 from linklab.whereabouts import Whereabouts, find_whereabouts, listen_until_quiet
 
 SETTLE_QUIET = 0.3  # s without a byte: the kernel has said what it had to say
-SETTLE_FLOOD = 1.0  # s at most for a console that says anything but a report
+SETTLE_FLOOD = 0.3  # s at most for a console that says anything but a report
 SETTLE_LIMIT = 3.0  # s at most for a report, or for QEMU to follow its lines
 _AGENT_ENDED = re.compile(r"linklab-init: the agent ended: wait status (0x[0-9a-f]+)")
 _WITHOUT_WORDS = (Fault.SILENCE, Fault.TAINT)  # the lab's reports, not the kernel's

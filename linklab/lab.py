@@ -25,6 +25,7 @@ _MEMORY_STEP = 64
 _SNAPSHOT_SCHEMA = 1  # raise it when a guest saved before is of no use any more
 _LABEL_ROOM = 100  # file systems take names of 255 bytes
 MINIMUM_MEMORY = 256
+SHELL_MIB = 128  # what a person at a shell needs, on a plain kernel
 MEMORY_LIMITS = (64, 1 << 20)
 CPU_LIMITS = (1, 64)  # the lab's kernels have CONFIG_NR_CPUS=64
 

@@ -39,6 +39,7 @@ class ConsoleLine:
         self.log_path = log
         self._log: BinaryIO | None = self._opened(log)
         self.watch = ConsoleWatch()
+        self.listener: Callable[[bytes], None] | None = None  # who looks on
         self.closed = False
 
     def fileno(self) -> int:
@@ -63,6 +64,8 @@ class ConsoleLine:
                 self.watch.finish()
                 return
             self.watch.feed(data)
+            if self.listener is not None:
+                self.listener(data)
             self._write(data)
 
     def type(self, text: bytes) -> None:

@@ -104,7 +104,7 @@ def check(options: CalibrateOptions) -> Request:
     slowdown = number("slowdown", options.slowdown, 1, 1000) / 100
     comparisons = number("comparisons", options.comparisons, 1, MAX_COMPARISONS)
     rule = Rule(threshold_of(options.threshold), seed=plan.seed)
-    memory = memory_for(options.machine, plan)
+    memory = memory_for(options.machine, plan, KernelOptions(options.kernel))
     output = options.output
     folder = claim_folder(Path(output)) if output else claim_default_folder(KIND)
     return Request(plan, rule, slowdown, comparisons, memory, folder)

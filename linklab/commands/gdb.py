@@ -17,7 +17,7 @@ from linklab.errors import LabError, UsageError
 from linklab.events import Listener
 from linklab.host.cache import Cache
 from linklab.host.packages import DEBUGGING, unmet
-from linklab.lab import MINIMUM_MEMORY, Lab, Subject, choose_memory
+from linklab.lab import SHELL_MIB, Lab, Subject, choose_memory
 from linklab.machine.commandline import debugging_command_line
 from linklab.machine.spec import DirectBoot, MachineSpec
 from linklab.options import seconds
@@ -44,7 +44,8 @@ class GdbOptions:
 def main(options: GdbOptions) -> None:
     """Start the guest and gdb on it; return when gdb has ended, and the guest with it."""
     name = check(options)
-    memory = choose_memory(options.machine.checked_memory(), MINIMUM_MEMORY // 2, "a shell")
+    asked, needed = options.machine.checked_memory(), options.kernels.memory(SHELL_MIB)
+    memory = choose_memory(asked, needed, "a shell")
     with progress() as listener:
         cache = Cache()
         lab = prepare_lab(options.machine, memory, cache, listener)

@@ -12,6 +12,7 @@ from linklab.build.agentbuild import build_agent
 from linklab.build.bootable import Kernel
 from linklab.build.entries import Entry
 from linklab.build.flavours import is_timed
+from linklab.build.footprint import Footprint, footprint_for
 from linklab.build.gitrange import range_series
 from linklab.build.initramfs import ARCHIVE, build_initramfs
 from linklab.build.iso import IMAGE, IsoKernel, build_iso
@@ -86,6 +87,18 @@ class KernelOptions:
         for name in names:
             check_kernel(name, self.build_options())
         return names
+
+    def memory(self, work: int) -> int:
+        """Return the MiB of guest memory for work that needs so many on a plain kernel."""
+        return max(footprint.needed(work) for footprint in self._footprints())
+
+    def memory_left(self, memory: int) -> int:
+        """Return the MiB for the work, as a plain kernel counts, of so much guest memory."""
+        return min(footprint.left(memory) for footprint in self._footprints())
+
+    def _footprints(self) -> list[Footprint]:
+        build = self.build_options()
+        return [footprint_for(name, build) for name in split_list("kernel", self.names)]
 
     def content(self) -> dict[str, dict[str, str]]:
         """Return the SHA-256 of every file that the user gave."""

@@ -100,7 +100,7 @@ def check(options: ProfileOptions) -> Request:
     frequency = number("frequency", options.frequency, *_FREQUENCIES)
     needed = profile_memory(count, options.machine.checked_cpus())
     asked = options.machine.checked_memory()
-    memory = choose_memory(asked, needed, f"perf and {count} interfaces")
+    memory = choose_memory(asked, options.kernels.memory(needed), f"perf and {count} interfaces")
     _check_host()
     folder = _folder(options.output)
     task = Task(operation, arm, Rule(samples), limit)

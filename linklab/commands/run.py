@@ -96,7 +96,7 @@ def check(options: RunOptions) -> Request:
     plan = _plan(options)
     if not plan.pairs():
         raise UsageError(f"none of the arms can do any of the operations: {limits_text()}")
-    memory = memory_for(options.machine, plan)
+    memory = memory_for(options.machine, plan, options.kernels)
     output, scenario = options.output, options.scenario
     folder = claim_folder(Path(output)) if output else claim_default_folder(scenario)
     return Request(plan, memory, folder)
@@ -119,16 +119,17 @@ def _plan(options: RunOptions) -> Plan:
     )
 
 
-def memory_for(machine: MachineOptions, plan: Plan) -> int:
+def memory_for(machine: MachineOptions, plan: Plan, kernels: KernelOptions) -> int:
     """Return the guest's memory in MiB for a plan; raise `UsageError` if that cannot be."""
     most, cpus = max(plan.counts), machine.checked_cpus()
     asked = machine.checked_memory()
     what = f"{most} interfaces"
     if asked is not None:
         what = (
-            f"--counts {most}: {what} (at most {largest_count(asked, cpus)} fit into {asked} MiB)"
+            f"--counts {most}: {what} (at most "
+            f"{largest_count(kernels.memory_left(asked), cpus)} fit into {asked} MiB)"
         )
-    return choose_memory(asked, memory_needed(most, cpus), what)
+    return choose_memory(asked, kernels.memory(memory_needed(most, cpus)), what)
 
 
 @dataclass(frozen=True)

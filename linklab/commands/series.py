@@ -90,7 +90,7 @@ def check(options: SeriesOptions) -> Request:
         raise UsageError("--boot iso: a series is booted by resume or direct")
     limit = percent("fail-above", options.fail_above)
     measure = _plan(options, len(names), limit)
-    memory = memory_for(options.machine, measure)
+    memory = memory_for(options.machine, measure, options.kernels)
     plan = SeriesPlan(
         options.kernels.series, names, options.kernels.build_options(), measure, limit
     )

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from linklab.build.needs import SHELL
 from linklab.commands.equip import Purpose
+from linklab.commands.guests import visit_guest
 from linklab.commands.prepare import (
     KernelOptions,
     MachineOptions,
@@ -17,21 +18,27 @@ from linklab.commands.prepare import (
 from linklab.errors import LabError, UsageError
 from linklab.host.cache import Cache
 from linklab.host.run import start
-from linklab.lab import MINIMUM_MEMORY, Lab, Subject, choose_memory
+from linklab.lab import SHELL_MIB, Lab, Subject, choose_memory
 from linklab.machine.commandline import shell_command_line
 from linklab.machine.spec import DirectBoot, MachineSpec, TerminalPort, qemu_argv
 from linklab.report.progress import progress
 
 
-def main(kernels: KernelOptions, machine: MachineOptions) -> None:
-    """Boot one guest with its console on this terminal; return when it ends."""
+def main(kernels: KernelOptions, machine: MachineOptions, guest: str = "") -> None:
+    """Boot one guest with its console on this terminal; return when it ends.
+
+    With `guest`, visit one that runs instead; return when the person leaves.
+    """
+    if guest:
+        visit_guest(guest)
+        return
     names = kernels.check()
     machine.check()
     if len(names) != 1:
         raise UsageError(f"--kernel {kernels.names}: a shell needs exactly one kernel")
     if not sys.stdin.isatty():
         raise UsageError("a shell needs a terminal on standard input")
-    memory = choose_memory(machine.checked_memory(), MINIMUM_MEMORY // 2, "a shell")
+    memory = choose_memory(machine.checked_memory(), kernels.memory(SHELL_MIB), "a shell")
     with progress() as listener:
         cache = Cache()
         lab = prepare_lab(machine, memory, cache, listener)

@@ -6,7 +6,16 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from linklab.events import Event, Listener, Note, StepAdvanced, StepFinished, StepStarted
+from linklab.events import (
+    Event,
+    Listener,
+    Note,
+    StepAdvanced,
+    StepFinished,
+    StepStarted,
+    TerminalLent,
+    TerminalReturned,
+)
 
 _QUIET_SECONDS = 0.5  # a step that is over by then never shows
 
@@ -70,6 +79,10 @@ def _bars() -> Iterator[Listener]:
                 bars.remove_task(tasks.pop(step))
                 if seconds >= _QUIET_SECONDS and not tasks:
                     bars.console.print(Text(f"{step}: {seconds:.1f} s"))
+            case TerminalLent():
+                bars.stop()
+            case TerminalReturned():
+                bars.start()
             case _:
                 pass
 

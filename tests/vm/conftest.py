@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 from guests import INVOKE, Done, Invoke, Opener
 
+from linklab.build.kernel import BuildOptions, resolve_kernel
 from linklab.commands.equip import Purpose
 from linklab.commands.prepare import (
     KernelOptions,
     MachineOptions,
     prepare_lab,
     prepare_subjects,
+    subject_of,
 )
 from linklab.events import ignore
 from linklab.host.cache import Cache
@@ -57,6 +59,12 @@ def subjects(cache: Cache) -> dict[str, Subject]:
         KernelOptions("sysfs,nosysfs"), Purpose(Boot.ISO, ("grouping",)), cache, ignore
     )
     return {subject.name: subject for subject in made}
+
+
+@pytest.fixture(scope="session")
+def debug_kernel(cache: Cache) -> Subject:
+    """The kernel that finds bugs, built once."""
+    return subject_of(resolve_kernel("debug", BuildOptions(), cache, ignore))
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from linklab.scenarios.grouping.change import NEW
 from linklab.scenarios.grouping.links import Links
 from linklab.session import Session
 
+_DEBUGFS = "/tmp/debug"
 CRASH, HANG = Verdict.CRASH, Verdict.HANG
 _FLOOD_LINES = 100_000
 _SMALL = 96  # MiB, of which the kernel and the image take two thirds
@@ -70,7 +71,7 @@ def torn_report(scene: Scene) -> None:
 
 
 @fault(
-    "a crash in a flood of 100,000 lines", "lines on the console, then `c` to sysrq",
+    "a crash in a flood of 100,000 lines", "`/dev/kmsg`, then `c` to sysrq",
     CRASH, "sysrq triggered crash",
 )  # fmt: skip
 def crash_in_flood(scene: Scene) -> None:
@@ -80,7 +81,7 @@ def crash_in_flood(scene: Scene) -> None:
 
 
 @fault(
-    "a silence behind a flood of 100,000 lines", "lines on the console, and `sleep 1000`",
+    "a silence behind a flood of 100,000 lines", "`/dev/kmsg`, and `sleep 1000`",
     HANG, "no answer to `run`", limit=3.0,
 )  # fmt: skip
 def silence_in_flood(scene: Scene) -> None:
@@ -90,10 +91,11 @@ def silence_in_flood(scene: Scene) -> None:
 
 
 def _flood(session: Session) -> None:
-    # The console's own node is not there: the lab keeps programs away from it.
-    session.agent.run(["/bin/mknod", "/tmp/console", "c", "4", "64"], soon())
-    flood = f"yes a line that says nothing | head -n {_FLOOD_LINES} >/tmp/console &"
-    session.agent.run(["/bin/sh", "-c", flood], soon())
+    """Begin a flood: messages of the kernel's, as fast as it takes them."""
+    agent, due = session.agent, soon()
+    agent.write_file("/proc/sys/kernel/printk_devkmsg", b"on\n", due)
+    lines = f'i=0; while [ $i -lt {_FLOOD_LINES} ]; do i=$((i+1)); echo "<3>flood $i"; done'
+    agent.run(["/bin/sh", "-c", f"{{ {lines}; }} >/dev/kmsg &"], due)
 
 
 @fault("a program takes all memory", "`tail /dev/zero`", CRASH, "[Oo]ut of memory")
@@ -123,4 +125,51 @@ STOCK_FAULTS: tuple[Fault, ...] = (
     silence_in_flood,
     program_takes_memory,
     kernel_takes_memory,
+)
+
+
+def ordered(name: str, word: str, expected: Verdict, says: str, limit: float = 20.0) -> Fault:
+    """Return a fault that LKDTM makes when a word is written to it.
+
+    See Documentation/fault-injection/provoke-crashes.rst of the kernel.
+    """
+
+    def act(scene: Scene) -> None:
+        with scene.guest() as session:
+            _hurry_watchdogs(session)
+            agent = session.agent
+            agent.run(["/bin/mkdir", _DEBUGFS], soon())
+            agent.run(["/bin/mount", "-t", "debugfs", "debugfs", _DEBUGFS], soon())
+            due = scene.deadline()
+            agent.write_file(f"{_DEBUGFS}/provoke-crash/DIRECT", word.encode(), due)
+            agent.run(["/bin/sleep", "1000"], due)
+
+    return Fault(name, f"LKDTM `{word}`", expected, says, limit, act)
+
+
+def _hurry_watchdogs(session: Session) -> None:
+    """Let the kernel say within seconds that it stands still."""
+    for name, seconds in (("watchdog_thresh", 1), ("hung_task_timeout_secs", 1)):
+        session.agent.write_file(f"/proc/sys/kernel/{name}", b"%d\n" % seconds, soon())
+
+
+ORDERED_FAULTS: tuple[Fault, ...] = (
+    ordered("panic", "PANIC", CRASH, "dumptest"),
+    ordered("BUG()", "BUG", CRASH, r"kernel BUG|BUG in lkdtm"),
+    ordered("WARN()", "WARNING", CRASH, "WARNING"),
+    ordered("a NULL pointer", "ACCESS_NULL", CRASH, "NULL pointer|null-ptr"),
+    ordered("a loop", "SOFTLOCKUP", HANG, "soft lockup"),
+    ordered("a loop without interrupts", "HARDLOCKUP", HANG, "no answer", limit=4.0),
+    ordered("a lock that is never given back", "SPINLOCKUP", CRASH, "scheduling while atomic|lock held"),
+    ordered("a task that waits for ever", "HUNG_TASK", HANG, "blocked|hung|HUNG"),
+    ordered("the stack overflows", "EXHAUST_STACK", CRASH, "stack guard page|stack"),
+    ordered("the stack is overwritten", "CORRUPT_STACK", CRASH, "stack"),
+    ordered("an index out of bounds", "ARRAY_BOUNDS", CRASH, "out-of-bounds|UBSAN"),
+    ordered("a heap overflow", "SLAB_LINEAR_OVERFLOW", CRASH, "KASAN"),
+    ordered("a read after free", "READ_AFTER_FREE", CRASH, "KASAN"),
+    ordered("a write after free", "WRITE_AFTER_FREE", CRASH, "KASAN"),
+    ordered("a double free", "SLAB_FREE_DOUBLE", CRASH, "KASAN"),
+    ordered("a list that is corrupt", "CORRUPT_LIST_ADD", CRASH, "list"),
+    ordered("a counter that overflows", "REFCOUNT_INC_OVERFLOW", CRASH, "refcount"),
+    ordered("a write to what is read-only", "WRITE_RO", CRASH, ""),
 )

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from fault_table import OPTION, Row, write_table
 from faults import GRACE, Fault, Scene
-from kernel_faults import STOCK_FAULTS
+from kernel_faults import ORDERED_FAULTS, STOCK_FAULTS
 from lab_faults import LAB_FAULTS
 
 from linklab.errors import Verdict
+from linklab.events import ignore
+from linklab.host.cache import Cache
 from linklab.lab import Lab, Subject
+from linklab.machine.spec import Boot
 
 pytestmark = pytest.mark.vm
+
+_DEBUG_MEMORY = 512  # MiB; KASAN takes an eighth of it, and what it keeps back
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +31,13 @@ def rows(request: pytest.FixtureRequest) -> Iterator[list[Row]]:
     yield found
     if where := request.config.getoption(OPTION, default=None):
         write_table(found, Path(where))
+
+
+@pytest.fixture(scope="module")
+def debug(lab: Lab, debug_kernel: Subject, cache: Cache) -> Lab:
+    """A lab whose guests go on from one with the debug flavour, saved when it was ready."""
+    larger = replace(lab, memory=_DEBUG_MEMORY, boot=Boot.RESUME)
+    return larger.with_snapshots([debug_kernel], cache, ignore)
 
 
 def _judge(fault: Fault, scene: Scene, rows: list[Row]) -> None:
@@ -48,3 +61,12 @@ def test_fault_of_the_kernel(
     fault: Fault, lab: Lab, subjects: dict[str, Subject], tmp_path: Path, rows: list[Row]
 ) -> None:
     _judge(fault, Scene(lab, subjects["nosysfs"], tmp_path, fault.limit), rows)
+
+
+@pytest.mark.parametrize("fault", ORDERED_FAULTS, ids=lambda fault: fault.name)
+def test_fault_that_the_kernel_is_ordered_to_make(
+    fault: Fault, debug: Lab, debug_kernel: Subject, tmp_path: Path, rows: list[Row]
+) -> None:
+    # Files and lines are evidence, and take a second or two behind the verdict.
+    subject = replace(debug_kernel, symbols=None)
+    _judge(fault, Scene(debug, subject, tmp_path, fault.limit), rows)

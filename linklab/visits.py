@@ -1,0 +1,85 @@
+"""People in a guest: the door to its console while it runs, and a guest that is kept for them."""
+
+from __future__ import annotations
+
+import select
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from linklab.agent.door import Door
+from linklab.agent.line import ConsoleLine
+from linklab.errors import LabError, LinklabError
+from linklab.host.guests import RunningGuest, announced
+from linklab.machine.process import Machine
+from linklab.machine.qmp import send_break
+
+_TICK_MS = 200  # between looks at whether a visitor's process has ended
+_BREAK_LIMIT = 5.0  # s
+
+Keeper = Callable[[RunningGuest, LinklabError], AbstractContextManager[subprocess.Popen[bytes]]]
+"""Takes a guest that failed, and with what; gives the process of the person who looks at it."""
+
+
+class Visits:
+    """The door of one guest, or none where this host has no place for one."""
+
+    def __init__(self, machine: Machine, console: ConsoleLine) -> None:
+        self._machine = machine
+        self._console = console
+        self.guest: RunningGuest | None = None
+        self.door: Door | None = None
+
+    def open(self, stack: ExitStack) -> None:
+        """Open the door, until the stack ends. A run does not fail for want of visitors."""
+        with suppress(LabError, OSError):
+            name = guest_name(self._console.log_path)
+            self.guest = stack.enter_context(announced(name, self._console.log_path))
+            self.door = Door(self._console, self.guest.console, self._send_break)
+            stack.callback(self.door.close)
+
+    def leave_to_visitors(self) -> None:
+        """Leave the guest to who took it over, until the last of them is gone, or the guest."""
+        if self.door is not None:
+            door = self.door
+            self._host(lambda: door.visitors == 0)
+
+    def keep(self, keeper: Keeper, verdict: LinklabError) -> None:
+        """Leave a guest that failed, and still runs, to the person at this terminal."""
+        if self.door is None or self.guest is None or self._machine.poll() is not None:
+            return
+        door = self.door
+        with keeper(self.guest, verdict) as person:
+            self._host(lambda: person.poll() is not None and door.visitors == 0)
+            door.send_away()
+
+    def _host(self, is_over: Callable[[], bool]) -> None:
+        assert self.door is not None
+        self.door.give_over()
+        poller = select.poll()
+        for fd in (self.door.fileno(), self._console.fileno(), self._machine.pidfd):
+            poller.register(fd, select.POLLIN)
+        while not is_over() and not self._console.closed and self._machine.poll() is None:
+            poller.poll(_TICK_MS)
+            with suppress(LabError):  # its log cannot grow: the person looks at the guest itself
+                self._console.pump()
+            self.door.serve()
+
+    def _send_break(self) -> None:
+        with suppress(LabError):  # a QEMU that does not listen: nothing happens
+            send_break(self._machine.control, "console", _BREAK_LIMIT)
+
+
+@contextmanager
+def visits_to(machine: Machine, console: ConsoleLine) -> Iterator[Visits]:
+    """Let people visit a guest while the context lasts."""
+    with ExitStack() as stack:
+        visits = Visits(machine, console)
+        visits.open(stack)
+        yield visits
+
+
+def guest_name(log: Path) -> str:
+    """Return what a guest is called, by the name of its console's log."""
+    return log.stem.removeprefix("console-")
