@@ -38,7 +38,7 @@ from linklab.machine.spec import DirectBoot, MachineSpec, RamFile
 from linklab.reports import KernelReports
 
 _POWER_OFF_LIMIT = 15.0  # s for a guest to end when asked
-_READ_LIMIT = 10.0  # s for a small file
+_READ_LIMIT = 20.0  # s for a small file
 _LOG = "/dev/kmsg"
 
 

@@ -171,8 +171,10 @@ class MachineOptions:
 def _noise_in(path: Path) -> Noise:
     try:
         return read_noise(path.read_text(encoding="utf-8"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--noise {path} cannot be read: {error}") from error
+    except OSError as error:
+        raise UsageError(f"--noise {path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"--noise {path} is no text: {error}") from error
 
 
 def prepare_lab(

@@ -21,6 +21,9 @@ from linklab.commands.prepare import (
     prepare_lab,
     prepare_subjects,
 )
+from linklab.console.faults import Fault
+from linklab.console.report import Report
+from linklab.errors import UsageError
 from linklab.events import ignore
 from linklab.host.accel import Accel, Decision
 from linklab.host.cache import Artefact, Cache
@@ -204,3 +207,32 @@ def test_what_a_kernel_is_built_from_is_the_same_for_its_iso(
     prepare_subjects(KernelOptions("sysfs", patches=("a.patch",)), Purpose(Boot.ISO), cache, ignore)
     expected = read_series([Path("a.patch")]).patches
     assert [options.patches for _, options in host.built] == [expected] * 2
+
+
+class TestKnownNoise:
+    WARNING = Report(Fault.WARNING, "WARNING in old_driver", None, (), "")
+
+    def test_of_the_labs_own_file_can_be_read(self) -> None:
+        assert not MachineOptions().known_noise().covers(self.WARNING)
+
+    def test_of_a_users_file_is_added(self, tmp_path: Path) -> None:
+        (tmp_path / "known").write_text("# why\nWARNING in old_.*\n")
+        options = MachineOptions(noise=str(tmp_path / "known"))
+        options.check()
+        assert options.known_noise().covers(self.WARNING)
+
+    @pytest.mark.parametrize(
+        ("content", "says"),
+        [
+            (None, "cannot be read: No such file"),
+            (b"WARNING (in\n", "line 1: 'WARNING \\(in' is no regular expression"),
+            (b"\xff\xfe", "is no text"),
+        ],
+    )
+    def test_that_is_not_readable_is_refused_before_anything_starts(
+        self, content: bytes | None, says: str, tmp_path: Path
+    ) -> None:
+        if content is not None:
+            (tmp_path / "known").write_bytes(content)
+        with pytest.raises(UsageError, match=says):
+            MachineOptions(noise=str(tmp_path / "known")).check()

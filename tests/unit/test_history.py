@@ -284,6 +284,16 @@ class TestOptions:
             f"sysfs,{tmp_path}/bzImage", f"{tmp_path}/linux", (f"{tmp_path}/a.patch",), ()
         )
 
+    def test_the_file_of_known_noise_is_one_of_them(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        Path("known").write_text("WARNING in old_.*\n")
+        options = replace(OPTIONS, machine=replace(OPTIONS.machine, noise="known"))
+        about = {"options": kept(options), "files": kept_files(options)}
+        assert about["files"] == {str(tmp_path / "known"): hash_file(Path("known"))}
+        assert revived(about, "", as_json=False).machine.noise == str(tmp_path / "known")
+
     def test_the_command_is_to_copy(self) -> None:
         options = replace(OPTIONS, fresh_guest=True)
         command = command_of({"options": kept(options, seed="7")})
