@@ -17,7 +17,7 @@ from linklab.events import Listener, step
 from linklab.host.accel import Accel
 from linklab.host.cache import Cache, hash_file, key_of
 from linklab.host.qemu import Qemu
-from linklab.machine.commandline import measuring_command_line
+from linklab.machine.commandline import DISTRIBUTION, measuring_command_line
 from linklab.machine.spec import Boot, DirectBoot, IsoBoot, MachineSpec, MachineType, qemu_argv
 from linklab.session import Session, Snapshot, open_session, save_session
 
@@ -101,7 +101,8 @@ class Lab:
             boot: DirectBoot | IsoBoot = IsoBoot(subject.iso)
         else:
             device = MachineSpec(DirectBoot(Path(), Path()), self.accel, machine).agent_device
-            words = (*measuring_command_line(device, self.tsc_khz), *subject.parameters)
+            spared = () if subject.known else DISTRIBUTION
+            words = (*measuring_command_line(device, self.tsc_khz), *spared, *subject.parameters)
             boot = DirectBoot(subject.kernel, subject.initramfs or self.initramfs, words)
         return MachineSpec(boot, self.accel, machine, self.cpus, self.memory)
 

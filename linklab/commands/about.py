@@ -22,6 +22,8 @@ def tested_on(lab: Lab, subjects: Sequence[Subject]) -> dict[str, Any]:
                 "sha256": subject.sha256,
                 "inputs": subject.inputs,
                 "image_bytes": subject.image_bytes,
+                "built_by_lab": subject.known,
+                "modules": dict(subject.modules),
             }
             for subject in subjects
         ],

@@ -19,7 +19,7 @@ from linklab.errors import LabError, UsageError
 from linklab.host.cache import Cache
 from linklab.host.run import start
 from linklab.lab import SHELL_MIB, Lab, Subject, choose_memory
-from linklab.machine.commandline import shell_command_line
+from linklab.machine.commandline import DISTRIBUTION, shell_command_line
 from linklab.machine.spec import DirectBoot, MachineSpec, TerminalPort, qemu_argv
 from linklab.report.progress import progress
 
@@ -54,7 +54,8 @@ def shell_spec(lab: Lab, subject: Subject) -> MachineSpec:
     spec = lab.spec_for(subject)
     boot = spec.boot
     if isinstance(boot, DirectBoot):
-        boot = replace(boot, command_line=shell_command_line(lab.tsc_khz))
+        spared = () if subject.known else DISTRIBUTION
+        boot = replace(boot, command_line=(*shell_command_line(lab.tsc_khz), *spared))
     return replace(spec, boot=boot, console=TerminalPort())
 
 

@@ -57,7 +57,21 @@ def heading(run: Run) -> Text:
         f"{about['boot']} boot, {about['machine']}, {about['cpus']} CPU, {about['memory']} MiB, "
         f"QEMU {about['qemu']['version']}; kernels: {releases}"
     )
+    if note := _foreign_note(run):
+        text.append(f"\n{note}", style="yellow")
     return text
+
+
+def _foreign_note(run: Run) -> str:
+    """Return what to bear in mind where kernels were configured by different hands."""
+    kernels = run.about["kernels"]
+    foreign = [str(kernel["name"]) for kernel in kernels if kernel.get("built_by_lab") is False]
+    if not foreign or len(kernels) == 1:
+        return ""
+    return (
+        f"not built by the lab: {', '.join(foreign)}. Kernels with configs of different hands "
+        "(mitigations, security modules, debugging) differ in more than is compared here."
+    )
 
 
 def operation_tables(figures: Figures, operation: str) -> RenderableType:

@@ -30,6 +30,7 @@ from linklab.lab import (
     host_cpu,
     host_memory_available,
 )
+from linklab.machine.commandline import DISTRIBUTION
 from linklab.machine.spec import Boot, DirectBoot, IsoBoot, MachineSpec, MachineType
 from linklab.session import Snapshot
 
@@ -90,6 +91,21 @@ def test_a_direct_boot_loads_the_kernel_and_says_where_the_agents_port_is(
     assert (boot.kernel, boot.initramfs) == (subject.kernel, LAB.initramfs)
     assert f"linklab.port={port}" in boot.command_line
     assert "tsc_early_khz=2500000" in boot.command_line
+
+
+def test_a_kernel_with_modules_boots_with_an_image_of_its_own() -> None:
+    subject = replace(THEIRS, initramfs=Path("/cache/with-modules.cpio"))
+    boot = LAB.spec_for(subject).boot
+    assert isinstance(boot, DirectBoot)
+    assert boot.initramfs == Path("/cache/with-modules.cpio")
+
+
+def test_a_kernel_of_another_config_is_spared_its_tests_of_itself() -> None:
+    ours, theirs = LAB.spec_for(OURS).boot, LAB.spec_for(THEIRS).boot
+    assert isinstance(ours, DirectBoot)
+    assert isinstance(theirs, DirectBoot)
+    assert set(DISTRIBUTION) <= set(theirs.command_line)
+    assert not set(DISTRIBUTION) & set(ours.command_line), "they have no such tests"
 
 
 def test_the_command_line_that_is_kept_is_the_machines() -> None:

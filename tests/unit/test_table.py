@@ -56,6 +56,16 @@ def test_it_says_what_was_booted_on_what() -> None:
         assert word in text
 
 
+def test_kernels_that_others_configured_are_told_apart_where_they_stand_beside_another() -> None:
+    about = both_kernels().about
+    ours, theirs = about["kernels"]
+    mixed = {**about, "kernels": [ours, {**theirs, "built_by_lab": False}]}
+    assert f"not built by the lab: {theirs['name']}. Kernels" in as_text(Run(mixed, []))
+    assert "not built by the lab" not in as_text(both_kernels())
+    alone = {**about, "kernels": mixed["kernels"][1:]}
+    assert "not built by the lab" not in as_text(Run(alone, []))
+
+
 def test_the_table_has_the_papers_shape() -> None:
     """Interfaces down; without and with sysfs across; the arms and their ratio in each."""
     text = as_text(both_kernels())

@@ -1,0 +1,73 @@
+"""A distribution's kernel and out-of-tree modules, on real guests. Nothing is compiled for long."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from guests import Invoke, soon
+
+from linklab.commands.equip import Purpose
+from linklab.commands.prepare import KernelOptions, prepare_subjects
+from linklab.errors import LabError, ModuleRefused
+from linklab.events import ignore
+from linklab.host.cache import Cache
+from linklab.lab import Lab, Subject
+from linklab.machine.spec import Boot
+from linklab.scenarios.grouping.plan import NAME as GROUPING
+
+pytestmark = pytest.mark.vm
+
+MODULES = Path(__file__).parent / "modules"
+
+
+def debian(cache: Cache, *modules: str) -> Subject:
+    """Return Debian's kernel with these modules; skip where no archive is within reach."""
+    options = KernelOptions("debian", modules=modules)
+    try:
+        (subject,) = prepare_subjects(options, Purpose(Boot.DIRECT, (GROUPING,)), cache, ignore)
+    except LabError as error:
+        pytest.skip(f"Debian's kernel cannot be had here: {error} {error.evidence}")
+    return subject
+
+
+@pytest.mark.parametrize("boot", ["direct", "iso"])
+def test_debians_kernel_is_measured_with_its_own_modules(
+    invoke: Invoke, cache: Cache, tmp_path: Path, boot: str
+) -> None:
+    subject = debian(cache)
+    words = ("--counts", "16", "--operations", "mtu,up", "--arms", "group", "--boot", boot)
+    done = invoke("run", "--kernel", "debian", *words, "--output", str(tmp_path / "run"), "--json")
+    assert done.status == 0, done.stderr
+    (kernel,) = done.document["run"]["kernels"]
+    assert kernel["release"] == subject.release
+    assert kernel["inputs"]["package"].startswith("linux-image-")
+    assert set(kernel["modules"]) == {"dummy"}
+    samples = done.document["samples"]
+    assert {s["operation"] for s in samples} == {"create", "mtu", "up"}
+    assert all(s["verified"] for s in samples)
+
+
+def test_a_module_is_built_loaded_and_at_work(lab: Lab, cache: Cache, tmp_path: Path) -> None:
+    subject = debian(cache, str(MODULES / "hello"), "veth")
+    with lab.session(subject, tmp_path / "console.log") as session:
+        assert session.agent.read_file("/proc/hello", soon()) == b"hello from hello\n"
+        loaded = session.agent.read_file("/proc/modules", soon()).decode()
+        names = [line.split()[0] for line in loaded.splitlines()]
+        assert names == ["hello", "veth", "dummy"], "the newest first"
+        links = session.agent.run(["/bin/ip", "-o", "link"], soon())
+        assert b"dummy0" not in links.output, "its parameter came from the command line"
+
+
+def test_a_module_that_refuses_is_at_fault_with_the_kernels_words(
+    lab: Lab, cache: Cache, tmp_path: Path
+) -> None:
+    subject = debian(cache, str(MODULES / "refuses"))
+    with (
+        pytest.raises(
+            ModuleRefused, match="the module refuses did not load: No such device"
+        ) as end,
+        lab.session(subject, tmp_path / "console.log"),
+    ):
+        pass
+    assert "no device for refuses" in end.value.evidence
