@@ -182,7 +182,8 @@ def _cells(row: Row | None, work: Work) -> Iterator[Text]:
     yield Text(seconds_text(seconds))
     same = row is not None and row.state.same_as is not None
     yield Text("the same kernel") if same else _change(row.before.get(work) if row else None)
-    yield _change(row.base.get(work) if row else None)
+    base = row is not None and row.state.same_as == BASE
+    yield Text("the same kernel") if base else _change(row.base.get(work) if row else None)
 
 
 def _change(change: Change | None) -> Text:

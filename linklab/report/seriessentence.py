@@ -22,7 +22,7 @@ def sentence(findings: Findings) -> str:
             clauses.append(f"patch {patch.place} {listed(deeds)}")
     clauses += _together(findings)
     clauses += _untested(findings)
-    return "; ".join(clauses or [_all_well(findings)])
+    return "; ".join([*clauses, *_unclear(findings)] if clauses else [_all_well(findings)])
 
 
 def listed(words: Sequence[str]) -> str:
@@ -148,6 +148,20 @@ def _untested(findings: Findings) -> Iterator[str]:
     if left:
         span = left[0] if len(left) == 1 else f"{left[0]} to {left[-1]}"
         yield f"not tested to the end: {span}"
+
+
+def _unclear(findings: Findings) -> Iterator[str]:
+    """Yield of which patches nobody knows yet what they do to the speed."""
+    places = {
+        row.state.number: findings.patches[row.state.number - 1].place
+        for rows in findings.rows.values()
+        for row in rows
+        for change in row.before.values()
+        if change.comparison.verdict is Effect.INCONCLUSIVE and not findings.is_regression(change)
+    }
+    if places:
+        words = listed([places[number] for number in sorted(places)])
+        yield f"what {words} {'do' if len(places) > 1 else 'does'} to the speed is unclear"
 
 
 def _is_tested(row: Row | None) -> bool:

@@ -142,6 +142,14 @@ def test_where_nothing_changes_the_sentence_says_how_surely() -> None:
     assert "no change is shown (intervals within -" in unclear
 
 
+def test_a_speed_that_stays_unclear_is_said_beside_what_is_known() -> None:
+    states = [StateRecord("sysfs", 1, 1.0, new_warnings=("a.c:1: w",))]
+    run = series({"sysfs": [1.0, 1.0, 1.0], "nosysfs": [1.0, 1.0, 1.0]}, states, noise=2.0)
+    assert sentence(find(run)) == (
+        "patch 1/2 adds 1 compiler warning on sysfs; what 1/2 and 2/2 do to the speed is unclear"
+    )
+
+
 def test_a_patch_is_compared_with_the_last_one_that_was_measured() -> None:
     states = [failed("sysfs", 1)]
     found = find(series({"sysfs": [1.0, None, 1.5]}, states))
