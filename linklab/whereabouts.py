@@ -11,16 +11,19 @@ from __future__ import annotations
 import re
 import select
 import time
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from linklab.agent.line import ConsoleLine
 from linklab.console import helpers
-from linklab.console.frames import Frame, frame_in, guilty, trusted
+from linklab.console.frames import Frame, frame_in, guilty, plain_name, trusted
 from linklab.console.lines import read_line
 from linklab.errors import LabError
 from linklab.machine.process import Machine
 from linklab.machine.qmp import registers, send_break
+from linklab.machine.spec import DirectBoot
 
 # A verdict must not be late for the sake of its evidence.
 _CONTROL_LIMIT = 0.5  # s for QEMU to answer; a stopped one does not
@@ -36,6 +39,7 @@ _POINTER = re.compile(r"^[RE]IP=([0-9a-f]+)", re.MULTILINE)
 _KERNEL_HALF = 1 << 63  # of the addresses; programs have the other one
 _CPU = re.compile(r"NMI backtrace for cpu \d+|CPU: \d+ ")
 _TASK = re.compile(r"task:(?P<name>\S+)\s+state:D")
+_MACHINE_WAITS = re.compile(r"halt|idle|cpu_relax|delay")
 _IDLE = {"do_idle", "cpu_startup_entry", "default_idle_call"}
 
 Stack = tuple[Frame, ...]
@@ -49,6 +53,7 @@ class Whereabouts:
     pointers: tuple[int, ...] = ()  # the CPUs' instruction pointers
     waiting: tuple[Stack, ...] = ()  # tasks that wait
     working: tuple[Stack, ...] = ()  # what the key interrupted, on each CPU
+    spinning: tuple[str, ...] = ()  # the functions that the pointers are in, where that is known
 
     @property
     def stack(self) -> Stack:
@@ -60,7 +65,10 @@ class Whereabouts:
     @property
     def function(self) -> str | None:
         """The function at which the guest stands still, None where none was found."""
-        return guilty(self.stack, helpers.STANDSTILL)
+        if self.stack or self.working:
+            return guilty(self.stack, helpers.STANDSTILL)
+        # No interrupt gets through: the pointers are all there is.
+        return next((name for name in self.spinning if not _MACHINE_WAITS.search(name)), None)
 
     @property
     def in_words(self) -> str:
@@ -85,12 +93,43 @@ def find_whereabouts(machine: Machine, console: ConsoleLine) -> Whereabouts:
     except LabError:
         return Whereabouts()  # QEMU is stopped or gone
     pointers = tuple(int(pointer, 16) for pointer in _POINTER.findall(cpus))
+    named = _functions_at(pointers, _system_map(machine))
     said = _ask_kernel(machine, console)
-    shown = ", ".join(f"{pointer:#x}" for pointer in pointers)
-    return read_whereabouts(f"instruction pointers: {shown}\n{said}", pointers)
+    shown = ", ".join(f"{pointer:#x} {named.get(pointer, '')}".rstrip() for pointer in pointers)
+    text = f"instruction pointers: {shown}\n{said}"
+    return read_whereabouts(text, pointers, tuple(named.values()))
 
 
-def read_whereabouts(text: str, pointers: Sequence[int] = ()) -> Whereabouts:
+def _system_map(machine: Machine) -> Path | None:
+    """Return the map that was made with the machine's vmlinux, which runs where it was linked.
+
+    A bzImage may move its kernel (KASLR), and has no map beside it.
+    """
+    boot = machine.spec.boot
+    if not isinstance(boot, DirectBoot):
+        return None
+    path = boot.kernel.with_name("System.map")
+    return path if path.is_file() else None
+
+
+def _functions_at(pointers: Sequence[int], system_map: Path | None) -> dict[int, str]:
+    """Return the functions that addresses are in, by a System.map, which is sorted."""
+    if system_map is None:
+        return {}
+    lines = [line.split() for line in system_map.read_text().splitlines()]
+    code = [(int(line[0], 16), line[2]) for line in lines if len(line) == 3 and line[1] in "tT"]
+    starts = [address for address, _ in code]
+    found = {}
+    for pointer in pointers:
+        at = bisect_right(starts, pointer) - 1
+        if 0 <= at < len(code) - 1:
+            found[pointer] = plain_name(code[at][1])
+    return found
+
+
+def read_whereabouts(
+    text: str, pointers: Sequence[int] = (), spinning: tuple[str, ...] = ()
+) -> Whereabouts:
     """Return what the answers say."""
     lines = [read_line(raw).text for raw in text.splitlines()]
     working = [_interrupted(_frames(part)) for part in _parts(lines, _CPU)]
@@ -100,6 +139,7 @@ def read_whereabouts(text: str, pointers: Sequence[int] = ()) -> Whereabouts:
         tuple(pointers),
         tuple(stack for stack in waiting if stack),
         tuple(stack for stack in working if stack),
+        spinning,
     )
 
 

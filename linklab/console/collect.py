@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from linklab.console.formats import Pattern, is_consequence, pattern_for
+from linklab.console.formats import Pattern, continues, is_consequence, pattern_for
 from linklab.console.frames import frame_in
 from linklab.console.lines import Line
 from linklab.console.report import Report, make_report
@@ -63,6 +63,12 @@ class _Telling:
         if self.pattern is not None and self.pattern.stands_still:
             return True
         return None in (self.caller, line.caller) or self.caller == line.caller
+
+    def is_told_before(self, pattern: Pattern) -> bool:
+        """Whether this report is over where one of another kind begins."""
+        if self.pattern is None:
+            return False
+        return self.has_stack or not continues(pattern, self.pattern)
 
     def names_more(self, pattern: Pattern, line: Line) -> bool:
         """Whether the line is what this very report comes to: whom the OOM killer chose."""
@@ -142,7 +148,7 @@ class Collector:
         if led is not None and (is_consequence(line.text) or led.names_more(pattern, line)):
             led.add(line)
             return
-        if mine is not None and mine.has_stack and mine.pattern is not None:
+        if mine is not None and mine.is_told_before(pattern):
             self._close(mine, complete=True)
             mine = None
         if mine is None:

@@ -43,6 +43,10 @@ EXPECTED: dict[str, tuple[Fault, str]] = {
     "kmemleak": (Fault.LEAK, "memory leak in dummy_newlink"),
     "kmsan": (Fault.KMSAN, "KMSAN: uninit-value in inet6_fill_ifinfo"),
     "list_corruption": (Fault.LIST, "BUG: corrupted list in dev_close_many"),
+    "lock_held": (
+        Fault.LOCKDEP,
+        "WARNING: lock held when returning to user space in dummy_lock_up",
+    ),
     "lock_state": (Fault.LOCKDEP, "inconsistent lock state in dummy_poll"),
     "null_call": (
         Fault.PAGE_FAULT,
@@ -204,6 +208,11 @@ class TestReportsInARow:
         text = text_of("warning") + text_of("kasan") + text_of("hung_task")
         faults = [report.fault for report in reports_in(text)]
         assert faults == [Fault.WARNING, Fault.KASAN, Fault.HUNG_TASK]
+
+    def test_are_told_apart_although_the_first_has_no_stack(self) -> None:
+        later = text_of("sleeping").replace("[   41.", "[   14.")
+        faults = [report.fault for report in reports_in(text_of("lock_held") + later)]
+        assert faults == [Fault.LOCKDEP, Fault.ATOMIC]
 
     def test_of_two_speakers_at_the_same_time_are_told_apart(self) -> None:
         warning, ubsan = (text_of(name).splitlines() for name in ("warning", "ubsan"))

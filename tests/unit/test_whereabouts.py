@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from linklab.whereabouts import Whereabouts, read_whereabouts
+from pathlib import Path
+
+from linklab.whereabouts import Whereabouts, _functions_at, read_whereabouts
 
 KEY = """\
 [    2.166463] sysrq: Show backtrace of all active CPUs
@@ -75,3 +77,29 @@ def test_who_interrupts_is_not_who_was_interrupted() -> None:
 def test_nothing_is_said_where_nobody_answers() -> None:
     assert Whereabouts().in_words == ""
     assert read_whereabouts("", []).in_words == ""
+
+
+class TestAKernelThatTakesNoInterrupts:
+    def test_is_where_its_pointer_is(self) -> None:
+        found = read_whereabouts("", [KERNEL], ("dev_spin",))
+        assert found.in_words == "the kernel is in dev_spin"
+
+    def test_is_not_where_a_cpu_waits(self) -> None:
+        assert read_whereabouts("", [KERNEL], ("pv_native_safe_halt",)).function is None
+
+    def test_is_believed_before_its_pointer_where_it_answers(self) -> None:
+        found = read_whereabouts(said(IDLE), [KERNEL], ("dev_spin",))
+        assert found.in_words == "its CPUs are idle"
+
+    def test_is_found_in_the_map_of_its_kernel(self, tmp_path: Path) -> None:
+        system_map = tmp_path / "System.map"
+        system_map.write_text(
+            "ffffffff81000000 T _text\n"
+            "ffffffff81000100 t dev_spin.isra.0\n"
+            "ffffffff81000200 D not_code\n"
+            "ffffffff81000300 T next\n"
+            "ffffffff81000400 T _etext\n"
+        )
+        inside, outside = 0xFFFFFFFF81000123, 0x7F0000000000
+        assert _functions_at([inside, outside], system_map) == {inside: "dev_spin"}
+        assert _functions_at([inside], None) == {}

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import re
 
+from linklab.console.faults import Fault
 from linklab.console.formats import checks, ends, tasks
 from linklab.console.formats.pattern import Pattern, without_addresses
 
-__all__ = ["Pattern", "is_consequence", "pattern_for", "without_addresses"]
+__all__ = ["Pattern", "continues", "is_consequence", "pattern_for", "without_addresses"]
 
 _PATTERNS = (
     *ends.PANICS,
@@ -34,6 +35,22 @@ _ADVICE = re.compile(
     r"|BIOS bug|polling idle|kernel not compiled|Flushing system-wide)"
 )
 
+_SECOND_TITLES = frozenset(
+    {
+        Fault.WARNING,
+        Fault.BUG,
+        Fault.OOPS,
+        Fault.PAGE_FAULT,
+        Fault.PROTECTION,
+        Fault.INVALID_OPCODE,
+        Fault.DIVIDE,
+        Fault.DOUBLE_FAULT,
+        Fault.STACK,
+        Fault.REFCOUNT,
+        Fault.BOUNDS,
+    }
+)
+
 # A panic that only carries out what a report before it asked for.
 _CONSEQUENCE = re.compile(
     r"Kernel panic - not syncing: (?:Fatal |.*panic_on_\w+ set|softlockup: |hung_task: |"
@@ -46,6 +63,18 @@ def pattern_for(text: str) -> Pattern | None:
     if _ADVICE.match(text):
         return None
     return next((pattern for pattern in _PATTERNS if pattern.start.match(text)), None)
+
+
+def continues(pattern: Pattern, before: Pattern) -> bool:
+    """Whether a title below another one, without a stack between, is of the same report.
+
+    A refcount ends in a WARNING, a BUG in an invalid opcode, a page fault in
+    an Oops, a device that is waited for in who holds it; CPUs that stand still
+    say so one after the other.
+    """
+    if pattern is before:
+        return pattern.stands_still
+    return pattern.fault in _SECOND_TITLES or pattern.fault is before.fault
 
 
 def is_consequence(text: str) -> bool:

@@ -7,10 +7,16 @@ import re
 from linklab.console import helpers
 from linklab.console.faults import Fault
 from linklab.console.formats.pattern import Pattern, pattern
+from linklab.console.frames import FUNCTION
+
+# Where the innermost lock was taken that is still held.
+_TAKEN_AT = re.compile(rf"^ #0: .* at: {FUNCTION}")
 
 
-def _lockdep(start: str, title: str) -> Pattern:
-    return Pattern(Fault.LOCKDEP, re.compile(start), title, helpers.LOCKS, after_backtrace=True)
+def _lockdep(start: str, title: str, details: re.Pattern[str] | None = None) -> Pattern:
+    return Pattern(
+        Fault.LOCKDEP, re.compile(start), title, helpers.LOCKS, details, after_backtrace=True
+    )
 
 
 def _still(fault: Fault, start: str, title: str) -> Pattern:
@@ -67,10 +73,15 @@ LOCKS = (
     _lockdep(
         r"WARNING: Nested lock was not taken", "WARNING: nested lock was not taken in {function}"
     ),
-    _lockdep(r"WARNING: .* still has locks held", "WARNING: still has locks held in {function}"),
+    _lockdep(
+        r"WARNING: .* still has locks held",
+        "WARNING: still has locks held in {function}",
+        _TAKEN_AT,
+    ),
     _lockdep(
         r"WARNING: lock held when returning to user space",
         "WARNING: lock held when returning to user space in {function}",
+        _TAKEN_AT,
     ),
     _lockdep(r"\[ BUG: Invalid wait context \]", "BUG: invalid wait context in {function}"),
     _lockdep(
