@@ -14,9 +14,12 @@ from pathlib import PurePosixPath
 
 _WORD = re.compile(r"[A-Za-z0-9_./+-]+")
 _COMMENT = re.compile(r"^\s*#(?!!).*$", re.MULTILINE)
+# Where a command begins: "which" is a word of comments and messages, too.
 _ASKED = re.compile(
+    r"(?:^|[;|&(`!]|\b(?:if|then|do)\s)\s*"
     r"(?:command -[vV]|which|type -[pP]|hash|require_command|check_command|check_tool)\s+"
-    r"[\"']?([A-Za-z][A-Za-z0-9_.+-]*)"
+    r"[\"']?([A-Za-z][A-Za-z0-9_.+-]*)",
+    re.MULTILINE,
 )
 _SHEBANG = re.compile(r"^#!\s*(\S+)(?:\s+(\S+))?")
 
@@ -58,7 +61,7 @@ def needs_of(
     return Needs(
         programs=frozenset(programs) & (names | {start}),
         tools=frozenset(tools) & names,
-        unknown=frozenset(asked - frozenset(tools) - frozenset(programs) - _BUILTIN),
+        unknown=frozenset(asked - frozenset(tools) - frozenset(programs)),
     )
 
 
@@ -73,6 +76,3 @@ def words_of(text: str) -> set[str]:
 def missing_tools(asked: Iterable[str], there: Collection[str]) -> list[str]:
     """Return the tools that are asked for and not there."""
     return sorted(set(asked) - set(there))
-
-
-_BUILTIN = frozenset(("echo", "printf", "test", "kill", "true", "false", "pwd", "the", "is", "of"))

@@ -192,7 +192,8 @@ def test_a_limit_is_the_collections_own_unless_a_person_says_another(
 
 
 SCRIPTS = {
-    "a.sh": "#!/bin/bash\n# nft is not asked for\nsource lib.sh\n./nettest -q\nip link\nwhich sock",
+    "a.sh": "#!/bin/bash\n# nft is not asked for\nsource lib.sh\n./nettest -q\nip link\n"
+    'if ! which sock; then echo "those which are gone"; fi',
     "lib.sh": 'command -v jq >/dev/null || exit 4\nif ! [ -x "$(command -v mausezahn)" ]; then\n',
     "b.py": "#!/usr/bin/env python3\nimport lib\n",
 }
