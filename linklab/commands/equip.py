@@ -16,7 +16,7 @@ from linklab.build.moduletree import FolderStore, ModuleTree
 from linklab.build.needs import BOOT, modules_needed
 from linklab.build.userland import LIVE
 from linklab.errors import UsageError
-from linklab.events import Listener
+from linklab.events import Listener, Note
 from linklab.host.cache import Artefact, Cache
 from linklab.machine.spec import Boot, MachineType
 
@@ -89,6 +89,13 @@ def image_for(
     """
     words = module_words(modules)
     tree = kernel.modules
+    if kernel.config is None and tree is None:
+        listener(
+            Note(
+                f"kernel {kernel.name} tells nothing of its config: it is taken that it has what "
+                f"is needed (a config-{kernel.release} beside it would tell)"
+            )
+        )
     wanted = [*modules_needed(kernel, purpose.all_needs), *words.names]
     if words.folders:
         external = _compiled(kernel, words.folders, cache, listener)

@@ -20,7 +20,7 @@ from linklab.build.needs import BOOT, SHELL, modules_needed, needs_of
 from linklab.commands import equip
 from linklab.commands.equip import Purpose, image_for
 from linklab.errors import UsageError
-from linklab.events import ignore
+from linklab.events import Event, Note, ignore
 from linklab.host.cache import Cache
 from linklab.machine.spec import Boot, MachineType
 from linklab.scenarios.grouping.plan import NAME as GROUPING
@@ -214,6 +214,14 @@ def test_a_kernel_with_everything_built_in_gets_the_labs_own_image(
     purpose = Purpose(Boot.DIRECT, (GROUPING,), image=small)
     for mine in (kernel(tmp_path), kernel(tmp_path, None, tree_in(folder))):
         assert image_for(mine, purpose, (), cache, ignore) is None
+
+
+def test_it_is_told_that_a_kernel_tells_nothing(tmp_path: Path, cache: Cache, small: Path) -> None:
+    events: list[Event] = []
+    image_for(kernel(tmp_path), Purpose(Boot.DIRECT, image=small), (), cache, events.append)
+    (note,) = events
+    assert isinstance(note, Note)
+    assert "tells nothing of its config" in note.text
 
 
 def test_the_machine_and_the_boot_have_needs_too(tmp_path: Path, cache: Cache) -> None:
