@@ -144,6 +144,6 @@ def _keep(slot: Path, folder: Path, *, with_symbols: bool) -> None:
 def _keep_modules(slot: Slot, folder: Path) -> None:
     """Keep the modules, and what other modules are compiled against."""
     store = FolderStore(slot.folder)
-    names = (BUILTIN, BUILTIN_INFO, *store.names())
+    names = (BUILTIN, BUILTIN_INFO, *store.built())
     write_zip(folder / MODULES, ((name, store.read(name)) for name in names))
     pack_build(slot.tree, slot.folder, folder / PACKED)

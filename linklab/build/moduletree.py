@@ -55,9 +55,13 @@ class FolderStore:
         if listed := self.read(_DEPENDENCIES):
             return [line.partition(":")[0] for line in listed.decode().splitlines()]
         if (self.folder / "Makefile").exists():  # a built tree: too large to walk
-            lines = self.read(_ORDER).decode().splitlines()
-            return [f"{line.rpartition('.')[0]}.ko" for line in lines if line]
+            return self.built()
         return sorted(self._walk())
+
+    def built(self) -> list[str]:
+        """Return the modules that a build lists, by `.ko` or, in newer kernels, by `.o`."""
+        lines = self.read(_ORDER).decode().splitlines()
+        return [f"{line.rpartition('.')[0]}.ko" for line in lines if line]
 
     def _walk(self) -> Iterable[str]:
         for where, _, files in os.walk(self.folder):

@@ -102,15 +102,25 @@ def image_for(
         tree = (tree or _no_modules(kernel)).with_external(external)
         wanted += external
     if wanted and tree is None:
-        raise UsageError(
-            f"kernel {kernel.name} came without its modules: {', '.join(wanted)} cannot be loaded "
-            f"(/lib/modules/{kernel.release} is not there, nor lib/modules beside it)"
-        )
+        raise UsageError(_without_modules(kernel, wanted))
     chosen = tree.in_order(wanted) if tree else ()
     if not chosen:
         return None
     image = build_initramfs(cache, listener, image=purpose.image)
     return with_modules(image, kernel.release, chosen, cache, listener)
+
+
+def _without_modules(kernel: Kernel, wanted: Sequence[str]) -> str:
+    names = ", ".join(wanted)
+    if kernel.built_by_lab:
+        return (
+            f"kernel {kernel.name} has no modules of its own, so {names} cannot be loaded: what "
+            "--config switches on with =y is built in"
+        )
+    return (
+        f"kernel {kernel.name} came without its modules, so {names} cannot be loaded: there is no "
+        f"/lib/modules/{kernel.release}, and no lib/modules beside it"
+    )
 
 
 def _compiled(

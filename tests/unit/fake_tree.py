@@ -12,6 +12,8 @@ import struct
 import tarfile
 from pathlib import Path
 
+from fake_modules import module
+
 RELEASE = "6.6.6-fake"
 
 MAKEFILE = r"""
@@ -47,6 +49,14 @@ $(O)/vmlinux: $(OBJECTS)
 $(O)/arch/x86/boot/bzImage: $(O)/vmlinux
 	@echo "  BUILD   arch/x86/boot/bzImage"
 	@mkdir -p $(@D) && cat $(S)/header.bin $(O)/objects > $@
+
+modules: $(O)/vmlinux
+	@echo "  MODPOST Module.symvers"
+	@echo symbols > $(O)/Module.symvers
+	@echo kernel/net/ipv6.ko > $(O)/modules.builtin
+	@echo net/veth.o > $(O)/modules.order
+	@cp $(S)/veth.bin $(O)/net/veth.ko
+	@mkdir -p $(O)/include/generated && touch $(O)/include/generated/autoconf.h
 """
 
 # `dropped` names options that this Kconfig does not let through.
@@ -132,6 +142,7 @@ def make_tree(folder: Path) -> Path:
         "forced": "",
         "start.c": "void _start(void) { for (;;); }\n",
         "header.bin": header(),
+        "veth.bin": module("ipv6"),
         "net/a.c": "// a\none\ntwo\nthree\n",
         "net/b.c": "// b\n",
         ".gitignore": "*.o\n/.config\n",

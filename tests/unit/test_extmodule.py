@@ -312,7 +312,7 @@ def test_without_headers_or_modules_it_is_told_what_is_lacking(
     mine = kernel(tmp_path, None)
     with pytest.raises(UsageError, match="its headers are not here"):
         image_for(mine, small, [str(source(tmp_path / "hello"))], cache, ignore)
-    with pytest.raises(UsageError, match="came without its modules: veth cannot be loaded"):
+    with pytest.raises(UsageError, match="came without its modules, so veth cannot be loaded"):
         image_for(mine, small, ["veth"], cache, ignore)
 
 

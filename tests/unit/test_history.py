@@ -294,6 +294,24 @@ class TestOptions:
         assert about["files"] == {str(tmp_path / "known"): hash_file(Path("known"))}
         assert revived(about, "", as_json=False).machine.noise == str(tmp_path / "known")
 
+    def test_packages_and_modules_come_back_and_files_of_theirs_are_checked(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "hello").mkdir()
+        (tmp_path / "hello/Kbuild").write_text("obj-m := hello.o\n")
+        names = "debian,deb:linux-image-6.12-amd64,deb:./x.deb"
+        kernels = KernelOptions(names, modules=("./hello", "veth"))
+        options = replace(OPTIONS, kernels=kernels)
+        about = {"options": kept(options), "files": kept_files(options)}
+        monkeypatch.chdir("/")
+        again = revived(about, "", as_json=False).kernels
+        assert again.names == f"debian,deb:linux-image-6.12-amd64,deb:{tmp_path}/x.deb"
+        assert again.modules == (f"{tmp_path}/hello", "veth")
+        (tmp_path / "hello/Kbuild").write_text("changed\n")
+        with pytest.raises(UsageError, match="hello/Kbuild is not what"):
+            revived(about, "", as_json=False)
+
     def test_the_command_is_to_copy(self) -> None:
         options = replace(OPTIONS, fresh_guest=True)
         command = command_of({"options": kept(options, seed="7")})
