@@ -94,7 +94,8 @@ def find_whereabouts(machine: Machine, console: ConsoleLine) -> Whereabouts:
         return Whereabouts()  # QEMU is stopped or gone
     pointers = tuple(int(pointer, 16) for pointer in _POINTER.findall(cpus))
     named = _functions_at(pointers, _system_map(machine))
-    said = _ask_kernel(machine, console)
+    # A kernel in a flood of messages would answer behind them, too late.
+    said = "" if _speaks(console, 0) else _ask_kernel(machine, console)
     shown = ", ".join(f"{pointer:#x} {named.get(pointer, '')}".rstrip() for pointer in pointers)
     text = f"instruction pointers: {shown}\n{said}"
     return read_whereabouts(text, pointers, tuple(named.values()))
@@ -178,7 +179,7 @@ def _ask_kernel(machine: Machine, console: ConsoleLine) -> str:
         except LabError:
             break
         console.type(key)
-        _wait_for_word(console, until)
+        _speaks(console, until - time.monotonic())
         listen_until_quiet(console, _QUIET, until - time.monotonic())
         if time.monotonic() >= until:
             break
@@ -189,16 +190,15 @@ def _ask_kernel(machine: Machine, console: ConsoleLine) -> str:
     return "\n".join(read_line(line.rstrip("\r")).shown for line in lines[:_MOST_LINES])
 
 
-def _wait_for_word(console: ConsoleLine, until: float) -> None:
+def _speaks(console: ConsoleLine, seconds: float) -> bool:
+    """Whether the console has something to say, or will within so many seconds."""
     poller = select.poll()
     poller.register(console.fileno(), select.POLLIN)
-    poller.poll(max(0.0, until - time.monotonic()) * 1000)
+    return bool(poller.poll(max(0.0, seconds) * 1000))
 
 
 def listen_until_quiet(console: ConsoleLine, quiet: float, limit: float) -> None:
     """Read the console until it has said nothing for `quiet` s, at most for `limit` s."""
     until = time.monotonic() + limit
-    poller = select.poll()
-    poller.register(console.fileno(), select.POLLIN)
-    while not console.closed and time.monotonic() < until and poller.poll(quiet * 1000):
+    while not console.closed and time.monotonic() < until and _speaks(console, quiet):
         console.pump()
