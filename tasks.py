@@ -11,9 +11,15 @@ from invoke.collection import Collection
 from invoke.context import Context
 from invoke.tasks import Task, task
 
-from linklab.commands.boundary import command, refuse_unknown, step_command
+from linklab.commands.boundary import (
+    command,
+    end_as_unix_tools_do,
+    refuse_unknown,
+    step_command,
+)
 from linklab.commands.exports import HELP as EXPORT_HELP
 from linklab.commands.exports import ExportOptions
+from linklab.commands.words import take_words
 from linklab.errors import Verdict
 from linklab.scenarios.grouping.ways import ARM_HELP, limits_text
 
@@ -592,7 +598,7 @@ def gdb(
     auto_shortflags=False,
     positional=["runs"],
     help={
-        "runs": f"{RUN_WORDS}; several, comma-separated, are compared",
+        "runs": f"{RUN_WORDS}; several are compared",
         "output": "the page's path; default report.html in the run's folder, "
         "comparison.html in the first one's",
         "results": RESULTS_HELP,
@@ -600,7 +606,7 @@ def gdb(
 )
 @command
 def report(_context: Context, runs: str, output: str = "", results: str = "results") -> None:
-    """Write a page about a run, or one that compares several: `invoke report DIR,DIR`."""
+    """Write a page about a run, or one that compares several: `invoke report DIR DIR`."""
     from linklab.commands.report import main
 
     main(runs, output, results)
@@ -1013,4 +1019,6 @@ def lint(_context: Context) -> Verdict:
 
 
 namespace = Collection(*(value for value in list(globals().values()) if isinstance(value, Task)))
+end_as_unix_tools_do()
+take_words(namespace, sys.argv, report.name)
 refuse_unknown(namespace, sys.argv)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
 import copy
 import functools
 import json
 import os
+import select
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any, ParamSpec
 
 from invoke.collection import Collection
@@ -75,7 +77,11 @@ def _guarded(
             raise _exit_for(error, status, as_json=as_json) from error
         except Exit:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
+            if has_lost_its_reader(error):
+                raise BrokenPipeError from error  # see `end_as_unix_tools_do`
+            if isinstance(error, SystemExit):
+                raise
             raise _exit_for(_unforeseen(error), status, as_json=as_json) from error
         if code := status(verdict):
             raise Exit(code=code)
@@ -137,6 +143,49 @@ def _print_to_the_end(text: str) -> None:
             os.dup2(null.fileno(), sys.stdout.fileno())
 
 
+def end_as_unix_tools_do() -> None:
+    """Let SIGPIPE end the program, without a word, once nobody reads what it prints.
+
+    Only at the very end: what was started is ended by then, and a socket of the
+    lab's own that breaks before is an error to report. This holds for what
+    Invoke itself prints, too.
+    """
+    others = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if has_lost_its_reader(error):
+            _end_by_sigpipe()
+        others(kind, error, trace)
+
+    def flush() -> None:
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:
+            _end_by_sigpipe()
+
+    sys.excepthook = hook
+    atexit.register(flush)  # Python's own attempt would complain and end with 120
+
+
+def has_lost_its_reader(error: BaseException) -> bool:
+    """Tell whether an exception says that nobody reads our output any more, as behind `| head`."""
+    if isinstance(error, SystemExit):  # what rich makes of it (Console.on_broken_pipe)
+        return isinstance(error.__context__, BrokenPipeError)
+    if not isinstance(error, BrokenPipeError):
+        return False
+    poll = select.poll()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):
+            poll.register(stream.fileno(), 0)  # POLLERR is told unasked
+    said_before = isinstance(error.__cause__, (BrokenPipeError, SystemExit))
+    return said_before or any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+def _end_by_sigpipe() -> None:
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    signal.raise_signal(signal.SIGPIPE)
+
+
 def _as_interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
@@ -147,7 +196,7 @@ def refuse_unknown(collection: Collection, argv: Sequence[str]) -> None:
     1 is what scripts, and `git bisect run`, take for "the kernel is bad". So
     the command line is parsed with Invoke's own parser before Invoke does.
     """
-    if not _is_invoke(Path(argv[0])):
+    if not is_invoke(argv[0]):
         return
     program = Program()
     # A copy: making contexts takes the help texts out of the tasks.
@@ -163,7 +212,9 @@ def refuse_unknown(collection: Collection, argv: Sequence[str]) -> None:
         raise _exit_for(fault, status, as_json="--json" in argv) from None
 
 
-def _is_invoke(program: Path) -> bool:
+def is_invoke(name: str) -> bool:
+    """Tell whether the program that was started, by its path, is Invoke."""
+    program = Path(name)
     if program.name == "__main__.py":  # python -m invoke
         return program.parent.name == "invoke"
     return program.name in {"invoke", "inv"}

@@ -31,8 +31,10 @@ def main(options: CompareOptions, command: Sequence[str]) -> Verdict:
         return compare_runs(options)
     with progress() as listener, failure_written(options.exports, KIND, [options.b]):
         finished = run(options, command, listener)
-    present(finished, options.as_json)
-    write_exports(options.exports, suites_of(read_run(finished.folder)))
+    try:
+        present(finished, options.as_json)
+    finally:  # who reads only the table's beginning gets the files all the same
+        write_exports(options.exports, suites_of(read_run(finished.folder)))
     for fault in finished.faults:
         show_fault(fault)
     return finished.verdict

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from linklab.commands.words import SEPARATOR
 from linklab.errors import UsageError
 from linklab.options import split_list
 from linklab.report.page import FILE, page
@@ -24,7 +25,12 @@ def main(runs: str, output: str, results: str) -> None:
 
 
 def named(runs: str, results: Path) -> list[Path]:
-    """Return the folders of a comma-separated list; a folder may have a comma in its name."""
+    """Return the folders of several words, or of a list with commas.
+
+    A folder may have a comma in its name.
+    """
+    if SEPARATOR in runs:
+        return [find(word, results) for word in runs.split(SEPARATOR)]
     if (Path(runs) / RUN_FILE).is_file():
         return [Path(runs)]
     return [find(word, results) for word in split_list("runs", runs)]

@@ -212,8 +212,10 @@ def main(options: RunOptions, command: Sequence[str]) -> Verdict:
         timings = Timings(shown)
         finished = run(options, command, timings)
     with timed(timings, "table and files"):
-        present(finished, options.as_json)
-        write_exports(options.exports, suites_of(read_run(finished.folder)))
+        try:
+            present(finished, options.as_json)
+        finally:  # who reads only the table's beginning gets the files all the same
+            write_exports(options.exports, suites_of(read_run(finished.folder)))
     if options.timings:
         print_timings({"start of Python and Invoke": before, **timings.seconds})
     for fault in finished.faults:

@@ -224,8 +224,10 @@ def main(options: SelftestOptions, command: Sequence[str]) -> Verdict:
     kernels = options.kernels.check()
     with progress() as listener, failure_written(options.exports, KIND, kernels):
         finished = run(options, command, listener)
-    present(finished.folder, options.as_json)
-    write_exports(options.exports, suites_of(read_about(finished.folder)))
+    try:
+        present(finished.folder, options.as_json)
+    finally:  # who reads only the table's beginning gets the files all the same
+        write_exports(options.exports, suites_of(read_about(finished.folder)))
     if finished.fault:
         show_fault(finished.fault)
     return finished.verdict

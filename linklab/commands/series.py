@@ -201,8 +201,10 @@ def main(options: SeriesOptions, command: Sequence[str]) -> Verdict:
     names = split_list("kernel", options.kernels.names)
     with progress() as listener, failure_written(options.exports, SERIES, names):
         finished = run(options, command, listener)
-    present(finished.folder, finished.verdict, as_json=options.as_json)
-    write_exports(options.exports, suites_of(read_run(finished.folder)))
+    try:
+        present(finished.folder, finished.verdict, as_json=options.as_json)
+    finally:  # who reads only the table's beginning gets the files all the same
+        write_exports(options.exports, suites_of(read_run(finished.folder)))
     if finished.fault is not None:
         show_fault(finished.fault)
     return finished.verdict

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -41,7 +42,9 @@ from pathlib import Path
 from invoke.collection import Collection
 from invoke.tasks import task
 from linklab import errors
-from linklab.commands.boundary import command, refuse_unknown, step_command
+from linklab.commands.boundary import (
+    command, end_as_unix_tools_do, refuse_unknown, step_command
+)
 
 @task(auto_shortflags=False)
 @command
@@ -51,8 +54,13 @@ def end(_context, kind="", json=False, count="1"):
         Path(os.environ["READY"]).touch()
         for _ in range(600):
             time.sleep(0.05)
-    if kind == "print":
-        print("figures")
+    if kind in ("print", "much"):
+        print("figures" * (100_000 if kind == "much" else 1))
+    if kind == "rich":
+        from rich.console import Console
+        Console().print("figures")
+    if kind == "socket":
+        raise BrokenPipeError(32, "QEMU went away")
     if hasattr(errors, kind):
         raise getattr(errors, kind)("what happened", "what proves it")
 
@@ -64,6 +72,7 @@ def verdict(_context, kind="", json=False):
         raise getattr(errors, kind)("what happened", "what proves it")
 
 namespace = Collection(end, verdict)
+end_as_unix_tools_do()
 refuse_unknown(namespace, sys.argv)
 '''
 INVOKE = Path(sys.executable).with_name("invoke")
@@ -242,6 +251,28 @@ def test_a_standard_output_that_is_full_is_the_hosts_fault(project: Project) -> 
         end = end_of(project.begin("end", "--kind", "print", stdout=full))
     assert end.status == 3
     assert end.err == "error: [Errno 28] No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("end", "--kind", "much"), ("end", "--kind", "print"), ("end", "--kind", "rich"), ("--list",)],
+    ids=["more than a buffer", "less", "by rich", "by Invoke itself"],
+)
+def test_who_stops_reading_hears_no_more(words: tuple[str, ...], project: Project) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        process = project.begin(*words, stdout=writer)
+    finally:
+        os.close(writer)
+    end = end_of(process)
+    assert (end.status, end.err) == (-signal.SIGPIPE, "")
+
+
+def test_another_pipe_that_breaks_is_an_error_of_the_lab(project: Project) -> None:
+    end = end_of(project.begin("end", "--kind", "socket"))
+    assert end.status == 3
+    assert "QEMU went away" in end.err
 
 
 # The same in this process
