@@ -105,7 +105,7 @@ def check(options: CompareOptions) -> Request:
     if not plan.pairs():
         raise UsageError(f"none of the arms can do any of the operations: {limits_text()}")
     rule = Rule(threshold_of(options.threshold), seed=plan.seed)
-    memory = memory_for(options.machine, plan, options.kernels)
+    memory = max(memory_for(options.machine, plan, side.options) for side in both)
     output = options.output
     folder = claim_folder(Path(output)) if output else claim_default_folder(KIND)
     return Request(both, plan, rule, effort, memory, folder)
