@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,9 @@ from linklab.bisect.journal import Journal, Step
 from linklab.bisect.search import Judgement
 from linklab.errors import BuildSkipped, KernelFault, LinklabError, Verdict
 from linklab.lab import Subject
+
+# Compilers name files of the lab's own work tree: what comes behind that is the file's name.
+_ERROR = re.compile(r"^(?:\S*/tree/)?(?P<error>\S+:\d+(?::\d+)?: error: .*)$", re.MULTILINE)
 
 Build = Callable[[Revision], Subject]
 """Returns the kernel of a revision; raises `BuildSkipped` where there is none."""
@@ -51,7 +55,8 @@ class VerdictJudge:
             where = folder if self.tries == 1 else folder / f"try-{attempt}"
             where.mkdir(exist_ok=True)
             faults = self.run(subject, where)
-            judged = replace(self._judged(faults), folder=name, kernel=subject.sha256)
+            judged = self._judged(faults, f"kernel {subject.name}: ")
+            judged = replace(judged, folder=name, kernel=subject.sha256)
             if judged.judgement is Judgement.BAD:
                 return judged
             if judged.judgement is Judgement.SKIP:
@@ -62,16 +67,19 @@ class VerdictJudge:
         why = f"every operation done and verified{tried}"
         return Judged(Judgement.GOOD, Verdict.PASS.value, why, name, subject.sha256)
 
-    def _judged(self, faults: Sequence[LinklabError]) -> Judged:
-        """Return what the faults of one run say: the wanted one, if it is among them."""
+    def _judged(self, faults: Sequence[LinklabError], prefix: str) -> Judged:
+        """Return what the faults of one run say: the wanted one, if it is among them.
+
+        `prefix` says whose fault it is, which is known here.
+        """
         first = self._first_fingerprint()
         found = [(fault, symptom) for fault in faults for symptom in symptoms([fault])]
         for fault, symptom in found:
             if self.rule.wants(symptom, first):
-                return _of_fault(Judgement.BAD, fault, symptom, fault.message)
+                return _of_fault(Judgement.BAD, fault, symptom, fault.message.removeprefix(prefix))
         if found:
             fault, symptom = found[0]
-            why = f"another fault than the one looked for: {fault.message}"
+            why = f"another fault than the one looked for: {fault.message.removeprefix(prefix)}"
             return _of_fault(Judgement.SKIP, fault, symptom, why)
         return Judged(Judgement.GOOD, Verdict.PASS.value, "")
 
@@ -92,8 +100,10 @@ def _of_fault(judgement: Judgement, fault: LinklabError, symptom: Symptom, why: 
 
 
 def not_built(error: BuildSkipped) -> Judged:
-    """Return what is said of a revision that has no kernel."""
-    return Judged(Judgement.SKIP, error.verdict.value, error.message, evidence=error.evidence)
+    """Return what is said of a revision that has no kernel: the compiler's first error."""
+    first = _ERROR.search(error.evidence)
+    why = f"it does not compile: {first['error']}" if first else error.message
+    return Judged(Judgement.SKIP, error.verdict.value, why, evidence=error.evidence)
 
 
 def same_kernel(steps: Sequence[Step], sha256: str) -> Step | None:
@@ -110,7 +120,7 @@ def reused(step: Step) -> Judged:
     return Judged(
         step.judgement,
         step.verdict,
-        f"the same kernel as step {step.number}",
+        f"{step.why} (the same kernel as step {step.number})",
         step.folder,
         step.kernel,
         dict(step.figure) if step.figure else None,

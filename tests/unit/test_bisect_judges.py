@@ -69,7 +69,8 @@ def built(revision: Revision) -> Subject:
 
 
 def not_compiling(revision: Revision) -> Subject:
-    raise BuildSkipped("it does not compile", "a.c:1: error")
+    evidence = "x/tree/net/a.c: In function 'f':\nx/tree/net/a.c:7:1: error: no 'x'\nnote: more"
+    raise BuildSkipped("the kernel does not build", evidence)
 
 
 # --- faults ------------------------------------------------------------------
@@ -157,13 +158,22 @@ def test_what_does_not_compile_is_a_skip_with_the_compilers_words(journal: Journ
     judge = replace(judge_of(journal, []), build=not_compiling)
     judged = judge.judge(ONE, 1)
     assert (judged.judgement, judged.verdict) == (Judgement.SKIP, "skip")
-    assert judged.evidence == "a.c:1: error"
+    assert judged.why == "it does not compile: net/a.c:7:1: error: no 'x'"
+    assert judged.evidence.endswith("note: more")
+
+
+def test_a_patch_that_does_not_apply_is_a_skip_too(journal: Journal) -> None:
+    def stale(revision: Revision) -> Subject:
+        raise BuildSkipped("patch 2/5 does not apply: a.c, hunk 1", "error: patch failed: a.c:7")
+
+    judged = replace(judge_of(journal, []), build=stale).judge(ONE, 1)
+    assert judged.why == "patch 2/5 does not apply: a.c, hunk 1"
 
 
 def test_the_same_kernel_is_not_tested_twice(journal: Journal) -> None:
     journal.add(Step(4, "x", "x", "", Judgement.BAD, "crash", "why", 1.0, kernel=ONE.name))
     judged = judge_of(journal).judge(ONE, 5)
-    assert (judged.judgement, judged.why) == (Judgement.BAD, "the same kernel as step 4")
+    assert (judged.judgement, judged.why) == (Judgement.BAD, "why (the same kernel as step 4)")
 
 
 def test_only_what_a_kernel_did_counts_as_its_fault() -> None:

@@ -57,7 +57,7 @@ class World:
             raise LabError("the disk is full")
         state = SERIES[len(options.patches)] if self.series else self.state(options)
         if state[0] == "S":
-            raise BuildSkipped(f"kernel {flavour} does not compile", "a.c:1: error")
+            raise BuildSkipped(f"kernel {flavour} does not compile", "a.c:1: error: no")
         sha256 = hashlib.sha256(state.encode()).hexdigest()
         return Kernel(flavour, "6.12.0", Path("bz"), Path("vm"), None, sha256, built_by_lab=True)
 
@@ -270,8 +270,8 @@ def judge(options: VerdictOptions, *, as_json: bool = False) -> Verdict:
     ("commit", "expected", "words"),
     [
         (0, Verdict.PASS, "good: every operation done and verified"),
-        (3, Verdict.SKIP, "skip: kernel nosysfs does not compile"),
-        (7, Verdict.FAIL, "bad: kernel "),
+        (3, Verdict.SKIP, "skip: it does not compile: a.c:1: error: no"),
+        (7, Verdict.FAIL, "bad: the kernel reports: WARNING in dev_set_mtu"),
     ],
 )
 def test_a_tree_is_judged_as_it_is_checked_out(
