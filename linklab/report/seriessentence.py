@@ -8,6 +8,7 @@ from linklab.results.comparison import Effect
 from linklab.results.series import BASE, Change, Findings, Row
 from linklab.results.work import Work
 
+_MOST_BLOCKS = 1000  # nobody waits for more
 _DEED = {Effect.SLOWER: ("slows", "slow"), Effect.FASTER: ("speeds up", "speed up")}
 
 
@@ -151,17 +152,23 @@ def _untested(findings: Findings) -> Iterator[str]:
 
 
 def _unclear(findings: Findings) -> Iterator[str]:
-    """Yield of which patches nobody knows yet what they do to the speed."""
-    places = {
-        row.state.number: findings.patches[row.state.number - 1].place
+    """Yield of which patches nobody knows yet what they do to the speed, and what would tell."""
+    unclear = [
+        (row.state.number, change.comparison)
         for rows in findings.rows.values()
         for row in rows
         for change in row.before.values()
         if change.comparison.verdict is Effect.INCONCLUSIVE and not findings.is_regression(change)
-    }
-    if places:
-        words = listed([places[number] for number in sorted(places)])
-        yield f"what {words} {'do' if len(places) > 1 else 'does'} to the speed is unclear"
+    ]
+    if not unclear:
+        return
+    numbers = sorted({number for number, _ in unclear})
+    words = listed([findings.patches[number - 1].place for number in numbers])
+    more = [found.blocks + found.more_blocks_needed for _, found in unclear
+            if found.more_blocks_needed is not None]  # fmt: skip
+    told = len(more) == len(unclear) and max(more) <= _MOST_BLOCKS
+    would = f"--blocks {max(more)} should tell" if told else "this host is too noisy to tell"
+    yield f"what {words} {'do' if len(numbers) > 1 else 'does'} to the speed is unclear ({would})"
 
 
 def _is_tested(row: Row | None) -> bool:
