@@ -145,13 +145,13 @@ def test_where_nothing_changes_the_sentence_says_how_surely() -> None:
 
 def test_a_speed_that_stays_unclear_is_said_beside_what_is_known() -> None:
     states = [StateRecord("sysfs", 1, 1.0, new_warnings=("a.c:1: w",))]
-    run = series({"sysfs": [1.0, 1.0, 1.0], "nosysfs": [1.0, 1.0, 1.0]}, states, noise=2.0)
+    run = series({"sysfs": [1.0] * 3, "nosysfs": [1.0] * 3}, states, noise=0.3)
     said = sentence(find(run))
     assert said.startswith(
         "patch 1/2 adds 1 compiler warning on sysfs; what 1/2 and 2/2 do to the speed is unclear"
     )
     assert re.search(r"unclear \(--blocks \d\d+ should tell\)$", said)
-    wild = series({"sysfs": [1.0, 1.0]}, states, noise=1000.0)
+    wild = series({"sysfs": [1.0] * 3, "nosysfs": [1.0] * 3}, states, noise=2.0)
     assert sentence(find(wild)).endswith("is unclear (this host is too noisy to tell)")
 
 
