@@ -62,6 +62,7 @@ RUN_HELP = {
     "boot-timeout": "seconds until the agent must have said hello; default: by accelerator",
     "noise": "a file of titles of reports that do not count, a regular expression a line",
     "timings": "say at the end what each stage of the command took",
+    "keep": "keep a guest that failed, its console on this terminal, until you leave it",
     "json": "print one JSON document on standard output, and nothing else there",
 }
 
@@ -268,6 +269,7 @@ def run(
     ktap: str = "",
     kcidb: str = "",
     kcidb_origin: str = "linklab",
+    keep: bool = False,
 ) -> Verdict:
     """Boot kernels, run a scenario, and print a table and a verdict."""
     from linklab.commands import run as command_run
@@ -299,6 +301,7 @@ def run(
             jobs,
             listeners,
             ExportOptions(junit, ktap, kcidb, kcidb_origin),
+            keep,
         ),
         sys.argv,
     )

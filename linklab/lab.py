@@ -20,6 +20,7 @@ from linklab.host.qemu import Qemu
 from linklab.machine.commandline import DISTRIBUTION, measuring_command_line
 from linklab.machine.spec import Boot, DirectBoot, IsoBoot, MachineSpec, MachineType, qemu_argv
 from linklab.session import Session, Snapshot, open_session, save_session
+from linklab.visits import Keeper
 
 _MEMORY_STEP = 64
 _SNAPSHOT_SCHEMA = 1  # raise it when a guest saved before is of no use any more
@@ -83,6 +84,7 @@ class Lab:
     image: Mapping[str, str] = field(default_factory=dict)  # SHA-256 of its parts
     snapshots: Mapping[str, Snapshot] = field(default_factory=dict)  # by the kernel's name
     noise: Noise = NO_NOISE  # reports of kernels that are known and do not count
+    keeper: Keeper | None = None  # takes a guest that failed, which then does not end by itself
 
     def machine_for(self, subject: Subject) -> MachineType:
         """Return the machine type that boots a kernel fastest, or the one asked for."""
@@ -102,7 +104,8 @@ class Lab:
         else:
             device = MachineSpec(DirectBoot(Path(), Path()), self.accel, machine).agent_device
             spared = () if subject.known else DISTRIBUTION
-            words = (*measuring_command_line(device, self.tsc_khz), *spared, *subject.parameters)
+            words = measuring_command_line(device, self.tsc_khz, self.keeper is not None)
+            words += (*spared, *subject.parameters)
             boot = DirectBoot(subject.kernel, subject.initramfs or self.initramfs, words)
         return MachineSpec(boot, self.accel, machine, self.cpus, self.memory)
 
@@ -123,6 +126,7 @@ class Lab:
             saved,
             noise=self.noise,
             symbols=subject.symbols,
+            keeper=self.keeper,
         ) as session:
             yield session
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from linklab.agent import protocol
 from linklab.agent.client import Agent
+from linklab.agent.door import TakenOver
 from linklab.agent.line import AgentLine, Companion, ConsoleLine, LineClosed
 from linklab.agent.replies import Hello
 from linklab.console import taint
@@ -24,6 +25,7 @@ from linklab.console.report import Report
 from linklab.errors import (
     GuestHung,
     GuestIncomplete,
+    Interrupted,
     KernelCrashed,
     LabError,
     LinklabError,
@@ -36,6 +38,7 @@ from linklab.machine.process import Machine
 from linklab.machine.qmp import load_state, save_state
 from linklab.machine.spec import DirectBoot, MachineSpec, RamFile
 from linklab.reports import KernelReports
+from linklab.visits import Keeper, Visits, visits_to
 
 _POWER_OFF_LIMIT = 15.0  # s for a guest to end when asked
 _READ_LIMIT = 20.0  # s for a small file
@@ -70,13 +73,19 @@ class Session:
     """
 
     def __init__(
-        self, machine: Machine, console: ConsoleLine, boot_limit: float, noise: Noise = NO_NOISE
+        self,
+        machine: Machine,
+        console: ConsoleLine,
+        boot_limit: float,
+        noise: Noise = NO_NOISE,
+        others: Sequence[Companion] = (),
     ) -> None:
         self.machine = machine
         self.console = console
         companions = (
             Companion(console.fileno(), self._console_ready),
             Companion(machine.pidfd, self._machine_ended),
+            *others,
         )
         self._line = AgentLine(machine.agent, companions)
         self.agent: Agent = _AttentiveAgent(self._line, self._request_done)
@@ -209,15 +218,17 @@ def open_session(
     snapshot: Snapshot | None = None,
     noise: Noise = NO_NOISE,
     symbols: Path | None = None,
+    keeper: Keeper | None = None,
 ) -> Iterator[Session]:
     """Boot a machine and yield it with its agent ready; end it on every way out.
 
     With a `snapshot` the guest goes on from there instead. `boot_limit` is the
     seconds it may take to the agent's hello; reports that `noise` covers do
     not end it, the others are decoded by `symbols`, a vmlinux with debug
-    information. Everything that ends a session
-    early comes out as a `LinklabError` of the right kind, with the console's
-    last lines as evidence.
+    information. People may look at the console meanwhile (`linklab/visits.py`);
+    `keeper` takes a guest that failed. Everything that ends a session early
+    comes out as a `LinklabError` of the right kind, with the console's last
+    lines as evidence.
     """
     with ExitStack() as stack:
         if snapshot is None:
@@ -228,7 +239,9 @@ def open_session(
             machine = stack.enter_context(
                 Machine(qemu, resumed, controlled=True, pass_fds=(state,))
             )
-        with _attended(machine, console_log, boot_limit, noise, symbols) as session:
+        console = stack.enter_context(closing(ConsoleLine(machine.console, console_log)))
+        visits = stack.enter_context(visits_to(machine, console, keeper, symbols))
+        with _attended(machine, console, boot_limit, noise, symbols, visits) as session:
             if snapshot is None:
                 session.wait_until_ready()
             else:
@@ -243,7 +256,8 @@ def save_session(qemu: Path | str, spec: MachineSpec, folder: Path, boot_limit: 
     saved = replace(spec, ram=RamFile(folder / RAM, private=False))
     with (
         Machine(qemu, saved, controlled=True) as machine,
-        _attended(machine, folder / "console.log", boot_limit) as session,
+        closing(ConsoleLine(machine.console, folder / "console.log")) as console,
+        _attended(machine, console, boot_limit) as session,
     ):
         session.wait_until_ready()
         save_state(machine.control, f"exec:cat > {shlex.quote(str(folder / STATE))}", boot_limit)
@@ -253,22 +267,27 @@ def save_session(qemu: Path | str, spec: MachineSpec, folder: Path, boot_limit: 
 @contextmanager
 def _attended(
     machine: Machine,
-    console_log: Path,
+    console: ConsoleLine,
     boot_limit: float,
     noise: Noise = NO_NOISE,
     symbols: Path | None = None,
+    visits: Visits | None = None,
 ) -> Iterator[Session]:
-    """Yield a session on a machine; judge whatever ends it early."""
-    console = ConsoleLine(machine.console, console_log)
-    session = Session(machine, console, boot_limit, noise)
+    """Yield a session on a machine; judge whatever ends it early, and let people look at it."""
+    session = Session(machine, console, boot_limit, noise, visits.companions if visits else ())
     try:
         yield session
+    except TakenOver as error:
+        assert visits is not None
+        visits.leave_to_visitors()
+        raise Interrupted("somebody took the guest over at its console") from error
     except (_KernelSpoke, LineClosed, LinklabError) as error:
         verdict = judge(machine, console, session.reports, error, symbols)
+        if visits is not None:
+            visits.keep(verdict)
         if verdict is error:
             raise
         raise verdict from error
     finally:
-        console.close()
         known = session.reports.ignored
-        session.ignored = file_findings(known, console_log, symbols, known=True)
+        session.ignored = file_findings(known, console.log_path, symbols, known=True)

@@ -8,15 +8,16 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from linklab.agent.door import Door
-from linklab.agent.line import ConsoleLine
-from linklab.errors import LabError, LinklabError
+from linklab.agent.door import Door, Key
+from linklab.agent.line import Companion, ConsoleLine
+from linklab.errors import Interrupted, LabError, LinklabError
 from linklab.host.guests import RunningGuest, announced
 from linklab.machine.process import Machine
-from linklab.machine.qmp import send_break
+from linklab.machine.qmp import let_gdb_in, send_break
 
 _TICK_MS = 200  # between looks at whether a visitor's process has ended
-_BREAK_LIMIT = 5.0  # s
+CONSOLE_PORT = "console"  # what `machine.spec` calls it
+_KEY_LIMIT = 5.0  # s for QEMU to do what a key asks
 
 Keeper = Callable[[RunningGuest, LinklabError], AbstractContextManager[subprocess.Popen[bytes]]]
 """Takes a guest that failed, and with what; gives the process of the person who looks at it."""
@@ -25,8 +26,16 @@ Keeper = Callable[[RunningGuest, LinklabError], AbstractContextManager[subproces
 class Visits:
     """The door of one guest, or none where this host has no place for one."""
 
-    def __init__(self, machine: Machine, console: ConsoleLine) -> None:
+    def __init__(
+        self,
+        machine: Machine,
+        console: ConsoleLine,
+        keeper: Keeper | None = None,
+        symbols: Path | None = None,
+    ) -> None:
         self._machine = machine
+        self._keeper = keeper
+        self._symbols = symbols
         self._console = console
         self.guest: RunningGuest | None = None
         self.door: Door | None = None
@@ -36,8 +45,13 @@ class Visits:
         with suppress(LabError, OSError):
             name = guest_name(self._console.log_path)
             self.guest = stack.enter_context(announced(name, self._console.log_path))
-            self.door = Door(self._console, self.guest.console, self._send_break)
+            self.door = Door(self._console, self.guest.console, self._on_key)
             stack.callback(self.door.close)
+
+    @property
+    def companions(self) -> tuple[Companion, ...]:
+        """Who is to be looked after while the lab waits for the guest."""
+        return (Companion(self.door.fileno(), self.door.serve),) if self.door else ()
 
     def leave_to_visitors(self) -> None:
         """Leave the guest to who took it over, until the last of them is gone, or the guest."""
@@ -45,12 +59,14 @@ class Visits:
             door = self.door
             self._host(lambda: door.visitors == 0)
 
-    def keep(self, keeper: Keeper, verdict: LinklabError) -> None:
-        """Leave a guest that failed, and still runs, to the person at this terminal."""
-        if self.door is None or self.guest is None or self._machine.poll() is not None:
+    def keep(self, verdict: LinklabError) -> None:
+        """Leave a guest that failed, and still runs, to its keeper, if it has one."""
+        if self._keeper is None or self.door is None or self.guest is None:
+            return
+        if isinstance(verdict, Interrupted) or self._machine.poll() is not None:
             return
         door = self.door
-        with keeper(self.guest, verdict) as person:
+        with self._keeper(self.guest, verdict) as person:
             self._host(lambda: person.poll() is not None and door.visitors == 0)
             door.send_away()
 
@@ -66,16 +82,33 @@ class Visits:
                 self._console.pump()
             self.door.serve()
 
-    def _send_break(self) -> None:
-        with suppress(LabError):  # a QEMU that does not listen: nothing happens
-            send_break(self._machine.control, "console", _BREAK_LIMIT)
+    def _on_key(self, key: Key) -> str:
+        """Do what a visitor's key asks of the machine; return what to tell of it."""
+        assert self.guest is not None
+        try:
+            if key is Key.BREAK:
+                send_break(self._machine.control, CONSOLE_PORT, _KEY_LIMIT)
+                return ""
+            where = self.guest.folder / "gdb"
+            let_gdb_in(self._machine.control, where, _KEY_LIMIT)
+            return f"gdb can attach: gdb {self._symbols or 'vmlinux'} -ex 'target remote {where}'"
+        except LabError as error:  # a QEMU that is stopped, or busy
+            return error.message
 
 
 @contextmanager
-def visits_to(machine: Machine, console: ConsoleLine) -> Iterator[Visits]:
-    """Let people visit a guest while the context lasts."""
+def visits_to(
+    machine: Machine,
+    console: ConsoleLine,
+    keeper: Keeper | None = None,
+    symbols: Path | None = None,
+) -> Iterator[Visits]:
+    """Let people visit a guest while the context lasts; `keeper` takes it if it fails.
+
+    `symbols` is a vmlinux with debug information, for those who bring gdb.
+    """
     with ExitStack() as stack:
-        visits = Visits(machine, console)
+        visits = Visits(machine, console, keeper, symbols)
         visits.open(stack)
         yield visits
 

@@ -21,6 +21,7 @@ from linklab.agent.line import ConsoleLine
 ESCAPE = 0x01  # Ctrl-A, as QEMU's own terminal has it
 TAKE_OVER = ord("t")
 BREAK = ord("b")
+DEBUGGER = ord("g")
 LEAVE = ord("x")
 
 _READ_BYTES = 4096
@@ -33,7 +34,7 @@ _AT_WORK = (
 )
 _YOURS = (
     "\r\n[the guest is yours: Enter gives a shell, if it can. Ctrl-A b and a key: the kernel's "
-    "SysRq; Ctrl-A x leaves]\r\n"
+    "SysRq; Ctrl-A g lets gdb in; Ctrl-A x leaves]\r\n"
 )
 
 
@@ -46,9 +47,10 @@ class Key(Enum):
 
     TAKE_OVER = auto()
     BREAK = auto()
+    DEBUGGER = auto()
 
 
-_MEANING = {TAKE_OVER: Key.TAKE_OVER, BREAK: Key.BREAK}
+_MEANING = {TAKE_OVER: Key.TAKE_OVER, BREAK: Key.BREAK, DEBUGGER: Key.DEBUGGER}
 
 
 class Keys:
@@ -61,18 +63,18 @@ class Keys:
         """Yield text and what is asked for, in order. Ctrl-A twice is one of it."""
         text = bytearray()
         for byte in data:
-            if not self._escaped and byte == ESCAPE:
-                self._escaped = True
-                continue
-            key = _MEANING.get(byte) if self._escaped else None
+            # Before anything is yielded: whoever asks may not come back for the rest.
+            was_escaped, self._escaped = self._escaped, False
+            key = _MEANING.get(byte) if was_escaped else None
             if key is not None:
                 if text:
                     yield bytes(text)
                 text.clear()
                 yield key
-            elif not self._escaped or byte == ESCAPE:
+            elif byte == ESCAPE and not was_escaped:
+                self._escaped = True
+            elif byte == ESCAPE or not was_escaped:
                 text.append(byte)
-            self._escaped = False
         if text:
             yield bytes(text)
 
@@ -102,13 +104,13 @@ class Door:
 
     `fileno` is for the waits of whoever looks after the guest; when it is
     ready, `serve` raises `TakenOver` if a visitor takes the guest over.
-    `send_break` sends a BREAK to the console's port.
+    `on_key` does what a key asks of the machine, and returns what to tell of it.
     """
 
-    def __init__(self, console: ConsoleLine, path: Path, send_break: Callable[[], None]) -> None:
+    def __init__(self, console: ConsoleLine, path: Path, on_key: Callable[[Key], str]) -> None:
         self._console = console
         self._path = path
-        self._send_break = send_break
+        self._on_key = on_key
         self._visitors: dict[int, _Visitor] = {}
         self._is_open = False
         self._poll = select.epoll()
@@ -194,10 +196,10 @@ class Door:
             raise TakenOver
         if not self._is_open:
             self._tell(visitor, _AT_WORK.encode())
-        elif typed is Key.BREAK:
-            self._send_break()
         elif isinstance(typed, bytes):
             self._console.type(typed)
+        elif typed is not Key.TAKE_OVER and (told := self._on_key(typed)):
+            self._tell(visitor, f"\r\n[{told}]\r\n".encode())
 
     def _show(self, data: bytes) -> None:
         for visitor in list(self._visitors.values()):

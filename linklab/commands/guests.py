@@ -31,7 +31,7 @@ def list_guests(*, as_json: bool) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for title in ("guest", "seconds", "lab's process", "console's log"):
         is_number = title in {"seconds", "lab's process"}
-        table.add_column(title, justify="right" if is_number else "left")
+        table.add_column(title, justify="right" if is_number else "left", overflow="fold")
     for guest in guests:
         up = f"{time.time() - guest.since:.0f}"
         table.add_row(escape(guest.name), up, str(guest.pid), escape(guest.log))

@@ -28,6 +28,7 @@ _OF_THE_COMMAND = {
     "kernels",
     "machine",
     "output",
+    "keep",
     "as_json",
     "timings",
     "exports",

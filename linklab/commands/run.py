@@ -7,13 +7,14 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from linklab.commands.about import planned, tested_on
 from linklab.commands.equip import Purpose
 from linklab.commands.exports import ExportOptions, failure_written, write_exports
+from linklab.commands.keep import check_keep, keeper
 from linklab.commands.kept import kept, kept_files
 from linklab.commands.prepare import (
     KernelOptions,
@@ -73,6 +74,7 @@ class RunOptions:
     jobs: str = "1"
     listeners: str = "0"
     exports: ExportOptions = field(default_factory=ExportOptions)
+    keep: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,8 @@ def check(options: RunOptions) -> Request:
     plan = _plan(options)
     if not plan.pairs():
         raise UsageError(f"none of the arms can do any of the operations: {limits_text()}")
+    if options.keep:
+        check_keep(plan.jobs)
     memory = memory_for(options.machine, plan, options.kernels)
     output, scenario = options.output, options.scenario
     folder = claim_folder(Path(output)) if output else claim_default_folder(scenario)
@@ -151,6 +155,8 @@ def run(options: RunOptions, command: Sequence[str], listener: Listener) -> Fini
         cache = Cache()
         with timed(listener, "machine and image"):
             lab = prepare_lab(options.machine, request.memory, cache, listener)
+            if options.keep:
+                lab = replace(lab, keeper=keeper(listener))
         with timed(listener, "kernels"):
             purpose = Purpose(lab.boot, (options.scenario,), lab.machine)
             subjects = prepare_subjects(options.kernels, purpose, cache, listener)

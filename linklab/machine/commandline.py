@@ -12,17 +12,19 @@ DISTRIBUTION: tuple[str, ...] = (
 """Parameters that spare a distribution's kernel work at boot; others do not know them."""
 
 
-def measuring_command_line(agent_device: str, tsc_khz: int | None) -> tuple[str, ...]:
+def measuring_command_line(
+    agent_device: str, tsc_khz: int | None, stays: bool = False
+) -> tuple[str, ...]:
     """Return the parameters of a guest that measures.
 
     `tsc_khz` is the host's counter frequency where the guest cannot find it
-    out by itself (TCG), else None.
+    out by itself (TCG), else None. One that `stays` does not end when its
+    kernel fails: somebody wants to look at it.
     """
     return (
         *_common(tsc_khz),
         # A kernel that oopsed has failed; a panic ends QEMU at once (-no-reboot).
-        "oops=panic",
-        "panic=-1",
+        *(("panic=0",) if stays else ("oops=panic", "panic=-1")),
         # "<N>" in front of each line: what a program says through /dev/kmsg has
         # N >= 8, and only the kernel's own words have less (devkmsg_write in
         # kernel/printk/printk.c).

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 from linklab.errors import LabError
@@ -72,6 +73,16 @@ def send_break(control: Control, port: str, limit: float) -> None:
         await client.execute("chardev-send-break", {"id": port})
 
     _talk(control, ask, limit, "send a BREAK")
+
+
+def let_gdb_in(control: Control, where: Path, limit: float) -> None:
+    """Let QEMU listen for gdb at a unix socket. Raises `LabError`."""
+    words = {"command-line": f"gdbserver unix:{where},server=on,wait=off"}
+
+    async def ask(client: Any) -> None:
+        await client.execute("human-monitor-command", words)
+
+    _talk(control, ask, limit, "listen for gdb")
 
 
 async def _migrate(client: Any, command: str, uri: str) -> None:

@@ -33,13 +33,14 @@ class Stand:
         ours, self.guest = socket.socketpair()
         self._ours = ours
         self.console = ConsoleLine(ours, folder / "console.log")
-        self.breaks = 0
+        self.keys: list[Key] = []
         self.path = folder / "console"
-        self.door = Door(self.console, self.path, self._break)
+        self.door = Door(self.console, self.path, self._on_key)
         self.visitors: list[socket.socket] = []
 
-    def _break(self) -> None:
-        self.breaks += 1
+    def _on_key(self, key: Key) -> str:
+        self.keys.append(key)
+        return "gdb can attach" if key is Key.DEBUGGER else ""
 
     def knock(self) -> socket.socket:
         visitor = socket.socket(socket.AF_UNIX)
@@ -102,16 +103,21 @@ def test_what_is_typed_into_a_guest_at_work_goes_nowhere(stand: Stand) -> None:
     visitor.sendall(b"reboot\n\x01b")
     stand.serve()
     assert b"you look on" in heard(visitor, b"leaves]")
-    assert stand.breaks == 0
+    assert stand.keys == []
     stand.guest.setblocking(False)
     with pytest.raises(BlockingIOError):
         stand.guest.recv(1)
 
 
 def test_a_visitor_can_take_the_guest_over(stand: Stand) -> None:
-    stand.knock().sendall(b"\x01t")
+    visitor = stand.knock()
+    visitor.sendall(b"\x01t")
     with pytest.raises(TakenOver):
         stand.serve()
+    stand.door.give_over()
+    visitor.sendall(b"\r")
+    stand.serve()
+    assert stand.typed() == b"\r"
 
 
 # when the guest is left to its visitors
@@ -131,13 +137,14 @@ def test_a_guest_given_over_hears_its_visitors(stand: Stand) -> None:
     assert b"the guest is yours" in heard(third, b"is yours")
 
 
-def test_a_break_goes_to_the_port_between_what_is_typed(stand: Stand) -> None:
+def test_keys_for_the_machine_come_between_what_is_typed(stand: Stand) -> None:
     visitor = stand.knock()
     stand.door.give_over()
-    visitor.sendall(b"\x01bt\x01t")
+    visitor.sendall(b"\x01bt\x01t\x01g")
     stand.serve()
-    assert stand.breaks == 1
+    assert stand.keys == [Key.BREAK, Key.DEBUGGER]
     assert stand.typed() == b"t"
+    assert b"[gdb can attach]" in heard(visitor, b"attach]")
 
 
 # visitors as they are
@@ -212,7 +219,7 @@ def test_a_door_that_cannot_be_says_so(tmp_path: Path) -> None:
     ours, guest = socket.socketpair()
     console = ConsoleLine(ours, tmp_path / "console.log")
     with pytest.raises(OSError):
-        Door(console, tmp_path / "no" / "where", lambda: None)
+        Door(console, tmp_path / "no" / "where", lambda _key: "")
     for end in (ours, guest, console):
         end.close()
 

@@ -160,9 +160,7 @@ ORDERED_FAULTS: tuple[Fault, ...] = (
     ordered("a NULL pointer", "ACCESS_NULL", CRASH, "NULL pointer|null-ptr"),
     ordered("a loop", "SOFTLOCKUP", HANG, "soft lockup"),
     ordered("a loop without interrupts", "HARDLOCKUP", HANG, "no answer", limit=4.0),
-    ordered(
-        "a lock that is never given back", "SPINLOCKUP", CRASH, "scheduling while atomic|lock held"
-    ),
+    ordered("a lock that is never given back", "SPINLOCKUP", CRASH, "while atomic|lock held"),
     ordered("a task that waits for ever", "HUNG_TASK", HANG, "blocked|hung|HUNG"),
     ordered("the stack overflows", "EXHAUST_STACK", CRASH, "stack guard page|stack"),
     ordered("the stack is overwritten", "CORRUPT_STACK", CRASH, "stack"),
