@@ -122,7 +122,7 @@ class Session:
         self.agent.power_off(time.monotonic() + _POWER_OFF_LIMIT)
         self._line.companions.clear()
         end = settle(self.machine, self.console, True, _POWER_OFF_LIMIT)
-        if self.reports.counting or has_refused_module(self.console):
+        if self.reports.counting:
             raise _KernelSpoke
         if end is None:
             raise GuestHung(
@@ -148,7 +148,7 @@ class Session:
             hear_out(self.console)
         if self.console.closed:
             raise LineClosed("the console's line is closed")
-        if self.reports.are_due:
+        if self.reports.are_due or has_refused_module(self.console):
             raise _KernelSpoke
 
     def _request_done(self) -> None:

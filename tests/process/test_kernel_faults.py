@@ -68,7 +68,8 @@ class TestTheKernelEnds:
     ) -> None:
         why = "[    0.9] hello: version magic '6.1' should be '6.12'\r\n"
         line = f"linklab-init: module {file} did not load: Exec format error\r\n"
-        verdict = stage.verdict(boot=[["console", why + line], ["hang"]])
+        # Nobody waits for an agent that will not come.
+        verdict = stage.verdict(600, boot=[["console", why + line], ["hang"]])
         assert type(verdict) is kind
         assert says in verdict.message
         assert "version magic '6.1' should be" in verdict.evidence
