@@ -39,6 +39,7 @@ SETTLE_LIMIT = 3.0  # s at most for a report, or for QEMU to follow its lines
 _AGENT_ENDED = re.compile(r"linklab-init: the agent ended: wait status (0x[0-9a-f]+)")
 _WITHOUT_WORDS = (Fault.SILENCE, Fault.TAINT)  # the lab's reports, not the kernel's
 _TOLD_TO_END = "linklab-init: told to end"
+_DOING = re.compile(r"no answer to `[^`]+`|did not start its agent|did not end")
 _MODULE_REFUSED = re.compile(r"linklab-init: module (\S+) did not load: (.*)")
 
 
@@ -153,10 +154,11 @@ def _find_place(fault: KernelFault, machine: Machine, console: ConsoleLine) -> N
 
 def _silence(message: str, found: Whereabouts) -> Report:
     """Return a report for a kernel that made none."""
+    what = _DOING.search(message)
     where = f" in {found.function}" if found.function else ""
     return Report(
         Fault.SILENCE,
-        f"no answer{where}",
+        f"{what[0] if what else 'no answer'}{where}",
         found.function,
         found.stack,
         found.text or message,

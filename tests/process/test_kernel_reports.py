@@ -142,7 +142,7 @@ class TestAHang:
         (finding,) = caught.value.findings
         assert (finding.report.fault, finding.report.title) == (
             Fault.SILENCE,
-            "no answer in dev_ioctl",
+            "no answer to `read-file` in dev_ioctl",
         )
         assert "0xffffffff813dfaeb" in caught.value.evidence
 
