@@ -89,16 +89,19 @@ def read_manifest(folder: Path = LIVE) -> Manifest:
 
 
 def _added(base: Manifest, data: Mapping[str, Any], folder: Path) -> Manifest:
-    """Return a manifest with what another one, which includes it, adds."""
-    nodes = _nodes(data.get("directories", {}), data.get("devices", {}))
-    files = _files(data.get("files", {}), folder)
-    links = (Link(path, target) for path, target in data.get("links", {}).items())
+    """Return a manifest with what another one, which includes it, adds or puts in its place."""
+    added = (
+        *_nodes(data.get("directories", {}), data.get("devices", {})),
+        *_files(data.get("files", {}), folder),
+        *(Link(path, target) for path, target in data.get("links", {}).items()),
+    )
+    own = {entry.path for entry in added}
     programs = (*_programs(data.get("programs", ())), *_tools(data.get("tools", ())))
     return replace(
         base,
         programs=(*base.programs, *programs),
         templates=(*base.templates, *_templates(data.get("templates", {}))),
-        fixed=(*base.fixed, *nodes, *files, *links),
+        fixed=(*(entry for entry in base.fixed if entry.path not in own), *added),
         host_files=(*base.host_files, *data.get("host", {}).get("files", ())),
     )
 

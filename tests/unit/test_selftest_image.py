@@ -84,6 +84,18 @@ def test_scripts_of_the_manifest_may_run_and_links_are_links(packed: dict[str, E
     assert packed["/usr/bin"] == Link("/usr/bin", "/bin")
 
 
+def test_a_file_of_its_own_takes_the_place_of_the_other_images(
+    packed: dict[str, Entry], tmp_path: Path
+) -> None:
+    (tmp_path / "over").mkdir()
+    (tmp_path / "over/mine").write_text("mine")
+    (tmp_path / "over/manifest.toml").write_text(
+        'include = "../base"\n[files]\n"/etc/a file" = "mine"\n'
+    )
+    fixed = [e for e in read_manifest(tmp_path / "over").fixed if e.path == "/etc/a file"]
+    assert [entry.read() for entry in fixed if isinstance(entry, File)] == [b"mine"]
+
+
 def test_a_library_is_packed_once_however_it_is_called(packed: dict[str, Entry]) -> None:
     files = [
         entry.content.resolve()
@@ -128,4 +140,19 @@ def test_modprobe_answers_from_the_kernels_own_list(
     )
     done = subprocess.run(["/bin/sh", script, *words], capture_output=True, text=True, check=False)
     assert done.returncode == status
+    assert not done.stdout
     assert bool(done.stderr) == (status == 1 and "-q" not in words)
+
+
+def test_modinfo_names_what_is_built_in(tmp_path: Path) -> None:
+    (listing := tmp_path / "modules.builtin").write_text("kernel/net/sched/act_mirred.ko\n")
+    (script := tmp_path / "modinfo").write_text(
+        MODPROBE.read_text().replace("/lib/modules/modules.builtin", str(listing))
+    )
+    told = [
+        subprocess.run(["/bin/sh", script, name], capture_output=True, text=True, check=False)
+        for name in ("act_mirred", "act_other")
+    ]
+    assert [done.returncode for done in told] == [0, 1]
+    assert "name: act_mirred\n" in told[0].stdout
+    assert "modinfo: act_other is not built" in told[1].stderr
