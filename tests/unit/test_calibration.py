@@ -63,12 +63,15 @@ class LoopingLab(FakeLab):
     random: Random = field(default_factory=lambda: Random(2))
     saves: list[str] = field(default_factory=list)
     crashes_at: int = -1
+    disturbed: int = 0  # guests, the first ones: of those the slowed ones take thrice as long
 
     @contextmanager
     def session(self, subject: Subject, console_log: Path) -> Iterator[Any]:
         said = " ".join(subject.parameters)
         found = re.fullmatch(rf"{PARAMETER}=(\d+)", said)
         seconds = WORK + self.cost * (int(found[1]) if found else 0)
+        if found and len(self.booted) < self.disturbed:
+            seconds *= 3
         with super().session(subject, console_log) as session:
             if len(self.booted) == self.crashes_at:
                 raise KernelCrashed("the kernel reports an oops")
@@ -109,6 +112,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_slowdown_is_set_from_what_loops_cost_here(tmp_path: Path, share: float) -> None:
     loops = calibration(tmp_path, looping()).tune(BASE, PATCHED, share)
     assert loops * LOOP / WORK == pytest.approx(share, rel=0.05)
+
+
+def test_a_busy_host_is_not_taken_for_the_work_of_loops(tmp_path: Path) -> None:
+    loops = calibration(tmp_path, looping(disturbed=8)).tune(BASE, PATCHED, 0.1)
+    assert loops * LOOP / WORK == pytest.approx(0.1, rel=0.05)
 
 
 def test_a_patch_that_slows_nothing_down_is_no_calibration(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 from linklab.errors import LabError
-from linklab.events import Listener, Note, StepAdvanced, step
+from linklab.events import Listener, Note, StepAdvanced, ignore, step
 from linklab.host.cache import Cache
 from linklab.lab import Lab, Subject
 from linklab.machine.spec import Boot
@@ -78,15 +78,11 @@ class Calibration:
         linear: half of the loops take half of the time. Raises `LabError` when
         no number of loops does it.
         """
-        loops, ratio = FIRST_LOOPS, 1.0
-        while True:
-            ratio = self._ratio(base, slowed(patched, loops), _PILOT_BLOCKS)
-            if ratio >= CLEARLY:
-                break
+        loops = FIRST_LOOPS
+        while (ratio := self._clear_ratio(base, slowed(patched, loops))) is None:
             if loops > MOST_LOOPS // STEP:
                 raise LabError(f"{loops} loops for each interface do not slow the kernel down")
             loops *= STEP
-        ratio = self._ratio(base, slowed(patched, loops), self._plan.repeat)
         self.outcome.loops = max(1, round(loops * slowdown / (ratio - 1)))
         text = f"{loops} loops take {ratio:.3f} times as long: {self.outcome.loops} for"
         self._listener(Note(f"{text} {100 * slowdown:g} % more"))
@@ -109,6 +105,13 @@ class Calibration:
                 self.outcome.slower.append(compare_one(every[-1], rule))
                 self.outcome.measured = compare_one(_joined(every), self._rule)
         return self.outcome
+
+    def _clear_ratio(self, base: Subject, slow: Subject) -> float | None:
+        """Return how many times as long it takes, or None if that is not far beyond chance."""
+        if self._ratio(base, slow, _PILOT_BLOCKS) < CLEARLY:
+            return None
+        ratio = self._ratio(base, slow, self._plan.repeat)
+        return ratio if ratio >= CLEARLY else None
 
     def _ratio(self, base: Subject, other: Subject, count: int) -> float:
         self._measure([base, other], count)
@@ -142,7 +145,7 @@ class Calibration:
             saved: dict[str, Snapshot] = {}
             for number, subject in enumerate(subjects):
                 own = Cache(Path(folder) / str(number))
-                saved |= self._lab.with_snapshots([subject], own, self._listener).snapshots
+                saved |= self._lab.with_snapshots([subject], own, ignore).snapshots
             yield replace(self._lab, snapshots=saved)
 
 
