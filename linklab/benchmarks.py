@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import tempfile
 import time
@@ -14,6 +15,7 @@ from linklab.agent.client import Agent
 from linklab.build.kernel import BuildOptions, KernelSpec, build_kernel
 from linklab.build.series import read_series
 from linklab.build.source import open_source
+from linklab.errors import LabError
 from linklab.events import ignore
 from linklab.host.accel import Accel
 from linklab.host.cache import Cache, discard
@@ -24,6 +26,7 @@ from linklab.paths import ROOT
 TOUCHED = "net/core/rtnetlink.c"
 _ROUND_TRIPS = 1000  # in each guest
 _COMMAND_LIMIT = 600.0  # s
+_ANSWER = "answer"
 
 Teller = Callable[[int, str], None]
 """Is told which repetition begins, and of what."""
@@ -122,19 +125,44 @@ def smallest_run(subject: Subject, boot: str, repeat: int, tell: Teller) -> tupl
 
 
 def virtme_ng(kernel: Path, accel: Accel, repeat: int, tell: Teller) -> tuple[float, ...]:
-    """Return seconds of virtme-ng as a whole: boot `kernel`, say its release, end."""
-    words = vng_words(kernel, accel)
+    """Return seconds of virtme-ng as a whole: boot `kernel`, say its release, end.
+
+    Raises `LabError` where it ends without the guest's answer.
+    """
     seconds = []
     for turn in range(repeat):
         tell(turn, "virtme-ng")
-        seconds.append(whole_command(words))
+        with tempfile.TemporaryDirectory(prefix="linklab-vng-") as folder:
+            seconds.append(_answered(vng_words(kernel, accel, Path(folder)), Path(folder)))
     return tuple(seconds)
 
 
-def vng_words(kernel: Path, accel: Accel) -> list[str]:
-    """Return virtme-ng's command line for the least that it can do."""
+def vng_words(kernel: Path, accel: Accel, folder: Path) -> list[str]:
+    """Return virtme-ng's command line for the least that it can do.
+
+    The guest writes its answer into a folder of the host: without a terminal,
+    or without a virtio console built into the kernel, virtme-ng prints none.
+    """
     slow = ["--disable-kvm"] if accel is Accel.TCG else []
-    return ["vng", *slow, "--run", str(kernel), "--", "uname", "-r"]
+    say = f"uname -r > {shlex.quote(str(folder / _ANSWER))}"
+    return ["vng", *slow, "--rwdir", str(folder), "--run", str(kernel), "--", say]
+
+
+def _answered(words: Sequence[str], folder: Path) -> float:
+    """Return the seconds of a command that leaves an answer in a folder.
+
+    The status says nothing: without that console it is 255 whatever the guest did.
+    """
+    began = time.perf_counter()
+    ended = run(words, cwd=ROOT, deadline=_COMMAND_LIMIT, check=False)
+    seconds = time.perf_counter() - began
+    answer = folder / _ANSWER
+    if not answer.is_file() or not answer.read_text().strip():
+        said = (ended.stderr or ended.stdout).decode(errors="replace").rstrip()[-4000:]
+        raise LabError(
+            f"no answer from the guest, status {ended.returncode} from: {shlex.join(words)}", said
+        )
+    return seconds
 
 
 def whole_command(words: Sequence[str]) -> float:

@@ -7,9 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from linklab.benchmarks import TOUCHED, Figure, one_line_patch, vng_words, whole_command
+from linklab.benchmarks import (
+    TOUCHED,
+    Figure,
+    one_line_patch,
+    virtme_ng,
+    vng_words,
+    whole_command,
+)
 from linklab.commands.bench import checked_vng
-from linklab.errors import UsageError
+from linklab.errors import LabError, UsageError
 from linklab.host.accel import Accel
 from linklab.host.run import CommandFailed
 
@@ -29,11 +36,37 @@ def test_the_patch_of_a_rebuild_applies_and_changes_one_line(tmp_path: Path) -> 
     assert file.read_text().splitlines() == ["/* mark */", *lines]
 
 
-def test_virtme_ng_is_told_of_an_accelerator_that_does_not_work() -> None:
+def test_virtme_ng_is_told_of_an_accelerator_that_does_not_work(tmp_path: Path) -> None:
     kernel = Path("/boot/vmlinuz")
-    assert "--disable-kvm" in vng_words(kernel, Accel.TCG)
-    assert "--disable-kvm" not in vng_words(kernel, Accel.KVM)
-    assert vng_words(kernel, Accel.KVM)[-3:] == ["--", "uname", "-r"]
+    assert "--disable-kvm" in vng_words(kernel, Accel.TCG, tmp_path)
+    assert "--disable-kvm" not in vng_words(kernel, Accel.KVM, tmp_path)
+    assert vng_words(kernel, Accel.KVM, tmp_path)[-2:] == ["--", f"uname -r > {tmp_path}/answer"]
+
+
+def fake_vng(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, guest: str) -> None:
+    """Put a virtme-ng first in the path that does this with what the guest is to do."""
+    program = tmp_path / "vng"
+    program.write_text(f"#!/bin/sh\nfor say; do :; done\n{guest}\necho no guest >&2; exit 255\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+
+
+def test_virtme_ngs_answer_counts_and_not_its_status(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_vng(tmp_path, monkeypatch, 'sh -c "$say"')
+    told: list[int] = []
+    seconds = virtme_ng(Path("k"), Accel.TCG, 2, lambda turn, _what: told.append(turn))
+    assert (len(seconds), told) == (2, [0, 1])
+
+
+def test_virtme_ng_without_an_answer_gives_no_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_vng(tmp_path, monkeypatch, ":")
+    with pytest.raises(LabError, match="no answer from the guest, status 255") as caught:
+        virtme_ng(Path("k"), Accel.TCG, 1, lambda _turn, _what: None)
+    assert caught.value.evidence == "no guest"
 
 
 def test_a_command_that_fails_gives_no_time() -> None:

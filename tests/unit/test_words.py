@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from invoke.collection import Collection
 from invoke.tasks import task
 
-from linklab.commands import words
 from linklab.commands.words import SEPARATOR, rewritten, take_words
 
 
@@ -54,7 +55,7 @@ def test_the_words_of_a_task_become_one(typed: str, taken: list[str] | None) -> 
 
 def test_the_program_begins_again_only_where_it_must(monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[list[str]] = []
-    monkeypatch.setattr(words.os, "execv", lambda _path, argv: begun.append(argv[1:]))
+    monkeypatch.setattr(os, "execv", lambda _path, argv: begun.append(argv[1:]))
     for program, typed in [
         ("pytest", "report a b"),
         ("/bin/inv", "report a"),
