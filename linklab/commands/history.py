@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
-from rich.console import Console, RenderableType
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -19,12 +19,16 @@ from linklab.options import number
 from linklab.report.compare import Stored, cell_rows, differences, obstacles
 from linklab.report.figures import seconds_text
 from linklab.report.keyfigure import key_figure
-from linklab.results.history import BROKEN, UNFINISHED, Entry, chosen, entries, find
-from linklab.results.kinds import has_calibration, has_comparison, is_selftest, is_series
+from linklab.report.printed import shown
+from linklab.results import other
+from linklab.results.history import BROKEN, UNFINISHED, Entry, chosen, entries, find, kind_of
+from linklab.results.kinds import is_selftest, is_series
 from linklab.results.model import Run
 from linklab.results.store import read_run
 
 _VERDICTS = (*(verdict.value for verdict in Verdict), UNFINISHED, BROKEN)
+_NAME_WIDTH = len("20260102T030405Z-calibrate")
+_BEGUN_WIDTH = len("2026-01-02 03:04 UTC")
 _VERDICT_STYLE = {"pass": "green", UNFINISHED: "yellow", "interrupted": "yellow", "skip": "yellow"}
 
 
@@ -36,20 +40,20 @@ def list_runs(
         raise UsageError(f"--verdict {verdict}: unknown; valid are {', '.join(_VERDICTS)}")
     most = number("limit", limit, 0, 1_000_000)
     found = [e for e in entries(Path(results)) if chosen(e, kernel, scenario, verdict)]
-    shown = found[:most] if most else found
+    newest = found[:most] if most else found
     if as_json:
-        json.dump([_as_json(entry) for entry in shown], sys.stdout, indent=1)
+        json.dump([_as_json(entry) for entry in newest], sys.stdout, indent=1)
         sys.stdout.write("\n")
         return
     if not found:
         print(f"no such run below {results}")
         return
-    Console(highlight=False).print(_table(shown))
-    for entry in shown:
+    Console(highlight=False).print(_table(newest))
+    for entry in newest:
         if entry.about is None:
             print(f"{BROKEN}: {entry.problem}")
-    if len(shown) < len(found):
-        print(f"{len(found) - len(shown)} older ones are not shown: --limit 0 shows all")
+    if len(newest) < len(found):
+        print(f"{len(found) - len(newest)} older ones are not shown: --limit 0 shows all")
 
 
 def _said(entry: Entry) -> str:
@@ -57,6 +61,8 @@ def _said(entry: Entry) -> str:
     if entry.about is None:
         return entry.problem
     try:
+        if entry.other:
+            return other.figure(entry.other, entry.about)
         return key_figure(read_run(entry.folder))
     except UsageError as error:
         return error.message
@@ -69,6 +75,7 @@ def _as_json(entry: Entry) -> dict[str, Any]:
         "folder": str(entry.folder),
         "start": entry.start.isoformat(),
         "scenario": entry.word("scenario"),
+        "kind": entry.kind or "run",
         "kernels": entry.kernels,
         "accel": entry.word("accel"),
         "boot": entry.word("boot"),
@@ -78,19 +85,20 @@ def _as_json(entry: Entry) -> dict[str, Any]:
 
 
 def _table(shown: Sequence[Entry]) -> Table:
+    """Return the list, two lines a run: a name must fit, to be copied, into 80 columns."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("begun, UTC", no_wrap=True)
-    for name in ("run", "kernels", "how"):
-        table.add_column(name, overflow="fold")
+    widest = max((len(entry.name) for entry in shown), default=0)
+    table.add_column("run", overflow="fold", width=max(_BEGUN_WIDTH, min(widest, _NAME_WIDTH)))
+    table.add_column("on", overflow="fold")
     table.add_column("verdict", no_wrap=True)
     table.add_column("key figure", overflow="fold")
     for entry in shown:
-        how = filter(None, (entry.word("scenario"), entry.word("accel"), entry.word("boot")))
+        about = (entry.kind, entry.word("scenario"), entry.word("accel"), entry.word("boot"))
+        how = ", ".join(dict.fromkeys(filter(None, about)))
+        begun = f"\n{entry.start.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
         table.add_row(
-            f"{entry.start.astimezone(UTC):%Y-%m-%d %H:%M}",
-            Text(entry.name),
-            Text(", ".join(entry.kernels)),
-            Text(", ".join(how)),
+            Text(entry.name).append(begun, style="dim"),
+            Text("\n".join(filter(None, (", ".join(entry.kernels), how)))),
             Text(entry.verdict, style=_VERDICT_STYLE.get(entry.verdict, "red")),
             Text(_said(entry) if entry.about is not None else "see below"),
         )
@@ -103,6 +111,9 @@ def show(run: str, results: str, *, as_json: bool) -> None:
     from linklab.commands.series import show as show_series
 
     folder = find(run, Path(results))
+    if kind := kind_of(folder):
+        _show_other(folder, kind, as_json=as_json)
+        return
     stored = read_run(folder)
     if is_series(stored.about):
         show_series(folder, str(stored.about.get("verdict") or UNFINISHED), as_json=as_json)
@@ -116,38 +127,34 @@ def show(run: str, results: str, *, as_json: bool) -> None:
         json.dump(document(folder), sys.stdout, indent=1)
         sys.stdout.write("\n")
         return
-    Console(highlight=False).print(_shown(stored))
+    Console(highlight=False).print(shown(stored))
     verdict = stored.about.get("verdict") or UNFINISHED
     print(f"\nverdict: {verdict}   results: {folder}")
     if message := stored.about.get("message"):
         print(message)
 
 
-def _shown(stored: Run) -> RenderableType:
-    if has_comparison(stored.about):
-        from linklab.report.versus import render as render_comparison
-        from linklab.report.versus import versus_of
-
-        return render_comparison(versus_of(stored.about))
-    if has_calibration(stored.about):
-        from linklab.report.calibration import calibration_of
-        from linklab.report.calibration import render as render_calibration
-
-        return render_calibration(calibration_of(stored.about))
-    from linklab.report.table import render
-
-    return render(stored)
+def _show_other(folder: Path, kind: str, *, as_json: bool) -> None:
+    about = other.read_other(folder, kind)
+    if as_json:
+        json.dump({"folder": str(folder), kind: about}, sys.stdout, indent=1)
+        sys.stdout.write("\n")
+        return
+    print(other.printed(folder) or "It has not come to its end.")
+    print(f"\nverdict: {other.verdict(kind, about) or UNFINISHED}   results: {folder}")
 
 
 def rerun(run: str, results: str, output: str, command: Sequence[str], *, as_json: bool) -> Verdict:
     """Do a past run once more with the same inputs, and say what differs."""
     from linklab.commands.boundary import show_fault
-    from linklab.commands.kept import revived
+    from linklab.commands.kept import repeated_by, revived
     from linklab.commands.run import document, present, write_reports
     from linklab.commands.run import run as do
     from linklab.report.progress import progress
 
     folder = find(run, Path(results))
+    if kind := kind_of(folder):
+        raise repeated_by(other.read_other(folder, kind))
     before = read_run(folder)
     options = revived(before.about, output, as_json=as_json)
     with progress() as listener:

@@ -18,7 +18,7 @@ from linklab.commands.prepare import KernelOptions, MachineOptions
 from linklab.errors import UsageError
 from linklab.host.cache import hash_file
 from linklab.options import split_list
-from linklab.results.again import command_of, files_of, options_of
+from linklab.results.again import command_of, files_of, options_of, typed_command
 
 if TYPE_CHECKING:
     from linklab.commands.run import RunOptions
@@ -96,8 +96,8 @@ def revived(about: Mapping[str, Any], output: str, *, as_json: bool) -> RunOptio
     from linklab.commands.run import RunOptions
 
     options = options_of(about)
-    if options is None and about.get("kind"):
-        raise UsageError(f"this is repeated by its command: {command_of(about)}")
+    if about.get("kind"):
+        raise repeated_by(about)
     if options is None:
         raise UsageError(
             "the run did not keep its options, so it cannot be repeated exactly. "
@@ -123,6 +123,11 @@ def revived(about: Mapping[str, Any], output: str, *, as_json: bool) -> RunOptio
         output=output,
         as_json=as_json,
     )
+
+
+def repeated_by(about: Mapping[str, Any]) -> UsageError:
+    """Return why `rerun` does not do what another command did: that command does it."""
+    return UsageError(f"this is no `invoke run`: repeat it by its command: {typed_command(about)}")
 
 
 def _value(value: Any) -> Any:

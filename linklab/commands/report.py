@@ -9,8 +9,9 @@ from linklab.commands.words import SEPARATOR
 from linklab.errors import UsageError
 from linklab.options import split_list
 from linklab.report.page import FILE, page
-from linklab.results.history import find
+from linklab.results.history import find, kind_of
 from linklab.results.model import Run
+from linklab.results.other import NOUN
 from linklab.results.store import RUN_FILE, read_run
 
 COMPARISON = "comparison.html"
@@ -19,6 +20,12 @@ COMPARISON = "comparison.html"
 def main(runs: str, output: str, results: str) -> None:
     """Write the page of the runs that are named and print where it is."""
     folders = named(runs, Path(results))
+    for folder in folders:
+        if kind := kind_of(folder):
+            raise UsageError(
+                f"{folder} holds a {NOUN[kind]}, of which there is no page: "
+                f"`invoke show {folder}` prints it"
+            )
     found = [(folder, read_run(folder)) for folder in folders]
     target = Path(output) if output else folders[0] / (FILE if len(found) == 1 else COMPARISON)
     print(f"report: {write(found, target)}")

@@ -80,6 +80,7 @@ class CellRow:
 
 # What makes seconds of one run another thing than seconds of another.
 _MUST_AGREE = {
+    "kind of result": ("kind",),
     "scenario": ("scenario",),
     "accelerator": ("accel",),
     "boot": ("boot",),
@@ -94,6 +95,7 @@ _MUST_AGREE = {
     "trials thrown away before them": ("plan", "settling"),
 }
 _BEFORE_IT_WAS_KEPT = {
+    "kind of result": "run",
     "listeners": "0",
     "guest for each trial": "False",
     "trials in each guest and round": "1",

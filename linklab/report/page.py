@@ -15,14 +15,18 @@ from linklab.paths import TEMPLATES
 from linklab.report.compare import Stored, operations_of, together
 from linklab.report.curves import ratio_panel, seconds_panels
 from linklab.report.figures import kernel_title, ratio_text, seconds_text
+from linklab.report.keyfigure import key_figure
+from linklab.report.layout import plain_text
 from linklab.report.pagetable import PageTable
 from linklab.report.plots import Panel, svg
+from linklab.report.printed import found_by
 from linklab.report.sections import claims_table, cost_table, fit_table, tables_of
 from linklab.results.again import command_of, files_of
 from linklab.results.model import Run
 
 TEMPLATE = "report.html"
 FILE = "report.html"
+_FOUND_WIDTH = 90  # columns, as wide as the page's text
 NO_BREAK = "\N{NO-BREAK SPACE}"
 _ACCEL = {"kvm": "KVM", "tcg": "TCG, which emulates in software: compare ratios, not seconds"}
 _VERDICT_TEXT = {
@@ -65,6 +69,7 @@ class Head:
     faults: Sequence[str]
     facts: Sequence[tuple[str, str]]
     invalid: str
+    found: str  # by a comparison, a series, self-tests: as printed
 
 
 @dataclass(frozen=True)
@@ -85,20 +90,22 @@ def page(found: Sequence[tuple[Path, Run]]) -> str:
     from linklab.build.templating import render
 
     runs = together(found)
+    heads = [_head(stored) for stored in runs]
     return render(
         TEMPLATE,
         title=_title(runs),
         summary=list(_summary(runs)),
-        heads=[_head(stored) for stored in runs],
+        heads=heads,
         parts=[_part(runs, operation) for operation in operations_of(runs)],
         tables=tables_of(runs),
-        claims=claims_table(runs),
+        claims=None if any(head.found for head in heads) else claims_table(runs),
         again=[_again(stored) for stored in runs],
     )
 
 
 def _title(runs: Sequence[Stored]) -> str:
-    scenario = str(runs[0].run.about.get("scenario", "run")).capitalize()
+    about = runs[0].run.about
+    scenario = str(about.get("kind") or about.get("scenario", "run")).capitalize()
     if len(runs) > 1:
         return f"{scenario}: {len(runs)} runs beside each other"
     kernels = " and ".join(kernel_title(name) for name in runs[0].figures.kernels)
@@ -138,14 +145,19 @@ def _on(kernel: str) -> str:
 def _head(stored: Stored) -> Head:
     about = stored.run.about
     verdict = str(about.get("verdict") or "unfinished")
+    text = _VERDICT_TEXT.get(verdict, "it was killed, or goes on still")
+    found = found_by(stored.run)
+    if found is not None:
+        text = key_figure(stored.run).rstrip(".")  # the same words mean other things there
     return Head(
         stored.letter,
         stored.name,
         verdict,
-        _VERDICT_TEXT.get(verdict, "it was killed, or goes on still"),
-        _faults(stored.run),
+        text,
+        [fault for fault in _faults(stored.run) if fault.rstrip(".") != text],
         list(_facts(stored.run)),
         _invalid(stored.run),
+        plain_text(found, _FOUND_WIDTH).strip("\n") if found is not None else "",
     )
 
 
@@ -177,7 +189,8 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
     yield "guest", f"{about.get('machine')}, {cpus} CPU, {memory} MiB"
     yield "QEMU", _inside(run, "qemu", "version")
     yield "host", f"{_inside(run, 'host', 'cpu')}; Linux {_inside(run, 'host', 'kernel')}"
-    yield "trials", _trials(run)
+    if (trials := _trials(run)) != "unknown":
+        yield "trials", trials
     yield "time", _time(run)
 
 

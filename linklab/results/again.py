@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
+_INVOKE = ("invoke", "inv", "__main__.py")
 ENTRY = "options"
 FILES = "files"  # the SHA-256 of each file among them, by its absolute path
 
@@ -38,8 +40,29 @@ def command_of(about: Mapping[str, Any]) -> str:
     """
     options = options_of(about)
     if options is None:
-        return str(about.get("command", ""))
+        return typed_command(about)
     return shlex.join(["invoke", "run", *_words(options)])
+
+
+def typed_command(about: Mapping[str, Any]) -> str:
+    """Return a command as it was typed, to type again.
+
+    Without the folder for its results, which holds those of the first time.
+    """
+    try:
+        words = shlex.split(str(about.get("command", "")))
+    except ValueError:  # not written by this program
+        return str(about["command"])
+    kept: list[str] = []
+    while words:
+        word = words.pop(0)
+        if word == "--output":
+            del words[:1]
+        elif not word.startswith("--output="):
+            kept.append(word)
+    if kept and Path(kept[0]).name in _INVOKE:
+        kept[0] = "invoke"
+    return shlex.join(kept)
 
 
 def _words(options: Mapping[str, Any]) -> Iterator[str]:

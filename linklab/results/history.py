@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from linklab.errors import UsageError
+from linklab.results import other
 from linklab.results.kinds import SERIES, is_series
 from linklab.results.model import Run
 from linklab.results.store import RUN_FILE, read_about
@@ -19,16 +20,21 @@ LAST = "last"
 BROKEN = "broken"
 UNFINISHED = "unfinished"
 _SHOWN = 5  # candidates that an error lists
+_MARKS = frozenset({RUN_FILE, *other.FILES.values()})
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A past run. One that cannot be read has no `about` and says why in `problem`."""
+    """A past run. One that cannot be read has no `about` and says why in `problem`.
+
+    `other` is the kind of a result that is no run, such as a profile.
+    """
 
     folder: Path
     start: datetime
     about: Mapping[str, Any] | None
     problem: str = ""
+    other: str = ""
 
     @property
     def name(self) -> str:
@@ -40,14 +46,23 @@ class Entry:
         """Its verdict; of one without: unfinished (killed, or going on), or broken."""
         if self.about is None:
             return BROKEN
+        if self.other:
+            return other.verdict(self.other, self.about) or UNFINISHED
         return str(self.about.get("verdict") or UNFINISHED)
 
     @property
     def kernels(self) -> list[str]:
         """The names of its kernels; of a series, which has many of each, its flavours."""
+        if self.about and self.other:
+            return other.kernels(self.about)
         if self.about and is_series(self.about):
             return [str(flavour) for flavour in self.about[SERIES].get("flavours", ())]
         return [kernel.name for kernel in Run(self.about, ()).kernels] if self.about else []
+
+    @property
+    def kind(self) -> str:
+        """The command that made it where that is not `invoke run`, else nothing."""
+        return self.other or self.word("kind")
 
     def word(self, name: str) -> str:
         """Return an entry of run.json as text, or nothing where there is none."""
@@ -70,25 +85,37 @@ def _age(entry: Entry) -> tuple[datetime, str]:
 
 def _folders(root: Path) -> Iterator[Path]:
     for folder, below, files in os.walk(root):
-        if RUN_FILE in files:
+        if not _MARKS.isdisjoint(files):
             below.clear()  # nothing in a run's folder is another run
             yield Path(folder)
 
 
 def _entry(folder: Path) -> Entry:
+    kind = kind_of(folder)
     try:
-        about = read_about(folder)
+        about = other.read_other(folder, kind) if kind else read_about(folder)
         start = datetime.fromisoformat(str(about.get("start")))
     except UsageError as error:
-        return Entry(folder, _written(folder), None, error.message)
+        return Entry(folder, _written(folder, kind), None, error.message, kind)
     except ValueError as error:
-        return Entry(folder, _written(folder), None, f"{folder / RUN_FILE}: start: {error}")
-    return Entry(folder, start if start.tzinfo else start.replace(tzinfo=UTC), about)
+        problem = f"{folder / _file_of(kind)}: start: {error}"
+        return Entry(folder, _written(folder, kind), None, problem, kind)
+    begun = start if start.tzinfo else start.replace(tzinfo=UTC)
+    return Entry(folder, begun, about, other=kind)
 
 
-def _written(folder: Path) -> datetime:
-    """Return when a run.json that cannot be read was written."""
-    return datetime.fromtimestamp((folder / RUN_FILE).lstat().st_mtime, UTC)
+def kind_of(folder: Path) -> str:
+    """Return the kind of a result that is no run, nothing for a run."""
+    return "" if (folder / RUN_FILE).is_file() else other.kind_in(folder)
+
+
+def _file_of(kind: str) -> str:
+    return other.FILES.get(kind, RUN_FILE)
+
+
+def _written(folder: Path, kind: str) -> datetime:
+    """Return when a file that cannot be read was written."""
+    return datetime.fromtimestamp((folder / _file_of(kind)).lstat().st_mtime, UTC)
 
 
 def chosen(found: Entry, kernel: str = "", scenario: str = "", verdict: str = "") -> bool:
@@ -100,7 +127,8 @@ def chosen(found: Entry, kernel: str = "", scenario: str = "", verdict: str = ""
         return False
     if found.about is None:
         return True
-    return (not kernel or kernel in found.kernels) and scenario in ("", found.word("scenario"))
+    scenarios = ("", found.word("scenario"), found.kind)
+    return (not kernel or kernel in found.kernels) and (not scenario or scenario in scenarios)
 
 
 def find(word: str, root: Path = RESULTS) -> Path:
@@ -110,7 +138,7 @@ def find(word: str, root: Path = RESULTS) -> Path:
     """
     if not word:
         raise UsageError("a run is expected: its folder, a part of its name, or `last`")
-    if word != LAST and (Path(word) / RUN_FILE).is_file():
+    if word != LAST and any((Path(word) / name).is_file() for name in _MARKS):
         return Path(word)
     if Path(word).is_dir() and word != LAST:
         raise UsageError(f"{word} holds no run: it has no {RUN_FILE}")

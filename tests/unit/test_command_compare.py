@@ -19,6 +19,7 @@ from linklab.commands import comparing
 from linklab.commands.compare import CompareOptions, check, on_one_machine
 from linklab.commands.history import rerun, show
 from linklab.commands.prepare import KernelOptions, MachineOptions
+from linklab.commands.report import main as report
 from linklab.commands.sides import Side
 from linklab.errors import BuildSkipped, KernelCrashed, UsageError, Verdict
 from linklab.events import Event, Note
@@ -244,9 +245,21 @@ def test_a_past_comparison_is_shown_as_it_was(
     assert "sysfs takes 2" in " ".join(capsys.readouterr().out.split())
 
 
+def test_the_page_of_a_comparison_says_what_it_found_and_nothing_of_the_papers_claims(
+    compare: Compare,
+) -> None:
+    compare(factor=1.2)
+    report("out", "", ".")
+    page = Path("out/report.html").read_text()
+    assert "What was found" in page and "sysfs takes 2" in " ".join(page.split())
+    assert "Compare, " in page and "slower" in page
+    assert "paper" not in page.split("<body>")[1].split("Seconds")[0]
+    assert 'id="claims"' not in page
+
+
 def test_a_comparison_is_repeated_by_its_command(compare: Compare) -> None:
     compare()
-    with pytest.raises(UsageError, match="repeated by its command: invoke compare nosysfs sysfs"):
+    with pytest.raises(UsageError, match="repeat it by its command: invoke compare nosysfs sysfs"):
         rerun("out", ".", "", ARGV, as_json=False)
 
 

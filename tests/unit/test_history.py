@@ -111,6 +111,7 @@ class TestList:
             "folder": str(results / "deep/3-late"),
             "start": "2026-01-03T10:00:00+00:00",
             "scenario": "grouping",
+            "kind": "run",
             "kernels": ["nosysfs"],
             "accel": "tcg",
             "boot": "direct",

@@ -35,7 +35,9 @@ from linklab.report.sections import (
     seconds_table,
 )
 from linklab.results.model import Run
+from linklab.results.outcomes import Status
 from linklab.results.store import RunFolder
+from linklab.selftests.record import Attempt, TestRecord, to_json
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
 GROWING = dict(zip(PAPER_COUNTS, (20.0, 40.0, 60.0, 80.0, 100.0), strict=True))
@@ -394,3 +396,19 @@ def test_plots_as_files_are_drawings_that_need_no_page(tmp_path: Path) -> None:
         style = root.findtext("{http://www.w3.org/2000/svg}style") or ""
         used = set(re.findall(r"var\((--[a-z]+)\)", style))
         assert used <= set(re.findall(r"(--[a-z]+):", style)), "a colour that nobody names"
+
+
+def test_self_tests_have_their_table_and_no_seconds() -> None:
+    attempt = Attempt(Status.FAIL, "exit status 1", 2.0, 60.0, 1, "tls.txt", "console.log")
+    record = TestRecord("net/tls", "sysfs", (attempt,))
+    run = run_of(["sysfs"], kind="selftest", scenario="selftest", limit=60, tests=[to_json(record)])
+    text = page([(Path("self"), run)])
+    assert "1 self-test: 1 fail" in text and "net/tls" in text
+    assert 'id="seconds"' not in text and 'id="claims"' not in text
+
+
+def test_results_of_different_commands_are_not_put_beside_each_other() -> None:
+    one, other = run_of(["sysfs"]), run_of(["sysfs"], kind="compare")
+    with pytest.raises(UsageError) as caught:
+        page([(Path("a"), one), (Path("b"), other)])
+    assert "kind of result: run and compare" in caught.value.evidence
