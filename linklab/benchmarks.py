@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import median
 
 from linklab.agent.client import Agent
+from linklab.build.compile import BZIMAGE
 from linklab.build.kernel import BuildOptions, KernelSpec, build_kernel
 from linklab.build.series import read_series
 from linklab.build.source import open_source
@@ -27,6 +28,7 @@ TOUCHED = "net/core/rtnetlink.c"
 _ROUND_TRIPS = 1000  # in each guest
 _COMMAND_LIMIT = 600.0  # s
 _ANSWER = "answer"
+_RUN = (str(Path(sys.executable).with_name("invoke")), "run")
 
 Teller = Callable[[int, str], None]
 """Is told which repetition begins, and of what."""
@@ -69,24 +71,38 @@ def _round_trips(agent: Agent) -> Iterator[float]:
         yield (time.perf_counter() - began) * 1e3
 
 
-def rebuilds(name: str, repeat: int, cache: Cache, tell: Teller) -> tuple[float, ...]:
-    """Return seconds from a changed line in one file to a new bzImage."""
+@dataclass(frozen=True)
+class Edits:
+    """Seconds from a changed line to a kernel, and on to the printed table, one a repetition."""
+
+    to_kernel: tuple[float, ...]
+    to_table: tuple[float, ...]
+
+
+def edits(name: str, repeat: int, cache: Cache, tell: Teller) -> Edits:
+    """Return the seconds from a changed line in one file to a kernel and to its table.
+
+    The first rebuild is not counted: it may have to begin with all of the kernel.
+    """
     source = open_source(None, cache, ignore)
     assert source is not None
     blob = ["cat-file", "blob", f"{source.tree}:{TOUCHED}"]
     head = source.store.git(blob).stdout.decode().splitlines()[:3]
-    seconds = []
+    kernels, tables = [], []
     with tempfile.TemporaryDirectory(prefix="linklab-bench-") as folder:
-        for turn in range(repeat):
+        for turn in range(-1, repeat):
             tell(turn, f"rebuild after {TOUCHED} changed")
             patch = Path(folder) / f"{turn}.patch"
             patch.write_text(one_line_patch(f"{time.time_ns()}", head))
             began = time.monotonic()
             options = BuildOptions(patches=read_series([patch]).patches)
             built = build_kernel(KernelSpec(name, options), cache, ignore)
-            seconds.append(time.monotonic() - began)
+            kernels.append(time.monotonic() - began)
+            kernel = ["--kernel", str(built.file(BZIMAGE)), "--counts", "128,256"]
+            whole_command([*_RUN, *kernel, "--output", f"{folder}/{turn}"])
+            tables.append(time.monotonic() - began)
             discard(built.path)  # nobody will ask for this one again
-    return tuple(seconds)
+    return Edits(tuple(kernels[1:]), tuple(tables[1:]))
 
 
 def one_line_patch(mark: str, head: list[str]) -> str:
@@ -112,7 +128,7 @@ def smallest_run(subject: Subject, boot: str, repeat: int, tell: Teller) -> tupl
         nothing.write_text("# nothing\n")
         own = ["--config", str(nothing)] if subject.known else []
         words = [
-            *(str(Path(sys.executable).with_name("invoke")), "run", "--kernel", subject.name),
+            *(*_RUN, "--kernel", subject.name),
             *("--counts", "128", "--arms", "group", "--boot", boot, *own),
         ]
 

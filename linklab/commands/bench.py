@@ -18,7 +18,7 @@ from linklab.benchmarks import (
     Figure,
     Teller,
     boots,
-    rebuilds,
+    edits,
     smallest_run,
     virtme_ng,
 )
@@ -115,8 +115,9 @@ def _speed(bench: Bench) -> Iterator[Figure]:
         theirs = virtme_ng(bench.vng, lab.accel, repeat, bench.teller(5))
         yield Figure("whole `vng -- uname -r`, against our direct one", "s", theirs, median(direct))
     if subject.known:
-        built = rebuilds(subject.name, repeat, bench.cache, bench.teller(6))
-        yield Figure(f"rebuild after {TOUCHED} changed", "s", built, aim=15)
+        after = edits(subject.name, repeat, bench.cache, bench.teller(6))
+        yield Figure(f"rebuild after {TOUCHED} changed", "s", after.to_kernel)
+        yield Figure("edit to table, 128 and 256 interfaces", "s", after.to_table, aim=15)
 
 
 def _sizes(bench: Bench) -> Iterator[Figure]:

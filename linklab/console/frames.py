@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from linklab.console.helpers import Helpers
+
 # What `%pS`, `%pB` and the unwinder print: symbol, offset, size, module.
 FUNCTION = r"(?P<function>[A-Za-z_][\w.$]*)\+0x(?P<offset>[0-9a-f]+)/0x(?P<size>[0-9a-f]+)"
 _MODULE = r"(?: \[(?P<module>[\w-]+)[^\]]*\])?"
@@ -128,6 +130,6 @@ def _without_echo(frames: Iterable[Frame]) -> list[Frame]:
     return kept
 
 
-def guilty(frames: Iterable[Frame], helpers: re.Pattern[str]) -> str | None:
+def guilty(frames: Iterable[Frame], helpers: Helpers) -> str | None:
     """Return the first function that is no helper, by its plain name."""
-    return next((f.name for f in frames if not helpers.fullmatch(f.name)), None)
+    return next((f.name for f in frames if f.name not in helpers), None)

@@ -98,7 +98,7 @@ def make_report(pattern: Pattern, start: Line, lines: Sequence[Line], *, complet
 
 
 def _guilty(pattern: Pattern, named: str | None, frames: Sequence[Frame]) -> str | None:
-    if named and not pattern.helpers.fullmatch(plain_name(named)):
+    if named and plain_name(named) not in pattern.helpers:
         return plain_name(named)
     if pattern.stands_still:
         pointers = [frame for frame in frames if frame.is_pointer]
@@ -126,7 +126,7 @@ class _Blank(dict[str, str]):
 
 
 def _stack_key(pattern: Pattern, frames: Sequence[Frame], function: str | None) -> tuple[str, ...]:
-    names = [f.name for f in frames if not pattern.helpers.fullmatch(f.name)]
+    names = [f.name for f in frames if f.name not in pattern.helpers]
     if function is None:
         return ()
     after = names[names.index(function) :] if function in names else names

@@ -26,7 +26,7 @@ from linklab.results.model import Run
 
 TEMPLATE = "report.html"
 FILE = "report.html"
-_FOUND_WIDTH = 90  # columns, as wide as the page's text
+_FOUND_WIDTH = 80  # columns, as wide as the page's text
 NO_BREAK = "\N{NO-BREAK SPACE}"
 _ACCEL = {"kvm": "KVM", "tcg": "TCG, which emulates in software: compare ratios, not seconds"}
 _VERDICT_TEXT = {

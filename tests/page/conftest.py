@@ -11,6 +11,8 @@ from hand_made import PAPER_COUNTS, both_arms, created, run_of, sample
 
 from linklab.report.page import page
 from linklab.results.model import Run
+from linklab.results.outcomes import Status
+from linklab.selftests.record import Attempt, TestRecord, to_json
 
 ARMS = ("group", "netlink", "batch", "process", "dump")
 LONG = "/home/somebody/src/linux-next/arch/x86/boot/bzImage"
@@ -47,6 +49,14 @@ def everything() -> Run:
     return run_of(["sysfs", LONG], samples, verdict="fail", message=message, options=options)
 
 
+def tested() -> Run:
+    """A run of self-tests, which has a printed table instead of plots."""
+    attempt = Attempt(Status.FAIL, "a reason " * 20, 2.0, 60.0, 1, "out.txt", "console.log")
+    tests = [to_json(TestRecord(f"net/{'long_' * 15}name", LONG, (attempt,)))]
+    about = {"kind": "selftest", "scenario": "selftest", "limit": 60, "tests": tests}
+    return run_of([LONG], verdict="fail", **about)
+
+
 @pytest.fixture(scope="session")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Pages on disk, by name."""
@@ -55,6 +65,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "common": page([(Path("common"), common())]),
         "everything": page([(Path("everything"), everything())]),
         "comparison": page([(Path(name), everything()) for name in ("before", "after", "later")]),
+        "self-tests": page([(Path("self-tests"), tested())]),
         "empty": page([(Path("empty"), run_of(["sysfs"]))]),
     }
     for name, text in content.items():

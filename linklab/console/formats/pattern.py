@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from linklab.console import helpers
 from linklab.console.faults import Fault
 from linklab.console.frames import FUNCTION
+from linklab.console.helpers import MEMORY, Helpers
 
 IN_FUNCTION = rf"(?: in (?:{FUNCTION}|\S+)(?: \[.*\])?)?"
 _ADDRESS = re.compile(r"\b(?:0x[0-9a-f]+|[0-9a-f]{12,16})\b")
@@ -28,7 +28,7 @@ class Pattern:
     fault: Fault
     start: re.Pattern[str]
     title: str
-    helpers: re.Pattern[str] = helpers.MEMORY
+    helpers: Helpers = MEMORY
     details: re.Pattern[str] | None = None
     stands_still: bool = False
     after_backtrace: bool = False
@@ -39,7 +39,7 @@ def pattern(
     fault: Fault,
     start: str,
     title: str,
-    skip: re.Pattern[str] = helpers.MEMORY,
+    skip: Helpers = MEMORY,
     *,
     details: str | None = None,
     whole: bool = False,
