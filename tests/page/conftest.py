@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from browser import Browser, browser, find
@@ -53,8 +54,8 @@ def tested() -> Run:
     """A run of self-tests, which has a printed table instead of plots."""
     attempt = Attempt(Status.FAIL, "a reason " * 20, 2.0, 60.0, 1, "out.txt", "console.log")
     tests = [to_json(TestRecord(f"net/{'long_' * 15}name", LONG, (attempt,)))]
-    about = {"kind": "selftest", "scenario": "selftest", "limit": 60, "tests": tests}
-    return run_of([LONG], verdict="fail", **about)
+    about: dict[str, Any] = {"kind": "selftest", "scenario": "selftest", "tests": tests}
+    return run_of([LONG], verdict="fail", limit=60, **about)
 
 
 @pytest.fixture(scope="session")
