@@ -185,7 +185,7 @@ def _fit_cells(found: Fit) -> Iterator[Value]:
     for power, unit in _UNITS:
         term = found.terms.get(power)
         if term is None:
-            yield Value("0" if power in found.tried else "-", kind="quiet")
+            yield Value("-" if power in found.tried else "?", kind="quiet")
             continue
         margin = f"± {_plain(term.margin * unit, 2)}" if term.margin is not None else ""
         yield Value(_plain(term.value * unit, 3), term.value, margin)

@@ -53,10 +53,17 @@ class Fit:
         return sum(term.value * interfaces**power.value for power, term in self.terms.items())
 
     @property
+    def is_significant(self) -> bool:
+        """Whether the terms are; the last one is kept in any case."""
+        return all(term.margin <= abs(term.value) for term in self.terms.values())
+
+    @property
     def growth(self) -> str:
         """Say in words how time grows with the interfaces."""
         if Power.QUADRATIC not in self.tried:
             return "not known: needs 4 counts"
+        if not self.is_significant:
+            return "not known: too noisy"
         if square := self.terms.get(Power.QUADRATIC):
             return f"{'faster' if square.value > 0 else 'slower'} than linear"
         return "linear" if Power.LINEAR in self.terms else "none found"

@@ -150,3 +150,10 @@ def test_students_t_is_that_of_the_tables(free: int, quantile: float) -> None:
     assert student_quantile(0.95, free) == pytest.approx(quantile, abs=1e-4)
     assert student_outside(quantile, free) == pytest.approx(0.05, abs=1e-5)
     assert student_outside(0, free) == 1
+
+
+def test_of_noise_alone_no_growth_is_claimed() -> None:
+    """The last term is kept, but it says nothing where its interval holds 0."""
+    found = fitted({16: 0.001, 32: 8.0, 64: 0.002, 128: 0.02})
+    assert not found.is_significant
+    assert found.growth == "not known: too noisy"

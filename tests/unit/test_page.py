@@ -237,7 +237,7 @@ class TestTables:
         samples = [sample("sysfs", "process", n, 0.024 * n) for n in PAPER_COUNTS]
         table = fit_table([Stored(HERE, run_of(["sysfs"], samples))], "mtu")
         assert table is not None
-        assert cells_of(table)[0][:5] == ["with sysfs", "process", "0", "24", "0"]
+        assert cells_of(table)[0][:5] == ["with sysfs", "process", "-", "24", "-"]
         assert cells_of(table)[0][-1] == "linear"
         few = run_of(["sysfs"], samples[:2])
         assert fit_table([Stored(HERE, few)], "mtu") is None
