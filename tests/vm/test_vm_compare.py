@@ -32,3 +32,19 @@ def test_two_kernels_are_measured_in_the_same_blocks_each_time_in_fresh_guests(
     shown = invoke("compare", str(out), str(out))
     assert shown.status == 0, shown.stderr
     assert "at different times" in " ".join(shown.stdout.split())
+
+
+def test_the_slowed_kernel_is_slower_by_what_its_parameter_says(
+    invoke: Invoke, tmp_path: Path
+) -> None:
+    out = tmp_path / "calibrated"
+    words = ("calibrate", "--comparisons", "1", "--interfaces", "64", "--blocks", "2")
+    done = invoke(*words, "--trials", "1", "--output", str(out), "--json")
+    # Two blocks prove nothing, so the slowed kernel was not found, and that is a miss.
+    assert done.status == 1, done.stderr
+    calibration = done.document["run"]["calibration"]
+    assert [one["verdict"] for one in calibration["same"]] == ["inconclusive"]
+    assert [one["verdict"] for one in calibration["slower"]] == ["inconclusive"]
+    assert 0 < calibration["loops"] < 1_000_000
+    assert "for 10 % more" in done.stderr
+    assert "10 % found: 0 of 1" in (out / "table.txt").read_text()

@@ -9,7 +9,7 @@ from linklab.paths import IMAGES
 
 PATCH = IMAGES / "kernel" / "patches" / "slow-group.patch"
 PARAMETER = "linklab_group_loops"  # as the patch has it
-FIRST_LOOPS = 1000
+FIRST_LOOPS = 4000
 STEP = 4
 CLEARLY = 1.5
 """The ratio from which on the loops' cost is measured: well above what chance
