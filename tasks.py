@@ -150,6 +150,7 @@ SELFTEST_HELP = {
     "timeout": "seconds that one test may take; default: its collection's own, "
     "five times that where the CPU is emulated",
     "retry": "how often a test that failed is tried again",
+    "memory": "the guest's memory in MiB; default 512",
     "boot-timeout": RUN_HELP["boot-timeout"],
     "output": "a folder for the results; default results/<UTC time>-selftest",
     "json": RUN_HELP["json"],
