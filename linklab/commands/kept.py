@@ -18,7 +18,7 @@ from linklab.commands.prepare import KernelOptions, MachineOptions
 from linklab.errors import UsageError
 from linklab.host.cache import hash_file
 from linklab.options import split_list
-from linklab.results.again import command_of, files_of, options_of, typed_command
+from linklab.results.again import FILES, command_of, files_of, options_of, typed_command
 
 if TYPE_CHECKING:
     from linklab.commands.run import RunOptions
@@ -114,7 +114,7 @@ def revived(about: Mapping[str, Any], output: str, *, as_json: bool) -> RunOptio
     needed |= {key for key, name in kernels.items() if name == "names"}
     if missing := needed - set(options):
         raise UsageError(f"the run's options lack {', '.join(sorted(missing))}")
-    return RunOptions(
+    again = RunOptions(
         kernels=KernelOptions(
             **{name: _value(options[key]) for key, name in kernels.items() if key in options}
         ),
@@ -123,6 +123,18 @@ def revived(about: Mapping[str, Any], output: str, *, as_json: bool) -> RunOptio
         output=output,
         as_json=as_json,
     )
+    if FILES in about:
+        _check_no_more(files_of(about), kept_files(again))
+    return again
+
+
+def _check_no_more(before: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """Raise `UsageError` where a folder that the options name has got another file."""
+    if more := [path for path in now if path not in before]:
+        raise UsageError(
+            f"{more[0]} was not there when it was begun, and would be used now: "
+            "put back what was there, or start a new one"
+        )
 
 
 def repeated_by(about: Mapping[str, Any]) -> UsageError:

@@ -285,6 +285,34 @@ class TestOptions:
             f"sysfs,{tmp_path}/bzImage", f"{tmp_path}/linux", (f"{tmp_path}/a.patch",), ()
         )
 
+    def test_a_folder_of_patches_is_refused_once_it_has_another(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        folder = tmp_path / "patches"
+        folder.mkdir()
+        (folder / "0001-a.patch").write_text(PATCH)
+        options = replace(OPTIONS, kernels=KernelOptions("sysfs", patches=("patches",)))
+        about = {"options": kept(options), "files": kept_files(options)}
+        assert revived(about, "", as_json=False).kernels.patches == (str(folder),)
+        (folder / "0002-b.patch").write_text(PATCH)
+        with pytest.raises(UsageError, match=r"0002-b\.patch was not there when it was begun"):
+            revived(about, "", as_json=False)
+
+    def test_a_module_is_the_same_folder_with_the_same_files(self, tmp_path: Path) -> None:
+        source = tmp_path / "hello"
+        source.mkdir()
+        (source / "Makefile").write_text("obj-m := hello.o\n")
+        (source / "hello.c").write_text("int hello;\n")
+        kernels = KernelOptions("debian", modules=(str(source), "dummy"))
+        options = replace(OPTIONS, kernels=kernels)
+        about = {"options": kept(options), "files": kept_files(options)}
+        assert str(source / "hello.c") in about["files"]
+        assert revived(about, "", as_json=False).kernels == kernels
+        (source / "hello.c").write_text("int other;\n")
+        with pytest.raises(UsageError, match=r"hello\.c.*it was begun with"):
+            revived(about, "", as_json=False)
+
     def test_the_file_of_known_noise_is_one_of_them(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
