@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,8 +18,10 @@ from linklab.errors import LabError, MachineLost
 from linklab.host.run import start
 from linklab.machine.process import Machine
 from linklab.machine.spec import MachineSpec
+from linklab.visits import Visits, visits_to
 
 PROGRAM = "gdb"
+GUEST = "gdb"  # what its guest is called
 _SOCKET_LIMIT = 20.0  # s for QEMU to listen
 _SOCKET_POLL = 0.02  # s
 _TICK = 0.2  # s between looks at the guest's prompt while nothing happens
@@ -76,13 +78,15 @@ def debug(qemu: Path | str, spec: MachineSpec, what: Debugging, log: Path) -> No
     with tempfile.TemporaryDirectory(prefix="linklab-gdb-") as folder:
         socket, script = Path(folder) / "gdb", Path(folder) / "commands"
         script.write_text(gdb_script(what, socket))
-        with Machine(qemu, replace(spec, debugger=socket)) as machine:
-            console = ConsoleLine(machine.console, log)
-            try:
-                _wait_for(socket, machine)
-                _attend(gdb_argv(what, script), console, what)
-            finally:
-                console.close()
+        with (
+            Machine(qemu, replace(spec, debugger=socket), controlled=True) as machine,
+            closing(ConsoleLine(machine.console, log)) as console,
+            visits_to(machine, console, name=GUEST) as visits,
+        ):
+            if visits.door is not None:
+                visits.door.give_over()  # gdb has this terminal: a person types at another one
+            _wait_for(socket, machine)
+            _attend(gdb_argv(what, script), console, visits, what)
 
 
 def _wait_for(socket: Path, machine: Machine) -> None:
@@ -95,7 +99,7 @@ def _wait_for(socket: Path, machine: Machine) -> None:
         time.sleep(_SOCKET_POLL)
 
 
-def _attend(argv: Sequence[str], console: ConsoleLine, what: Debugging) -> None:
+def _attend(argv: Sequence[str], console: ConsoleLine, visits: Visits, what: Debugging) -> None:
     """Run gdb on this terminal; read the console meanwhile, or the guest would block on it."""
     typist = _Typist(console, what.typed)
     limit = time.monotonic() + what.limit if what.commands else None
@@ -103,9 +107,13 @@ def _attend(argv: Sequence[str], console: ConsoleLine, what: Debugging) -> None:
     try:
         with _interrupts_left_to_others(), _pidfd(gdb) as ended:
             while gdb.poll() is None:
-                lines = [ended] if console.closed else [ended, console.fileno()]
-                select.select(lines, [], [], _TICK)
+                awaited = [ended, *(companion.fileno for companion in visits.companions)]
+                if not console.closed:
+                    awaited.append(console.fileno())
+                select.select(awaited, [], [], _TICK)
                 console.pump()
+                for companion in visits.companions:
+                    companion.ready()
                 typist.look()
                 if limit is not None and time.monotonic() > limit:
                     raise LabError(

@@ -32,8 +32,10 @@ class Visits:
         console: ConsoleLine,
         keeper: Keeper | None = None,
         symbols: Path | None = None,
+        name: str = "",
     ) -> None:
         self._machine = machine
+        self._name = name or guest_name(console.log_path)
         self._keeper = keeper
         self._symbols = symbols
         self._console = console
@@ -43,8 +45,7 @@ class Visits:
     def open(self, stack: ExitStack) -> None:
         """Open the door, until the stack ends. A run does not fail for want of visitors."""
         with suppress(LabError, OSError):
-            name = guest_name(self._console.log_path)
-            self.guest = stack.enter_context(announced(name, self._console.log_path))
+            self.guest = stack.enter_context(announced(self._name, self._console.log_path))
             self.door = Door(self._console, self.guest.console, self._on_key)
             stack.callback(self.door.close)
 
@@ -102,13 +103,15 @@ def visits_to(
     console: ConsoleLine,
     keeper: Keeper | None = None,
     symbols: Path | None = None,
+    name: str = "",
 ) -> Iterator[Visits]:
     """Let people visit a guest while the context lasts; `keeper` takes it if it fails.
 
-    `symbols` is a vmlinux with debug information, for those who bring gdb.
+    `symbols` is a vmlinux with debug information, for those who bring gdb. Its
+    name is that of its console's log, unless another one is given.
     """
     with ExitStack() as stack:
-        visits = Visits(machine, console, keeper, symbols)
+        visits = Visits(machine, console, keeper, symbols, name)
         visits.open(stack)
         yield visits
 

@@ -11,7 +11,7 @@ from linklab.build.agentbuild import PROGRAM as AGENT_PROGRAM
 from linklab.build.agentbuild import build_agent
 from linklab.build.bootable import Kernel
 from linklab.build.entries import Entry
-from linklab.build.flavours import is_timed
+from linklab.build.flavours import flavours, is_timed
 from linklab.build.footprint import Footprint, footprint_for
 from linklab.build.gitrange import range_series
 from linklab.build.initramfs import ARCHIVE, build_initramfs
@@ -232,6 +232,9 @@ def prepare_subjects(
     build = options.build_options()
     tell_notes(options, listener)
     names = split_list("kernel", options.names)
+    for name in names:
+        if name in flavours() and not is_timed(name):
+            listener(Note(f"{name} finds bugs and is slow: its times compare with nothing"))
     kernels = [resolve_kernel(name, build, cache, listener) for name in names]
     return [_subject(kernel, options, purpose, cache, listener) for kernel in kernels]
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import socket
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ from stage import Stage
 
 from linklab.debugger import Debugging, debug
 from linklab.errors import LabError, MachineLost
+from linklab.host.guests import find_guest, running_guests
 
 pytestmark = pytest.mark.process
 
@@ -89,3 +93,26 @@ def test_gdb_outlives_qemu_and_the_lab_waits_for_it(
 ) -> None:
     debugged(stage, tmp_path, "sleep 1\n", boot=[["hello", 1], ["close", "console"]])
     assert said.exists()
+
+
+def test_its_console_is_a_persons_at_another_terminal(
+    stage: Stage, tmp_path: Path, said: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    seen: list[bytes] = []
+
+    def visit_it() -> None:
+        until = time.monotonic() + 20
+        while not running_guests():
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        with socket.socket(socket.AF_UNIX) as visitor:
+            visitor.settimeout(20)
+            visitor.connect(str(find_guest("gdb").console))
+            seen.append(visitor.recv(4096))
+
+    person = threading.Thread(target=visit_it)
+    person.start()
+    debugged(stage, tmp_path, "sleep 2\n")
+    person.join(20)
+    assert b"the guest is yours" in seen[0]
