@@ -123,7 +123,7 @@ def _status(findings: Findings, row: Row | None) -> Text:
     if row.trouble:
         text.append(row.trouble.text, style="red")
     elif row.state.same_as is not None:
-        text.append("the same kernel as " + _place(findings, row.state.same_as))
+        text.append("same kernel as " + _place(findings, row.state.same_as))
     else:
         text.append("ok" if row.seconds else "boots" if row.state.booted else "builds")
     if new := len(row.state.new_warnings):
@@ -134,7 +134,7 @@ def _status(findings: Findings, row: Row | None) -> Text:
 
 
 def _place(findings: Findings, number: int) -> str:
-    return findings.patches[number - 1].place if number != BASE else "the base"
+    return findings.patches[number - 1].place if number != BASE else "base"
 
 
 # What each changes
@@ -181,9 +181,9 @@ def _cells(row: Row | None, work: Work) -> Iterator[Text]:
     seconds = row.seconds.get(work) if row else None
     yield Text(seconds_text(seconds))
     same = row is not None and row.state.same_as is not None
-    yield Text("the same kernel") if same else _change(row.before.get(work) if row else None)
+    yield Text("same kernel") if same else _change(row.before.get(work) if row else None)
     base = row is not None and row.state.same_as == BASE
-    yield Text("the same kernel") if base else _change(row.base.get(work) if row else None)
+    yield Text("same kernel") if base else _change(row.base.get(work) if row else None)
 
 
 def _change(change: Change | None) -> Text:

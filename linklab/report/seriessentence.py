@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from linklab.results.comparison import Effect
 from linklab.results.series import BASE, Change, Findings, Row
@@ -107,10 +107,14 @@ def _deeds(findings: Findings, number: int) -> Iterator[str]:
     for count, flavours in warnings.items():
         plural = "s" if count != "1" else ""
         yield f"adds {count} compiler warning{plural} on {listed(flavours)}"
-    for flavour, row in rows:
-        for work, change in row.before.items():
-            if deed := _deed(findings, change):
-                yield f"{deed[0]} {work_text(work)} on {flavour} by {_by(change)}"
+    changes = _grouped(
+        (f"{deed[0]} {work_text(work)}", f"on {flavour} by {_by(change)}")
+        for flavour, row in rows
+        for work, change in row.before.items()
+        if (deed := _deed(findings, change))
+    )
+    for what, by in changes.items():
+        yield f"{what} {listed(by)}"
 
 
 def _deed(findings: Findings, change: Change) -> tuple[str, str] | None:
@@ -198,9 +202,9 @@ def _row(rows: Sequence[Row], number: int) -> Row | None:
     return next((row for row in rows if row.state.number == number), None)
 
 
-def _grouped(pairs: Iterator[tuple[str, str]] | Sequence[tuple[str, str]]) -> dict[str, list[str]]:
-    """Return which flavours have the same to say."""
+def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """Return what belongs to the same words, such as all flavours that have them to say."""
     found: dict[str, list[str]] = {}
-    for text, flavour in pairs:
-        found.setdefault(text, []).append(flavour)
+    for text, each in pairs:
+        found.setdefault(text, []).append(each)
     return found

@@ -107,6 +107,15 @@ def test_a_patch_that_slows_is_named_with_its_interval_and_fails() -> None:
     assert said.endswith("]")
 
 
+def test_what_slows_on_several_kernels_is_said_once() -> None:
+    said = sentence(find(series({"nosysfs": [1.0, 1.1], "sysfs": [1.0, 1.2]})))
+    assert re.fullmatch(
+        r"patch 1/1 slows mtu by group of 512 interfaces "
+        r"on nosysfs by 10\.\d % \[.*\] and on sysfs by 20\.\d % \[.*\]",
+        said,
+    )
+
+
 def test_what_is_slower_than_it_was_and_not_more_than_allowed_passes() -> None:
     found = find(series({"sysfs": [1.0, 1.10]}, fail_above=20.0))
     assert "patch 1/1 slows" in sentence(found)
@@ -209,7 +218,7 @@ def test_a_kernel_that_is_the_same_has_the_figures_of_that() -> None:
     assert rows[2].seconds == rows[1].seconds
     assert rows[2].base == rows[1].base
     assert rows[3].before[WORK].against == 1
-    assert "the same kernel as 1/3" in as_text(series({"sysfs": [1.0, 1.2, None, 1.2]}, states),
+    assert "same kernel as 1/3" in as_text(series({"sysfs": [1.0, 1.2, None, 1.2]}, states),
                                                found)  # fmt: skip
 
 
