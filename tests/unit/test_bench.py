@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from linklab import benchmarks
 from linklab.benchmarks import (
     TOUCHED,
     Figure,
+    edits,
     one_line_patch,
     virtme_ng,
     vng_words,
     whole_command,
 )
+from linklab.build.kernel import KernelSpec
 from linklab.commands.bench import checked_vng
 from linklab.errors import LabError, UsageError
 from linklab.host.accel import Accel
+from linklab.host.cache import Artefact, Cache
 from linklab.host.run import CommandFailed
 
 
@@ -89,3 +95,38 @@ def test_a_row_for_virtme_ng_that_cannot_be_is_refused_before_anything_starts(
     wanted = "there is no such kernel" if installed else "pip install virtme-ng"
     with pytest.raises(UsageError, match=wanted):
         checked_vng(str(tmp_path / "missing"))
+
+
+def test_the_first_rebuild_of_an_edit_is_not_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may begin with all of the kernel; each kernel goes on to its table, and is thrown away."""
+    commands: list[list[str]] = []
+    patches: list[str] = []
+    source = SimpleNamespace(
+        tree="t",
+        store=SimpleNamespace(git=lambda _words: SimpleNamespace(stdout=b"// one\n// two\n//\n")),
+    )
+
+    def built(spec: KernelSpec, *_rest: object) -> Artefact:
+        patches.append(spec.options.patches[0].origin.read_text())
+        folder = tmp_path / f"kernel-{len(patches)}"
+        folder.mkdir()
+        return Artefact("kernel", "key", folder, {})
+
+    def whole(words: Sequence[str]) -> float:
+        commands.append(list(words))
+        return 0.0
+
+    monkeypatch.setattr(benchmarks, "open_source", lambda *_: source)
+    monkeypatch.setattr(benchmarks, "build_kernel", built)
+    monkeypatch.setattr(benchmarks, "whole_command", whole)
+    found = edits("nosysfs", 2, Cache(tmp_path / "cache"), lambda _turn, _what: None)
+    assert (len(found.to_kernel), len(found.to_table)) == (2, 2)
+    assert len(set(patches)) == 3, "each is another kernel"
+    assert [Path(words[words.index("--kernel") + 1]).parent.name for words in commands] == [
+        "kernel-1",
+        "kernel-2",
+        "kernel-3",
+    ]
+    assert not list(tmp_path.glob("kernel-*"))
