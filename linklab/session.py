@@ -141,20 +141,27 @@ class Session:
             return None
         return taint.read_taint(content)
 
-    def _console_ready(self) -> None:
+    def _hear_console(self) -> None:
+        """Take what the console says; a report to its end, where its title comes from."""
         self.console.pump()
         if self.console.watch.is_in_report:
-            # To its end: whether it is known noise is in its title, and that in its stack.
             hear_out(self.console)
+
+    def _console_ready(self) -> None:
+        self._hear_console()
         if self.console.closed:
             raise LineClosed("the console's line is closed")
         if self.reports.are_due or has_refused_module(self.console):
             raise _KernelSpoke
 
     def _request_done(self) -> None:
-        """Ask the kernel's own log, now that the agent has time, what is true of the reports."""
+        """See what the kernel said meanwhile; ask its own log, if need be, whether that is true.
+
+        The answer may have arrived before the console was read.
+        """
         if self._asks_log:
             return
+        self._hear_console()
         self._asks_log = True
         try:
             self.reports.confirm(self._kernel_log)
