@@ -66,10 +66,10 @@ def test_a_payload_is_unpacked_whatever_it_is_packed_with(tmp_path: Path, packin
     [
         (b"", 0x20F),
         (b"something else", 0x20F),
-        (gzip.compress(PVH)[:15] + b"\xff" * 9, 0x20F),
+        (gzip.compress(PVH, mtime=0)[:15] + b"\xff" * 9, 0x20F),
         (PACKERS["zstd"](PVH)[:12], 0x20F),
-        (gzip.compress(b"no ELF file"), 0x20F),
-        (gzip.compress(PVH), 0x207),
+        (gzip.compress(b"no ELF file", mtime=0), 0x20F),
+        (gzip.compress(PVH, mtime=0), 0x207),
     ],
 )
 def test_what_cannot_be_unpacked_is_left_to_the_kernel(
@@ -86,8 +86,8 @@ def test_a_file_without_a_whole_header_holds_nothing(tmp_path: Path) -> None:
 
 def test_what_was_unpacked_is_kept_with_its_config(tmp_path: Path) -> None:
     config = b"CONFIG_DUMMY=m\n"
-    vmlinux = PVH + b"IKCFG_ST" + gzip.compress(config) + b"IKCFG_ED"
-    path = bzimage(tmp_path, gzip.compress(vmlinux))
+    vmlinux = PVH + b"IKCFG_ST" + gzip.compress(config, mtime=0) + b"IKCFG_ED"
+    path = bzimage(tmp_path, gzip.compress(vmlinux, mtime=0))
     cache, events = Cache(tmp_path / "cache"), list[Event]()
     for _ in range(2):
         inside = unpacked_kernel(path, hash_file(path), cache, events.append)
