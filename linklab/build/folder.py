@@ -97,12 +97,29 @@ def committed(folder: Path, store: GitStore, revision: str) -> str:
     checkout = find_checkout(folder)
     if checkout is not None:
         _prepare(store, checkout)
+    if checkout is not None and (tree := _tree_of(folder, revision)):
+        return tree
     argv = ["rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{tree}}"]
     found = store.git(argv, check=False) if store.exists() else None
     if found is None or found.returncode != 0:
         what = "" if checkout else ": it is not the top of a git tree"
         raise UsageError(f"{folder} has no commit {revision}{what}")
     return found.text
+
+
+def _tree_of(folder: Path, revision: str) -> str | None:
+    """Return the tree that a checkout's own name for a commit stands for: HEAD^, a branch, a tag.
+
+    Its names are its own: the private repository has its objects only.
+    """
+    argv = ["git", "-c", "safe.directory=*", "rev-parse", "--verify", "--quiet"]
+    found = run(
+        [*argv, "--end-of-options", f"{revision}^{{tree}}"],
+        cwd=folder,
+        env=git_environment(),
+        check=False,
+    )
+    return found.text if found.returncode == 0 else None
 
 
 def _prepare(store: GitStore, checkout: Checkout | None) -> None:
@@ -130,14 +147,8 @@ def _format_of(store: GitStore) -> str:
 
 def _start_from_commit(folder: Path, store: GitStore, index: Path) -> None:
     """Fill an index with what is committed: tracked files count even where ignored."""
-    head = run(
-        ["git", "-c", "safe.directory=*", "rev-parse", "--verify", "--quiet", "HEAD^{tree}"],
-        cwd=folder,
-        env=git_environment(),
-        check=False,
-    )
-    if head.returncode == 0:
-        store.git(["read-tree", head.text], index=index)
+    if head := _tree_of(folder, "HEAD"):
+        store.git(["read-tree", head], index=index)
 
 
 def _add_all(folder: Path, store: GitStore, index: Path, checkout: Checkout | None) -> str:

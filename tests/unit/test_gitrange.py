@@ -140,6 +140,12 @@ def test_a_folder_without_git_and_one_without_the_commit_are_refused(
         KernelOptions("sysfs", range="a..b").check()
 
 
+@pytest.mark.parametrize("word", ["HEAD", "HEAD^", "topic", "v1", "topic@{0}"])
+def test_a_commit_may_be_called_whatever_its_own_repository_calls_it(tree: Path, word: str) -> None:
+    git(tree, "tag", "-a", "v1", "-m", "v1", "HEAD~2")
+    assert opened(tree, word).tree == tree_of(tree, word)
+
+
 def test_an_orphan_has_no_base(tree: Path) -> None:
     git(tree, "checkout", "--quiet", "--orphan", "other")
     git(tree, "commit", "--quiet", "-m", "first")
