@@ -56,7 +56,7 @@ class Finding:
     def _is_ballast(self, line: str) -> bool:
         said = read_line(line).text
         if _UNSURE.match(said):
-            return any(frame.is_sure for frame in self.report.frames)
+            return any(frame.is_sure and not frame.is_pointer for frame in self.report.frames)
         return _BALLAST.match(said) is not None
 
 

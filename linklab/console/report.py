@@ -126,9 +126,10 @@ class _Blank(dict[str, str]):
 
 
 def _stack_key(pattern: Pattern, frames: Sequence[Frame], function: str | None) -> tuple[str, ...]:
-    names = [f.name for f in frames if f.name not in pattern.helpers]
     if function is None:
         return ()
+    # What the unwinder guesses is left over from other calls, each time others.
+    names = [f.name for f in frames if f.is_sure and f.name not in pattern.helpers]
     after = names[names.index(function) :] if function in names else names
     unique = [name for i, name in enumerate(after) if name != (after[i - 1] if i else function)]
     return (function, *unique[:_FINGERPRINT_FRAMES])

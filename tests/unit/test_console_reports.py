@@ -5,6 +5,7 @@ The reports are in `reports/`, one a file, in the formats of Linux 6.1 to 6.18.
 
 from __future__ import annotations
 
+import re
 from itertools import zip_longest
 from pathlib import Path
 
@@ -171,6 +172,14 @@ class TestAReport:
         leveled = "".join(f"<4>{line}\n" for line in text.splitlines() if line.startswith("["))
         if leveled:
             assert one(leveled).title == one(text).title
+
+
+def test_what_the_unwinder_guesses_does_not_change_the_fingerprint() -> None:
+    guessed = re.sub(r"\]  (?=\w+\+)", "]  ? ", text_of("warning"))
+    other = guessed.replace("? rtnetlink_rcv_msg+", "? set_close_on_exec+")
+    assert guessed.count("? ") == 7 and other != guessed
+    assert one(guessed).title == one(text_of("warning")).title
+    assert one(guessed).fingerprint == one(other).fingerprint
 
 
 def test_fingerprints_of_different_faults_differ() -> None:

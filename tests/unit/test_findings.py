@@ -51,8 +51,12 @@ def test_what_is_shown_goes_without_registers_and_guesses(tmp_path: Path) -> Non
         assert ballast not in finding.shown
 
 
-def test_guesses_are_shown_where_there_is_nothing_better(tmp_path: Path) -> None:
-    lines = ["BUG: Bad page state in process ip", "Call Trace:", " ? dev_close+0x1/0x20"]
+@pytest.mark.parametrize("pointer", [[], ["RIP: 0010:dev_open+0x1/0x20"]])
+def test_guesses_are_shown_where_there_is_nothing_better(
+    pointer: list[str], tmp_path: Path
+) -> None:
+    stack = ["Call Trace:", " ? dev_close+0x1/0x20"]
+    lines = ["BUG: Bad page state in process ip", *pointer, *stack]
     reports = reports_in("".join(f"[    2.000000] {line}\n" for line in lines))
     (finding,) = file_findings(reports, tmp_path / "console.log", None)
     assert "? dev_close" in finding.shown
