@@ -123,7 +123,7 @@ def _tools(data: Iterable[Mapping[str, Any]]) -> Iterator[Program]:
     """Yield programs that stand several in a line, each of which the host may lack."""
     for entry in data:
         for command in entry["commands"]:
-            path = f"{entry['folder']}/{command}"
+            path = f"{entry['folder']}/{Path(command).name}"
             yield Program(command, entry["package"], path, optional=True)
 
 

@@ -26,7 +26,7 @@ from linklab.host.cache import Cache
 from linklab.lab import Lab, Subject
 from linklab.machine.spec import Boot
 from linklab.selftests.config import Wanted, said_of
-from linklab.selftests.pack import IMAGE, built_in_entry, read_toolbox
+from linklab.selftests.pack import built_in_entry, read_toolbox
 from linklab.selftests.workplan import Ready, Workplan, config_of, make_ready, plan_tests
 
 AUTO = "auto"
@@ -129,7 +129,7 @@ def _lab(
     subject, kernel = kernels
     entries: tuple[Entry, ...] = (*ready.entries, built_in_entry(_list_of_built_in(kernel)))
     machine = replace(machine, boot=boot_of(machine, len(ready.tests)))
-    lab = prepare_lab(machine, memory, cache, listener, IMAGE, entries)
+    lab = prepare_lab(machine, memory, cache, listener, ready.image, entries)
     if lab.boot is Boot.RESUME:
         lab = lab.with_snapshots([subject], cache, listener)
     return lab

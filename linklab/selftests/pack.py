@@ -6,7 +6,7 @@ one another; of the compiled ones only those that the chosen tests use.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -14,18 +14,24 @@ from linklab.build.entries import Entry, File
 from linklab.build.userland import extra_entries, is_available, read_manifest
 from linklab.paths import IMAGES
 from linklab.selftests.catalogue import Collection, Selftest
-from linklab.selftests.checkout import Checkout, normalized
+from linklab.selftests.checkout import ROOT, Checkout, normalized
 from linklab.selftests.needs import Needs, missing_tools, needs_of
 
 IMAGE = IMAGES / "selftest"
-GUEST_ROOT = "/selftests"
+PYTHON_IMAGE = IMAGES / "selftest-python"
+GUEST_SOURCE = "/linux"
+"""Where the files of the source are in a guest: tests in Python look for others of them."""
+
+GUEST_ROOT = f"{GUEST_SOURCE}/{ROOT}"
 """Where the root of the self-tests is in a guest."""
 
 BUILT_IN = "/lib/modules/modules.builtin"
 _SOURCES = (".c", ".h", ".S", ".mk", ".o")
 _MAKE = ("Makefile", ".gitignore")
 _HARNESS = "kselftest"
-_PYTHON = ("python3", "python")
+_PYTHON = "python3"
+# What tests in Python import: kselftest's library, the netlink library and its specs.
+_FOR_PYTHON = (f"{ROOT}/net/lib/py/", "tools/net/ynl/lib/", "Documentation/netlink/specs/")
 
 
 @dataclass(frozen=True)
@@ -46,10 +52,9 @@ class Toolbox:
 
 def read_toolbox(applets: Iterable[str] = ()) -> Toolbox:
     """Return the tools of the image and which of them this host has; `applets` are there, too."""
-    programs = read_manifest(IMAGE).programs
-    there = {program.command for program in programs if is_available(program)}
-    packages = {program.command: program.package for program in programs}
-    packages |= dict.fromkeys(_PYTHON, "")
+    programs = read_manifest(PYTHON_IMAGE).programs
+    there = {Path(program.command).name for program in programs if is_available(program)}
+    packages = {Path(program.command).name: program.package for program in programs}
     return Toolbox(packages, frozenset(there.union(applets, ("modprobe", "udevadm"))))
 
 
@@ -66,11 +71,20 @@ def needs_of_test(test: Selftest, checkout: Checkout, toolbox: Toolbox) -> Needs
     return needs_of(test.name, read, collection.built, toolbox.packages)
 
 
-def static_entries(checkout: Checkout, collections: Sequence[Collection]) -> list[Entry]:
-    """Return the files of collections that are not compiled, and what those include."""
-    paths = {path for collection in collections for path in _static_files(checkout, collection)}
-    content = {f"{GUEST_ROOT}/{path}": checkout.read(path) for path in sorted(paths)}
-    return list(extra_entries(content))
+def image_for(needs: Iterable[Needs]) -> Path:
+    """Return the image that tests run in: Python's where one asks for that."""
+    return PYTHON_IMAGE if any(_PYTHON in need.tools for need in needs) else IMAGE
+
+
+def static_entries(checkout: Checkout, collection: Collection, image: Path = IMAGE) -> list[Entry]:
+    """Return the files of a collection that are not compiled, and what they include."""
+    paths = {f"{ROOT}/{path}" for path in _static_files(checkout, collection)}
+    if image == PYTHON_IMAGE:
+        paths |= {path for path in checkout.files if path.startswith(_FOR_PYTHON)}
+    source = checkout.store.tree
+    return list(
+        extra_entries({f"{GUEST_SOURCE}/{path}": (source / path).read_bytes() for path in paths})
+    )
 
 
 def _static_files(checkout: Checkout, collection: Collection) -> Iterable[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from linklab.build.entries import Entry
 from linklab.build.source import Source
@@ -15,7 +16,9 @@ from linklab.selftests.config import Wanted, wanted_by
 from linklab.selftests.headers import build_headers
 from linklab.selftests.limits import settings_of
 from linklab.selftests.pack import (
+    IMAGE,
     Toolbox,
+    image_for,
     needs_of_test,
     program_entry,
     static_entries,
@@ -36,6 +39,7 @@ class Ready:
     tests: tuple[Selftest, ...]
     wanted: Wanted
     settings: str | None
+    image: Path = IMAGE
     entries: tuple[Entry, ...] = ()
     unbuilt: Mapping[str, Unbuilt] = field(default_factory=dict)
     lacking: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -84,7 +88,8 @@ def make_ready(
         names = sorted({name for need in needs.values() for name in need.programs})
         wanted = wanted_by(checkout, collection.name, cache)
         settings = settings_of(checkout, collection.name)
-        static = static_entries(checkout, [collection])
+        image = image_for(needs.values())
+        static = static_entries(checkout, collection, image)
     built: list[Entry] = []
     failed: dict[str, Unbuilt] = {}
     if names:
@@ -101,6 +106,7 @@ def make_ready(
         tests=tests,
         wanted=wanted,
         settings=settings,
+        image=image,
         entries=(*static, *built),
         unbuilt=failed,
         lacking={test.name: toolbox.lacking(needs[test.name]) for test in tests},

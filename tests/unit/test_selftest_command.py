@@ -29,6 +29,7 @@ from linklab.results.store import read_about
 from linklab.selftests import runner as runner_module
 from linklab.selftests.catalogue import Collection, Selftest
 from linklab.selftests.config import Wanted
+from linklab.selftests.pack import GUEST_ROOT
 from linklab.selftests.programs import Unbuilt
 from linklab.selftests.record import records_of
 from linklab.selftests.workplan import Ready
@@ -192,7 +193,7 @@ def test_nothing_is_left_of_a_run_that_did_not_begin(monkeypatch: pytest.MonkeyP
 def test_a_test_that_passes_is_kept_with_its_output(monkeypatch: pytest.MonkeyPatch) -> None:
     guest = Guest(["PASS: one\nPASS", ": two\n"])
     assert run(monkeypatch, guest) is Verdict.PASS
-    assert guest.argv[1:] == ["/usr/lib/linklab/selftest", "/selftests/net", "a.sh"]
+    assert guest.argv[1:] == ["/usr/lib/linklab/selftest", f"{GUEST_ROOT}/net", "a.sh"]
     (record,) = records()
     assert (record.name, record.kernel, record.last.status) == ("net/a.sh", "sysfs", Status.PASS)
     assert [test.name for test in record.last.subtests] == ["one", "two"]

@@ -26,7 +26,15 @@ from linklab.selftests.catalogue import choose_tests
 from linklab.selftests.checkout import Checkout, checked_out, find_checkout, normalized
 from linklab.selftests.config import COMMON, built_in, said_of, wanted_by
 from linklab.selftests.headers import INCLUDE, build_headers
-from linklab.selftests.pack import BUILT_IN, Toolbox, built_in_entry, read_toolbox
+from linklab.selftests.pack import (
+    BUILT_IN,
+    GUEST_ROOT,
+    IMAGE,
+    PYTHON_IMAGE,
+    Toolbox,
+    built_in_entry,
+    read_toolbox,
+)
 from linklab.selftests.programs import Unbuilt, Workshop, missing_in, packages_of
 from linklab.selftests.workplan import Ready, config_of, make_ready, plan_tests
 
@@ -266,7 +274,10 @@ def test_headers_are_those_of_the_source(workshop: Workshop) -> None:
 # --- packed -------------------------------------------------------------------------------
 
 
-TOOLS = Toolbox({"bash": "bash", "ip": "iproute2", "nft": "nftables"}, frozenset({"bash", "ip"}))
+TOOLS = Toolbox(
+    {"bash": "bash", "ip": "iproute2", "nft": "nftables", "python3": "python3"},
+    frozenset({"bash", "ip", "python3"}),
+)
 
 
 def ready(tree: Path, cache: Cache, *words: str) -> Ready:
@@ -278,7 +289,7 @@ def ready(tree: Path, cache: Cache, *words: str) -> Ready:
 
 
 def paths(part: Ready) -> set[str]:
-    return {entry.path.removeprefix("/selftests/") for entry in part.entries}
+    return {entry.path.removeprefix(f"{GUEST_ROOT}/") for entry in part.entries}
 
 
 def test_a_collections_files_are_packed_and_their_sources_are_not(tree: Path, cache: Cache) -> None:
@@ -295,8 +306,8 @@ def test_a_collections_files_are_packed_and_their_sources_are_not(tree: Path, ca
         "net/uses.sh",
     }
     modes = {e.path: e.mode for e in part.entries if isinstance(e, File)}
-    assert modes["/selftests/net/hello.sh"] == 0o755
-    assert modes["/selftests/net/settings"] == 0o644
+    assert modes[f"{GUEST_ROOT}/net/hello.sh"] == 0o755
+    assert modes[f"{GUEST_ROOT}/net/settings"] == 0o644
     assert part.settings == "timeout=3600\n"
 
 
@@ -305,6 +316,28 @@ def test_tools_that_are_asked_for_in_vain_are_named_with_their_package(
 ) -> None:
     part = ready(tree, cache, "net/hello.sh")
     assert part.lacking == {"hello.sh": {"frobnicator": "", "nft": "nftables"}}
+
+
+def test_one_in_python_gets_an_image_with_that_and_the_netlink_library(
+    tree: Path, cache: Cache
+) -> None:
+    for name in (
+        "tools/testing/selftests/net/lib/py/ksft.py",
+        "tools/net/ynl/lib/ynl.py",
+        "Documentation/netlink/specs/netdev.yaml",
+    ):
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_text("\n")
+    script = tree / "tools/testing/selftests/net/hello.sh"
+    script.write_text("#!/usr/bin/env python3\n")
+    part = ready(tree, cache, "net/hello.sh", "net/uses.sh")
+    assert part.image == PYTHON_IMAGE
+    assert {
+        "net/lib/py/ksft.py",
+        "/linux/tools/net/ynl/lib/ynl.py",
+        "/linux/Documentation/netlink/specs/netdev.yaml",
+    } <= paths(part)
+    assert ready(tree, cache, "net/uses.sh").image == IMAGE
 
 
 def test_programs_that_a_script_runs_are_compiled_and_packed(tree: Path, cache: Cache) -> None:
@@ -318,7 +351,7 @@ def test_the_image_has_what_busybox_lacks_or_names_it() -> None:
     toolbox = read_toolbox()
     assert {"bash", "sh", "tc", "ss", "modprobe"} <= toolbox.there
     assert toolbox.packages["nft"] == "nftables"
-    assert toolbox.packages["python3"] == ""
+    assert toolbox.packages["python3"] == "python3"
 
 
 def test_the_kernels_list_of_what_is_built_in_is_packed(tmp_path: Path) -> None:
@@ -378,7 +411,7 @@ def test_all_is_prepared_before_the_first_test_runs(
     assert seen.options[0].optional[0].name == "kernel.config"
     assert seen.boots == ["resume"] and seen.saved == 1
     packed = {entry.path: entry for entry in seen.images[0]}
-    assert "/selftests/net/good" in packed
+    assert f"{GUEST_ROOT}/net/good" in packed
     listing = packed[BUILT_IN]
     assert isinstance(listing, File) and listing.read() == b"kernel/net/tls/tls.ko\n"
     assert "CONFIG_VETH" in part.missing
