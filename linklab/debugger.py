@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import signal
 import subprocess
@@ -25,7 +26,8 @@ GUEST = "gdb"  # what its guest is called
 _SOCKET_LIMIT = 20.0  # s for QEMU to listen
 _SOCKET_POLL = 0.02  # s
 _TICK = 0.2  # s between looks at the guest's prompt while nothing happens
-_PROMPT = "# "  # templates/shrc
+# templates/shrc; behind it busybox may ask the terminal where its cursor is.
+_PROMPT = re.compile(r"# (?:\x1b\[6n)?\Z")
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ class _Typist:
             self._console.type(self._lines.pop(0).encode() + b"\n")
 
     def _sees_prompt(self) -> bool:
-        return self._console.watch.tail.endswith(_PROMPT)
+        return _PROMPT.search(self._console.watch.tail) is not None
 
 
 @contextmanager

@@ -66,10 +66,13 @@ class Source:
     def _reading(self, listener: Listener) -> AbstractContextManager[None]:
         return _reading(self.cache, self.family, self.origin, listener)
 
-    def building(self, listener: Listener) -> AbstractContextManager[None]:
-        """Hold the family's work tree and objects: one build at a time."""
+    def building(self, listener: Listener, *, wait: bool = True) -> AbstractContextManager[None]:
+        """Hold the family's work tree and objects: one build at a time.
+
+        Raises `Busy` instead of waiting for another build unless `wait` is true.
+        """
         lock = self.cache / "locks" / f"build-{self.family}.lock"
-        return locked(lock, listener, f"the source tree of {self.origin}")
+        return locked(lock, listener, f"the source tree of {self.origin}", wait=wait)
 
 
 def default_source() -> Path:

@@ -88,11 +88,16 @@ def key_of(inputs: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
+class Busy(LabError):
+    """Another run is at work with what was not to be waited for."""
+
+
 @contextmanager
-def locked(path: Path, listener: Listener, what: str) -> Iterator[None]:
+def locked(path: Path, listener: Listener, what: str, *, wait: bool = True) -> Iterator[None]:
     """Hold the lock file `path`; say so, once, when another run holds it.
 
-    The kernel drops the lock with its holder, however that ends.
+    The kernel drops the lock with its holder, however that ends. Raises `Busy`
+    instead of waiting unless `wait` is true.
     """
     with reporting(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -105,6 +110,8 @@ def locked(path: Path, listener: Listener, what: str) -> Iterator[None]:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
+                if not wait:
+                    raise Busy(f"{what}: another run is at it") from None
                 if not waiting:
                     listener(Note(f"{what}: another run is at it, waiting for that one"))
                     waiting = True

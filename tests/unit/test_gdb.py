@@ -14,14 +14,14 @@ from fake_lab import lab_of, subject
 from fake_tree import make_tarball, make_tree
 
 from linklab.build.bootable import Kernel
-from linklab.build.kernel import BuildOptions, KernelSpec
+from linklab.build.kernel import BuildOptions, KernelSpec, plan
 from linklab.build.sources_at import sources_of
 from linklab.commands import gdb
 from linklab.commands.gdb import GdbOptions
 from linklab.commands.prepare import KernelOptions, MachineOptions
 from linklab.debugger import Debugging, _Typist, gdb_argv, gdb_script
 from linklab.errors import LabError, UsageError
-from linklab.events import ignore
+from linklab.events import Event, Note, ignore
 from linklab.host.cache import Cache
 from linklab.host.packages import DEBUGGING
 from linklab.machine.spec import DirectBoot
@@ -81,6 +81,18 @@ def test_other_sources_are_brought_back_to_what_was_compiled(tmp_path: Path, cac
     (read / "net/a.c").write_text("another state\n")
     sources_of(spec, cache, ignore)
     assert (read / "net/a.c").read_text().startswith("// a\none\n")
+
+
+def test_nobody_waits_for_a_build_to_read_sources(tmp_path: Path, cache: Cache) -> None:
+    archive = make_tarball(make_tree(tmp_path / "linux"), tmp_path / "linux.tar.xz")
+    spec = KernelSpec("debug", BuildOptions(archive))
+    source = plan(spec, cache, ignore).source
+    told: list[Event] = []
+    with source.building(ignore):
+        compiled, read = sources_of(spec, cache, told.append)
+    assert read == compiled == source.store.tree
+    notes = [event.text for event in told if isinstance(event, Note)]
+    assert notes == [f"a build is at work in {read}: the sources shown may be of another state"]
 
 
 # what is refused
@@ -202,7 +214,7 @@ def test_each_line_is_typed_at_a_prompt_of_its_own() -> None:
         ("booting\n~ # ", [b"ip link\n"]),
         ("booting\n~ # ", [b"ip link\n"]),
         ("booting\n~ # ip link\n1: lo", [b"ip link\n"]),
-        ("1: lo\n~ # ", [b"ip link\n", b"ip addr\n"]),
+        ("1: lo\n~ # \x1b[6n", [b"ip link\n", b"ip addr\n"]),
         ("ip addr", [b"ip link\n", b"ip addr\n"]),
         ("~ # ", [b"ip link\n", b"ip addr\n"]),
     ]
