@@ -141,7 +141,9 @@ def _reported(fault: KernelFault, report: Report) -> Symptom:
     kind = FaultKind(report.verdict.value)
     if report.fault is Fault.WARNING:
         kind = FaultKind.WARNING
-    return Symptom(kind, f"{fault.message}\n{report.title}", report.fingerprint, report.text)
+    # The fault's own evidence is of its first report, shortened for people.
+    evidence = fault.evidence if report is fault.reports[0] else report.text
+    return Symptom(kind, f"{fault.message}\n{report.title}", report.fingerprint, evidence)
 
 
 def _silent(fault: KernelFault) -> Symptom:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -11,6 +11,7 @@ from rich.text import Text
 
 from linklab.bisect.driver import duration
 from linklab.bisect.history import History, Revision
+from linklab.bisect.journal import FILE
 from linklab.report.layout import TEXT_WIDTH, plain_table
 
 _STYLE = {"good": "green", "bad": "red", "skip": "yellow"}
@@ -78,8 +79,15 @@ def _evidence(document: Mapping[str, Any], name: str) -> Iterator[RenderableType
         return
     yield Text(f"    step {step['number']}: {step['why']}")
     if step["evidence"]:
-        lines = step["evidence"].splitlines()
         yield Text()
-        if len(lines) > _EVIDENCE_LINES:
-            yield Text(f"the last {_EVIDENCE_LINES} lines of the console:", style="italic")
-        yield Text("\n".join(lines[-_EVIDENCE_LINES:]))
+        yield Text(_shortened(step["evidence"].splitlines(), bool(step["fingerprint"])))
+
+
+def _shortened(lines: Sequence[str], is_report: bool) -> str:
+    """Return the beginning of a report, or the end of what a console or a compiler said."""
+    if len(lines) <= _EVIDENCE_LINES:
+        return "\n".join(lines)
+    left = f"[... {len(lines) - _EVIDENCE_LINES} more lines in {FILE}]"
+    if is_report:
+        return "\n".join([*lines[:_EVIDENCE_LINES], left])
+    return "\n".join([left, *lines[-_EVIDENCE_LINES:]])

@@ -99,7 +99,7 @@ def test_a_fault_is_bad_with_its_evidence(journal: Journal) -> None:
     judged = judge_of(journal, [BUG]).judge(ONE, 1)
     assert (judged.judgement, judged.verdict) == (Judgement.BAD, "crash")
     assert "page fault" in judged.why
-    assert judged.evidence == "[1.0] BUG: it"
+    assert judged.evidence == "the console\n[1.0] BUG: it"
 
 
 def test_a_fault_that_is_not_looked_for_is_a_skip(journal: Journal) -> None:
@@ -126,6 +126,13 @@ def test_a_fingerprint_names_a_report(journal: Journal) -> None:
     rule = FaultRule(title=OTHER.reports[0].fingerprint)
     assert judge_of(journal, [OTHER], rule=rule).judge(ONE, 1).judgement is Judgement.BAD
     assert judge_of(journal, [WARNING], rule=rule).judge(ONE, 2).judgement is Judgement.SKIP
+
+
+def test_a_report_behind_another_one_is_its_own_evidence(journal: Journal) -> None:
+    both = reported(Fault.WARNING, "WARNING in f", "[1.0] WARNING: f")
+    both.reports = (*both.reports, *BUG.reports)
+    rule = FaultRule((FaultKind.CRASH,))
+    assert judge_of(journal, [both], rule=rule).judge(ONE, 1).evidence == "[1.0] BUG: it"
 
 
 def test_only_the_fault_of_the_bad_revision_may_be_wanted(journal: Journal) -> None:
