@@ -28,6 +28,7 @@ from linklab.machine.spec import DirectBoot
 # A verdict must not be late for the sake of its evidence.
 _CONTROL_LIMIT = 0.5  # s for QEMU to answer; a stopped one does not
 _KERNEL_LIMIT = 1.5  # s for the kernel, all in all
+_HEARING_LIMIT = 0.8  # s of that for the answer to a key to begin
 _QUIET = 0.1  # s without a byte: the kernel has answered
 _PORT = "console"  # what `machine.spec` calls it
 _MOST_LINES = 400
@@ -179,7 +180,8 @@ def _ask_kernel(machine: Machine, console: ConsoleLine) -> str:
         except LabError:
             break
         console.type(key)
-        _speaks(console, until - time.monotonic())
+        if not _speaks(console, min(_HEARING_LIMIT, until - time.monotonic())):
+            break  # interrupts are off: it hears nothing
         listen_until_quiet(console, _QUIET, until - time.monotonic())
         if time.monotonic() >= until:
             break

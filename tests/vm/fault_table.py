@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ from faults import GRACE, Fault, Outcome
 from linklab.build.templating import render
 
 OPTION = "--fault-table"
+_FOLDER = re.compile(r"/\S*/")
+_PROCESS = re.compile(r"\b(pid|process) \d+")
 _WORDS = 90  # characters of the lab's words
 
 
@@ -24,8 +27,9 @@ class Row:
 
     @property
     def words(self) -> str:
-        """What the lab said, short, and without what would end a cell."""
+        """What the lab said, short, the same each time, and without what would end a cell."""
         text = " ".join(self.outcome.message.split()).replace("|", "\\|")
+        text = _PROCESS.sub(r"\1 N", _FOLDER.sub("FOLDER/", text))
         return text if len(text) <= _WORDS else f"{text[: _WORDS - 3]}..."
 
 
