@@ -12,8 +12,8 @@ from linklab.build.kernel import BuildOptions, KernelSpec, wishes_of
 
 # Measured with Linux 6.12 and the lab's fragments, rounded up: together 70 MiB
 # at boot, and 94 KiB for an interface that is up, instead of 43.
-_LOCKDEP_MIB = 40  # its tables, which it has from the start
-_KASAN_MIB = 48  # code, stack depot, and what its redzones add to all that is there at boot
+_LOCKDEP_MIB = 16  # its tables, which it has from the start
+_KASAN_MIB = 64  # code, stack depot, and what its redzones add to all that is there at boot
 # Of all memory: the shadow, an eighth (KASAN_SHADOW_SCALE_SHIFT), and freed
 # objects that are held back, a thirty-second (mm/kasan/quarantine.c).
 _KASAN_SHARE = 1 / 8 + 1 / 32
