@@ -22,6 +22,7 @@ from linklab.host.qemu import Qemu
 from linklab.host.setup import SetupOutcome
 from linklab.lab import Lab, Subject
 from linklab.machine.spec import Boot, DirectBoot, IsoBoot, TerminalPort
+from linklab.paths import ROOT
 
 ODD = "[bold]x[/y]"  # a folder's name that looks like rich's markup
 
@@ -244,6 +245,27 @@ def test_suites_run_cheapest_first_and_are_measured(monkeypatch: pytest.MonkeyPa
         ["tests/unit", "tests/vm"],
     ]
     assert all("--cov" in argv for argv in ran)
+
+
+def test_faults_are_injected_by_their_tests_which_write_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[list[str]] = []
+
+    def run(argv: list[str]) -> Verdict:
+        ran.append(argv)
+        return Verdict.PASS
+
+    monkeypatch.setattr(develop, "_run", run)
+    table = tmp_path / "faults.md"
+    assert develop.inject_faults(str(table)) is Verdict.PASS
+    assert f"--fault-table={table}" in ran[0]
+    assert (ROOT / ran[0][-1]).is_file()
+
+
+def test_a_table_of_faults_needs_a_place(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="there is no folder"):
+        develop.inject_faults(str(tmp_path / "no" / "where.md"))
 
 
 def test_an_unknown_suite_is_refused_with_the_valid_ones() -> None:
