@@ -69,7 +69,8 @@ def _check_types(suite: Path) -> Verdict:
 def _check_scripts() -> Verdict:
     """Check the shell scripts of the image as they are after rendering, and our own."""
     with tempfile.TemporaryDirectory(prefix="linklab-lint-") as folder:
-        own = sorted((GUEST / "selftest").iterdir())
+        folders = (GUEST / "selftest", ROOT / "tests" / "vm" / "in_guest")
+        own = [script for where in folders for script in sorted(where.iterdir())]
         scripts = [ROOT / ".ci" / "run", GUEST / "profile" / "record", *own]
         for path, content in rendered_scripts(Cache(), ignore).items():
             scripts.append(Path(folder) / path.strip("/").replace("/", "-"))
