@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 from guests import Invoke
 
-pytestmark = pytest.mark.vm
+pytestmark = [
+    pytest.mark.vm,
+    pytest.mark.skipif(not shutil.which("gdb"), reason="gdb is not installed"),
+]
 
 
 def test_gdb_stops_where_the_guests_shell_leads_and_shows_files_and_lines(

@@ -45,11 +45,10 @@ def test_a_kernel_without_policy_routing_fails_its_test_twice_the_same_way(
 ) -> None:
     done = invoke(
         *("selftest", "net/fib_rule_tests.sh", "--retry", "1", "--kernel", kernel),
-        *("--timeout", "12", "--output", str(tmp_path / "out"), "--json"),
+        *("--output", str(tmp_path / "out"), "--json"),
     )
     assert done.status == 1, done.stderr
     (test,) = done.document["run"]["tests"]
     assert [attempt["status"] for attempt in test["attempts"]] == ["fail", "fail"]
-    assert all("limit of 12 s" in attempt["message"] for attempt in test["attempts"])
     said = [leaf for leaf in test["attempts"][0]["subtests"] if leaf["status"] == "fail"]
     assert any("not supported" in leaf["output"] for leaf in said)
