@@ -27,51 +27,47 @@ Run = Callable[[Subject, Path], Sequence[LinklabError]]
 
 
 @dataclass(frozen=True)
-class VerdictJudge:
-    """Bad is a revision with a fault that the rule wants, in one of some `tries`.
+class Tries:
+    """Some tries of one revision. Bad is one with a fault that the rule wants, in any of them.
 
     A fault that comes only now and then needs more than one try before a
     revision without it may be called good.
     """
 
-    build: Build
-    run: Run
     rule: FaultRule
-    tries: int
+    count: int
     journal: Journal
 
-    def judge(self, revision: Revision, number: int) -> Judged:
-        """See `Judge`."""
-        try:
-            subject = self.build(revision)
-        except BuildSkipped as error:
-            return not_built(error)
-        if known := same_kernel(self.journal.steps, subject.sha256):
-            return reused(known)
+    def judged(
+        self,
+        revision: Revision,
+        number: int,
+        run: Callable[[Path], Sequence[LinklabError]],
+        well: str,
+        kernel: str = "",
+    ) -> Judged:
+        """Return what the tries say; `run` does one, `well` says that nothing was wrong.
+
+        `kernel` is the name that faults have for the kernel in front of them.
+        """
         folder = self.journal.step_folder(number, revision.short)
         name = str(folder.relative_to(self.journal.path))
         other: Judged | None = None
-        for attempt in range(1, self.tries + 1):
-            where = folder if self.tries == 1 else folder / f"try-{attempt}"
+        for attempt in range(1, self.count + 1):
+            where = folder if self.count == 1 else folder / f"try-{attempt}"
             where.mkdir(exist_ok=True)
-            faults = self.run(subject, where)
-            judged = self._judged(faults, f"kernel {subject.name}: ")
-            judged = replace(judged, folder=name, kernel=subject.sha256)
+            judged = replace(self._judged(run(where), f"kernel {kernel}: "), folder=name)
             if judged.judgement is Judgement.BAD:
                 return judged
             if judged.judgement is Judgement.SKIP:
                 other = judged
         if other is not None:
             return other
-        tried = f" in {self.tries} tries" if self.tries > 1 else ""
-        why = f"every operation done and verified{tried}"
-        return Judged(Judgement.GOOD, Verdict.PASS.value, why, name, subject.sha256)
+        tried = f" in {self.count} tries" if self.count > 1 else ""
+        return Judged(Judgement.GOOD, Verdict.PASS.value, f"{well}{tried}", name)
 
     def _judged(self, faults: Sequence[LinklabError], prefix: str) -> Judged:
-        """Return what the faults of one run say: the wanted one, if it is among them.
-
-        `prefix` says whose fault it is, which is known here.
-        """
+        """Return what the faults of one try say: the wanted one, if it is among them."""
         first = self._first_fingerprint()
         found = [(fault, symptom) for fault in faults for symptom in symptoms([fault])]
         for fault, symptom in found:
@@ -87,6 +83,53 @@ class VerdictJudge:
         """Return the fingerprint of the fault of the revision that was claimed bad."""
         bad = self.journal.about.get("bad")
         return next((step.fingerprint for step in self.journal.steps if step.revision == bad), "")
+
+
+@dataclass(frozen=True)
+class VerdictJudge:
+    """Judges by what a scenario finds."""
+
+    build: Build
+    run: Run
+    tries: Tries
+
+    def judge(self, revision: Revision, number: int) -> Judged:
+        """See `Judge`."""
+        try:
+            subject = self.build(revision)
+        except BuildSkipped as error:
+            return not_built(error)
+        if known := same_kernel(self.tries.journal.steps, subject.sha256):
+            return reused(known)
+        judged = self.tries.judged(
+            revision,
+            number,
+            lambda folder: self.run(subject, folder),
+            "every operation done and verified",
+            subject.name,
+        )
+        return replace(judged, kernel=subject.sha256)
+
+
+@dataclass(frozen=True)
+class SelftestJudge:
+    """Judges by the kernel's own self-tests, as the revision itself has them.
+
+    `run` builds what they need and does them; it raises `BuildSkipped` where
+    there is no kernel or no such test.
+    """
+
+    run: Callable[[Revision, Path], Sequence[LinklabError]]
+    tries: Tries
+
+    def judge(self, revision: Revision, number: int) -> Judged:
+        """See `Judge`."""
+        try:
+            return self.tries.judged(
+                revision, number, lambda folder: self.run(revision, folder), "every test passed"
+            )
+        except BuildSkipped as error:
+            return not_built(error)
 
 
 def _of_fault(judgement: Judgement, fault: LinklabError, symptom: Symptom, why: str) -> Judged:

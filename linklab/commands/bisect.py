@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from linklab.bisect.driver import Bisection
+from linklab.bisect.driver import Bisection, Judge
 from linklab.bisect.gitlog import FILE as LOG_FILE
 from linklab.bisect.gitlog import git_log
 from linklab.bisect.history import GitHistory, History, SeriesHistory
@@ -27,6 +27,7 @@ from linklab.commands.judging import (
 )
 from linklab.commands.kept import check_files, fixed_range
 from linklab.commands.prepare import KernelOptions, MachineOptions
+from linklab.commands.selfjudge import selftest_judge
 from linklab.errors import BuildSkipped, UsageError, Verdict
 from linklab.events import Listener, Note
 from linklab.host.cache import hash_file
@@ -63,10 +64,12 @@ def check(options: BisectOptions) -> Request:
     """Check every option that can be checked without building anything."""
     flavour = check_flavour(options.kernels.names)
     criterion = check_criterion(options.criterion)
-    memory = check_machine(options.machine, criterion.plan)
+    memory = check_machine(options.machine, criterion, options.kernels)
     build = options.kernels.build_options()
     check_spec(KernelSpec(flavour, build))
     history: History
+    if build.patches and criterion.tests:
+        raise UsageError("--selftest goes along commits of a git tree, not along a series")
     if build.patches:
         history = SeriesHistory(build)
         good, bad = options.good or "0", options.bad or str(len(build.patches))
@@ -136,14 +139,7 @@ def search(options: BisectOptions, request: Request, journal: Journal, listener:
     """
     history = request.history
     try:
-        bench = Workbench.open(
-            request.flavour, options.machine, request.memory, request.criterion, listener
-        )
-        judge = bench.judge(
-            lambda revision: history.build_options(revision.name),
-            history.about(request.good),
-            journal,
-        )
+        judge = _judge(options, request, journal, listener)
         return isinstance(Bisection(history, judge, journal, listener).run(), Found)
     except (UsageError, BuildSkipped):
         raise  # what was claimed does not hold: going on would not help
@@ -154,6 +150,27 @@ def search(options: BisectOptions, request: Request, journal: Journal, listener:
         raise
     finally:
         _write(history, journal)
+
+
+def _judge(options: BisectOptions, request: Request, journal: Journal, listener: Listener) -> Judge:
+    history = request.history
+    if request.criterion.tests:
+        kernels = options.kernels
+        return selftest_judge(
+            request.criterion,
+            lambda revision: replace(kernels, revision=revision.name),
+            options.machine,
+            journal,
+            listener,
+        )
+    bench = Workbench.open(
+        request.flavour, options.machine, request.memory, request.criterion, listener
+    )
+    return bench.judge(
+        lambda revision: history.build_options(revision.name),
+        history.about(request.good),
+        journal,
+    )
 
 
 def _write(history: History, journal: Journal) -> None:

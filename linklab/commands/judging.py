@@ -21,21 +21,22 @@ from linklab.bisect.driver import Judge
 from linklab.bisect.figures import FIRST_BLOCKS, FigureJudge
 from linklab.bisect.history import Revision
 from linklab.bisect.journal import Journal
-from linklab.bisect.verdicts import Build, VerdictJudge, of_kernel
+from linklab.bisect.verdicts import Build, Tries, VerdictJudge, of_kernel
 from linklab.build.flavours import flavours
 from linklab.build.kernel import BuildOptions, resolve_kernel
 from linklab.commands.about import tested_on
-from linklab.commands.prepare import MachineOptions, prepare_lab
+from linklab.commands.prepare import KernelOptions, MachineOptions, prepare_lab
+from linklab.commands.run import memory_for
 from linklab.errors import LinklabError, UsageError, Verdict
 from linklab.events import Listener
 from linklab.host.cache import Cache
-from linklab.lab import Lab, Subject, choose_memory
+from linklab.lab import Lab, Subject
 from linklab.machine.spec import Boot
 from linklab.options import choose, choose_list, number, numbers, seconds
 from linklab.results.model import Sample
 from linklab.results.store import RunFolder, read_run, utc_now
 from linklab.scenarios.grouping.change import Operation
-from linklab.scenarios.grouping.plan import MAX_COUNT, NAME, Plan, memory_needed
+from linklab.scenarios.grouping.plan import MAX_COUNT, NAME, Plan
 from linklab.scenarios.grouping.schedule import blocks, cells
 from linklab.scenarios.grouping.ways import Arm, limits_text
 
@@ -58,6 +59,7 @@ class CriterionOptions:
     arms: str = "group"
     timeout: str = "0"
     same: bool = False
+    selftest: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,10 +72,13 @@ class Criterion:
     threshold: Threshold | None
     tries: int
     most: int
+    tests: str = ""
 
     @property
     def text(self) -> str:
         """What is looked for, in words."""
+        if self.tests:
+            return f"{self.rule.text} in {self.tests}"
         if self.metric and self.threshold:
             return f"{self.metric.text} above {self.threshold.text}"
         return self.rule.text
@@ -93,6 +98,8 @@ def check_criterion(options: CriterionOptions) -> Criterion:
         raise UsageError(
             "--metric goes by a figure; --fault, --title and --same go by faults: choose one"
         )
+    if options.metric and options.selftest:
+        raise UsageError("--metric measures the lab's own scenario, not --selftest: choose one")
     rule = FaultRule(
         choose_list("fault", options.fault, FaultKind) if options.fault else tuple(FaultKind),
         options.title,
@@ -121,19 +128,17 @@ def check_criterion(options: CriterionOptions) -> Criterion:
     )
     if not plan.pairs():
         raise UsageError(f"none of the arms can do any of the operations: {limits_text()}")
-    return Criterion(plan, rule, None, None, tries, most)
+    return Criterion(plan, rule, None, None, tries, most, options.selftest)
 
 
-def check_machine(options: MachineOptions, plan: Plan) -> int:
+def check_machine(options: MachineOptions, criterion: Criterion, kernels: KernelOptions) -> int:
     """Check the machine's options and return the guest's memory in MiB."""
     options.check()
     if choose("boot", options.boot, Boot) is Boot.ISO:
         raise UsageError(
             "--boot iso: a kernel that is judged once has no ISO; use direct or resume"
         )
-    most = max(plan.counts)
-    needed = memory_needed(most, options.checked_cpus())
-    return choose_memory(options.checked_memory(), needed, f"{most} interfaces")
+    return memory_for(options, criterion.plan, kernels)
 
 
 def check_flavour(name: str) -> str:
@@ -235,7 +240,7 @@ class Workbench:
 
         if self._criterion.metric is None or self._criterion.threshold is None:
             rule, tries = self._criterion.rule, self._criterion.tries
-            return VerdictJudge(built, self.run, rule, tries, journal)
+            return VerdictJudge(built, self.run, Tries(rule, tries, journal))
         return FigureJudge(
             build=_remembering(built),
             meter=self.meter,

@@ -27,6 +27,7 @@ from linklab.commands.judging import (
     check_machine,
 )
 from linklab.commands.prepare import KernelOptions, MachineOptions
+from linklab.commands.selfjudge import selftest_judge
 from linklab.errors import UsageError, Verdict
 from linklab.events import Listener, ignore
 
@@ -65,7 +66,7 @@ def check(options: VerdictOptions) -> Request:
     """Check every option that can be checked without building anything."""
     flavour = check_flavour(options.kernels.names)
     criterion = check_criterion(options.criterion)
-    memory = check_machine(options.machine, criterion.plan)
+    memory = check_machine(options.machine, criterion, options.kernels)
     build = options.kernels.build_options()
     check_spec(KernelSpec(flavour, build))
     if criterion.is_relative != bool(options.against):
@@ -118,6 +119,11 @@ def main(options: VerdictOptions, command: Sequence[str], *, as_json: bool) -> V
 def _judge(
     options: VerdictOptions, request: Request, journal: Journal, listener: Listener
 ) -> Judged:
+    if request.criterion.tests:
+        judge = selftest_judge(
+            request.criterion, lambda _: options.kernels, options.machine, journal, listener
+        )
+        return judge.judge(request.here, 1)
     bench = Workbench.open(
         request.flavour, options.machine, request.memory, request.criterion, listener
     )

@@ -23,7 +23,7 @@ from linklab.bisect.figures import FigureJudge, by_ratio, by_seconds
 from linklab.bisect.history import Revision
 from linklab.bisect.journal import Journal, Step
 from linklab.bisect.search import Judgement
-from linklab.bisect.verdicts import VerdictJudge, of_kernel
+from linklab.bisect.verdicts import Tries, VerdictJudge, of_kernel
 from linklab.console.faults import Fault
 from linklab.console.report import Report
 from linklab.errors import (
@@ -86,7 +86,7 @@ def judge_of(
         assert folder.is_dir()
         return left.pop(0)
 
-    return VerdictJudge(built, run, rule or FaultRule(), len(runs), journal)
+    return VerdictJudge(built, run, Tries(rule or FaultRule(), len(runs), journal))
 
 
 def test_a_kernel_without_a_fault_is_good(journal: Journal) -> None:

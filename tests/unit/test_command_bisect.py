@@ -23,14 +23,17 @@ from linklab import lab as lab_module
 from linklab.bisect.journal import Journal
 from linklab.build.bootable import Kernel
 from linklab.build.kernel import BuildOptions
-from linklab.commands import bisect, judging, verdict
+from linklab.commands import bisect, judging, selftest, verdict
 from linklab.commands.bisect import BisectOptions
 from linklab.commands.judging import CriterionOptions
 from linklab.commands.prepare import KernelOptions, MachineOptions
+from linklab.commands.selftest import Finished, SelftestOptions
 from linklab.commands.verdict import VerdictOptions
 from linklab.errors import BuildSkipped, KernelCrashed, LabError, UsageError, Verdict
 from linklab.lab import Lab
-from linklab.results.store import read_run
+from linklab.results.outcomes import Status
+from linklab.results.store import RunFolder, read_run
+from linklab.selftests.record import Attempt, TestRecord, to_json, verdict_of
 
 SERIES = "GGGBBB"
 QUICK = CriterionOptions(counts="2", operations="mtu", arms="group")
@@ -189,6 +192,27 @@ def test_a_claim_that_does_not_hold_is_a_usage_error(world: World) -> None:
         search(world.options(good="main~2"))
 
 
+def test_self_tests_are_run_of_each_commit(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def run(options: SelftestOptions, *_: object) -> Finished:
+        asked.append(options.kernels.revision)
+        state = world.state(BuildOptions(revision=options.kernels.revision))[0]
+        status = Status.FAIL if state == "B" else Status.PASS
+        record = TestRecord("net/a.sh", "nosysfs", (Attempt(status, "", 1, 9, 0, "", ""),))
+        folder = RunFolder(Path(options.output), {"kernels": []})
+        folder.update(tests=[to_json(record)])
+        return Finished(folder.path, verdict_of([record]))
+
+    monkeypatch.setattr(selftest, "run", run)
+    options = world.options(criterion=CriterionOptions(selftest="net/a.sh"))
+    assert search(options) is Verdict.PASS
+    assert Journal.read(Path("out")).about["outcome"] == {"first_bad": world.commits[5]}
+    assert asked[:2] == [world.commits[-1], world.commits[0]]
+    judged = judge(world.verdict(criterion=CriterionOptions(selftest="net/a.sh")))
+    assert (judged, asked[-1]) == (Verdict.FAIL, "")
+
+
 def test_a_series_is_searched_by_its_patches(world: World, tmp_path: Path) -> None:
     for number in range(5):
         (tmp_path / f"{number}.patch").write_text(PATCH)
@@ -208,6 +232,10 @@ def test_a_series_is_searched_by_its_patches(world: World, tmp_path: Path) -> No
         ({"good": ""}, "--good and --bad name"),
         ({"kernels": KernelOptions("nosysfs")}, "name a git tree with --source"),
         ({"kernels": KernelOptions("frob")}, "one flavour is expected"),
+        (
+            {"criterion": replace(QUICK, selftest="net"), "kernels": KernelOptions("nosysfs")},
+            "name a git tree",
+        ),
         ({"good": "frob"}, "--good frob: there is no such commit"),
         ({"machine": MachineOptions(boot="iso")}, "--boot iso"),
         ({"criterion": replace(QUICK, metric="mtu/group/2")}, "--metric needs --above"),

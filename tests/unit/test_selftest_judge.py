@@ -1,217 +1,146 @@
-"""What a self-test's end and its output say together, and what is no pass."""
+"""Judging revisions by the kernel's own self-tests, with a fake `invoke selftest`."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from revisions import journal_of
 
-from linklab.host.accel import Accel
-from linklab.results.ktap import Result
-from linklab.results.outcomes import Outcome, Status
-from linklab.selftests.judge import End, judge
-from linklab.selftests.limits import DEFAULT, TCG_FACTOR, UNLIMITED, limit_of
-from linklab.selftests.needs import needs_of
-from linklab.selftests.printed import printed_tests
+from linklab.bisect.driver import Judge
+from linklab.bisect.history import Revision
+from linklab.bisect.search import Judgement
+from linklab.commands import selftest
+from linklab.commands.judging import CriterionOptions, check_criterion
+from linklab.commands.prepare import KernelOptions, MachineOptions
+from linklab.commands.selfjudge import selftest_judge
+from linklab.commands.selftest import Finished, SelftestOptions
+from linklab.errors import BuildSkipped, LabError, UsageError
+from linklab.events import ignore
+from linklab.results.outcomes import Status
+from linklab.results.store import RunFolder
+from linklab.selftests.record import Attempt, TestRecord, to_json, verdict_of
 
-KTAP = "TAP version 13\n1..2\nok 1 one\n{} 2 two\n"
-DONE = End(0, 1.5, 45.0)
+ONE = Revision("a" * 40, "aaaa", "net: one")
 
 
-def ended(code: int, **how: bool) -> End:
-    return End(code, 1.5, 45.0, **how)
+def attempt(status: Status) -> Attempt:
+    return Attempt(status, "it said", 1.0, 9.0, 0, "", "", evidence="proof")
 
 
-# --- by exit status -------------------------------------------------------------
+@dataclass
+class FakeSelftest:
+    """Says of each test what it is told; `error` is raised instead, `fault` ended it early."""
+
+    found: dict[str, Status] = field(default_factory=dict)
+    error: Exception | None = None
+    fault: LabError | None = None
+    asked: list[SelftestOptions] = field(default_factory=list)
+
+    def run(self, options: SelftestOptions, *_: object) -> Finished:
+        self.asked.append(options)
+        if self.error is not None:
+            raise self.error
+        records = [
+            TestRecord(name, "nosysfs", (attempt(status),)) for name, status in self.found.items()
+        ]
+        folder = RunFolder(Path(options.output), {"kernels": [], "tests": []})
+        folder.update(tests=[to_json(record) for record in records])
+        return Finished(folder.path, verdict_of(records), self.fault)
+
+
+MakeJudge = Callable[..., Judge]
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeSelftest:
+    made = FakeSelftest()
+    monkeypatch.setattr(selftest, "run", made.run)
+    return made
+
+
+@pytest.fixture
+def judge(fake: FakeSelftest, tmp_path: Path) -> MakeJudge:
+    def make(fault: str = "", tries: str = "1") -> Judge:
+        options = CriterionOptions(selftest="net/a.sh", fault=fault, tries=tries, timeout="30")
+        return selftest_judge(
+            check_criterion(options),
+            lambda revision: KernelOptions("nosysfs", "linux", revision=revision.name),
+            MachineOptions(boot="resume"),
+            journal_of(tmp_path / "out", "g", "b"),
+            ignore,
+        )
+
+    return make
+
+
+def test_a_revision_whose_tests_pass_is_good(fake: FakeSelftest, judge: MakeJudge) -> None:
+    fake.found = {"net/a.sh": Status.PASS, "net/b.sh": Status.SKIP}
+    judged = judge().judge(ONE, 1)
+    assert (judged.judgement, judged.why) == (Judgement.GOOD, "every test passed")
+    (asked,) = fake.asked
+    assert (asked.tests, asked.kernels.revision, asked.timeout) == ("net/a.sh", ONE.name, "30")
+    assert asked.machine.boot == "resume"
+
+
+@pytest.mark.parametrize("status", [Status.FAIL, Status.CRASH, Status.HANG])
+def test_a_test_that_blames_the_kernel_is_bad_with_its_words(
+    fake: FakeSelftest, judge: MakeJudge, status: Status
+) -> None:
+    fake.found = {"net/a.sh": Status.PASS, "net/b.sh": status}
+    judged = judge().judge(ONE, 1)
+    assert (judged.judgement, judged.verdict) == (Judgement.BAD, status.value)
+    assert (judged.why, judged.evidence) == ("net/b.sh: it said", "proof")
+
+
+def test_a_failure_is_a_skip_where_a_crash_is_looked_for(
+    fake: FakeSelftest, judge: MakeJudge
+) -> None:
+    fake.found = {"net/a.sh": Status.FAIL}
+    assert judge("crash").judge(ONE, 1).judgement is Judgement.SKIP
+
+
+def test_tests_that_come_and_go_are_run_again(fake: FakeSelftest, judge: MakeJudge) -> None:
+    fake.found = {"net/a.sh": Status.PASS}
+    judged = judge(tries="3").judge(ONE, 1)
+    assert judged.why == "every test passed in 3 tries"
+    assert len({asked.output for asked in fake.asked}) == 3
 
 
 @pytest.mark.parametrize(
-    ("end", "status", "message"),
+    ("status", "words"),
     [
-        (ended(0), Status.PASS, ""),
-        (ended(4), Status.SKIP, ""),
-        (ended(1), Status.FAIL, "exit status 1"),
-        (ended(2), Status.FAIL, "exit status 2"),
-        (ended(127), Status.FAIL, "exit status 127"),
-        (ended(-11), Status.FAIL, "killed by SIGSEGV"),
-        (ended(-60), Status.FAIL, "killed by signal 60"),
-        (ended(-15, overrun=True), Status.FAIL, "not done within its limit of 45 s"),
-        (ended(0, overrun=True), Status.FAIL, "not done within its limit of 45 s"),
-        (ended(-9, flooded=True), Status.FAIL, "it printed without an end"),
+        (Status.SKIP, "every test of net/a.sh was skipped"),
+        (Status.MISSING, "net/a.sh was not done: it said"),
+        (Status.ERROR, "net/a.sh was not done: it said"),
     ],
 )
-def test_the_exit_status_counts_as_kselftest_has_it(end: End, status: Status, message: str) -> None:
-    said = judge("", end)
-    assert (said.status, said.message) == (status, message)
-
-
-# --- by what is printed ---------------------------------------------------------------
-
-
-def test_ktap_that_passes_is_a_pass() -> None:
-    said = judge(KTAP.format("ok"), DONE)
-    assert said.status is Status.PASS
-    assert [(each.name, each.status) for each in said.subtests] == [
-        ("one", Status.PASS),
-        ("two", Status.PASS),
-    ]
-
-
-def test_an_exit_status_of_0_does_not_outweigh_a_failed_subtest() -> None:
-    said = judge(KTAP.format("not ok"), DONE)
-    assert said.status is Status.FAIL
-    assert said.message == "failed, whatever its exit status: two"
-
-
-def test_a_skip_does_not_outweigh_a_failed_subtest() -> None:
-    assert judge(KTAP.format("not ok"), ended(4)).status is Status.FAIL
-    said = judge("PASS: one\nFAIL: two\n", ended(4))
-    assert said.status is Status.FAIL
-    assert said.message == "exit status 4 (skip), but these failed: two"
-
-
-def test_one_cut_short_is_no_pass() -> None:
-    said = judge("TAP version 13\n1..9\nok 1 one\n", DONE)
-    assert said.status is Status.FAIL
-    assert said.message == "cut short: tests 2 to 9"
-    assert said.subtests[-1].status is Status.MISSING
-    assert judge("TAP version 13\n", DONE).message == (
-        "cut short: it announced tests and reported none"
-    )
-
-
-def test_one_that_bails_out_fails_and_says_why() -> None:
-    said = judge("TAP version 13\n1..2\nBail out! no memory\n", DONE)
-    assert (said.status, said.message) == (Status.FAIL, "bailed out: no memory")
-
-
-def test_a_plan_of_none_is_a_skip_with_its_reason() -> None:
-    said = judge("TAP version 13\n1..0 # SKIP no sctp\n", DONE)
-    assert (said.status, said.message) == (Status.SKIP, "no sctp")
-
-
-def test_where_every_subtest_was_skipped_so_was_the_test() -> None:
-    said = judge("1..1\nok 1 one # SKIP no tool\n", DONE)
-    assert (said.status, said.message) == (Status.SKIP, "no tool")
-
-
-def test_an_expected_failure_is_a_pass_that_says_so() -> None:
-    said = judge("1..2\nok 1 a\nok 2 b # XFAIL known\n", DONE)
-    assert said.status is Status.PASS
-    assert said.subtests[1] == Outcome(
-        "b", Status.PASS, message="failed as expected: known", output=""
-    )
-
-
-def test_a_failed_subtest_comes_with_the_lines_before_it() -> None:
-    said = judge("1..1\n# expected 3, got 4\nnot ok 1 a\n", ended(1))
-    assert said.subtests[0].output == "# expected 3, got 4"
-
-
-def test_a_script_that_skips_says_why_in_its_last_word() -> None:
-    said = judge("SKIP: Need root privileges\n", ended(4))
-    assert (said.status, said.message) == (Status.SKIP, "Need root privileges")
-
-
-def test_a_script_that_fails_names_what_failed() -> None:
-    said = judge("".join(f"FAIL: t{n}\n" for n in range(5)), ended(1))
-    assert said.message == "exit status 1: t0, t1, t2 and 2 more"
-
-
-def test_a_script_that_passes_over_a_fail_line_passes_and_says_so() -> None:
-    said = judge("FAIL: as it should\nPASS: all\n", DONE)
-    assert (said.status, said.message) == (
-        Status.PASS,
-        "exit status 0, though its own lines say FAIL",
-    )
-
-
-@given(st.text(), st.integers(-64, 255))
-def test_only_an_exit_status_of_0_passes_and_any_output_can_be_judged(
-    output: str, code: int
+def test_what_was_not_done_says_nothing_of_a_revision(
+    fake: FakeSelftest, judge: MakeJudge, status: Status, words: str
 ) -> None:
-    status = judge(output, ended(code)).status
-    assert status is not Status.PASS or code == 0
+    fake.found = {"net/a.sh": status}
+    judged = judge().judge(ONE, 1)
+    assert (judged.judgement, judged.why) == (Judgement.SKIP, words)
 
 
-# --- scripts without KTAP ----------------------------------------------------------------
-
-
-def test_lines_of_scripts_are_subtests() -> None:
-    text = """
-PASS: policy routing
-    TEST: rule6 check: iif redirect to table                      [ OK ]
-TEST: ping                                                         [XFAIL]
-\x1b[31m  udp gro ... [FAIL]\x1b[0m
-running it
-		[PASS]
-Error: "proto" is garbage.
-FAIL: address proto IPv4
-SKIP: no tool
-[   12.0] eth0: link up
-"""
-    assert [(test.name, test.result) for test in printed_tests(text)] == [
-        ("policy routing", Result.PASS),
-        ("rule6 check: iif redirect to table", Result.PASS),
-        ("ping", Result.XFAIL),
-        ("udp gro", Result.FAIL),
-        ("running it", Result.PASS),
-        ("address proto IPv4", Result.FAIL),
-        ("no tool", Result.SKIP),
-    ]
-    assert printed_tests(text)[5].diagnostics == ('Error: "proto" is garbage.',)
-
-
-@given(st.text())
-def test_any_text_of_a_script_can_be_read(text: str) -> None:
-    printed_tests(text)
-
-
-# --- limits -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("settings", "accel", "asked", "seconds"),
-    [
-        (None, Accel.KVM, None, DEFAULT),
-        (None, Accel.TCG, None, DEFAULT * TCG_FACTOR),
-        ("timeout=1800\n", Accel.KVM, None, 1800),
-        ("# why\ntimeout=1800\n", Accel.TCG, None, 1800 * TCG_FACTOR),
-        ("timeout=0\n", Accel.TCG, None, UNLIMITED),
-        ("timeout=soon\n", Accel.KVM, None, DEFAULT),
-        ("timeout=1800\n", Accel.TCG, 7.0, 7.0),
-    ],
-)
-def test_a_limit_is_the_collections_own_unless_a_person_says_another(
-    settings: str | None, accel: Accel, asked: float | None, seconds: float
+@pytest.mark.parametrize("error", [UsageError("no such test"), BuildSkipped("no such test")])
+def test_a_revision_without_the_test_or_a_kernel_is_a_skip(
+    fake: FakeSelftest, judge: MakeJudge, error: Exception
 ) -> None:
-    assert limit_of(settings, accel, asked) == seconds
+    fake.error = error
+    judged = judge().judge(ONE, 1)
+    assert (judged.judgement, judged.why) == (Judgement.SKIP, "no such test")
 
 
-# --- what a test asks for ------------------------------------------------------------------------
+def test_a_fault_of_the_lab_is_no_judgement(fake: FakeSelftest, judge: MakeJudge) -> None:
+    fake.fault = LabError("disk full")
+    with pytest.raises(LabError, match="disk full"):
+        judge().judge(ONE, 1)
 
 
-SCRIPTS = {
-    "a.sh": "#!/bin/bash\n# nft is not asked for\nsource lib.sh\n./nettest -q\nip link\n"
-    'if ! which sock; then echo "those which are gone"; fi',
-    "lib.sh": 'command -v jq >/dev/null || exit 4\nif ! [ -x "$(command -v mausezahn)" ]; then\n',
-    "b.py": "#!/usr/bin/env python3\nimport lib\n",
-}
-
-
-def test_needs_follow_what_scripts_read() -> None:
-    tools = ("bash", "ip", "jq", "nft", "tc", "python3")
-    needs = needs_of("a.sh", SCRIPTS.get, ("nettest", "tls"), tools)
-    assert needs.programs == {"nettest"}
-    assert needs.tools == {"bash", "ip", "jq"}
-    assert needs.unknown == {"mausezahn", "sock"}
-    assert needs_of("b.py", SCRIPTS.get, (), tools).tools == {"python3"}
-
-
-def test_a_program_needs_itself() -> None:
-    assert needs_of("tls", SCRIPTS.get, ("nettest", "tls"), ()).programs == {"tls"}
-
-
-def test_scripts_that_read_each_other_come_to_an_end() -> None:
-    scripts = {"a": "source b", "b": "source a\nip"}
-    assert needs_of("a", scripts.get, (), ("ip",)).tools == {"ip"}
+def test_self_tests_and_figures_do_not_go_together() -> None:
+    with pytest.raises(UsageError, match="choose one"):
+        check_criterion(CriterionOptions(selftest="net", metric="mtu/group/1", above="1s"))
+    assert check_criterion(CriterionOptions(selftest="net")).text == "any fault in net"
