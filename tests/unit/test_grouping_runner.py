@@ -143,7 +143,26 @@ def test_each_sample_is_on_disk_before_the_next_trial_begins(folder: RunFolder) 
             on_disk.append(len(lines_of(folder)))
 
     runner(lab_of(lambda kernel, count: FakeGuest(before=note)), folder).run([SYSFS])
-    assert on_disk == [1, 2, 4, 5]
+    assert on_disk == [1, 1, 2, 4, 4, 5], "first of each guest's starts is none of a trial"
+
+
+@pytest.mark.parametrize(
+    ("changes", "starts"),
+    [({}, 3), ({"warmup": 1}, 4), ({"settling": 1}, 4), ({"fresh_guest": True}, 2)],
+)
+def test_ip_is_in_memory_before_the_first_trial_that_is_kept(
+    changes: dict[str, Any], starts: int, folder: RunFolder
+) -> None:
+    """Twice, for two arms, and once more for whom else; a fresh guest is to be fresh."""
+    started: list[str] = []
+
+    def note(operation: str) -> None:
+        if operation in ("run", "run-each"):
+            started.append(operation)
+
+    lab = lab_of(lambda *_: FakeGuest(before=note, traces=False))
+    runner(lab, folder, replace(ONE_COUNT, **changes)).run([SYSFS])
+    assert len(started) == starts
 
 
 def test_a_boot_is_on_disk_before_the_first_trial(folder: RunFolder) -> None:
@@ -154,7 +173,7 @@ def test_a_boot_is_on_disk_before_the_first_trial(folder: RunFolder) -> None:
             seen.append(len(read_run(folder.path).boots))
 
     runner(lab_of(lambda *_: FakeGuest(before=note)), folder, ONE_COUNT).run([SYSFS])
-    assert seen == [1, 1]
+    assert seen == [1, 1, 1]
 
 
 # Repeats

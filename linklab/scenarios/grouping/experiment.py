@@ -11,7 +11,7 @@ from linklab.agent.client import Agent, TracedAgent
 from linklab.agent.replies import Heard, Measure, Tally
 from linklab.errors import WrongState
 from linklab.host.accel import Accel
-from linklab.scenarios.grouping.arms import Work, perform, prepare
+from linklab.scenarios.grouping.arms import Work, perform, prepare, start_once
 from linklab.scenarios.grouping.change import CHANGES, Operation
 from linklab.scenarios.grouping.links import Links
 from linklab.scenarios.grouping.messages import RTNLGRP_LINK
@@ -73,6 +73,11 @@ class Experiment:
         made = self._links.bring_to(CHANGES[Operation.MTU].before)
         assert made is not None
         return Trial(Operation.CREATE, Arm.NETLINK, 0, made)
+
+    def warm_up(self) -> None:
+        """Have the arms' program in memory before the first trial, if that one is kept."""
+        if self._plan.begins_cold and any(arm is not Arm.NETLINK for arm in self._plan.arms):
+            start_once(self._links)
 
     def trial(
         self, operation: Operation, arm: Arm, number: int, around: Around = nullcontext

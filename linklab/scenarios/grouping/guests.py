@@ -75,6 +75,7 @@ class OneGuest:
         self._stack = ExitStack()
         self._session: Session
         self._experiment: Experiment
+        self._is_warm = False
 
     def do(self, job: Job, cores: Cores | None) -> Answer:
         """Do a job; whatever is wrong is in the answer. A signal to end comes through."""
@@ -112,6 +113,9 @@ class OneGuest:
     def _trial(self, turn: Turn, cores: Cores | None) -> Answer:
         with self._judged():
             self._pin(cores)
+            if not self._is_warm:
+                self._experiment.warm_up()
+                self._is_warm = True
             return self._kept(self._trials(turn))
 
     def _trials(self, turn: Turn) -> list[Trial]:

@@ -74,6 +74,11 @@ class Plan:
     trials: int = 1
     settling: int = 0
 
+    @property
+    def begins_cold(self) -> bool:
+        """Whether the first trial in a guest that several share is one that is kept."""
+        return not (self.warmup or self.settling or self.fresh_guest)
+
     def pairs(self) -> list[tuple[Operation, Arm]]:
         """Return what is measured, leaving out what an arm cannot do."""
         return [
