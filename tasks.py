@@ -30,7 +30,8 @@ KERNEL_HELP = {
     "patch": "patches to apply to the source first: a file, an mbox, or a folder with a series; "
     "may be repeated, in order",
     "range": "BASE..TOPIC: commits of the git tree that --source names, instead of its files",
-    "config": "a fragment of kernel options to merge last; may be repeated, in order",
+    "config": "a fragment of kernel options to merge last, or the name of one of the lab's own "
+    "(debug, kasan, symbols); may be repeated, in order",
 }
 MODULE_HELP = {
     "module": "the folder of an out-of-tree module's source, to build against each kernel and "

@@ -19,6 +19,7 @@ MODULAR = _FOLDER / "modules.config"
 """What lets a kernel of the lab take modules."""
 
 _BASE = "base"
+_TREES = ("sysfs", "nosysfs")  # what every flavour is one of
 
 
 def flavours(folder: Path = _FOLDER) -> tuple[str, ...]:
@@ -33,6 +34,23 @@ def fragments(flavour: str, folder: Path = _FOLDER) -> tuple[Path, ...]:
     """
     names = (_BASE, *_read(folder)[flavour]["fragments"])
     return tuple(folder / f"{name}.config" for name in names)
+
+
+def named_fragments(word: str, folder: Path = _FOLDER) -> tuple[Path, ...]:
+    """Return the fragments that a word of `--config` stands for.
+
+    A file is itself. A flavour's name stands for what makes that flavour beyond
+    the ones it builds on (`debug`: its checks and symbols, without `sysfs`), a
+    fragment's for that fragment. Anything else is taken for a file, whose
+    absence is told by who reads it.
+    """
+    own = folder / f"{word}.config"
+    if Path(word).expanduser().exists() or "/" in word or word == _BASE:
+        return (Path(word),)
+    if word in _read(folder):
+        added = [name for name in _read(folder)[word]["fragments"] if name not in _TREES]
+        return tuple(folder / f"{name}.config" for name in added or [word])
+    return (own,) if own.is_file() else (Path(word),)
 
 
 def is_timed(flavour: str, folder: Path = _FOLDER) -> bool:

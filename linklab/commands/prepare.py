@@ -11,7 +11,7 @@ from linklab.build.agentbuild import PROGRAM as AGENT_PROGRAM
 from linklab.build.agentbuild import build_agent
 from linklab.build.bootable import Kernel
 from linklab.build.entries import Entry
-from linklab.build.flavours import flavours, is_timed
+from linklab.build.flavours import flavours, is_timed, named_fragments
 from linklab.build.footprint import Footprint, footprint_for
 from linklab.build.gitrange import range_series
 from linklab.build.initramfs import ARCHIVE, build_initramfs
@@ -48,7 +48,10 @@ _A_PERSON = Purpose(Boot.ISO, (SHELL,))  # what a live ISO is for, unless it is 
 
 @dataclass(frozen=True)
 class KernelOptions:
-    """The options that say which kernels, as typed; `optional` as in `BuildOptions`."""
+    """The options that say which kernels, as typed; `optional` as in `BuildOptions`.
+
+    `configs` may name fragments of the lab's own; they become paths at once.
+    """
 
     names: str
     source: str = ""
@@ -58,6 +61,10 @@ class KernelOptions:
     optional: tuple[str, ...] = ()
     revision: str = ""  # a commit of `source`, in place of what lies there
     modules: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        files = (str(path) for word in self.configs for path in named_fragments(word))
+        object.__setattr__(self, "configs", tuple(files))
 
     @cached_property
     def series(self) -> Series:
