@@ -22,7 +22,7 @@ _BALLAST = re.compile(
 _UNSURE = re.compile(r"\s*\? ")
 NO_DEBUG_INFORMATION = (
     "no debug information, so no files and lines: `--kernel debug` is built with it, and "
-    "`--config FILE` with CONFIG_DEBUG_INFO_DWARF5=y in FILE builds any other kernel so"
+    "`--config symbols` builds any other kernel so"
 )
 
 

@@ -85,7 +85,7 @@ def _check_information(spec: KernelSpec) -> None:
 def _no_information(name: str) -> UsageError:
     return UsageError(
         f"kernel {name} has no debug information: use --kernel debug, or add "
-        f"--config {_FRAGMENT.relative_to(IMAGES.parent)} to one of the lab's, or build your own "
+        f"--config {_FRAGMENT.stem} to one of the lab's, or build your own "
         "with CONFIG_DEBUG_INFO_DWARF5=y and give its tree"
     )
 
