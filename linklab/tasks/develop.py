@@ -1,0 +1,55 @@
+"""The lab itself: its speed, its tests, its style."""
+
+from __future__ import annotations
+
+from invoke.context import Context
+from invoke.tasks import task
+
+from linklab.commands.boundary import command
+from linklab.errors import Verdict
+
+
+@task(
+    auto_shortflags=False,
+    help={
+        "kernel": "one kernel: a flavour, a bzImage or a built kernel tree",
+        "repeat": "runs of each figure",
+        "vng": "a kernel that virtme-ng boots: a row for it, on this machine and in this run",
+    },
+)
+@command
+def bench(_context: Context, kernel: str = "sysfs", repeat: str = "5", vng: str = "") -> None:
+    """Measure the lab itself: boots, a request, whole commands, a rebuild, sizes."""
+    from linklab.commands.bench import main
+
+    main(kernel, repeat, vng)
+
+
+@task(
+    auto_shortflags=False,
+    help={"only": "unit, agent, process, page or vm; comma-separated; default: all of them"},
+)
+@command
+def test(_context: Context, only: str = "") -> Verdict:
+    """Run the tests and measure what they cover."""
+    from linklab.commands.develop import run_tests
+
+    return run_tests(only)
+
+
+@task(auto_shortflags=False, help={"table": "where the table of what came of it is written"})
+@command
+def faults(_context: Context, table: str = "docs/faults.md") -> Verdict:
+    """Inject faults into real guests and their lab, and write what each was taken for."""
+    from linklab.commands.develop import inject_faults
+
+    return inject_faults(table)
+
+
+@task(auto_shortflags=False)
+@command
+def lint(_context: Context) -> Verdict:
+    """Check style, types, shell scripts and C warnings."""
+    from linklab.commands.develop import run_lint
+
+    return run_lint()
