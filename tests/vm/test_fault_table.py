@@ -21,6 +21,7 @@ from linklab.machine.spec import Boot
 
 pytestmark = pytest.mark.vm
 
+_TURNS = 3
 _DEBUG_MEMORY = 512  # MiB; KASAN takes an eighth of it, and what it keeps back
 
 
@@ -41,11 +42,21 @@ def debug(lab: Lab, debug_kernel: Subject, cache: Cache) -> Lab:
 
 
 def _judge(fault: Fault, scene: Scene, rows: list[Row]) -> None:
-    outcome = fault.play(scene)
+    """Let a fault happen. The verdict must be right each time, and once in time.
+
+    A host that is busy with other things delays a verdict; a lab that is late
+    by itself is late whenever it is tried.
+    """
+    for turn in range(_TURNS):
+        folder = scene.folder / f"turn-{turn}"
+        folder.mkdir()
+        outcome = fault.play(replace(scene, folder=folder))
+        assert outcome.verdict is not Verdict.PASS
+        assert outcome.verdict is fault.expected, outcome.message
+        assert re.search(fault.says, outcome.message)
+        if outcome.seconds <= fault.limit + GRACE:
+            break
     rows.append(Row(fault, scene.subject.name, outcome))
-    assert outcome.verdict is not Verdict.PASS
-    assert outcome.verdict is fault.expected, outcome.message
-    assert re.search(fault.says, outcome.message)
     assert outcome.seconds <= fault.limit + GRACE
 
 
