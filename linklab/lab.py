@@ -18,12 +18,20 @@ from linklab.host.accel import Accel
 from linklab.host.cache import Cache, hash_file, key_of
 from linklab.host.qemu import Qemu
 from linklab.machine.commandline import DISTRIBUTION, measuring_command_line
-from linklab.machine.spec import Boot, DirectBoot, IsoBoot, MachineSpec, MachineType, qemu_argv
+from linklab.machine.spec import (
+    Boot,
+    Clock,
+    DirectBoot,
+    IsoBoot,
+    MachineSpec,
+    MachineType,
+    qemu_argv,
+)
 from linklab.session import Session, Snapshot, open_session, save_session
 from linklab.visits import Keeper
 
 _MEMORY_STEP = 64
-_SNAPSHOT_SCHEMA = 1  # raise it when a guest saved before is of no use any more
+_SNAPSHOT_SCHEMA = 2  # raise it when a guest saved before is of no use any more
 _LABEL_ROOM = 100  # file systems take names of 255 bytes
 MINIMUM_MEMORY = 256
 SHELL_MIB = 128  # what a person at a shell needs, on a plain kernel
@@ -42,7 +50,6 @@ class Subject:
 
     `kernel` is what QEMU loads: a vmlinux with a PVH entry, or a bzImage.
     `known` says that the lab configured it, so it has what `microvm` needs.
-    `symbols` is a vmlinux with debug information, where there is one.
     `symbols` is a vmlinux with debug information, where there is one.
     `initramfs` is the image's with modules of this kernel, which `modules`
     names with their SHA-256; without one it is the lab's. `parameters` go on
@@ -84,6 +91,7 @@ class Lab:
     image: Mapping[str, str] = field(default_factory=dict)  # SHA-256 of its parts
     snapshots: Mapping[str, Snapshot] = field(default_factory=dict)  # by the kernel's name
     noise: Noise = NO_NOISE  # reports of kernels that are known and do not count
+    clock: Clock = Clock.REAL
     keeper: Keeper | None = None  # takes a guest that failed, which then does not end by itself
 
     def machine_for(self, subject: Subject) -> MachineType:
@@ -102,21 +110,30 @@ class Lab:
                 raise LabError(f"there is no ISO of kernel {subject.name}")
             boot: DirectBoot | IsoBoot = IsoBoot(subject.iso)
         else:
-            device = MachineSpec(DirectBoot(Path(), Path()), self.accel, machine).agent_device
+            blank = DirectBoot(Path(), Path())
+            device = MachineSpec(blank, self.accel, machine, clock=self.clock).agent_device
             spared = () if subject.known else DISTRIBUTION
-            words = measuring_command_line(device, self.tsc_khz, self.keeper is not None)
+            words = measuring_command_line(
+                device,
+                self.tsc_khz,
+                stays=self.keeper is not None,
+                takes_turns=self.clock is Clock.VIRTUAL,
+            )
             words += (*spared, *subject.parameters)
             boot = DirectBoot(subject.kernel, subject.initramfs or self.initramfs, words)
-        return MachineSpec(boot, self.accel, machine, self.cpus, self.memory)
+        return MachineSpec(boot, self.accel, machine, self.cpus, self.memory, clock=self.clock)
 
     def argv_for(self, subject: Subject) -> tuple[str, ...]:
         """Return QEMU's command line for a kernel, without its ports."""
         return qemu_argv(self.qemu.path, self.spec_for(subject))
 
     @contextmanager
-    def session(self, subject: Subject, console_log: Path) -> Iterator[Session]:
-        """Boot a guest with a kernel; see `open_session`."""
-        spec = self.spec_for(subject)
+    def session(self, subject: Subject, console_log: Path, draw: int = 0) -> Iterator[Session]:
+        """Boot a guest with a kernel; see `open_session`.
+
+        In virtual time guests of the same `draw` have the same random numbers.
+        """
+        spec = replace(self.spec_for(subject), seed=draw)
         saved = self.snapshots.get(subject.name)
         with open_session(
             self.qemu.path,
@@ -130,21 +147,26 @@ class Lab:
         ) as session:
             yield session
 
-    def with_snapshots(self, subjects: Sequence[Subject], cache: Cache, listener: Listener) -> Lab:
-        """Return the same lab with a saved guest for each kernel, saving what is missing."""
-        saved = {s.name: self._snapshot(s, cache, listener) for s in subjects}
+    def with_snapshots(
+        self, subjects: Sequence[Subject], cache: Cache, listener: Listener, draw: int = 0
+    ) -> Lab:
+        """Return the same lab with a saved guest for each kernel, saving what is missing.
+
+        In virtual time guests saved with the same `draw` drew the same random numbers.
+        """
+        saved = {s.name: self._snapshot(s, cache, listener, draw) for s in subjects}
         return replace(self, snapshots=saved)
 
-    def _snapshot(self, subject: Subject, cache: Cache, listener: Listener) -> Snapshot:
+    def _snapshot(self, subject: Subject, cache: Cache, listener: Listener, draw: int) -> Snapshot:
         """Return the guest saved with this kernel, image, machine, QEMU and host CPU."""
-        spec = self.spec_for(subject)
+        spec = replace(self.spec_for(subject), seed=draw)
         binary = self.qemu.path.stat()
         key = {
             "schema": _SNAPSHOT_SCHEMA,
             "kernel": hash_file(subject.kernel),
             "image": dict(self.image),
             "modules": dict(subject.modules),
-            "argv": self.argv_for(subject),
+            "argv": qemu_argv(self.qemu.path, spec),
             "qemu": [self.qemu.version, binary.st_size, binary.st_mtime_ns],
             "cpu": host_cpu(),
         }

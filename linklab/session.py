@@ -5,6 +5,8 @@ Here the two meet; what an early end means is judged in `linklab/judgement.py`.
 
 from __future__ import annotations
 
+import hashlib
+import os
 import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +17,7 @@ from pathlib import Path
 from linklab.agent import protocol
 from linklab.agent.client import Agent
 from linklab.agent.door import TakenOver
-from linklab.agent.line import AgentLine, Companion, ConsoleLine, LineClosed
+from linklab.agent.line import AgentLine, Companion, ConsoleLine, LineClosed, LineStuck
 from linklab.agent.replies import Hello
 from linklab.console import taint
 from linklab.console.faults import Fault
@@ -45,6 +47,18 @@ _READ_LIMIT = 20.0  # s for a small file
 _LOG = "/dev/kmsg"
 
 
+# In virtual time nothing that reaches a guest depends on chance.  Requests are counted from
+# numbers that have the same length, and a resumed guest's are none that it was saved with.
+_FIRST_BOOTED = 0x10000000
+_FIRST_RESUMED = 0x20000000
+_VIRTUAL_NOW = 1_767_225_600_000_000_000  # ns: 2026-01-01, as `-rtc` has it
+
+
+def _entropy(seed: int) -> bytes:
+    """Return what a resumed guest draws its random numbers from in virtual time."""
+    return hashlib.sha512(f"linklab {seed}".encode()).digest()
+
+
 class _KernelSpoke(Exception):
     """The console holds a report; the wait for the agent is over."""
 
@@ -52,8 +66,8 @@ class _KernelSpoke(Exception):
 class _AttentiveAgent(Agent):
     """An agent whose session is told after each request that went well."""
 
-    def __init__(self, line: AgentLine, after: Callable[[], None]) -> None:
-        super().__init__(line)
+    def __init__(self, line: AgentLine, after: Callable[[], None], first: int | None) -> None:
+        super().__init__(line, first)
         self._after = after
 
     def call(
@@ -79,6 +93,7 @@ class Session:
         boot_limit: float,
         noise: Noise = NO_NOISE,
         others: Sequence[Companion] = (),
+        is_resumed: bool = False,
     ) -> None:
         self.machine = machine
         self.console = console
@@ -87,8 +102,12 @@ class Session:
             Companion(machine.pidfd, self._machine_ended),
             *others,
         )
-        self._line = AgentLine(machine.agent, companions)
-        self.agent: Agent = _AttentiveAgent(self._line, self._request_done)
+        first = None
+        if machine.spec.is_virtual:
+            first = _FIRST_RESUMED if is_resumed else _FIRST_BOOTED
+        turns = machine.control if machine.spec.is_virtual else None
+        self._line = AgentLine(machine.agent, companions, turns)
+        self.agent: Agent = _AttentiveAgent(self._line, self._request_done, first)
         self.reports = KernelReports(console.watch, noise, _is_private(machine.spec))
         self._boot_limit = boot_limit
         self.ignored: tuple[Finding, ...] = ()  # known noise, once the session is over
@@ -110,7 +129,13 @@ class Session:
         when another agent answers: that guest was booted and not resumed.
         """
         self.hello = hello
-        nonce = self.agent.wake(self.machine.started + self._boot_limit)
+        now, entropy = time.time_ns(), os.urandom(64)
+        if self.machine.spec.is_virtual:
+            now, entropy = _VIRTUAL_NOW, _entropy(self.machine.spec.seed)
+            # It was saved where it had stopped, after its last word.
+            self.machine.control.resumed_stopped()
+            self._line.has_spoken = True
+        nonce = self.agent.wake(self.machine.started + self._boot_limit, now, entropy)
         self.boot_seconds = time.monotonic() - self.machine.started
         if nonce != hello.nonce:
             raise LabError("the resumed guest is not the one that was saved")
@@ -132,6 +157,13 @@ class Session:
             raise MachineLost(end.text)
         if faults and not self.reports.ignored:
             raise _tainted(faults)
+
+    def await_stop(self, limit: float) -> None:
+        """Wait until the machine has stopped after the agent's last word, in virtual time."""
+        try:
+            self._line.await_stop(time.monotonic() + limit)
+        except LineStuck as error:
+            raise GuestHung(str(error)) from error
 
     def _read_taint(self) -> int | None:
         """Return the kernel's taint, None for a kernel that does not tell it."""
@@ -248,7 +280,8 @@ def open_session(
             )
         console = stack.enter_context(closing(ConsoleLine(machine.console, console_log)))
         visits = stack.enter_context(visits_to(machine, console, keeper, symbols))
-        with _attended(machine, console, boot_limit, noise, symbols, visits) as session:
+        is_resumed = snapshot is not None
+        with _attended(machine, console, boot_limit, noise, symbols, visits, is_resumed) as session:
             if snapshot is None:
                 session.wait_until_ready()
             else:
@@ -267,6 +300,7 @@ def save_session(qemu: Path | str, spec: MachineSpec, folder: Path, boot_limit: 
         _attended(machine, console, boot_limit) as session,
     ):
         session.wait_until_ready()
+        session.await_stop(boot_limit)
         save_state(machine.control, f"exec:cat > {shlex.quote(str(folder / STATE))}", boot_limit)
         return Snapshot(folder, session.hello)
 
@@ -279,9 +313,11 @@ def _attended(
     noise: Noise = NO_NOISE,
     symbols: Path | None = None,
     visits: Visits | None = None,
+    is_resumed: bool = False,
 ) -> Iterator[Session]:
     """Yield a session on a machine; judge whatever ends it early, and let people look at it."""
-    session = Session(machine, console, boot_limit, noise, visits.companions if visits else ())
+    others = visits.companions if visits else ()
+    session = Session(machine, console, boot_limit, noise, others, is_resumed)
     try:
         yield session
     except TakenOver as error:

@@ -32,6 +32,19 @@ int port_open(const char *path);
 /* On the host: prints the time stamp counter's frequency in kHz. */
 int print_tsc_khz(void);
 
+/* From now on the machine is stopped whenever the agent has spoken; false without /dev/port. */
+bool turns_begin(void);
+bool turns_taken(void);
+
+/* Stops the machine, if turns are taken, until the host has a request. */
+void turn_end(void);
+
+/* Some ten thousand instructions that do nothing. */
+void turn_spin(void);
+
+/* Waits for the instant at which work begins, if turns are taken. */
+void turn_settle(void);
+
 /* Where the kernel's messages go, and a person's shell is. */
 #define CONSOLE_PATH "/dev/ttyS0"
 

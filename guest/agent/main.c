@@ -50,6 +50,7 @@ static struct {
 	uint16_t request_total; /* ... of how many */
 	bool request_void;      /* a part was lost, and the host was told so */
 	bool heard;             /* has any frame come from the host? */
+	bool spoke;             /* has anything been said since the machine last stopped? */
 } agent;
 
 uint64_t agent_nonce(void)
@@ -78,6 +79,7 @@ int port_open(const char *path)
 
 static void write_all(const uint8_t *data, size_t len)
 {
+	agent.spoke = true;
 	while (len) {
 		ssize_t put = write(agent.port, data, len);
 
@@ -180,6 +182,7 @@ static void do_request(void)
 	struct reader in = { .data = agent.request.data, .left = agent.request.len };
 
 	agent.answered = false;
+	turn_settle();
 	perform(&in, &agent.reply);
 	agent.seq = agent.request_seq;
 	agent.answered = true;
@@ -252,8 +255,28 @@ static void greet_until_heard(void)
 {
 	struct pollfd port = { .fd = agent.port, .events = POLLIN };
 
+	if (turns_taken())
+		return; /* nothing is lost there, and waiting takes no time */
 	while (!agent.heard && poll(&port, 1, GREETING_MS) == 0)
 		say_hello();
+}
+
+/*
+ * Nothing is left to do, and the host has been told something: it has the word.
+ * The machine goes on with a request at its port, which takes it some thousand
+ * instructions to come in (virtconsole_enable_backend in hw/char/virtio-console.c).
+ * An agent that slept meanwhile would let the time jump to the next timer.
+ */
+static void give_the_word(void)
+{
+	struct pollfd port = { .fd = agent.port, .events = POLLIN };
+
+	if (!turns_taken() || !agent.spoke || poll(&port, 1, 0) > 0)
+		return;
+	agent.spoke = false;
+	turn_end();
+	while (poll(&port, 1, 0) == 0)
+		turn_spin();
 }
 
 static void serve(void)
@@ -265,6 +288,7 @@ static void serve(void)
 		char *line = input, *end;
 		ssize_t got;
 
+		give_the_word();
 		greet_until_heard();
 		got = read(agent.port, input + have, sizeof(input) - have);
 
@@ -291,19 +315,25 @@ static void serve(void)
 	}
 }
 
+/* The kernel's command line, "" where it cannot be read. */
+static const char *command_line(void)
+{
+	static char line[4096];
+	int fd = open("/proc/cmdline", O_RDONLY | O_CLOEXEC);
+
+	if (fd >= 0 && read(fd, line, sizeof(line) - 1) < 0)
+		line[0] = '\0';
+	if (fd >= 0)
+		close(fd);
+	return line;
+}
+
 /* `linklab.port=NAME` from the kernel's command line, as /dev/NAME. */
 static const char *port_from_command_line(void)
 {
-	static char line[4096], path[80];
-	int fd = open("/proc/cmdline", O_RDONLY | O_CLOEXEC);
-	ssize_t got = fd < 0 ? -1 : read(fd, line, sizeof(line) - 1);
-	char *found;
+	static char path[80];
+	const char *found = strstr(command_line(), "linklab.port=");
 
-	if (fd >= 0)
-		close(fd);
-	if (got < 0)
-		return NULL;
-	found = strstr(line, "linklab.port=");
 	if (!found)
 		return NULL;
 	found += strlen("linklab.port=");
@@ -327,6 +357,10 @@ int main(int argc, char **argv)
 	if (!path) {
 		dprintf(STDERR_FILENO, "usage: linklab-agent PORT (or linklab.port= on the kernel's command line)\n");
 		return 2;
+	}
+	if (strstr(command_line(), "linklab.turns") && !turns_begin()) {
+		dprintf(STDERR_FILENO, "linklab-agent: no turns: /dev/port: %s\n", strerror(errno));
+		return 1;
 	}
 	agent.port = strcmp(path, "-") ? port_open(path) : STDIN_FILENO;
 	if (agent.port < 0) {

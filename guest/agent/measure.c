@@ -3,6 +3,8 @@
 
 #include <time.h>
 
+#include "agent.h"
+
 uint64_t monotonic_ns(void)
 {
 	struct timespec now;
@@ -30,6 +32,7 @@ static void add_difference(struct measure *m, const struct rusage *before, int w
 void measure_begin(struct measure *m)
 {
 	*m = (struct measure){ 0 };
+	turn_settle();
 	getrusage(RUSAGE_SELF, &m->self);
 	getrusage(RUSAGE_CHILDREN, &m->children);
 	m->began = monotonic_ns();

@@ -7,7 +7,6 @@ line costs time and never a result.
 
 from __future__ import annotations
 
-import os
 import secrets
 import time
 from collections.abc import Sequence
@@ -45,10 +44,10 @@ class AgentRestarted(LabError):
 class Agent:
     """The agent in a guest, over its line. One request at a time."""
 
-    def __init__(self, line: AgentLine) -> None:
+    def __init__(self, line: AgentLine, first: int | None = None) -> None:
         self._line = line
-        # Anywhere: a guest may have answered requests of another lab before it was saved.
-        self._seq = secrets.randbelow(1 << 31)
+        # Anywhere, or from `first` on: a guest may have answered another lab before it was saved.
+        self._seq = secrets.randbelow(1 << 31) if first is None else first
         self._nonce: int | None = None
 
     def wait_for_hello(self, deadline: float) -> Hello:
@@ -165,10 +164,12 @@ class Agent:
         """Write a file; `mode` 0 leaves its mode alone."""
         self.call("write-file", (path, mode, int(append), content), deadline)
 
-    def wake(self, deadline: float) -> int:
-        """Set the clock of a resumed guest and stir its random pool; return its agent's nonce."""
-        now = time.time_ns()
-        return number_from(self.call("wake", (now, os.urandom(64)), deadline))
+    def wake(self, deadline: float, now: int, entropy: bytes) -> int:
+        """Set the clock of a resumed guest and stir its random pool; return its agent's nonce.
+
+        `now` is in ns since 1970; `entropy` has 32 to 512 bytes.
+        """
+        return number_from(self.call("wake", (now, entropy), deadline))
 
     def power_off(self, deadline: float) -> None:
         """End the guest; returns when the agent's last word has come."""

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 import pexpect
 from pexpect.socket_pexpect import SocketSpawn
@@ -23,6 +23,7 @@ from linklab.errors import LabError
 
 _READ_BYTES = 65536
 _LONGEST_LINE = 65536  # bytes: what the agent forgets, too (guest/agent/main.c)
+_END_LIMIT = 0.2  # s for the news that QEMU ended
 _READS_AT_ONCE = 64  # then somebody else's turn: a flood must not hold up a deadline
 
 
@@ -111,13 +112,41 @@ class Companion:
     ready: Callable[[], None]
 
 
-class AgentLine(SocketSpawn):  # type: ignore[misc]  # pexpect has no types
-    """The agent's port. Reads lines, and looks after its companions meanwhile."""
+class Turns(Protocol):
+    """A machine that stops itself when its agent has spoken (virtual time)."""
 
-    def __init__(self, sock: socket.socket, companions: Sequence[Companion] = ()) -> None:
+    @property
+    def is_stopped(self) -> bool:
+        """Whether it stopped, by all that was heard of it."""
+
+    def fileno(self) -> int:
+        """Return the descriptor to wait on."""
+
+    def hear(self) -> None:
+        """Take what it says."""
+
+    def go_on(self) -> None:
+        """Let it run."""
+
+
+class AgentLine(SocketSpawn):  # type: ignore[misc]  # pexpect has no types
+    """The agent's port. Reads lines, and looks after its companions meanwhile.
+
+    Where the machine takes `turns`, a request is in the port as a whole before
+    the guest goes on, so that it always arrives at the same instant.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        companions: Sequence[Companion] = (),
+        turns: Turns | None = None,
+    ) -> None:
         super().__init__(sock, maxread=_READ_BYTES, searchwindowsize=None)
         self.delayafterread = None  # pexpect sleeps after each read, unless told not to
         self.companions = list(companions)
+        self.turns = turns
+        self.has_spoken = False  # the agent, since the machine last went on: it stops next
         self._until = 0.0
         self._has_read = False
         self._unfinished = 0
@@ -134,7 +163,7 @@ class AgentLine(SocketSpawn):  # type: ignore[misc]  # pexpect has no types
             if left <= 0 and self._has_read:
                 raise pexpect.TIMEOUT("no line from the agent")
             if self._wait(left):
-                self._has_read = True
+                self._has_read = self.has_spoken = True
                 return self._broken_up(super().read_nonblocking(size, timeout=1))
             self._has_read = self._has_read or left <= 0
 
@@ -169,6 +198,39 @@ class AgentLine(SocketSpawn):  # type: ignore[misc]  # pexpect has no types
         Raises `LineStuck` when the machine does not take it, and `LineClosed`
         when it is gone.
         """
+        if self.turns is None or not self.has_spoken:
+            self._put(data, until)
+            return
+        self.await_stop(until)
+        self._put(data, until)
+        self.has_spoken = False
+        try:
+            self.turns.go_on()
+        except LabError:
+            self._look_after(_END_LIMIT)  # that QEMU ended says more than that it is silent
+            raise
+
+    def await_stop(self, until: float) -> None:
+        """Wait until a machine that takes turns has stopped. Raises `LineStuck`."""
+        while self.turns is not None and not self.turns.is_stopped:
+            if time.monotonic() >= until:
+                raise LineStuck("the agent spoke, and its machine does not stop")
+            self._look_after(until - time.monotonic())
+
+    def _look_after(self, seconds: float) -> None:
+        """Wait for the companions, and for the machine's word, but not for the agent's."""
+        companions = list(self.companions)
+        if self.turns is not None:
+            companions.append(Companion(self.turns.fileno(), self.turns.hear))
+        poller = select.poll()
+        for companion in companions:
+            poller.register(companion.fileno, select.POLLIN)
+        ready = {fd for fd, _ in poller.poll(max(0.0, seconds) * 1000)}
+        for companion in companions:
+            if companion.fileno in ready:
+                companion.ready()
+
+    def _put(self, data: bytes, until: float) -> None:
         left = memoryview(data)
         while left:
             if not self._wait(until - time.monotonic(), select.POLLOUT):

@@ -38,8 +38,8 @@ from linklab.host.cache import Cache
 from linklab.lab import Lab, Subject
 from linklab.machine.spec import Boot
 from linklab.options import number
+from linklab.report.figures import seconds_are
 from linklab.report.progress import progress
-from linklab.report.table import ACCEL_TEXT
 from linklab.scenarios.grouping.plan import NAME as GROUPING
 
 _MEMORY = 256
@@ -66,16 +66,18 @@ class Bench:
         return tell
 
 
-def main(names: str, repeat_text: str, vng: str) -> None:
+def main(names: str, repeat_text: str, clock: str, vng: str) -> None:
     """Measure and print. Kernels and images are built first, untimed."""
     repeat = number("repeat", repeat_text, 1, 1000)
     name, *others = KernelOptions(names).check()
     if others:
         raise UsageError(f"--kernel {names}: the bench takes one kernel")
     other = checked_vng(vng)
+    machine = MachineOptions(clock=clock)
+    machine.check()
     with progress() as listener:
         cache = Cache()
-        lab = prepare_lab(MachineOptions(), _MEMORY, cache, listener)
+        lab = prepare_lab(machine, _MEMORY, cache, listener)
         (subject,) = prepare_subjects(
             KernelOptions(name), Purpose(Boot.ISO, (GROUPING,)), cache, listener
         )
@@ -141,7 +143,7 @@ def _megabytes(path: Path) -> float:
 def table(bench: Bench, figures: list[Figure]) -> Table:
     """Return the table: the accelerator first, each figure with its aim."""
     title = (
-        f"{ACCEL_TEXT[bench.lab.accel.value]}\n"
+        f"{seconds_are({'accel': bench.lab.accel.value, 'clock': bench.lab.clock.value})}\n"
         f"kernel {bench.subject.name} {bench.subject.release}, "
         f"QEMU {bench.lab.qemu.version}, medians"
     )

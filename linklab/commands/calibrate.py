@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -13,22 +12,23 @@ from typing import TYPE_CHECKING, Any
 
 from linklab.build.flavours import flavours
 from linklab.commands.about import planned, tested_on
+from linklab.commands.compare import DEFAULTS as COMPARE_DEFAULTS
 from linklab.commands.compare import MAX_BLOCKS, MAX_TRIALS, prepare_side, threshold_of
-from linklab.commands.prepare import KernelOptions, MachineOptions, prepare_lab
-from linklab.commands.run import MAX_JOBS, memory_for
+from linklab.commands.prepare import KernelOptions, MachineOptions, decide_clock, prepare_lab
+from linklab.commands.run import jobs_of, memory_for, seed_of
 from linklab.commands.sides import Side
 from linklab.errors import Interrupted, LinklabError, UsageError, Verdict
-from linklab.events import Listener
+from linklab.events import Listener, ignore
 from linklab.host.cache import Cache
 from linklab.lab import Lab, Subject
-from linklab.machine.spec import Boot
-from linklab.options import number
+from linklab.machine.spec import Boot, Clock
+from linklab.options import number, percent, split_list
 from linklab.results.comparison import Rule
 from linklab.results.kinds import CALIBRATION
 from linklab.results.store import RunFolder, claim_default_folder, claim_folder, read_run, utc_now
 from linklab.scenarios.grouping.change import Operation
 from linklab.scenarios.grouping.plan import MAX_COUNT, NAME, Plan
-from linklab.scenarios.grouping.slowed import PATCH, slowed
+from linklab.scenarios.grouping.slowed import PATCH
 from linklab.scenarios.grouping.ways import Arm
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 KIND = CALIBRATION
 MAX_COMPARISONS = 10_000
-_SEEDS = 1 << 32
 
 
 @dataclass(frozen=True)
@@ -45,16 +44,31 @@ class CalibrateOptions:
 
     kernel: str
     machine: MachineOptions
-    comparisons: str = "40"
-    slowdown: str = "10"
-    interfaces: str = "1024"
-    blocks: str = "20"
-    trials: str = "5"
-    threshold: str = "3"
+    comparisons: str = ""
+    slowdown: str = ""
+    interfaces: str = ""
+    blocks: str = ""
+    trials: str = ""
+    threshold: str = ""
     seed: str = ""
-    jobs: str = "1"
+    jobs: str = ""
     output: str = ""
     as_json: bool = False
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What a calibration takes where nothing else is asked for, by the clock."""
+
+    comparisons: str
+    slowdowns: str  # per cent
+    interfaces: str
+
+
+DEFAULTS = {
+    Clock.REAL: Defaults("40", "10", "1024"),
+    Clock.VIRTUAL: Defaults("20", "0.5,1,10", "512"),
+}
 
 
 @dataclass(frozen=True)
@@ -63,7 +77,7 @@ class Request:
 
     plan: Plan
     rule: Rule
-    slowdown: float
+    slowdowns: tuple[float, ...]
     comparisons: int
     memory: int
     folder: Path
@@ -78,7 +92,7 @@ class Finished:
     faults: Sequence[LinklabError] = ()
 
 
-def check(options: CalibrateOptions) -> Request:
+def check(options: CalibrateOptions, listener: Listener = ignore) -> Request:
     """Check every option that can be checked without building anything."""
     if options.kernel not in flavours():
         raise UsageError(
@@ -88,33 +102,36 @@ def check(options: CalibrateOptions) -> Request:
     options.machine.check()
     if options.machine.boot == Boot.ISO:
         raise UsageError("--boot iso: an ISO takes no parameter for the slowed kernel")
-    trials = number("trials", options.trials, 1, MAX_TRIALS)
-    seed = options.seed or int.from_bytes(os.urandom(4))
+    clock = decide_clock(options.machine, listener)
+    default, compared = DEFAULTS[clock], COMPARE_DEFAULTS[clock]
+    trials = number("trials", options.trials or compared.trials, 1, MAX_TRIALS)
     plan = Plan(
-        counts=(number("interfaces", options.interfaces, 1, MAX_COUNT),),
+        counts=(number("interfaces", options.interfaces or default.interfaces, 1, MAX_COUNT),),
         operations=(Operation.MTU,),
         arms=(Arm.GROUP,),
-        repeat=number("blocks", options.blocks, 2, MAX_BLOCKS),
-        seed=number("seed", seed, 0, _SEEDS - 1),
+        repeat=number("blocks", options.blocks or compared.blocks, 2, MAX_BLOCKS),
+        seed=seed_of(options.seed, clock),
         fresh_guest=True,
-        jobs=number("jobs", options.jobs, 1, MAX_JOBS),
+        jobs=jobs_of(options.jobs, clock),
         trials=trials,
         settling=int(trials > 1),
     )
-    slowdown = number("slowdown", options.slowdown, 1, 1000) / 100
-    comparisons = number("comparisons", options.comparisons, 1, MAX_COMPARISONS)
-    rule = Rule(threshold_of(options.threshold), seed=plan.seed)
+    words = split_list("slowdown", options.slowdown or default.slowdowns)
+    slowdowns = tuple(percent("slowdown", word) / 100 for word in words)
+    asked = options.comparisons or default.comparisons
+    comparisons = number("comparisons", asked, 1, MAX_COMPARISONS)
+    rule = Rule(threshold_of(options.threshold or compared.threshold), seed=plan.seed)
     memory = memory_for(options.machine, plan, KernelOptions(options.kernel))
     output = options.output
     folder = claim_folder(Path(output)) if output else claim_default_folder(KIND)
-    return Request(plan, rule, slowdown, comparisons, memory, folder)
+    return Request(plan, rule, slowdowns, comparisons, memory, folder)
 
 
 def run(options: CalibrateOptions, command: Sequence[str], listener: Listener) -> Finished:
     """Build, measure and store. Raises `LinklabError` where there is nothing to store."""
     from linklab.scenarios.grouping.calibration import Calibration
 
-    request = check(options)
+    request = check(options, listener)
     try:
         cache = Cache()
         lab = prepare_lab(options.machine, request.memory, cache, listener)
@@ -150,9 +167,8 @@ def _measured(
     calibration: Calibration, request: Request, base: Subject, patched: Subject
 ) -> list[LinklabError]:
     try:
-        loops = calibration.tune(base, patched, request.slowdown)
-        name = f"{base.name}, slowed"
-        calibration.run(base, slowed(patched, loops, name), request.comparisons)
+        calibration.tune(base, patched, request.slowdowns)
+        calibration.run(base, patched, request.comparisons)
     except KeyboardInterrupt:
         return [Interrupted("what was measured so far is kept")]
     except LinklabError as error:
@@ -167,13 +183,10 @@ def _stored(options: CalibrateOptions, request: Request, outcome: Outcome) -> di
     return {
         "kernel": options.kernel,
         "work": f"{operation} by {arm}, {interfaces} interfaces",
-        "slowdown": request.slowdown,
         "threshold": request.rule.threshold,
-        "loops": outcome.loops,
-        "measured": asdict(outcome.measured) if outcome.measured else None,
         "seconds": outcome.seconds,
         "same": [asdict(one) for one in outcome.same],
-        "slower": [asdict(one) for one in outcome.slower],
+        "slowed": [asdict(one) for one in outcome.slowed],
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -16,20 +15,21 @@ from linklab.commands.exports import ExportOptions
 from linklab.commands.prepare import (
     KernelOptions,
     MachineOptions,
+    decide_clock,
     iso_of,
     prepare_lab,
     subject_of,
     tell_notes,
 )
-from linklab.commands.run import MAX_JOBS, memory_for
+from linklab.commands.run import jobs_of, memory_for, seed_of
 from linklab.commands.sides import Side, sides
 from linklab.errors import Interrupted, LinklabError, UsageError, Verdict
-from linklab.events import Listener, Note, step
+from linklab.events import Listener, Note, ignore, step
 from linklab.host.cache import Cache
 from linklab.lab import Lab, Subject
-from linklab.machine.spec import Boot, MachineType
+from linklab.machine.spec import Boot, Clock, MachineType
 from linklab.options import choose_list, number, numbers, seconds
-from linklab.results.comparison import Effect, Rule
+from linklab.results.comparison import DEFAULT_THRESHOLD, VIRTUAL_THRESHOLD, Effect, Rule
 from linklab.results.kinds import COMPARISON
 from linklab.results.store import RunFolder, claim_default_folder, claim_folder, utc_now
 from linklab.scenarios.grouping.change import Operation
@@ -44,7 +44,6 @@ CONCLUSIVE = "conclusive"
 DEFAULT_MAX_TIME = 600.0  # s
 MAX_BLOCKS = 10_000
 MAX_TRIALS = 1000
-_SEEDS = 1 << 32
 
 
 @dataclass(frozen=True)
@@ -58,19 +57,45 @@ class CompareOptions:
     counts: str = "1024"
     operations: str = "mtu"
     arms: str = "group"
-    blocks: str = "20"
-    trials: str = "5"
+    blocks: str = ""
+    trials: str = ""
     warmup: str = ""
-    threshold: str = "3"
+    threshold: str = ""
     until: str = ""
     max_time: str = ""
     seed: str = ""
-    jobs: str = "1"
+    jobs: str = ""
     timeout: str = "0"
     output: str = ""
     results: str = "results"
     as_json: bool = False
     exports: ExportOptions = field(default_factory=ExportOptions)
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What a comparison takes where nothing else is asked for, by the clock. Threshold in %."""
+
+    threshold: str
+    blocks: str
+    trials: str
+
+
+DEFAULTS = {
+    Clock.REAL: Defaults(f"{100 * DEFAULT_THRESHOLD:g}", "20", "5"),
+    Clock.VIRTUAL: Defaults(f"{100 * VIRTUAL_THRESHOLD:g}", "10", "3"),
+}
+
+
+def with_defaults(options: CompareOptions, clock: Clock) -> CompareOptions:
+    """Return the options with what was left open set by the clock."""
+    default = DEFAULTS[clock]
+    return replace(
+        options,
+        threshold=options.threshold or default.threshold,
+        blocks=options.blocks or default.blocks,
+        trials=options.trials or default.trials,
+    )
 
 
 @dataclass(frozen=True)
@@ -96,12 +121,14 @@ def threshold_of(text: str) -> float:
     return percent / 100
 
 
-def check(options: CompareOptions) -> Request:
+def check(options: CompareOptions, listener: Listener = ignore) -> Request:
     """Check every option that can be checked without building anything."""
     both = sides(options.a, options.b, options.kernels)
     options.machine.check()
     options.exports.check()
-    plan, effort = _plan(options), _effort(options)
+    clock = decide_clock(options.machine, listener)
+    options = with_defaults(options, clock)
+    plan, effort = _plan(options, clock), _effort(options)
     if not plan.pairs():
         raise UsageError(f"none of the arms can do any of the operations: {limits_text()}")
     rule = Rule(threshold_of(options.threshold), seed=plan.seed)
@@ -111,18 +138,17 @@ def check(options: CompareOptions) -> Request:
     return Request(both, plan, rule, effort, memory, folder)
 
 
-def _plan(options: CompareOptions) -> Plan:
+def _plan(options: CompareOptions, clock: Clock) -> Plan:
     trials = number("trials", options.trials, 1, MAX_TRIALS)
-    seed = options.seed or int.from_bytes(os.urandom(4))
     return Plan(
         counts=numbers("counts", options.counts, 1, MAX_COUNT),
         operations=choose_list("operations", options.operations, Operation),
         arms=choose_list("arms", options.arms, Arm),
         repeat=number("blocks", options.blocks, 2, MAX_BLOCKS),
         limit=seconds("timeout", options.timeout),
-        seed=number("seed", seed, 0, _SEEDS - 1),
+        seed=seed_of(options.seed, clock),
         fresh_guest=True,
-        jobs=number("jobs", options.jobs, 1, MAX_JOBS),
+        jobs=jobs_of(options.jobs, clock),
         trials=trials,
         settling=number("warmup", options.warmup or int(trials > 1), 0, MAX_TRIALS),
     )
@@ -171,7 +197,7 @@ class Finished:
 
 def run(options: CompareOptions, command: Sequence[str], listener: Listener) -> Finished:
     """Build, measure, compare and store. Raises `LinklabError` where there is nothing to store."""
-    request = check(options)
+    request = check(options, listener)
     try:
         cache = Cache()
         lab = prepare_lab(options.machine, request.memory, cache, listener)

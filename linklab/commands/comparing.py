@@ -9,10 +9,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from linklab.commands.compare import KIND, CompareOptions, Finished, run, threshold_of
+from linklab.commands.compare import (
+    KIND,
+    CompareOptions,
+    Finished,
+    run,
+    threshold_of,
+    with_defaults,
+)
 from linklab.commands.exports import failure_written, write_exports
 from linklab.commands.sides import GRAMMAR, is_kernel
 from linklab.errors import UsageError, Verdict
+from linklab.machine.spec import Clock
 from linklab.results.comparesuites import suite_of_runs
 from linklab.results.comparison import Effect, Rule
 from linklab.results.runsuites import suites_of
@@ -80,7 +88,8 @@ def compare_runs(options: CompareOptions) -> Verdict:
     options.exports.check()
     folders = [_stored_run(word, Path(options.results)) for word in (options.a, options.b)]
     one, other = ((folder, read_run(folder)) for folder in folders)
-    rule = Rule(threshold_of(options.threshold))
+    clock = Clock.VIRTUAL if one[1].about.get("clock") == Clock.VIRTUAL else Clock.REAL
+    rule = Rule(threshold_of(with_defaults(options, clock).threshold))
     versus = versus_of_runs(one, other, rule)
     if not versus.rows:
         raise UsageError(

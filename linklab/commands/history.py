@@ -17,7 +17,7 @@ from rich.text import Text
 from linklab.errors import UsageError, Verdict
 from linklab.options import number
 from linklab.report.compare import Stored, cell_rows, differences, obstacles
-from linklab.report.figures import seconds_text
+from linklab.report.figures import seconds_text, timed_by
 from linklab.report.keyfigure import key_figure
 from linklab.report.printed import shown
 from linklab.results import other
@@ -78,6 +78,7 @@ def _as_json(entry: Entry) -> dict[str, Any]:
         "kind": entry.kind or "run",
         "kernels": entry.kernels,
         "accel": entry.word("accel"),
+        "clock": entry.word("clock") or "real",
         "boot": entry.word("boot"),
         "verdict": entry.verdict,
         "figure" if entry.about is not None else "problem": _said(entry),
@@ -93,7 +94,12 @@ def _table(shown: Sequence[Entry]) -> Table:
     table.add_column("verdict", no_wrap=True)
     table.add_column("key figure", overflow="fold")
     for entry in shown:
-        about = (entry.kind, entry.word("scenario"), entry.word("accel"), entry.word("boot"))
+        about = (
+            entry.kind,
+            entry.word("scenario"),
+            timed_by(entry.about or {}),
+            entry.word("boot"),
+        )
         how = ", ".join(dict.fromkeys(filter(None, about)))
         begun = f"\n{entry.start.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
         table.add_row(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -26,13 +25,14 @@ from linklab.build.flavours import flavours
 from linklab.build.kernel import BuildOptions, resolve_kernel
 from linklab.commands.about import tested_on
 from linklab.commands.prepare import KernelOptions, MachineOptions, prepare_lab
-from linklab.commands.run import memory_for
+from linklab.commands.run import memory_for, seed_of
 from linklab.errors import LinklabError, UsageError, Verdict
 from linklab.events import Listener
 from linklab.host.cache import Cache
 from linklab.lab import Lab, Subject
-from linklab.machine.spec import Boot
+from linklab.machine.spec import Boot, Clock
 from linklab.options import choose, choose_list, number, numbers, seconds
+from linklab.results.comparison import VIRTUAL_NOISE
 from linklab.results.model import Sample
 from linklab.results.store import RunFolder, read_run, utc_now
 from linklab.scenarios.grouping.change import Operation
@@ -191,7 +191,7 @@ class Workbench:
         """Do everything that the plan has once, and return the kernel's faults."""
         from linklab.scenarios.grouping.runner import Runner  # brings pyroute2: 0.15 s
 
-        plan = replace(self._criterion.plan, seed=int.from_bytes(os.urandom(4)))
+        plan = replace(self._criterion.plan, seed=seed_of("", self._lab.clock))
         lab = self._ready([subject])
         stored = RunFolder(folder, self._about(plan, lab, [subject]))
         runner = Runner(lab, plan, stored, self._listener)
@@ -206,7 +206,7 @@ class Workbench:
     def meter(self, subjects: Sequence[Subject], folder: str) -> RunMeter:
         """Return what measures some kernels beside each other."""
         lab = self._ready(subjects)
-        plan = replace(self._criterion.plan, seed=int.from_bytes(os.urandom(4)))
+        plan = replace(self._criterion.plan, seed=seed_of("", self._lab.clock))
         stored = RunFolder(Path(folder), self._about(plan, lab, subjects))
         return RunMeter(subjects, lab, plan, stored, self._listener)
 
@@ -250,6 +250,7 @@ class Workbench:
             most=self._criterion.most,
             seed=0,
             journal=journal,
+            noise=VIRTUAL_NOISE if self._lab.clock is Clock.VIRTUAL else 0.0,
         )
 
 

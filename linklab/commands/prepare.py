@@ -32,10 +32,10 @@ from linklab.errors import UsageError
 from linklab.events import Listener, Note
 from linklab.host.accel import Accel, decide
 from linklab.host.cache import Artefact, Cache, hash_file
-from linklab.host.clock import tsc_khz
+from linklab.host.clock import VIRTUAL_TSC_KHZ, tsc_khz
 from linklab.host.qemu import find_qemu
 from linklab.lab import CPU_LIMITS, MEMORY_LIMITS, Lab, Subject, file_label
-from linklab.machine.spec import Boot, MachineType
+from linklab.machine.spec import Boot, Clock, MachineType
 from linklab.options import choose, number, seconds, split_list
 from linklab.paths import IMAGES
 
@@ -143,6 +143,7 @@ class MachineOptions:
     cpus: str = "1"
     boot_timeout: str = "0"
     noise: str = ""
+    clock: str = "auto"
 
     def checked_cpus(self) -> int:
         """Return the number of guest CPUs."""
@@ -160,9 +161,10 @@ class MachineOptions:
 
     def check(self) -> None:
         """Raise `UsageError` for any option that is wrong by itself."""
-        choose("accel", self.accel, Accel)
+        accel = choose("accel", self.accel, Accel)
         boot = choose("boot", self.boot, Boot)
         machine = self.checked_machine()
+        _check_clock(choose("clock", self.clock, Clock), accel, boot)
         if boot is Boot.ISO and machine is MachineType.MICROVM:
             raise UsageError("--machine microvm has no BIOS that boots an ISO: use pc or auto")
         self.checked_cpus()
@@ -173,6 +175,39 @@ class MachineOptions:
     def known_noise(self) -> Noise:
         """Return the reports that do not count: those that the lab knows, and the user's."""
         return _noise_in(_KNOWN_NOISE) + (_noise_in(Path(self.noise)) if self.noise else NO_NOISE)
+
+
+def _check_clock(clock: Clock, accel: Accel, boot: Boot) -> None:
+    if clock is not Clock.VIRTUAL:
+        return
+    if accel is Accel.KVM:
+        raise UsageError(
+            "--clock virtual: under KVM the host's CPU runs the guest, and nobody counts its "
+            "instructions: use --accel tcg, or --clock real"
+        )
+    if boot is Boot.ISO:
+        raise UsageError(
+            "--clock virtual: an ISO brings its own kernel command line, which would have to name "
+            "the clock's frequency: use --boot direct or resume, or --clock real"
+        )
+
+
+def decide_clock(options: MachineOptions, listener: Listener) -> Clock:
+    """Return what the guests' seconds are (never `AUTO`): virtual where nothing is real.
+
+    Finds out for that whether KVM runs a guest here. Raises `UsageError` for a
+    clock that the options or this host do not allow.
+    """
+    clock, boot = choose("clock", options.clock, Clock), choose("boot", options.boot, Boot)
+    accel = choose("accel", options.accel, Accel)
+    if clock is Clock.AUTO and boot is Boot.ISO:
+        return Clock.REAL
+    if clock is not Clock.REAL:
+        # The same answer as the lab will get: it is remembered.
+        accel = decide(accel, find_qemu().path, listener).accel if clock is Clock.AUTO else accel
+    if clock is Clock.AUTO:
+        return Clock.REAL if accel is Accel.KVM else Clock.VIRTUAL
+    return clock
 
 
 def _noise_in(path: Path) -> Noise:
@@ -201,11 +236,15 @@ def prepare_lab(
     machine = options.checked_machine()
     limit = seconds("boot-timeout", options.boot_timeout)
     qemu = find_qemu(cache.root)
-    decision = decide(accel, qemu.path, listener)
+    clock = decide_clock(options, listener)
+    # Virtual time is TCG's: what `auto` would find is of no use there.
+    decision = decide(Accel.TCG if clock is Clock.VIRTUAL else accel, qemu.path, listener)
     agent = build_agent(cache, listener)
-    clock = None
-    if decision.accel is Accel.TCG:
-        clock = tsc_khz(agent.file(AGENT_PROGRAM), cache.root)
+    counter = None
+    if clock is Clock.VIRTUAL:
+        counter = VIRTUAL_TSC_KHZ
+    elif decision.accel is Accel.TCG:
+        counter = tsc_khz(agent.file(AGENT_PROGRAM), cache.root)
     initramfs = build_initramfs(cache, listener, image=image, more=more)
     return Lab(
         qemu=qemu,
@@ -215,7 +254,8 @@ def prepare_lab(
         cpus=options.checked_cpus(),
         memory=memory,
         initramfs=initramfs.file(ARCHIVE),
-        tsc_khz=clock,
+        tsc_khz=counter,
+        clock=clock,
         boot_limit=limit or _BOOT_LIMIT[decision.accel],
         image={**agent.hashes, **initramfs.hashes},
         noise=options.known_noise(),

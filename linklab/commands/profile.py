@@ -196,6 +196,7 @@ def _about(options: ProfileOptions, request: Request, lab: Lab, subject: Subject
         "fragment": hash_file(FRAGMENT) if request.kernels != options.kernels else None,
         "image": dict(lab.image),
         "accel": lab.accel.value,
+        "clock": lab.clock.value,
         "boot": lab.boot.value,
         "machine": lab.machine_for(subject).value,
         "cpus": lab.cpus,

@@ -19,15 +19,16 @@ from linklab.commands.kept import kept, kept_files
 from linklab.commands.prepare import (
     KernelOptions,
     MachineOptions,
+    decide_clock,
     prepare_lab,
     prepare_subjects,
 )
 from linklab.commands.timings import print_timings, seconds_since_start
 from linklab.errors import Interrupted, LinklabError, UsageError, Verdict
-from linklab.events import Listener, Timings, timed
+from linklab.events import Listener, Timings, ignore, timed
 from linklab.host.cache import Cache
 from linklab.lab import Lab, Subject, choose_memory
-from linklab.machine.spec import Boot
+from linklab.machine.spec import Boot, Clock
 from linklab.options import choose_list, number, numbers, seconds
 from linklab.results.again import ENTRY, FILES
 from linklab.results.runsuites import suites_of
@@ -71,7 +72,7 @@ class RunOptions:
     warmup: str = ""
     seed: str = ""
     fresh_guest: bool = False
-    jobs: str = "1"
+    jobs: str = ""
     listeners: str = "0"
     exports: ExportOptions = field(default_factory=ExportOptions)
     keep: bool = False
@@ -86,7 +87,7 @@ class Request:
     folder: Path
 
 
-def check(options: RunOptions) -> Request:
+def check(options: RunOptions, listener: Listener = ignore) -> Request:
     """Check every option that can be checked without building anything."""
     if options.scenario not in SCENARIOS:
         raise UsageError(
@@ -95,7 +96,7 @@ def check(options: RunOptions) -> Request:
     options.kernels.check()
     options.machine.check()
     options.exports.check()
-    plan = _plan(options)
+    plan = _plan(options, decide_clock(options.machine, listener))
     if not plan.pairs():
         raise UsageError(f"none of the arms can do any of the operations: {limits_text()}")
     if options.keep:
@@ -106,9 +107,8 @@ def check(options: RunOptions) -> Request:
     return Request(plan, memory, folder)
 
 
-def _plan(options: RunOptions) -> Plan:
+def _plan(options: RunOptions, clock: Clock) -> Plan:
     repeat = number("repeat", options.repeat, 1, MAX_REPEAT)
-    seed = int.from_bytes(os.urandom(4))
     return Plan(
         counts=numbers("counts", options.counts, 1, MAX_COUNT),
         operations=choose_list("operations", options.operations, Operation),
@@ -116,11 +116,29 @@ def _plan(options: RunOptions) -> Plan:
         repeat=repeat,
         limit=seconds("timeout", options.timeout),
         warmup=number("warmup", options.warmup or int(repeat > 1), 0, MAX_REPEAT),
-        seed=number("seed", options.seed or seed, 0, _SEEDS - 1),
+        seed=seed_of(options.seed, clock),
         fresh_guest=options.fresh_guest,
-        jobs=number("jobs", options.jobs, 1, MAX_JOBS),
+        jobs=1 if options.keep and not options.jobs else jobs_of(options.jobs, clock),
         listeners=number("listeners", options.listeners, 0, MAX_LISTENERS),
     )
+
+
+def seed_of(text: str, clock: Clock) -> int:
+    """Return the seed of `--seed`; without one a new one, or 0 in virtual time.
+
+    There the same command is to give the same figures.
+    """
+    drawn = 0 if clock is Clock.VIRTUAL else int.from_bytes(os.urandom(4))
+    return number("seed", text or drawn, 0, _SEEDS - 1)
+
+
+def jobs_of(text: str, clock: Clock) -> int:
+    """Return the guests at work side by side; in virtual time as many as the host has CPUs.
+
+    In real time they would disturb each other where nobody asked for it.
+    """
+    default = len(os.sched_getaffinity(0)) if clock is Clock.VIRTUAL else 1
+    return number("jobs", text or min(default, MAX_JOBS), 1, MAX_JOBS)
 
 
 def memory_for(machine: MachineOptions, plan: Plan, kernels: KernelOptions) -> int:
@@ -150,7 +168,7 @@ def run(options: RunOptions, command: Sequence[str], listener: Listener) -> Fini
     from linklab.scenarios.grouping.runner import Runner  # brings pyroute2: 0.15 s
 
     with timed(listener, "check the options"):
-        request = check(options)
+        request = check(options, listener)
     try:
         cache = Cache()
         with timed(listener, "machine and image"):
@@ -189,7 +207,12 @@ def _about(
     options: RunOptions, plan: Plan, lab: Lab, subjects: Sequence[Subject], command: Sequence[str]
 ) -> dict[str, Any]:
     """Return what run.json says of a run when it begins."""
-    decided = {"accel": lab.accel.value, "memory": str(lab.memory), "seed": str(plan.seed)}
+    decided = {
+        "accel": lab.accel.value,
+        "clock": lab.clock.value,
+        "memory": str(lab.memory),
+        "seed": str(plan.seed),
+    }
     return {
         "command": shlex.join(command),
         ENTRY: kept(options, **decided),

@@ -196,6 +196,7 @@ def _about(
         **options.kernels.content(),
         "image": {each.subject.name: dict(each.lab.image) for each in prepared},
         "accel": lab.accel.value,
+        "clock": lab.clock.value,
         "boot": ", ".join(dict.fromkeys(each.lab.boot.value for each in prepared)),
         "machine": lab.machine_for(prepared[0].subject).value,
         "cpus": lab.cpus,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -15,15 +14,22 @@ from linklab.build.flavours import flavours
 from linklab.build.patches import patched_tree
 from linklab.build.source import open_source
 from linklab.commands.about import tested_on
+from linklab.commands.compare import DEFAULTS
 from linklab.commands.exports import ExportOptions, failure_written, write_exports
-from linklab.commands.prepare import KernelOptions, MachineOptions, prepare_lab, tell_notes
-from linklab.commands.run import SCENARIOS, memory_for
+from linklab.commands.prepare import (
+    KernelOptions,
+    MachineOptions,
+    decide_clock,
+    prepare_lab,
+    tell_notes,
+)
+from linklab.commands.run import SCENARIOS, jobs_of, memory_for, seed_of
 from linklab.commands.seriesrun import SeriesPlan, SeriesRun, entry
 from linklab.errors import Interrupted, LinklabError, UsageError, Verdict
-from linklab.events import Listener
+from linklab.events import Listener, ignore
 from linklab.host.cache import Cache, reporting
 from linklab.lab import Lab
-from linklab.machine.spec import Boot
+from linklab.machine.spec import Boot, Clock
 from linklab.options import choose, choose_list, number, numbers, percent, split_list
 from linklab.results.comparison import fewest_blocks
 from linklab.results.kinds import SERIES
@@ -38,7 +44,7 @@ MAX_BLOCKS = 10_000
 MAX_TRIALS = 1_000
 LEAST_BLOCKS = 10
 _SPARE_BLOCKS = 2  # more than it takes for a p value to reach the level at all
-_SEEDS = 1 << 32
+FAIL_ABOVE = {Clock.REAL: "3", Clock.VIRTUAL: "0.5"}  # %
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,7 @@ class Request:
     folder: Path
 
 
-def check(options: SeriesOptions) -> Request:
+def check(options: SeriesOptions, listener: Listener = ignore) -> Request:
     """Check every option that can be checked without building anything."""
     if options.scenario not in SCENARIOS:
         raise UsageError(
@@ -88,8 +94,9 @@ def check(options: SeriesOptions) -> Request:
     options.exports.check()
     if choose("boot", options.machine.boot, Boot) is Boot.ISO:
         raise UsageError("--boot iso: a series is booted by resume or direct")
-    limit = percent("fail-above", options.fail_above)
-    measure = _plan(options, len(names), limit)
+    clock = decide_clock(options.machine, listener)
+    limit = percent("fail-above", options.fail_above or FAIL_ABOVE[clock])
+    measure = _plan(options, len(names), limit, clock)
     memory = memory_for(options.machine, measure, options.kernels)
     plan = SeriesPlan(
         options.kernels.series, names, options.kernels.build_options(), measure, limit
@@ -98,15 +105,15 @@ def check(options: SeriesOptions) -> Request:
     return Request(plan, memory, folder)
 
 
-def _plan(options: SeriesOptions, kernels: int, limit: float) -> Plan:
-    seed = int.from_bytes(os.urandom(4))
+def _plan(options: SeriesOptions, kernels: int, limit: float, clock: Clock) -> Plan:
     plan = Plan(
         counts=numbers("counts", options.counts, 1, MAX_COUNT),
         operations=choose_list("operations", options.operations, Operation),
         arms=choose_list("arms", options.arms, Arm),
-        seed=number("seed", options.seed or seed, 0, _SEEDS - 1),
+        seed=seed_of(options.seed, clock),
         fresh_guest=True,
-        trials=number("trials", options.trials, 1, MAX_TRIALS),
+        jobs=jobs_of("", clock) if clock is Clock.VIRTUAL else 1,
+        trials=number("trials", options.trials or DEFAULTS[clock].trials, 1, MAX_TRIALS),
         settling=1,
     )
     if not plan.pairs():
@@ -128,7 +135,7 @@ class Finished:
 
 def run(options: SeriesOptions, command: Sequence[str], listener: Listener) -> Finished:
     """Do the whole of it. Raises `LinklabError` where no state could be tested at all."""
-    request = check(options)
+    request = check(options, listener)
     try:
         cache = Cache()
         tell_notes(options.kernels, listener)

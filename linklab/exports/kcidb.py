@@ -193,7 +193,7 @@ def _number(outcome: Outcome) -> dict[str, Any] | None:
 
 def _environment(suite: Suite) -> dict[str, Any]:
     known = suite.properties
-    comment = ", ".join(known[k] for k in ("accel", "boot", "machine") if k in known)
+    comment = ", ".join(known[k] for k in ("accel", "clock", "boot", "machine") if k in known)
     return _filled({"comment": comment, "misc": _filled(dict(known))})
 
 

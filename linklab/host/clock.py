@@ -17,6 +17,10 @@ from linklab.errors import LabError
 from linklab.host.cache import cache_root
 from linklab.host.run import run
 
+VIRTUAL_TSC_KHZ = 1_000_000
+"""In virtual time the counter goes on by one for each instruction, that is each ns
+(`cpu_get_ticks` returns `icount_get`, softmmu/cpu-timers.c)."""
+
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 

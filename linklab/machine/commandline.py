@@ -13,13 +13,14 @@ DISTRIBUTION: tuple[str, ...] = (
 
 
 def measuring_command_line(
-    agent_device: str, tsc_khz: int | None, stays: bool = False
+    agent_device: str, tsc_khz: int | None, *, stays: bool = False, takes_turns: bool = False
 ) -> tuple[str, ...]:
     """Return the parameters of a guest that measures.
 
-    `tsc_khz` is the host's counter frequency where the guest cannot find it
-    out by itself (TCG), else None. One that `stays` does not end when its
-    kernel fails: somebody wants to look at it.
+    `tsc_khz` is the counter's frequency where the guest cannot find it out by
+    itself (TCG), else None. One that `stays` does not end when its kernel
+    fails: somebody wants to look at it. One that `takes_turns` stands still
+    while its agent has nothing to do (virtual time).
     """
     return (
         *_common(tsc_khz),
@@ -33,6 +34,7 @@ def measuring_command_line(
         "dummy.numdummies=0",
         f"rdinit={AGENT_PATH}",
         f"linklab.port={agent_device}",
+        *(("linklab.turns",) if takes_turns else ()),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,25 +14,104 @@ from linklab.errors import LabError
 T = TypeVar("T")
 
 _MIGRATION_POLL = 0.002  # s
+_ANSWER_LIMIT = 10.0  # s for QEMU to answer what takes no time
+_HEARING = 0.2  # s at most to read an event that has begun to arrive
 # The guest's memory is a file that both sides map; only the devices' state travels.
 _CAPABILITIES = [{"capability": "x-ignore-shared", "state": True}]
 
 
 class Control:
-    """Our end of QEMU's control port. QEMU greets once, and we talk to it more than once."""
+    """Our end of QEMU's control port, connected when it is first used.
+
+    In virtual time a machine stops itself when its agent has spoken, and goes
+    on when it is told to: `is_stopped`, `fileno` and `hear` are for who waits
+    for the first, `go_on` is the second.
+    """
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
-        self._greeted = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._client: Any = None
+        self._stops: Any = None
+        self._is_stopped = False
 
-    async def connected(self, client: Any) -> None:
-        """Connect a client, which closes what it was given."""
-        client.await_greeting = client.negotiate = not self._greeted
-        self._greeted = True
-        await client.connect(self._socket.dup())
+    def fileno(self) -> int:
+        """Return the descriptor to wait on for what QEMU says unasked."""
+        return self._socket.fileno()
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the machine stopped, by all that was heard of it."""
+        if self._client is None:
+            self.talk(self._ask_status, _ANSWER_LIMIT, "say what its machine does")
+        if not self._stops.empty():
+            self._stops.clear()
+            self._is_stopped = True
+        return self._is_stopped
+
+    async def _ask_status(self, client: Any) -> None:
+        # Who is not connected yet was not told that it stopped.
+        self._is_stopped = not (await client.execute("query-status"))["running"]
+
+    def hear(self) -> None:
+        """Take what QEMU says, where something is there to be read. Raises `LabError`."""
+
+        async def listen(_client: Any) -> None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_HEARING):
+                    await self._stops.get()
+                    self._is_stopped = True
+
+        self.talk(listen, _ANSWER_LIMIT, "say what its machine does")
+
+    def go_on(self) -> None:
+        """Let a machine that stopped go on. Raises `LabError`."""
+        self._is_stopped = False
+
+        async def ask(client: Any) -> None:
+            await client.execute("cont")
+
+        self.talk(ask, _ANSWER_LIMIT, "let the machine go on")
+
+    def resumed_stopped(self) -> None:
+        """Note that the machine took up a state in which it had stopped: QEMU does not say so."""
+        self._is_stopped = True
+
+    def talk(self, what: Callable[[Any], Awaitable[T]], limit: float, wish: str) -> T:
+        """Do something with QEMU's client; `wish` is the end of "QEMU did not ..."."""
+        # Imported here: it takes 60 ms, which the guest's start hides.
+        from qemu.qmp import QMPError
+
+        async def session() -> T:
+            async with asyncio.timeout(limit):
+                return await what(await self._connected())
+
+        self._loop = self._loop or asyncio.new_event_loop()
+        try:
+            return self._loop.run_until_complete(session())
+        except TimeoutError:
+            raise LabError(f"QEMU did not {wish} within {limit:.0f} s") from None
+        except (QMPError, EOFError, OSError) as error:
+            raise LabError(f"QEMU did not {wish}: {error}") from error
+
+    async def _connected(self) -> Any:
+        if self._client is None:
+            from qemu.qmp import EventListener, QMPClient
+
+            client = QMPClient("linklab")
+            self._stops = EventListener("STOP")
+            client.register_listener(self._stops)
+            await client.connect(self._socket.dup())
+            self._client = client
+        return self._client
 
     def close(self) -> None:
         """Give the port back."""
+        if self._loop is not None:
+            if self._client is not None:
+                with suppress(Exception):  # QEMU may be gone, and that is what it says
+                    self._loop.run_until_complete(self._client.disconnect())
+            self._loop.close()
         self._socket.close()
 
 
@@ -40,7 +120,7 @@ def save_state(control: Control, uri: str, limit: float) -> None:
 
     Raises `LabError` when QEMU cannot, or not within `limit` seconds.
     """
-    _talk(control, lambda client: _migrate(client, "migrate", uri), limit, "save its state")
+    control.talk(lambda client: _migrate(client, "migrate", uri), limit, "save its state")
 
 
 def load_state(control: Control, uri: str, limit: float) -> None:
@@ -48,8 +128,7 @@ def load_state(control: Control, uri: str, limit: float) -> None:
 
     Raises `LabError` when QEMU cannot, or not within `limit` seconds.
     """
-    _talk(
-        control,
+    control.talk(
         lambda client: _migrate(client, "migrate-incoming", uri),
         limit,
         "take up its state",
@@ -63,7 +142,7 @@ def registers(control: Control, limit: float) -> str:
     async def ask(client: Any) -> str:
         return str(await client.execute("human-monitor-command", words))
 
-    return _talk(control, ask, limit, "show its registers")
+    return control.talk(ask, limit, "show its registers")
 
 
 def send_break(control: Control, port: str, limit: float) -> None:
@@ -72,7 +151,7 @@ def send_break(control: Control, port: str, limit: float) -> None:
     async def ask(client: Any) -> None:
         await client.execute("chardev-send-break", {"id": port})
 
-    _talk(control, ask, limit, "send a BREAK")
+    control.talk(ask, limit, "send a BREAK")
 
 
 def let_gdb_in(control: Control, where: Path, limit: float) -> None:
@@ -82,7 +161,7 @@ def let_gdb_in(control: Control, where: Path, limit: float) -> None:
     async def ask(client: Any) -> None:
         await client.execute("human-monitor-command", words)
 
-    _talk(control, ask, limit, "listen for gdb")
+    control.talk(ask, limit, "listen for gdb")
 
 
 async def _migrate(client: Any, command: str, uri: str) -> None:
@@ -95,24 +174,3 @@ async def _migrate(client: Any, command: str, uri: str) -> None:
         if status in {"failed", "cancelled"}:
             raise LabError("QEMU's migration failed")
         await asyncio.sleep(_MIGRATION_POLL)
-
-
-def _talk(control: Control, what: Callable[[Any], Awaitable[T]], limit: float, wish: str) -> T:
-    # Imported here: it takes 60 ms, which the guest's start hides.
-    from qemu.qmp import QMPClient, QMPError
-
-    async def session() -> T:
-        client = QMPClient("linklab")
-        async with asyncio.timeout(limit):
-            await control.connected(client)
-            try:
-                return await what(client)
-            finally:
-                await client.disconnect()
-
-    try:
-        return asyncio.run(session())
-    except TimeoutError:
-        raise LabError(f"QEMU did not {wish} within {limit:.0f} s") from None
-    except (QMPError, EOFError, OSError) as error:
-        raise LabError(f"QEMU did not {wish}: {error}") from error

@@ -26,6 +26,19 @@ class MachineType(StrEnum):
     MICROVM = "microvm"
 
 
+class Clock(StrEnum):
+    """What a guest's seconds are. Samples of different clocks are never compared.
+
+    `REAL`: time passes as on the host. `VIRTUAL`: QEMU counts the instructions
+    that the guest executes, and each takes one nanosecond; a guest that waits
+    goes on at once to its next timer (docs/virtual-time.md).
+    """
+
+    AUTO = "auto"
+    REAL = "real"
+    VIRTUAL = "virtual"
+
+
 class Boot(StrEnum):
     """How a guest comes to life. Samples of different boots are never compared."""
 
@@ -84,7 +97,8 @@ class MachineSpec:
     virtio port on `microvm`, which has one UART. `control` is for QMP. With
     `incoming` QEMU waits for a saved state instead of starting the guest.
     `debugger` is the unix socket at which QEMU waits for gdb, before the
-    guest's first instruction.
+    guest's first instruction. `clock` is never `AUTO`; `seed` is what QEMU
+    draws its random numbers with in virtual time.
     """
 
     boot: DirectBoot | IsoBoot
@@ -99,11 +113,23 @@ class MachineSpec:
     ram: RamFile | None = None
     incoming: bool = False
     debugger: Path | None = None
+    clock: Clock = Clock.REAL
+    seed: int = 0
+
+    @property
+    def is_virtual(self) -> bool:
+        """Whether QEMU counts instructions instead of seconds."""
+        return self.clock is Clock.VIRTUAL
 
     @property
     def agent_device(self) -> str:
         """What the agent's port is called in the guest, under /dev."""
-        return "ttyS1" if self.machine is MachineType.PC else "vport0p1"
+        return "ttyS1" if self._agent_has_uart else "vport0p1"
+
+    @property
+    def _agent_has_uart(self) -> bool:
+        # A UART takes 16 bytes while the guest stands still, a virtio port a whole request.
+        return self.machine is MachineType.PC and not self.is_virtual
 
 
 def qemu_argv(qemu: Path | str, spec: MachineSpec) -> tuple[str, ...]:
@@ -113,6 +139,7 @@ def qemu_argv(qemu: Path | str, spec: MachineSpec) -> tuple[str, ...]:
         *("-nodefaults", "-no-user-config", "-no-reboot"),
         *("-name", "linklab"),
         *_machine_args(spec),
+        *(_counting_args(spec.seed) if spec.is_virtual else ()),
         *_screen_args(spec),
         *_port_args("console", spec.console),
         *(("-serial", "chardev:console") if spec.console else ("-serial", "none")),
@@ -148,6 +175,19 @@ def _machine_args(spec: MachineSpec) -> tuple[str, ...]:
     )
 
 
+def _counting_args(seed: int) -> tuple[str, ...]:
+    """Return what makes a guest's time, and all that it sees, depend on its instructions alone."""
+    return (
+        # 2**0 ns an instruction; who waits goes on at once to the next timer
+        # (icount_start_warp_timer in QEMU's softmmu/icount.c).
+        *("-icount", "shift=0,sleep=off,align=off"),
+        *("-rtc", "base=2026-01-01,clock=vm"),
+        *("-seed", str(seed)),
+        # The agent stops the machine with it (guest/agent/turn.c).
+        *("-device", "pvpanic", "-action", "panic=pause"),
+    )
+
+
 def _ram_args(ram: RamFile | None, memory: int) -> tuple[str, ...]:
     if ram is None:
         return ()
@@ -175,10 +215,11 @@ def _port_args(name: str, port: Port | None) -> tuple[str, ...]:
 def _agent_device_args(spec: MachineSpec) -> tuple[str, ...]:
     if spec.agent is None:
         return ()
-    if spec.machine is MachineType.PC:
+    if spec._agent_has_uart:
         return ("-serial", "chardev:agent")
+    bus = "pci" if spec.machine is MachineType.PC else "device"
     return (
-        *("-device", "virtio-serial-device,max_ports=2"),
+        *("-device", f"virtio-serial-{bus},max_ports=2"),
         *("-device", "virtserialport,chardev=agent,name=linklab.agent"),
     )
 

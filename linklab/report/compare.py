@@ -83,6 +83,7 @@ _MUST_AGREE = {
     "kind of result": ("kind",),
     "scenario": ("scenario",),
     "accelerator": ("accel",),
+    "clock": ("clock",),
     "boot": ("boot",),
     "QEMU version": ("qemu", "version"),
     "machine type": ("machine",),
@@ -96,6 +97,7 @@ _MUST_AGREE = {
 }
 _BEFORE_IT_WAS_KEPT = {
     "kind of result": "run",
+    "clock": "real",
     "listeners": "0",
     "guest for each trial": "False",
     "trials in each guest and round": "1",

@@ -3,18 +3,39 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import floor, log10
 from statistics import median
+from typing import Any
 
 from linklab.results.model import Run, Sample
 from linklab.results.statistics import Interval, summarise
 
 _UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"), (1e-12, "ps"))
 _CLOCK_DECIMALS = 9  # the guest's clock counts nanoseconds
+_REAL_TIME = {
+    "kvm": "KVM",
+    "tcg": "TCG (software emulation: compare ratios, not seconds)",
+}
 FLAVOUR_ORDER = {"nosysfs": 0, "sysfs": 1}  # the paper's columns
 _FLAVOUR_TITLE = {"nosysfs": "without sysfs", "sysfs": "with sysfs"}
+
+
+VIRTUAL = "virtual"
+
+
+def seconds_are(about: Mapping[str, Any]) -> str:
+    """Return what the seconds of a stored result are, as stands over every table of it."""
+    if about.get("clock") == VIRTUAL:
+        return "virtual time: 1 ns for each instruction; no caches, no waiting for the host"
+    accel = str(about.get("accel"))
+    return _REAL_TIME.get(accel, accel)
+
+
+def timed_by(about: Mapping[str, Any]) -> str:
+    """Return the same in two words, for a sentence: `virtual time`, `TCG`, `KVM`."""
+    return "virtual time" if about.get("clock") == VIRTUAL else str(about.get("accel", "")).upper()
 
 
 def kernel_title(name: str) -> str:

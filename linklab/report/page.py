@@ -14,7 +14,7 @@ from pathlib import Path
 from linklab.paths import TEMPLATES
 from linklab.report.compare import Stored, operations_of, together
 from linklab.report.curves import ratio_panel, seconds_panels
-from linklab.report.figures import kernel_title, ratio_text, seconds_text
+from linklab.report.figures import kernel_title, ratio_text, seconds_are, seconds_text
 from linklab.report.keyfigure import key_figure
 from linklab.report.layout import plain_text
 from linklab.report.pagetable import PageTable
@@ -28,7 +28,6 @@ TEMPLATE = "report.html"
 FILE = "report.html"
 _FOUND_WIDTH = 80  # columns, as wide as the page's text
 NO_BREAK = "\N{NO-BREAK SPACE}"
-_ACCEL = {"kvm": "KVM", "tcg": "TCG, which emulates in software: compare ratios, not seconds"}
 _VERDICT_TEXT = {
     "pass": "every operation was done and verified",
     "fail": "the kernel did something wrong",
@@ -183,7 +182,8 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
     about = run.about
     kernels = [f"Linux {k.release} {_on(k.name)}" for k in run.kernels]
     yield "kernels", "; ".join(kernels)
-    yield "accelerator", _ACCEL.get(str(about.get("accel")), str(about.get("accel")))
+    yield "seconds", seconds_are(about)
+    yield "accelerator", str(about.get("accel")).upper()
     yield "boot", _boot(run)
     cpus, memory = about.get("cpus"), about.get("memory")
     yield "guest", f"{about.get('machine')}, {cpus} CPU, {memory} MiB"

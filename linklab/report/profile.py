@@ -17,8 +17,8 @@ from linklab.profile.flamegraph import flame_graph
 from linklab.profile.shares import SymbolShare, symbol_shares
 from linklab.profile.stacks import Stacks
 from linklab.profile.store import StoredProfile
+from linklab.report.figures import seconds_are
 from linklab.report.layout import TEXT_WIDTH
-from linklab.report.table import ACCEL_TEXT
 
 ROWS = 25
 
@@ -27,7 +27,7 @@ def render(profile: StoredProfile, rows: int = ROWS) -> Group:
     """Return everything that a profile has to say on a terminal."""
     about = profile.about
     parts: list[RenderableType] = [
-        Text(ACCEL_TEXT[about["accel"]], style="bold"),
+        Text(seconds_are(about), style="bold"),
         Text(f"{_title(about)}\n"),
         *(Text(line) for line in _lines(about)),
         Text(f"by task: {_tasks(profile.stacks)}"),
@@ -47,7 +47,7 @@ def as_text(profile: StoredProfile, width: int = TEXT_WIDTH) -> str:
 def graph_of(profile: StoredProfile) -> str:
     """Return a profile's flame graph as SVG."""
     about, samples = profile.about, profile.about["samples"]
-    machine = f"{ACCEL_TEXT[about['accel']]}; {about['event']['name']}"
+    machine = f"{seconds_are(about)}; {about['event']['name']}"
     kernel = 100 * about["shares"]["kernel"]["share"]
     count = f"{samples['work']} samples of the work, {kernel:.1f} % in the kernel"
     return flame_graph(profile.stacks, _title(about), (machine, count))

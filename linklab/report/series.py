@@ -10,10 +10,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from linklab.report.figures import seconds_text
+from linklab.report.figures import seconds_are, seconds_text
 from linklab.report.layout import TEXT_WIDTH, Fitting, plain_table, plain_text, title_line
 from linklab.report.seriessentence import change_text, sentence
-from linklab.report.table import ACCEL_TEXT
 from linklab.results.comparison import Effect
 from linklab.results.model import Run
 from linklab.results.series import BASE, Change, Findings, Row
@@ -84,7 +83,7 @@ def _heading(run: Run, findings: Findings) -> Text:
     count = len(findings.patches)
     patches = f"{count} patch{'es' if count != 1 else ''}{version}{cover}"
     text = Text()
-    text.append(f"{ACCEL_TEXT[about['accel']]}\n", style="bold")
+    text.append(f"{seconds_are(about)}\n", style="bold")
     text.append(
         f"{about['boot']} boot, {about['cpus']} CPU, {about['memory']} MiB, "
         f"QEMU {about['qemu']['version']}; {patches}"

@@ -12,15 +12,18 @@ from rich.text import Text
 from linklab.report import paper
 from linklab.report.claims import Claim, Finding, claims
 from linklab.report.costs_table import cost_tables
-from linklab.report.figures import Cell, Figures, kernel_title, ratio_text, seconds_text
+from linklab.report.figures import (
+    Cell,
+    Figures,
+    kernel_title,
+    ratio_text,
+    seconds_are,
+    seconds_text,
+)
 from linklab.report.layout import TEXT_WIDTH, Fitting, plain_table, plain_text
 from linklab.results.model import Run
 from linklab.results.statistics import LEVEL
 
-ACCEL_TEXT = {
-    "kvm": "KVM",
-    "tcg": "TCG (software emulation: compare ratios, not seconds)",
-}
 _FINDING_STYLE = {
     Finding.REPRODUCED: "green",
     Finding.IN_PART: "yellow",
@@ -48,11 +51,11 @@ def as_text(run: Run, width: int = TEXT_WIDTH) -> str:
 
 
 def heading(run: Run) -> Text:
-    """Return what stands over the table: the accelerator first."""
+    """Return what stands over the table: first what its seconds are."""
     about = run.about
     releases = ", ".join(f"{kernel.name} {kernel.release}" for kernel in run.kernels)
     text = Text()
-    text.append(f"{ACCEL_TEXT[about['accel']]}\n", style="bold")
+    text.append(f"{seconds_are(about)}\n", style="bold")
     text.append(
         f"{about['boot']} boot, {about['machine']}, {about['cpus']} CPU, {about['memory']} MiB, "
         f"QEMU {about['qemu']['version']}; kernels: {releases}"

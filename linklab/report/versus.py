@@ -10,9 +10,8 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from linklab.report.figures import duration_text
+from linklab.report.figures import duration_text, seconds_are, timed_by
 from linklab.report.layout import plain_table
-from linklab.report.table import ACCEL_TEXT
 from linklab.results.comparison import Comparison, Effect
 from linklab.results.work import Work
 
@@ -42,14 +41,15 @@ class Row:
 class Versus:
     """Two subjects and what is known of them.
 
-    `setting` says how it was measured, in words for a sentence.
+    `seconds` says what the seconds are that were compared; `setting` how they
+    were measured, in words for a sentence.
     """
 
     a: str
     b: str
     rows: Sequence[Row]
     threshold: float
-    accel: str
+    seconds: str
     setting: str
 
     def sentence(self) -> str:
@@ -108,10 +108,10 @@ def versus_of(about: Mapping[str, Any]) -> Versus:
         Row(Work(entry["operation"], entry["arm"], entry["interfaces"]), comparison_of(entry))
         for entry in stored["results"]
     ]
-    accel, plan = str(about["accel"]), about["plan"]
+    plan = about["plan"]
     trials = "1 trial" if plan["trials"] == 1 else f"{plan['trials']} trials"
-    setting = f"{accel.upper()}, {about['boot']} boot, {trials} in each guest"
-    return Versus(stored["a"], stored["b"], rows, stored["threshold"], accel, setting)
+    setting = f"{timed_by(about)}, {about['boot']} boot, {trials} in each guest"
+    return Versus(stored["a"], stored["b"], rows, stored["threshold"], seconds_are(about), setting)
 
 
 def comparison_of(entry: Mapping[str, Any]) -> Comparison:
@@ -123,7 +123,7 @@ def comparison_of(entry: Mapping[str, Any]) -> Comparison:
 def render(versus: Versus) -> Group:
     """Return the heading, the table and the sentence."""
     parts: list[RenderableType] = [
-        Text(ACCEL_TEXT.get(versus.accel, versus.accel), style="bold"),
+        Text(versus.seconds, style="bold"),
         Text(f"A: {versus.a}\nB: {versus.b}\n"),
     ]
     if versus.rows:

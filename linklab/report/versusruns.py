@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from linklab.report.compare import kernel_rows, together
+from linklab.report.figures import seconds_are, timed_by
 from linklab.report.versus import Row, Versus
 from linklab.results.blocks import values_of
 from linklab.results.comparison import Pair, Rule, compare
@@ -34,7 +35,7 @@ def versus_of_runs(one: tuple[Path, Run], other: tuple[Path, Run], rule: Rule) -
     found = compare(pairs, rule)
     several = len({title for title, _ in pairs}) > 1
     rows = [Row(work, c, title if several else "") for (title, work), c in found.items()]
-    accel = str(one[1].about["accel"])
+    about = one[1].about
     names = [stored.name for stored in runs]
-    setting = f"{accel.upper()}, two runs at different times"
-    return Versus(names[0], names[1], rows, rule.threshold, accel, setting)
+    setting = f"{timed_by(about)}, two runs at different times"
+    return Versus(names[0], names[1], rows, rule.threshold, seconds_are(about), setting)

@@ -40,6 +40,11 @@ if TYPE_CHECKING:
 Key = TypeVar("Key", bound=Hashable)
 
 DEFAULT_THRESHOLD = 0.03
+VIRTUAL_THRESHOLD = 0.0025
+"""The smallest effect that matters in virtual time, where half a per cent is found in seconds."""
+VIRTUAL_NOISE = 0.001
+"""What chance leaves in virtual time, as a share: fresh guests of one kernel were at most half
+as far apart (docs/virtual-time.md). What is farther from a limit needs no second measurement."""
 ALPHA = 0.05
 MOST_MORE = 100_000  # blocks; whoever needs more should not be told a number
 DRAWS = 10_000

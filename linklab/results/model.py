@@ -36,6 +36,7 @@ class Sample:
     the interfaces in a wrong state: its time says nothing. `listeners` sockets
     were told of link changes meanwhile: `notifications` messages reached them
     in total, `notifications_lost` were dropped because their buffers were full.
+    `clock` says what the seconds are: `real`, or `virtual`, an instruction each ns.
     `block` is the round that it was taken in, which has each kernel once: what
     kernels took is compared within blocks. Set-up has 0.
     """
@@ -60,6 +61,7 @@ class Sample:
     notifications: int = 0
     notifications_lost: int = 0
     block: int = 0
+    clock: str = "real"
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON takes it."""

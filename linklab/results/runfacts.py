@@ -31,6 +31,7 @@ def circumstances(about: Mapping[str, Any]) -> dict[str, str]:
     qemu, host = about.get("qemu") or {}, about.get("host") or {}
     found = {
         "accel": about.get("accel"),
+        "clock": about.get("clock"),
         "boot": about.get("boot"),
         "machine": about.get("machine"),
         "cpus": about.get("cpus"),

@@ -29,6 +29,7 @@ def selftest(
     config: list[str] | None = None,
     range: str = "",
     accel: str = "auto",
+    clock: str = "auto",
     boot: str = "auto",
     machine: str = "auto",
     memory: str = "",
@@ -51,7 +52,7 @@ def selftest(
         command_selftest.SelftestOptions(
             tests,
             KernelOptions(kernel, source, tuple(patch or ()), tuple(config or ()), range),
-            MachineOptions(accel, boot, machine, memory, cpus, boot_timeout),
+            MachineOptions(accel, boot, machine, memory, cpus, boot_timeout, clock=clock),
             timeout,
             retry,
             output,

@@ -7,6 +7,7 @@ from invoke.tasks import task
 
 from linklab.commands.boundary import command
 from linklab.errors import Verdict
+from linklab.tasks.help import CLOCK_HELP
 
 
 @task(
@@ -14,15 +15,22 @@ from linklab.errors import Verdict
     help={
         "kernel": "one kernel: a flavour, a bzImage or a built kernel tree",
         "repeat": "runs of each figure",
+        "clock": CLOCK_HELP["clock"],
         "vng": "a kernel that virtme-ng boots: a row for it, on this machine and in this run",
     },
 )
 @command
-def bench(_context: Context, kernel: str = "sysfs", repeat: str = "5", vng: str = "") -> None:
+def bench(
+    _context: Context,
+    kernel: str = "sysfs",
+    repeat: str = "5",
+    clock: str = "auto",
+    vng: str = "",
+) -> None:
     """Measure the lab itself: boots, a request, whole commands, a rebuild, sizes."""
     from linklab.commands.bench import main
 
-    main(kernel, repeat, vng)
+    main(kernel, repeat, clock, vng)
 
 
 @task(

@@ -6,7 +6,7 @@ from invoke.context import Context
 from invoke.tasks import task
 
 from linklab.commands.boundary import command
-from linklab.tasks.help import KERNEL_HELP, MACHINE_HELP, MODULE_HELP, RUN_HELP
+from linklab.tasks.help import HARDWARE_HELP, KERNEL_HELP, MODULE_HELP, RUN_HELP
 
 
 @task(
@@ -15,7 +15,7 @@ from linklab.tasks.help import KERNEL_HELP, MACHINE_HELP, MODULE_HELP, RUN_HELP
     help={
         **KERNEL_HELP,
         **MODULE_HELP,
-        **MACHINE_HELP,
+        **HARDWARE_HELP,
         "boot": RUN_HELP["boot"],
         "guest": "a guest that runs: `last`, its name, or a part of its run's folder",
     },
@@ -49,7 +49,7 @@ def shell(
             range,
             modules=tuple(module or ()),
         ),
-        MachineOptions(accel, boot, machine, memory, cpus),
+        MachineOptions(accel, boot, machine, memory, cpus, clock="real"),
         guest,
     )
 
@@ -68,7 +68,7 @@ def guests(_context: Context, json: bool = False) -> None:
     iterable=["command", "type", "patch", "config"],
     help={
         **KERNEL_HELP,
-        **MACHINE_HELP,
+        **HARDWARE_HELP,
         "command": "what gdb is to do, instead of asking; may be repeated, in order",
         "type": "a line to type at the guest's shell when it is up; may be repeated, in order",
         "timeout": "seconds after which a gdb with --command is ended; default 600",
@@ -99,7 +99,7 @@ def gdb(
     main(
         GdbOptions(
             KernelOptions(kernel, source, tuple(patch or ()), tuple(config or ()), range),
-            MachineOptions(accel, "direct", machine, memory, cpus),
+            MachineOptions(accel, "direct", machine, memory, cpus, clock="real"),
             tuple(command or ()),
             tuple(type or ()),
             timeout,

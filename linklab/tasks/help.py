@@ -19,12 +19,17 @@ MODULE_HELP = {
     "module": "the folder of an out-of-tree module's source, to build against each kernel and "
     "load, or the name of a module that the kernel has; may be repeated, in order",
 }
-MACHINE_HELP = {
+HARDWARE_HELP = {
     "accel": "auto (KVM if it really runs a guest, else TCG), kvm or tcg",
     "machine": "auto (the fastest that the kernel boots on), pc or microvm",
     "memory": "the guest's memory in MiB; default: what the work needs, at least 256",
     "cpus": "the guest's CPUs",
 }
+CLOCK_HELP = {
+    "clock": "what the guest's seconds are: real, virtual (1 ns for each instruction that it "
+    "executes, the same on every host), or auto (real under KVM, else virtual)",
+}
+MACHINE_HELP = {**HARDWARE_HELP, **CLOCK_HELP}
 ARMS_TEXT = "; ".join(f"{arm}: {text}" for arm, text in ARM_HELP.items())
 RUN_HELP = {
     **KERNEL_HELP,
@@ -35,9 +40,11 @@ RUN_HELP = {
     "arms": f"ways to do it, comma-separated, or all. {ARMS_TEXT}. Left out: {limits_text()}",
     "repeat": "trials of each operation, arm, count and kernel, in shuffled order",
     "warmup": "trials before them that are thrown away; default 1 with --repeat above 1, else 0",
-    "seed": "the number that the order is drawn with; default: a new one, recorded in run.json",
+    "seed": "the number that the order is drawn with, and in virtual time the guests' random "
+    "numbers; default: a new one, recorded in run.json; in virtual time 0",
     "fresh-guest": "a guest of its own for each trial, instead of one for each kernel and count",
-    "jobs": "guests at work side by side, each on cores of its own where there are enough",
+    "jobs": "guests at work side by side, each on cores of its own where there are enough; "
+    "default 1, in virtual time one for each of the host's CPUs",
     "listeners": "processes in the guest that listen for link changes during the operation",
     "boot": "direct (kernel and initramfs), iso (through isolinux), or resume (from a saved guest)",
     "output": "a folder for the results; default results/<UTC time>-<scenario>",
@@ -60,10 +67,12 @@ COMPARE_HELP = {
     "counts": RUN_HELP["counts"],
     "operations": RUN_HELP["operations"],
     "arms": RUN_HELP["arms"],
-    "blocks": "how often to measure both, each time in two fresh guests",
-    "trials": "trials in each guest; their median is the guest's value",
+    "blocks": "how often to measure both, each time in two fresh guests; default 20, in virtual "
+    "time 10",
+    "trials": "trials in each guest, of which the median is the guest's value; default 5, in "
+    "virtual time 3",
     "warmup": "trials before them that are thrown away; default 1 with --trials above 1, else 0",
-    "threshold": "the smallest change that matters, in per cent",
+    "threshold": "the smallest change that matters, in per cent; default 3, in virtual time 0.25",
     "until": "conclusive: measure more blocks until it is known what B is",
     "max-time": "seconds after which --until conclusive begins no further block; default 600",
     "seed": RUN_HELP["seed"],
@@ -112,8 +121,9 @@ SERIES_HELP = {
     "arms": f"ways to do it, comma-separated, or all. {ARMS_TEXT}",
     "blocks": "rounds that have each kernel once, in a guest of its own; default: 10, or more "
     "where so many comparisons need them",
-    "trials": "trials of each guest, of which the median counts",
-    "fail-above": "per cent; a patch that is surely slower by more than that fails",
+    "trials": "trials of each guest, of which the median counts; default 5, in virtual time 3",
+    "fail-above": "per cent; a patch that is surely slower by more than that fails; default 3, in "
+    "virtual time 0.5",
     "seed": RUN_HELP["seed"],
     "boot": "resume (from a saved guest) or direct",
     "boot-timeout": RUN_HELP["boot-timeout"],

@@ -50,6 +50,7 @@ def verdict(
     timeout: str = "0",
     boot: str = "direct",
     accel: str = "auto",
+    clock: str = "auto",
     machine: str = "auto",
     memory: str = "",
     cpus: str = "1",
@@ -66,7 +67,7 @@ def verdict(
     return command_verdict.main(
         command_verdict.VerdictOptions(
             KernelOptions(kernel, source, tuple(patch or ()), tuple(config or ()), range),
-            MachineOptions(accel, boot, machine, memory, cpus, boot_timeout, noise),
+            MachineOptions(accel, boot, machine, memory, cpus, boot_timeout, noise, clock),
             CriterionOptions(
                 metric,
                 above,
@@ -130,6 +131,7 @@ def bisect(
     timeout: str = "0",
     boot: str = "direct",
     accel: str = "auto",
+    clock: str = "auto",
     machine: str = "auto",
     memory: str = "",
     cpus: str = "1",
@@ -147,7 +149,7 @@ def bisect(
     return command_bisect.main(
         command_bisect.BisectOptions(
             KernelOptions(kernel, source, tuple(patch or ()), tuple(config or ()), range),
-            MachineOptions(accel, boot, machine, memory, cpus, boot_timeout, noise),
+            MachineOptions(accel, boot, machine, memory, cpus, boot_timeout, noise, clock),
             CriterionOptions(
                 metric,
                 above,

@@ -1,8 +1,8 @@
-"""What a comparison is worth: of kernels that are the same, and of one slowed by a known amount.
+"""What a comparison is worth: of kernels that are the same, and of ones slowed by known amounts.
 
-Each block has three guests: of the kernel, of the same kernel once more, and of
-the slowed one. So one series of blocks gives a comparison of each kind. What
-the slowed kernel is slowed by is set from a measurement, and measured again.
+Each block has a guest of the kernel, of the same kernel once more, and of each
+slowed one. So one series of blocks gives a comparison of each kind. What a
+kernel is slowed by is set from a measurement, and measured again.
 
 Resumed guests are saved anew for each comparison: what one boot happened to
 have in common with no other is chance, and must be able to cause a false alarm
@@ -39,14 +39,22 @@ _PILOT_BLOCKS = 4
 
 
 @dataclass
+class Slowed:
+    """A kernel slowed by a share: `loops` for each interface, and what was said of it."""
+
+    slowdown: float
+    loops: int
+    comparisons: list[Comparison] = field(default_factory=list)
+    measured: Comparison | None = None  # over all blocks
+
+
+@dataclass
 class Outcome:
     """What came of a calibration, also of one that was ended early."""
 
-    loops: int = 0
     same: list[Comparison] = field(default_factory=list)  # a kernel with itself
-    slower: list[Comparison] = field(default_factory=list)  # with the slowed one
+    slowed: list[Slowed] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)  # the host's, of two kernels' blocks
-    measured: Comparison | None = None  # of the slowed one, over all blocks
 
 
 class Calibration:
@@ -71,8 +79,8 @@ class Calibration:
         self._first = 1  # of the blocks measured last
         self._block = 0
 
-    def tune(self, base: Subject, patched: Subject, slowdown: float) -> int:
-        """Return how many loops make the patched kernel slower by that share.
+    def tune(self, base: Subject, patched: Subject, slowdowns: Sequence[float]) -> None:
+        """Find out how many loops make the patched kernel slower by each of these shares.
 
         The loops' cost is taken from a ratio that is far beyond chance, and is
         linear: half of the loops take half of the time. Raises `LabError` when
@@ -83,27 +91,35 @@ class Calibration:
             if loops > MOST_LOOPS // STEP:
                 raise LabError(f"{loops} loops for each interface do not slow the kernel down")
             loops *= STEP
-        self.outcome.loops = max(1, round(loops * slowdown / (ratio - 1)))
-        text = f"{loops} loops take {ratio:.3f} times as long: {self.outcome.loops} for"
-        self._listener(Note(f"{text} {100 * slowdown:g} % more"))
-        return self.outcome.loops
+        for share in slowdowns:
+            found = Slowed(share, max(1, round(loops * share / (ratio - 1))))
+            self.outcome.slowed.append(found)
+            text = f"{loops} loops take {ratio:.3f} times as long: {found.loops} for"
+            self._listener(Note(f"{text} {100 * share:g} % more"))
 
-    def run(self, base: Subject, slower: Subject, comparisons: int) -> Outcome:
+    def run(self, base: Subject, patched: Subject, comparisons: int) -> Outcome:
         """Compare so often. Raises whatever ends the measuring; what was done by then is kept."""
         twin = replace(base, name=f"{base.name}#2")
-        every: list[Pair] = []
+        slower = {
+            slowed(patched, one.loops, f"{base.name}, slowed by {100 * one.slowdown:g} %"): one
+            for one in self.outcome.slowed
+        }
+        subjects = [base, twin, *slower]
+        every: dict[str, list[Pair]] = {subject.name: [] for subject in slower}
         with step(self._listener, STEP_NAME, comparisons):
             for number in range(comparisons):
                 self._listener(StepAdvanced(STEP_NAME, number, f"comparison {number + 1}"))
                 began = time.monotonic()
-                self._measure([base, twin, slower], self._plan.repeat)
+                self._measure(subjects, self._plan.repeat)
                 took = time.monotonic() - began
-                self.outcome.seconds.append(took * 2 / 3)
+                self.outcome.seconds.append(took * 2 / len(subjects))
                 rule = replace(self._rule, seed=self._rule.seed + number)
                 self.outcome.same.append(compare_one(self._pair(base, twin), rule))
-                every.append(self._pair(base, slower))
-                self.outcome.slower.append(compare_one(every[-1], rule))
-                self.outcome.measured = compare_one(_joined(every), self._rule)
+                for subject, one in slower.items():
+                    pairs = every[subject.name]
+                    pairs.append(self._pair(base, subject))
+                    one.comparisons.append(compare_one(pairs[-1], rule))
+                    one.measured = compare_one(_joined(pairs), self._rule)
         return self.outcome
 
     def _clear_ratio(self, base: Subject, slow: Subject) -> float | None:
@@ -145,7 +161,8 @@ class Calibration:
             saved: dict[str, Snapshot] = {}
             for number, subject in enumerate(subjects):
                 own = Cache(Path(folder) / str(number))
-                saved |= self._lab.with_snapshots([subject], own, ignore).snapshots
+                draw = self._plan.seed + self._block + number
+                saved |= self._lab.with_snapshots([subject], own, ignore, draw).snapshots
             yield replace(self._lab, snapshots=saved)
 
 

@@ -67,11 +67,12 @@ class Host(Protocol):
 class OneGuest:
     """A guest from its boot to its end."""
 
-    def __init__(self, lab: Lab, plan: Plan, subject: Subject, count: int) -> None:
+    def __init__(self, lab: Lab, plan: Plan, subject: Subject, count: int, draw: int = 0) -> None:
         self._lab = lab
         self._plan = plan
         self._subject = subject
         self._count = count
+        self._draw = plan.seed + draw
         self._stack = ExitStack()
         self._session: Session
         self._experiment: Experiment
@@ -102,7 +103,7 @@ class OneGuest:
         self._stack.__exit__(type(dropped), dropped, None)
 
     def _open(self, console_log: Path, cores: Cores | None) -> Answer:
-        opened = self._lab.session(self._subject, console_log)
+        opened = self._lab.session(self._subject, console_log, self._draw)
         self._session = self._stack.enter_context(opened)
         with self._judged():
             self._pin(cores)
@@ -227,4 +228,4 @@ def guest_maker(
     lab: Lab, plan: Plan, subjects: Mapping[str, Subject]
 ) -> Callable[[Seat], OneGuest]:
     """Return what makes the guest of a seat."""
-    return lambda seat: OneGuest(lab, plan, subjects[seat.kernel], seat.count)
+    return lambda seat: OneGuest(lab, plan, subjects[seat.kernel], seat.count, seat.draw)

@@ -12,6 +12,7 @@ from linklab.events import Listener, Note, StepAdvanced, step
 from linklab.findings import Finding
 from linklab.host.cores import own_cores, share_out
 from linklab.lab import Lab, Subject, host_memory_available
+from linklab.machine.spec import Clock
 from linklab.results.model import Sample
 from linklab.results.store import RunFolder
 from linklab.scenarios.grouping.course import Course, total_cost
@@ -105,8 +106,8 @@ class Runner:
     def _slots(self) -> list[Cores | None]:
         """Return for each guest at work at the same time where it may run, None for anywhere."""
         jobs = self._plan.jobs
-        if jobs == 1:
-            return [None]
+        if jobs == 1 or self.lab.clock is Clock.VIRTUAL:
+            return [None] * jobs  # there nobody disturbs anybody's figures
         cores = own_cores()
         shares = share_out(jobs, self.lab.cpus, cores)
         if shares is None:
@@ -203,6 +204,7 @@ class Runner:
             notifications=trial.heard.received,
             notifications_lost=trial.heard.lost,
             block=block,
+            clock=self.lab.clock.value,
         )
 
 

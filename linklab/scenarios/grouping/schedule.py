@@ -22,11 +22,15 @@ from linklab.scenarios.grouping.ways import Arm
 
 @dataclass(frozen=True)
 class Seat:
-    """A guest to be: its kernel, its interfaces, and a number that no other has."""
+    """A guest to be: its kernel, its interfaces, and a number that no other has.
+
+    In virtual time guests of the same `draw` draw the same random numbers.
+    """
 
     number: int
     kernel: str
     count: int
+    draw: int = 0
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,6 @@ def blocks(
     for number in numbers:
         for cell in random.sample(wanted, len(wanted)):
             for kernel in random.sample(kernels, len(kernels)):
-                seat = Seat(len(turns), kernel, cell.count)
+                seat = Seat(len(turns), kernel, cell.count, number)
                 turns.append(Turn(seat, cell.operation, cell.arm, number))
     return turns

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Whose turn it is, in virtual time.
+ *
+ * QEMU lets such a guest jump from timer to timer while it waits, so it would
+ * run away from the host while that writes a file.  With `linklab.turns` on the
+ * kernel's command line the agent stops the machine whenever it has spoken and
+ * waits for the host: it writes to QEMU's pvpanic device, which QEMU answers,
+ * with `-action panic=pause`, by stopping the machine at this very instruction
+ * (qemu_system_guest_panicked in softmmu/runstate.c).  The host has all of its
+ * request in the port before it lets the machine go on, and the agent does it
+ * from a fixed instant on.  So the guest does the same at the same instant of
+ * its time, however busy the host is.
+ */
+#include <fcntl.h>
+#include <stdint.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "agent.h"
+#include "measure.h"
+
+#define STOP_PORT 0x505 /* pvpanic's, PVPANIC_ISA_IOBASE_PROP in hw/misc/pvpanic-isa.c */
+#define STOP 1          /* PVPANIC_PANICKED, include/uapi/misc/pvpanic.h */
+#define SPINS 10000
+#define BEAT 1000000000u
+#define AFTER_BEAT 1000000u
+
+static int ports = -1;
+
+bool turns_begin(void)
+{
+	ports = open("/dev/port", O_WRONLY | O_CLOEXEC);
+	return ports >= 0;
+}
+
+bool turns_taken(void)
+{
+	return ports >= 0;
+}
+
+void turn_end(void)
+{
+	static const uint8_t stop = STOP;
+
+	if (ports >= 0 && pwrite(ports, &stop, 1, STOP_PORT) != 1)
+		_exit(1);
+}
+
+/* Passes the time in the program itself, so that the request's interrupt meets it here. */
+void turn_spin(void)
+{
+	for (volatile unsigned int i = 0; i < SPINS; i++)
+		;
+}
+
+/*
+ * Called with a request in hand, and again right before work is timed.  Sleeps
+ * until a millisecond after the next full second: what set-up left for
+ * later is done by then, and the timer ticks that fall into the work are the
+ * same each time (since Linux 6.5 ticks fall on multiples of their period).
+ * It takes no time of the host's.
+ */
+void turn_settle(void)
+{
+	uint64_t at = (monotonic_ns() / BEAT + 1) * BEAT + AFTER_BEAT;
+	struct timespec until = {
+		.tv_sec = (time_t)(at / 1000000000u),
+		.tv_nsec = (long)(at % 1000000000u),
+	};
+
+	while (ports >= 0 && clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL))
+		;
+}
