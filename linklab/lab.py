@@ -92,6 +92,7 @@ class Lab:
     snapshots: Mapping[str, Snapshot] = field(default_factory=dict)  # by the kernel's name
     noise: Noise = NO_NOISE  # reports of kernels that are known and do not count
     clock: Clock = Clock.REAL
+    slowness: float = 1.0  # how many times as long guests may take here as elsewhere: for deadlines
     keeper: Keeper | None = None  # takes a guest that failed, which then does not end by itself
 
     def machine_for(self, subject: Subject) -> MachineType:

@@ -30,7 +30,7 @@ from linklab.commands.equip import Purpose, image_for, module_files, module_word
 from linklab.console.noise import NO_NOISE, Noise, read_noise
 from linklab.errors import UsageError
 from linklab.events import Listener, Note
-from linklab.host.accel import Accel, decide
+from linklab.host.accel import ORDINARY_SPEED, Accel, counting_speed, decide
 from linklab.host.cache import Artefact, Cache, hash_file
 from linklab.host.clock import VIRTUAL_TSC_KHZ, tsc_khz
 from linklab.host.qemu import find_qemu
@@ -246,6 +246,9 @@ def prepare_lab(
     elif decision.accel is Accel.TCG:
         counter = tsc_khz(agent.file(AGENT_PROGRAM), cache.root)
     initramfs = build_initramfs(cache, listener, image=image, more=more)
+    slowness = 1.0
+    if clock is Clock.VIRTUAL:
+        slowness = max(1.0, ORDINARY_SPEED / counting_speed(qemu.path, cache.root))
     return Lab(
         qemu=qemu,
         accel=decision.accel,
@@ -256,7 +259,8 @@ def prepare_lab(
         initramfs=initramfs.file(ARCHIVE),
         tsc_khz=counter,
         clock=clock,
-        boot_limit=limit or _BOOT_LIMIT[decision.accel],
+        boot_limit=limit or slowness * _BOOT_LIMIT[decision.accel],
+        slowness=slowness,
         image={**agent.hashes, **initramfs.hashes},
         noise=options.known_noise(),
     )

@@ -16,14 +16,15 @@ import signal
 import stat
 import struct
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from linklab.errors import UsageError
+from linklab.errors import LabError, UsageError
 from linklab.events import Listener, Note
 from linklab.host.cache import cache_root, key_of
 from linklab.host.run import CommandFailed, CommandMissing, run
@@ -33,6 +34,12 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 PROBE_DEADLINE = 3.0
 """Seconds for the probe; where a guest runs at all it takes 0.2, under TCG too."""
+
+ORDINARY_SPEED = 1e8
+"""Instructions a second, as `counting_speed` has it, that the lab's deadlines are made for."""
+
+_SPEED_INSTRUCTIONS = 40_000_000
+_SPEED_DEADLINE = 120.0  # s
 
 _EXIT_PORT = 0xF4
 _EXIT_VALUE = 0x2A
@@ -103,13 +110,13 @@ def decide(
     return Decision(Accel.TCG, answer.reason)
 
 
-def probe_kernel() -> bytes:
-    """Return the smallest kernel that says that it ran.
+def probe_kernel(instructions: int = 0) -> bytes:
+    """Return the smallest kernel that says that it ran, after so many instructions.
 
     It has the form of a bzImage (Documentation/arch/x86/boot.rst in the
     kernel's source), so QEMU loads it as it loads a real one: through the
     firmware, which brings the CPU into protected mode and back, to the
-    16-bit set-up code. That is a jump over the header and five instructions;
+    16-bit set-up code. That is a jump over the header and a few instructions;
     the protected-mode part, one sector, is never entered. Bytes instead of an
     assembler's output, because the probe is also run where no compiler is yet.
     """
@@ -118,8 +125,10 @@ def probe_kernel() -> bytes:
     struct.pack_into("<H", sectors, 0x1FE, 0xAA55)  # boot_flag
     struct.pack_into("<2s4sH", sectors, 0x200, b"\xeb\x3e", b"HdrS", 0x0200)  # jmp 0x240
     struct.pack_into("<B", sectors, 0x211, 1)  # loadflags: LOADED_HIGH
+    spin = b"\x66\xb9" + struct.pack("<I", instructions) + b"\x67\xe2\xfd"  # mov ecx, n; loop $
     code = (
-        struct.pack("<BH", 0xBA, _EXIT_PORT)  # mov dx, port
+        (spin if instructions else b"")
+        + struct.pack("<BH", 0xBA, _EXIT_PORT)  # mov dx, port
         + struct.pack("<BH", 0xB8, _EXIT_VALUE)  # mov ax, value
         + b"\xef"  # out dx, ax
         + b"\xf4\xeb\xfd"  # hlt; jmp back to it
@@ -128,7 +137,7 @@ def probe_kernel() -> bytes:
     return bytes(sectors) + bytes(512)
 
 
-def probe_argv(qemu: Path, kernel: Path, accel: Accel) -> tuple[str, ...]:
+def probe_argv(qemu: Path, kernel: Path, accel: Accel, more: Sequence[str] = ()) -> tuple[str, ...]:
     """Return the command line that runs the probe as the lab runs its guests."""
     return (
         str(qemu),
@@ -138,7 +147,34 @@ def probe_argv(qemu: Path, kernel: Path, accel: Accel) -> tuple[str, ...]:
         *("-m", "32M"),
         *("-device", f"isa-debug-exit,iobase={_EXIT_PORT:#x},iosize=0x4"),
         *("-kernel", str(kernel)),
+        *more,
     )
+
+
+def counting_speed(qemu: Path, root: Path | None = None) -> float:
+    """Return the instructions a second that QEMU executes here while it counts them.
+
+    Measured once for each boot of the host and QEMU (0.3 s), to scale deadlines
+    by: other work of the host makes it a bound, and no figure. Raises `LabError`.
+    """
+    binary = _located(qemu)
+    store = (root or cache_root()) / "host" / f"speed-{key_of(_host_state(binary, DEV_KVM))}"
+    with suppress(OSError, ValueError):
+        return float(store.read_text())
+    with tempfile.TemporaryDirectory(prefix="linklab-probe-") as folder:
+        kernel = Path(folder) / "probe"
+        kernel.write_bytes(probe_kernel(_SPEED_INSTRUCTIONS))
+        argv = probe_argv(binary, kernel, Accel.TCG, ("-icount", "shift=0,sleep=off"))
+        began = time.monotonic()
+        ended = run(argv, cwd=Path(folder), deadline=_SPEED_DEADLINE, check=False)
+        seconds = time.monotonic() - began
+    if ended.returncode != PROBE_STATUS:
+        said = _said(ended.stderr.decode(errors="replace"), binary)
+        raise LabError(f"QEMU does not count instructions (status {ended.returncode}{said})")
+    with suppress(OSError):
+        store.parent.mkdir(parents=True, exist_ok=True)
+        store.write_text(f"{_SPEED_INSTRUCTIONS / seconds:.0f}\n")
+    return _SPEED_INSTRUCTIONS / seconds
 
 
 def probe(qemu: Path, accel: Accel, deadline: float = PROBE_DEADLINE) -> str | None:

@@ -48,6 +48,7 @@ class Guest:
     agent: Agent
     count: int
     accel: Accel
+    slowness: float = 1.0
 
 
 Around = Callable[[], AbstractContextManager[None]]
@@ -132,7 +133,8 @@ class Experiment:
         return watched.tally
 
     def _limit(self, arm: Arm | None) -> float:
-        return self._plan.limit or time_limit(arm, self._guest.count, self._guest.accel)
+        guest = self._guest
+        return self._plan.limit or guest.slowness * time_limit(arm, guest.count, guest.accel)
 
     def _listening(self, work: Callable[[], Measure]) -> tuple[Measure, Heard]:
         """Do some work while the plan's listeners listen; starting them is not timed."""

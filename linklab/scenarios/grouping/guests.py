@@ -107,7 +107,8 @@ class OneGuest:
         self._session = self._stack.enter_context(opened)
         with self._judged():
             self._pin(cores)
-            guest = Guest(self._session.agent, self._count, self._lab.accel)
+            lab = self._lab
+            guest = Guest(self._session.agent, self._count, lab.accel, lab.slowness)
             self._experiment = Experiment(guest, self._plan)
             return self._kept([self._experiment.create()], self._boot_record())
 
