@@ -22,10 +22,17 @@ from linklab.host.accel import Accel
 from linklab.host.cache import Cache, discard
 from linklab.host.run import run
 from linklab.lab import Lab, Subject
+from linklab.machine.spec import Clock
 from linklab.paths import ROOT
+from linklab.scenarios.grouping.change import Operation
+from linklab.scenarios.grouping.experiment import Experiment, Guest
+from linklab.scenarios.grouping.plan import Plan
+from linklab.scenarios.grouping.ways import Arm
 
 TOUCHED = "net/core/rtnetlink.c"
 _ROUND_TRIPS = 1000  # in each guest
+_TRIAL_COUNT = 128
+TRIAL_TEXT = f"mtu by process, {_TRIAL_COUNT} interfaces"
 _COMMAND_LIMIT = 600.0  # s
 _ANSWER = "answer"
 _RUN = (str(Path(sys.executable).with_name("invoke")), "run")
@@ -61,6 +68,30 @@ def boots(
                 seconds.append(session.boot_seconds)
                 trips.append(median(_round_trips(session.agent)))
     return tuple(seconds), tuple(trips)
+
+
+def trials(lab: Lab, subject: Subject, repeat: int, tell: Teller) -> tuple[float, ...]:
+    """Return the host's seconds of a trial: one `ip` process for each of some interfaces.
+
+    What the guest says that it took is no figure of the lab: in virtual time
+    it says nothing of how long one waits for it.
+    """
+    seconds = []
+    plan = Plan(counts=(_TRIAL_COUNT,), arms=(Arm.PROCESS,))
+    with (
+        tempfile.TemporaryDirectory(prefix="linklab-bench-") as folder,
+        lab.session(subject, Path(folder) / "console.log") as session,
+    ):
+        guest = Guest(session.agent, _TRIAL_COUNT, lab.accel, lab.slowness)
+        experiment = Experiment(guest, plan)
+        experiment.create()
+        experiment.warm_up()
+        for turn in range(repeat):
+            tell(turn, "trials")
+            began = time.perf_counter()
+            experiment.trial(Operation.MTU, Arm.PROCESS, turn + 1)
+            seconds.append(time.perf_counter() - began)
+    return tuple(seconds)
 
 
 def _round_trips(agent: Agent) -> Iterator[float]:
@@ -117,7 +148,9 @@ def one_line_patch(mark: str, head: list[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def smallest_run(subject: Subject, boot: str, repeat: int, tell: Teller) -> tuple[float, ...]:
+def smallest_run(
+    subject: Subject, boot: str, clock: Clock, repeat: int, tell: Teller
+) -> tuple[float, ...]:
     """Return seconds of `invoke run` as a whole: one group request on 128 interfaces.
 
     The image's size is left out of the run by naming a fragment that asks for
@@ -129,7 +162,8 @@ def smallest_run(subject: Subject, boot: str, repeat: int, tell: Teller) -> tupl
         own = ["--config", str(nothing)] if subject.known else []
         words = [
             *(*_RUN, "--kernel", subject.name),
-            *("--counts", "128", "--arms", "group", "--boot", boot, *own),
+            *("--counts", "128", "--arms", "group", "--boot", boot),
+            *("--clock", clock.value, *own),
         ]
 
         def once(turn: int) -> list[str]:

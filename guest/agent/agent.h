@@ -42,8 +42,10 @@ void turn_end(void);
 /* Some ten thousand instructions that do nothing. */
 void turn_spin(void);
 
-/* Waits for the instant at which work begins, if turns are taken. */
-void turn_settle(void);
+/* Waits for an instant that is the same each time, if turns are taken. */
+void turn_settle(uint64_t beat);
+#define REQUEST_BEAT 100000000u /* ns: before a request is done, whatever else runs meanwhile */
+#define WORK_BEAT 1000000000u   /* ns: before work is timed */
 
 /* Where the kernel's messages go, and a person's shell is. */
 #define CONSOLE_PATH "/dev/ttyS0"

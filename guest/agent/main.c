@@ -182,7 +182,7 @@ static void do_request(void)
 	struct reader in = { .data = agent.request.data, .left = agent.request.len };
 
 	agent.answered = false;
-	turn_settle();
+	turn_settle(REQUEST_BEAT);
 	perform(&in, &agent.reply);
 	agent.seq = agent.request_seq;
 	agent.answered = true;

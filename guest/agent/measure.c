@@ -32,7 +32,7 @@ static void add_difference(struct measure *m, const struct rusage *before, int w
 void measure_begin(struct measure *m)
 {
 	*m = (struct measure){ 0 };
-	turn_settle();
+	turn_settle(WORK_BEAT);
 	getrusage(RUSAGE_SELF, &m->self);
 	getrusage(RUSAGE_CHILDREN, &m->children);
 	m->began = monotonic_ns();

@@ -23,7 +23,6 @@
 #define STOP_PORT 0x505 /* pvpanic's, PVPANIC_ISA_IOBASE_PROP in hw/misc/pvpanic-isa.c */
 #define STOP 1          /* PVPANIC_PANICKED, include/uapi/misc/pvpanic.h */
 #define SPINS 10000
-#define BEAT 1000000000u
 #define AFTER_BEAT 1000000u
 
 static int ports = -1;
@@ -55,15 +54,14 @@ void turn_spin(void)
 }
 
 /*
- * Called with a request in hand, and again right before work is timed.  Sleeps
- * until a millisecond after the next full second: what set-up left for
- * later is done by then, and the timer ticks that fall into the work are the
- * same each time (since Linux 6.5 ticks fall on multiples of their period).
- * It takes no time of the host's.
+ * Sleeps, if turns are taken, until a millisecond after the next multiple of
+ * `beat` ns.  The timer ticks that fall into what follows are the same each time
+ * then (since Linux 6.5 they fall on multiples of their period), and what was
+ * left for later is done.  It takes the host next to no time.
  */
-void turn_settle(void)
+void turn_settle(uint64_t beat)
 {
-	uint64_t at = (monotonic_ns() / BEAT + 1) * BEAT + AFTER_BEAT;
+	uint64_t at = (monotonic_ns() / beat + 1) * beat + AFTER_BEAT;
 	struct timespec until = {
 		.tv_sec = (time_t)(at / 1000000000u),
 		.tv_nsec = (long)(at % 1000000000u),

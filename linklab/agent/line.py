@@ -125,8 +125,8 @@ class Turns(Protocol):
     def hear(self) -> None:
         """Take what it says."""
 
-    def go_on(self) -> None:
-        """Let it run."""
+    def go_on(self, limit: float) -> None:
+        """Let it run. Raises `LabError` when it does not within `limit` seconds."""
 
 
 class AgentLine(SocketSpawn):  # type: ignore[misc]  # pexpect has no types
@@ -205,10 +205,10 @@ class AgentLine(SocketSpawn):  # type: ignore[misc]  # pexpect has no types
         self._put(data, until)
         self.has_spoken = False
         try:
-            self.turns.go_on()
-        except LabError:
+            self.turns.go_on(until - time.monotonic())
+        except LabError as error:
             self._look_after(_END_LIMIT)  # that QEMU ended says more than that it is silent
-            raise
+            raise LineStuck(error.message) from error
 
     def await_stop(self, until: float) -> None:
         """Wait until a machine that takes turns has stopped. Raises `LineStuck`."""

@@ -159,7 +159,7 @@ def _subjects(kernel: str, lab: Lab, cache: Cache, listener: Listener) -> tuple[
         Side(kernel, KernelOptions(kernel)),
         Side(f"{kernel}+{PATCH.name}", KernelOptions(kernel, patches=(str(PATCH),))),
     )
-    base, patched = (prepare_side(side, lab.boot, cache, listener) for side in sides)
+    base, patched = (prepare_side(side, lab, cache, listener) for side in sides)
     return base, patched
 
 

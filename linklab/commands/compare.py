@@ -166,13 +166,15 @@ def _effort(options: CompareOptions) -> Effort:
     return Effort(blocks, (limit or DEFAULT_MAX_TIME) if options.until else None)
 
 
-def prepare_side(side: Side, boot: Boot, cache: Cache, listener: Listener) -> Subject:
+def prepare_side(side: Side, lab: Lab, cache: Cache, listener: Listener) -> Subject:
     """Return a side's kernel, built if it must be, under the side's name."""
     tell_notes(side.options, listener)
     kernel = resolve_kernel(side.options.names, side.options.build_options(), cache, listener)
-    purpose = Purpose(boot, (NAME,))
+    purpose = Purpose(lab.boot, (NAME,), clock=lab.clock)
     image = image_for(kernel, purpose, side.options.modules, cache, listener)
-    iso = iso_of([kernel], side.options, cache, listener, purpose) if boot is Boot.ISO else None
+    iso = None
+    if lab.boot is Boot.ISO:
+        iso = iso_of([kernel], side.options, cache, listener, purpose)
     return replace(subject_of(kernel, iso, image), name=side.label)
 
 
@@ -201,7 +203,7 @@ def run(options: CompareOptions, command: Sequence[str], listener: Listener) -> 
     try:
         cache = Cache()
         lab = prepare_lab(options.machine, request.memory, cache, listener)
-        a, b = (prepare_side(side, lab.boot, cache, listener) for side in request.sides)
+        a, b = (prepare_side(side, lab, cache, listener) for side in request.sides)
         lab = on_one_machine(lab, (a, b), listener)
         if lab.boot is Boot.RESUME:
             lab = lab.with_snapshots([a, b], cache, listener)

@@ -18,7 +18,7 @@ from linklab.build.userland import LIVE
 from linklab.errors import UsageError
 from linklab.events import Listener, Note
 from linklab.host.cache import Artefact, Cache
-from linklab.machine.spec import Boot, MachineType
+from linklab.machine.spec import Boot, Clock, MachineType
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,13 @@ class Purpose:
     needs: tuple[str, ...] = ()
     machine: MachineType | None = None
     image: Path = LIVE
+    clock: Clock = Clock.REAL
 
     @property
     def all_needs(self) -> tuple[str, ...]:
         """The groups of what a kernel must have."""
         machine = self.machine.value if self.machine else ""
-        return (BOOT, self.boot.value, machine, *self.needs)
+        return (BOOT, self.boot.value, machine, self.clock.value, *self.needs)
 
 
 @dataclass(frozen=True)

@@ -156,7 +156,7 @@ def _run(
 
     begun, cache = utc_now(), Cache()
     lab = prepare_lab(options.machine, request.memory, cache, listener, IMAGE)
-    purpose = Purpose(lab.boot, (GROUPING,), lab.machine, IMAGE)
+    purpose = Purpose(lab.boot, (GROUPING,), lab.machine, IMAGE, lab.clock)
     (subject,) = prepare_subjects(request.kernels, purpose, cache, listener)
     log = request.folder / f"console-{subject.label}-{request.count}.log"
     with lab.session(subject, log) as session:

@@ -176,7 +176,7 @@ def run(options: RunOptions, command: Sequence[str], listener: Listener) -> Fini
             if options.keep:
                 lab = replace(lab, keeper=keeper(listener))
         with timed(listener, "kernels"):
-            purpose = Purpose(lab.boot, (options.scenario,), lab.machine)
+            purpose = Purpose(lab.boot, (options.scenario,), lab.machine, clock=lab.clock)
             subjects = prepare_subjects(options.kernels, purpose, cache, listener)
         if lab.boot is Boot.RESUME:
             with timed(listener, "saved guests"):

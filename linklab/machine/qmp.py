@@ -64,14 +64,14 @@ class Control:
 
         self.talk(listen, _ANSWER_LIMIT, "say what its machine does")
 
-    def go_on(self) -> None:
+    def go_on(self, limit: float) -> None:
         """Let a machine that stopped go on. Raises `LabError`."""
         self._is_stopped = False
 
         async def ask(client: Any) -> None:
             await client.execute("cont")
 
-        self.talk(ask, _ANSWER_LIMIT, "let the machine go on")
+        self.talk(ask, max(limit, _HEARING), "let the machine go on")
 
     def resumed_stopped(self) -> None:
         """Note that the machine took up a state in which it had stopped: QEMU does not say so."""

@@ -19,10 +19,11 @@ _WORDS = 90  # characters of the lab's words
 
 @dataclass(frozen=True)
 class Row:
-    """A fault, the kernel of its guest, and what came of it."""
+    """A fault, the kernel and the clock of its guest, and what came of it."""
 
     fault: Fault
     kernel: str
+    clock: str
     outcome: Outcome
 
     @property

@@ -11,7 +11,7 @@ from typing import Any
 
 from linklab.errors import LinklabError, Verdict
 from linklab.lab import Lab, Subject
-from linklab.machine.spec import MachineSpec
+from linklab.machine.spec import Clock, MachineSpec
 from linklab.session import Session, open_session
 
 IN_GUEST = Path(__file__).parent / "in_guest"
@@ -65,7 +65,7 @@ class Fault:
     """Something that goes wrong. `act` makes it happen and lets the lab's verdict out.
 
     `how` says in words how it is injected, `says` is a pattern that the
-    verdict's message must have in it.
+    verdict's message must have in it; `clocks` are those that it can happen in.
     """
 
     name: str
@@ -74,6 +74,7 @@ class Fault:
     says: str
     limit: float
     act: Act
+    clocks: tuple[Clock, ...] = (Clock.REAL, Clock.VIRTUAL)
 
     def play(self, scene: Scene) -> Outcome:
         """Let it happen; return what the lab made of it."""
@@ -90,7 +91,12 @@ class Fault:
 
 
 def fault(
-    name: str, how: str, expected: Verdict, says: str, limit: float = 10.0
+    name: str,
+    how: str,
+    expected: Verdict,
+    says: str,
+    limit: float = 10.0,
+    clocks: tuple[Clock, ...] = (Clock.REAL, Clock.VIRTUAL),
 ) -> Callable[[Act], Fault]:
     """Make a fault of a function that lets it happen."""
-    return lambda act: Fault(name, how, expected, says, limit, act)
+    return lambda act: Fault(name, how, expected, says, limit, act, clocks)

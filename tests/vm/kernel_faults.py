@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 from faults import IN_GUEST, Fault, Scene, fault
-from guests import soon
+from guests import never_ends, soon
 
 from linklab.agent import line as agent_line
 from linklab.errors import Verdict
@@ -33,7 +33,7 @@ def silent_reset(scene: Scene) -> None:
     with scene.guest() as session:
         due = scene.deadline()
         session.agent.write_file("/proc/sysrq-trigger", b"b", due)
-        session.agent.run(["/bin/sleep", "60"], due)
+        never_ends(session.agent, due)
 
 
 @fault("init is killed", "its code is overwritten", CRASH, "Attempted to kill init")
@@ -43,7 +43,7 @@ def init_killed(scene: Scene) -> None:
         script = (IN_GUEST / "kill-init").read_bytes()
         agent.write_file("/tmp/kill-init", script, due, mode=0o755)
         agent.run(["/tmp/kill-init"], due)
-        agent.run(["/bin/sleep", "60"], due)
+        never_ends(agent, due)
 
 
 @fault("init ends at once", "it is `/bin/false`", CRASH, "Attempted to kill init", limit=30.0)
@@ -54,13 +54,13 @@ def init_ends(scene: Scene) -> None:
     boot = replace(spec.boot, command_line=(*words, "rdinit=/bin/false"))
     due = scene.deadline()
     with scene.guest_on(replace(spec, boot=boot)) as session:
-        session.agent.run(["/bin/sleep", "60"], due)
+        never_ends(session.agent, due)
 
 
-@fault("a program never ends", "`sleep 1000`", HANG, "no answer to `run`", limit=2.0)
+@fault("a program never ends", "`cat` of a pipe", HANG, "no answer to `run`", limit=2.0)
 def no_answer(scene: Scene) -> None:
     with scene.guest() as session:
-        session.agent.run(["/bin/sleep", "1000"], scene.deadline())
+        never_ends(session.agent, scene.deadline())
 
 
 @fault("the report is torn between two reads", "three bytes a read", CRASH, "sysrq triggered crash")
@@ -81,13 +81,13 @@ def crash_in_flood(scene: Scene) -> None:
 
 
 @fault(
-    "a silence behind a flood of 100,000 lines", "`/dev/kmsg`, and `sleep 1000`",
+    "a silence behind a flood of 100,000 lines", "`/dev/kmsg`, and `cat` of a pipe",
     HANG, "no answer to `run`", limit=3.0,
 )  # fmt: skip
 def silence_in_flood(scene: Scene) -> None:
     with scene.guest() as session:
         _flood(session)
-        session.agent.run(["/bin/sleep", "1000"], scene.deadline())
+        never_ends(session.agent, scene.deadline())
 
 
 def _flood(session: Session) -> None:
@@ -142,7 +142,7 @@ def ordered(name: str, word: str, expected: Verdict, says: str, limit: float = 2
             agent.run(["/bin/mount", "-t", "debugfs", "debugfs", _DEBUGFS], soon())
             due = scene.deadline()
             agent.write_file(f"{_DEBUGFS}/provoke-crash/DIRECT", word.encode(), due)
-            agent.run(["/bin/sleep", "1000"], due)
+            never_ends(agent, due)
 
     return Fault(name, f"LKDTM `{word}`", expected, says, limit, act)
 
