@@ -54,14 +54,14 @@ void turn_spin(void)
 }
 
 /*
- * Sleeps, if turns are taken, until a millisecond after the next multiple of
- * `beat` ns.  The timer ticks that fall into what follows are the same each time
- * then (since Linux 6.5 they fall on multiples of their period), and what was
- * left for later is done.  It takes the host next to no time.
+ * Sleeps, if turns are taken, for one to two beats (ns), until a millisecond
+ * after a multiple of them.  The timer ticks that fall into what follows are the
+ * same each time then (since Linux 6.5 they fall on multiples of their period),
+ * and what was left for later is done.  It takes the host next to no time.
  */
 void turn_settle(uint64_t beat)
 {
-	uint64_t at = (monotonic_ns() / beat + 1) * beat + AFTER_BEAT;
+	uint64_t at = (monotonic_ns() / beat + 2) * beat + AFTER_BEAT;
 	struct timespec until = {
 		.tv_sec = (time_t)(at / 1000000000u),
 		.tv_nsec = (long)(at % 1000000000u),
