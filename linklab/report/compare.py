@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from linklab.errors import UsageError
-from linklab.report.figures import Cell, Figures, kernel_title
+from linklab.report.figures import VIRTUAL, Cell, Figures, kernel_title
 from linklab.results.again import files_of
 from linklab.results.model import Run
 
@@ -106,6 +106,7 @@ _BEFORE_IT_WAS_KEPT = {
 _MAY_DIFFER = {
     "trials": ("plan", "repeat"),
     "guests side by side": ("plan", "jobs"),
+    "host CPU": ("host", "cpu"),
     "host kernel": ("host", "kernel"),
     "host CPUs": ("host", "cpus"),
     "Python": ("host", "python"),
@@ -124,6 +125,8 @@ def _fixed(run: Run) -> dict[str, str]:
         what: _entry(run.about, path, _BEFORE_IT_WAS_KEPT.get(what, _ABSENT))
         for what, path in _MUST_AGREE.items()
     }
+    if facts["clock"] == VIRTUAL:
+        del facts["host CPU"]  # no host has a part in such seconds
     return facts | {f"image: {name}": value for name, value in _hashes(run, "image").items()}
 
 
