@@ -73,6 +73,9 @@ class Visits:
 
     def _host(self, is_over: Callable[[], bool]) -> None:
         assert self.door is not None
+        if self._machine.spec.is_virtual:
+            with suppress(LabError):  # it stands still where it was the lab's turn
+                self._machine.control.go_on(_KEY_LIMIT)
         self.door.give_over()
         poller = select.poll()
         for fd in (self.door.fileno(), self._console.fileno(), self._machine.pidfd):

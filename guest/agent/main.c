@@ -35,6 +35,7 @@
 #include "measure.h"
 #include "ops.h"
 
+#define PATIENCE 10000 /* spins: half a second of virtual time */
 #define GREETING_MS 1000 /* from one hello to the next, until the host says something */
 
 static struct {
@@ -265,7 +266,8 @@ static void greet_until_heard(void)
  * Nothing is left to do, and the host has been told something: it has the word.
  * The machine goes on with a request at its port, which takes it some thousand
  * instructions to come in (virtconsole_enable_backend in hw/char/virtio-console.c).
- * An agent that slept meanwhile would let the time jump to the next timer.
+ * An agent that slept meanwhile would let the time jump to the next timer.  None
+ * comes to a guest that was left to a person.
  */
 static void give_the_word(void)
 {
@@ -275,7 +277,7 @@ static void give_the_word(void)
 		return;
 	agent.spoke = false;
 	turn_end();
-	while (poll(&port, 1, 0) == 0)
+	for (int i = 0; i < PATIENCE && poll(&port, 1, 0) == 0; i++)
 		turn_spin();
 }
 
