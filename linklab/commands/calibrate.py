@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from linklab.scenarios.grouping.calibration import Calibration, Outcome
 
 KIND = CALIBRATION
+NONE = "none"
 MAX_COMPARISONS = 10_000
 
 
@@ -116,7 +117,8 @@ def check(options: CalibrateOptions, listener: Listener = ignore) -> Request:
         trials=trials,
         settling=int(trials > 1),
     )
-    words = split_list("slowdown", options.slowdown or default.slowdowns)
+    asked = options.slowdown or default.slowdowns
+    words = [] if asked == NONE else split_list("slowdown", asked)
     slowdowns = tuple(percent("slowdown", word) / 100 for word in words)
     asked = options.comparisons or default.comparisons
     comparisons = number("comparisons", asked, 1, MAX_COMPARISONS)

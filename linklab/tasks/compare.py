@@ -96,7 +96,7 @@ def compare(
         "kernel": "one flavour, compared with itself and with itself slowed by a patch",
         "comparisons": "how many of each; default 40, in virtual time 20",
         "slowdown": "by how many per cent kernels are to be slowed, comma-separated; default 10, "
-        "in virtual time 0.5,1,10",
+        "in virtual time 0.5,1,10; none: only with itself",
         "interfaces": "the number of interfaces; default 1024, in virtual time 512",
         "blocks": "as of `invoke compare`",
         "trials": "as of `invoke compare`",

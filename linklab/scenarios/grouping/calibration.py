@@ -86,6 +86,8 @@ class Calibration:
         linear: half of the loops take half of the time. Raises `LabError` when
         no number of loops does it.
         """
+        if not slowdowns:
+            return
         loops = FIRST_LOOPS
         while (ratio := self._clear_ratio(base, slowed(patched, loops))) is None:
             if loops > MOST_LOOPS // STEP:
