@@ -1,18 +1,134 @@
-"""Options as a person types them, checked and turned into values.
+"""Options: how a command declares them, and what a person typed, checked.
 
-Everything here raises `UsageError` with the name of the option, what was
+A command's options are a frozen dataclass. A field that has a help text is an
+option, under the field's name or one of its own; a tuple may be given several
+times, a bool is a flag. `linklab/commands/cli.py` makes a task of it,
+`linklab/commands/kept.py` stores it.
+
+The parsers below raise `UsageError` with the name of the option, what was
 given and what is valid, before anything is started.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import Field, dataclass, field, fields, replace
 from enum import StrEnum
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from linklab.errors import UsageError
 
 E = TypeVar("E", bound=StrEnum)
+T = TypeVar("T")
+_HELP, _NAME, _WORD, _GROUP = "help", "name", "word", "group"
+
+JSON = "print one JSON document on standard output, and nothing else there"
+RUN = "a run: its folder, a part of its name that no other run has, or `last`"
+RESULTS = "the folder below which runs are looked for by name"
+
+
+def option(default: T, help: str, name: str = "") -> T:
+    """Declare an option, as a field of a dataclass; its own `name` is as on the command line.
+
+    A subclass that declares the field again, with a plain default, keeps the help text.
+    """
+    return field(default=default, metadata={_HELP: help, _NAME: name})
+
+
+def word(help: str) -> str:
+    """Declare a word that a command must be given, without `--`."""
+    return field(default="", metadata={_HELP: help, _WORD: True})
+
+
+def words(help: str) -> tuple[str, ...]:
+    """Declare one word or several."""
+    return field(default=(), metadata={_HELP: help, _WORD: True})
+
+
+def group(
+    kind: type[T],
+    help: Mapping[str, str] | None = None,
+    *,
+    without: Iterable[str] = (),
+    only: Iterable[str] = (),
+    **defaults: Any,
+) -> T:
+    """Declare options that several commands have, as a dataclass of their own.
+
+    `without` and `only` select fields, `help` says something else of some, and
+    `defaults` are those of this command.
+    """
+    left = (set(only) or {each.name for each in fields(kind)}) - set(without)  # type: ignore[arg-type]
+    about = {_GROUP: kind, _HELP: help or {}, "left": left}
+    return field(default_factory=lambda: kind(**defaults), metadata=about)
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option of a command. `name` is as an identifier: `boot_timeout`."""
+
+    name: str
+    default: str | bool | tuple[str, ...]
+    help: str
+    field: str
+    group: str = ""  # the field of the command's dataclass that has it in its own
+    is_word: bool = False
+
+    @property
+    def flag(self) -> str:
+        """The option as a person types it."""
+        return f"--{self.name.replace('_', '-')}"
+
+
+def options_of(kind: type[Any]) -> list[Option]:
+    """Return the options that a dataclass declares, those of its groups in their place."""
+    return list(_options(kind))
+
+
+def _options(kind: type[Any]) -> Iterator[Option]:
+    default: Any
+    for each in fields(kind):
+        about = _declared(kind, each)
+        if _GROUP in about:
+            make: Any = each.default_factory
+            own = make()
+            for one in options_of(about[_GROUP]):
+                if one.field in about["left"]:
+                    said = about[_HELP].get(one.field, one.help)
+                    default = getattr(own, one.field)
+                    yield replace(one, default=default, help=said, group=each.name)
+        elif _HELP in about:
+            name = (about.get(_NAME) or each.name).replace("-", "_")
+            default = each.default
+            yield Option(name, default, about[_HELP], each.name, is_word=_WORD in about)
+
+
+def _declared(kind: type[Any], one: Field[Any]) -> Mapping[str, Any]:
+    """Return what was declared of a field, in the class or in one that it comes from."""
+    known = (base.__dict__.get("__dataclass_fields__", {}).get(one.name) for base in kind.__mro__)
+    return next((each.metadata for each in known if each and each.metadata), {})
+
+
+def made(kind: type[T], values: Mapping[str, Any]) -> T:
+    """Return an instance with the values that its options have by name, and else the defaults."""
+    own: dict[str, dict[str, Any]] = {"": {}}
+    for each in options_of(kind):
+        if each.name in values:
+            value = values[each.name]
+            value = tuple(value) if isinstance(value, list) else value
+            own.setdefault(each.group, {})[each.field] = value
+    plain = own.pop("")
+    start = kind(**plain)
+    groups = {name: replace(getattr(start, name), **given) for name, given in own.items()}
+    return replace(start, **groups)  # type: ignore[type-var]
+
+
+def flat(options: Any) -> dict[str, Any]:
+    """Return the value of each option by its name: what `made` takes."""
+    return {
+        each.name: getattr(getattr(options, each.group) if each.group else options, each.field)
+        for each in options_of(type(options))
+    }
 
 
 def split_list(option: str, text: str) -> list[str]:
@@ -67,6 +183,14 @@ def seconds(option: str, text: str | float) -> float | None:
     if not 0 <= value <= 1e6:
         raise UsageError(f"--{option} {text}: a number of seconds from 0 to 1000000 is expected")
     return value or None
+
+
+def single(option: str, text: str) -> str:
+    """Return the one word of an option that takes a list where one makes sense."""
+    found = split_list(option, text)
+    if len(found) != 1:
+        raise UsageError(f"--{option} {text}: one is expected here, not {len(found)}")
+    return found[0]
 
 
 def percent(option: str, text: str | float) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum
 
 import pytest
@@ -12,7 +13,21 @@ from hypothesis import strategies as st
 from linklab.errors import UsageError, Verdict
 from linklab.host.accel import Accel
 from linklab.machine.spec import Boot, MachineType
-from linklab.options import choose, choose_list, number, numbers, seconds, split_list
+from linklab.options import (
+    choose,
+    choose_list,
+    flat,
+    group,
+    made,
+    number,
+    numbers,
+    option,
+    options_of,
+    seconds,
+    single,
+    split_list,
+    word,
+)
 from linklab.scenarios.grouping.change import Operation
 from linklab.scenarios.grouping.ways import Arm
 
@@ -66,9 +81,9 @@ def test_a_word_that_is_there_twice_is_refused_and_named() -> None:
     ],
 )
 def test_an_unknown_name_is_refused_with_all_valid_ones(option: str, valid: type[StrEnum]) -> None:
-    for word in ("frob", "", "FROB", str(next(iter(valid))).upper()):
-        message = refused(lambda word=word: choose(option, word, valid))  # type: ignore[misc]
-        assert message.startswith(f"--{option} {word}: unknown; valid are ")
+    for one in ("frob", "", "FROB", str(next(iter(valid))).upper()):
+        message = refused(lambda one=one: choose(option, one, valid))  # type: ignore[misc]
+        assert message.startswith(f"--{option} {one}: unknown; valid are ")
         for member in valid:
             assert member.value in message
     for member in valid:
@@ -159,3 +174,56 @@ def test_what_is_no_number_of_seconds_is_refused(text: str) -> None:
 def test_a_time_beyond_the_limits_is_refused_with_the_limits(text: str) -> None:
     message = refused(lambda: seconds("boot-timeout", text))
     assert message == f"--boot-timeout {text}: a number of seconds from 0 to 1000000 is expected"
+
+
+# Options as dataclasses
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Options that several commands have; the last field is none."""
+
+    cpus: str = option("1", "the CPUs")
+    boot_limit: str = option("0", "seconds", "boot-timeout")
+    files: tuple[str, ...] = option((), "a file", "file")
+    asked: bool = False
+
+
+@dataclass(frozen=True)
+class Work:
+    """Options that commands inherit."""
+
+    counts: str = option("1,2", "how many")
+
+
+@dataclass(frozen=True)
+class Run(Work):
+    """The options of a command: another default for one that it inherits, a group."""
+
+    counts: str = "5"
+    what: str = word("what to do")
+    machine: Machine = group(Machine, {"cpus": "one CPU"}, without=("boot_limit",), cpus="4")
+
+
+def test_options_are_found_with_their_defaults_and_what_is_said_of_them() -> None:
+    assert [(each.name, each.default, each.help) for each in options_of(Run)] == [
+        ("counts", "5", "how many"),
+        ("what", "", "what to do"),
+        ("cpus", "4", "one CPU"),
+        ("file", (), "a file"),
+    ]
+    assert [each.flag for each in options_of(Machine)] == ["--cpus", "--boot-timeout", "--file"]
+    assert [each.name for each in options_of(Run) if each.is_word] == ["what"]
+
+
+def test_values_by_name_make_an_instance_and_back() -> None:
+    run = made(Run, {"counts": "7", "cpus": "8", "file": ["a", "b"]})
+    assert run == Run("7", "", Machine("8", files=("a", "b")))
+    assert made(Run, flat(run)) == run
+    assert made(Run, {}) == Run() == Run("5", "", Machine("4"))
+
+
+def test_one_word_is_expected_where_a_list_makes_no_sense() -> None:
+    assert single("arms", " group ") == "group"
+    with pytest.raises(UsageError, match="--arms a,b: one is expected here, not 2"):
+        single("arms", "a,b")

@@ -1,1 +1,0 @@
-"""The Invoke tasks: options in, one call into `linklab/commands`, text out. No logic here."""
