@@ -39,13 +39,30 @@ from linklab.events import Listener, StepAdvanced, step
 from linklab.host.cache import Cache
 from linklab.lab import Lab, Subject
 from linklab.machine.spec import Boot, Clock
-from linklab.options import number
+from linklab.options import group, number, option
 from linklab.report.figures import seconds_are
 from linklab.report.progress import progress
 from linklab.scenarios.grouping.plan import NAME as GROUPING
 
 _MEMORY = 256
 _STEP = "bench"
+
+
+@dataclass(frozen=True)
+class BenchOptions:
+    """The options of `invoke bench`, as typed."""
+
+    kernels: KernelOptions = group(
+        KernelOptions,
+        {"names": "one kernel: a flavour, a bzImage or a built kernel tree"},
+        only=("names",),
+        names="sysfs",
+    )
+    machine: MachineOptions = group(MachineOptions, only=("clock",))
+    repeat: str = option("5", "runs of each figure")
+    vng: str = option(
+        "", "a kernel that virtme-ng boots: a row for it, on this machine and in this run"
+    )
 
 
 @dataclass(frozen=True)
@@ -68,20 +85,18 @@ class Bench:
         return tell
 
 
-def main(names: str, repeat_text: str, clock: str, vng: str) -> None:
+def main(options: BenchOptions) -> None:
     """Measure and print. Kernels and images are built first, untimed."""
-    repeat = number("repeat", repeat_text, 1, 1000)
-    name, *others = KernelOptions(names).check()
-    if others:
-        raise UsageError(f"--kernel {names}: the bench takes one kernel")
-    other = checked_vng(vng)
-    machine = MachineOptions(clock=clock)
-    machine.check()
+    repeat = number("repeat", options.repeat, 1, 1000)
+    if len(options.kernels.check()) != 1:
+        raise UsageError(f"--kernel {options.kernels.names}: the bench takes one kernel")
+    other = checked_vng(options.vng)
+    options.machine.check()
     with progress() as listener:
         cache = Cache()
-        lab = prepare_lab(machine, _MEMORY, cache, listener)
+        lab = prepare_lab(options.machine, _MEMORY, cache, listener)
         (subject,) = prepare_subjects(
-            KernelOptions(name), Purpose(Boot.ISO, (GROUPING,)), cache, listener
+            options.kernels, Purpose(Boot.ISO, (GROUPING,)), cache, listener
         )
         bench = Bench(lab, subject, repeat, other, cache, listener)
         with step(listener, _STEP, 7 * repeat):

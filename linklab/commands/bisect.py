@@ -6,7 +6,7 @@ import json
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,12 @@ from linklab.commands.judging import (
     check_machine,
 )
 from linklab.commands.kept import check_files, fixed_range
-from linklab.commands.prepare import KernelOptions, MachineOptions
+from linklab.commands.prepare import NO_ISO, KernelOptions, MachineOptions
 from linklab.commands.selfjudge import selftest_judge
 from linklab.errors import BuildSkipped, UsageError, Verdict
 from linklab.events import Listener, Note
 from linklab.host.cache import hash_file
+from linklab.options import JSON, flat, group, made, option, options_of
 from linklab.results.store import claim_default_folder, claim_folder
 
 TABLE = "table.txt"
@@ -40,12 +41,21 @@ TABLE = "table.txt"
 class BisectOptions:
     """The options of `invoke bisect`, as typed."""
 
-    kernels: KernelOptions
-    machine: MachineOptions
-    criterion: CriterionOptions
-    good: str = ""
-    bad: str = ""
-    output: str = ""
+    kernels: KernelOptions = group(
+        KernelOptions,
+        {"names": "the flavour to build of each commit"},
+        without=("modules",),
+        names="nosysfs",
+    )
+    machine: MachineOptions = group(MachineOptions, NO_ISO)
+    criterion: CriterionOptions = group(CriterionOptions)
+    good: str = option("", "a commit of --source that is good; of a series, how many patches are")
+    bad: str = option("", "a commit of --source that is bad; of a series, with how many patches")
+    output: str = option("", "a folder for the results; default results/<UTC time>-bisect")
+    resume: str = option(
+        "", "go on with the bisection in this folder; all other options are its own"
+    )
+    as_json: bool = option(False, JSON, "json")
 
 
 @dataclass(frozen=True)
@@ -92,25 +102,23 @@ def check(options: BisectOptions) -> Request:
     return request
 
 
-def main(options: BisectOptions, resume: str, command: Sequence[str], *, as_json: bool) -> Verdict:
+def main(options: BisectOptions, command: Sequence[str]) -> Verdict:
     """Search, show what was found, and return what that says."""
     from linklab.report.progress import progress
 
     with progress() as listener:
-        journal, options = _begun(options, resume, command)
+        journal, asked = _begun(options, command)
         with held(journal.path):
-            request = check(options)
-            found = search(options, request, journal, listener)
-    show(request.history, journal, as_json=as_json)
+            request = check(asked)
+            found = search(asked, request, journal, listener)
+    show(request.history, journal, as_json=options.as_json)
     return Verdict.PASS if found else Verdict.SKIP
 
 
-def _begun(
-    options: BisectOptions, resume: str, command: Sequence[str]
-) -> tuple[Journal, BisectOptions]:
+def _begun(options: BisectOptions, command: Sequence[str]) -> tuple[Journal, BisectOptions]:
     """Return the record to go on with, and the options that it was begun with."""
-    if resume:
-        journal = Journal.read(Path(resume))
+    if options.resume:
+        journal = Journal.read(Path(options.resume))
         check_files(journal.about.get("files", {}))
         return journal, revived(journal.about["options"])
     request = check(options)
@@ -121,7 +129,7 @@ def _begun(
     absolute = _absolute(options)
     about = {
         "command": shlex.join(command),
-        "options": asdict(absolute),
+        "options": flat(absolute),
         "files": {str(path): hash_file(path) for path in _files(absolute)},
         "kernel": request.flavour,
         "origin": request.history.origin,
@@ -233,17 +241,19 @@ def _absolute(options: BisectOptions) -> BisectOptions:
 
 
 def revived(stored: Mapping[str, Any]) -> BisectOptions:
-    """Return options as they were kept; raise `UsageError` for what this version lacks."""
-    try:
-        kernels: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in stored["kernels"].items()
+    """Return options as they were kept; raise `UsageError` for what this version lacks.
+
+    Earlier versions kept them by the fields of the dataclasses, which are nested.
+    """
+    known = {(each.group, each.field): each.name for each in options_of(BisectOptions)}
+    given = dict(stored)
+    if "kernels" in stored:
+        parts: dict[str, Mapping[str, Any]] = {
+            name: part for name, part in stored.items() if isinstance(part, Mapping)
         }
-        return BisectOptions(
-            KernelOptions(**kernels),
-            MachineOptions(**stored["machine"]),
-            CriterionOptions(**stored["criterion"]),
-            **{f.name: stored[f.name] for f in fields(BisectOptions)[3:]},
-        )
-    except (TypeError, KeyError, AttributeError) as error:
-        raise UsageError(f"the bisection was begun by another version: {error}") from error
+        parts[""] = {name: value for name, value in stored.items() if name not in parts}
+        places = {(name, own): v for name, part in parts.items() for own, v in part.items()}
+        given = {known.get(at, at[1]): v for at, v in places.items() if v or at in known}
+    if unknown := given.keys() - known.values():
+        raise UsageError(f"the bisection was begun by another version, with {sorted(unknown)}")
+    return made(BisectOptions, given)

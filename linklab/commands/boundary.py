@@ -3,32 +3,20 @@
 from __future__ import annotations
 
 import atexit
-import copy
-import functools
 import json
 import os
 import select
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, ParamSpec
+from typing import Any
 
-from invoke.collection import Collection
-from invoke.exceptions import Exit, ParseError
-from invoke.parser import Parser
-from invoke.program import Program
+from linklab.errors import Interrupted, LabError, LinklabError, Verdict
 
-from linklab.errors import Interrupted, LabError, LinklabError, UsageError, Verdict
-
-P = ParamSpec("P")
-
-
-STEP_COMMAND = "verdict"
-"""The command that `git bisect run` calls."""
 _ABORT = 255
 
 
@@ -42,51 +30,38 @@ def step_status(verdict: Verdict) -> int:
     return _ABORT if verdict in (Verdict.USAGE, Verdict.ERROR) else verdict.status
 
 
-def _plain_status(verdict: Verdict) -> int:
+def plain_status(verdict: Verdict) -> int:
+    """Return the status of a verdict for anybody else."""
     return verdict.status
 
 
-def command(function: Callable[P, Verdict | None]) -> Callable[P, None]:
-    """Make a task of a function that returns a verdict, or None for a pass.
+def status_of(
+    work: Callable[[], Verdict | None],
+    status: Callable[[Verdict], int] = plain_status,
+    *,
+    as_json: bool = False,
+) -> int:
+    """Do a command's work and return the exit status; None for a verdict is a pass.
 
     A `LinklabError` is shown as its message and its evidence, without a
-    traceback, and ends Invoke with the verdict's status. Whatever else is
-    raised says nothing of a kernel: Invoke would end with 1 for it.
+    traceback. Whatever else is raised says nothing of a kernel: Python and
+    Invoke would end with 1 for it.
     """
-    return _guarded(function, _plain_status)
-
-
-def step_command(function: Callable[P, Verdict | None]) -> Callable[P, None]:
-    """Make a task that `git bisect run` understands; see `step_status`."""
-    return _guarded(function, step_status)
-
-
-def _guarded(
-    function: Callable[P, Verdict | None], status: Callable[[Verdict], int]
-) -> Callable[P, None]:
-    @functools.wraps(function)
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
-        _take_signals()
-        as_json = bool(kwargs.get("json"))
-        try:
-            verdict = function(*args, **kwargs) or Verdict.PASS
-            sys.stdout.flush()
-        except KeyboardInterrupt:
-            raise _exit_for(Interrupted("interrupted"), status, as_json=as_json) from None
-        except LinklabError as error:
-            raise _exit_for(error, status, as_json=as_json) from error
-        except Exit:
+    _take_signals()
+    try:
+        verdict = work() or Verdict.PASS
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return ended_by(Interrupted("interrupted"), status, as_json=as_json)
+    except LinklabError as error:
+        return ended_by(error, status, as_json=as_json)
+    except (Exception, SystemExit) as error:
+        if has_lost_its_reader(error):
+            raise BrokenPipeError from error  # see `end_as_unix_tools_do`
+        if isinstance(error, SystemExit):
             raise
-        except (Exception, SystemExit) as error:
-            if has_lost_its_reader(error):
-                raise BrokenPipeError from error  # see `end_as_unix_tools_do`
-            if isinstance(error, SystemExit):
-                raise
-            raise _exit_for(_unforeseen(error), status, as_json=as_json) from error
-        if code := status(verdict):
-            raise Exit(code=code)
-
-    return guarded
+        return ended_by(_unforeseen(error), status, as_json=as_json)
+    return status(verdict)
 
 
 def _take_signals() -> None:
@@ -113,9 +88,8 @@ def show_fault(error: LinklabError) -> None:
         print("\n".join(lines), file=sys.stderr, flush=True)
 
 
-def _exit_for(
-    error: LinklabError, status: Callable[[Verdict], int] = _plain_status, *, as_json: bool
-) -> Exit:
+def ended_by(error: LinklabError, status: Callable[[Verdict], int], *, as_json: bool) -> int:
+    """Show what ends a command, as a document too where a script asked for one."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the end is decided; the status must get out
     show_fault(error)
@@ -128,7 +102,7 @@ def _exit_for(
         }
         _print_to_the_end(json.dumps(document, indent=1))
     _print_to_the_end("")
-    return Exit(code=status(error.verdict))
+    return status(error.verdict)
 
 
 def _print_to_the_end(text: str) -> None:
@@ -188,33 +162,3 @@ def _end_by_sigpipe() -> None:
 
 def _as_interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
-
-
-def refuse_unknown(collection: Collection, argv: Sequence[str]) -> None:
-    """End with status 2 where Invoke would end with 1 for words it does not know.
-
-    1 is what scripts, and `git bisect run`, take for "the kernel is bad". So
-    the command line is parsed with Invoke's own parser before Invoke does.
-    """
-    if not is_invoke(argv[0]):
-        return
-    program = Program()
-    # A copy: making contexts takes the help texts out of the tasks.
-    contexts = copy.deepcopy(collection).to_contexts()
-    try:
-        # In two steps, as Invoke does: `--help run` is a value, not a task.
-        core = Parser(initial=program.initial_context, ignore_unknown=True)
-        rest = core.parse_argv(list(argv[1:])).unparsed
-        Parser(initial=program.initial_context, contexts=contexts).parse_argv(rest)
-    except ParseError as error:
-        fault = UsageError(f"{error}\n`invoke --list` lists the commands")
-        status = step_status if STEP_COMMAND in argv[1:] else _plain_status
-        raise _exit_for(fault, status, as_json="--json" in argv) from None
-
-
-def is_invoke(name: str) -> bool:
-    """Tell whether the program that was started, by its path, is Invoke."""
-    program = Path(name)
-    if program.name == "__main__.py":  # python -m invoke
-        return program.parent.name == "invoke"
-    return program.name in {"invoke", "inv"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich import box
@@ -17,11 +18,28 @@ from linklab.commands.prepare import KernelOptions, iso_of, tell_notes
 from linklab.errors import UsageError
 from linklab.host.cache import Cache
 from linklab.lab import file_label
+from linklab.options import group, option
 from linklab.report.progress import progress
 
 
-def kernels(options: KernelOptions) -> None:
+@dataclass(frozen=True)
+class BuildKernelOptions:
+    """The options of `invoke build-kernel`, as typed."""
+
+    kernels: KernelOptions = group(KernelOptions, without=("modules",))
+
+
+@dataclass(frozen=True)
+class BuildIsoOptions:
+    """The options of `invoke build-iso`, as typed."""
+
+    kernels: KernelOptions = group(KernelOptions, names="sysfs")
+    output: str = option("", "the ISO's path; default out/linklab-<kernels>.iso")
+
+
+def kernels(command: BuildKernelOptions) -> None:
     """Build kernels and print where each is and what it weighs."""
+    options = command.kernels
     wanted = options.check()
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for title in ("kernel", "release", "bzImage", "seconds", "where"):
@@ -41,10 +59,13 @@ def kernels(options: KernelOptions) -> None:
     Console(highlight=False, soft_wrap=True).print(table)
 
 
-def iso(options: KernelOptions, output: str) -> None:
+def iso(command: BuildIsoOptions) -> None:
     """Build the ISO, put it where it was asked for, and print what is in it."""
+    options = command.kernels
     words = options.check()
-    target = Path(output or f"out/linklab-{'-'.join(file_label(word) for word in words)}.iso")
+    target = Path(
+        command.output or f"out/linklab-{'-'.join(file_label(word) for word in words)}.iso"
+    )
     _check_target(target)
     with progress() as listener:
         tell_notes(options, listener)

@@ -12,17 +12,30 @@ from typing import TYPE_CHECKING, Any
 
 from linklab.build.flavours import flavours
 from linklab.commands.about import planned, tested_on
+from linklab.commands.compare import BLOCKS, THRESHOLD, TRIALS, prepare_side, threshold_of
 from linklab.commands.compare import DEFAULTS as COMPARE_DEFAULTS
-from linklab.commands.compare import MAX_BLOCKS, MAX_TRIALS, prepare_side, threshold_of
-from linklab.commands.prepare import KernelOptions, MachineOptions, decide_clock, prepare_lab
-from linklab.commands.run import jobs_of, memory_for, seed_of
+from linklab.commands.prepare import (
+    NO_ISO,
+    KernelOptions,
+    MachineOptions,
+    decide_clock,
+    prepare_lab,
+)
 from linklab.commands.sides import Side
+from linklab.commands.work import (
+    MAX_BLOCKS,
+    MAX_TRIALS,
+    ScheduleOptions,
+    jobs_of,
+    memory_for,
+    seed_of,
+)
 from linklab.errors import Interrupted, LinklabError, UsageError, Verdict
 from linklab.events import Listener, ignore
 from linklab.host.cache import Cache
 from linklab.lab import Lab, Subject
 from linklab.machine.spec import Boot, Clock
-from linklab.options import number, percent, split_list
+from linklab.options import JSON, group, number, option, percent, single, split_list
 from linklab.results.comparison import Rule
 from linklab.results.kinds import CALIBRATION
 from linklab.results.store import RunFolder, claim_default_folder, claim_folder, read_run, utc_now
@@ -40,21 +53,25 @@ MAX_COMPARISONS = 10_000
 
 
 @dataclass(frozen=True)
-class CalibrateOptions:
+class CalibrateOptions(ScheduleOptions):
     """The options of `invoke calibrate`, as typed."""
 
-    kernel: str
-    machine: MachineOptions
-    comparisons: str = ""
-    slowdown: str = ""
-    interfaces: str = ""
-    blocks: str = ""
-    trials: str = ""
-    threshold: str = ""
-    seed: str = ""
-    jobs: str = ""
-    output: str = ""
-    as_json: bool = False
+    kernel: str = option(
+        "nosysfs", "one flavour, compared with itself and with itself slowed by a patch"
+    )
+    machine: MachineOptions = group(MachineOptions, NO_ISO, boot="resume")
+    comparisons: str = option("", "how many of each; default 40, in virtual time 20")
+    slowdown: str = option(
+        "",
+        "by how many per cent kernels are to be slowed, comma-separated; default 10, in virtual "
+        "time 0.5,1,10; none: only with itself",
+    )
+    counts: str = option("", "the number of interfaces; default 1024, in virtual time 512")
+    blocks: str = option("", BLOCKS)
+    trials: str = option("", TRIALS)
+    threshold: str = option("", THRESHOLD)
+    output: str = option("", "a folder for the results; default results/<UTC time>-calibrate")
+    as_json: bool = option(False, JSON, "json")
 
 
 @dataclass(frozen=True)
@@ -63,7 +80,7 @@ class Defaults:
 
     comparisons: str
     slowdowns: str  # per cent
-    interfaces: str
+    counts: str
 
 
 DEFAULTS = {
@@ -106,8 +123,9 @@ def check(options: CalibrateOptions, listener: Listener = ignore) -> Request:
     clock = decide_clock(options.machine, listener)
     default, compared = DEFAULTS[clock], COMPARE_DEFAULTS[clock]
     trials = number("trials", options.trials or compared.trials, 1, MAX_TRIALS)
+    asked = options.counts or default.counts
     plan = Plan(
-        counts=(number("interfaces", options.interfaces or default.interfaces, 1, MAX_COUNT),),
+        counts=(number("counts", single("counts", asked), 1, MAX_COUNT),),
         operations=(Operation.MTU,),
         arms=(Arm.GROUP,),
         repeat=number("blocks", options.blocks or compared.blocks, 2, MAX_BLOCKS),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,20 +21,18 @@ from linklab.commands.prepare import (
     subject_of,
     tell_notes,
 )
-from linklab.commands.run import jobs_of, memory_for, seed_of
-from linklab.commands.sides import Side, sides
+from linklab.commands.sides import GRAMMAR, Side, sides
+from linklab.commands.work import MAX_BLOCKS, MAX_TRIALS, TrialOptions, memory_for
 from linklab.errors import Interrupted, LinklabError, UsageError, Verdict
 from linklab.events import Listener, Note, ignore, step
 from linklab.host.cache import Cache
 from linklab.lab import Lab, Subject
 from linklab.machine.spec import Boot, Clock, MachineType
-from linklab.options import choose_list, number, numbers, seconds
+from linklab.options import JSON, RESULTS, group, number, option, seconds, word
 from linklab.results.comparison import DEFAULT_THRESHOLD, VIRTUAL_THRESHOLD, Effect, Rule
 from linklab.results.kinds import COMPARISON
 from linklab.results.store import RunFolder, claim_default_folder, claim_folder, utc_now
-from linklab.scenarios.grouping.change import Operation
-from linklab.scenarios.grouping.plan import MAX_COUNT, NAME, Plan
-from linklab.scenarios.grouping.ways import Arm, limits_text
+from linklab.scenarios.grouping.plan import NAME, Plan
 
 if TYPE_CHECKING:
     from linklab.scenarios.grouping.contest import Contest, Effort, Outcome
@@ -42,34 +40,51 @@ if TYPE_CHECKING:
 KIND = COMPARISON
 CONCLUSIVE = "conclusive"
 DEFAULT_MAX_TIME = 600.0  # s
-MAX_BLOCKS = 10_000
-MAX_TRIALS = 1000
+
+BLOCKS = "how often to measure both, each time in two fresh guests; default 20, in virtual time 10"
+TRIALS = (
+    "trials in each guest, of which the median is the guest's value; default 5, in virtual time 3"
+)
+THRESHOLD = "the smallest change that matters, in per cent; default 3, in virtual time 0.25"
 
 
 @dataclass(frozen=True)
-class CompareOptions:
+class CompareOptions(TrialOptions):
     """The options of `invoke compare`, as typed. `kernels` has no names: `a` and `b` are those."""
 
-    a: str
-    b: str
-    kernels: KernelOptions
-    machine: MachineOptions
+    a: str = word(
+        f"the first kernel, {GRAMMAR}: a flavour (of a source tree or of a commit of --source, "
+        "with patches), a bzImage or a built kernel tree; or a stored run"
+    )
+    b: str = word("the second, the same way; what it leaves out is the first one's: `+fix.patch`")
     counts: str = "1024"
-    operations: str = "mtu"
     arms: str = "group"
-    blocks: str = ""
-    trials: str = ""
-    warmup: str = ""
-    threshold: str = ""
-    until: str = ""
-    max_time: str = ""
-    seed: str = ""
-    jobs: str = ""
-    timeout: str = "0"
-    output: str = ""
-    results: str = "results"
-    as_json: bool = False
-    exports: ExportOptions = field(default_factory=ExportOptions)
+    kernels: KernelOptions = group(
+        KernelOptions,
+        {
+            "source": "a kernel tree or a tarball to build both from, instead of Debian's",
+            "patches": "a patch for B alone, on top; may be repeated, in order",
+            "configs": "a fragment of kernel options for both; may be repeated, in order",
+            "range": "commits of --source for B, BASE..TIP or LAST:N; A is what they stand on",
+        },
+        without=("names",),
+        names="",
+    )
+    machine: MachineOptions = group(MachineOptions, boot="resume")
+    blocks: str = option("", BLOCKS)
+    trials: str = option("", TRIALS)
+    warmup: str = option(
+        "", "trials before them that are thrown away; default 1 with --trials above 1, else 0"
+    )
+    threshold: str = option("", THRESHOLD)
+    until: str = option("", "conclusive: measure more blocks until it is known what B is")
+    max_time: str = option(
+        "", "seconds after which --until conclusive begins no further block; default 600"
+    )
+    output: str = option("", "a folder for the results; default results/<UTC time>-compare")
+    results: str = option("results", RESULTS)
+    as_json: bool = option(False, JSON, "json")
+    exports: ExportOptions = group(ExportOptions)
 
 
 @dataclass(frozen=True)
@@ -129,8 +144,6 @@ def check(options: CompareOptions, listener: Listener = ignore) -> Request:
     clock = decide_clock(options.machine, listener)
     options = with_defaults(options, clock)
     plan, effort = _plan(options, clock), _effort(options)
-    if not plan.pairs():
-        raise UsageError(f"none of the arms can do any of the operations: {limits_text()}")
     rule = Rule(threshold_of(options.threshold), seed=plan.seed)
     memory = max(memory_for(options.machine, plan, side.options) for side in both)
     output = options.output
@@ -140,15 +153,10 @@ def check(options: CompareOptions, listener: Listener = ignore) -> Request:
 
 def _plan(options: CompareOptions, clock: Clock) -> Plan:
     trials = number("trials", options.trials, 1, MAX_TRIALS)
-    return Plan(
-        counts=numbers("counts", options.counts, 1, MAX_COUNT),
-        operations=choose_list("operations", options.operations, Operation),
-        arms=choose_list("arms", options.arms, Arm),
+    return options.trials_plan(
+        clock,
         repeat=number("blocks", options.blocks, 2, MAX_BLOCKS),
-        limit=seconds("timeout", options.timeout),
-        seed=seed_of(options.seed, clock),
         fresh_guest=True,
-        jobs=jobs_of(options.jobs, clock),
         trials=trials,
         settling=number("warmup", options.warmup or int(trials > 1), 0, MAX_TRIALS),
     )
@@ -203,6 +211,7 @@ def run(options: CompareOptions, command: Sequence[str], listener: Listener) -> 
     try:
         cache = Cache()
         lab = prepare_lab(options.machine, request.memory, cache, listener)
+        lab = options.with_keeper(lab, listener)
         a, b = (prepare_side(side, lab, cache, listener) for side in request.sides)
         lab = on_one_machine(lab, (a, b), listener)
         if lab.boot is Boot.RESUME:

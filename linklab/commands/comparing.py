@@ -83,7 +83,8 @@ def compare_runs(options: CompareOptions) -> Verdict:
     from linklab.report.versusruns import versus_of_runs
 
     given = options.kernels
-    if given.patches or given.range or given.source or given.configs or options.until:
+    changed = given.patches or given.range or given.source or given.configs or given.modules
+    if changed or options.until:
         raise UsageError("two stored runs are compared as they are: nothing is built or measured")
     options.exports.check()
     folders = [_stored_run(word, Path(options.results)) for word in (options.a, options.b)]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from linklab.build.agentbuild import build_agent
@@ -15,15 +16,32 @@ from linklab.errors import UsageError, Verdict
 from linklab.events import ignore
 from linklab.host.cache import Cache
 from linklab.host.run import environment, shown
-from linklab.options import split_list
+from linklab.options import option, split_list
 from linklab.paths import GUEST, ROOT
 
 SUITES = ("unit", "agent", "process", "page", "vm")
 _MOST_WORKERS = 8  # more wait for the longest file
 
 
-def run_tests(only: str) -> Verdict:
+@dataclass(frozen=True)
+class SuiteOptions:
+    """The options of `invoke test`, as typed."""
+
+    only: str = option(
+        "", "unit, agent, process, page or vm; comma-separated; default: all of them"
+    )
+
+
+@dataclass(frozen=True)
+class FaultsOptions:
+    """The options of `invoke faults`, as typed."""
+
+    table: str = option("docs/faults.md", "where the table of what came of it is written")
+
+
+def run_tests(options: SuiteOptions) -> Verdict:
     """Run the suites, cheapest first, and report the branch coverage of the host side."""
+    only = options.only
     suites = split_list("only", only) if only else list(SUITES)
     if unknown := [name for name in suites if name not in SUITES]:
         raise UsageError(f"--only {unknown[0]}: unknown; valid are {', '.join(SUITES)}")
@@ -35,11 +53,11 @@ def run_tests(only: str) -> Verdict:
     return _run([sys.executable, "-m", "pytest", *parallel, *measured, *folders])
 
 
-def inject_faults(table: str) -> Verdict:
+def inject_faults(options: FaultsOptions) -> Verdict:
     """Let every fault of the catalogue happen in real guests; write what came of it."""
-    where = Path(table)
+    where = Path(options.table)
     if not where.absolute().parent.is_dir():
-        raise UsageError(f"--table {table}: there is no folder {where.absolute().parent}")
+        raise UsageError(f"--table {where}: there is no folder {where.absolute().parent}")
     catalogue = "tests/vm/test_fault_table.py"
     option = f"--fault-table={where.absolute()}"
     return _run([sys.executable, "-m", "pytest", "-q", option, catalogue])

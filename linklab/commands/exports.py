@@ -14,27 +14,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from linklab.errors import BuildSkipped, LabError, LinklabError, UsageError
+from linklab.options import RESULTS, RUN, group, option, word
 
 if TYPE_CHECKING:  # every command begins by importing this module
     from linklab.results.outcomes import Suite
 
 ORIGIN = "linklab"
-HELP = {
-    "junit": "write the results to this file as JUnit XML",
-    "ktap": "write the results to this file as KTAP",
-    "kcidb": "write the results to this file as a KCIDB report (schema 5, JSON)",
-    "kcidb-origin": "the name of your CI system in the KCIDB report",
-}
 
 
 @dataclass(frozen=True)
 class ExportOptions:
     """The files that results go to as well, as typed; an empty name is none."""
 
-    junit: str = ""
-    ktap: str = ""
-    kcidb: str = ""
-    origin: str = ORIGIN
+    junit: str = option("", "write the results to this file as JUnit XML")
+    ktap: str = option("", "write the results to this file as KTAP")
+    kcidb: str = option("", "write the results to this file as a KCIDB report (schema 5, JSON)")
+    origin: str = option(ORIGIN, "the name of your CI system in the KCIDB report", "kcidb-origin")
 
     def files(self) -> dict[str, Path]:
         """Return the files asked for, by their option."""
@@ -47,11 +42,11 @@ class ExportOptions:
 
         check_origin(self.origin)
         found: dict[Path, str] = {}
-        for option, path in self.files().items():
-            other = found.setdefault(path.absolute(), option)
-            if other != option:
-                raise UsageError(f"--{other} and --{option} name the same file, {path}")
-            _check_file(option, path)
+        for name, path in self.files().items():
+            other = found.setdefault(path.absolute(), name)
+            if other != name:
+                raise UsageError(f"--{other} and --{name} name the same file, {path}")
+            _check_file(name, path)
 
 
 def _check_file(option: str, path: Path) -> None:
@@ -77,12 +72,12 @@ def write_exports(options: ExportOptions, suites: Sequence[Suite]) -> list[Path]
     Raises `LabError` when one cannot be written.
     """
     files = options.files()
-    for option, path in files.items():
+    for name, path in files.items():
         try:
-            path.write_text(_text(option, suites, options.origin), encoding="utf-8")
+            path.write_text(_text(name, suites, options.origin), encoding="utf-8")
         except OSError as error:
             raise LabError(
-                f"--{option} {path} cannot be written: {error.strerror or error}; "
+                f"--{name} {path} cannot be written: {error.strerror or error}; "
                 "`invoke export` writes it from the stored results"
             ) from error
     return list(files.values())
@@ -138,17 +133,27 @@ def _failed(name: str, kernels: Sequence[str], error: LinklabError) -> list[Suit
     return [Suite(name, (outcome,), KernelFacts(each), start=now, end=now) for each in kernels]
 
 
-def export(run: str, results: str, options: ExportOptions) -> None:
+@dataclass(frozen=True)
+class StoredExportOptions:
+    """The options of `invoke export`, as typed."""
+
+    run: str = word(RUN)
+    results: str = option("results", RESULTS)
+    exports: ExportOptions = group(ExportOptions)
+
+
+def export(options: StoredExportOptions) -> None:
     """Write the files asked for from a stored run, and print where they are."""
     from linklab.results.history import find
     from linklab.results.kinds import is_selftest
     from linklab.results.runsuites import suites_of
     from linklab.results.store import read_run
 
-    if not options.files():
+    exports = options.exports
+    if not exports.files():
         raise UsageError("nothing to write: name a file with --junit, --ktap or --kcidb")
-    folder = find(run, Path(results))
-    options.check()
+    folder = find(options.run, Path(options.results))
+    exports.check()
     stored = read_run(folder)
     if is_selftest(stored.about):
         from linklab.selftests.record import suites_of as suites_of_selftests
@@ -156,5 +161,5 @@ def export(run: str, results: str, options: ExportOptions) -> None:
         suites = suites_of_selftests(stored.about)
     else:
         suites = suites_of(stored)
-    for path in write_exports(options, suites):
+    for path in write_exports(exports, suites):
         print(path)

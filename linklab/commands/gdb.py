@@ -20,7 +20,7 @@ from linklab.host.packages import DEBUGGING, unmet
 from linklab.lab import SHELL_MIB, Lab, Subject, choose_memory
 from linklab.machine.commandline import debugging_command_line
 from linklab.machine.spec import DirectBoot, MachineSpec
-from linklab.options import seconds
+from linklab.options import group, option, seconds
 from linklab.paths import IMAGES
 from linklab.report.progress import progress
 
@@ -33,12 +33,18 @@ _FRAGMENT = IMAGES / "kernel" / "symbols.config"
 class GdbOptions:
     """The options of `invoke gdb`, as typed."""
 
-    kernels: KernelOptions
-    machine: MachineOptions
-    commands: tuple[str, ...] = ()
-    typed: tuple[str, ...] = ()
-    timeout: str = "0"
-    log: str = ""
+    kernels: KernelOptions = group(KernelOptions, without=("modules",), names="debug")
+    machine: MachineOptions = group(
+        MachineOptions, without=("boot", "boot_timeout", "noise", "clock"), clock="real"
+    )
+    commands: tuple[str, ...] = option(
+        (), "what gdb is to do, instead of asking; may be repeated, in order", "command"
+    )
+    typed: tuple[str, ...] = option(
+        (), "a line to type at the guest's shell when it is up; may be repeated, in order", "type"
+    )
+    timeout: str = option("0", "seconds after which a gdb with --command is ended; default 600")
+    log: str = option("", "a file for the guest's console")
 
 
 def main(options: GdbOptions) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 from rich import box
 from rich.console import Console
@@ -15,12 +15,20 @@ from rich.table import Table
 from linklab.agent.terminal import visit
 from linklab.errors import LabError, UsageError
 from linklab.host.guests import find_guest, running_guests
+from linklab.options import JSON, option
 
 
-def list_guests(*, as_json: bool) -> None:
+@dataclass(frozen=True)
+class GuestsOptions:
+    """The options of `invoke guests`, as typed."""
+
+    as_json: bool = option(False, JSON, "json")
+
+
+def list_guests(options: GuestsOptions) -> None:
     """Print which guests of this user run."""
     guests = running_guests()
-    if as_json:
+    if options.as_json:
         entries = [{**asdict(guest), "folder": str(guest.folder)} for guest in guests]
         json.dump(entries, sys.stdout, indent=1)
         sys.stdout.write("\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from linklab.errors import UsageError, Verdict
-from linklab.options import number
+from linklab.options import JSON, RESULTS, RUN, number, option, word
 from linklab.report.compare import Stored, cell_rows, differences, obstacles
 from linklab.report.figures import seconds_text, timed_by
 from linklab.report.keyfigure import key_figure
@@ -32,16 +33,44 @@ _BEGUN_WIDTH = len("2026-01-02 03:04 UTC")
 _VERDICT_STYLE = {"pass": "green", UNFINISHED: "yellow", "interrupted": "yellow", "skip": "yellow"}
 
 
-def list_runs(
-    results: str, kernel: str, scenario: str, verdict: str, limit: str, *, as_json: bool
-) -> None:
+@dataclass(frozen=True)
+class HistoryOptions:
+    """The options of `invoke history`, as typed."""
+
+    results: str = option("results", "the folder below which the runs are")
+    kernel: str = option("", "only runs with this kernel")
+    scenario: str = option("", "only runs of this scenario")
+    verdict: str = option("", "only runs with this verdict; also unfinished, broken")
+    limit: str = option("20", "how many at most, the newest; 0: all of them")
+    as_json: bool = option(False, JSON, "json")
+
+
+@dataclass(frozen=True)
+class ShowOptions:
+    """The options of `invoke show`, as typed."""
+
+    run: str = word(RUN)
+    results: str = option("results", RESULTS)
+    as_json: bool = option(False, JSON, "json")
+
+
+@dataclass(frozen=True)
+class RerunOptions(ShowOptions):
+    """The options of `invoke rerun`, as typed."""
+
+    output: str = option("", "a folder for the results; default results/<UTC time>-<scenario>")
+
+
+def list_runs(options: HistoryOptions) -> None:
     """Print the runs below a results folder that are asked for, the newest first."""
+    results, verdict = options.results, options.verdict
     if verdict and verdict not in _VERDICTS:
         raise UsageError(f"--verdict {verdict}: unknown; valid are {', '.join(_VERDICTS)}")
-    most = number("limit", limit, 0, 1_000_000)
-    found = [e for e in entries(Path(results)) if chosen(e, kernel, scenario, verdict)]
+    most = number("limit", options.limit, 0, 1_000_000)
+    asked = (options.kernel, options.scenario, verdict)
+    found = [e for e in entries(Path(results)) if chosen(e, *asked)]
     newest = found[:most] if most else found
-    if as_json:
+    if options.as_json:
         json.dump([_as_json(entry) for entry in newest], sys.stdout, indent=1)
         sys.stdout.write("\n")
         return
@@ -111,12 +140,13 @@ def _table(shown: Sequence[Entry]) -> Table:
     return table
 
 
-def show(run: str, results: str, *, as_json: bool) -> None:
+def show(options: ShowOptions) -> None:
     """Print a past run once more, as it was printed when it ended."""
     from linklab.commands.run import document
     from linklab.commands.series import show as show_series
 
-    folder = find(run, Path(results))
+    as_json = options.as_json
+    folder = find(options.run, Path(options.results))
     if kind := kind_of(folder):
         _show_other(folder, kind, as_json=as_json)
         return
@@ -150,7 +180,7 @@ def _show_other(folder: Path, kind: str, *, as_json: bool) -> None:
     print(f"\nverdict: {other.verdict(kind, about) or UNFINISHED}   results: {folder}")
 
 
-def rerun(run: str, results: str, output: str, command: Sequence[str], *, as_json: bool) -> Verdict:
+def rerun(options: RerunOptions, command: Sequence[str]) -> Verdict:
     """Do a past run once more with the same inputs, and say what differs."""
     from linklab.commands.boundary import show_fault
     from linklab.commands.kept import repeated_by, revived
@@ -158,13 +188,14 @@ def rerun(run: str, results: str, output: str, command: Sequence[str], *, as_jso
     from linklab.commands.run import run as do
     from linklab.report.progress import progress
 
-    folder = find(run, Path(results))
+    as_json = options.as_json
+    folder = find(options.run, Path(options.results))
     if kind := kind_of(folder):
         raise repeated_by(other.read_other(folder, kind))
     before = read_run(folder)
-    options = revived(before.about, output, as_json=as_json)
+    again = revived(before.about, options.output, as_json=as_json)
     with progress() as listener:
-        finished = do(options, command, listener)
+        finished = do(again, command, listener)
     now = read_run(finished.folder)
     if as_json:
         write_reports(finished.folder, now)

@@ -25,41 +25,51 @@ from linklab.build.flavours import flavours
 from linklab.build.kernel import BuildOptions, resolve_kernel
 from linklab.commands.about import tested_on
 from linklab.commands.prepare import KernelOptions, MachineOptions, prepare_lab
-from linklab.commands.run import memory_for, seed_of
+from linklab.commands.work import LimitedOptions, memory_for, seed_of
 from linklab.errors import LinklabError, UsageError, Verdict
 from linklab.events import Listener
 from linklab.host.cache import Cache
 from linklab.lab import Lab, Subject
 from linklab.machine.spec import Boot, Clock
-from linklab.options import choose, choose_list, number, numbers, seconds
+from linklab.options import choose, choose_list, number, option, seconds
 from linklab.results.comparison import VIRTUAL_NOISE
 from linklab.results.model import Sample
 from linklab.results.store import RunFolder, read_run, utc_now
-from linklab.scenarios.grouping.change import Operation
-from linklab.scenarios.grouping.plan import MAX_COUNT, NAME, Plan
+from linklab.scenarios.grouping.plan import NAME, Plan
 from linklab.scenarios.grouping.schedule import blocks, cells
-from linklab.scenarios.grouping.ways import Arm, limits_text
 
 MOST_TRIES = 10_000
 _TRIALS = 3  # of a guest in a block: their median is one value
 
 
 @dataclass(frozen=True)
-class CriterionOptions:
+class CriterionOptions(LimitedOptions):
     """The options that say what is bad, as typed."""
 
-    metric: str = ""
-    above: str = ""
-    max_blocks: str = "64"
-    fault: str = ""
-    title: str = ""
-    tries: str = "1"
+    metric: str = option("", "go by a figure: operation/arm/interfaces, such as mtu/group/1024")
+    above: str = option(
+        "",
+        "from where on the figure is bad: 10% or 1.5x of the good kernel's, or 0.2s, 200ms",
+    )
+    max_blocks: str = option("64", "measurements of one kernel before it is skipped as unclear")
+    fault: str = option(
+        "", "go by faults, and only these: crash, hang, fail, warning; comma-separated"
+    )
+    title: str = option(
+        "", "only faults whose report has this text, or fingerprint; any other is skipped"
+    )
+    tries: str = option(
+        "1", "runs without a fault before a kernel is good, for a fault that comes and goes"
+    )
     counts: str = "128"
     operations: str = "all"
     arms: str = "group"
-    timeout: str = "0"
-    same: bool = False
-    selftest: str = ""
+    same: bool = option(
+        False, "only the fault that --bad has, by its fingerprint; any other is skipped"
+    )
+    selftest: str = option(
+        "", "go by the kernel's own self-tests: tests, as `invoke selftest` takes them"
+    )
 
 
 @dataclass(frozen=True)
@@ -107,28 +117,19 @@ def check_criterion(options: CriterionOptions) -> Criterion:
     )
     tries = number("tries", options.tries, 1, MOST_TRIES)
     most = number("max-blocks", options.max_blocks, FIRST_BLOCKS, MOST_TRIES)
-    limit = seconds("timeout", options.timeout)
     if options.metric:
         metric = parse_metric(options.metric)
         plan = Plan(
             (metric.interfaces,),
             (metric.operation,),
             (metric.arm,),
-            limit=limit,
+            limit=seconds("timeout", options.timeout),
             fresh_guest=True,
             trials=_TRIALS,
             settling=1,
         )
         return Criterion(plan, rule, metric, parse_threshold(options.above), tries, most)
-    plan = Plan(
-        numbers("counts", options.counts, 1, MAX_COUNT),
-        choose_list("operations", options.operations, Operation),
-        choose_list("arms", options.arms, Arm),
-        limit=limit,
-    )
-    if not plan.pairs():
-        raise UsageError(f"none of the arms can do any of the operations: {limits_text()}")
-    return Criterion(plan, rule, None, None, tries, most, options.selftest)
+    return Criterion(options.plan(), rule, None, None, tries, most, options.selftest)
 
 
 def check_machine(options: MachineOptions, criterion: Criterion, kernels: KernelOptions) -> int:

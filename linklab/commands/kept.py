@@ -6,38 +6,34 @@ know nothing of the code. See `linklab/results/again.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, fields
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from linklab.build.debkernel import PREFIX, is_package
 from linklab.build.flavours import flavours
 from linklab.commands.equip import module_files
-from linklab.commands.prepare import KernelOptions, MachineOptions
+from linklab.commands.prepare import KernelOptions
 from linklab.errors import UsageError
 from linklab.host.cache import hash_file
-from linklab.options import split_list
+from linklab.options import flat, made, split_list
 from linklab.results.again import FILES, command_of, files_of, options_of, typed_command
 
 if TYPE_CHECKING:
     from linklab.commands.run import RunOptions
 
-_KERNEL_NAMES = {"names": "kernel", "patches": "patch", "configs": "config", "modules": "module"}
-_OF_THE_COMMAND = {
-    "kernels",
-    "machine",
-    "output",
-    "keep",
-    "as_json",
-    "timings",
-    "exports",
-}  # not of the run itself
+_OF_THE_COMMAND = frozenset(
+    {"output", "keep", "json", "timings", "junit", "ktap", "kcidb", "kcidb_origin"}
+)  # not of the run itself
+_ALWAYS = frozenset(
+    {"kernel", "scenario", "counts", "operations", "arms", "repeat", "timeout"}
+)  # what every version has kept
 
 
 def kept(options: RunOptions, **decided: str) -> dict[str, Any]:
     """Return the options by name, paths absolute, and `decided` in place of what was open."""
-    kernels = options.kernels
+    kernels, noise = options.kernels, options.machine.noise
     found: dict[str, Any] = {
         "kernel": ",".join(_kernel_word(word) for word in split_list("kernel", kernels.names)),
         "source": _absolute(kernels.source) if kernels.source else "",
@@ -45,12 +41,11 @@ def kept(options: RunOptions, **decided: str) -> dict[str, Any]:
         "config": [_absolute(path) for path in kernels.configs],
         "range": fixed_range(kernels),
         "module": [_absolute(w) if _names_a_path(w) else w for w in kernels.modules],
+        "noise": _absolute(noise) if noise else "",
+        **decided,
     }
-    found |= {field.name: getattr(options.machine, field.name) for field in fields(MachineOptions)}
-    if options.machine.noise:
-        found["noise"] = _absolute(options.machine.noise)
-    found |= {name: getattr(options, name) for name in _own_names(options)}
-    return {**found, **decided}
+    others = flat(options).items()
+    return found | {k: v for k, v in others if k not in found and k not in _OF_THE_COMMAND}
 
 
 def kept_files(options: RunOptions) -> dict[str, str]:
@@ -83,10 +78,6 @@ def _absolute(path: str) -> str:
     return str(Path(path).absolute())
 
 
-def _own_names(kind: Any) -> Iterator[str]:
-    return (field.name for field in fields(kind) if field.name not in _OF_THE_COMMAND)
-
-
 def revived(about: Mapping[str, Any], output: str, *, as_json: bool) -> RunOptions:
     """Return the options of a stored run, to run once more.
 
@@ -104,25 +95,12 @@ def revived(about: Mapping[str, Any], output: str, *, as_json: bool) -> RunOptio
             f"This is how it was started: {command_of(about)}"
         )
     check_files(files_of(about))
-    kernels = {_KERNEL_NAMES.get(f.name, f.name): f.name for f in fields(KernelOptions)}
-    machine = [field.name for field in fields(MachineOptions)]
-    own = list(_own_names(RunOptions))
-    if unknown := set(options) - {*kernels, *machine, *own}:
+    if unknown := options.keys() - (flat(RunOptions()).keys() - _OF_THE_COMMAND):
         named = ", ".join(f"--{name}" for name in sorted(unknown))
         raise UsageError(f"the run was done with {named}, which this version does not know")
-    needed = {f.name for f in fields(RunOptions) if f.default is MISSING} & set(own)
-    needed |= {key for key, name in kernels.items() if name == "names"}
-    if missing := needed - set(options):
+    if missing := _ALWAYS - options.keys():
         raise UsageError(f"the run's options lack {', '.join(sorted(missing))}")
-    again = RunOptions(
-        kernels=KernelOptions(
-            **{name: _value(options[key]) for key, name in kernels.items() if key in options}
-        ),
-        machine=MachineOptions(**{name: options[name] for name in machine if name in options}),
-        **{name: options[name] for name in own if name in options},
-        output=output,
-        as_json=as_json,
-    )
+    again = replace(made(RunOptions, options), output=output, as_json=as_json)
     if FILES in about:
         _check_no_more(files_of(about), kept_files(again))
     return again
@@ -140,10 +118,6 @@ def _check_no_more(before: Mapping[str, str], now: Mapping[str, str]) -> None:
 def repeated_by(about: Mapping[str, Any]) -> UsageError:
     """Return why `rerun` does not do what another command did: that command does it."""
     return UsageError(f"this is no `invoke run`: repeat it by its command: {typed_command(about)}")
-
-
-def _value(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
 
 
 def check_files(files: Mapping[str, str]) -> None:

@@ -19,6 +19,7 @@ from linklab.build.source import check_source, open_source
 from linklab.errors import UsageError, Verdict
 from linklab.events import Listener, Note
 from linklab.host.cache import Cache
+from linklab.options import JSON, option, word
 from linklab.port.newseries import patch_files
 from linklab.port.porting import Ported, port_series
 from linklab.port.record import FILE, document
@@ -32,13 +33,15 @@ TABLE = "table.txt"
 class PortOptions:
     """The options of `invoke port`, as typed."""
 
-    series: str
-    onto: str = ""
-    commit: str = ""
-    range: str = ""
-    output: str = ""
-    everything: bool = False
-    as_json: bool = False
+    series: str = word("a patch, an mbox, a folder of patches; with --range a git tree")
+    onto: str = option("", "a kernel tree or a tarball to try it on; default: Debian's")
+    commit: str = option("", "a commit of the git tree that --onto names, instead of its files")
+    range: str = option("", "BASE..TOPIC: commits of the git tree that SERIES names")
+    output: str = option(
+        "", "a folder for the new series and port.json; default results/<UTC time>-port"
+    )
+    everything: bool = option(False, "a row for every patch, and every conflict in full", "all")
+    as_json: bool = option(False, JSON, "json")
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ def _check(options: PortOptions) -> _Request:
     path = Path(options.series).expanduser()
     if options.series.startswith("-"):
         raise UsageError(
-            f"a series is expected before {options.series}; `invoke --help port` lists the options"
+            f"a series is expected before {options.series}; `invoke port --help` lists the options"
         )
     if not os.path.lexists(path):
         raise UsageError(

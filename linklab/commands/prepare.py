@@ -36,13 +36,15 @@ from linklab.host.clock import VIRTUAL_TSC_KHZ, tsc_khz
 from linklab.host.qemu import find_qemu
 from linklab.lab import CPU_LIMITS, MEMORY_LIMITS, Lab, Subject, file_label
 from linklab.machine.spec import Boot, Clock, MachineType
-from linklab.options import choose, number, seconds, split_list
+from linklab.options import choose, number, option, seconds, split_list
 from linklab.paths import IMAGES
 
 _KNOWN_NOISE = IMAGES / "noise.txt"
 _BOOT_LIMIT = {Accel.KVM: 30.0, Accel.TCG: 60.0}  # s; for deadlines only
 
 
+NO_ISO = {"boot": "direct (kernel and initramfs) or resume (from a saved guest)"}
+"""The help on --boot where an ISO is refused."""
 _A_PERSON = Purpose(Boot.ISO, (SHELL,))  # what a live ISO is for, unless it is measured
 
 
@@ -53,14 +55,38 @@ class KernelOptions:
     `configs` may name fragments of the lab's own; they become paths at once.
     """
 
-    names: str
-    source: str = ""
-    patches: tuple[str, ...] = ()
-    configs: tuple[str, ...] = ()
-    range: str = ""
+    names: str = option(
+        "sysfs,nosysfs",
+        "kernels, comma-separated: flavours (sysfs, nosysfs, debug, debug-nosysfs), "
+        "debian (this Debian's own, fetched), deb:PACKAGE, bzImages or built kernel trees",
+        "kernel",
+    )
+    source: str = option(
+        "", "a kernel tree or a tarball to build the flavours from, instead of Debian's"
+    )
+    patches: tuple[str, ...] = option(
+        (),
+        "patches to apply to the source first: a file, an mbox, or a folder with a series; "
+        "may be repeated, in order",
+        "patch",
+    )
+    configs: tuple[str, ...] = option(
+        (),
+        "a fragment of kernel options to merge last, or the name of one of the lab's own "
+        "(debug, kasan, symbols); may be repeated, in order",
+        "config",
+    )
+    range: str = option(
+        "", "BASE..TOPIC: commits of the git tree that --source names, instead of its files"
+    )
     optional: tuple[str, ...] = ()
     revision: str = ""  # a commit of `source`, in place of what lies there
-    modules: tuple[str, ...] = ()
+    modules: tuple[str, ...] = option(
+        (),
+        "the folder of an out-of-tree module's source, to build against each kernel and load, "
+        "or the name of a module that the kernel has; may be repeated, in order",
+        "module",
+    )
 
     def __post_init__(self) -> None:
         files = (str(path) for word in self.configs for path in named_fragments(word))
@@ -136,14 +162,27 @@ class KernelOptions:
 class MachineOptions:
     """The options that say what machine, as typed."""
 
-    accel: str = "auto"
-    boot: str = "direct"
-    machine: str = "auto"
-    memory: str = ""
-    cpus: str = "1"
-    boot_timeout: str = "0"
-    noise: str = ""
-    clock: str = "auto"
+    accel: str = option("auto", "auto (KVM if it really runs a guest, else TCG), kvm or tcg")
+    boot: str = option(
+        "direct",
+        "direct (kernel and initramfs), iso (through isolinux), or resume (from a saved guest)",
+    )
+    machine: str = option("auto", "auto (the fastest that the kernel boots on), pc or microvm")
+    memory: str = option(
+        "", "the guest's memory in MiB; default: what the work needs, at least 256"
+    )
+    cpus: str = option("1", "the guest's CPUs")
+    boot_timeout: str = option(
+        "0", "seconds until the agent must have said hello; default: by accelerator"
+    )
+    noise: str = option(
+        "", "a file of titles of reports that do not count, a regular expression a line"
+    )
+    clock: str = option(
+        "auto",
+        "what the guest's seconds are: real, virtual (1 ns for each instruction that it "
+        "executes, the same on every host), or auto (real under KVM, else virtual)",
+    )
 
     def checked_cpus(self) -> int:
         """Return the number of guest CPUs."""

@@ -21,13 +21,14 @@ from linklab.commands.prepare import (
     prepare_lab,
     prepare_subjects,
 )
+from linklab.commands.work import ARMS, WorkOptions
 from linklab.errors import LabError, UsageError, Verdict
 from linklab.events import Listener, Note
 from linklab.host.accel import Accel
 from linklab.host.cache import Cache, hash_file
 from linklab.host.packages import PROFILING, unmet
 from linklab.lab import Lab, Subject, choose_memory, host_cpu
-from linklab.options import choose, number, seconds, split_list
+from linklab.options import JSON, group, number, option, seconds, split_list
 from linklab.profile.recorder import Recorder, choose_event
 from linklab.profile.shares import Rule
 from linklab.profile.store import (
@@ -39,10 +40,7 @@ from linklab.profile.store import (
     write_profile,
 )
 from linklab.results.store import claim_default_folder, claim_folder, utc_now
-from linklab.scenarios.grouping.change import Operation
-from linklab.scenarios.grouping.plan import MAX_COUNT
 from linklab.scenarios.grouping.plan import NAME as GROUPING
-from linklab.scenarios.grouping.ways import Arm, why_not
 
 if TYPE_CHECKING:
     from linklab.scenarios.grouping.profile import Profile, Task
@@ -56,19 +54,25 @@ _MOST_SAMPLES = 10_000_000
 
 
 @dataclass(frozen=True)
-class ProfileOptions:
-    """The options of `invoke profile`, as typed."""
+class ProfileOptions(WorkOptions):
+    """The options of `invoke profile`, as typed: one operation, by one arm, on one count."""
 
-    kernels: KernelOptions
-    machine: MachineOptions
-    operation: str
-    arm: str
-    interfaces: str
-    samples: str
-    frequency: str
-    timeout: str
-    output: str
-    as_json: bool
+    counts: str = option("1024", "the number of interfaces")
+    operations: str = option(
+        "mtu", "what to profile: create, mtu, up, down, address, group or delete"
+    )
+    arms: str = option("process", f"the way to do it. {ARMS}")
+    kernels: KernelOptions = group(KernelOptions, names="sysfs")
+    machine: MachineOptions = group(MachineOptions, without=("boot",))
+    samples: str = option(
+        "",
+        "samples of the work to take; default: until the top symbol's share is known within 2 "
+        "points at 95 %, 1000 at least",
+    )
+    frequency: str = option("997", "samples a second on each CPU")
+    max_time: str = option("", "seconds after which no further repetition begins; default 300")
+    output: str = option("", "a folder for the results; default results/<UTC time>-profile")
+    as_json: bool = option(False, JSON, "json")
 
 
 @dataclass(frozen=True)
@@ -90,13 +94,9 @@ def check(options: ProfileOptions) -> Request:
     kernels = profiled(options.kernels)
     kernels.check()
     options.machine.check()
-    operation = choose("operation", options.operation, Operation)
-    arm = choose("arm", options.arm, Arm)
-    if reason := why_not(arm, operation):
-        raise UsageError(f"--arm {arm} cannot do --operation {operation}: {reason}")
+    operation, arm, count = options.one()
     samples = number("samples", options.samples, 1, _MOST_SAMPLES) if options.samples else None
-    limit = seconds("timeout", options.timeout) or DEFAULT_SECONDS
-    count = number("interfaces", options.interfaces, 1, MAX_COUNT)
+    limit = seconds("max-time", options.max_time or "0") or DEFAULT_SECONDS
     frequency = number("frequency", options.frequency, *_FREQUENCIES)
     needed = profile_memory(count, options.machine.checked_cpus())
     asked = options.machine.checked_memory()
@@ -173,7 +173,7 @@ def _run(
         **_outcome(profile, request.task),
     }
     if not about["rule"]["met"]:
-        listener(Note("there are fewer samples than wanted: --timeout gives more time"))
+        listener(Note("there are fewer samples than wanted: --max-time gives more time"))
     _write(request.folder, StoredProfile(about, profile.samples.stacks))
     return request.folder
 

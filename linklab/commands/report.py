@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from linklab.commands.words import SEPARATOR
 from linklab.errors import UsageError
-from linklab.options import split_list
+from linklab.options import RESULTS, RUN, option, split_list, words
 from linklab.report.page import FILE, page
 from linklab.results.history import find, kind_of
 from linklab.results.model import Run
@@ -17,9 +17,22 @@ from linklab.results.store import RUN_FILE, read_run
 COMPARISON = "comparison.html"
 
 
-def main(runs: str, output: str, results: str) -> None:
+@dataclass(frozen=True)
+class ReportOptions:
+    """The options of `invoke report`, as typed."""
+
+    runs: tuple[str, ...] = words(f"{RUN}; several are compared")
+    output: str = option(
+        "",
+        "the page's path; default report.html in the run's folder, comparison.html in the first "
+        "one's",
+    )
+    results: str = option("results", RESULTS)
+
+
+def main(options: ReportOptions) -> None:
     """Write the page of the runs that are named and print where it is."""
-    folders = named(runs, Path(results))
+    folders = named(options.runs, Path(options.results))
     for folder in folders:
         if kind := kind_of(folder):
             raise UsageError(
@@ -27,20 +40,22 @@ def main(runs: str, output: str, results: str) -> None:
                 f"`invoke show {folder}` prints it"
             )
     found = [(folder, read_run(folder)) for folder in folders]
-    target = Path(output) if output else folders[0] / (FILE if len(found) == 1 else COMPARISON)
+    target = (
+        Path(options.output)
+        if options.output
+        else folders[0] / (FILE if len(found) == 1 else COMPARISON)
+    )
     print(f"report: {write(found, target)}")
 
 
-def named(runs: str, results: Path) -> list[Path]:
-    """Return the folders of several words, or of a list with commas.
+def named(runs: Sequence[str], results: Path) -> list[Path]:
+    """Return the folders of several words, or of one that is a list with commas.
 
     A folder may have a comma in its name.
     """
-    if SEPARATOR in runs:
-        return [find(word, results) for word in runs.split(SEPARATOR)]
-    if (Path(runs) / RUN_FILE).is_file():
-        return [Path(runs)]
-    return [find(word, results) for word in split_list("runs", runs)]
+    if len(runs) == 1 and not (Path(runs[0]) / RUN_FILE).is_file():
+        runs = split_list("runs", runs[0])
+    return [find(word, results) for word in runs]
 
 
 def write(found: Sequence[tuple[Path, Run]], target: Path) -> Path:

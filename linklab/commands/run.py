@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from linklab.commands.about import planned, tested_on
 from linklab.commands.equip import Purpose
 from linklab.commands.exports import ExportOptions, failure_written, write_exports
-from linklab.commands.keep import check_keep, keeper
 from linklab.commands.kept import kept, kept_files
 from linklab.commands.prepare import (
     KernelOptions,
@@ -24,58 +22,43 @@ from linklab.commands.prepare import (
     prepare_subjects,
 )
 from linklab.commands.timings import print_timings, seconds_since_start
-from linklab.errors import Interrupted, LinklabError, UsageError, Verdict
+from linklab.commands.work import SCENARIO, TrialOptions, check_scenario, memory_for
+from linklab.errors import Interrupted, LinklabError, Verdict
 from linklab.events import Listener, Timings, ignore, timed
 from linklab.host.cache import Cache
-from linklab.lab import Lab, Subject, choose_memory
-from linklab.machine.spec import Boot, Clock
-from linklab.options import choose_list, number, numbers, seconds
+from linklab.lab import Lab, Subject
+from linklab.machine.spec import Boot
+from linklab.options import JSON, group, number, option
 from linklab.results.again import ENTRY, FILES
 from linklab.results.runsuites import suites_of
 from linklab.results.store import RunFolder, claim_default_folder, claim_folder, read_run, utc_now
-from linklab.scenarios.grouping.change import Operation
-from linklab.scenarios.grouping.plan import (
-    MAX_COUNT,
-    NAME,
-    Plan,
-    largest_count,
-    memory_needed,
-)
-from linklab.scenarios.grouping.ways import Arm, limits_text
+from linklab.scenarios.grouping.plan import NAME, Plan
 
 if TYPE_CHECKING:
     from linklab.results.model import Run
     from linklab.scenarios.grouping.runner import Runner
 
-SCENARIOS = (NAME,)
 MAX_REPEAT = 10_000
-MAX_JOBS = 256
-MAX_LISTENERS = 256  # what the agent takes
-_SEEDS = 1 << 32
 
 
 @dataclass(frozen=True)
-class RunOptions:
+class RunOptions(TrialOptions):
     """The options of `invoke run`, as typed."""
 
-    kernels: KernelOptions
-    machine: MachineOptions
-    scenario: str
-    counts: str
-    operations: str
-    arms: str
-    repeat: str
-    output: str
-    timeout: str
-    as_json: bool
-    timings: bool = False
-    warmup: str = ""
-    seed: str = ""
-    fresh_guest: bool = False
-    jobs: str = ""
-    listeners: str = "0"
-    exports: ExportOptions = field(default_factory=ExportOptions)
-    keep: bool = False
+    kernels: KernelOptions = group(KernelOptions)
+    machine: MachineOptions = group(MachineOptions)
+    scenario: str = option(NAME, SCENARIO)
+    repeat: str = option("1", "trials of each operation, arm, count and kernel, in shuffled order")
+    warmup: str = option(
+        "", "trials before them that are thrown away; default 1 with --repeat above 1, else 0"
+    )
+    fresh_guest: bool = option(
+        False, "a guest of its own for each trial, instead of one for each kernel and count"
+    )
+    output: str = option("", "a folder for the results; default results/<UTC time>-<scenario>")
+    timings: bool = option(False, "say at the end what each stage of the command took")
+    as_json: bool = option(False, JSON, "json")
+    exports: ExportOptions = group(ExportOptions)
 
 
 @dataclass(frozen=True)
@@ -89,69 +72,21 @@ class Request:
 
 def check(options: RunOptions, listener: Listener = ignore) -> Request:
     """Check every option that can be checked without building anything."""
-    if options.scenario not in SCENARIOS:
-        raise UsageError(
-            f"--scenario {options.scenario}: unknown; valid are {', '.join(SCENARIOS)}"
-        )
+    check_scenario(options.scenario)
     options.kernels.check()
     options.machine.check()
     options.exports.check()
-    plan = _plan(options, decide_clock(options.machine, listener))
-    if not plan.pairs():
-        raise UsageError(f"none of the arms can do any of the operations: {limits_text()}")
-    if options.keep:
-        check_keep(plan.jobs)
+    repeat = number("repeat", options.repeat, 1, MAX_REPEAT)
+    plan = options.trials_plan(
+        decide_clock(options.machine, listener),
+        repeat=repeat,
+        warmup=number("warmup", options.warmup or int(repeat > 1), 0, MAX_REPEAT),
+        fresh_guest=options.fresh_guest,
+    )
     memory = memory_for(options.machine, plan, options.kernels)
     output, scenario = options.output, options.scenario
     folder = claim_folder(Path(output)) if output else claim_default_folder(scenario)
     return Request(plan, memory, folder)
-
-
-def _plan(options: RunOptions, clock: Clock) -> Plan:
-    repeat = number("repeat", options.repeat, 1, MAX_REPEAT)
-    return Plan(
-        counts=numbers("counts", options.counts, 1, MAX_COUNT),
-        operations=choose_list("operations", options.operations, Operation),
-        arms=choose_list("arms", options.arms, Arm),
-        repeat=repeat,
-        limit=seconds("timeout", options.timeout),
-        warmup=number("warmup", options.warmup or int(repeat > 1), 0, MAX_REPEAT),
-        seed=seed_of(options.seed, clock),
-        fresh_guest=options.fresh_guest,
-        jobs=1 if options.keep and not options.jobs else jobs_of(options.jobs, clock),
-        listeners=number("listeners", options.listeners, 0, MAX_LISTENERS),
-    )
-
-
-def seed_of(text: str, clock: Clock) -> int:
-    """Return the seed of `--seed`; without one a new one, or 0 in virtual time.
-
-    There the same command is to give the same figures.
-    """
-    drawn = 0 if clock is Clock.VIRTUAL else int.from_bytes(os.urandom(4))
-    return number("seed", text or drawn, 0, _SEEDS - 1)
-
-
-def jobs_of(text: str, clock: Clock) -> int:
-    """Return the guests at work side by side; in virtual time as many as the host has CPUs.
-
-    In real time they would disturb each other where nobody asked for it.
-    """
-    default = len(os.sched_getaffinity(0)) if clock is Clock.VIRTUAL else 1
-    return number("jobs", text or min(default, MAX_JOBS), 1, MAX_JOBS)
-
-
-def memory_for(machine: MachineOptions, plan: Plan, kernels: KernelOptions) -> int:
-    """Return the guest's memory in MiB for a plan; raise `UsageError` if that cannot be."""
-    most, cpus = max(plan.counts), machine.checked_cpus()
-    asked = machine.checked_memory()
-    what = f"{most} interfaces"
-    if asked is not None:
-        what = (
-            f"--counts {most}: {what} (at most "
-            f"{largest_count(kernels.memory_left(asked), cpus)} fit into {asked} MiB)"
-        )
-    return choose_memory(asked, kernels.memory(memory_needed(most, cpus)), what)
 
 
 @dataclass(frozen=True)
@@ -173,8 +108,7 @@ def run(options: RunOptions, command: Sequence[str], listener: Listener) -> Fini
         cache = Cache()
         with timed(listener, "machine and image"):
             lab = prepare_lab(options.machine, request.memory, cache, listener)
-            if options.keep:
-                lab = replace(lab, keeper=keeper(listener))
+            lab = options.with_keeper(lab, listener)
         with timed(listener, "kernels"):
             purpose = Purpose(lab.boot, (options.scenario,), lab.machine, clock=lab.clock)
             subjects = prepare_subjects(options.kernels, purpose, cache, listener)

@@ -19,7 +19,7 @@ from linklab.errors import Interrupted, LinklabError, UsageError, Verdict
 from linklab.events import Listener, step
 from linklab.host.cache import Cache
 from linklab.lab import choose_memory, host_cpu
-from linklab.options import number, seconds, split_list
+from linklab.options import JSON, group, number, option, seconds, split_list, word
 from linklab.results.kinds import SELFTEST as KIND
 from linklab.results.outcomes import Status
 from linklab.results.store import RunFolder, claim_default_folder, claim_folder, read_about, utc_now
@@ -45,14 +45,38 @@ TABLE_FILE = "table.txt"
 class SelftestOptions:
     """The options of `invoke selftest`, as typed."""
 
-    tests: str
-    kernels: KernelOptions
-    machine: MachineOptions
-    timeout: str = "0"
-    retry: str = "0"
-    output: str = ""
-    as_json: bool = False
-    exports: ExportOptions = field(default_factory=ExportOptions)
+    tests: str = word(
+        "tests or collections below tools/testing/selftests, comma-separated: "
+        "net/rtnetlink.sh, net, net/tls"
+    )
+    kernels: KernelOptions = group(
+        KernelOptions,
+        {
+            "names": "one kernel: a flavour, built with the options that the tests want, a bzImage "
+            "or a built kernel tree"
+        },
+        without=("modules",),
+        names="sysfs",
+    )
+    machine: MachineOptions = group(
+        MachineOptions,
+        {
+            "boot": "auto (resume from four tests on), direct (kernel and initramfs), or resume "
+            "(from a saved guest)",
+            "memory": "the guest's memory in MiB; default 512",
+        },
+        boot="auto",
+        cpus="2",
+    )
+    timeout: str = option(
+        "0",
+        "seconds that one test may take; default: its collection's own, "
+        "five times that where the CPU is emulated",
+    )
+    retry: str = option("0", "how often a test that failed is tried again")
+    output: str = option("", "a folder for the results; default results/<UTC time>-selftest")
+    as_json: bool = option(False, JSON, "json")
+    exports: ExportOptions = group(ExportOptions)
 
 
 @dataclass(frozen=True)

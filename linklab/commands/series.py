@@ -6,7 +6,7 @@ import json
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,53 +17,69 @@ from linklab.commands.about import tested_on
 from linklab.commands.compare import DEFAULTS
 from linklab.commands.exports import ExportOptions, failure_written, write_exports
 from linklab.commands.prepare import (
+    NO_ISO,
     KernelOptions,
     MachineOptions,
     decide_clock,
     prepare_lab,
     tell_notes,
 )
-from linklab.commands.run import SCENARIOS, jobs_of, memory_for, seed_of
 from linklab.commands.seriesrun import SeriesPlan, SeriesRun, entry
+from linklab.commands.work import (
+    MAX_BLOCKS,
+    MAX_TRIALS,
+    SCENARIO,
+    TrialOptions,
+    check_scenario,
+    memory_for,
+)
 from linklab.errors import Interrupted, LinklabError, UsageError, Verdict
 from linklab.events import Listener, ignore
 from linklab.host.cache import Cache, reporting
 from linklab.lab import Lab
 from linklab.machine.spec import Boot, Clock
-from linklab.options import choose, choose_list, number, numbers, percent, split_list
+from linklab.options import JSON, choose, group, number, option, percent, split_list
 from linklab.results.comparison import fewest_blocks
 from linklab.results.kinds import SERIES
 from linklab.results.series import find, rule_of
 from linklab.results.store import RunFolder, claim_default_folder, claim_folder, read_run, utc_now
-from linklab.scenarios.grouping.change import Operation
-from linklab.scenarios.grouping.plan import MAX_COUNT, Plan
+from linklab.scenarios.grouping.plan import NAME, Plan
 from linklab.scenarios.grouping.schedule import cells
-from linklab.scenarios.grouping.ways import Arm, limits_text
 
-MAX_BLOCKS = 10_000
-MAX_TRIALS = 1_000
 LEAST_BLOCKS = 10
 _SPARE_BLOCKS = 2  # more than it takes for a p value to reach the level at all
 FAIL_ABOVE = {Clock.REAL: "3", Clock.VIRTUAL: "0.5"}  # %
 
 
 @dataclass(frozen=True)
-class SeriesOptions:
+class SeriesOptions(TrialOptions):
     """The options of `invoke series`, as typed."""
 
-    kernels: KernelOptions
-    machine: MachineOptions
-    scenario: str
-    operations: str
-    counts: str
-    arms: str
-    blocks: str
-    trials: str
-    fail_above: str
-    seed: str
-    output: str
-    as_json: bool
-    exports: ExportOptions = field(default_factory=ExportOptions)
+    kernels: KernelOptions = group(
+        KernelOptions,
+        {"names": "flavours that each state is built as, comma-separated"},
+        without=("modules",),
+    )
+    machine: MachineOptions = group(MachineOptions, NO_ISO, boot="resume")
+    scenario: str = option(NAME, SCENARIO)
+    counts: str = "512"
+    arms: str = "group"
+    blocks: str = option(
+        "",
+        "rounds that have each kernel once, in a guest of its own; default: 10, or more where so "
+        "many comparisons need them",
+    )
+    trials: str = option(
+        "", "trials of each guest, of which the median counts; default 5, in virtual time 3"
+    )
+    fail_above: str = option(
+        "",
+        "per cent; a patch that is surely slower by more than that fails; default 3, in virtual "
+        "time 0.5",
+    )
+    output: str = option("", "a folder for the results; default results/<UTC time>-series")
+    as_json: bool = option(False, JSON, "json")
+    exports: ExportOptions = group(ExportOptions)
 
 
 @dataclass(frozen=True)
@@ -77,10 +93,7 @@ class Request:
 
 def check(options: SeriesOptions, listener: Listener = ignore) -> Request:
     """Check every option that can be checked without building anything."""
-    if options.scenario not in SCENARIOS:
-        raise UsageError(
-            f"--scenario {options.scenario}: unknown; valid are {', '.join(SCENARIOS)}"
-        )
+    check_scenario(options.scenario)
     names = split_list("kernel", options.kernels.names)
     if others := [name for name in names if name not in flavours()]:
         raise UsageError(
@@ -106,18 +119,12 @@ def check(options: SeriesOptions, listener: Listener = ignore) -> Request:
 
 
 def _plan(options: SeriesOptions, kernels: int, limit: float, clock: Clock) -> Plan:
-    plan = Plan(
-        counts=numbers("counts", options.counts, 1, MAX_COUNT),
-        operations=choose_list("operations", options.operations, Operation),
-        arms=choose_list("arms", options.arms, Arm),
-        seed=seed_of(options.seed, clock),
+    plan = options.trials_plan(
+        clock,
         fresh_guest=True,
-        jobs=jobs_of("", clock) if clock is Clock.VIRTUAL else 1,
         trials=number("trials", options.trials or DEFAULTS[clock].trials, 1, MAX_TRIALS),
         settling=1,
     )
-    if not plan.pairs():
-        raise UsageError(f"none of the arms can do any of the operations: {limits_text()}")
     comparisons = len(cells(plan)) * kernels * len(options.kernels.series.patches)
     needed = fewest_blocks(rule_of(limit, plan.seed), comparisons) + _SPARE_BLOCKS
     blocks = number("blocks", options.blocks or max(LEAST_BLOCKS, needed), 2, MAX_BLOCKS)
@@ -141,6 +148,7 @@ def run(options: SeriesOptions, command: Sequence[str], listener: Listener) -> F
         tell_notes(options.kernels, listener)
         plan = _applied(request.plan, cache, listener)
         lab = prepare_lab(options.machine, request.memory, cache, listener)
+        lab = options.with_keeper(lab, listener)
         folder = RunFolder(request.folder, _about(options, plan, lab, command))
     except BaseException:
         if request.folder.is_dir() and not any(request.folder.iterdir()):

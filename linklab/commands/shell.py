@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from linklab.build.needs import SHELL
 from linklab.commands.equip import Purpose
@@ -21,17 +21,30 @@ from linklab.host.run import start
 from linklab.lab import SHELL_MIB, Lab, Subject, choose_memory
 from linklab.machine.commandline import DISTRIBUTION, shell_command_line
 from linklab.machine.spec import DirectBoot, MachineSpec, TerminalPort, qemu_argv
+from linklab.options import group, option
 from linklab.report.progress import progress
 
 
-def main(kernels: KernelOptions, machine: MachineOptions, guest: str = "") -> None:
+@dataclass(frozen=True)
+class ShellOptions:
+    """The options of `invoke shell`, as typed."""
+
+    kernels: KernelOptions = group(KernelOptions, names="sysfs")
+    machine: MachineOptions = group(
+        MachineOptions, without=("boot_timeout", "noise", "clock"), clock="real"
+    )
+    guest: str = option("", "a guest that runs: `last`, its name, or a part of its run's folder")
+
+
+def main(options: ShellOptions) -> None:
     """Boot one guest with its console on this terminal; return when it ends.
 
     With `guest`, visit one that runs instead; return when the person leaves.
     """
-    if guest:
-        visit_guest(guest)
+    if options.guest:
+        visit_guest(options.guest)
         return
+    kernels, machine = options.kernels, options.machine
     names = kernels.check()
     machine.check()
     if len(names) != 1:

@@ -89,7 +89,7 @@ def _sourced(options: KernelOptions, word: str | None, base: Side | None) -> Ker
 def _as_it_is(word: str, common: KernelOptions) -> KernelOptions:
     """Return the options of a kernel that is not built: those for building are for the other."""
     patched = bool(common.patches or common.range)
-    return replace(common, names=word) if patched else KernelOptions(word)
+    return replace(common, names=word) if patched else KernelOptions(word, modules=common.modules)
 
 
 def _label(kernel: str, source: str | None, options: KernelOptions) -> str:

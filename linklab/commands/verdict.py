@@ -26,10 +26,11 @@ from linklab.commands.judging import (
     check_flavour,
     check_machine,
 )
-from linklab.commands.prepare import KernelOptions, MachineOptions
+from linklab.commands.prepare import NO_ISO, KernelOptions, MachineOptions
 from linklab.commands.selfjudge import selftest_judge
 from linklab.errors import UsageError, Verdict
 from linklab.events import Listener, ignore
+from linklab.options import JSON, group, option
 
 _HERE = Revision("", "here", "")
 _VERDICT = {
@@ -43,11 +44,23 @@ _VERDICT = {
 class VerdictOptions:
     """The options of `invoke verdict`, as typed."""
 
-    kernels: KernelOptions
-    machine: MachineOptions
-    criterion: CriterionOptions
-    against: str = ""
-    output: str = ""
+    kernels: KernelOptions = group(
+        KernelOptions,
+        {
+            "names": "the flavour to build",
+            "source": "the kernel tree to judge, as its files are now",
+        },
+        without=("modules",),
+        names="nosysfs",
+        source=".",
+    )
+    machine: MachineOptions = group(MachineOptions, NO_ISO)
+    criterion: CriterionOptions = group(CriterionOptions, without=("same",))
+    against: str = option("", "the good commit of --source that a figure is measured against")
+    output: str = option(
+        "", "keep each run in a folder of its own below this one; default: none is kept"
+    )
+    as_json: bool = option(False, JSON, "json")
 
 
 @dataclass(frozen=True)
@@ -97,7 +110,7 @@ def _good(options: VerdictOptions, build: BuildOptions) -> Revision | None:
     return Revision(found.name, f"good-{found.short}", found.subject, found.author, found.date)
 
 
-def main(options: VerdictOptions, command: Sequence[str], *, as_json: bool) -> Verdict:
+def main(options: VerdictOptions, command: Sequence[str]) -> Verdict:
     """Judge the tree and say so in one line, with the evidence on standard error."""
     request = check(options)
     with _listener() as listener, _folder(options.output, request.here) as folder:
@@ -106,7 +119,7 @@ def main(options: VerdictOptions, command: Sequence[str], *, as_json: bool) -> V
         judged = _judge(options, request, journal, listener)
         journal.update(outcome=asdict(judged))
     verdict = _VERDICT[judged.judgement]
-    if as_json:
+    if options.as_json:
         json.dump(_document(judged, verdict, options), sys.stdout, indent=1)
         sys.stdout.write("\n")
     else:

@@ -14,11 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from invoke.collection import Collection
-from invoke.exceptions import Exit
-from invoke.tasks import Task
 
-from linklab.commands.boundary import command, refuse_unknown, show_fault
+from linklab.commands.boundary import show_fault, status_of
 from linklab.errors import (
     BuildSkipped,
     GuestHung,
@@ -36,20 +33,30 @@ from linklab.errors import (
 from linklab.host.run import start
 from linklab.paths import ROOT
 
-TASKS = '''
-import os, sys, time
-from pathlib import Path
-from invoke.collection import Collection
-from invoke.tasks import task
-from linklab import errors
-from linklab.commands.boundary import (
-    command, end_as_unix_tools_do, refuse_unknown, step_command
-)
+TASKS = """
+import sys
+from linklab.commands.boundary import step_status
+from linklab.commands.cli import Command, namespace
 
-@task(auto_shortflags=False)
-@command
-def end(_context, kind="", json=False, count="1"):
-    """End in some way."""
+namespace = namespace(
+    sys.argv,
+    [Command("end", "endings:end", "End."), Command("verdict", "endings:end", "End.", step_status)],
+)
+"""
+ENDINGS = """
+import os, time
+from dataclasses import dataclass
+from pathlib import Path
+from linklab import errors
+from linklab.options import option
+
+@dataclass(frozen=True)
+class Options:
+    kind: str = option("", "how to end")
+    as_json: bool = option(False, "one document", "json")
+
+def end(options: Options):
+    kind = options.kind
     if kind == "wait":
         Path(os.environ["READY"]).touch()
         for _ in range(600):
@@ -63,18 +70,7 @@ def end(_context, kind="", json=False, count="1"):
         raise BrokenPipeError(32, "QEMU went away")
     if hasattr(errors, kind):
         raise getattr(errors, kind)("what happened", "what proves it")
-
-@task(auto_shortflags=False)
-@step_command
-def verdict(_context, kind="", json=False):
-    """End in some way."""
-    if kind:
-        raise getattr(errors, kind)("what happened", "what proves it")
-
-namespace = Collection(end, verdict)
-end_as_unix_tools_do()
-refuse_unknown(namespace, sys.argv)
-'''
+"""
 INVOKE = Path(sys.executable).with_name("invoke")
 LIMIT = 60.0
 
@@ -129,6 +125,7 @@ def end_of(process: subprocess.Popen[bytes]) -> End:
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     folder = tmp_path_factory.mktemp("project")
     (folder / "tasks.py").write_text(TASKS)
+    (folder / "endings.py").write_text(ENDINGS)
     return Project(folder)
 
 
@@ -288,21 +285,11 @@ def handlers() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-def ended(function: Callable[..., Verdict | None], **options: object) -> int:
-    """The status that Invoke is told to end with, 0 where it is not told to end."""
-    try:
-        command(function)(None, **options)
-    except Exit as end:
-        assert not end.message, "it would be printed a second time"
-        return int(end.code)
-    return 0
-
-
-def raising(error: BaseException) -> Callable[..., None]:
-    def function(_context: object, **_options: object) -> None:
+def raising(error: BaseException) -> Callable[[], Verdict | None]:
+    def work() -> Verdict | None:
         raise error
 
-    return function
+    return work
 
 
 @pytest.mark.parametrize(
@@ -321,7 +308,7 @@ def raising(error: BaseException) -> Callable[..., None]:
     ],
 )
 def test_each_kind_of_error_has_its_status(kind: type[LinklabError], status: int) -> None:
-    assert ended(raising(kind("what"))) == status
+    assert status_of(raising(kind("what"))) == status
 
 
 @pytest.mark.parametrize(
@@ -339,13 +326,13 @@ def test_each_kind_of_error_has_its_status(kind: type[LinklabError], status: int
     ],
 )
 def test_each_verdict_has_its_status(verdict: Verdict | None, status: int) -> None:
-    assert ended(lambda _context: verdict) == status
+    assert status_of(lambda: verdict) == status
 
 
 def test_errors_that_nobody_foresaw_are_the_labs(capsys: pytest.CaptureFixture[str]) -> None:
     """1 would tell a bisection that the kernel is bad."""
-    assert ended(raising(ZeroDivisionError("division by zero")), json=True) == 3
-    assert ended(raising(PermissionError(13, "Permission denied", "/x"))) == 3
+    assert status_of(raising(ZeroDivisionError("division by zero")), as_json=True) == 3
+    assert status_of(raising(PermissionError(13, "Permission denied", "/x"))) == 3
     out, err = capsys.readouterr()
     assert json.loads(out)["verdict"] == "error"
     assert "ZeroDivisionError" in err
@@ -353,7 +340,7 @@ def test_errors_that_nobody_foresaw_are_the_labs(capsys: pytest.CaptureFixture[s
 
 
 def test_a_bug_leaves_what_is_needed_to_find_it(capsys: pytest.CaptureFixture[str]) -> None:
-    ended(raising(RuntimeError("that was not expected")))
+    status_of(raising(RuntimeError("that was not expected")))
     err = capsys.readouterr().err
     assert err.startswith("error: the lab itself has a fault: ")
     assert "Traceback" in err
@@ -362,43 +349,29 @@ def test_a_bug_leaves_what_is_needed_to_find_it(capsys: pytest.CaptureFixture[st
 def test_what_cannot_be_said_does_not_change_the_status(monkeypatch: pytest.MonkeyPatch) -> None:
     with Path("/dev/full").open("w") as full:
         monkeypatch.setattr(sys, "stderr", full)
-        assert ended(raising(BuildSkipped("a patch does not apply"))) == 125
+        assert status_of(raising(BuildSkipped("a patch does not apply"))) == 125
         monkeypatch.setattr(sys, "stdout", full)
-        assert ended(raising(BuildSkipped("a patch does not apply")), json=True) == 125
+        assert status_of(raising(BuildSkipped("a patch does not apply")), as_json=True) == 125
 
 
 def test_a_terminal_that_goes_away_ends_a_command_unless_it_was_told_not_to() -> None:
-    def work(_context: object) -> None:
+    def work() -> None:
         signal.raise_signal(signal.SIGHUP)
 
-    assert ended(work) == 130
+    assert status_of(work) == 130
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
-    assert ended(work) == 0
+    assert status_of(work) == 0
 
 
 def test_an_interrupt_is_told_as_json_too(capsys: pytest.CaptureFixture[str]) -> None:
-    assert ended(raising(KeyboardInterrupt()), json=True) == 130
+    assert status_of(raising(KeyboardInterrupt()), as_json=True) == 130
     assert json.loads(capsys.readouterr().out)["status"] == 130
 
 
 def test_once_the_end_is_decided_a_second_signal_does_not_change_it() -> None:
-    assert ended(raising(KeyboardInterrupt())) == 130
+    assert status_of(raising(KeyboardInterrupt())) == 130
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.raise_signal(number)
-
-
-def test_an_exit_that_a_command_chose_is_left_as_it_is() -> None:
-    assert ended(raising(Exit(code=42))) == 42
-
-
-def test_a_task_keeps_its_options_and_its_help() -> None:
-    @command
-    def work(_context: object, count: str = "1", as_json: bool = False) -> None:
-        """Do it."""
-
-    task: Task[Any] = Task(work, auto_shortflags=False)
-    assert {argument.name for argument in task.get_arguments()} == {"count", "as_json"}
-    assert task.__doc__ == "Do it."
 
 
 def test_a_fault_without_evidence_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -408,37 +381,6 @@ def test_a_fault_without_evidence_is_one_line(capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().err == (
         "error: no QEMU\ninterrupted: what was measured so far is kept\ninterrupted\n"
     )
-
-
-@pytest.mark.parametrize(
-    ("argv", "refused"),
-    [
-        (["/usr/bin/invoke", "work", "--frob"], True),
-        (["inv", "frob"], True),
-        (["/x/invoke/__main__.py", "work", "--frob"], True),
-        (["invoke", "work", "--count", "5"], False),
-        (["invoke", "--list"], False),
-        (["invoke", "--help", "work"], False),
-        (["invoke", "--help", "work", "--frob"], True),
-        (["invoke"], False),
-        (["/usr/bin/pytest", "--frob"], False),
-        (["/x/pytest/__main__.py", "--frob"], False),
-        ([""], False),
-    ],
-)
-def test_words_are_refused_where_invoke_is_what_was_started(argv: list[str], refused: bool) -> None:
-    @command
-    def work(_context: object, count: str = "1") -> None:
-        """Do it."""
-
-    collection = Collection(Task(work, help={"count": "how often"}))
-    try:
-        refuse_unknown(collection, argv)
-    except Exit as end:
-        assert refused and end.code == 2
-    else:
-        assert not refused
-    assert collection["work"].help == {"count": "how often"}, "it is needed once more"
 
 
 def test_the_projects_own_tasks_refuse_what_is_wrong_before_they_start_anything(

@@ -18,7 +18,7 @@ from slow_guest import SlowGuest
 from linklab import lab as lab_module
 from linklab.commands import calibrate as command
 from linklab.commands.calibrate import CalibrateOptions, check, main
-from linklab.commands.history import show
+from linklab.commands.history import ShowOptions, show
 from linklab.commands.prepare import MachineOptions
 from linklab.commands.sides import Side
 from linklab.errors import KernelCrashed, LabError, UsageError, Verdict
@@ -42,10 +42,10 @@ LOOP = 2e-7  # s for all interfaces
 WORK = 0.02  # s
 ARGV = ["invoke", "calibrate"]
 OPTIONS = CalibrateOptions(
-    "nosysfs",
-    MachineOptions(boot="direct"),
+    kernel="nosysfs",
+    machine=MachineOptions(boot="direct"),
     comparisons="3",
-    interfaces="2",
+    counts="2",
     blocks="8",
     trials="1",
     seed="3",
@@ -236,7 +236,8 @@ def calibrate(monkeypatch: pytest.MonkeyPatch) -> Calibrate:
         ({"comparisons": "0"}, "--comparisons 0"),
         ({"slowdown": "0"}, "--slowdown 0"),
         ({"threshold": "-1"}, "--threshold -1"),
-        ({"interfaces": "0"}, "--interfaces 0"),
+        ({"counts": "0"}, "--counts 0"),
+        ({"counts": "1,2"}, "--counts 1,2: one is expected here, not 2"),
     ],
 )
 def test_a_wrong_option_is_refused_and_leaves_nothing(
@@ -262,7 +263,7 @@ def test_a_quiet_machine_meets_the_aims(
     stored = read_run(Path("out")).about["calibration"]
     assert stored["loops"] * LOOP / WORK == pytest.approx(0.1, rel=0.05)
     assert "False alarms" in Path("out/table.txt").read_text()
-    show("out", ".", as_json=False)
+    show(ShowOptions("out", "."))
     assert "False alarms" in capsys.readouterr().out
     assert key_figure(read_run(Path("out"))) == "False alarms: 0 of 3, 10 % found: 3 of 3"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from linklab.commands.selftest import Finished, SelftestOptions
 from linklab.commands.verdict import VerdictOptions
 from linklab.errors import BuildSkipped, KernelCrashed, LabError, UsageError, Verdict
 from linklab.lab import Lab
+from linklab.options import flat
 from linklab.results.outcomes import Status
 from linklab.results.store import RunFolder, read_run
 from linklab.selftests.record import Attempt, TestRecord, to_json, verdict_of
@@ -105,7 +106,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 def search(options: BisectOptions, resume: str = "", *, as_json: bool = False) -> Verdict:
-    return bisect.main(options, resume, ["invoke", "bisect"], as_json=as_json)
+    return bisect.main(replace(options, resume=resume, as_json=as_json), ["invoke", "bisect"])
 
 
 # --- bisect ------------------------------------------------------------------
@@ -267,6 +268,15 @@ def test_a_folder_with_a_bisection_in_it_is_not_begun_again(world: World) -> Non
 def test_a_record_of_another_version_is_refused() -> None:
     with pytest.raises(UsageError, match="another version"):
         bisect.revived({"kernels": {"names": "x"}, "machine": {"frob": 1}})
+    with pytest.raises(UsageError, match="another version"):
+        bisect.revived({"kernel": "x", "frob": "1"})
+
+
+def test_the_options_of_a_search_come_back_as_they_were(world: World) -> None:
+    options = world.options(criterion=replace(QUICK, same=True, selftest="net/a.sh"))
+    assert bisect.revived(json.loads(json.dumps(flat(options)))) == options
+    # As versions kept them that had no `flat`.
+    assert bisect.revived(json.loads(json.dumps(asdict(options)))) == options
 
 
 def test_the_good_kernel_is_measured_beside_each_other_one(world: World) -> None:
@@ -291,7 +301,7 @@ def test_a_kernel_that_crashes_when_it_is_measured_cannot_be_claimed_bad(world: 
 
 
 def judge(options: VerdictOptions, *, as_json: bool = False) -> Verdict:
-    return verdict.main(options, ["invoke", "verdict"], as_json=as_json)
+    return verdict.main(replace(options, as_json=as_json), ["invoke", "verdict"])
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,9 @@ from linklab import lab as lab_module
 from linklab.commands import compare as command
 from linklab.commands import comparing
 from linklab.commands.compare import CompareOptions, check, on_one_machine
-from linklab.commands.history import rerun, show
+from linklab.commands.history import RerunOptions, ShowOptions, rerun, show
 from linklab.commands.prepare import KernelOptions, MachineOptions
+from linklab.commands.report import ReportOptions
 from linklab.commands.report import main as report
 from linklab.commands.sides import Side
 from linklab.errors import BuildSkipped, KernelCrashed, UsageError, Verdict
@@ -241,7 +242,7 @@ def test_a_past_comparison_is_shown_as_it_was(
 ) -> None:
     compare(factor=1.2)
     capsys.readouterr()
-    show("out", ".", as_json=False)
+    show(ShowOptions("out", "."))
     assert "sysfs takes 2" in " ".join(capsys.readouterr().out.split())
 
 
@@ -249,7 +250,7 @@ def test_the_page_of_a_comparison_says_what_it_found_and_nothing_of_the_papers_c
     compare: Compare,
 ) -> None:
     compare(factor=1.2)
-    report("out", "", ".")
+    report(ReportOptions(("out",), results="."))
     page = Path("out/report.html").read_text()
     assert "What was found" in page and "sysfs takes 2" in " ".join(page.split())
     assert "Compare, " in page and "slower" in page
@@ -260,7 +261,7 @@ def test_the_page_of_a_comparison_says_what_it_found_and_nothing_of_the_papers_c
 def test_a_comparison_is_repeated_by_its_command(compare: Compare) -> None:
     compare()
     with pytest.raises(UsageError, match="repeat it by its command: invoke compare nosysfs sysfs"):
-        rerun("out", ".", "", ARGV, as_json=False)
+        rerun(RerunOptions("out", "."), ARGV)
 
 
 def stored(folder: str, factor: float, compare: Compare) -> None:

@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 from suites import SUITE
 
-from linklab.commands.exports import ExportOptions, export, failure_written, write_exports
+from linklab.commands.exports import (
+    ExportOptions,
+    StoredExportOptions,
+    export,
+    failure_written,
+    write_exports,
+)
 from linklab.errors import BuildSkipped, LabError, UsageError
 from linklab.results.model import KernelRecord
 from linklab.results.store import RunFolder
@@ -96,11 +102,11 @@ def test_a_stored_run_is_exported_and_the_files_are_named(
     (tmp_path / "run").mkdir()
     plan = {"counts": [128], "pairs": [["mtu", "group"]], "repeat": 1}
     RunFolder(tmp_path / "run", {"kernels": [kernel], "plan": plan, "scenario": "grouping"})
-    export("run", str(tmp_path), options)
+    export(StoredExportOptions("run", str(tmp_path), options))
     assert capsys.readouterr().out.split() == [options.junit, options.ktap, options.kcidb]
     assert "not ok 1 128 # ERROR the run did not come to its end" in Path(options.ktap).read_text()
 
 
 def test_an_export_to_nowhere_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="name a file"):
-        export("last", str(tmp_path), ExportOptions())
+        export(StoredExportOptions("last", str(tmp_path)))

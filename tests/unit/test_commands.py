@@ -58,7 +58,7 @@ def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_build_kernel_prints_where_each_kernel_is_and_what_it_weighs(
     built: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    build.kernels(KernelOptions("sysfs,nosysfs"))
+    build.kernels(build.BuildKernelOptions(KernelOptions("sysfs,nosysfs")))
     lines = capsys.readouterr().out.splitlines()
     for name in ("sysfs", "nosysfs"):
         (line,) = (line for line in lines if line.split()[:1] == [name])
@@ -70,7 +70,7 @@ def test_build_iso_puts_it_where_it_was_asked_for_and_lists_what_is_in_it(
     built: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     target = tmp_path / "deep" / ODD / "live.iso"
-    build.iso(KernelOptions("sysfs"), str(target))
+    build.iso(build.BuildIsoOptions(KernelOptions("sysfs"), str(target)))
     assert target.read_bytes() == (built / IMAGE).read_bytes()
     assert [path.name for path in target.parent.iterdir()] == ["live.iso"]
     out = capsys.readouterr().out
@@ -79,7 +79,7 @@ def test_build_iso_puts_it_where_it_was_asked_for_and_lists_what_is_in_it(
 
 
 def test_without_an_output_the_iso_is_named_after_its_kernels(built: Path, tmp_path: Path) -> None:
-    build.iso(KernelOptions("sysfs,nosysfs"), "")
+    build.iso(build.BuildIsoOptions(KernelOptions("sysfs,nosysfs"), ""))
     assert (tmp_path / "out" / "linklab-sysfs-nosysfs.iso").exists()
 
 
@@ -93,7 +93,7 @@ def test_an_output_that_cannot_be_written_is_refused_before_anything_is_built(
     (tmp_path / "file").touch()
     for target in (tmp_path, tmp_path / "file" / "live.iso", Path("/proc/live.iso")):
         with pytest.raises(UsageError, match="--output"):
-            build.iso(KernelOptions("sysfs"), str(target))
+            build.iso(build.BuildIsoOptions(KernelOptions("sysfs"), str(target)))
 
 
 def test_an_iso_that_does_not_fit_on_the_disk_leaves_what_was_there(
@@ -108,7 +108,7 @@ def test_an_iso_that_does_not_fit_on_the_disk_leaves_what_was_there(
 
     monkeypatch.setattr("shutil.copyfile", full)
     with pytest.raises(UsageError, match="No space left on device"):
-        build.iso(KernelOptions("sysfs"), str(target))
+        build.iso(build.BuildIsoOptions(KernelOptions("sysfs"), str(target)))
     assert target.read_bytes() == b"the one before"
     assert not list(tmp_path.glob(".live*"))
 
@@ -116,9 +116,9 @@ def test_an_iso_that_does_not_fit_on_the_disk_leaves_what_was_there(
 @pytest.mark.parametrize("names", ["frob", "", "sysfs,frob"])
 def test_an_unknown_kernel_is_refused_by_both(names: str) -> None:
     with pytest.raises(UsageError):
-        build.kernels(KernelOptions(names))
+        build.kernels(build.BuildKernelOptions(KernelOptions(names)))
     with pytest.raises(UsageError):
-        build.iso(KernelOptions(names), "out.iso")
+        build.iso(build.BuildIsoOptions(KernelOptions(names), "out.iso"))
 
 
 # shell
@@ -162,9 +162,9 @@ def test_a_shell_ends_with_its_machine(
     monkeypatch.setattr(shell, "prepare_subjects", lambda *_: [SUBJECT])
     if fails:
         with pytest.raises(LabError, match="QEMU ended with status 1"):
-            shell.main(KernelOptions("sysfs"), MachineOptions())
+            shell.main(shell.ShellOptions())
     else:
-        shell.main(KernelOptions("sysfs"), MachineOptions())
+        shell.main(shell.ShellOptions())
 
 
 @pytest.mark.parametrize(
@@ -180,14 +180,14 @@ def test_a_shell_that_cannot_be_is_refused(
     kernels: KernelOptions, machine: MachineOptions, says: str, terminal: None
 ) -> None:
     with pytest.raises(UsageError, match=says):
-        shell.main(kernels, machine)
+        shell.main(shell.ShellOptions(kernels, machine))
 
 
 def test_a_shell_without_a_terminal_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with Path(os.devnull).open() as null:
         monkeypatch.setattr(sys, "stdin", null)
         with pytest.raises(UsageError, match="needs a terminal"):
-            shell.main(KernelOptions("sysfs"), MachineOptions())
+            shell.main(shell.ShellOptions())
 
 
 # setup and doctor
@@ -237,8 +237,8 @@ def test_suites_run_cheapest_first_and_are_measured(monkeypatch: pytest.MonkeyPa
         return Verdict.PASS
 
     monkeypatch.setattr(develop, "_run", run)
-    assert develop.run_tests("") is Verdict.PASS
-    assert develop.run_tests("vm,unit") is Verdict.PASS
+    assert develop.run_tests(develop.SuiteOptions("")) is Verdict.PASS
+    assert develop.run_tests(develop.SuiteOptions("vm,unit")) is Verdict.PASS
     suites = [[word for word in argv if word.startswith("tests/")] for argv in ran]
     assert suites == [
         [f"tests/{suite}" for suite in ("unit", "agent", "process", "page", "vm")],
@@ -258,21 +258,21 @@ def test_faults_are_injected_by_their_tests_which_write_the_table(
 
     monkeypatch.setattr(develop, "_run", run)
     table = tmp_path / "faults.md"
-    assert develop.inject_faults(str(table)) is Verdict.PASS
+    assert develop.inject_faults(develop.FaultsOptions(str(table))) is Verdict.PASS
     assert f"--fault-table={table}" in ran[0]
     assert (ROOT / ran[0][-1]).is_file()
 
 
 def test_a_table_of_faults_needs_a_place(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there is no folder"):
-        develop.inject_faults(str(tmp_path / "no" / "where.md"))
+        develop.inject_faults(develop.FaultsOptions(str(tmp_path / "no" / "where.md")))
 
 
 def test_an_unknown_suite_is_refused_with_the_valid_ones() -> None:
     with pytest.raises(
         UsageError, match="--only frob: unknown; valid are unit, agent, process, page, vm"
     ):
-        develop.run_tests("unit,frob")
+        develop.run_tests(develop.SuiteOptions("unit,frob"))
 
 
 @pytest.mark.parametrize("failing", [None, "ruff", "mypy", "shellcheck"])

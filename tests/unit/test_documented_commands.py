@@ -18,7 +18,13 @@ import tasks
 from linklab.paths import ROOT
 
 WORKFLOW = ROOT / "docs" / "github-actions.yml"
-PAGES = (*(ROOT / "docs" / f"{name}.md" for name in ("bisecting", "exports", "porting")), WORKFLOW)
+PAGES = (
+    *(
+        ROOT / "docs" / f"{name}.md"
+        for name in ("bisecting", "exports", "porting", "profiling", "comparing", "measuring")
+    ),
+    WORKFLOW,
+)
 _COMMAND = re.compile(r"^ +(?:git bisect run )?(?:\.venv/bin/)?(invoke .*)$", re.MULTILINE)
 
 

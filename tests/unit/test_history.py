@@ -14,6 +14,7 @@ from hand_made import both_arms, run_of, sample
 
 from linklab.commands import history as commands
 from linklab.commands import run as command_run
+from linklab.commands.history import HistoryOptions, RerunOptions, ShowOptions
 from linklab.commands.kept import kept, kept_files, revived
 from linklab.commands.prepare import KernelOptions, MachineOptions
 from linklab.commands.run import Finished, RunOptions
@@ -69,7 +70,7 @@ def results(tmp_path: Path) -> Path:
 
 def listed(results: Path, capsys: pytest.CaptureFixture[str], **options: str) -> list[Any]:
     wanted = {"kernel": "", "scenario": "", "verdict": "", "limit": "0", **options}
-    commands.list_runs(str(results), as_json=True, **wanted)
+    commands.list_runs(HistoryOptions(str(results), as_json=True, **wanted))
     found: list[Any] = json.loads(capsys.readouterr().out)
     return found
 
@@ -169,20 +170,20 @@ class TestList:
         self, results: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         break_run(results / "bad", '{"schema": 99}')
-        commands.list_runs(str(results), "", "", "", "3", as_json=False)
+        commands.list_runs(HistoryOptions(str(results), "", "", "", "3"))
         text = capsys.readouterr().out
         assert "3-late" in text and "crash" in text and "50x" in text
         assert "1 older ones are not shown" in text
-        commands.list_runs(str(results), "", "", "", "0", as_json=False)
+        commands.list_runs(HistoryOptions(str(results), "", "", "", "0"))
         assert f"broken: {results / 'bad'} was written by schema 99" in capsys.readouterr().out
 
     def test_nothing_found_is_said(self, results: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        commands.list_runs(str(results), "vanilla", "", "", "0", as_json=False)
+        commands.list_runs(HistoryOptions(str(results), "vanilla", "", "", "0"))
         assert capsys.readouterr().out == f"no such run below {results}\n"
 
     def test_what_is_not_a_verdict_is_refused(self, results: Path) -> None:
         with pytest.raises(UsageError, match=r"valid are pass.*unfinished, broken"):
-            commands.list_runs(str(results), "", "", "good", "0", as_json=False)
+            commands.list_runs(HistoryOptions(str(results), "", "", "good", "0"))
 
     def test_a_folder_that_is_not_there_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="no results folder"):
@@ -241,7 +242,7 @@ class TestShow:
     def test_it_prints_the_table_and_the_verdict(
         self, results: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        commands.show("late", str(results), as_json=False)
+        commands.show(ShowOptions("late", str(results)))
         text = capsys.readouterr().out
         assert "50x" in text
         assert text.endswith(f"verdict: crash   results: {results / 'deep/3-late'}\n")
@@ -250,13 +251,13 @@ class TestShow:
         self, results: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         store(results / "4", verdict="hang", message="kernel sysfs: no answer")
-        commands.show("4", str(results), as_json=False)
+        commands.show(ShowOptions("4", str(results)))
         assert capsys.readouterr().out.endswith("kernel sysfs: no answer\n")
 
     def test_as_json_it_is_one_document(
         self, results: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        commands.show("late", str(results), as_json=True)
+        commands.show(ShowOptions("late", str(results), as_json=True))
         assert len(json.loads(capsys.readouterr().out)["samples"]) == 2
 
 
@@ -400,7 +401,7 @@ class TestRerun:
         self, results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         self.again(results, monkeypatch, image={"agent": "a"})
-        verdict = commands.rerun("old", str(results), "", ["invoke"], as_json=False)
+        verdict = commands.rerun(RerunOptions("old", str(results)), ["invoke"])
         text = capsys.readouterr().out
         assert verdict is Verdict.PASS
         assert "every input is the same" in text
@@ -414,7 +415,7 @@ class TestRerun:
         self, results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         self.again(results, monkeypatch, image={"agent": "b"}, qemu={"version": "10.0"})
-        commands.rerun("old", str(results), "", ["invoke"], as_json=False)
+        commands.rerun(RerunOptions("old", str(results)), ["invoke"])
         text = capsys.readouterr().out
         assert "QEMU version" in text and "10.0" in text
         assert "must not be compared: QEMU version, image: agent differ" in text
@@ -424,7 +425,7 @@ class TestRerun:
         self, results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         self.again(results, monkeypatch, image={"agent": "b"})
-        commands.rerun("old", str(results), "", ["invoke"], as_json=True)
+        commands.rerun(RerunOptions("old", str(results), as_json=True), ["invoke"])
         found = json.loads(capsys.readouterr().out)
         assert found["before"] == str(results / "old")
         assert found["differences"] == [{"what": "image: agent", "before": "a", "now": "b"}]
@@ -437,7 +438,7 @@ class TestRerun:
         monkeypatch.setattr(
             command_run, "run", self.failing(command_run.run, finished, WrongState("wrong MTU"))
         )
-        assert commands.rerun("old", str(results), "", [], as_json=False) is Verdict.FAIL
+        assert commands.rerun(RerunOptions("old", str(results)), []) is Verdict.FAIL
         assert "wrong MTU" in capsys.readouterr().err
 
     @staticmethod

@@ -17,7 +17,6 @@ import pytest
 
 from linklab.commands import guests, shell
 from linklab.commands.keep import check_keep
-from linklab.commands.prepare import KernelOptions, MachineOptions
 from linklab.errors import LabError, UsageError
 from linklab.events import Event, StepStarted, TerminalLent, TerminalReturned
 from linklab.host.guests import RunningGuest, announced
@@ -70,18 +69,18 @@ def test_a_guest_that_is_to_be_kept_survives_its_kernels_failure() -> None:
 def test_guests_are_listed_with_where_their_consoles_go(
     running: RunningGuest, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    guests.list_guests(as_json=False)
+    guests.list_guests(guests.GuestsOptions())
     out = capsys.readouterr().out
     assert "nosysfs-[128]" in out and str(os.getpid()) in out
-    guests.list_guests(as_json=True)
+    guests.list_guests(guests.GuestsOptions(as_json=True))
     (entry,) = json.loads(capsys.readouterr().out)
     assert (entry["name"], entry["log"]) == ("nosysfs-[128]", running.log)
 
 
 def test_no_guests_are_told_of(capsys: pytest.CaptureFixture[str]) -> None:
-    guests.list_guests(as_json=False)
+    guests.list_guests(guests.GuestsOptions())
     assert capsys.readouterr().out == "no guest runs\n"
-    guests.list_guests(as_json=True)
+    guests.list_guests(guests.GuestsOptions(as_json=True))
     assert json.loads(capsys.readouterr().out) == []
 
 
@@ -95,7 +94,7 @@ def test_a_visit_ends_with_how_it_ended(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(guests, "visit", lambda *_: left)
-    shell.main(KernelOptions("sysfs"), MachineOptions(), guest="last")
+    shell.main(shell.ShellOptions(guest="last"))
     assert f"nosysfs-[128]: {told}" in capfd.readouterr().err
 
 

@@ -11,6 +11,8 @@ import pytest
 from linklab.bisect.journal import FILE as BISECTION_FILE
 from linklab.bisect.journal import SCHEMA as BISECTION_SCHEMA
 from linklab.commands import history as commands
+from linklab.commands.history import HistoryOptions, RerunOptions, ShowOptions
+from linklab.commands.report import ReportOptions
 from linklab.commands.report import main as report
 from linklab.errors import UsageError
 from linklab.port.record import FILE as PORT_FILE
@@ -23,7 +25,7 @@ from linklab.results.history import entries, find
 
 SYMBOL = {"symbol": "rtnl_lock", "own": {"share": 0.4}}
 PROFILE: dict[str, Any] = {
-    "command": "/usr/bin/invoke profile --output there --arm process",
+    "command": "/usr/bin/invoke profile --output there --arms process",
     "start": "2026-01-03T10:00:00+00:00",
     "end": "2026-01-03T10:01:00+00:00",
     "scenario": "grouping",
@@ -77,7 +79,7 @@ def test_each_is_known_by_the_file_that_its_command_writes() -> None:
 def test_they_are_listed_with_what_they_found_and_a_bisection_as_one(
     results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    commands.list_runs(str(results), "", "", "", "0", as_json=True)
+    commands.list_runs(HistoryOptions(str(results), limit="0", as_json=True))
     found = json.loads(capsys.readouterr().out)
     assert [(e["kind"], e["kernels"], e["verdict"], e["figure"]) for e in found] == [
         ("profile", ["nosysfs"], "pass", "mtu by process, 8 interfaces: 40.0 % in rtnl_lock"),
@@ -102,7 +104,7 @@ def test_they_are_filtered_by_kind_and_kernel(
     kernel: str,
     names: list[str],
 ) -> None:
-    commands.list_runs(str(results), kernel, scenario, "", "0", as_json=True)
+    commands.list_runs(HistoryOptions(str(results), kernel, scenario, limit="0", as_json=True))
     found = json.loads(capsys.readouterr().out)
     assert [Path(entry["folder"]).name for entry in found] == names
 
@@ -142,16 +144,16 @@ def test_one_whose_entries_make_no_sense_stops_no_list(
     results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     keep(results / "odd", other.PORT, {**PORT, "counts": 7})
-    commands.list_runs(str(results), "", "port", "", "0", as_json=True)
+    commands.list_runs(HistoryOptions(str(results), scenario="port", limit="0", as_json=True))
     figures = [entry["figure"] for entry in json.loads(capsys.readouterr().out)]
     assert any("make no sense" in figure for figure in figures)
 
 
 def test_show_prints_what_was_printed(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    commands.show("profile", str(results), as_json=False)
+    commands.show(ShowOptions("profile", str(results), as_json=False))
     end = f"\nverdict: pass   results: {results / 'a-profile'}\n"
     assert capsys.readouterr().out == f"as printed\n{end}"
-    commands.show("a-port", str(results), as_json=True)
+    commands.show(ShowOptions("a-port", str(results), as_json=True))
     assert json.loads(capsys.readouterr().out)["port"]["verdict"] == "fail"
 
 
@@ -159,7 +161,7 @@ def test_show_says_of_one_that_was_killed_that_it_has_no_end(
     results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     keep(results / "killed", other.BISECTION, {**BISECTION, "outcome": None}, table="")
-    commands.show("killed", str(results), as_json=False)
+    commands.show(ShowOptions("killed", str(results), as_json=False))
     text = capsys.readouterr().out
     assert "not come to its end" in text and "verdict: unfinished" in text
 
@@ -167,17 +169,17 @@ def test_show_says_of_one_that_was_killed_that_it_has_no_end(
 def test_a_table_that_is_no_text_is_refused(results: Path) -> None:
     (results / "a-port/table.txt").write_bytes(b"\xff\xfe\xff")
     with pytest.raises(UsageError, match=r"table\.txt cannot be read"):
-        commands.show("a-port", str(results), as_json=False)
+        commands.show(ShowOptions("a-port", str(results), as_json=False))
 
 
 def test_there_is_no_page_of_one(results: Path) -> None:
     with pytest.raises(UsageError, match=r"holds a ported series.*invoke show"):
-        report("a-port", "", str(results))
+        report(ReportOptions(("a-port",), results=str(results)))
 
 
 def test_rerun_names_the_command_instead(results: Path) -> None:
-    with pytest.raises(UsageError, match=r"its command: invoke profile --arm process$"):
-        commands.rerun("profile", str(results), "", [], as_json=False)
+    with pytest.raises(UsageError, match=r"its command: invoke profile --arms process$"):
+        commands.rerun(RerunOptions("profile", str(results)), [])
 
 
 def test_its_folder_names_it_wherever_it_is(results: Path, tmp_path: Path) -> None:

@@ -204,7 +204,7 @@ def test_files_that_the_source_lacks_are_told_by_folder(
     ("words", "options", "said"),
     [
         (("nothing", "other"), {}, "there is no series nothing: expected a patch, an mbox"),
-        (("--help", "other"), {}, "`invoke --help port` lists the options"),
+        (("--help", "other"), {}, "`invoke port --help` lists the options"),
         (("series", "nothing"), {}, "there is no source nothing"),
         (("series", "other"), {"commit": "v9"}, "there is no commit 'v9'"),
         (("series", "other"), {"output": "full"}, "already holds patches"),

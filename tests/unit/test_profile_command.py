@@ -24,12 +24,12 @@ from linklab.report.profile import as_text, graph_of
 OPTIONS = ProfileOptions(
     kernels=KernelOptions("sysfs"),
     machine=MachineOptions(),
-    operation="mtu",
-    arm="process",
-    interfaces="3",
+    operations="mtu",
+    arms="process",
+    counts="3",
     samples="",
     frequency="997",
-    timeout="0",
+    max_time="0",
     output="out",
     as_json=False,
 )
@@ -71,13 +71,13 @@ def booted(monkeypatch: pytest.MonkeyPatch) -> Booted:
 BAD = [
     (replace(OPTIONS, kernels=KernelOptions("sysfs,nosysfs")), ["exactly one"]),
     (replace(OPTIONS, kernels=KernelOptions("frob")), ["frob"]),
-    (replace(OPTIONS, operation="frob"), ["--operation frob", "create, mtu"]),
-    (replace(OPTIONS, arm="frob"), ["--arm frob", "group, netlink"]),
-    (replace(OPTIONS, arm="group", operation="create"), ["--arm group", "no members"]),
-    (replace(OPTIONS, interfaces="0"), ["--interfaces 0", "from 1"]),
+    (replace(OPTIONS, operations="frob"), ["--operations frob", "create, mtu"]),
+    (replace(OPTIONS, arms="frob"), ["--arms frob", "group, netlink"]),
+    (replace(OPTIONS, arms="group", operations="create"), ["--arms group", "no members"]),
+    (replace(OPTIONS, counts="0"), ["--counts 0", "from 1"]),
     (replace(OPTIONS, samples="few"), ["--samples few"]),
     (replace(OPTIONS, frequency="1"), ["--frequency 1"]),
-    (replace(OPTIONS, timeout="soon"), ["--timeout soon"]),
+    (replace(OPTIONS, max_time="soon"), ["--max-time soon"]),
     (replace(OPTIONS, machine=MachineOptions(memory="128")), ["perf and 3 interfaces", "128"]),
     (replace(OPTIONS, machine=MachineOptions(cpus="0")), ["--cpus 0"]),
 ]
@@ -187,10 +187,10 @@ def test_too_few_samples_are_said_to_be_too_few(
     booted: Booted, capsys: pytest.CaptureFixture[str]
 ) -> None:
     booted.guest = PerfGuest(each=10)
-    main(replace(OPTIONS, samples="5000", timeout="0.000001"), ["invoke", "profile"])
+    main(replace(OPTIONS, samples="5000", max_time="0.000001"), ["invoke", "profile"])
     captured = capsys.readouterr()
     assert "NOT ENOUGH" in captured.out
-    assert "--timeout" in captured.err
+    assert "--max-time" in captured.err
 
 
 def test_without_a_name_the_folder_is_one_of_the_results(booted: Booted) -> None:

@@ -334,12 +334,13 @@ def test_a_stored_run_is_shown_listed_and_exported_as_it_was(
     failing = Guest(["FAIL: two\n"], status=1 << 8)
     run(monkeypatch, failing, exports=ExportOptions(ktap="first.ktap"), output="results/r")
     first = capsys.readouterr().out
-    command_history.show("last", "results", as_json=False)
+    command_history.show(command_history.ShowOptions("last"))
     assert capsys.readouterr().out == first
-    command_history.list_runs("results", "", "", "", "0", as_json=True)
+    command_history.list_runs(command_history.HistoryOptions(as_json=True))
     (listed,) = json.loads(capsys.readouterr().out)
     assert listed["figure"] == "1 self-test: 1 fail"
-    exports.export("last", "results", ExportOptions(ktap="second.ktap", junit="r.xml"))
+    written = ExportOptions(ktap="second.ktap", junit="r.xml")
+    exports.export(exports.StoredExportOptions("last", exports=written))
     assert Path("second.ktap").read_text() == Path("first.ktap").read_text()
     assert "not ok" in Path("first.ktap").read_text()
 

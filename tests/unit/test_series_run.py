@@ -163,7 +163,7 @@ def test_each_patch_is_built_measured_and_judged(
     about = read_run(Path("out")).about
     assert (about["kind"], about["verdict"]) == ("series", "fail")
     assert about["end"]
-    history.show("out", "results", as_json=False)
+    history.show(history.ShowOptions("out"))
     assert capsys.readouterr().out == out
     (entry,) = entries(Path())
     assert entry.kernels == ["sysfs", "nosysfs"]

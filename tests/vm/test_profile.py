@@ -20,8 +20,8 @@ def test_a_profile_finds_the_work_in_the_kernel_and_in_user_space(
 ) -> None:
     out = tmp_path / "profile"
     done = invoke(
-        *("profile", "--kernel", "nosysfs", "--operation", "mtu", "--arm", "process"),
-        *("--interfaces", "32", "--samples", "600", "--output", str(out), "--json"),
+        *("profile", "--kernel", "nosysfs", "--operations", "mtu", "--arms", "process"),
+        *("--counts", "32", "--samples", "600", "--output", str(out), "--json"),
     )
     assert done.status == 0, done.stderr
     profile = done.document["profile"]

@@ -38,7 +38,7 @@ def test_the_slowed_kernel_is_slower_by_what_its_parameter_says(
     invoke: Invoke, tmp_path: Path
 ) -> None:
     out = tmp_path / "calibrated"
-    words = ("calibrate", "--comparisons", "1", "--interfaces", "64", "--blocks", "2")
+    words = ("calibrate", "--comparisons", "1", "--counts", "64", "--blocks", "2")
     done = invoke(*words, "--trials", "1", "--output", str(out), "--json")
     # Two blocks prove nothing, so the slowed kernel was not found, and that is a miss.
     assert done.status == 1, done.stderr

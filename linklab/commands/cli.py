@@ -1,0 +1,351 @@
+"""The command line: every command of the lab as an Invoke task.
+
+A task's options, defaults and help come from the dataclass that the command's
+function takes; see `linklab/options.py`. A command's module is imported where
+its name stands on the command line, so that nobody waits for all of them.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from inspect import Parameter, Signature, signature
+from pathlib import Path
+from typing import Any, NoReturn
+
+from invoke.collection import Collection
+from invoke.exceptions import Exit, ParseError
+from invoke.parser import Parser
+from invoke.parser.context import ParserContext
+from invoke.program import Program
+from invoke.tasks import Task
+
+from linklab.commands.boundary import (
+    end_as_unix_tools_do,
+    ended_by,
+    plain_status,
+    status_of,
+    step_status,
+)
+from linklab.errors import UsageError, Verdict
+from linklab.options import Option, made, options_of
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command: `where` is its function, as `.module:function`; `help` is one line.
+
+    The function takes nothing, or its options as one dataclass, or these and
+    the words of the command line. It returns a verdict, or None for a pass.
+    """
+
+    name: str
+    where: str
+    help: str
+    status: Callable[[Verdict], int] = plain_status
+
+    def function(self) -> Callable[..., Verdict | None]:
+        """Import what does the work."""
+        module, _, name = self.where.partition(":")
+        found: Callable[..., Verdict | None] = getattr(import_module(module, __package__), name)
+        return found
+
+
+COMMANDS = (
+    Command("setup", ".host:set_up", "Install the Debian packages that are missing."),
+    Command(
+        "doctor", ".host:examine", "Say what works on this machine and what to do about the rest."
+    ),
+    Command(
+        "build-kernel",
+        ".build:kernels",
+        "Build kernels if their inputs changed, and say where they are.",
+    ),
+    Command(
+        "build-iso",
+        ".build:iso",
+        "Build the live ISO and print what is in it and what each part weighs.",
+    ),
+    Command("run", ".run:main", "Boot kernels, run a scenario, and print a table and a verdict."),
+    Command(
+        "compare",
+        ".comparing:main",
+        "Say whether kernel B is slower or faster than kernel A, and how surely.",
+    ),
+    Command(
+        "series",
+        ".series:main",
+        "Say what each patch of a series does: warnings, build, boot, console, speed.",
+    ),
+    Command(
+        "bisect",
+        ".bisect:main",
+        "Find the first bad commit of a git tree, or the first bad patch of a series.",
+    ),
+    Command(
+        "verdict",
+        ".verdict:main",
+        "Judge a kernel tree, for `git bisect run`: 0 good, 1 bad, 125 skip, 255 cannot tell.",
+        step_status,
+    ),
+    Command(
+        "calibrate",
+        ".calibrate:main",
+        "Say how often `invoke compare` raises a false alarm here, and finds what is slower.",
+    ),
+    Command(
+        "profile",
+        ".profile:main",
+        "Say where a guest's CPU time goes during one operation: a table and a flame graph.",
+    ),
+    Command(
+        "selftest",
+        ".selftest:main",
+        "Run the kernel's own self-tests, each in a guest of its own: `invoke selftest net/tls`.",
+    ),
+    Command(
+        "port",
+        ".port:main",
+        "Try a series of patches on another kernel, and write what applies as a new series.",
+    ),
+    Command(
+        "report",
+        ".report:main",
+        "Write a page about a run, or one that compares several: `invoke report DIR DIR`.",
+    ),
+    Command(
+        "history", ".history:list_runs", "List past runs, the newest first, with what each found."
+    ),
+    Command("show", ".history:show", "Print a past run's table again."),
+    Command(
+        "rerun",
+        ".history:rerun",
+        "Do a past run once more with the same inputs, and say what differs.",
+    ),
+    Command("export", ".exports:export", "Write a past run as JUnit XML, KTAP or a KCIDB report."),
+    Command(
+        "shell",
+        ".shell:main",
+        "Open a shell in a new guest, or the console of one that runs, on this terminal.",
+    ),
+    Command(
+        "guests",
+        ".guests:list_guests",
+        "List the guests that run now; `invoke shell --guest` opens the console of one.",
+    ),
+    Command(
+        "gdb",
+        ".gdb:main",
+        "Start a guest that waits at its first instruction, and gdb on it, with symbols.",
+    ),
+    Command(
+        "bench",
+        ".bench:main",
+        "Measure the lab itself: boots, a request, whole commands, a rebuild, sizes.",
+    ),
+    Command("test", ".develop:run_tests", "Run the tests and measure what they cover."),
+    Command(
+        "faults",
+        ".develop:inject_faults",
+        "Inject faults into real guests and their lab, and write what each was taken for.",
+    ),
+    Command("lint", ".develop:run_lint", "Check style, types, shell scripts and C warnings."),
+)
+
+RENAMED = {
+    "--interfaces": "--counts",
+    "--operation": "--operations",
+    "--arm": "--arms",
+    "--timeout": "--max-time",
+}
+"""Options that had another name, where the command has the new one and not the old."""
+
+_SEPARATOR = "\n"  # stands between words that were made one: no folder's name has it
+
+
+def namespace(argv: Sequence[str], commands: Iterable[Command] = COMMANDS) -> Collection:
+    """Return the tasks, once the command line is known to be right.
+
+    Ends the program where it is not, and begins it again with other words
+    where Invoke would not take these. All commands are whole where it is not
+    Invoke that was started.
+    """
+    every = tuple(commands)
+    if not _is_invoke(argv[0]):
+        return _collection(every)
+    end_as_unix_tools_do()
+    named = [each for each in every if any(each.name in word for word in argv[1:])]
+    contexts = _collection(every, named).to_contexts()
+    several = [each.name for each in named if _takes_several(each)]
+    if (words := rewritten(contexts, argv, several)) is not None:
+        _begin_again(words)
+    _refuse_unknown(contexts, argv, every)
+    return _collection(every, named)  # a second one: contexts take the help out of their tasks
+
+
+def _is_invoke(name: str) -> bool:
+    """Tell whether the program that was started, by its path, is Invoke."""
+    program = Path(name)
+    if program.name == "__main__.py":  # python -m invoke
+        return program.parent.name == "invoke"
+    return program.name in {"invoke", "inv"}
+
+
+def _collection(commands: Iterable[Command], whole: Sequence[Command] | None = None) -> Collection:
+    return Collection(*(_task(each, whole is None or each in whole) for each in commands))
+
+
+def _task(command: Command, whole: bool) -> Task[Any]:
+    """Return a command as Invoke takes it; one that is not whole can only be listed."""
+    takes = _takes(command) if whole else ()
+    options = _options(takes)
+
+    def body(_context: object, **given: Any) -> None:
+        values = {each.name: _value(each, given[each.name]) for each in options}
+        arguments = [made(takes[0], values), sys.argv][: len(takes)] if takes else []
+        function = command.function()
+        as_json = bool(values.get("json"))
+        code = status_of(lambda: function(*arguments), command.status, as_json=as_json)
+        if code:
+            raise Exit(code=code)
+
+    body.__doc__ = command.help
+    parameters = [Parameter("context", Parameter.POSITIONAL_OR_KEYWORD), *map(_parameter, options)]
+    body.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+    return Task(
+        body,
+        command.name,
+        positional=[each.name for each in options if each.is_word],
+        auto_shortflags=False,
+        iterable=[each.name for each in options if _may_repeat(each)],
+        help={each.name: each.help for each in options if each.help},
+    )
+
+
+def _takes(command: Command) -> tuple[Any, ...]:
+    """Return the types of the arguments that a command's function takes."""
+    parameters = signature(command.function(), eval_str=True).parameters
+    return tuple(each.annotation for each in parameters.values())
+
+
+def _takes_several(command: Command) -> bool:
+    words = (each for each in _options(_takes(command)) if each.is_word)
+    return any(isinstance(each.default, tuple) for each in words)
+
+
+def _options(takes: tuple[Any, ...]) -> list[Option]:
+    return options_of(takes[0]) if takes else []
+
+
+def _parameter(option: Option) -> Parameter:
+    default: Any = option.default
+    if option.is_word:
+        default = Parameter.empty
+    elif isinstance(default, tuple):
+        default = list(default)
+    return Parameter(option.name, Parameter.KEYWORD_ONLY, default=default)
+
+
+def _may_repeat(option: Option) -> bool:
+    return isinstance(option.default, tuple) and not option.is_word
+
+
+def _value(option: Option, given: Any) -> Any:
+    if isinstance(option.default, tuple):
+        return tuple(given.split(_SEPARATOR) if option.is_word else given)
+    return given
+
+
+def rewritten(
+    contexts: Sequence[ParserContext], argv: Sequence[str], several: Container[str]
+) -> list[str] | None:
+    """Return the words behind the program's name as Invoke takes them, None where it does.
+
+    The words of a command that takes `several` become one. Before a command's
+    last word Invoke takes `--help` for that word: it comes before the command
+    instead.
+    """
+    known = {str(each.name): each for each in contexts}
+    try:
+        core = Parser(initial=Program().initial_context, ignore_unknown=True)
+        left = core.parse_argv(list(argv[1:])).unparsed
+    except ParseError:
+        return None  # Invoke says what is wrong
+    before = argv[1 : len(argv) - len(left)]
+    taken: list[str] = []
+    differs = False
+    while left and left[0] in known:
+        name, context = left[0], known[left[0]]
+        named, options, rest, asks = _sorted(left[1:], context, known)
+        if asks and context.positional_args:
+            return [*before, "--help", name]
+        if name in several and len(named) > 1:
+            named = [_SEPARATOR.join(named)]
+            differs = True
+        taken += [name, *named, *options]
+        left = rest
+    return [*before, *taken, *left] if differs else None
+
+
+def _sorted(
+    words: Sequence[str], context: ParserContext, commands: Mapping[str, object]
+) -> tuple[list[str], list[str], list[str], bool]:
+    """Return a command's own words, its options with their values, and what begins another one.
+
+    The last one tells whether `--help` is among the options.
+    """
+    asks = False
+    named: list[str] = []
+    options: list[str] = []
+    left = list(words)
+    while left:
+        if left[0].startswith("-"):
+            flag, _, value = left[0].partition("=")
+            asks = asks or flag in {"--help", "-h"}
+            argument = context.flags.get(flag)
+            many = 2 if argument and argument.takes_value and not value else 1
+            options += left[:many]
+            del left[:many]
+        elif len(named) >= len(context.positional_args) and left[0] in commands:
+            break
+        else:
+            named.append(left.pop(0))
+    return named, options, left, asks
+
+
+def _begin_again(words: Sequence[str]) -> NoReturn:
+    """Replace the program by itself: Invoke has read the command line already."""
+    os.execv(sys.executable, [sys.executable, "-m", "invoke", *words])
+
+
+def _refuse_unknown(
+    contexts: Sequence[ParserContext], argv: Sequence[str], commands: Sequence[Command]
+) -> None:
+    """End with status 2 where Invoke would end with 1 for words it does not know.
+
+    1 is what scripts, and `git bisect run`, take for "the kernel is bad". So
+    the command line is parsed with Invoke's own parser before Invoke does.
+    """
+    program = Program()
+    try:
+        # In two steps, as Invoke does: `--help run` is a value, not a task.
+        core = Parser(initial=program.initial_context, ignore_unknown=True)
+        rest = core.parse_argv(list(argv[1:])).unparsed
+        Parser(initial=program.initial_context, contexts=contexts).parse_argv(rest)
+    except ParseError as error:
+        steps = (each.status for each in commands if each.name in argv[1:])
+        status = next((each for each in steps if each is not plain_status), plain_status)
+        fault = UsageError(f"{_said(error, argv)}\n`invoke --list` lists the commands")
+        raise Exit(code=ended_by(fault, status, as_json="--json" in argv)) from None
+
+
+def _said(error: ParseError, argv: Sequence[str]) -> str:
+    """Return what is wrong, with the new name of an option that had another one."""
+    known = error.context.flags if error.context else {}
+    for flag in (word.partition("=")[0] for word in argv):
+        if flag not in known and RENAMED.get(flag) in known and repr(flag) in str(error):
+            return f"{flag} is now {RENAMED[flag]}"
+    return str(error)
