@@ -25,7 +25,7 @@ from linklab.console.faults import Fault
 from linklab.console.report import Report
 from linklab.errors import UsageError
 from linklab.events import ignore
-from linklab.host.accel import Accel, Decision
+from linklab.host.accel import ORDINARY_SPEED, Accel, Decision
 from linklab.host.cache import Artefact, Cache
 from linklab.host.qemu import Qemu
 from linklab.machine.spec import Boot, MachineType
@@ -48,6 +48,7 @@ class Host:
     folder: Path
     accel: Accel = Accel.TCG
     counted: int = 0
+    speed: float = ORDINARY_SPEED
     built: list[tuple[str, BuildOptions]] = field(default_factory=list)
     isos: list[list[IsoKernel]] = field(default_factory=list)
 
@@ -86,6 +87,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
         "build_agent": lambda *_, **__: artefact(tmp_path / "agent", agent=b"a"),
         "build_initramfs": lambda *_, **__: artefact(tmp_path / "initramfs", initramfs=b"i"),
         "tsc_khz": host.tsc_khz,
+        "counting_speed": lambda *_: host.speed,
         "resolve_kernel": host.resolve_kernel,
         "build_iso": host.build_iso,
         "IMAGE": "linklab.iso",
