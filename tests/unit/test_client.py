@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -211,12 +210,9 @@ class TestRequests:
         assert heard == [Heard(10, 0), Heard(7, 3)]
 
     def test_wake(self, line: VirtualLine) -> None:
-        assert agent_on(line, 77, 4711).wake(1010) == 77
-        name, now, entropy = asked(line)
-        assert name == b"wake"
-        (nanoseconds,) = struct.unpack("<Q", now)
-        assert abs(nanoseconds / 1e9 - time.time()) < 60
-        assert len(entropy) >= 32
+        entropy = bytes(range(64))
+        assert agent_on(line, 77, 4711).wake(1010, 1_767_225_600_000_000_000, entropy) == 77
+        assert asked(line) == [b"wake", number(1_767_225_600_000_000_000), entropy]
 
     def test_power_off(self, line: VirtualLine) -> None:
         agent_on(line, "end").power_off(1010)
@@ -260,7 +256,7 @@ CALLS: list[Callable[[Agent], object]] = [
     lambda agent: agent.write_file("/x", b"", 1010),
     lambda agent: agent.listen(1, 1, 1010),
     lambda agent: agent.listened(1010),
-    lambda agent: agent.wake(1010),
+    lambda agent: agent.wake(1010, 1, bytes(64)),
     lambda agent: agent.power_off(1010),
 ]
 

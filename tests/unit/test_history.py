@@ -28,7 +28,7 @@ from linklab.results.store import RunFolder, read_run
 
 OPTIONS = RunOptions(
     kernels=KernelOptions("nosysfs", "", (), ()),
-    machine=MachineOptions(),
+    machine=MachineOptions(clock="real"),
     scenario="grouping",
     counts="1,2",
     operations="mtu",
@@ -114,6 +114,7 @@ class TestList:
             "kind": "run",
             "kernels": ["nosysfs"],
             "accel": "tcg",
+            "clock": "real",
             "boot": "direct",
             "verdict": "crash",
             "figure": "mtu at 128: 50x",

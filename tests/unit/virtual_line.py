@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from model_agent import ModelAgent
 
-from linklab.agent.line import LineStuck
+from linklab.agent.line import LineStuck, Turns
 from linklab.agent.protocol import Frame, FrameKind, decode_line
 
 Damage = Callable[[bytes], bytes]
@@ -35,6 +35,7 @@ class VirtualLine:
     babble: bytes = b""  # a line that comes without an end, with no time in between
     stuck: bool = False
     now: float = 1000.0
+    turns: Turns | None = None
     sent: list[tuple[float, bytes]] = field(default_factory=list)
     _arrivals: list[tuple[float, int, bytes]] = field(default_factory=list)
     _to_agent: bytes = b""
