@@ -47,6 +47,12 @@ void turn_settle(uint64_t beat);
 #define REQUEST_BEAT 100000000u /* ns: before a request is done, whatever else runs meanwhile */
 #define WORK_BEAT 1000000000u   /* ns: before work is timed */
 
+/* Whether turns are settled from now on; they are at first. */
+void turns_settle(bool yes);
+
+/* Whether turns are settled from now on; they are at first. */
+void turns_settle(bool yes);
+
 /* Where the kernel's messages go, and a person's shell is. */
 #define CONSOLE_PATH "/dev/ttyS0"
 

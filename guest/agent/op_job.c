@@ -14,6 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "agent.h"
 #include "measure.h"
 #include "ops.h"
 #include "program.h"
@@ -73,6 +74,7 @@ static enum outcome start_job(struct failure *why)
 	job.output = ends[0];
 	job.there = true;
 	job.ended = false;
+	turns_settle(false); /* the job's time goes on, also while requests are done */
 	return OP_OK;
 }
 
@@ -147,6 +149,7 @@ static enum outcome finish_job(struct buffer *out, const struct buffer *block,
 	close(job.fd);
 	free_program(&job.program);
 	job.there = false;
+	turns_settle(true);
 	if (outcome != OP_OK)
 		return outcome;
 	put_u64(out, 1);
@@ -159,14 +162,15 @@ static enum outcome finish_job(struct buffer *out, const struct buffer *block,
 /*
  * milliseconds: what the job has printed since the last time, as soon as there
  * is a block of it, the job has ended, or that time is over.  Returns whether
- * it has ended, its wait(2) status and its measure (nothing before the end),
- * and the bytes.  Those come before the end: the reply that says 1 is the last.
+ * it has ended, its wait(2) status (0 before the end), its measure (before the
+ * end of nothing but the time so far), and the bytes.  Those come before the
+ * end: the reply that says 1 is the last.
  */
 enum outcome op_job_output(struct reader *in, struct buffer *out, struct failure *why)
 {
 	static struct buffer block;
 	uint64_t milliseconds = take_u64(in), until;
-	struct measure nothing = { 0 };
+	struct measure so_far = { .processes = 1 };
 	bool empty;
 
 	if (in->bad || milliseconds > LONGEST_WAIT)
@@ -179,9 +183,10 @@ enum outcome op_job_output(struct reader *in, struct buffer *out, struct failure
 		wait_for_it(until);
 	if (empty && job.ended)
 		return finish_job(out, &block, why);
+	so_far.nanoseconds = job.ended ? job.measure.nanoseconds : monotonic_ns() - job.measure.began;
 	put_u64(out, 0);
 	put_u64(out, 0);
-	put_measure(out, &nothing);
+	put_measure(out, &so_far);
 	put_bytes(out, block.data, block.len);
 	return OP_OK;
 }

@@ -15,7 +15,7 @@ from virtual_line import VirtualLine, lost, only, torn, unrecognizable
 from linklab.agent import client, exchange
 from linklab.agent.client import Agent, AgentRestarted
 from linklab.agent.protocol import Field, Frame, FrameKind, encode_fields, encode_frame
-from linklab.agent.replies import Heard, JobNews, Run
+from linklab.agent.replies import Heard, JobNews, Measure, Run
 from linklab.errors import (
     GuestHung,
     GuestIncomplete,
@@ -165,13 +165,12 @@ class TestRequests:
     def test_job_news(self, line: VirtualLine) -> None:
         news = agent_on(line, 0, 0, *MEASURE, b"so far").job_news(0.25, 1010)
         assert asked(line) == [b"job-output", number(250)]
-        assert news == JobNews(b"so far")
+        assert news == JobNews(b"so far", Measure(1.5, 0.25, 0.125, 7, 3, 4))
         assert news.exit_code is None
 
     def test_the_last_job_news(self, line: VirtualLine) -> None:
         news = agent_on(line, 1, 4 << 8, *MEASURE, b"rest").job_news(0.0, 1010)
         assert (news.output, news.exit_code) == (b"rest", 4)
-        assert news.measure is not None
         assert news.measure.seconds == 1.5
 
     def test_signal_job(self, line: VirtualLine) -> None:
