@@ -5,8 +5,16 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "wire.h"
+
 /* A number drawn once when the agent started. */
 uint64_t agent_nonce(void);
+
+/*
+ * Tells the host something in the middle of a request.  Where turns are taken
+ * the machine stands still until the host has taken it, and then goes on here.
+ */
+void agent_tell(const struct buffer *body);
 
 /* Ends the guest as soon as the reply in hand has left the port. */
 void agent_end_after_reply(void);

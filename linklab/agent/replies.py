@@ -210,6 +210,13 @@ def job_news_from(reply: FieldReader) -> JobNews:
     return JobNews(output, measure, status if ended else None)
 
 
+def news_from(body: bytes) -> JobNews:
+    """Return what is new of a job, told before the reply."""
+    with reading("account of a job"):
+        reply = FieldReader(body)
+    return job_news_from(reply)
+
+
 def runs_from(reply: FieldReader) -> list[Run]:
     """Return the runs of a dump."""
     with reading("dump"):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from linklab.agent.client import Agent
+from linklab.agent.client import Agent, JobLimits
 from linklab.agent.replies import JobNews
 from linklab.errors import Interrupted, LabError, LinklabError
 from linklab.events import Listener, StepAdvanced
@@ -25,10 +25,10 @@ from linklab.selftests.record import Attempt
 _SHELL = "/bin/sh"
 _SCRIPT = "/usr/lib/linklab/selftest"
 _LAST_WORDS = 10  # lines
-# Guest's s that the agent gathers output for before it answers.  In virtual time each
-# answer stops the machine, which takes the host 1.5 ms, and a busy second is some ten of the
-# host's.  The turn is fixed: a guest would depend on the host's speed if that chose it.
-_TURN = {Clock.REAL: 0.25, Clock.VIRTUAL: 1.0}
+_TURN = 0.25  # guest's s that the agent gathers output for before it answers
+# The same where it tells by itself (virtual time): each time stops the machine for 1.5 ms of
+# the host's, and a second of a busy guest is some ten of the host's.
+_PACE = 2.0
 _GRACE = 10.0  # s for a test to clean up once it was told to end
 _NO_END = End(0, 0.0, 0.0)  # of a test whose guest ended first: its subtests are read all the same
 _MOST_OUTPUT = 64 << 20  # bytes; what prints more goes round in circles
@@ -137,43 +137,68 @@ class _Job:
 
     def run(self, test: Selftest) -> End:
         """Run a test to its end, or to the end of its limit. Raises `LabError` on a slow host."""
-        folder = f"{GUEST_ROOT}/{test.collection.name}"
-        self.agent.start_job([_SHELL, _SCRIPT, folder, test.name], self._soon())
+        argv = [_SHELL, _SCRIPT, f"{GUEST_ROOT}/{test.collection.name}", test.name]
         self.began = time.monotonic()
-        while self._elapsed() < self.limit and self.size <= _MOST_OUTPUT:
-            if news := self._ended():
-                return self._end_of(news)
-            self._check_host()
-        flooded = self.size > _MOST_OUTPUT
+        news = self._follow(argv) if self._is_virtual else self._ask_again_and_again(argv)
+        if news.wait_status is not None:
+            return self._end_of(news)
+        flooded = self._is_flood
         return self._end_of(self._stop(), overrun=not flooded, flooded=flooded)
 
-    def _elapsed(self) -> float:
-        """Return the seconds of the clock that limits are for."""
-        if self.lab.clock is Clock.VIRTUAL:
-            return self.guest_seconds
-        return time.monotonic() - self.began
+    @property
+    def _is_virtual(self) -> bool:
+        return self.lab.clock is Clock.VIRTUAL
 
-    def _check_host(self) -> None:
+    @property
+    def _is_flood(self) -> bool:
+        return self.size > _MOST_OUTPUT
+
+    def _follow(self, argv: Sequence[str]) -> JobNews:
+        """Run it with nothing that reaches the guest from outside until its time is over."""
+        limits = JobLimits(self.limit, _MOST_OUTPUT, _PACE)
+        news = self.agent.follow_job(argv, limits, self._hear, self._soon(_PACE))
+        self._take(news)
+        return news
+
+    def _hear(self, news: JobNews) -> float:
+        self._take(news)
         took = time.monotonic() - self.began
         if took >= self._patience(self.limit):
             raise LabError(
                 f"this host is too slow: in {took:.0f} s of its time the test came to "
                 f"{self.guest_seconds:.0f} s of the {self.limit:.0f} s that it may take"
             )
+        return self._soon(_PACE)
+
+    def _ask_again_and_again(self, argv: Sequence[str]) -> JobNews:
+        self.agent.start_job(argv, self._soon(_TURN))
+        while True:
+            news = self._ask()
+            if news.wait_status is not None or self._elapsed() >= self.limit or self._is_flood:
+                return news
+
+    def _elapsed(self) -> float:
+        """Return the seconds of the clock that limits are for."""
+        return self.guest_seconds if self._is_virtual else time.monotonic() - self.began
 
     def _stop(self) -> JobNews | None:
         """End it, kindly first: what it says while it cleans up may tell why it took so long."""
         for number in (signal.SIGTERM, signal.SIGKILL):
-            self.agent.signal_job(number, self._soon())
+            self.agent.signal_job(number, self._soon(_TURN))
             until = self._elapsed() + _GRACE
             while self._elapsed() < until:
-                if news := self._ended():
+                news = self._ask()
+                if news.wait_status is not None:
                     return news
         return None
 
-    def _ended(self) -> JobNews | None:
-        """Take what it printed; return its end if it came."""
-        news = self.agent.job_news(_TURN[self.lab.clock], self._soon())
+    def _ask(self) -> JobNews:
+        news = self.agent.job_news(_TURN, self._soon(_TURN))
+        self._take(news)
+        return news
+
+    def _take(self, news: JobNews) -> None:
+        """Keep what it printed."""
         self.guest_seconds = news.measure.seconds
         if news.output:
             self.file.write(news.output)
@@ -181,10 +206,9 @@ class _Job:
             self.size += len(news.output)
             self.line = _last_line(news.output) or self.line
         self.tell(self.line, self.guest_seconds)
-        return news if news.wait_status is not None else None
 
-    def _soon(self) -> float:
-        return time.monotonic() + self._patience(_TURN[self.lab.clock])
+    def _soon(self, seconds: float) -> float:
+        return time.monotonic() + self._patience(seconds)
 
     def _patience(self, seconds: float) -> float:
         return patience(seconds, self.lab.clock, self.lab.slowness)

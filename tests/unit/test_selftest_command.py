@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +15,7 @@ import pytest
 from fake_lab import lab_of, subject
 
 from linklab import lab as lab_module
+from linklab.agent.client import JobLimits
 from linklab.agent.replies import JobNews, Measure
 from linklab.commands import exports
 from linklab.commands import history as command_history
@@ -58,6 +59,7 @@ class Guest:
     signals: list[int] = field(default_factory=list)
     argv: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    printed: int = 0
 
     def start_job(self, argv: Sequence[str], _deadline: float) -> int:
         self.argv = list(argv)
@@ -75,6 +77,22 @@ class Guest:
         if self.forever and (self.stubborn or not self.signals):
             return JobNews(b"", so_far)
         return JobNews(b"", Measure(2.5, 1, 1, 0, 1, 0), self.status)
+
+    def follow_job(
+        self,
+        argv: Sequence[str],
+        limits: JobLimits,
+        on_news: Callable[[JobNews], float],
+        deadline: float,
+    ) -> JobNews:
+        self.start_job(argv, deadline)
+        while True:
+            news = self.job_news(limits.pace, deadline)
+            self.printed += len(news.output)
+            over = self.seconds >= limits.seconds or self.printed > limits.output
+            if news.wait_status is not None or over:
+                return news
+            on_news(news)
 
     def signal_job(self, number: int, _deadline: float) -> None:
         self.signals.append(number)
@@ -267,11 +285,15 @@ def test_one_that_will_not_end_is_killed_with_its_guest(
     assert records()[0].last.exit_code == -signal.SIGKILL
 
 
-def test_one_that_prints_without_an_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("clock_", [Clock.REAL, Clock.VIRTUAL])
+def test_one_that_prints_without_an_end_is_ended(
+    monkeypatch: pytest.MonkeyPatch, clock_: Clock
+) -> None:
     monkeypatch.setattr(runner_module, "_MOST_OUTPUT", 1000)
     guest = Guest(["x" * 600 + "\n"] * 3, forever=True)
-    assert run(monkeypatch, guest) is Verdict.FAIL
+    assert run(monkeypatch, guest, clock=clock_) is Verdict.FAIL
     assert records()[0].last.message == "it printed without an end"
+    assert guest.signals == [signal.SIGTERM]
 
 
 def test_a_program_that_is_not_there_is_missing_and_the_rest_runs(
@@ -294,7 +316,7 @@ def test_in_virtual_time_the_limit_is_the_collections_own_in_the_guests_seconds(
     (record,) = records()
     assert record.last.message == "not done within its limit of 100 s"
     assert record.last.limit == 100.0
-    assert guest.seconds == pytest.approx(101), "and a second to end in"
+    assert guest.seconds == pytest.approx(100.25), "and a turn to end in"
     assert record.last.host_seconds is not None
 
 
