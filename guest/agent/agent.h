@@ -58,9 +58,6 @@ void turn_settle(uint64_t beat);
 /* Whether turns are settled from now on; they are at first. */
 void turns_settle(bool yes);
 
-/* Whether turns are settled from now on; they are at first. */
-void turns_settle(bool yes);
-
 /* Where the kernel's messages go, and a person's shell is. */
 #define CONSOLE_PATH "/dev/ttyS0"
 

@@ -223,4 +223,3 @@ class _Job:
 def _last_line(output: bytes) -> str:
     lines = output.decode(errors="replace").split("\n")
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
-
