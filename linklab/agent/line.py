@@ -203,12 +203,25 @@ class AgentLine(SocketSpawn):  # type: ignore[misc]  # pexpect has no types
             return
         self.await_stop(until)
         self._put(data, until)
+        self._go_on(self.turns, until)
+
+    def _go_on(self, turns: Turns, until: float) -> None:
         self.has_spoken = False
         try:
-            self.turns.go_on(until - time.monotonic())
+            turns.go_on(until - time.monotonic())
         except LabError as error:
             self._look_after(_END_LIMIT)  # that QEMU ended says more than that it is silent
             raise LineStuck(error.message) from error
+
+    def take_turn(self, until: float) -> None:
+        """Let a machine go on that stops to be heard, with nothing to say to it.
+
+        Raises `LineStuck` when it does not stop, or does not go on.
+        """
+        if self.turns is None:
+            return
+        self.await_stop(until)
+        self._go_on(self.turns, until)
 
     def await_stop(self, until: float) -> None:
         """Wait until a machine that takes turns has stopped. Raises `LineStuck`."""

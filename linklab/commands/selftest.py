@@ -136,7 +136,8 @@ class _Course:
 
     def _run_collection(self, prepared: Prepared) -> None:
         runner = SelftestRunner(prepared.lab, prepared.subject, self.folder.path, self.listener)
-        limit = limit_of(prepared.ready.settings, prepared.lab.accel, self.request.limit)
+        lab = prepared.lab
+        limit = limit_of(prepared.ready.settings, lab.accel, lab.clock, self.request.limit)
         for test in prepared.ready.tests:
             attempts: list[Attempt] = []
             lacking = tuple(sorted(prepared.ready.lacking[test.name]))

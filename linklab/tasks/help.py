@@ -140,8 +140,8 @@ SELFTEST_HELP = {
     "net/rtnetlink.sh, net, net/tls",
     "boot": "auto (resume from four tests on), direct (kernel and initramfs), or resume (from a "
     "saved guest)",
-    "timeout": "seconds that one test may take; default: its collection's own, "
-    "five times that where the CPU is emulated",
+    "timeout": "seconds that one test may take, the guest's in virtual time; default: its "
+    "collection's own, five times that where the CPU is emulated and the clock real",
     "retry": "how often a test that failed is tried again",
     "memory": "the guest's memory in MiB; default 512",
     "boot-timeout": RUN_HELP["boot-timeout"],
