@@ -183,6 +183,17 @@ def test_the_time_that_was_given_ends_it_after_one_repetition_at_least() -> None
     assert profile.samples.work == 10
 
 
+@pytest.mark.parametrize(("seconds", "done"), [(60, 7), (0, 1)])
+def test_a_number_of_repetitions_takes_the_place_of_the_rule(seconds: float, done: int) -> None:
+    guest = PerfGuest(each=10)
+    task = Task(Operation.MTU, Arm.GROUP, Rule(10_000), seconds, repetitions=7)
+    profile = take_profile(Guest(guest, 3, Accel.TCG), recorder(guest), task, ignore)
+    assert len(profile.sampled) == done
+    assert profile.samples.work == 10 * done
+    assert task.missing(profile) == 7 - done
+    assert "7 repetitions" in task.text and guest.told.count("stop") == 1
+
+
 def test_no_sample_of_the_work_is_an_error() -> None:
     with pytest.raises(LabError, match="no sample of the work"):
         profile_of(PerfGuest(sampled=lambda _: ""), Rule(10))
