@@ -18,7 +18,7 @@ from linklab.errors import GuestIncomplete, LabError, WrongState
 from linklab.events import ignore
 from linklab.host.accel import Accel
 from linklab.profile import recorder as module
-from linklab.profile.recorder import Event, Recorder, choose_event, decode
+from linklab.profile.recorder import Event, Recorder, choose_event, decode, periods_of
 from linklab.profile.shares import Rule
 from linklab.scenarios.grouping import profile as profile_module
 from linklab.scenarios.grouping.change import Operation
@@ -67,7 +67,31 @@ def test_samples_are_taken_while_switched_on_only() -> None:
     assert guest.told == ["ping", "enable", "disable", "stop"]
     assert guest.on_while == ["/bin/ip link add b type dummy"]
     assert decode(data, KALLSYMS).work == 2
-    assert {"-a", "-g", "cpu-clock", "997"} <= set(guest.options)
+    assert {"-a", "-g"} <= set(guest.options)
+    events = guest.options[guest.options.index("-e") + 1].split(",")
+    assert events == [f"cpu-clock/period={period}/" for period in periods_of(997)]
+
+
+def test_what_hardware_counts_takes_a_frequency() -> None:
+    guest = PerfGuest()
+    with Recorder(guest, Event.CYCLES, 997).recording() as stop:
+        stop()
+    assert " ".join(guest.options[2:6]) == "-e cycles -F 997"
+
+
+@pytest.mark.parametrize("frequency", [10, 997, 4999, 20_000])
+def test_timers_together_sample_as_often_as_asked_for(frequency: int) -> None:
+    periods = periods_of(frequency)
+    assert sum(1e9 / period for period in periods) == pytest.approx(frequency, rel=1e-6)
+    assert max(periods) / min(periods) < 1.4
+
+
+@pytest.mark.parametrize("beat", [0.3, 1, 7, 28.577])
+def test_timers_do_not_march_in_step_with_work_that_repeats_itself(beat: float) -> None:
+    """The first third of every beat gets a third of the samples, whatever its length in us."""
+    length = 1000 * beat
+    ticks = [n * period % length for period in periods_of(4999) for n in range(1, 3000)]
+    assert sum(at < length / 3 for at in ticks) / len(ticks) == pytest.approx(1 / 3, abs=0.03)
 
 
 def test_a_file_larger_than_one_piece_comes_whole() -> None:
