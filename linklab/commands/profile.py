@@ -62,7 +62,7 @@ FRAGMENT = IMAGE / "kernel.config"
 DEFAULT_SECONDS = 300.0
 _FREQUENCIES = (10, 20_000)  # a tick of 4 ms is not divided into more than 80 samples
 _MOST_SAMPLES = 10_000_000
-_TO_SUBTRACT = 10_000  # samples of A by default: the whole's difference is known to 4 % then
+_TO_SUBTRACT = 10_000  # samples of A by default: half a per cent more in one function is seen
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,9 @@ from linklab.profile.stacks import Stack, Stacks, frame_name, is_kernel
 from linklab.profile.store import StoredProfile
 
 VIRTUAL = "virtual"
-SURE = 3.0
-"""Standard deviations that a difference must exceed. By chance one function in
-370 does, and a profile has some hundred."""
+SURE = 4.0
+"""Standard deviations that a function's difference must exceed. Chance gives
+that once in 16 000 times, and a profile has up to a thousand functions."""
 _SAME = ("scenario", "operation", "arm", "interfaces", "accel", "machine", "cpus")
 
 
@@ -35,9 +35,10 @@ class Unit(StrEnum):
 
 @dataclass(frozen=True)
 class Change:
-    """What one operation costs on A and on B, and three standard deviations of the difference.
+    """What one operation costs on A and on B, and `SURE` standard deviations of the difference.
 
-    Samples are taken as independent (Poisson).
+    Samples are taken as independent (Poisson). Of the whole that is too much,
+    as they come at even distances.
     """
 
     a: float

@@ -12,7 +12,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from linklab.profile.difference import Change, Difference, Unit, gone, subtract, together
+from linklab.profile.difference import SURE, Change, Difference, Unit, gone, subtract, together
 from linklab.profile.flamegraph import difference_graph
 from linklab.profile.store import StoredProfile
 from linklab.report.table import ACCEL_TEXT
@@ -28,8 +28,8 @@ _SIZES = {
     ),
 }
 _WHAT = {
-    Unit.SECONDS: "CPU time of one repetition, in seconds of the real clock",
-    Unit.INSTRUCTIONS: "instructions of one repetition: its nanoseconds in virtual time",
+    Unit.SECONDS: "CPU time of one repetition, by the real clock",
+    Unit.INSTRUCTIONS: "instructions of one repetition, which are its ns of virtual time",
 }
 _DIGITS = 4  # of the whole
 _STYLE = {True: "red", False: "green"}  # by whether it costs more
@@ -70,7 +70,7 @@ def render(a: StoredProfile, b: StoredProfile, rows: int = ROWS) -> Group:
     parts: list[RenderableType] = [
         Text(ACCEL_TEXT[a.about["accel"]], style="bold"),
         Text(f"{_title(a.about, b.about)}\n"),
-        *(Text(line) for line in _lines(difference, a.about, b.about)),
+        *(Text(line) for line in _lines(difference, scale, a.about, b.about)),
         Text(),
         _table(difference, scale, rows),
         Text(_unsampled(difference, scale, a.about, b.about)),
@@ -86,8 +86,8 @@ def graph_of(a: StoredProfile, b: StoredProfile) -> str:
     notes = (
         f"{ACCEL_TEXT[a.about['accel']]}; {a.about['event']['name']}; {_WHAT[difference.unit]}",
         f"in all {scale.words(difference.whole)}",
-        f"boxes are as wide as their part of B, coloured by what the function itself costs more "
-        f"or less than on A; {lost} of A is in calls that B never makes",
+        "boxes are as wide as their part of B, coloured by what the function itself costs more "
+        f"or less than on A; {lost} {scale.name} of A are in calls that B never makes",
     )
     words = _title(a.about, b.about)
     return difference_graph(a.stacks, b.stacks, difference.rate, scale.words, words, notes)
@@ -99,8 +99,10 @@ def _title(a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
     return f"Difference in {work}: A is {first}, B is {second}"
 
 
-def _lines(difference: Difference, a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[str]:
-    yield _WHAT[difference.unit]
+def _lines(
+    difference: Difference, scale: _Scale, a: Mapping[str, Any], b: Mapping[str, Any]
+) -> Iterator[str]:
+    yield f"{_WHAT[difference.unit]}; below in {scale.name}"
     for name, about in (("A", a), ("B", b)):
         rule = about["rule"]
         yield (
@@ -109,18 +111,18 @@ def _lines(difference: Difference, a: Mapping[str, Any], b: Mapping[str, Any]) -
             f"{rule['text']}"
         )
     yield (
-        "±: three standard deviations of what chance gives in counting samples; a function is "
-        "different beyond that only"
+        f"±: {SURE:.0f} standard deviations of what chance gives in counting samples; a function "
+        "is different beyond that only"
     )
 
 
 def _table(difference: Difference, scale: _Scale, rows: int) -> Table:
     """Return the functions that are different, all others in one row, and the whole."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_footer=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("A", "B", "B - A", "±", "of A"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("space", no_wrap=True)
-    table.add_column(f"symbol (self, {scale.name})", overflow="fold")
+    table.add_column("symbol, by itself", overflow="fold")
     different = [each for each in difference.functions if each.change.is_different]
     shown = different[:rows]
     others = [each.change for each in difference.functions if each not in shown]
@@ -133,8 +135,7 @@ def _table(difference: Difference, scale: _Scale, rows: int) -> Table:
     said = f"the {len(others)} others together{more}"
     table.add_row(*_cells(together(others), difference.whole, scale), "", Text(said))
     table.add_section()
-    whole = Text("in all" if difference.whole.is_different else "in all: no different")
-    table.add_row(*_cells(difference.whole, difference.whole, scale), "", whole)
+    table.add_row(*_cells(difference.whole, difference.whole, scale), "", Text("in all"))
     return table
 
 

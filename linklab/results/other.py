@@ -106,13 +106,12 @@ def _top_symbol(about: Mapping[str, Any]) -> str:
 
 
 def _top_difference(about: Mapping[str, Any]) -> str:
-    whole, unit = about["whole"], about["unit"]
-    if not whole["different"]:
-        change = f"no different in {unit}"
-    else:
-        change = f"{100 * whole['difference'] / whole['a']:+.1f} % {unit}"
-    surely = [symbol for symbol in about["symbols"] if symbol["different"]]
-    return f"{_work(about)}: {change}" + (f", most in {surely[0]['symbol']}" if surely else "")
+    whole, part = about["whole"], 0.0
+    if whole["a"]:
+        part = 100 * whole["difference"] / whole["a"]
+    surely = next((symbol for symbol in about["symbols"] if symbol["different"]), None)
+    where = f"most in {surely['symbol']}" if surely else "no function is different"
+    return f"{_work(about)}: {part:+.1f} % {about['unit']}, {where}"
 
 
 def _first_bad(about: Mapping[str, Any]) -> str:

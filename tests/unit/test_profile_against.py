@@ -206,10 +206,10 @@ def test_the_same_kernel_twice_is_no_different(
 ) -> None:
     booted.guests["nosysfs#2"] = PerfGuest(each=400)
     main(replace(OPTIONS, against="nosysfs"), [])
-    assert "in all: no different" in capsys.readouterr().out
+    assert "the 2 others together" in capsys.readouterr().out
     history.list_runs(".", "", "difference", "", "0", as_json=True)
     (entry,) = json.loads(capsys.readouterr().out)
-    assert entry["figure"].endswith("no different in seconds")
+    assert entry["figure"].endswith("+0.0 % seconds, no function is different")
 
 
 def test_a_failure_in_the_second_guest_keeps_the_first_profile(booted: Booted) -> None:

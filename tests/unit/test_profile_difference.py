@@ -118,10 +118,10 @@ def test_only_what_chance_does_not_give_is_different(before: int, after: int) ->
     assert change.is_different == ((after - before) ** 2 > SURE**2 * (before + after))
 
 
-@pytest.mark.parametrize("count", [1, 5, 9])
+@pytest.mark.parametrize("count", [1, 5, 16])
 def test_a_few_samples_on_one_side_alone_may_be_chance(count: int) -> None:
     assert not subtract(A, B).rate.change(0, count).is_different
-    assert subtract(A, B).rate.change(0, 10).is_different
+    assert subtract(A, B).rate.change(0, 17).is_different
 
 
 FRAMES = st.sampled_from(["a_[k]", "b_[k]", "[c]", "d_[k]"])
@@ -178,7 +178,7 @@ def rows_of(text: str) -> list[list[str]]:
 
 def test_the_table_has_what_is_different_then_the_others_then_the_whole() -> None:
     rows = rows_of(text_of(A, B))
-    assert rows[0] == ["0.0", "200.0", "+200.0", "13.4", "+100.0", "%", "kernel", "loop"]
+    assert rows[0] == ["0.0", "200.0", "+200.0", "17.9", "+100.0", "%", "kernel", "loop"]
     assert [row[-1] for row in rows[:3]] == ["loop", "old", "[libc.so.6]"]
     assert " ".join(rows[3]).endswith("the 2 others together")
     assert rows[4][:3] == ["200.0", "361.0", "+161.0"] and rows[4][-2:] == ["in", "all"]
@@ -194,8 +194,7 @@ def test_it_says_what_was_compared_in_what_unit_and_what_no_sample_disturbed() -
     for part in (
         "Difference in mtu by group, 8 interfaces",
         "A is nosysfs 6.12.0, B is nosysfs+slow.patch 6.12.0",
-        "instructions of one repetition",
-        "million instructions",
+        "instructions of one repetition, which are its ns of virtual time; below in million instr",
         "2000 samples of the work in 10 repetitions",
         "without samples, from start to end: A 20.0, B 30.0, +10.0 million instructions (+50.0 %)",
         "medians of 3 and 3 repetitions",
@@ -212,7 +211,6 @@ def test_a_side_that_the_time_ended_is_said_to_lack_samples() -> None:
 def test_what_is_the_same_has_no_row_of_its_own() -> None:
     text = text_of(A, profile(BASE, clock="virtual"))
     assert "the 4 others together" in " ".join(text.split())
-    assert "in all: no different" in text
     assert "walk" not in text
 
 
@@ -243,7 +241,7 @@ def test_boxes_are_as_wide_as_on_b_and_what_a_alone_did_has_none() -> None:
     loop = float(found["loop (kernel)"].attrib["width"])
     assert loop / width == pytest.approx(2000 / 3610, abs=0.001)
     assert gone(BASE, SLOWED) == 300
-    assert "30.0 of A is in calls that B never makes" in graph_of(A, B)
+    assert "30.0 million instructions of A are in calls that B never makes" in graph_of(A, B)
 
 
 def test_a_box_is_red_where_the_function_itself_costs_more_and_blue_where_less() -> None:
