@@ -194,17 +194,14 @@ def _run(
     for side in request.sides:
         (subject,) = prepare_subjects(profiled(side.options), purpose, cache, listener)
         subjects.append(replace(subject, name=side.label or subject.name))
-    if not options.against:
-        setting = _Setting(request, lab, command, listener)
-        _take(setting, request.sides[0], subjects[0], folder)
-        return folder
-    lab = on_one_machine(lab, subjects, listener)
-    setting = _Setting(request, lab, command, listener)
+    setting = _Setting(request, on_one_machine(lab, subjects, listener), command, listener)
+    places = [folder / name for name in SIDES] if options.against else [folder]
     taken: StoredProfile | None = None
-    for side, subject, name in zip(request.sides, subjects, SIDES, strict=True):
-        (folder / name).mkdir()
-        taken = _take(setting, side, subject, folder / name, taken)
-    _subtract(folder)
+    for side, subject, place in zip(request.sides, subjects, places, strict=True):
+        place.mkdir(exist_ok=True)
+        taken = _take(setting, side, subject, place, taken)
+    if options.against:
+        _subtract(folder)
     return folder
 
 
