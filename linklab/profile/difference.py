@@ -16,10 +16,10 @@ from statistics import median
 from typing import Any
 
 from linklab.errors import LabError
+from linklab.machine.spec import Clock
 from linklab.profile.stacks import Stack, Stacks, frame_name, is_kernel
 from linklab.profile.store import StoredProfile
 
-VIRTUAL = "virtual"
 SURE = 4.0
 """Standard deviations that a function's difference must exceed. Chance gives
 that once in 16 000 times, and a profile has up to a thousand functions."""
@@ -121,7 +121,7 @@ class Difference:
 
 def clock_of(about: Mapping[str, Any]) -> str:
     """Return what a stored profile's seconds are. Profiles without an entry are of real time."""
-    return str(about.get("clock", "real"))
+    return str(about.get("clock", Clock.REAL.value))
 
 
 def subtract(a: StoredProfile, b: StoredProfile) -> Difference:
@@ -134,7 +134,7 @@ def subtract(a: StoredProfile, b: StoredProfile) -> Difference:
         differing.append("clock")
     if differing:
         raise LabError(f"two profiles cannot be subtracted: they differ in {', '.join(differing)}")
-    unit = Unit.INSTRUCTIONS if clock_of(a.about) == VIRTUAL else Unit.SECONDS
+    unit = Unit.INSTRUCTIONS if clock_of(a.about) == Clock.VIRTUAL else Unit.SECONDS
     second = 1e9 if unit is Unit.INSTRUCTIONS else 1.0
     rate = Rate(second * _seconds_each(a.about), second * _seconds_each(b.about))
     first, then = (

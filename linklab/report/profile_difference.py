@@ -15,7 +15,7 @@ from rich.text import Text
 from linklab.profile.difference import SURE, Change, Difference, Unit, gone, subtract, together
 from linklab.profile.flamegraph import difference_graph
 from linklab.profile.store import StoredProfile
-from linklab.report.table import ACCEL_TEXT
+from linklab.report.figures import seconds_are
 
 ROWS = 25
 _SIZES = {
@@ -28,8 +28,8 @@ _SIZES = {
     ),
 }
 _WHAT = {
-    Unit.SECONDS: "CPU time of one repetition, by the real clock",
-    Unit.INSTRUCTIONS: "instructions of one repetition, which are its ns of virtual time",
+    Unit.SECONDS: "CPU time of one repetition",
+    Unit.INSTRUCTIONS: "instructions of one repetition",
 }
 _DIGITS = 4  # of the whole
 _STYLE = {True: "red", False: "green"}  # by whether it costs more
@@ -68,7 +68,7 @@ def render(a: StoredProfile, b: StoredProfile, rows: int = ROWS) -> Group:
     difference = subtract(a, b)
     scale = _scale_of(difference)
     parts: list[RenderableType] = [
-        Text(ACCEL_TEXT[a.about["accel"]], style="bold"),
+        Text(seconds_are(a.about), style="bold"),
         Text(f"{_title(a.about, b.about)}\n"),
         *(Text(line) for line in _lines(difference, scale, a.about, b.about)),
         Text(),
@@ -84,7 +84,7 @@ def graph_of(a: StoredProfile, b: StoredProfile) -> str:
     scale = _scale_of(difference)
     lost = scale.text(gone(a.stacks, b.stacks) * difference.rate.a)
     notes = (
-        f"{ACCEL_TEXT[a.about['accel']]}; {a.about['event']['name']}; {_WHAT[difference.unit]}",
+        f"{seconds_are(a.about)}; {a.about['event']['name']}; {_WHAT[difference.unit]}",
         f"in all {scale.words(difference.whole)}",
         "boxes are as wide as their part of B, coloured by what the function itself costs more "
         f"or less than on A; {lost} {scale.name} of A are in calls that B never makes",
@@ -102,7 +102,7 @@ def _title(a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
 def _lines(
     difference: Difference, scale: _Scale, a: Mapping[str, Any], b: Mapping[str, Any]
 ) -> Iterator[str]:
-    yield f"{_WHAT[difference.unit]}; below in {scale.name}"
+    yield f"{_WHAT[difference.unit]}, below in {scale.name}"
     for name, about in (("A", a), ("B", b)):
         rule = about["rule"]
         yield (
