@@ -48,7 +48,7 @@ def test_a_function_that_was_made_slower_is_found_by_subtracting_profiles(
 ) -> None:
     # The parameter's default in place of a kernel command line, and a function of its own.
     text = PATCH.read_text()
-    text = text.replace(f"unsigned int {PARAMETER};", f"unsigned int {PARAMETER} = 20000;")
+    text = text.replace(f"unsigned int {PARAMETER};", f"unsigned int {PARAMETER} = 4000;")
     text = text.replace("static void linklab_slow_down", "static noinline void linklab_slow_down")
     (tmp_path / "slow.patch").write_text(text)
     out = tmp_path / "difference"
