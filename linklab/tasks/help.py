@@ -87,11 +87,13 @@ COMPARE_HELP = {
 }
 PROFILE_HELP = {
     **MACHINE_HELP,
+    "against": "a second kernel, as `invoke compare` takes it: `+fix.patch`, `sysfs`, `@v6.13`; "
+    "both are profiled, and the first one's costs subtracted from this one's",
     "operation": "what to profile: create, mtu, up, down, address, group or delete",
     "arm": f"the way to do it. {ARMS_TEXT}. Left out: {limits_text()}",
     "interfaces": "the number of interfaces",
     "samples": "samples of the work to take; default: until the top symbol's share is known "
-    "within 2 points at 95 %, 1000 at least",
+    "within 2 points at 95 %, 1000 at least; 10000 of the first kernel with --against",
     "frequency": "samples a second on each CPU",
     "timeout": "seconds after which no further repetition begins; default 300",
     "boot-timeout": RUN_HELP["boot-timeout"],

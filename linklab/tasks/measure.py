@@ -152,6 +152,7 @@ def series(
 def profile(
     _context: Context,
     kernel: str = "sysfs",
+    against: str = "",
     operation: str = "mtu",
     arm: str = "process",
     interfaces: str = "1024",
@@ -171,7 +172,7 @@ def profile(
     config: list[str] | None = None,
     range: str = "",
 ) -> Verdict:
-    """Say where a guest's CPU time goes during one operation: a table and a flame graph."""
+    """Say where a guest's CPU time goes during one operation, alone or against a second kernel."""
     from linklab.commands import profile as command_profile
     from linklab.commands.prepare import KernelOptions, MachineOptions
 
@@ -187,6 +188,7 @@ def profile(
             timeout,
             output,
             json,
+            against,
         ),
         sys.argv,
     )
