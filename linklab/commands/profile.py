@@ -29,6 +29,7 @@ from linklab.host.accel import Accel
 from linklab.host.cache import Cache, hash_file
 from linklab.host.packages import PROFILING, unmet
 from linklab.lab import Lab, Subject, choose_memory, host_cpu
+from linklab.machine.spec import Clock
 from linklab.options import choose, number, seconds, split_list
 from linklab.profile.difference import as_stored
 from linklab.profile.recorder import Event, Recorder, choose_event
@@ -226,7 +227,8 @@ def _take(
             event, why = Event(like.about["event"]["name"]), str(like.about["event"]["why"])
         else:
             event, why = choose_event(session.agent, emulated=lab.accel is Accel.TCG)
-        recorder = Recorder(session.agent, event, request.frequency)
+        idle = lab.clock is not Clock.VIRTUAL
+        recorder = Recorder(session.agent, event, request.frequency, idle)
         guest = Guest(session.agent, request.count, lab.accel)
         profile = take_profile(guest, recorder, task, listener)
     about = {

@@ -76,11 +76,16 @@ def periods_of(frequency: int) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Recorder:
-    """`perf record` on all CPUs of a guest, `frequency` samples a second on each."""
+    """`perf record` on all CPUs of a guest, `frequency` samples a second on each.
+
+    Without `idle` none of the idle task: in virtual time a guest waits for a
+    second or two before timed work.
+    """
 
     agent: Agent
     event: Event
     frequency: int
+    idle: bool = True
 
     @contextmanager
     def recording(self) -> Iterator[Callable[[], bytes]]:
@@ -103,7 +108,8 @@ class Recorder:
         """Return perf's options for what makes a sample. What hardware counts is irregular."""
         if self.event is Event.CYCLES:
             return "-e", self.event.value, "-F", str(self.frequency)
-        timers = (f"{self.event}/period={period}/" for period in periods_of(self.frequency))
+        busy = "" if self.idle else "I"
+        timers = (f"{self.event}/period={period}/{busy}" for period in periods_of(self.frequency))
         return "-e", ",".join(timers)
 
     @contextmanager

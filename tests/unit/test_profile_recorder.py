@@ -72,6 +72,14 @@ def test_samples_are_taken_while_switched_on_only() -> None:
     assert events == [f"cpu-clock/period={period}/" for period in periods_of(997)]
 
 
+def test_the_idle_task_is_not_sampled_where_it_is_not_asked_for() -> None:
+    guest = PerfGuest()
+    with Recorder(guest, Event.CPU_CLOCK, 997, idle=False).recording() as stop:
+        stop()
+    events = guest.options[guest.options.index("-e") + 1].split(",")
+    assert all(event.endswith("/I") for event in events)
+
+
 def test_what_hardware_counts_takes_a_frequency() -> None:
     guest = PerfGuest()
     with Recorder(guest, Event.CYCLES, 997).recording() as stop:

@@ -54,8 +54,8 @@ def test_a_function_that_was_made_slower_is_found_by_subtracting_profiles(
     out = tmp_path / "difference"
     done = invoke(
         *("profile", "--kernel", "nosysfs", "--against", f"+{tmp_path / 'slow.patch'}"),
-        *("--operation", "mtu", "--arm", "group", "--interfaces", "64"),
-        *("--samples", "1000", "--output", str(out), "--json"),
+        *("--operation", "mtu", "--arm", "group", "--interfaces", "256"),
+        *("--frequency", "4999", "--samples", "1000", "--output", str(out), "--json"),
         timeout=1800,
     )
     assert done.status == 0, done.stderr
