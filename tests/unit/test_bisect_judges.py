@@ -449,8 +449,16 @@ class TestInVirtualTime:
     def test_what_stays_at_the_limit_is_a_skip_after_the_most_blocks(
         self, journal: Journal
     ) -> None:
-        meter = self.exact(bbbb=1.0, aaaa=1.1)
-        meter.noise = 0.0004
+        class Alternating(FakeMeter):
+            def more(self, blocks: int) -> Sequence[Sample]:
+                super().more(blocks)
+                for number, one in enumerate(self.samples):
+                    if one.kernel == "aaaa":
+                        seconds = 1.1 * (1.0004 if one.block % 2 else 0.9995)
+                        self.samples[number] = replace(one, seconds=seconds)
+                return self.samples
+
+        meter = Alternating({"bbbb": 1.0, "aaaa": 1.1}, noise=0.0)
         judge = replace(figures(journal, meter, "10%", self.NOISE), most=16)
         judged = judge.judge(ONE, 1)
         assert meter.asked == [1, 7, 8]

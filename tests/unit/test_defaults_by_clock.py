@@ -63,7 +63,7 @@ class TestInVirtualTime:
         plan = series.check(series_options(machine)).plan
         assert (plan.measure.trials, plan.measure.repeat) == (3, 10)
         assert (plan.measure.seed, plan.measure.jobs) == (0, CPUS)
-        assert plan.fail_above == 0.005
+        assert plan.fail_above == 0.5
 
     def test_a_run(self, machine: MachineOptions) -> None:
         plan = run.check(run_options(machine)).plan
@@ -94,7 +94,7 @@ class TestInRealTime:
     def test_a_series(self) -> None:
         plan = series.check(series_options(REAL)).plan
         assert (plan.measure.trials, plan.measure.repeat, plan.measure.jobs) == (5, 10, 1)
-        assert plan.fail_above == 0.03
+        assert plan.fail_above == 3.0
 
     def test_a_run(self) -> None:
         assert run.check(run_options(REAL)).plan.jobs == 1
@@ -130,7 +130,7 @@ class TestWhatIsAskedForIsTaken:
         asked = replace(series_options(machine), blocks="7", trials="4", fail_above="2", seed="9")
         plan = series.check(asked).plan
         assert (plan.measure.repeat, plan.measure.trials, plan.measure.seed) == (7, 4, 9)
-        assert plan.fail_above == 0.02
+        assert plan.fail_above == 2.0
 
     def test_by_a_run(self, machine: MachineOptions) -> None:
         plan = run.check(replace(run_options(machine), seed="9", jobs="2")).plan
