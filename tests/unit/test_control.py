@@ -169,6 +169,38 @@ class TestAStop:
         control.go_on(10)
         assert heard_within(control, 5)
 
+    def test_at_whatever_instant_behind_the_answer_is_heard_at_once(self, peer: Both) -> None:
+        """It may be read off the port, and not be looked at, before one waits for the port."""
+        control, qemu = peer
+        assert not control.is_stopped
+        answered = threading.Event()
+        qemu.around["cont"] = lambda answer: [answered.set() or answer]
+        over = False
+
+        def stop() -> None:
+            for number in range(200):
+                answered.wait()
+                answered.clear()
+                if over:
+                    return
+                until = time.monotonic() + (number % 50) * 2e-5
+                while time.monotonic() < until:
+                    pass
+                qemu.say(STOP)
+
+        stopping = threading.Thread(target=stop)
+        stopping.start()
+        try:
+            for _ in range(200):
+                control.go_on(10)
+                began = time.monotonic()
+                assert heard_within(control, 20)
+                assert time.monotonic() - began < 10
+        finally:
+            over = True
+            answered.set()
+            stopping.join()
+
     def test_is_over_when_the_machine_goes_on(self, peer: Both) -> None:
         control, qemu = peer
         for _ in range(3):

@@ -13,7 +13,7 @@ from model_agent import ModelAgent
 from virtual_line import VirtualLine
 
 from linklab.agent import exchange
-from linklab.agent.exchange import FIRST_POKE, LAST_POKE, Exchange
+from linklab.agent.exchange import FIRST_POKE, Exchange
 from linklab.agent.line import AgentLine, Companion, LineClosed, LineStuck
 from linklab.agent.protocol import FrameKind
 from linklab.errors import LabError
@@ -196,6 +196,52 @@ class TestTheCompanions:
             with pytest.raises(LineClosed, match="QEMU ended"):
                 line.send_bytes(b"a request\n", late())
 
+    def test_say_what_is_wrong_with_themselves(self, line: AgentLine, machine: Machine) -> None:
+        def full() -> None:
+            raise LabError("the console's log cannot be written")
+
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            line.companions.append(Companion(ours.fileno(), full))
+            spoken(line, machine)
+            theirs.sendall(b"console")
+            with pytest.raises(LabError, match="cannot be written"):
+                line.send_bytes(b"a request\n", late())
+
+    @pytest.mark.parametrize("word", ["is_stopped", "hear"])
+    def test_say_more_than_that_nothing_is_heard(
+        self, line: AgentLine, machine: Machine, word: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def silent(_machine: Machine) -> bool:
+            raise LabError("QEMU did not say what its machine does: EOF")
+
+        said = property(silent) if word == "is_stopped" else silent
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            spoken(line, machine)
+            monkeypatch.setattr(Machine, word, said, raising=False)
+            machine.theirs.sendall(b"stop")
+            timer = threading.Timer(0.05, theirs.close)
+            timer.start()
+            line.companions.append(Companion(ours.fileno(), _ended))
+            with pytest.raises(LineClosed, match="QEMU ended"):
+                line.send_bytes(b"a request\n", late())
+            timer.join()
+
+    @pytest.mark.parametrize("word", ["is_stopped", "hear"])
+    def test_that_say_nothing_leave_it_stuck(
+        self, line: AgentLine, machine: Machine, word: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def silent(_machine: Machine) -> bool:
+            raise LabError("QEMU did not say what its machine does within 10 s")
+
+        spoken(line, machine)
+        said = property(silent) if word == "is_stopped" else silent
+        monkeypatch.setattr(Machine, word, said, raising=False)
+        machine.theirs.sendall(b"stop")
+        with pytest.raises(LineStuck, match="did not say what its machine does"):
+            line.send_bytes(b"a request\n", late())
+
     def test_hear_nothing_of_what_the_agent_says_meanwhile(
         self, line: AgentLine, machine: Machine
     ) -> None:
@@ -259,7 +305,7 @@ def virtual(taking_turns: bool) -> VirtualLine:
     return VirtualLine(ModelAgent(), turns=turns)  # type: ignore[arg-type]
 
 
-def test_in_virtual_time_nothing_is_lost_so_it_is_asked_after_a_minute_only() -> None:
-    assert asked(virtual(True), LAST_POKE - 1) == []
-    assert asked(virtual(True), 4 * LAST_POKE) == [60.0, 120.0, 180.0, 240.0]
-    assert asked(virtual(False), LAST_POKE - 1)[0] == FIRST_POKE
+@pytest.mark.parametrize("seconds", [1.5, 59.0, 500.0])
+def test_in_virtual_time_nothing_is_lost_and_nobody_asks(seconds: float) -> None:
+    assert asked(virtual(True), seconds) == []
+    assert asked(virtual(False), seconds)[0] == FIRST_POKE
