@@ -82,7 +82,7 @@ def peer() -> Iterator[tuple[Control, Peer]]:
             serving.start()
         return control_talk(*words)
 
-    control.talk = talk  # type: ignore[method-assign]
+    control.talk = talk  # type: ignore[assignment, method-assign]
     try:
         yield control, peer
     finally:
@@ -174,8 +174,11 @@ class TestAStop:
         control, qemu = peer
         assert not control.is_stopped
         answered = threading.Event()
-        qemu.around["cont"] = lambda answer: [answered.set() or answer]
         over = False
+
+        def answer_and_tell(answer: dict[str, Any]) -> list[dict[str, Any]]:
+            answered.set()
+            return [answer]
 
         def stop() -> None:
             for number in range(200):
@@ -188,6 +191,7 @@ class TestAStop:
                     pass
                 qemu.say(STOP)
 
+        qemu.around["cont"] = answer_and_tell
         stopping = threading.Thread(target=stop)
         stopping.start()
         try:
