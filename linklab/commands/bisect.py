@@ -26,10 +26,10 @@ from linklab.commands.judging import (
     check_machine,
 )
 from linklab.commands.kept import check_files, fixed_range
-from linklab.commands.prepare import KernelOptions, MachineOptions
+from linklab.commands.prepare import KernelOptions, MachineOptions, decide_clock
 from linklab.commands.selfjudge import selftest_judge
 from linklab.errors import BuildSkipped, UsageError, Verdict
-from linklab.events import Listener, Note
+from linklab.events import Listener, Note, ignore
 from linklab.host.cache import hash_file
 from linklab.results.store import claim_default_folder, claim_folder
 
@@ -121,6 +121,7 @@ def _begun(
     absolute = _absolute(options)
     about = {
         "command": shlex.join(command),
+        "clock": decide_clock(options.machine, ignore).value,
         "options": asdict(absolute),
         "files": {str(path): hash_file(path) for path in _files(absolute)},
         "kernel": request.flavour,

@@ -11,7 +11,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from linklab.report.figures import VIRTUAL, timed_by
+from linklab.report.figures import VIRTUAL, seconds_are
 from linklab.report.layout import plain_table
 from linklab.results.outcomes import Outcome, Status
 from linklab.selftests.record import Attempt, TestRecord, records_of
@@ -50,8 +50,10 @@ def render(about: Mapping[str, Any]) -> RenderableType:
 def _heading(about: Mapping[str, Any], records: Sequence[TestRecord]) -> Text:
     kernels = ", ".join(f"{kernel['name']} {kernel['release']}" for kernel in about["kernels"])
     cpus = f"{about['cpus']} CPU" + ("s" if about["cpus"] != 1 else "")
-    words = [timed_by(about), f"{about['boot']} boot", cpus, f"{about['memory']} MiB"]
-    return Text(f"self-tests on {kernels}\n{', '.join(words)}{_limits(records)}")
+    words = [f"{about['boot']} boot", cpus, f"{about['memory']} MiB"]
+    text = Text(f"{seconds_are(about)}\n", style="bold")
+    text.append(f"self-tests on {kernels}\n{', '.join(words)}{_limits(records)}", style="not bold")
+    return text
 
 
 def _limits(records: Sequence[TestRecord]) -> str:
