@@ -18,7 +18,7 @@ from linklab.console.noise import NO_NOISE, Noise
 from linklab.errors import LinklabError
 from linklab.host.accel import Accel
 from linklab.machine.commandline import AGENT_PATH
-from linklab.machine.spec import DirectBoot, IsoBoot, MachineSpec
+from linklab.machine.spec import Clock, DirectBoot, IsoBoot, MachineSpec
 from linklab.session import Session, open_session
 
 FAKE_QEMU = Path(__file__).parent / "process" / "fake_qemu.py"
@@ -43,7 +43,8 @@ SHORT = 0.5
 class Stage:
     """What a test has on stage: a fake QEMU, and the log of its console."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, clock: Clock = Clock.REAL) -> None:
+        self.clock = clock
         self.log = folder / "console.log"
         self._play = folder / "play.json"
         self.qemu = folder / "qemu-system-x86_64"
@@ -54,7 +55,8 @@ class Stage:
     def spec(self, **play: Any) -> MachineSpec:
         self._play.write_text(json.dumps(play))
         words = ("console=ttyS0", f"rdinit={AGENT_PATH}", f"play={self._play}")
-        return MachineSpec(DirectBoot(Path("/bzImage"), Path("/initramfs"), words), Accel.TCG)
+        boot = DirectBoot(Path("/bzImage"), Path("/initramfs"), words)
+        return MachineSpec(boot, Accel.TCG, clock=self.clock)
 
     @contextmanager
     def session(

@@ -5,8 +5,16 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "wire.h"
+
 /* A number drawn once when the agent started. */
 uint64_t agent_nonce(void);
+
+/*
+ * Tells the host something in the middle of a request.  Where turns are taken
+ * the machine stands still until the host has taken it, and then goes on here.
+ */
+void agent_tell(const struct buffer *body);
 
 /* Ends the guest as soon as the reply in hand has left the port. */
 void agent_end_after_reply(void);
@@ -46,6 +54,9 @@ void turn_spin(void);
 void turn_settle(uint64_t beat);
 #define REQUEST_BEAT 100000000u /* ns: before a request is done, whatever else runs meanwhile */
 #define WORK_BEAT 1000000000u   /* ns: before work is timed */
+
+/* Whether turns are settled from now on; they are at first. */
+void turns_settle(bool yes);
 
 /* Where the kernel's messages go, and a person's shell is. */
 #define CONSOLE_PATH "/dev/ttyS0"

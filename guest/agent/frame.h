@@ -23,6 +23,7 @@ enum frame_kind {
 	FRAME_POKE = 'p',      /* host: what became of that request? */
 	FRAME_RESEND = 'a',    /* host: send these parts again (payload: 16-bit numbers) */
 	FRAME_REPLY = 'r',     /* agent: the answer */
+	FRAME_NEWS = 'n',      /* agent: what there is to tell before the answer */
 	FRAME_HELLO = 'h',     /* agent: I am here (an unasked reply) */
 	FRAME_UNKNOWN = 'u',   /* agent: I never saw that request, or saw it torn */
 };

@@ -126,6 +126,13 @@ static void send_body(enum frame_kind kind, uint32_t seq, const struct buffer *b
 	}
 }
 
+void agent_tell(const struct buffer *body)
+{
+	send_body(FRAME_NEWS, agent.request_seq, body);
+	turn_end();
+	agent.spoke = false;
+}
+
 static void say_unknown(uint32_t seq)
 {
 	struct buffer nothing = { .data = (uint8_t *)"" };

@@ -14,6 +14,7 @@ static const struct {
 	{ "run-each", op_run_each },
 	{ "job-start", op_job_start },
 	{ "job-output", op_job_output },
+	{ "job-follow", op_job_follow },
 	{ "job-signal", op_job_signal },
 	{ "netlink", op_netlink },
 	{ "netlink-each", op_netlink_each },

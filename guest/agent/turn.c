@@ -26,6 +26,7 @@
 #define AFTER_BEAT 1000000u
 
 static int ports = -1;
+static bool settles = true;
 
 bool turns_begin(void)
 {
@@ -36,6 +37,11 @@ bool turns_begin(void)
 bool turns_taken(void)
 {
 	return ports >= 0;
+}
+
+void turns_settle(bool yes)
+{
+	settles = yes;
 }
 
 void turn_end(void)
@@ -58,6 +64,7 @@ void turn_spin(void)
  * after a multiple of them.  The timer ticks that fall into what follows are the
  * same each time then (since Linux 6.5 they fall on multiples of their period),
  * and what was left for later is done.  It takes the host next to no time.
+ * While a job runs nothing waits: it would go on meanwhile, unheard.
  */
 void turn_settle(uint64_t beat)
 {
@@ -67,6 +74,6 @@ void turn_settle(uint64_t beat)
 		.tv_nsec = (long)(at % 1000000000u),
 	};
 
-	while (ports >= 0 && clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL))
+	while (ports >= 0 && settles && clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL))
 		;
 }

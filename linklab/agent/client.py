@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from linklab.agent import protocol
 from linklab.agent.exchange import DRAIN_LIMIT, Exchange
@@ -28,6 +29,7 @@ from linklab.agent.replies import (
     hello_from,
     job_news_from,
     measure_from,
+    news_from,
     number_from,
     program_end_from,
     result_of,
@@ -41,6 +43,18 @@ class AgentRestarted(LabError):
     """Another agent answers than the one that was there: the guest began anew."""
 
 
+@dataclass(frozen=True)
+class JobLimits:
+    """How long a job is followed: the guest's seconds, and bytes of output.
+
+    News of it come every `pace` seconds, or sooner where it prints much.
+    """
+
+    seconds: float
+    output: int
+    pace: float
+
+
 class Agent:
     """The agent in a guest, over its line. One request at a time."""
 
@@ -49,6 +63,7 @@ class Agent:
         # Anywhere, or from `first` on: a guest may have answered another lab before it was saved.
         self._seq = secrets.randbelow(1 << 31) if first is None else first
         self._nonce: int | None = None
+        self._on_news: Callable[[bytes], float] | None = None
 
     def wait_for_hello(self, deadline: float) -> Hello:
         """Return the agent's greeting; `deadline` is monotonic, in seconds.
@@ -108,6 +123,26 @@ class Agent:
     def job_news(self, wait: float, deadline: float) -> JobNews:
         """Return what the job printed in the next `wait` seconds, and its end if it came."""
         return job_news_from(self.call("job-output", (round(wait * 1000),), deadline))
+
+    def follow_job(
+        self,
+        argv: Sequence[str],
+        limits: JobLimits,
+        on_news: Callable[[JobNews], float],
+        deadline: float,
+    ) -> JobNews:
+        """Start a job; return its last news: it has ended, or come to one of its limits.
+
+        `on_news` gets what it printed until then, and returns the next
+        deadline. It is for a line that loses nothing, as in virtual time.
+        """
+        seconds, pace = round(limits.seconds * 1000), round(limits.pace * 1000)
+        fields: list[Field] = [seconds, limits.output, pace, len(argv), *argv]
+        self._on_news = lambda body: on_news(news_from(body))
+        try:
+            return job_news_from(self.call("job-follow", fields, deadline))
+        finally:
+            self._on_news = None
 
     def signal_job(self, number: int, deadline: float) -> None:
         """Send a signal to the job and all it started in its process group."""
@@ -184,11 +219,9 @@ class Agent:
         and what the outcome of the operation stands for.
         """
         self._seq += 1
-        exchange = Exchange(
-            self._line, self._seq, protocol.encode_fields((operation, *fields)), self._check_hello
-        )
-        body = exchange.run(operation, deadline)
-        return result_of(operation, body)
+        body = protocol.encode_fields((operation, *fields))
+        exchange = Exchange(self._line, self._seq, body, self._check_hello, self._on_news)
+        return result_of(operation, exchange.run(operation, deadline))
 
     def _check_hello(self, frame: Frame) -> None:
         hello = hello_from(result_of("hello", frame.payload))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Callable
@@ -24,10 +25,19 @@ _KERNEL_LINE = re.compile(rb"(?:<\d+>)?\[ *\d+\.\d{6}\]")
 
 
 class Exchange:
-    """One request and its reply, with all that is sent again."""
+    """One request and its reply, with all that is sent again.
+
+    `on_news` takes what the agent tells before its reply, and returns the new
+    deadline.
+    """
 
     def __init__(
-        self, line: AgentLine, seq: int, body: bytes, on_hello: Callable[[Frame], None]
+        self,
+        line: AgentLine,
+        seq: int,
+        body: bytes,
+        on_hello: Callable[[Frame], None],
+        on_news: Callable[[bytes], float] | None = None,
     ) -> None:
         self._line = line
         self._seq = seq
@@ -35,11 +45,13 @@ class Exchange:
             protocol.encode_frame(frame) for frame in protocol.split(FrameKind.REQUEST, seq, body)
         )
         self._on_hello = on_hello
+        self._on_news = on_news
         self._reply = Assembly()
+        self._news = Assembly()
         self._repeats = 0
         self._rubbish = 0
         # In virtual time nothing is lost, and to ask would disturb what is measured.
-        self._first_poke = FIRST_POKE if line.turns is None else LAST_POKE
+        self._first_poke = FIRST_POKE if line.turns is None else math.inf
         self._patience = self._first_poke
         self._poke_at = 0.0
         self._operation = ""
@@ -52,13 +64,13 @@ class Exchange:
         self._wait_anew()
         late_until = None
         while True:
-            line = self._line.read_line(min(deadline, self._poke_at))
+            line = self._line.read_line(min(self._deadline, self._poke_at))
             if line is not None:
                 self._take(line)
                 if (body := self._reply.body) is not None:
                     return body
             now = time.monotonic()
-            if now >= deadline:
+            if now >= self._deadline:
                 late_until = late_until or now + DRAIN_LIMIT
                 if line is None or now >= late_until:
                     raise self._unanswered()
@@ -100,8 +112,23 @@ class Exchange:
         elif frame.kind is FrameKind.REPLY and frame.seq == self._seq:
             self._reply.add(frame)
             self._wait_anew()
+        elif frame.kind is FrameKind.NEWS and frame.seq == self._seq:
+            self._take_news(frame)
         elif frame.kind is FrameKind.UNKNOWN and frame.seq in (self._seq, 0):
             self._repeat_request()
+
+    def _take_news(self, frame: Frame) -> None:
+        self._news.add(frame)
+        self._wait_anew()
+        if (body := self._news.body) is None:
+            return
+        self._news = Assembly()
+        if self._on_news is not None:
+            self._deadline = self._on_news(body)
+        try:
+            self._line.take_turn(self._deadline)
+        except LineStuck as error:
+            raise self._hung() from error
 
     def _repeat_request(self) -> None:
         self._repeats += 1

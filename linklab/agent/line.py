@@ -24,6 +24,7 @@ from linklab.errors import LabError
 _READ_BYTES = 65536
 _LONGEST_LINE = 65536  # bytes: what the agent forgets, too (guest/agent/main.c)
 _END_LIMIT = 0.2  # s for the news that QEMU ended
+_LOOK = 0.05  # s at most between two looks whether the machine has stopped: see `Turns.is_stopped`
 _READS_AT_ONCE = 64  # then somebody else's turn: a flood must not hold up a deadline
 
 
@@ -117,7 +118,7 @@ class Turns(Protocol):
 
     @property
     def is_stopped(self) -> bool:
-        """Whether it stopped, by all that was heard of it."""
+        """Whether it stopped, by all that was heard of it, which `fileno` need not show."""
 
     def fileno(self) -> int:
         """Return the descriptor to wait on."""
@@ -203,19 +204,32 @@ class AgentLine(SocketSpawn):  # type: ignore[misc]  # pexpect has no types
             return
         self.await_stop(until)
         self._put(data, until)
+        self._go_on(self.turns, until)
+
+    def _go_on(self, turns: Turns, until: float) -> None:
         self.has_spoken = False
         try:
-            self.turns.go_on(until - time.monotonic())
+            turns.go_on(until - time.monotonic())
         except LabError as error:
             self._look_after(_END_LIMIT)  # that QEMU ended says more than that it is silent
             raise LineStuck(error.message) from error
+
+    def take_turn(self, until: float) -> None:
+        """Let a machine go on that stops to be heard, with nothing to say to it.
+
+        Raises `LineStuck` when it does not stop, or does not go on.
+        """
+        if self.turns is None:
+            return
+        self.await_stop(until)
+        self._go_on(self.turns, until)
 
     def await_stop(self, until: float) -> None:
         """Wait until a machine that takes turns has stopped. Raises `LineStuck`."""
         while self.turns is not None and not self.turns.is_stopped:
             if time.monotonic() >= until:
                 raise LineStuck("the agent spoke, and its machine does not stop")
-            self._look_after(until - time.monotonic())
+            self._look_after(min(until - time.monotonic(), _LOOK))
 
     def _look_after(self, seconds: float) -> None:
         """Wait for the companions, and for the machine's word, but not for the agent's."""

@@ -29,6 +29,7 @@ class FrameKind(StrEnum):
     POKE = "p"
     RESEND = "a"
     REPLY = "r"
+    NEWS = "n"
     HELLO = "h"
     UNKNOWN = "u"
 
@@ -56,7 +57,7 @@ class FieldError(ValueError):
 
 
 _FRAME = re.compile(
-    rb"(?P<head>(?P<kind>[qparhu]) (?P<seq>[0-9a-f]{8}) (?P<part>[0-9a-f]{4})"
+    rb"(?P<head>(?P<kind>[qparnhu]) (?P<seq>[0-9a-f]{8}) (?P<part>[0-9a-f]{4})"
     rb" (?P<parts>[0-9a-f]{4}) (?P<length>[0-9a-f]{4})) (?P<crc>[0-9a-f]{8})"
     rb"(?: (?P<text>[A-Za-z0-9+/=]*))?"
 )

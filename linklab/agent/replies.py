@@ -70,12 +70,13 @@ class ProgramEnd:
 class JobNews:
     """What a job has printed since it was last asked; with its end, which is the last news.
 
-    `wait_status` and `measure` are None while it runs.
+    While it runs `wait_status` is None, and of `measure` only `seconds` counts:
+    the guest's, since the job began.
     """
 
     output: bytes
+    measure: Measure
     wait_status: int | None = None
-    measure: Measure | None = None
 
     @property
     def exit_code(self) -> int | None:
@@ -206,7 +207,14 @@ def job_news_from(reply: FieldReader) -> JobNews:
         ended, status = reply.take_int(), reply.take_int()
         measure = measure_from(reply)
         output = reply.take_bytes()
-    return JobNews(output, status, measure) if ended else JobNews(output)
+    return JobNews(output, measure, status if ended else None)
+
+
+def news_from(body: bytes) -> JobNews:
+    """Return what is new of a job, told before the reply."""
+    with reading("account of a job"):
+        reply = FieldReader(body)
+    return job_news_from(reply)
 
 
 def runs_from(reply: FieldReader) -> list[Run]:

@@ -26,10 +26,10 @@ from linklab.commands.judging import (
     check_machine,
 )
 from linklab.commands.kept import check_files, fixed_range
-from linklab.commands.prepare import NO_ISO, KernelOptions, MachineOptions
+from linklab.commands.prepare import NO_ISO, KernelOptions, MachineOptions, decide_clock
 from linklab.commands.selfjudge import selftest_judge
 from linklab.errors import BuildSkipped, UsageError, Verdict
-from linklab.events import Listener, Note
+from linklab.events import Listener, Note, ignore
 from linklab.host.cache import hash_file
 from linklab.options import JSON, flat, group, made, option, options_of
 from linklab.results.store import claim_default_folder, claim_folder
@@ -129,6 +129,7 @@ def _begun(options: BisectOptions, command: Sequence[str]) -> tuple[Journal, Bis
     absolute = _absolute(options)
     about = {
         "command": shlex.join(command),
+        "clock": decide_clock(options.machine, ignore).value,
         "options": flat(absolute),
         "files": {str(path): hash_file(path) for path in _files(absolute)},
         "kernel": request.flavour,

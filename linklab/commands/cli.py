@@ -99,7 +99,7 @@ COMMANDS = (
     Command(
         "profile",
         ".profile:main",
-        "Say where a guest's CPU time goes during one operation: a table and a flame graph.",
+        "Say where a guest's CPU time goes during one operation, alone or against a second kernel.",
     ),
     Command(
         "selftest",

@@ -1,4 +1,4 @@
-"""`invoke profile`: where a guest's CPU time goes during one operation."""
+"""`invoke profile`: where a guest's CPU time goes during one operation, or what it costs more."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from linklab import paths
 from linklab.build.flavours import flavours
+from linklab.commands.compare import on_one_machine
 from linklab.commands.equip import Purpose
 from linklab.commands.prepare import (
     KernelOptions,
@@ -21,6 +22,7 @@ from linklab.commands.prepare import (
     prepare_lab,
     prepare_subjects,
 )
+from linklab.commands.sides import Side, sides_against
 from linklab.commands.work import ARMS, WorkOptions
 from linklab.errors import LabError, UsageError, Verdict
 from linklab.events import Listener, Note
@@ -28,21 +30,29 @@ from linklab.host.accel import Accel
 from linklab.host.cache import Cache, hash_file
 from linklab.host.packages import PROFILING, unmet
 from linklab.lab import Lab, Subject, choose_memory, host_cpu
+from linklab.machine.spec import Clock
 from linklab.options import JSON, group, number, option, seconds, split_list
-from linklab.profile.recorder import Recorder, choose_event
+from linklab.profile.difference import as_stored
+from linklab.profile.recorder import Event, Recorder, choose_event
 from linklab.profile.shares import Rule
 from linklab.profile.store import (
+    DIFFERENCE_FILE,
     GRAPH_FILE,
     PROFILE_FILE,
+    SIDES,
     TABLE_FILE,
     StoredProfile,
     read_profile,
+    write_difference,
     write_profile,
 )
+from linklab.results.other import DIFFERENCE, PROFILE, kind_in, read_other
 from linklab.results.store import claim_default_folder, claim_folder, utc_now
 from linklab.scenarios.grouping.plan import NAME as GROUPING
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from linklab.scenarios.grouping.profile import Profile, Task
 
 NAME = "profile"
@@ -51,6 +61,7 @@ FRAGMENT = IMAGE / "kernel.config"
 DEFAULT_SECONDS = 300.0
 _FREQUENCIES = (10, 20_000)  # a tick of 4 ms is not divided into more than 80 samples
 _MOST_SAMPLES = 10_000_000
+_TO_SUBTRACT = 10_000  # samples of A by default: half a per cent more in one function is seen
 
 
 @dataclass(frozen=True)
@@ -64,10 +75,15 @@ class ProfileOptions(WorkOptions):
     arms: str = option("process", f"the way to do it. {ARMS}")
     kernels: KernelOptions = group(KernelOptions, names="sysfs")
     machine: MachineOptions = group(MachineOptions, without=("boot",))
+    against: str = option(
+        "",
+        "a second kernel, as `invoke compare` takes it: `+fix.patch`, `sysfs`, `@v6.13`; both are "
+        "profiled, and the first one's costs subtracted from this one's",
+    )
     samples: str = option(
         "",
         "samples of the work to take; default: until the top symbol's share is known within 2 "
-        "points at 95 %, 1000 at least",
+        "points at 95 %, 1000 at least; 10000 of the first kernel with --against",
     )
     frequency: str = option("997", "samples a second on each CPU")
     max_time: str = option("", "seconds after which no further repetition begins; default 300")
@@ -77,9 +93,12 @@ class ProfileOptions(WorkOptions):
 
 @dataclass(frozen=True)
 class Request:
-    """The same, checked: nothing has been started, and nothing stands against it."""
+    """The same, checked: nothing has been started, and nothing stands against it.
 
-    kernels: KernelOptions
+    `sides` is one kernel, or two whose profiles are to be subtracted.
+    """
+
+    sides: tuple[Side, ...]
     task: Task
     count: int
     frequency: int
@@ -91,20 +110,30 @@ def check(options: ProfileOptions) -> Request:
     """Check every option that can be checked without building anything."""
     from linklab.scenarios.grouping.profile import Task, profile_memory
 
-    kernels = profiled(options.kernels)
-    kernels.check()
+    sides = _sides(options)
     options.machine.check()
     operation, arm, count = options.one()
-    samples = number("samples", options.samples, 1, _MOST_SAMPLES) if options.samples else None
+    wanted = options.samples or (str(_TO_SUBTRACT) if options.against else "")
+    samples = number("samples", wanted, 1, _MOST_SAMPLES) if wanted else None
     limit = seconds("max-time", options.max_time or "0") or DEFAULT_SECONDS
     frequency = number("frequency", options.frequency, *_FREQUENCIES)
     needed = profile_memory(count, options.machine.checked_cpus())
+    needed = max(side.options.memory(needed) for side in sides)
     asked = options.machine.checked_memory()
-    memory = choose_memory(asked, options.kernels.memory(needed), f"perf and {count} interfaces")
+    memory = choose_memory(asked, needed, f"perf and {count} interfaces")
     _check_host()
-    folder = _folder(options.output)
+    folder = _folder(options)
     task = Task(operation, arm, Rule(samples), limit)
-    return Request(kernels, task, count, frequency, memory, folder)
+    return Request(sides, task, count, frequency, memory, folder)
+
+
+def _sides(options: ProfileOptions) -> tuple[Side, ...]:
+    """Return what is to be profiled, checked as it is going to be built."""
+    alone = Side("", options.kernels)
+    sides = sides_against(options.kernels, options.against) if options.against else (alone,)
+    for side in sides:
+        profiled(side.options).check()
+    return sides
 
 
 def profiled(options: KernelOptions) -> KernelOptions:
@@ -120,10 +149,12 @@ def profiled(options: KernelOptions) -> KernelOptions:
     return replace(options, configs=(*options.configs, str(FRAGMENT)))
 
 
-def _folder(output: str) -> Path:
+def _folder(options: ProfileOptions) -> Path:
+    output = options.output
     if not output:
         return claim_default_folder(NAME)
-    if (Path(output) / PROFILE_FILE).exists():
+    written = (PROFILE_FILE, DIFFERENCE_FILE, *(SIDES if options.against else ()))
+    if any((Path(output) / name).exists() for name in written):
         raise UsageError(f"{output} already holds a profile: name another folder with --output")
     return claim_folder(Path(output))
 
@@ -138,7 +169,7 @@ def _check_host() -> None:
 
 
 def run(options: ProfileOptions, command: Sequence[str], listener: Listener) -> Path:
-    """Take a profile and store it; return its folder."""
+    """Take a profile, or two and their difference, and store it; return its folder."""
     request = check(options)
     try:
         return _run(options, request, command, listener)
@@ -148,37 +179,76 @@ def run(options: ProfileOptions, command: Sequence[str], listener: Listener) -> 
         raise
 
 
+@dataclass(frozen=True)
+class _Setting:
+    """What the profiles of one command have in common."""
+
+    request: Request
+    lab: Lab
+    command: Sequence[str]
+    listener: Listener
+
+
 def _run(
     options: ProfileOptions, request: Request, command: Sequence[str], listener: Listener
 ) -> Path:
+    cache, folder = Cache(), request.folder
+    lab = prepare_lab(options.machine, request.memory, cache, listener, IMAGE)
+    purpose = Purpose(lab.boot, (GROUPING,), lab.machine, IMAGE, lab.clock)
+    subjects = []
+    for side in request.sides:
+        (subject,) = prepare_subjects(profiled(side.options), purpose, cache, listener)
+        subjects.append(replace(subject, name=side.label or subject.name))
+    setting = _Setting(request, on_one_machine(lab, subjects, listener), command, listener)
+    places = [folder / name for name in SIDES] if options.against else [folder]
+    taken: StoredProfile | None = None
+    for side, subject, place in zip(request.sides, subjects, places, strict=True):
+        place.mkdir(exist_ok=True)
+        taken = _take(setting, side, subject, place, taken)
+    if options.against:
+        _subtract(folder)
+    return folder
+
+
+def _take(
+    setting: _Setting,
+    side: Side,
+    subject: Subject,
+    folder: Path,
+    like: StoredProfile | None = None,
+) -> StoredProfile:
+    """Profile one kernel and store it; `like` another, by the same event and as often."""
     from linklab.scenarios.grouping.experiment import Guest
     from linklab.scenarios.grouping.profile import take_profile
 
-    begun, cache = utc_now(), Cache()
-    lab = prepare_lab(options.machine, request.memory, cache, listener, IMAGE)
-    purpose = Purpose(lab.boot, (GROUPING,), lab.machine, IMAGE, lab.clock)
-    (subject,) = prepare_subjects(request.kernels, purpose, cache, listener)
-    log = request.folder / f"console-{subject.label}-{request.count}.log"
+    request, lab, listener = setting.request, setting.lab, setting.listener
+    begun, task = utc_now(), request.task
+    if like:
+        task = replace(task, repetitions=len(like.about["sampled"]))
+    log = folder / f"console-{subject.label}-{request.count}.log"
     with lab.session(subject, log) as session:
-        event, why = choose_event(session.agent, emulated=lab.accel is Accel.TCG)
-        recorder = Recorder(session.agent, event, request.frequency)
+        if like:
+            event, why = Event(like.about["event"]["name"]), str(like.about["event"]["why"])
+        else:
+            event, why = choose_event(session.agent, emulated=lab.accel is Accel.TCG)
+        idle = lab.clock is not Clock.VIRTUAL
+        recorder = Recorder(session.agent, event, request.frequency, idle)
         guest = Guest(session.agent, request.count, lab.accel)
-        profile = take_profile(guest, recorder, request.task, listener)
+        profile = take_profile(guest, recorder, task, listener)
     about = {
-        "command": shlex.join(command),
+        "command": shlex.join(setting.command),
         "start": begun,
         "end": utc_now(),
-        **_about(options, request, lab, subject),
+        **_about(request, lab, side, subject),
         "event": {"name": event.value, "frequency": request.frequency, "why": why},
-        **_outcome(profile, request.task),
+        **_outcome(profile, task),
     }
     if not about["rule"]["met"]:
         listener(Note("there are fewer samples than wanted: --max-time gives more time"))
-    _write(request.folder, StoredProfile(about, profile.samples.stacks))
-    return request.folder
+    return _write(folder, StoredProfile(about, profile.samples.stacks))
 
 
-def _about(options: ProfileOptions, request: Request, lab: Lab, subject: Subject) -> dict[str, Any]:
+def _about(request: Request, lab: Lab, side: Side, subject: Subject) -> dict[str, Any]:
     """Return what went into a profile."""
     return {
         "scenario": "grouping",
@@ -191,9 +261,9 @@ def _about(options: ProfileOptions, request: Request, lab: Lab, subject: Subject
             "sha256": subject.sha256,
             "inputs": subject.inputs,
         },
-        "source": options.kernels.source,
-        **options.kernels.content(),
-        "fragment": hash_file(FRAGMENT) if request.kernels != options.kernels else None,
+        "source": side.options.source,
+        **side.options.content(),
+        "fragment": hash_file(FRAGMENT) if profiled(side.options) != side.options else None,
         "image": dict(lab.image),
         "accel": lab.accel.value,
         "clock": lab.clock.value,
@@ -216,7 +286,7 @@ def _about(options: ProfileOptions, request: Request, lab: Lab, subject: Subject
 def _outcome(profile: Profile, task: Task) -> dict[str, Any]:
     samples = profile.samples
     return {
-        "rule": {"text": task.rule.text, "met": not task.rule.missing(samples.stacks)},
+        "rule": {"text": task.text, "met": not task.missing(profile)},
         "samples": {
             "work": samples.work,
             "idle": samples.idle,
@@ -228,14 +298,31 @@ def _outcome(profile: Profile, task: Task) -> dict[str, Any]:
     }
 
 
-def _write(folder: Path, profile: StoredProfile) -> None:
-    """Store a profile; the table and the graph are made from what is stored."""
+def _write(folder: Path, profile: StoredProfile) -> StoredProfile:
+    """Store a profile and return it; the table and the graph are made from what is stored."""
     from linklab.report.profile import as_text, graph_of
 
     write_profile(folder, profile)
     stored = read_profile(folder)
     (folder / TABLE_FILE).write_text(as_text(stored))
     (folder / GRAPH_FILE).write_text(graph_of(stored))
+    return stored
+
+
+def _subtract(folder: Path) -> None:
+    """Store what the two profiles in a folder differ in, with its table and its graph."""
+    from linklab.report.layout import plain_text
+    from linklab.report.profile_difference import graph_of, render
+
+    a, b = _read_both(folder)
+    (folder / TABLE_FILE).write_text(plain_text(render(a, b)))
+    (folder / GRAPH_FILE).write_text(graph_of(a, b))
+    write_difference(folder, as_stored(a, b))
+
+
+def _read_both(folder: Path) -> tuple[StoredProfile, StoredProfile]:
+    a, b = (read_profile(folder / name) for name in SIDES)
+    return a, b
 
 
 def main(options: ProfileOptions, command: Sequence[str]) -> Verdict:
@@ -244,15 +331,28 @@ def main(options: ProfileOptions, command: Sequence[str]) -> Verdict:
 
     with progress() as listener:
         folder = run(options, command, listener)
-    stored = read_profile(folder)
     if options.as_json:
-        json.dump({"folder": str(folder), "profile": stored.about}, sys.stdout, indent=1)
+        json.dump({"folder": str(folder), **_document(folder)}, sys.stdout, indent=1)
         sys.stdout.write("\n")
         return Verdict.PASS
     from rich.console import Console
 
-    from linklab.report.profile import render
-
-    Console(highlight=False).print(render(stored))
+    Console(highlight=False).print(_shown(folder))
     print(f"\nflame graph: {folder / GRAPH_FILE}   results: {folder}")
     return Verdict.PASS
+
+
+def _document(folder: Path) -> dict[str, Any]:
+    if kind_in(folder) == DIFFERENCE:
+        return {DIFFERENCE: read_other(folder, DIFFERENCE)}
+    return {PROFILE: read_profile(folder).about}
+
+
+def _shown(folder: Path) -> RenderableType:
+    if kind_in(folder) == DIFFERENCE:
+        from linklab.report.profile_difference import render as render_difference
+
+        return render_difference(*_read_both(folder))
+    from linklab.report.profile import render
+
+    return render(read_profile(folder))

@@ -70,8 +70,8 @@ class SelftestOptions:
     )
     timeout: str = option(
         "0",
-        "seconds that one test may take; default: its collection's own, "
-        "five times that where the CPU is emulated",
+        "seconds that one test may take, the guest's in virtual time; default: its collection's "
+        "own, five times that where the CPU is emulated and the clock real",
     )
     retry: str = option("0", "how often a test that failed is tried again")
     output: str = option("", "a folder for the results; default results/<UTC time>-selftest")
@@ -160,7 +160,8 @@ class _Course:
 
     def _run_collection(self, prepared: Prepared) -> None:
         runner = SelftestRunner(prepared.lab, prepared.subject, self.folder.path, self.listener)
-        limit = limit_of(prepared.ready.settings, prepared.lab.accel, self.request.limit)
+        lab = prepared.lab
+        limit = limit_of(prepared.ready.settings, lab.accel, lab.clock, self.request.limit)
         for test in prepared.ready.tests:
             attempts: list[Attempt] = []
             lacking = tuple(sorted(prepared.ready.lacking[test.name]))

@@ -49,10 +49,26 @@ def sides(a: str, b: str, common: KernelOptions) -> tuple[Side, Side]:
     if common.range:
         base = second.options.series.base
         first = Side(first.label, replace(first.options, revision=first.options.revision or base))
+    return _checked(first, second)
+
+
+def sides_against(a: KernelOptions, b: str) -> tuple[Side, Side]:
+    """Return a kernel and the one that a word names beside it, checked; nothing is built.
+
+    The patches and the range of `a` are the first one's, and the second one's
+    where its word leaves kernel and source out. Raises what `sides` does.
+    """
+    first = _side(a.names, a, None)
+    return _checked(first, _side(b, replace(a, patches=(), range=""), first))
+
+
+def _checked(first: Side, second: Side) -> tuple[Side, Side]:
+    """Return both, with two names and one kernel each. Raises `UsageError`."""
     if first.label == second.label:
         second = Side(f"{second.label}#2", second.options)
     for side in (first, second):
-        side.options.check()
+        if len(side.options.check()) != 1:
+            raise UsageError(f"{side.options.names}: exactly one kernel is expected")
     return first, second
 
 
@@ -67,8 +83,10 @@ def _side(word: str, common: KernelOptions, base: Side | None) -> Side:
         raise UsageError(f"{word} names no kernel: the first one of two must, as {GRAMMAR}")
     options = _sourced(replace(common, names=kernel), found["source"], base)
     own = tuple(filter(None, found["patches"].split("+")))
-    before = base.options.patches if base and not found["kernel"] and not found["source"] else ()
-    options = replace(options, patches=(*before, *own, *common.patches))
+    before = base.options if base and not found["kernel"] and not found["source"] else None
+    if before:
+        options = replace(options, range=options.range or before.range)
+    options = replace(options, patches=(*(before.patches if before else ()), *own, *common.patches))
     return Side(_label(kernel, found["source"], options), options)
 
 

@@ -20,7 +20,7 @@ from linklab.scenarios.grouping.ways import ARM_HELP, Arm, limits_text, why_not
 SCENARIOS = (NAME,)
 MAX_BLOCKS = 10_000
 MAX_TRIALS = 1000
-_MAX_JOBS = 256
+MAX_JOBS = 256
 _MAX_LISTENERS = 256  # what the agent takes
 _SEEDS = 1 << 32
 ARMS = f"{'; '.join(f'{arm}: {text}' for arm, text in ARM_HELP.items())}. Left out: {limits_text()}"
@@ -134,7 +134,7 @@ def jobs_of(text: str, clock: Clock) -> int:
     In real time they would disturb each other where nobody asked for it.
     """
     default = len(os.sched_getaffinity(0)) if clock is Clock.VIRTUAL else 1
-    return number("jobs", text or min(default, _MAX_JOBS), 1, _MAX_JOBS)
+    return number("jobs", text or min(default, MAX_JOBS), 1, MAX_JOBS)
 
 
 def memory_for(machine: MachineOptions, plan: Plan, kernels: KernelOptions) -> int:

@@ -44,6 +44,10 @@ class Control:
         """Whether the machine stopped, by all that was heard of it."""
         if self._client is None:
             self.talk(self._ask_status, _ANSWER_LIMIT, "say what its machine does")
+        if self._stops.empty() and self._loop is not None:
+            # The event may have been read off the socket at the end of the last talk, and
+            # not been looked at: the descriptor stays silent then.
+            self._loop.run_until_complete(asyncio.sleep(0))
         if not self._stops.empty():
             self._stops.clear()
             self._is_stopped = True

@@ -30,6 +30,9 @@ _STATUS, _LOG = f"{_FOLDER}/status", f"{_FOLDER}/log"
 _DATA, _PIECE = f"{_FOLDER}/perf.data", f"{_FOLDER}/piece"
 _PIECE_MIB = 4  # what the agent reads at most
 _BUFFER = "8M"  # for each CPU: seconds of samples, so that perf seldom wakes up
+_TIMERS = 16
+_SPREAD = 0.3  # of the timers' periods, from the shortest to the longest
+_GOLDEN = 0.6180339887498949  # its multiples are spread evenly, and none is near a small fraction
 FILE_MIB = 128
 """How large perf's file may become: it lies in the guest's memory. A sample takes
 some 200 bytes."""
@@ -59,13 +62,30 @@ def choose_event(agent: Agent, *, emulated: bool) -> tuple[Event, str]:
     return Event.CPU_CLOCK, f"the guest has no hardware counters ({count or 'perf stat failed'})"
 
 
+def periods_of(frequency: int) -> tuple[int, ...]:
+    """Return periods, in ns, of timers that together take so many samples a second.
+
+    A single timer marches in step with work that repeats itself, such as a
+    loop over interfaces, and then samples the same few instructions of it
+    again and again. Of many unlike ones only a few can.
+    """
+    lengths = [1 + _SPREAD * (number * _GOLDEN % 1 - 0.5) for number in range(_TIMERS)]
+    each = 1e9 / frequency * sum(1 / length for length in lengths)
+    return tuple(round(each * length) for length in lengths)
+
+
 @dataclass(frozen=True)
 class Recorder:
-    """`perf record` on all CPUs of a guest, `frequency` samples a second on each."""
+    """`perf record` on all CPUs of a guest, `frequency` samples a second on each.
+
+    Without `idle` none of the idle task: in virtual time a guest waits for a
+    second or two before timed work.
+    """
 
     agent: Agent
     event: Event
     frequency: int
+    idle: bool = True
 
     @contextmanager
     def recording(self) -> Iterator[Callable[[], bytes]]:
@@ -73,10 +93,8 @@ class Recorder:
 
         Raises `LabError`, with perf's words, when it does not start or fails.
         """
-        options = ("-a", "-g", "-e", self.event.value)
-        size = f"--max-size={FILE_MIB}M"
-        tuning = ("-F", str(self.frequency), "-m", _BUFFER, size, "--no-buildid")
-        words = ["/bin/sh", _SCRIPT, *options, *tuning]
+        tuning = ("-m", _BUFFER, f"--max-size={FILE_MIB}M", "--no-buildid")
+        words = ["/bin/sh", _SCRIPT, "-a", "-g", *self._events(), *tuning]
         end = self.agent.run(words, _soon())
         if end.exit_code:
             raise LabError(
@@ -85,6 +103,14 @@ class Recorder:
             )
         self._tell("ping")
         yield self._stop
+
+    def _events(self) -> tuple[str, ...]:
+        """Return perf's options for what makes a sample. What hardware counts is irregular."""
+        if self.event is Event.CYCLES:
+            return "-e", self.event.value, "-F", str(self.frequency)
+        busy = "" if self.idle else "I"
+        timers = (f"{self.event}/period={period}/{busy}" for period in periods_of(self.frequency))
+        return "-e", ",".join(timers)
 
     @contextmanager
     def sampling(self) -> Iterator[None]:

@@ -1,4 +1,8 @@
-"""Stored profiles: a folder for each, from which everything shown can be made again."""
+"""Stored profiles: a folder for each, from which everything shown can be made again.
+
+Two that were subtracted lie in the folders `a` and `b` of one that says what
+came out.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +18,11 @@ from linklab.profile.stacks import Stacks, collapsed, read_collapsed
 
 SCHEMA = 1
 PROFILE_FILE = "profile.json"
+DIFFERENCE_FILE = "difference.json"
 FOLDED_FILE = "folded.txt"
 GRAPH_FILE = "flamegraph.svg"
 TABLE_FILE = "table.txt"
+SIDES = ("a", "b")
 
 
 @dataclass(frozen=True)
@@ -32,12 +38,24 @@ def write_profile(folder: Path, profile: StoredProfile) -> None:
 
     Raises `LabError` when it cannot be written.
     """
-    about = {"schema": SCHEMA, **profile.about, **_shares(profile.stacks)}
+    _write(folder / FOLDED_FILE, collapsed(profile.stacks))
+    _write_json(folder / PROFILE_FILE, {**profile.about, **_shares(profile.stacks)})
+
+
+def write_difference(folder: Path, about: Mapping[str, Any]) -> None:
+    """Write what came out of two profiles into their folder. Raises `LabError` where it cannot."""
+    _write_json(folder / DIFFERENCE_FILE, about)
+
+
+def _write_json(path: Path, about: Mapping[str, Any]) -> None:
+    _write(path, json.dumps({"schema": SCHEMA, **about}, indent=1) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
     try:
-        (folder / FOLDED_FILE).write_text(collapsed(profile.stacks))
-        (folder / PROFILE_FILE).write_text(json.dumps(about, indent=1) + "\n")
+        path.write_text(text)
     except OSError as error:
-        raise LabError(f"the folder {folder} cannot be written: {error.strerror}") from error
+        raise LabError(f"the folder {path.parent} cannot be written: {error.strerror}") from error
 
 
 def _shares(stacks: Stacks) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from rich.text import Text
 from linklab.bisect.driver import duration
 from linklab.bisect.history import History, Revision
 from linklab.bisect.journal import FILE
+from linklab.report.figures import VIRTUAL, seconds_are
 from linklab.report.layout import TEXT_WIDTH, plain_table
 
 _STYLE = {"good": "green", "bad": "red", "skip": "yellow"}
@@ -32,6 +33,8 @@ def as_text(document: Mapping[str, Any], history: History) -> str:
 
 
 def _parts(document: Mapping[str, Any], history: History) -> Iterator[RenderableType]:
+    if document.get("clock") == VIRTUAL:
+        yield Text(seconds_are(document), style="bold")
     table = plain_table(
         f"{document['origin']}, kernel {document['kernel']}: {document['looks_for']}"
     )

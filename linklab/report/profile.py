@@ -17,7 +17,7 @@ from linklab.profile.flamegraph import flame_graph
 from linklab.profile.shares import SymbolShare, symbol_shares
 from linklab.profile.stacks import Stacks
 from linklab.profile.store import StoredProfile
-from linklab.report.figures import seconds_are
+from linklab.report.figures import VIRTUAL, seconds_are
 from linklab.report.layout import TEXT_WIDTH
 
 ROWS = 25
@@ -68,9 +68,11 @@ def _lines(about: Mapping[str, Any]) -> Iterator[str]:
         f"{'enough' if rule['met'] else 'NOT ENOUGH when the time was over'}: {rule['text']}"
     )
     yield f"sampled by {event['name']}, {event['frequency']} a second and CPU: {event['why']}"
+    idle = f"the idle CPU {_part(samples['idle'], samples['total'])}"
+    if about.get("clock") == VIRTUAL:
+        idle = "none of the idle CPU, which is not sampled"
     yield (
-        f"left out of {samples['total']} samples: the idle CPU "
-        f"{_part(samples['idle'], samples['total'])}, perf itself "
+        f"left out of {samples['total']} samples: {idle}, perf itself "
         f"{_part(samples['sampler'], samples['total'])}"
     )
     kernel, user = about["shares"]["kernel"], about["shares"]["user"]

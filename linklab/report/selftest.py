@@ -11,7 +11,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from linklab.report.figures import timed_by
+from linklab.report.figures import VIRTUAL, seconds_are
 from linklab.report.layout import plain_table
 from linklab.results.outcomes import Outcome, Status
 from linklab.selftests.record import Attempt, TestRecord, records_of
@@ -40,7 +40,8 @@ def as_text(about: Mapping[str, Any], width: int = TEXT_WIDTH) -> str:
 def render(about: Mapping[str, Any]) -> RenderableType:
     """Return a stored run's heading, its table, and what is to be said below."""
     records = records_of(about)
-    parts: list[RenderableType] = [_heading(about, records), _table(records)]
+    is_virtual = about.get("clock") == VIRTUAL
+    parts: list[RenderableType] = [_heading(about, records), _table(records, is_virtual)]
     parts += [line for record in records for line in _details(record)]
     parts.append(Text(f"\n{summary(records)}"))
     return Group(*parts)
@@ -49,8 +50,10 @@ def render(about: Mapping[str, Any]) -> RenderableType:
 def _heading(about: Mapping[str, Any], records: Sequence[TestRecord]) -> Text:
     kernels = ", ".join(f"{kernel['name']} {kernel['release']}" for kernel in about["kernels"])
     cpus = f"{about['cpus']} CPU" + ("s" if about["cpus"] != 1 else "")
-    words = [timed_by(about), f"{about['boot']} boot", cpus, f"{about['memory']} MiB"]
-    return Text(f"self-tests on {kernels}\n{', '.join(words)}{_limits(records)}")
+    words = [f"{about['boot']} boot", cpus, f"{about['memory']} MiB"]
+    text = Text(f"{seconds_are(about)}\n", style="bold")
+    text.append(f"self-tests on {kernels}\n{', '.join(words)}{_limits(records)}", style="not bold")
+    return text
 
 
 def _limits(records: Sequence[TestRecord]) -> str:
@@ -58,27 +61,36 @@ def _limits(records: Sequence[TestRecord]) -> str:
     return f"; at most {', '.join(f'{limit:.0f}' for limit in found)} s a test" if found else ""
 
 
-def _table(records: Sequence[TestRecord]) -> Table:
+def _table(records: Sequence[TestRecord], is_virtual: bool) -> Table:
+    """Return the table; in virtual time the host's seconds stand beside the guest's."""
     table = plain_table("")
     most = max((len(record.attempts) for record in records), default=1)
     table.add_column("test", overflow="fold")
     for name in ["result"] if most == 1 else [_ordinal(n) for n in range(most)]:
         table.add_column(name, no_wrap=True)
-    table.add_column("seconds", justify="right")
+    table.add_column("guest's s" if is_virtual else "seconds", justify="right")
+    if is_virtual:
+        table.add_column("host's s", justify="right")
     table.add_column("subtests", overflow="fold")
     for record in records:
-        table.add_row(*_row(record, most))
+        table.add_row(*_row(record, most, is_virtual))
     return table
 
 
-def _row(record: TestRecord, most: int) -> Iterator[Text]:
+def _row(record: TestRecord, most: int, is_virtual: bool) -> Iterator[Text]:
     yield Text(record.name)
     for number in range(most):
         tried = number < len(record.attempts)
         yield _styled(record.attempts[number].status) if tried else Text("")
     last = record.last
-    yield Text(f"{last.seconds:.1f}" if last.seconds is not None else "")
+    yield _seconds(last.seconds)
+    if is_virtual:
+        yield _seconds(last.host_seconds)
     yield Text(_counts(last))
+
+
+def _seconds(seconds: float | None) -> Text:
+    return Text(f"{seconds:.1f}" if seconds is not None else "")
 
 
 def _ordinal(number: int) -> str:

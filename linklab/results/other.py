@@ -1,4 +1,4 @@
-"""Results that are no runs: profiles, bisections and ported series.
+"""Results that are no runs: profiles and their differences, bisections and ported series.
 
 Each lies in a folder of its own with a file that programs read, and the text
 that was printed when it ended in `table.txt`.
@@ -14,15 +14,22 @@ from typing import Any
 from linklab.errors import UsageError
 
 PROFILE = "profile"
+DIFFERENCE = "difference"
 BISECTION = "bisect"
 PORT = "port"
 FILES: Mapping[str, str] = {
     PROFILE: "profile.json",
+    DIFFERENCE: "difference.json",
     BISECTION: "bisect.json",
     PORT: "port.json",
 }
 """The file that makes a folder one of these, by its kind."""
-NOUN: Mapping[str, str] = {PROFILE: "profile", BISECTION: "bisection", PORT: "ported series"}
+NOUN: Mapping[str, str] = {
+    PROFILE: "profile",
+    DIFFERENCE: "difference of two profiles",
+    BISECTION: "bisection",
+    PORT: "ported series",
+}
 """What a person calls each."""
 TABLE = "table.txt"
 _SCHEMA = 1  # of each
@@ -57,10 +64,10 @@ def printed(folder: Path) -> str:
 
 
 def kernels(about: Mapping[str, Any]) -> list[str]:
-    """Return the name of the kernel that it is about, if there is one."""
-    kernel = about.get("kernel")
-    name = kernel.get("name") if isinstance(kernel, Mapping) else kernel
-    return [str(name)] if name else []
+    """Return the names of the kernels that it is about, if there are any."""
+    found = about.get("kernels", [about.get("kernel")])
+    names = (kernel.get("name") if isinstance(kernel, Mapping) else kernel for kernel in found)
+    return [str(name) for name in names if name]
 
 
 def verdict(kind: str, about: Mapping[str, Any]) -> str:
@@ -70,7 +77,7 @@ def verdict(kind: str, about: Mapping[str, Any]) -> str:
         if not isinstance(outcome, Mapping):
             return ""
         return "pass" if "first_bad" in outcome else "skip"
-    if kind == PROFILE:
+    if kind in (PROFILE, DIFFERENCE):
         return "pass" if about.get("end") else ""
     return str(about.get("verdict") or "")
 
@@ -79,17 +86,32 @@ def figure(kind: str, about: Mapping[str, Any]) -> str:
     """Return what it found, in a line."""
     if kind == PROFILE:
         return _top_symbol(about)
+    if kind == DIFFERENCE:
+        return _top_difference(about)
     if kind == BISECTION:
         return _first_bad(about)
     return ", ".join(f"{count} {status}" for status, count in about["counts"].items() if count)
 
 
+def _work(about: Mapping[str, Any]) -> str:
+    return f"{about['operation']} by {about['arm']}, {about['interfaces']} interfaces"
+
+
 def _top_symbol(about: Mapping[str, Any]) -> str:
-    what = f"{about['operation']} by {about['arm']}, {about['interfaces']} interfaces"
+    what = _work(about)
     if not about["symbols"]:
         return what
     top = about["symbols"][0]
     return f"{what}: {100 * top['own']['share']:.1f} % in {top['symbol']}"
+
+
+def _top_difference(about: Mapping[str, Any]) -> str:
+    whole, part = about["whole"], 0.0
+    if whole["a"]:
+        part = 100 * whole["difference"] / whole["a"]
+    surely = next((symbol for symbol in about["symbols"] if symbol["different"]), None)
+    where = f"most in {surely['symbol']}" if surely else "no function is different"
+    return f"{_work(about)}: {part:+.1f} % {about['unit']}, {where}"
 
 
 def _first_bad(about: Mapping[str, Any]) -> str:

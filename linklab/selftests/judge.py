@@ -31,8 +31,8 @@ class End:
     """How a test ended: its exit status, or minus the signal that killed it.
 
     `seconds` is its time in the guest; `overrun` says that it was ended
-    because its `limit` of seconds, on the host's clock, was over; `flooded`
-    because it printed more than is kept.
+    because its `limit` of seconds was over (the guest's in virtual time, else
+    the host's); `flooded` because it printed more than is kept.
     """
 
     exit_code: int

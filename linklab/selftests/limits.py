@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from linklab.host.accel import Accel
+from linklab.machine.spec import Clock
 from linklab.selftests.checkout import Checkout
 
 DEFAULT = 45.0
@@ -15,8 +16,14 @@ TCG_FACTOR = 5.0
 """How much longer a test may take where the guest's CPU is emulated.
 
 The kernel's limits are for hardware. Under TCG code runs ten times slower and
-more, but most of a test is waiting, which takes no longer.
+more, but most of a test is waiting, which takes no longer. In virtual time
+nothing is slower for the guest, so there limits count as they are.
 """
+
+# Host's s at most for one of a busy guest in virtual time, on a host of ordinary speed
+# (ORDINARY_SPEED in linklab/host/accel.py) that does four times as much besides.
+_BUSY_SECOND = 50.0
+_ANSWER = 120.0  # s for an answer of a guest that is busy with a test
 
 
 def settings_of(checkout: Checkout, collection: str) -> str | None:
@@ -25,8 +32,8 @@ def settings_of(checkout: Checkout, collection: str) -> str | None:
     return checkout.read(path).decode(errors="replace") if checkout.has(path) else None
 
 
-def limit_of(settings: str | None, accel: Accel, asked: float | None) -> float:
-    """Return the seconds that a test may take on the host's clock.
+def limit_of(settings: str | None, accel: Accel, clock: Clock, asked: float | None) -> float:
+    """Return the seconds that a test may take: the guest's in virtual time, else the host's.
 
     `settings` is the text of the collection's file, None without one; `asked`
     is what a person said, which counts as it is.
@@ -38,7 +45,17 @@ def limit_of(settings: str | None, accel: Accel, asked: float | None) -> float:
         seconds = DEFAULT
     if seconds == 0:
         return UNLIMITED
-    return seconds * (TCG_FACTOR if accel is Accel.TCG else 1.0)
+    is_slow = accel is Accel.TCG and clock is Clock.REAL
+    return seconds * (TCG_FACTOR if is_slow else 1.0)
+
+
+def patience(seconds: float, clock: Clock, slowness: float = 1.0) -> float:
+    """Return how long the host waits for what takes a guest at most so many of its seconds.
+
+    It guards against a guest that is lost, and is no limit of a test: a slow
+    host is not a slow kernel. `slowness` is the lab's.
+    """
+    return _ANSWER + seconds * (slowness * _BUSY_SECOND if clock is Clock.VIRTUAL else 1.0)
 
 
 def _timeout_in(settings: str) -> float | None:

@@ -26,9 +26,10 @@ _VERDICTS = {
 class Attempt:
     """One run of one test. `seconds` are the guest's, None where it did not end there.
 
-    `output` and `console` are files of the run's folder; `limit` is in seconds
-    on the host's clock; `evidence` is the console's end where the kernel or
-    the lab ended the guest.
+    `output` and `console` are files of the run's folder; `limit` is in the
+    guest's seconds in virtual time, else in the host's; `evidence` is the
+    console's end where the kernel or the lab ended the guest; `host_seconds`
+    are the host's from the test's start to its end.
     """
 
     status: Status
@@ -41,6 +42,7 @@ class Attempt:
     subtests: tuple[Outcome, ...] = ()
     faults: tuple[str, ...] = ()
     evidence: str = ""
+    host_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,9 @@ def from_json(data: Mapping[str, Any]) -> TestRecord:
 
 
 def _attempt(data: Mapping[str, Any]) -> Attempt:
-    known: dict[str, Any] = {name: data[name] for name in Attempt.__dataclass_fields__}
+    # A run that was stored before the host's seconds were kept has none.
+    given = {"host_seconds": None, **data}
+    known: dict[str, Any] = {name: given[name] for name in Attempt.__dataclass_fields__}
     known["status"] = Status(known["status"])
     known["subtests"] = tuple(map(_outcome, known["subtests"]))
     known["faults"] = tuple(known["faults"])

@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from linklab.agent.client import Agent
+from linklab.agent.client import Agent, JobLimits
 from linklab.agent.replies import JobNews
-from linklab.errors import Interrupted, LinklabError
+from linklab.errors import Interrupted, LabError, LinklabError
 from linklab.events import Listener, StepAdvanced
 from linklab.lab import Lab, Subject
+from linklab.machine.spec import Clock
 from linklab.results.outcomes import Status, status_of
 from linklab.selftests.catalogue import Selftest
 from linklab.selftests.judge import End, Judgement, judge
+from linklab.selftests.limits import patience
 from linklab.selftests.pack import GUEST_ROOT
 from linklab.selftests.record import Attempt
 
 _SHELL = "/bin/sh"
 _SCRIPT = "/usr/lib/linklab/selftest"
 _LAST_WORDS = 10  # lines
-_TURN = 0.25  # s that the agent gathers output for before it answers
-_ANSWER = 120.0  # s for an answer of a guest that is busy with a test
+_TURN = 0.25  # guest's s that the agent gathers output for before it answers
+# The same where it tells by itself (virtual time): each time stops the machine for 1.5 ms of
+# the host's, and a second of a busy guest is some ten of the host's.
+_PACE = 2.0
 _GRACE = 10.0  # s for a test to clean up once it was told to end
 _NO_END = End(0, 0.0, 0.0)  # of a test whose guest ended first: its subtests are read all the same
 _MOST_OUTPUT = 64 << 20  # bytes; what prints more goes round in circles
@@ -40,28 +44,35 @@ class SelftestRunner:
     listener: Listener
 
     def run(self, test: Selftest, limit: float, number: int, step: str, done: int) -> Attempt:
-        """Run a test in a fresh guest and judge it. `number` counts the attempts at it.
+        """Run a test in a fresh guest and judge it. `number` counts the attempts at it, from 1.
 
-        `step` and `done` say where it stands among others. Raises
-        `Interrupted`; whatever else ends a guest is the attempt's result.
+        Each attempt draws other random numbers: in virtual time one that drew
+        the same would be the same to the last instruction. `step` and `done`
+        say where it stands among others. Raises `Interrupted`; whatever else
+        ends a guest is the attempt's result.
         """
         label = f"{test.path.replace('/', '_')}-{number}"
         output, console = f"{label}.txt", f"console-{label}.log"
         began = time.monotonic()
 
-        def tell(line: str) -> None:
+        def tell(line: str, seconds: float = 0.0) -> None:
             at = f"{test.path} {time.monotonic() - began:.0f} s"
+            if self.lab.clock is Clock.VIRTUAL:
+                at += f" ({seconds:.0f} s in the guest)"
             self.listener(StepAdvanced(step, done, f"{at}: {line}" if line else at))
 
         tell("")
         end: End | None = None
+        took: float | None = None
         path = self.folder / output
         try:
             with (
                 path.open("wb") as file,
-                self.lab.session(self.subject, self.folder / console) as session,
+                self.lab.session(self.subject, self.folder / console, number - 1) as session,
             ):
-                end = _Job(session.agent, file, limit, tell).run(test)
+                started = time.monotonic()
+                end = _Job(session.agent, file, limit, self.lab, tell).run(test)
+                took = time.monotonic() - started
         except Interrupted:
             raise
         except LinklabError as error:
@@ -77,6 +88,7 @@ class SelftestRunner:
                 subtests=said.subtests,
                 faults=said.faults,
                 evidence=error.evidence,
+                host_seconds=took,
             )
         said = judge(_text(path), end)
         return Attempt(
@@ -90,6 +102,7 @@ class SelftestRunner:
             subtests=said.subtests,
             faults=said.faults,
             evidence=_last_words(path, said),
+            host_seconds=took,
         )
 
 
@@ -107,50 +120,102 @@ def _text(path: Path) -> str:
 
 @dataclass
 class _Job:
-    """One test that runs in a guest, its output on its way into a file."""
+    """One test that runs in a guest, its output on its way into a file.
+
+    Its `limit` is in the guest's seconds in virtual time, else in the host's.
+    """
 
     agent: Agent
     file: BinaryIO
     limit: float
-    tell: Callable[[str], None]
+    lab: Lab
+    tell: Callable[[str, float], None]
     size: int = 0
     line: str = ""
+    began: float = 0.0  # by the host's clock
+    guest_seconds: float = 0.0
 
     def run(self, test: Selftest) -> End:
-        """Run a test to its end, or to the end of its limit."""
-        folder = f"{GUEST_ROOT}/{test.collection.name}"
-        self.agent.start_job([_SHELL, _SCRIPT, folder, test.name], _soon())
-        until = time.monotonic() + self.limit
-        while time.monotonic() < until and self.size <= _MOST_OUTPUT:
-            if news := self._ended():
-                return self._end_of(news)
-        flooded = self.size > _MOST_OUTPUT
+        """Run a test to its end, or to the end of its limit. Raises `LabError` on a slow host."""
+        argv = [_SHELL, _SCRIPT, f"{GUEST_ROOT}/{test.collection.name}", test.name]
+        self.began = time.monotonic()
+        news = self._follow(argv) if self._is_virtual else self._ask_again_and_again(argv)
+        if news.wait_status is not None:
+            return self._end_of(news)
+        flooded = self._is_flood
         return self._end_of(self._stop(), overrun=not flooded, flooded=flooded)
+
+    @property
+    def _is_virtual(self) -> bool:
+        return self.lab.clock is Clock.VIRTUAL
+
+    @property
+    def _is_flood(self) -> bool:
+        return self.size > _MOST_OUTPUT
+
+    def _follow(self, argv: Sequence[str]) -> JobNews:
+        """Run it with nothing that reaches the guest from outside until its time is over."""
+        limits = JobLimits(self.limit, _MOST_OUTPUT, _PACE)
+        news = self.agent.follow_job(argv, limits, self._hear, self._soon(_PACE))
+        self._take(news)
+        return news
+
+    def _hear(self, news: JobNews) -> float:
+        self._take(news)
+        took = time.monotonic() - self.began
+        if took >= self._patience(self.limit):
+            raise LabError(
+                f"this host is too slow: in {took:.0f} s of its time the test came to "
+                f"{self.guest_seconds:.0f} s of the {self.limit:.0f} s that it may take"
+            )
+        return self._soon(_PACE)
+
+    def _ask_again_and_again(self, argv: Sequence[str]) -> JobNews:
+        self.agent.start_job(argv, self._soon(_TURN))
+        while True:
+            news = self._ask()
+            if news.wait_status is not None or self._elapsed() >= self.limit or self._is_flood:
+                return news
+
+    def _elapsed(self) -> float:
+        """Return the seconds of the clock that limits are for."""
+        return self.guest_seconds if self._is_virtual else time.monotonic() - self.began
 
     def _stop(self) -> JobNews | None:
         """End it, kindly first: what it says while it cleans up may tell why it took so long."""
         for number in (signal.SIGTERM, signal.SIGKILL):
-            self.agent.signal_job(number, _soon())
-            until = time.monotonic() + _GRACE
-            while time.monotonic() < until:
-                if news := self._ended():
+            self.agent.signal_job(number, self._soon(_TURN))
+            until = self._elapsed() + _GRACE
+            while self._elapsed() < until:
+                news = self._ask()
+                if news.wait_status is not None:
                     return news
         return None
 
-    def _ended(self) -> JobNews | None:
-        """Take what it printed; return its end if it came."""
-        news = self.agent.job_news(_TURN, _soon())
+    def _ask(self) -> JobNews:
+        news = self.agent.job_news(_TURN, self._soon(_TURN))
+        self._take(news)
+        return news
+
+    def _take(self, news: JobNews) -> None:
+        """Keep what it printed."""
+        self.guest_seconds = news.measure.seconds
         if news.output:
             self.file.write(news.output)
             self.file.flush()
             self.size += len(news.output)
             self.line = _last_line(news.output) or self.line
-        self.tell(self.line)
-        return news if news.wait_status is not None else None
+        self.tell(self.line, self.guest_seconds)
+
+    def _soon(self, seconds: float) -> float:
+        return time.monotonic() + self._patience(seconds)
+
+    def _patience(self, seconds: float) -> float:
+        return patience(seconds, self.lab.clock, self.lab.slowness)
 
     def _end_of(self, news: JobNews | None, *, overrun: bool = False, flooded: bool = False) -> End:
         code = news.exit_code if news else None
-        seconds = news.measure.seconds if news and news.measure else self.limit
+        seconds = news.measure.seconds if news else self.limit
         killed = -int(signal.SIGKILL)
         return End(killed if code is None else code, seconds, self.limit, overrun, flooded)
 
@@ -158,7 +223,3 @@ class _Job:
 def _last_line(output: bytes) -> str:
     lines = output.decode(errors="replace").split("\n")
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
-
-
-def _soon() -> float:
-    return time.monotonic() + _ANSWER

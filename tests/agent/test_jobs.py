@@ -11,6 +11,7 @@ import pytest
 from agentbox import Box, agent_in_a_box, outcome_of, soon
 from processes import is_gone, wait_until_gone
 
+from linklab.agent.client import JobLimits
 from linklab.agent.replies import JobNews
 from linklab.errors import GuestIncomplete, ProtocolError
 
@@ -43,7 +44,6 @@ def test_it_tells_its_end_and_what_it_printed(box: Box) -> None:
     box.agent.start_job(sh("echo one; echo two >&2; exit 4"), soon())
     output, news = rest_of(box)
     assert (output, news.exit_code) == (b"one\ntwo\n", 4)
-    assert news.measure is not None
     assert news.measure.processes == 1
     assert 0 < news.measure.seconds < 60
 
@@ -56,8 +56,7 @@ def test_it_tells_what_was_printed_while_it_runs(box: Box, tmp_path: Path) -> No
     news = box.agent.job_news(0.0, soon())
     while not news.output:
         news = box.agent.job_news(0.05, soon())
-    assert news == JobNews(b"first\n")
-    assert news.exit_code is None
+    assert (news.output, news.exit_code) == (b"first\n", None)
     go_on.touch()
     assert rest_of(box)[0] == b"last\n"
 
@@ -134,7 +133,64 @@ def test_an_interpreter_that_is_not_there_is_missing(box: Box, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    "fields", [("job-output",), ("job-output", 60_001), ("job-signal", 0), ("job-start", 0)]
+    "fields",
+    [
+        ("job-output",),
+        ("job-output", 60_001),
+        ("job-signal", 0),
+        ("job-start", 0),
+        ("job-follow", 1, 1, 0, 1, "/bin/true"),
+        ("job-follow", 1, 1, 1, 0),
+    ],
 )
 def test_misshapen_requests_are_refused(box: Box, fields: tuple[str | int, ...]) -> None:
     assert outcome_of(box.ask(*fields)) == BAD_REQUEST
+
+
+# --- followed -------------------------------------------------------------------------
+
+
+def follow(box: Box, script: str, limits: JobLimits) -> tuple[list[JobNews], JobNews]:
+    """A job's news until its last, and that."""
+    heard: list[JobNews] = []
+
+    def on_news(news: JobNews) -> float:
+        heard.append(news)
+        return soon()
+
+    return heard, box.agent.follow_job(sh(script), limits, on_news, soon())
+
+
+def test_it_is_followed_to_its_end(box: Box) -> None:
+    script = "echo first; sleep 0.5; seq 40000; exit 3"
+    heard, last = follow(box, script, JobLimits(60.0, 1 << 20, 0.1))
+    output = b"".join(news.output for news in (*heard, last))
+    assert output == b"first\n" + b"".join(b"%d\n" % number for number in range(1, 40001))
+    assert all(news.exit_code is None for news in heard)
+    assert last.exit_code == 3
+    times = [news.measure.seconds for news in (*heard, last)]
+    assert times == sorted(times)
+    assert heard[0].output == b"first\n"
+    assert heard[0].measure.seconds == pytest.approx(0.1, abs=0.09)
+
+
+def test_one_whose_time_is_over_goes_on_unfollowed(box: Box) -> None:
+    heard, last = follow(box, "echo here; sleep 60", JobLimits(0.3, 1 << 20, 0.1))
+    assert b"".join(news.output for news in (*heard, last)) == b"here\n"
+    assert last.exit_code is None
+    assert 0.3 <= last.measure.seconds < 30
+    box.agent.signal_job(signal.SIGKILL, soon())
+    assert rest_of(box)[1].exit_code == -signal.SIGKILL
+
+
+def test_one_that_prints_too_much_is_no_longer_followed(box: Box) -> None:
+    heard, last = follow(box, "yes", JobLimits(60.0, 200_000, 1.0))
+    assert last.exit_code is None
+    assert 200_000 < sum(len(news.output) for news in (*heard, last)) <= 200_000 + 65536
+    box.agent.signal_job(signal.SIGKILL, soon())
+    rest_of(box)
+
+
+def test_a_follower_is_told_of_a_program_that_is_not_there(box: Box) -> None:
+    with pytest.raises(GuestIncomplete, match="/no/such"):
+        box.agent.follow_job(["/no/such"], JobLimits(1.0, 1, 1.0), lambda _: soon(), soon())

@@ -7,6 +7,8 @@ the stages a list of actions, done in order. What a play does not say goes well.
     boot      before the agent greets; one that waits for a saved state skips it
     migrate   QMP asks to save or to take up the state
     request   the agent is at work; `replied`: it has answered
+    spoken    only in virtual time: the agent has spoken, and the machine stops
+    go on     only in virtual time: QMP lets the machine go on
     ready     the kernel's taint has been read: after the greeting, and at the end
     break     a BREAK arrives at the console, for sysrq
     log       no actions: what the kernel's log holds
@@ -37,6 +39,7 @@ from linklab.console.taint import PATH as TAINT  # noqa: E402
 
 LOG = b"/dev/kmsg"
 Play = dict[str, list[list[Any]]]
+STAMP = {"timestamp": {"seconds": 0, "microseconds": 0}}
 FLOOD_LINE = "[%5d.000000] again and again, for the %d. time, says the kernel\r\n"
 
 
@@ -54,6 +57,9 @@ class FakeQemu:
         self.agent_port = self._port(argv, "agent")
         self.incoming = "-incoming" in argv
         self.migration = "completed"
+        self.is_virtual = "-icount" in argv
+        self.runs = threading.Event()
+        self.is_listened_to = threading.Event()  # QMP says nothing unasked before
         controlled = "chardev=control,mode=control" in argv
         self.control = self._port(argv, "control") if controlled else None
         self.play = play
@@ -73,7 +79,13 @@ class FakeQemu:
             "close": lambda name: getattr(self, name).shutdown(SHUT_RDWR),
             "reply": lambda how: setattr(self, "replying", how),
             "migration": lambda status: setattr(self, "migration", status),
+            "stop": self._stop,
+            "go on": self.runs.set,
         }
+        self.qmp_lock = threading.Lock()
+        self.woken = b""  # what `wake` brought
+        if not (self.incoming and self.is_virtual):
+            self.runs.set()
 
     @staticmethod
     def _port(argv: Sequence[str], name: str) -> socket:
@@ -88,9 +100,10 @@ class FakeQemu:
             qmp.start()
         if not self.incoming:
             self.stage("boot", [["hello", 77]])
+            self._give_the_word()
         self.listen_for_gdb()
         pending = b""
-        while data := self.agent_port.recv(1 << 16):
+        while data := self._heard():
             *lines, pending = (pending + data).split(b"\n")
             for line in lines:
                 self.agent_port.sendall(b"".join(self._damaged(self.model.hear(line))))
@@ -98,6 +111,27 @@ class FakeQemu:
                 if operation == b"power-off":
                     self.stage("ended", [["exit", 0]])
                 self.stage("ready" if fields == [TAINT.encode()] else "replied", [])
+            self._give_the_word()
+
+    def _heard(self) -> bytes:
+        self.runs.wait()
+        return self.agent_port.recv(1 << 16)
+
+    def _give_the_word(self) -> None:
+        """In virtual time stop until the lab has put the next request into the port."""
+        if self.is_virtual:
+            self.stage("spoken", [["stop"]])
+
+    def _stop(self) -> None:
+        assert self.control
+        self.runs.clear()
+        if self.is_listened_to.is_set():
+            self._say(self.control, {"event": "GUEST_PANICKED", **STAMP})
+            self._say(self.control, {"event": "STOP", **STAMP})
+
+    def _say(self, port: socket, message: dict[str, Any]) -> None:
+        with self.qmp_lock:
+            port.sendall(json.dumps(message).encode() + b"\r\n")
 
     def listen_for_gdb(self) -> None:
         """Let gdb find a socket, and nobody behind it."""
@@ -117,9 +151,10 @@ class FakeQemu:
         if operation == b"hello":
             return encode_fields([0, *hello_fields(self.model.nonce)])
         if operation == b"wake":
+            self.woken = b"".join(fields)
             return encode_fields([0, self.model.nonce, 4711])
-        if operation == b"read-file" and fields[0] in (TAINT.encode(), LOG):
-            return encode_fields([0, self._of_the_kernel(fields[0])])
+        if operation == b"read-file" and (content := self._known(fields[0])) is not None:
+            return encode_fields([0, content])
         if operation == b"power-off":
             self.stage("end", [])
             return encode_fields([0, "end"])
@@ -127,6 +162,13 @@ class FakeQemu:
         if self.replying == "refused":
             return encode_fields([3, 19, 0, "No such device"])
         return encode_fields([0, b"content of " + fields[0]])
+
+    def _known(self, path: bytes) -> str | bytes | None:
+        """What the kernel says of itself, and the lab has said; None of any other file."""
+        if path in (TAINT.encode(), LOG):
+            return self._of_the_kernel(path)
+        said = {b"/woken": self.woken, b"/number": b"%d" % self.model.heard[-1].seq}
+        return said.get(path)
 
     def _of_the_kernel(self, path: bytes) -> str:
         """What the kernel says of itself; of a list of taints the last one stays."""
@@ -147,7 +189,7 @@ class FakeQemu:
 
     def _serve_qmp(self, port: socket) -> None:
         """Speak QMP as far as saving and resuming a guest goes."""
-        port.sendall(b'{"QMP": {"version": {}, "capabilities": []}}\r\n')
+        self._say(port, {"QMP": {"version": {}, "capabilities": []}})
         decoder, pending = json.JSONDecoder(), ""
         while data := port.recv(1 << 16):
             pending += data.decode()
@@ -155,7 +197,7 @@ class FakeQemu:
                 message, end = decoder.raw_decode(pending)
                 pending = pending[end:].lstrip()
                 answer = {"return": self._execute(**message), "id": message.get("id")}
-                port.sendall(json.dumps(answer).encode() + b"\r\n")
+                self._say(port, answer)
 
     def _execute(
         self, execute: str, arguments: dict[str, Any] | None = None, id: object = None
@@ -166,6 +208,14 @@ class FakeQemu:
             self.stage("break", [])
         if execute == "query-migrate":
             return {"status": self.migration}
+        if execute == "qmp_capabilities":
+            self.is_listened_to.set()
+        if execute == "query-status":
+            return {"running": self.runs.is_set(), "status": "running"}
+        if execute == "cont":
+            self.stage("go on", [["go on"]])
+        if execute == "migrate" and self.is_virtual and self.runs.is_set():
+            self.migration = "failed"  # it would be saved at some instant, and not at its last word
         if execute.startswith("migrate") and arguments and "uri" in arguments:
             self.stage("migrate", [])
             if (command := arguments["uri"].removeprefix("exec:")) != arguments["uri"]:

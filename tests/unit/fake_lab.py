@@ -34,6 +34,7 @@ class FakeLab(Lab):
     booted: list[tuple[str, int]] = field(default_factory=list)
     ended: list[tuple[str, int]] = field(default_factory=list)
     logs: list[str] = field(default_factory=list)
+    draws: list[int] = field(default_factory=list)  # what each guest draws its numbers from
     ignored: tuple[Finding, ...] = ()  # what each guest's kernel reports, and is known
 
     @property
@@ -42,10 +43,11 @@ class FakeLab(Lab):
         return len(self.booted) - len(self.ended)
 
     @contextmanager
-    def session(self, subject: Subject, console_log: Path) -> Iterator[Any]:
+    def session(self, subject: Subject, console_log: Path, draw: int = 0) -> Iterator[Any]:
         """Yield what the trials need of a session."""
         guest = subject.name, int(console_log.stem.rpartition("-")[2])
         self.booted.append(guest)
+        self.draws.append(draw)
         self.logs.append(console_log.name)
         console_log.write_text("booting\n")
         hello = SimpleNamespace(clocksource="tsc", clock_resolution=1e-9)

@@ -312,9 +312,11 @@ class FakeMeter:
         return self.samples
 
 
-def figures(journal: Journal, meter: FakeMeter, above: str = "10%") -> FigureJudge:
-    metric = parse_metric("mtu/group/1024")
-    return FigureJudge(built, meter, metric, parse_threshold(above), GOOD, 64, 0, journal)
+def figures(
+    journal: Journal, meter: FakeMeter, above: str = "10%", noise: float = 0.0
+) -> FigureJudge:
+    metric, threshold = parse_metric("mtu/group/1024"), parse_threshold(above)
+    return FigureJudge(built, meter, metric, threshold, GOOD, 64, 0, journal, noise)
 
 
 @pytest.mark.parametrize(
@@ -381,3 +383,103 @@ def test_a_kernel_that_was_measured_is_not_measured_again(journal: Journal) -> N
     journal.add(replace(known, figure={"ratio": 1.0}))
     judged = figures(journal, FakeMeter({})).judge(ONE, 3)
     assert (judged.judgement, judged.figure) == (Judgement.GOOD, {"ratio": 1.0})
+
+
+class TestInVirtualTime:
+    """Where chance leaves nothing but `NOISE`, one block tells."""
+
+    NOISE = 0.001
+
+    def exact(self, **seconds: float) -> FakeMeter:
+        return FakeMeter(seconds, noise=0.0)
+
+    @pytest.mark.parametrize(
+        ("seconds", "judgement"),
+        [
+            (0.5, Judgement.GOOD),
+            (1.0, Judgement.GOOD),
+            (1.0085, Judgement.GOOD),
+            (1.0115, Judgement.BAD),
+            (3.0, Judgement.BAD),
+        ],
+    )
+    def test_a_ratio_is_told_by_one_block(
+        self, journal: Journal, seconds: float, judgement: Judgement
+    ) -> None:
+        meter = self.exact(bbbb=1.0, aaaa=seconds)
+        judged = figures(journal, meter, "1%", self.NOISE).judge(ONE, 1)
+        assert meter.asked == [1]
+        assert judged.judgement is judgement
+        assert judged.figure == {
+            "seconds": seconds,
+            "good_seconds": 1.0,
+            "ratio": seconds,
+            "blocks": 1,
+        }
+        assert judged.why.endswith(f"{seconds:.4f}x, in virtual time")
+
+    @pytest.mark.parametrize(
+        ("seconds", "judgement"),
+        [(0.1, Judgement.GOOD), (0.4994, Judgement.GOOD), (0.5006, Judgement.BAD)],
+    )
+    def test_a_time_is_told_by_one_block(
+        self, journal: Journal, seconds: float, judgement: Judgement
+    ) -> None:
+        meter = self.exact(aaaa=seconds)
+        judged = figures(journal, meter, "500ms", self.NOISE).judge(ONE, 1)
+        assert (meter.asked, meter.names) == ([1], ["aaaa"])
+        assert judged.judgement is judgement
+        assert judged.figure == {"seconds": seconds, "blocks": 1}
+
+    @pytest.mark.parametrize("side", [-1, 0, 1])
+    @pytest.mark.parametrize(
+        ("above", "limit", "names"), [("10%", 1.1, ["bbbb", "aaaa"]), ("500ms", 0.5, ["aaaa"])]
+    )
+    def test_what_is_right_at_the_limit_gets_as_many_blocks_as_in_real_time(
+        self, journal: Journal, side: int, above: str, limit: float, names: list[str]
+    ) -> None:
+        meter = FakeMeter({"bbbb": 1.0, "aaaa": limit * (1 + 0.0004 * side)}, noise=0.0004)
+        judged = figures(journal, meter, above, self.NOISE).judge(ONE, 1)
+        assert meter.names == names
+        assert meter.asked[:2] == [1, 7], "eight are the fewest that are compared"
+        assert judged.figure is not None
+        assert judged.figure["blocks"] == sum(meter.asked) > 1
+        assert "low" in judged.figure
+
+    def test_what_stays_at_the_limit_is_a_skip_after_the_most_blocks(
+        self, journal: Journal
+    ) -> None:
+        class Alternating(FakeMeter):
+            def more(self, blocks: int) -> Sequence[Sample]:
+                super().more(blocks)
+                for number, one in enumerate(self.samples):
+                    if one.kernel == "aaaa":
+                        seconds = 1.1 * (1.0004 if one.block % 2 else 0.9995)
+                        self.samples[number] = replace(one, seconds=seconds)
+                return self.samples
+
+        meter = Alternating({"bbbb": 1.0, "aaaa": 1.1}, noise=0.0)
+        judge = replace(figures(journal, meter, "10%", self.NOISE), most=16)
+        judged = judge.judge(ONE, 1)
+        assert meter.asked == [1, 7, 8]
+        assert judged.judgement is Judgement.SKIP
+
+    def test_one_block_at_most_that_does_not_tell_is_a_skip(self, journal: Journal) -> None:
+        judge = figures(journal, self.exact(aaaa=0.5), "500ms", self.NOISE)
+        judged = replace(judge, most=1).judge(ONE, 1)
+        assert judged.judgement is Judgement.SKIP
+        assert judged.why.startswith("one block does not tell: ")
+
+    def test_a_block_without_the_kernel_does_not_tell(self, journal: Journal) -> None:
+        class Forgetful(FakeMeter):
+            def more(self, blocks: int) -> Sequence[Sample]:
+                return [s for s in super().more(blocks) if s.kernel != "aaaa"]
+
+        meter = Forgetful({"bbbb": 1.0, "aaaa": 1.0})
+        judged = figures(journal, meter, "10%", self.NOISE).judge(ONE, 1)
+        assert judged.judgement is Judgement.SKIP
+
+    def test_a_kernel_that_crashes_cannot_be_measured_either(self, journal: Journal) -> None:
+        meter = FakeMeter({}, fault=BUG, culprit="aaaa")
+        judged = figures(journal, meter, noise=self.NOISE).judge(ONE, 1)
+        assert (judged.judgement, judged.verdict) == (Judgement.SKIP, "crash")

@@ -30,7 +30,7 @@ from linklab.report.calibration import Case
 from linklab.report.keyfigure import key_figure
 from linklab.results.comparison import Comparison, Effect, Rule
 from linklab.results.store import RunFolder, read_run
-from linklab.scenarios.grouping.calibration import Calibration
+from linklab.scenarios.grouping.calibration import Calibration, Slowed
 from linklab.scenarios.grouping.change import Operation
 from linklab.scenarios.grouping.plan import Plan
 from linklab.scenarios.grouping.slowed import PARAMETER, PATCH, slowed
@@ -40,10 +40,11 @@ PLAN = Plan((2,), (Operation.MTU,), (Arm.GROUP,), repeat=8, fresh_guest=True, se
 BASE, PATCHED = subject("nosysfs"), subject("nosysfs+slow-group.patch")
 LOOP = 2e-7  # s for all interfaces
 WORK = 0.02  # s
+SLOWED = "nosysfs, slowed by"
 ARGV = ["invoke", "calibrate"]
 OPTIONS = CalibrateOptions(
     kernel="nosysfs",
-    machine=MachineOptions(boot="direct"),
+    machine=MachineOptions(boot="direct", clock="real"),
     comparisons="3",
     counts="2",
     blocks="8",
@@ -62,29 +63,31 @@ class LoopingLab(FakeLab):
     cost: float = LOOP
     random: Random = field(default_factory=lambda: Random(2))
     saves: list[str] = field(default_factory=list)
+    drawn: list[int] = field(default_factory=list)  # what each of these drew its numbers from
     crashes_at: int = -1
     disturbed: int = 0  # guests, the first ones: of those the slowed ones take thrice as long
 
     @contextmanager
-    def session(self, subject: Subject, console_log: Path) -> Iterator[Any]:
+    def session(self, subject: Subject, console_log: Path, draw: int = 0) -> Iterator[Any]:
         said = " ".join(subject.parameters)
         found = re.fullmatch(rf"{PARAMETER}=(\d+)", said)
         seconds = WORK + self.cost * (int(found[1]) if found else 0)
         if found and len(self.booted) < self.disturbed:
             seconds *= 3
-        with super().session(subject, console_log) as session:
+        with super().session(subject, console_log, draw) as session:
             if len(self.booted) == self.crashes_at:
                 raise KernelCrashed("the kernel reports an oops")
 
-            def draw() -> float:
+            def takes() -> float:
                 return seconds * self.random.lognormvariate(0, self.spread)
 
-            session.agent = SlowGuest(draw)
+            session.agent = SlowGuest(takes)
             yield session
 
-    def with_snapshots(self, subjects: Any, cache: Cache, listener: Any) -> Lab:
+    def with_snapshots(self, subjects: Any, cache: Cache, listener: Any, draw: int = 0) -> Lab:
         assert cache.root.parent.name.startswith(".saved-")
         self.saves.extend(f"{subject.name} in {cache.root.name}" for subject in subjects)
+        self.drawn.append(draw)
         return self
 
 
@@ -93,9 +96,15 @@ def looping(boot: Boot = Boot.DIRECT, **other: Any) -> LoopingLab:
     return LoopingLab(**{f: getattr(lab, f) for f in lab.__dataclass_fields__} | other)
 
 
-def calibration(tmp_path: Path, lab: FakeLab) -> Calibration:
+def calibration(tmp_path: Path, lab: FakeLab, *slowed: Slowed) -> Calibration:
     rule = Rule(draws=500)
-    return Calibration(lab, PLAN, RunFolder(tmp_path, {"kernels": []}), rule, ignore)
+    made = Calibration(lab, PLAN, RunFolder(tmp_path, {"kernels": []}), rule, ignore)
+    made.outcome.slowed.extend(slowed)
+    return made
+
+
+def loops_for(share: float) -> int:
+    return round(share * WORK / LOOP)
 
 
 @pytest.fixture(autouse=True)
@@ -108,20 +117,23 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 # Setting the slowdown
 
 
-@pytest.mark.parametrize("share", [0.1, 0.5])
-def test_the_slowdown_is_set_from_what_loops_cost_here(tmp_path: Path, share: float) -> None:
-    loops = calibration(tmp_path, looping()).tune(BASE, PATCHED, share)
-    assert loops * LOOP / WORK == pytest.approx(share, rel=0.05)
+def test_each_slowdown_is_set_from_what_loops_cost_here(tmp_path: Path) -> None:
+    one = calibration(tmp_path, looping())
+    one.tune(BASE, PATCHED, [0.005, 0.1, 0.5])
+    assert [found.slowdown for found in one.outcome.slowed] == [0.005, 0.1, 0.5]
+    for found in one.outcome.slowed:
+        assert found.loops * LOOP / WORK == pytest.approx(found.slowdown, rel=0.05)
 
 
 def test_a_busy_host_is_not_taken_for_the_work_of_loops(tmp_path: Path) -> None:
-    loops = calibration(tmp_path, looping(disturbed=8)).tune(BASE, PATCHED, 0.1)
-    assert loops * LOOP / WORK == pytest.approx(0.1, rel=0.05)
+    one = calibration(tmp_path, looping(disturbed=8))
+    one.tune(BASE, PATCHED, [0.1])
+    assert one.outcome.slowed[0].loops * LOOP / WORK == pytest.approx(0.1, rel=0.05)
 
 
 def test_a_patch_that_slows_nothing_down_is_no_calibration(tmp_path: Path) -> None:
     with pytest.raises(LabError, match="do not slow the kernel down"):
-        calibration(tmp_path, looping(cost=0.0)).tune(BASE, PATCHED, 0.1)
+        calibration(tmp_path, looping(cost=0.0)).tune(BASE, PATCHED, [0.1])
 
 
 def test_the_slowed_kernel_is_the_patched_one_with_a_parameter() -> None:
@@ -143,38 +155,46 @@ def test_the_patch_defines_the_parameter() -> None:
 # Comparing
 
 
-def test_each_comparison_has_blocks_of_its_own_with_all_three_kernels(tmp_path: Path) -> None:
-    slow = slowed(PATCHED, round(0.1 * WORK / LOOP), "slow")
-    outcome = calibration(tmp_path, looping()).run(BASE, slow, 4)
+def test_each_comparison_has_blocks_of_its_own_with_all_kernels(tmp_path: Path) -> None:
+    wanted = [Slowed(share, loops_for(share)) for share in (0.1, 0.2)]
+    outcome = calibration(tmp_path, looping(), *wanted).run(BASE, PATCHED, 4)
     assert [one.verdict for one in outcome.same] == [Effect.SAME] * 4
-    assert [one.verdict for one in outcome.slower] == [Effect.SLOWER] * 4
     assert len({one.ratio for one in outcome.same}) == 4
-    assert outcome.measured is not None
-    assert outcome.measured.blocks == 4 * 8
-    assert outcome.measured.ratio == pytest.approx(1.1, rel=0.01)
+    for found in outcome.slowed:
+        assert [one.verdict for one in found.comparisons] == [Effect.SLOWER] * 4
+        assert found.measured is not None
+        assert found.measured.blocks == 4 * 8
+        assert found.measured.ratio == pytest.approx(1 + found.slowdown, rel=0.01)
     assert len(outcome.seconds) == 4
     samples = [s for s in read_run(tmp_path).samples if s.trial]
+    kernels = {"nosysfs", "nosysfs#2", f"{SLOWED} 10 %", f"{SLOWED} 20 %"}
     blocks = {(s.block, s.kernel) for s in samples}
-    assert blocks == {(n, k) for n in range(1, 33) for k in ("nosysfs", "nosysfs#2", "slow")}
-    assert [s.order for s in read_run(tmp_path).samples] == list(range(2 * 3 * 32))
+    assert blocks == {(n, k) for n in range(1, 33) for k in kernels}
+    assert [s.order for s in read_run(tmp_path).samples] == list(range(2 * 4 * 32))
 
 
 def test_resumed_guests_are_saved_anew_for_each_comparison(tmp_path: Path) -> None:
     lab = looping(Boot.RESUME)
-    calibration(tmp_path, lab).run(BASE, slowed(PATCHED, 9, "slow"), 2)
-    assert lab.saves == ["nosysfs in 0", "nosysfs#2 in 1", "slow in 2"] * 2
+    calibration(tmp_path, lab, Slowed(0.1, 9)).run(BASE, PATCHED, 2)
+    assert lab.saves == ["nosysfs in 0", "nosysfs#2 in 1", f"{SLOWED} 10 % in 2"] * 2
     assert list(tmp_path.glob(".saved-*")) == []
 
 
+def test_no_guest_that_is_saved_draws_the_same_numbers_as_another(tmp_path: Path) -> None:
+    lab = looping(Boot.RESUME)
+    calibration(tmp_path, lab, Slowed(0.1, 9)).run(BASE, PATCHED, 3)
+    assert len(set(lab.drawn)) == len(lab.drawn) == 9
+
+
 def test_guests_that_ended_well_leave_no_logs(tmp_path: Path) -> None:
-    calibration(tmp_path, looping()).run(BASE, slowed(PATCHED, 9, "slow"), 1)
+    calibration(tmp_path, looping(), Slowed(0.1, 9)).run(BASE, PATCHED, 1)
     assert list(tmp_path.glob("console-*.log")) == []
 
 
 def test_a_fault_keeps_its_log_and_what_was_found_before(tmp_path: Path) -> None:
-    one = calibration(tmp_path, looping(crashes_at=24 + 5))
+    one = calibration(tmp_path, looping(crashes_at=24 + 5), Slowed(0.1, 9))
     with pytest.raises(KernelCrashed):
-        one.run(BASE, slowed(PATCHED, 9, "slow"), 3)
+        one.run(BASE, PATCHED, 3)
     assert len(one.outcome.same) == 1
     assert list(tmp_path.glob("console-*.log")) != []
 
@@ -261,7 +281,8 @@ def test_a_quiet_machine_meets_the_aims(
     ):
         assert part in said
     stored = read_run(Path("out")).about["calibration"]
-    assert stored["loops"] * LOOP / WORK == pytest.approx(0.1, rel=0.05)
+    (slow,) = stored["slowed"]
+    assert slow["loops"] * LOOP / WORK == pytest.approx(0.1, rel=0.05)
     assert "False alarms" in Path("out/table.txt").read_text()
     show(ShowOptions("out", "."))
     assert "False alarms" in capsys.readouterr().out
@@ -298,7 +319,8 @@ def test_an_interrupted_calibration_keeps_what_it_has(
 
     monkeypatch.setattr(Calibration, "run", stop)
     assert calibrate() is Verdict.INTERRUPTED
-    assert read_run(Path("out")).about["calibration"]["loops"] > 0
+    (slow,) = read_run(Path("out")).about["calibration"]["slowed"]
+    assert slow["loops"] > 0
 
 
 def test_a_kernel_that_cannot_be_built_leaves_no_folder(

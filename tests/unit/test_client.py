@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -13,9 +12,9 @@ from model_agent import ModelAgent, fields_of, hello_fields
 from virtual_line import VirtualLine, lost, only, torn, unrecognizable
 
 from linklab.agent import client, exchange
-from linklab.agent.client import Agent, AgentRestarted
+from linklab.agent.client import Agent, AgentRestarted, JobLimits
 from linklab.agent.protocol import Field, Frame, FrameKind, encode_fields, encode_frame
-from linklab.agent.replies import Heard, JobNews, Run
+from linklab.agent.replies import Heard, JobNews, Measure, Run
 from linklab.errors import (
     GuestHung,
     GuestIncomplete,
@@ -165,14 +164,30 @@ class TestRequests:
     def test_job_news(self, line: VirtualLine) -> None:
         news = agent_on(line, 0, 0, *MEASURE, b"so far").job_news(0.25, 1010)
         assert asked(line) == [b"job-output", number(250)]
-        assert news == JobNews(b"so far")
+        assert news == JobNews(b"so far", Measure(1.5, 0.25, 0.125, 7, 3, 4))
         assert news.exit_code is None
 
     def test_the_last_job_news(self, line: VirtualLine) -> None:
         news = agent_on(line, 1, 4 << 8, *MEASURE, b"rest").job_news(0.0, 1010)
         assert (news.output, news.exit_code) == (b"rest", 4)
-        assert news.measure is not None
         assert news.measure.seconds == 1.5
+
+    def test_follow_job(self, line: VirtualLine) -> None:
+        agent = agent_on(line, 1, 4 << 8, *MEASURE, b"rest")
+        line.work_seconds = 5.0
+        told = encode_fields([0, 0, *MEASURE, b"so far"])
+        line.arrives(encode_frame(Frame(FrameKind.NEWS, agent._seq + 1, payload=told)), 1002.0)
+        heard: list[JobNews] = []
+
+        def on_news(news: JobNews) -> float:
+            heard.append(news)
+            return 1020.0
+
+        news = agent.follow_job(["/bin/sh", "x"], JobLimits(60.0, 999, 2.5), on_news, 1010)
+        limits = map(number, (60_000, 999, 2_500))
+        assert asked(line) == [b"job-follow", *limits, number(2), b"/bin/sh", b"x"]
+        assert [news.output for news in heard] == [b"so far"]
+        assert (news.output, news.exit_code) == (b"rest", 4)
 
     def test_signal_job(self, line: VirtualLine) -> None:
         agent_on(line).signal_job(15, 1010)
@@ -211,12 +226,9 @@ class TestRequests:
         assert heard == [Heard(10, 0), Heard(7, 3)]
 
     def test_wake(self, line: VirtualLine) -> None:
-        assert agent_on(line, 77, 4711).wake(1010) == 77
-        name, now, entropy = asked(line)
-        assert name == b"wake"
-        (nanoseconds,) = struct.unpack("<Q", now)
-        assert abs(nanoseconds / 1e9 - time.time()) < 60
-        assert len(entropy) >= 32
+        entropy = bytes(range(64))
+        assert agent_on(line, 77, 4711).wake(1010, 1_767_225_600_000_000_000, entropy) == 77
+        assert asked(line) == [b"wake", number(1_767_225_600_000_000_000), entropy]
 
     def test_power_off(self, line: VirtualLine) -> None:
         agent_on(line, "end").power_off(1010)
@@ -260,7 +272,7 @@ CALLS: list[Callable[[Agent], object]] = [
     lambda agent: agent.write_file("/x", b"", 1010),
     lambda agent: agent.listen(1, 1, 1010),
     lambda agent: agent.listened(1010),
-    lambda agent: agent.wake(1010),
+    lambda agent: agent.wake(1010, 1, bytes(64)),
     lambda agent: agent.power_off(1010),
 ]
 

@@ -32,7 +32,7 @@ OPTIONS = CompareOptions(
     a="nosysfs",
     b="sysfs",
     kernels=KernelOptions(""),
-    machine=MachineOptions(boot="direct"),
+    machine=MachineOptions(boot="direct", clock="real"),
     counts="2",
     blocks="8",
     trials="2",

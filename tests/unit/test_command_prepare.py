@@ -18,6 +18,7 @@ from linklab.commands.equip import Purpose
 from linklab.commands.prepare import (
     KernelOptions,
     MachineOptions,
+    decide_clock,
     prepare_lab,
     prepare_subjects,
 )
@@ -25,10 +26,10 @@ from linklab.console.faults import Fault
 from linklab.console.report import Report
 from linklab.errors import UsageError
 from linklab.events import ignore
-from linklab.host.accel import Accel, Decision
+from linklab.host.accel import ORDINARY_SPEED, Accel, Decision
 from linklab.host.cache import Artefact, Cache
 from linklab.host.qemu import Qemu
-from linklab.machine.spec import Boot, MachineType
+from linklab.machine.spec import Boot, Clock, MachineType
 
 FLAVOURS = ("sysfs", "nosysfs")
 
@@ -48,10 +49,13 @@ class Host:
     folder: Path
     accel: Accel = Accel.TCG
     counted: int = 0
+    asked: list[Accel] = field(default_factory=list)
+    speed: float = ORDINARY_SPEED
     built: list[tuple[str, BuildOptions]] = field(default_factory=list)
     isos: list[list[IsoKernel]] = field(default_factory=list)
 
     def decide(self, asked: Accel, *_: object) -> Decision:
+        self.asked.append(asked)
         return Decision(self.accel if asked is Accel.AUTO else asked, "because")
 
     def tsc_khz(self, *_: object) -> int:
@@ -81,11 +85,12 @@ class Host:
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     host = Host(tmp_path)
     parts: Mapping[str, object] = {
-        "find_qemu": lambda root: Qemu(Path("/usr/bin/qemu"), "7.2.22"),
+        "find_qemu": lambda *_: Qemu(Path("/usr/bin/qemu"), "7.2.22"),
         "decide": host.decide,
         "build_agent": lambda *_, **__: artefact(tmp_path / "agent", agent=b"a"),
         "build_initramfs": lambda *_, **__: artefact(tmp_path / "initramfs", initramfs=b"i"),
         "tsc_khz": host.tsc_khz,
+        "counting_speed": lambda *_: host.speed,
         "resolve_kernel": host.resolve_kernel,
         "build_iso": host.build_iso,
         "IMAGE": "linklab.iso",
@@ -134,8 +139,110 @@ def test_the_limit_for_a_boot_is_the_accelerators_unless_asked_for(
 
 def test_only_a_guest_under_tcg_is_told_how_fast_the_counter_is(host: Host, cache: Cache) -> None:
     assert prepare_lab(MachineOptions("kvm"), 256, cache, ignore).tsc_khz is None
-    assert host.counted == 0
-    assert prepare_lab(MachineOptions("tcg"), 256, cache, ignore).tsc_khz == 2_500_000
+    assert prepare_lab(MachineOptions("tcg"), 256, cache, ignore).tsc_khz == 1_000_000
+    assert host.counted == 0, "in virtual time it does not matter how fast the host's is"
+    real = MachineOptions("tcg", clock="real")
+    assert prepare_lab(real, 256, cache, ignore).tsc_khz == 2_500_000
+
+
+# The clock
+
+
+@pytest.mark.parametrize(
+    ("accel", "clock", "boot", "found", "expected"),
+    [
+        ("auto", "auto", "direct", Accel.KVM, Clock.REAL),
+        ("auto", "auto", "direct", Accel.TCG, Clock.VIRTUAL),
+        ("auto", "auto", "resume", Accel.TCG, Clock.VIRTUAL),
+        ("tcg", "auto", "direct", Accel.KVM, Clock.VIRTUAL),
+        ("kvm", "auto", "direct", Accel.KVM, Clock.REAL),
+        ("auto", "auto", "iso", Accel.TCG, Clock.REAL),
+        ("auto", "auto", "iso", Accel.KVM, Clock.REAL),
+        ("auto", "real", "direct", Accel.TCG, Clock.REAL),
+        ("tcg", "real", "iso", Accel.TCG, Clock.REAL),
+        ("kvm", "real", "direct", Accel.KVM, Clock.REAL),
+        ("auto", "virtual", "direct", Accel.TCG, Clock.VIRTUAL),
+        ("auto", "virtual", "direct", Accel.KVM, Clock.VIRTUAL),
+        ("tcg", "virtual", "resume", Accel.KVM, Clock.VIRTUAL),
+    ],
+)
+def test_seconds_are_virtual_where_nothing_is_real(
+    accel: str,
+    clock: str,
+    boot: str,
+    found: Accel,
+    expected: Clock,
+    host: Host,
+    cache: Cache,
+) -> None:
+    """`found` is what this host would take where nobody asks."""
+    host.accel = found
+    options = MachineOptions(accel, boot, clock=clock)
+    options.check()
+    assert decide_clock(options, ignore) is expected
+    lab = prepare_lab(options, 256, cache, ignore)
+    assert lab.clock is expected
+    assert lab.accel is Accel.TCG or expected is Clock.REAL, "nobody counts KVM's instructions"
+
+
+def test_nobody_asks_for_kvm_where_it_makes_no_difference(host: Host) -> None:
+    for options in (
+        MachineOptions(clock="real"),
+        MachineOptions(clock="virtual"),
+        MachineOptions(boot="iso"),
+    ):
+        decide_clock(options, ignore)
+    assert host.asked == []
+    decide_clock(MachineOptions(), ignore)
+    assert host.asked == [Accel.AUTO]
+
+
+def test_a_kvm_that_does_not_work_is_refused_as_without_a_clock(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> Decision:
+        raise UsageError("--accel kvm: KVM does not run a guest here")
+
+    monkeypatch.setattr(prepare, "decide", refuse)
+    with pytest.raises(UsageError, match="KVM does not run a guest here"):
+        decide_clock(MachineOptions("kvm"), ignore)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (MachineOptions(clock="frob"), "--clock frob.*auto, real, virtual"),
+        (MachineOptions("kvm", clock="virtual"), "--clock virtual: under KVM .*--accel tcg"),
+        (MachineOptions(boot="iso", clock="virtual"), "--clock virtual: an ISO .*--boot direct"),
+        (MachineOptions("tcg", "iso", clock="virtual"), "--clock virtual: an ISO "),
+    ],
+)
+def test_a_clock_that_cannot_be_is_refused(options: MachineOptions, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        options.check()
+
+
+def test_in_virtual_time_a_second_has_a_thousand_million_instructions(
+    host: Host, cache: Cache
+) -> None:
+    lab = prepare_lab(MachineOptions(clock="virtual"), 256, cache, ignore)
+    assert lab.tsc_khz == 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("speed", "slowness"),
+    [(ORDINARY_SPEED / 4, 4.0), (ORDINARY_SPEED, 1.0), (10 * ORDINARY_SPEED, 1.0)],
+)
+def test_deadlines_in_virtual_time_grow_with_what_instructions_take_here(
+    speed: float, slowness: float, host: Host, cache: Cache
+) -> None:
+    host.speed = speed
+    lab = prepare_lab(MachineOptions(clock="virtual"), 256, cache, ignore)
+    assert (lab.slowness, lab.boot_limit) == (slowness, slowness * 60.0)
+    asked = MachineOptions(clock="virtual", boot_timeout="5")
+    assert prepare_lab(asked, 256, cache, ignore).boot_limit == 5.0
+    real = prepare_lab(MachineOptions("tcg", clock="real"), 256, cache, ignore)
+    assert (real.slowness, real.boot_limit) == (1.0, 60.0)
 
 
 # Kernels

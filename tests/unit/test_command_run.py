@@ -38,7 +38,7 @@ from linklab.scenarios.grouping.ways import Arm
 
 OPTIONS = RunOptions(
     kernels=KernelOptions("sysfs,nosysfs"),
-    machine=MachineOptions(),
+    machine=MachineOptions(clock="real"),
     scenario="grouping",
     counts="2,3",
     operations="mtu",
@@ -71,7 +71,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def with_machine(**options: str) -> RunOptions:
-    return replace(OPTIONS, machine=MachineOptions(**options))
+    return replace(OPTIONS, machine=replace(OPTIONS.machine, **options))
 
 
 BAD: list[tuple[RunOptions, list[str]]] = [
@@ -373,7 +373,7 @@ def test_a_run_that_never_begins_says_so_to_other_tools(prepared: Prepared) -> N
 
 def test_an_iso_is_booted_where_that_was_asked_for(prepared: Prepared) -> None:
     prepared.found = [replace(subject, iso=Path("live.iso")) for subject in SUBJECTS]
-    options = replace(OPTIONS, machine=MachineOptions(boot="iso"))
+    options = with_machine(boot="iso")
     assert command.main(options, ["invoke", "run"]) is Verdict.PASS
     assert prepared.boots == [Boot.ISO]
     run = read_run(Path("out"))
@@ -391,7 +391,7 @@ def test_saved_guests_are_made_before_anything_is_measured(
         return lab
 
     monkeypatch.setattr(Lab, "with_snapshots", with_snapshots)
-    options = replace(OPTIONS, machine=MachineOptions(boot="resume"))
+    options = with_machine(boot="resume")
     assert command.main(options, ["invoke", "run"]) is Verdict.PASS
     assert saved == [["sysfs", "nosysfs"]]
     assert {sample.boot for sample in read_run(Path("out")).samples} == {"resume"}

@@ -24,6 +24,12 @@ def test_the_agent_is_the_first_program_and_knows_its_port(measuring: dict[str, 
     assert measuring["linklab.port"] == "ttyS1"
 
 
+def test_only_a_guest_that_takes_turns_is_told_of_them(measuring: dict[str, str]) -> None:
+    assert "linklab.turns" not in measuring
+    assert "linklab.turns" not in parameters(shell_command_line(1_000_000))
+    assert "linklab.turns" in measuring_command_line("vport0p1", 1_000_000, takes_turns=True)
+
+
 def test_the_console_is_the_serial_port_that_is_logged(measuring: dict[str, str]) -> None:
     assert measuring["console"] == "ttyS0"
 

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from linklab.results.comparison import (
+    VIRTUAL_THRESHOLD,
     Comparison,
     Effect,
     Pair,
@@ -205,6 +206,62 @@ def test_two_subjects_without_any_spread_need_enough_blocks_all_the_same() -> No
     assert found.verdict is Effect.INCONCLUSIVE
     assert found.more_blocks_needed == 2
     assert compare_one(Pair([1.0] * 6, [1.5] * 6), QUICK).verdict is Effect.SLOWER
+
+
+VIRTUAL = replace(QUICK, threshold=VIRTUAL_THRESHOLD)
+STEPS = [1.0, 1.0, 1.0001, 1.0001, 1.0002, 1.0, 1.0001, 1.0, 1.0002, 1.0]  # with many ties
+
+
+@pytest.mark.parametrize("values", [[0.025] * 10, STEPS], ids=["no spread", "ties"])
+class TestExactFigures:
+    """In virtual time a figure may be the same to the last digit, again and again."""
+
+    def test_that_are_identical_are_the_same(self, values: list[float]) -> None:
+        found = compare_one(Pair(values, list(values)), VIRTUAL)
+        assert found.verdict is Effect.SAME
+        assert found.ratio == 1.0
+        assert found.low <= 1.0 <= found.high
+        assert found.p_value == pytest.approx(1.0)
+
+    @pytest.mark.parametrize("ratio", [1.003, 1.005, 2.0])
+    def test_of_which_one_is_higher_are_slower_and_the_other_way_round_faster(
+        self, values: list[float], ratio: float
+    ) -> None:
+        higher = [ratio * value for value in values]
+        there, back = (
+            compare_one(Pair(values, higher), VIRTUAL),
+            compare_one(Pair(higher, values), VIRTUAL),
+        )
+        assert (there.verdict, back.verdict) == (Effect.SLOWER, Effect.FASTER)
+        assert there.ratio == pytest.approx(ratio)
+        assert there.low <= there.ratio <= there.high
+        assert there.p_value < 0.05
+
+    def test_that_differ_by_less_than_matters_are_the_same(self, values: list[float]) -> None:
+        found = compare_one(Pair(values, [1.001 * value for value in values]), VIRTUAL)
+        assert found.verdict is Effect.SAME
+
+    def test_of_several_operations_are_each_told_what_they_are(self, values: list[float]) -> None:
+        pairs = {
+            "same": Pair(values, list(values)),
+            "slower": Pair(values, [1.005 * value for value in values]),
+            "faster": Pair(values, [0.995 * value for value in values]),
+        }
+        found = compare(pairs, VIRTUAL)
+        assert {name: one.verdict.value for name, one in found.items()} == {
+            name: name for name in pairs
+        }
+
+    def test_from_different_times_are_compared_too(self, values: list[float]) -> None:
+        same = compare_one(Pair(values, list(values), paired=False), VIRTUAL)
+        higher = [1.005 * value for value in values]
+        slower = compare_one(Pair(values, higher, paired=False), VIRTUAL)
+        assert (same.verdict, slower.verdict) == (Effect.SAME, Effect.SLOWER)
+
+
+def test_few_blocks_prove_nothing_however_exact_they_are() -> None:
+    assert compare_one(Pair([1.0] * 5, [1.0] * 5), VIRTUAL).verdict is Effect.INCONCLUSIVE
+    assert compare_one(Pair([1.0] * 6, [1.0] * 6), VIRTUAL).verdict is Effect.SAME
 
 
 def test_a_drift_that_both_share_does_not_hide_a_difference() -> None:

@@ -21,7 +21,7 @@ WORKFLOW = ROOT / "docs" / "github-actions.yml"
 PAGES = (
     *(
         ROOT / "docs" / f"{name}.md"
-        for name in ("bisecting", "exports", "porting", "profiling", "comparing", "measuring")
+        for name in ("bisecting", "exports", "porting", "profiling", "comparing")
     ),
     WORKFLOW,
 )

@@ -32,6 +32,7 @@ from linklab.agent.protocol import (
     FrameKind,
     encode_frame,
     encode_parts_list,
+    split,
 )
 from linklab.errors import GuestHung, ProtocolError
 
@@ -45,11 +46,12 @@ def converse(
     seconds: float = 600.0,
     on_hello: Any = lambda frame: None,
     seq: int = 9,
+    on_news: Any = None,
 ) -> bytes:
     """Exchange a request over a virtual line, on its clock."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(exchange, "time", line)
-        wanted = Exchange(line, seq, body, on_hello)  # type: ignore[arg-type]
+        wanted = Exchange(line, seq, body, on_hello, on_news)  # type: ignore[arg-type]
         return wanted.run("the work", line.now + seconds)
 
 
@@ -241,3 +243,33 @@ class TestTheAgent:
         line.arrives(ModelAgent(nonce=5).hello(), at=1000.5)
         with pytest.raises(Restarted):
             converse(line, on_hello=refuse)
+
+
+class TestNews:
+    def test_of_several_parts_come_whole_and_give_more_time(self) -> None:
+        line = VirtualLine(agent_that(), work_seconds=900.0)
+        for at, body in ((1200.0, b"first"), (1700.0, LONG)):
+            for frame in split(FrameKind.NEWS, 9, body):
+                line.arrives(encode_frame(frame), at)
+        heard: list[bytes] = []
+
+        def on_news(body: bytes) -> float:
+            heard.append(body)
+            return line.now + 600
+
+        assert converse(line, on_news=on_news) == b"result"
+        assert heard == [b"first", LONG]
+        assert line.turns_given == 2
+
+    def test_that_do_not_come_are_a_hang(self) -> None:
+        line = VirtualLine(agent_that(), work_seconds=10_000.0)
+        line.arrives(encode_frame(Frame(FrameKind.NEWS, 9, payload=b"first")), 1200.0)
+        with pytest.raises(GuestHung):
+            converse(line, on_news=lambda _: line.now + 600)
+        assert 1800.0 <= line.now < 1810.0
+
+    def test_of_another_request_are_none(self) -> None:
+        line = VirtualLine(agent_that(), work_seconds=5.0)
+        line.arrives(encode_frame(Frame(FrameKind.NEWS, 8, payload=b"late")), 1001.0)
+        assert converse(line, on_news=pytest.fail) == b"result"
+        assert line.turns_given == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from random import Random
@@ -18,7 +19,7 @@ from linklab.errors import GuestHung, WrongState
 from linklab.events import ignore
 from linklab.results.blocks import pairs_of, values_of
 from linklab.results.model import Sample
-from linklab.results.store import RunFolder, read_run
+from linklab.results.store import RunFolder, claim_folder, read_run
 from linklab.results.work import Work
 from linklab.scenarios.grouping.change import Operation
 from linklab.scenarios.grouping.plan import Plan
@@ -63,6 +64,31 @@ def test_a_block_has_every_cell_once_for_each_kernel_one_right_after_the_other(
     ) == Counter((cell, number) for cell in wanted for number in range(5, 5 + rounds))
     assert [t.number for t in turns] == sorted(t.number for t in turns)
     assert len({t.seat for t in turns}) == len(turns)
+
+
+@pytest.mark.parametrize("warmup", [0, 1, 3])
+def test_guests_of_one_block_draw_the_same_numbers_and_those_of_the_next_others(
+    tmp_path: Path, warmup: int
+) -> None:
+    plan = replace(PLAN, counts=(2,), arms=(Arm.GROUP,), repeat=4, warmup=warmup, seed=0)
+    lab = lab_of()
+    Runner(lab, plan, RunFolder(tmp_path, {"kernels": []}), ignore).run([A, B])
+    drawn = list(zip(lab.draws[::2], lab.draws[1::2], strict=True))
+    assert all(one == other for one, other in drawn)
+    kept = [one for one, _ in drawn][warmup:]
+    assert len(set(kept)) == len(kept) == 4
+    assert min(lab.draws) >= 0, "QEMU takes no other seed"
+
+
+def test_another_seed_draws_other_numbers(tmp_path: Path) -> None:
+    drawn = []
+    for seed in (0, 1000):
+        lab = lab_of()
+        plan = replace(PLAN, counts=(2,), arms=(Arm.GROUP,), repeat=2, seed=seed)
+        folder = RunFolder(claim_folder(tmp_path / str(seed)), {"kernels": []})
+        Runner(lab, plan, folder, ignore).run([A, B])
+        drawn.append(set(lab.draws))
+    assert not drawn[0] & drawn[1]
 
 
 def test_which_kernel_comes_first_is_drawn_anew_for_each_block() -> None:

@@ -21,7 +21,7 @@ from linklab.errors import GuestHung, KernelCrashed, LabError, MachineLost, Verd
 from linklab.events import Event, Note, StepAdvanced, StepFinished, StepStarted, ignore
 from linklab.findings import file_findings
 from linklab.host.accel import Accel
-from linklab.machine.spec import Boot
+from linklab.machine.spec import Boot, Clock
 from linklab.results.store import RunFolder, read_run
 from linklab.scenarios.grouping import runner as runner_module
 from linklab.scenarios.grouping.change import Operation
@@ -120,6 +120,12 @@ def test_samples_say_everything_that_is_needed_to_interpret_them(folder: RunFold
     (by_process,) = (s for s in lines if (s["arm"], s["interfaces"]) == ("process", 3))
     assert (by_process["processes"], by_process["messages"]) == (3, 3)
     assert by_process["seconds"] == pytest.approx(0.06)
+
+
+@pytest.mark.parametrize("clock", [Clock.REAL, Clock.VIRTUAL])
+def test_samples_say_what_their_seconds_are(folder: RunFolder, clock: Clock) -> None:
+    runner(replace(lab_of(), clock=clock), folder).run([SYSFS])
+    assert {line["clock"] for line in lines_of(folder)} == {clock.value}
 
 
 def test_a_guest_begins_with_the_creation_of_its_interfaces(folder: RunFolder) -> None:

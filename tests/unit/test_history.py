@@ -29,7 +29,7 @@ from linklab.results.store import RunFolder, read_run
 
 OPTIONS = RunOptions(
     kernels=KernelOptions("nosysfs", "", (), ()),
-    machine=MachineOptions(),
+    machine=MachineOptions(clock="real"),
     scenario="grouping",
     counts="1,2",
     operations="mtu",
@@ -115,6 +115,7 @@ class TestList:
             "kind": "run",
             "kernels": ["nosysfs"],
             "accel": "tcg",
+            "clock": "real",
             "boot": "direct",
             "verdict": "crash",
             "figure": "mtu at 128: 50x",

@@ -31,7 +31,7 @@ from linklab.lab import (
     host_memory_available,
 )
 from linklab.machine.commandline import DISTRIBUTION
-from linklab.machine.spec import Boot, DirectBoot, IsoBoot, MachineSpec, MachineType
+from linklab.machine.spec import Boot, Clock, DirectBoot, IsoBoot, MachineSpec, MachineType
 from linklab.session import Snapshot
 
 LAB = Lab(
@@ -93,6 +93,26 @@ def test_a_direct_boot_loads_the_kernel_and_says_where_the_agents_port_is(
     assert "tsc_early_khz=2500000" in boot.command_line
 
 
+def kernel_words(lab: Lab, subject: Subject) -> tuple[str, ...]:
+    boot = lab.spec_for(subject).boot
+    assert isinstance(boot, DirectBoot)
+    return boot.command_line
+
+
+@pytest.mark.parametrize("subject", [OURS, THEIRS])
+def test_in_virtual_time_the_agent_takes_turns_and_has_the_faster_port(subject: Subject) -> None:
+    virtual = replace(LAB, clock=Clock.VIRTUAL, tsc_khz=1_000_000)
+    words = kernel_words(virtual, subject)
+    assert {"linklab.turns", "linklab.port=vport0p1", "tsc_early_khz=1000000"} <= set(words)
+    assert virtual.spec_for(subject).is_virtual
+
+
+@pytest.mark.parametrize("subject", [OURS, THEIRS])
+def test_in_real_time_no_agent_takes_turns(subject: Subject) -> None:
+    assert "linklab.turns" not in kernel_words(LAB, subject)
+    assert not LAB.spec_for(subject).is_virtual
+
+
 def test_a_kernel_with_modules_boots_with_an_image_of_its_own() -> None:
     subject = replace(THEIRS, initramfs=Path("/cache/with-modules.cpio"))
     boot = LAB.spec_for(subject).boot
@@ -133,6 +153,23 @@ def test_a_session_boots_that_machine_with_that_log_and_limit(
     *place, named = seen
     assert place == [LAB.qemu.path, LAB.spec_for(OURS), log, 60.0, None]
     assert named == {"noise": noise, "symbols": Path("vmlinux"), "keeper": None}
+
+
+def test_a_session_draws_its_random_numbers_with_what_it_is_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seeds: list[int] = []
+
+    @contextmanager
+    def open_session(_qemu: object, spec: MachineSpec, *_: object, **__: object) -> Iterator[None]:
+        seeds.append(spec.seed)
+        yield
+
+    monkeypatch.setattr(lab_module, "open_session", open_session)
+    for draw in (0, 7):
+        with LAB.session(OURS, Path("console.log"), draw):
+            pass
+    assert seeds == [0, 7]
 
 
 # Saved guests
@@ -200,6 +237,7 @@ def test_a_saved_guest_is_used_only_for_what_it_was_saved_with(
             replace(lab, cpus=1),
             replace(lab, machine=MachineType.PC),
             replace(lab, qemu=replace(lab.qemu, version="8.0.0")),
+            replace(lab, clock=Clock.VIRTUAL),
         ),
         1,
     ):
@@ -207,10 +245,23 @@ def test_a_saved_guest_is_used_only_for_what_it_was_saved_with(
         assert len(saver.saved) == number
     kernel(tmp_path, "sysfs", b"patched")
     lab.with_snapshots([subject], cache, ignore)
-    assert len(saver.saved) == 7
+    assert len(saver.saved) == 8
     monkeypatch.setattr(lab_module, "host_cpu", lambda: "another CPU")
     lab.with_snapshots([subject], cache, ignore)
-    assert len(saver.saved) == 8
+    assert len(saver.saved) == 9
+
+
+def test_in_virtual_time_a_guest_is_saved_for_each_draw_of_its_random_numbers(
+    lab: Lab, saver: Saver, tmp_path: Path
+) -> None:
+    cache, subject = Cache(tmp_path / "cache"), kernel(tmp_path, "sysfs")
+    virtual = replace(lab, clock=Clock.VIRTUAL)
+    for draw, number in ((0, 1), (1, 2), (0, 2), (1, 2)):
+        virtual.with_snapshots([subject], cache, ignore, draw)
+        assert len(saver.saved) == number
+    for draw in (0, 1):
+        lab.with_snapshots([subject], cache, ignore, draw)
+    assert len(saver.saved) == 3, "in real time all guests draw what they draw"
 
 
 def test_a_session_resumes_the_guest_saved_for_its_kernel(

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -262,3 +263,54 @@ class TestCompanions:
 
     def _end(self) -> None:
         raise self.Ended
+
+
+class Machine:
+    """A machine that takes turns; its own socket says that it stopped."""
+
+    def __init__(self) -> None:
+        self._ours, self._theirs = socket.socketpair()
+        self.is_stopped = False
+        self.went_on = 0
+
+    def stop(self) -> None:
+        self._theirs.send(b"stopped")
+
+    def fileno(self) -> int:
+        return self._ours.fileno()
+
+    def hear(self) -> None:
+        assert self._ours.recv(100) == b"stopped"
+        self.is_stopped = True
+
+    def go_on(self, _limit: float) -> None:
+        self.is_stopped = False
+        self.went_on += 1
+
+    def close(self) -> None:
+        self._ours.close()
+        self._theirs.close()
+
+
+class TestTurns:
+    @pytest.fixture
+    def machine(self) -> Iterator[Machine]:
+        with closing(Machine()) as machine:
+            yield machine
+
+    def test_a_machine_that_stopped_to_be_heard_goes_on(self, pair: Pair, machine: Machine) -> None:
+        line = AgentLine(pair[0], turns=machine)
+        pair[1].sendall(b"news\n")
+        assert line.read_line(late()) == b"news"
+        machine.stop()
+        line.take_turn(late())
+        assert machine.went_on == 1
+        assert not line.has_spoken, "what is sent next does not wait for another stop"
+
+    def test_one_that_does_not_stop_is_stuck(self, pair: Pair, machine: Machine) -> None:
+        with pytest.raises(LineStuck):
+            AgentLine(pair[0], turns=machine).take_turn(soon())
+        assert machine.went_on == 0
+
+    def test_a_line_without_turns_has_nothing_to_do(self, pair: Pair) -> None:
+        AgentLine(pair[0]).take_turn(soon())

@@ -17,7 +17,7 @@ from linklab.commands.report import main as report
 from linklab.errors import UsageError
 from linklab.port.record import FILE as PORT_FILE
 from linklab.port.record import SCHEMA as PORT_SCHEMA
-from linklab.profile.store import PROFILE_FILE
+from linklab.profile.store import DIFFERENCE_FILE, PROFILE_FILE
 from linklab.profile.store import SCHEMA as PROFILE_SCHEMA
 from linklab.results import other
 from linklab.results.again import typed_command
@@ -72,7 +72,8 @@ def results(tmp_path: Path) -> Path:
 
 
 def test_each_is_known_by_the_file_that_its_command_writes() -> None:
-    assert set(other.FILES.values()) == {PROFILE_FILE, BISECTION_FILE, PORT_FILE}
+    files = {PROFILE_FILE, DIFFERENCE_FILE, BISECTION_FILE, PORT_FILE}
+    assert set(other.FILES.values()) == files
     assert {PROFILE_SCHEMA, BISECTION_SCHEMA, PORT_SCHEMA} == {1}
 
 

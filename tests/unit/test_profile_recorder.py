@@ -18,7 +18,7 @@ from linklab.errors import GuestIncomplete, LabError, WrongState
 from linklab.events import ignore
 from linklab.host.accel import Accel
 from linklab.profile import recorder as module
-from linklab.profile.recorder import Event, Recorder, choose_event, decode
+from linklab.profile.recorder import Event, Recorder, choose_event, decode, periods_of
 from linklab.profile.shares import Rule
 from linklab.scenarios.grouping import profile as profile_module
 from linklab.scenarios.grouping.change import Operation
@@ -67,7 +67,39 @@ def test_samples_are_taken_while_switched_on_only() -> None:
     assert guest.told == ["ping", "enable", "disable", "stop"]
     assert guest.on_while == ["/bin/ip link add b type dummy"]
     assert decode(data, KALLSYMS).work == 2
-    assert {"-a", "-g", "cpu-clock", "997"} <= set(guest.options)
+    assert {"-a", "-g"} <= set(guest.options)
+    events = guest.options[guest.options.index("-e") + 1].split(",")
+    assert events == [f"cpu-clock/period={period}/" for period in periods_of(997)]
+
+
+def test_the_idle_task_is_not_sampled_where_it_is_not_asked_for() -> None:
+    guest = PerfGuest()
+    with Recorder(guest, Event.CPU_CLOCK, 997, idle=False).recording() as stop:
+        stop()
+    events = guest.options[guest.options.index("-e") + 1].split(",")
+    assert all(event.endswith("/I") for event in events)
+
+
+def test_what_hardware_counts_takes_a_frequency() -> None:
+    guest = PerfGuest()
+    with Recorder(guest, Event.CYCLES, 997).recording() as stop:
+        stop()
+    assert " ".join(guest.options[2:6]) == "-e cycles -F 997"
+
+
+@pytest.mark.parametrize("frequency", [10, 997, 4999, 20_000])
+def test_timers_together_sample_as_often_as_asked_for(frequency: int) -> None:
+    periods = periods_of(frequency)
+    assert sum(1e9 / period for period in periods) == pytest.approx(frequency, rel=1e-6)
+    assert max(periods) / min(periods) < 1.4
+
+
+@pytest.mark.parametrize("beat", [0.3, 1, 7, 28.577])
+def test_timers_do_not_march_in_step_with_work_that_repeats_itself(beat: float) -> None:
+    """The first third of every beat gets a third of the samples, whatever its length in us."""
+    length = 1000 * beat
+    ticks = [n * period % length for period in periods_of(4999) for n in range(1, 3000)]
+    assert sum(at < length / 3 for at in ticks) / len(ticks) == pytest.approx(1 / 3, abs=0.03)
 
 
 def test_a_file_larger_than_one_piece_comes_whole() -> None:
@@ -181,6 +213,17 @@ def test_the_time_that_was_given_ends_it_after_one_repetition_at_least() -> None
     profile = profile_of(PerfGuest(each=10), Rule(10_000), seconds=0)
     assert len(profile.sampled) == 1
     assert profile.samples.work == 10
+
+
+@pytest.mark.parametrize(("seconds", "done"), [(60, 7), (0, 1)])
+def test_a_number_of_repetitions_takes_the_place_of_the_rule(seconds: float, done: int) -> None:
+    guest = PerfGuest(each=10)
+    task = Task(Operation.MTU, Arm.GROUP, Rule(10_000), seconds, repetitions=7)
+    profile = take_profile(Guest(guest, 3, Accel.TCG), recorder(guest), task, ignore)
+    assert len(profile.sampled) == done
+    assert profile.samples.work == 10 * done
+    assert task.missing(profile) == 7 - done
+    assert "7 repetitions" in task.text and guest.told.count("stop") == 1
 
 
 def test_no_sample_of_the_work_is_an_error() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +15,7 @@ import pytest
 from fake_lab import lab_of, subject
 
 from linklab import lab as lab_module
+from linklab.agent.client import JobLimits
 from linklab.agent.replies import JobNews, Measure
 from linklab.commands import exports
 from linklab.commands import history as command_history
@@ -24,6 +25,7 @@ from linklab.commands.prepare import KernelOptions, MachineOptions
 from linklab.commands.selftest import SelftestOptions, check, main
 from linklab.commands.selftest_prepare import Prepared, _notes_on, boot_of
 from linklab.errors import KernelCrashed, LabError, LinklabError, MachineLost, UsageError, Verdict
+from linklab.machine.spec import Clock
 from linklab.results.outcomes import Status
 from linklab.results.store import read_about
 from linklab.selftests import runner as runner_module
@@ -56,21 +58,41 @@ class Guest:
     stubborn: bool = False
     signals: list[int] = field(default_factory=list)
     argv: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    printed: int = 0
 
     def start_job(self, argv: Sequence[str], _deadline: float) -> int:
         self.argv = list(argv)
         self._pieces = iter(self.output)
         return 7
 
-    def job_news(self, _wait: float, _deadline: float) -> JobNews:
+    def job_news(self, wait: float, _deadline: float) -> JobNews:
+        self.seconds += wait
+        so_far = Measure(self.seconds, 0, 0, 0, 1, 0)
         piece = next(self._pieces, None)
         if piece is not None:
-            return JobNews(piece.encode())
+            return JobNews(piece.encode(), so_far)
         if self.fault:
             raise self.fault
         if self.forever and (self.stubborn or not self.signals):
-            return JobNews(b"")
-        return JobNews(b"", self.status, Measure(2.5, 1, 1, 0, 1, 0))
+            return JobNews(b"", so_far)
+        return JobNews(b"", Measure(2.5, 1, 1, 0, 1, 0), self.status)
+
+    def follow_job(
+        self,
+        argv: Sequence[str],
+        limits: JobLimits,
+        on_news: Callable[[JobNews], float],
+        deadline: float,
+    ) -> JobNews:
+        self.start_job(argv, deadline)
+        while True:
+            news = self.job_news(limits.pace, deadline)
+            self.printed += len(news.output)
+            over = self.seconds >= limits.seconds or self.printed > limits.output
+            if news.wait_status is not None or over:
+                return news
+            on_news(news)
 
     def signal_job(self, number: int, _deadline: float) -> None:
         self.signals.append(number)
@@ -84,13 +106,15 @@ class Lab:
 
     guests: Iterator[Guest]
     inner: Any = field(default_factory=lab_of)
+    draws: list[int] = field(default_factory=list)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
 
     @contextmanager
-    def session(self, _subject: object, console: Path) -> Iterator[Any]:
+    def session(self, _subject: object, console: Path, draw: int) -> Iterator[Any]:
         guest = next(self.guests)
+        self.draws.append(draw)
         console.write_text("booted\n")
         yield SimpleNamespace(agent=guest)
         if guest.late_fault:
@@ -98,7 +122,10 @@ class Lab:
 
 
 def part(
-    names: Sequence[str], guests: Sequence[Guest], unbuilt: dict[str, Unbuilt] | None = None
+    names: Sequence[str],
+    guests: Sequence[Guest],
+    unbuilt: dict[str, Unbuilt] | None = None,
+    clock: Clock = Clock.REAL,
 ) -> Prepared:
     tests = tuple(Selftest(COLLECTION, name) for name in names)
     ready = Ready(
@@ -109,7 +136,7 @@ def part(
         unbuilt=unbuilt or {},
         lacking={name: {"nft": "nftables"} if name == "a.sh" else {} for name in names},
     )
-    lab: Any = Lab(iter(guests))
+    lab: Any = Lab(iter(guests), replace(lab_of(), clock=clock))
     return Prepared(ready, subject("sysfs"), lab, "tree", "net/config", ("CONFIG_X",))
 
 
@@ -122,11 +149,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """A clock that goes on by a second with each look at it."""
-    now = SimpleNamespace(seconds=0.0)
+    """The host's clock, which goes on by a step with each look at it."""
+    now = SimpleNamespace(seconds=0.0, step=1.0)
 
     def monotonic() -> float:
-        now.seconds += 1
+        now.seconds += now.step
         return float(now.seconds)
 
     monkeypatch.setattr(runner_module, "time", SimpleNamespace(monotonic=monotonic))
@@ -138,9 +165,11 @@ def run(
     *guests: Guest,
     names: Sequence[str] = ("a.sh",),
     unbuilt: dict[str, Unbuilt] | None = None,
+    clock: Clock = Clock.REAL,
     **options: Any,
 ) -> Verdict:
-    monkeypatch.setattr(command, "prepare", lambda *_words: [part(names, guests, unbuilt)])
+    prepared = [part(names, guests, unbuilt, clock)]
+    monkeypatch.setattr(command, "prepare", lambda *_words: prepared)
     return main(replace(OPTIONS, **options), ["invoke", "selftest"])
 
 
@@ -256,11 +285,15 @@ def test_one_that_will_not_end_is_killed_with_its_guest(
     assert records()[0].last.exit_code == -signal.SIGKILL
 
 
-def test_one_that_prints_without_an_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("clock_", [Clock.REAL, Clock.VIRTUAL])
+def test_one_that_prints_without_an_end_is_ended(
+    monkeypatch: pytest.MonkeyPatch, clock_: Clock
+) -> None:
     monkeypatch.setattr(runner_module, "_MOST_OUTPUT", 1000)
     guest = Guest(["x" * 600 + "\n"] * 3, forever=True)
-    assert run(monkeypatch, guest) is Verdict.FAIL
+    assert run(monkeypatch, guest, clock=clock_) is Verdict.FAIL
     assert records()[0].last.message == "it printed without an end"
+    assert guest.signals == [signal.SIGTERM]
 
 
 def test_a_program_that_is_not_there_is_missing_and_the_rest_runs(
@@ -270,6 +303,53 @@ def test_a_program_that_is_not_there_is_missing_and_the_rest_runs(
     assert run(monkeypatch, Guest(), names=("prog", "a.sh"), unbuilt=unbuilt) is Verdict.ERROR
     assert [record.last.status for record in records()] == [Status.MISSING, Status.PASS]
     assert "there is no numa.h" in capsys.readouterr().out
+
+
+# --- in virtual time ---------------------------------------------------------------------
+
+
+def test_in_virtual_time_the_limit_is_the_collections_own_in_the_guests_seconds(
+    monkeypatch: pytest.MonkeyPatch, clock: SimpleNamespace
+) -> None:
+    guest = Guest(["waiting\n"], forever=True)
+    assert run(monkeypatch, guest, clock=Clock.VIRTUAL) is Verdict.FAIL
+    (record,) = records()
+    assert record.last.message == "not done within its limit of 100 s"
+    assert record.last.limit == 100.0
+    assert guest.seconds == pytest.approx(100.25), "and a turn to end in"
+    assert record.last.host_seconds is not None
+
+
+def test_in_virtual_time_a_slow_host_is_no_slow_kernel(
+    monkeypatch: pytest.MonkeyPatch, clock: SimpleNamespace
+) -> None:
+    late = Guest(["waiting\n"], forever=True)
+    clock.step = 1000.0
+    assert run(monkeypatch, late, timeout="60", clock=Clock.VIRTUAL) is Verdict.ERROR
+    assert late.seconds < 10
+    (record,) = records()
+    assert record.last.status is Status.ERROR
+    assert "this host is too slow" in record.last.message
+    assert (Path("out") / record.last.output).read_text() == "waiting\n"
+
+
+def test_another_attempt_draws_other_random_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared = part(("a.sh",), [Guest(status=1 << 8)] * 3, clock=Clock.VIRTUAL)
+    monkeypatch.setattr(command, "prepare", lambda *_words: [prepared])
+    main(replace(OPTIONS, retry="2"), ["invoke", "selftest"])
+    lab: Any = prepared.lab
+    assert lab.draws == [0, 1, 2]
+
+
+def test_in_virtual_time_the_hosts_seconds_stand_beside_the_guests(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(monkeypatch, Guest(), clock=Clock.VIRTUAL)
+    shown = capsys.readouterr().out
+    assert "guest's s" in shown and "host's s" in shown
+    run(monkeypatch, Guest(), output="real")
+    shown = capsys.readouterr().out
+    assert "seconds" in shown and "host's s" not in shown
 
 
 # --- again ------------------------------------------------------------------------------------
@@ -343,6 +423,15 @@ def test_a_stored_run_is_shown_listed_and_exported_as_it_was(
     exports.export(exports.StoredExportOptions("last", exports=written))
     assert Path("second.ktap").read_text() == Path("first.ktap").read_text()
     assert "not ok" in Path("first.ktap").read_text()
+
+
+def test_a_run_from_before_the_hosts_seconds_were_kept_is_still_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run(monkeypatch, Guest())
+    about = read_about(Path("out"))
+    del about["tests"][0]["attempts"][0]["host_seconds"]
+    assert records_of(about)[0].last.host_seconds is None
 
 
 def test_a_crash_is_exported_though_every_subtest_passed(monkeypatch: pytest.MonkeyPatch) -> None:

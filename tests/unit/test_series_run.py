@@ -118,7 +118,7 @@ def options(mbox: str, **changes: Any) -> SeriesOptions:
     Path("s.mbox").write_text(mbox)
     given = SeriesOptions(
         kernels=KernelOptions("sysfs,nosysfs", "linux", ("s.mbox",)),
-        machine=MachineOptions(boot="resume"),
+        machine=MachineOptions(boot="resume", clock="real"),
         scenario="grouping",
         operations="mtu",
         counts="2",
@@ -273,7 +273,7 @@ def test_what_the_lab_cannot_build_ends_it_with_what_was_built(
 def test_a_script_gets_one_document(
     guests: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    outcome_of(chain("// 1"), as_json=True, machine=MachineOptions(boot="direct"))
+    outcome_of(chain("// 1"), as_json=True, machine=MachineOptions(boot="direct", clock="real"))
     document = json.loads(capsys.readouterr().out)
     last = document["rows"][-1]
     assert (last["flavour"], last["number"], last["verdict"]) == ("nosysfs", 1, "pass")

@@ -9,7 +9,7 @@ from fake_tree import make_tree
 from gittree import git, make_checkout
 
 from linklab.commands.prepare import KernelOptions
-from linklab.commands.sides import Side, is_kernel, sides
+from linklab.commands.sides import Side, is_kernel, sides, sides_against
 from linklab.errors import UsageError
 
 DIFF = """--- a/{name}
@@ -111,6 +111,26 @@ def test_a_range_is_compared_with_the_commit_that_it_stands_on(tmp_path: Path) -
     assert b.label == "nosysfs+HEAD~1..HEAD"
 
 
+def test_a_kernel_with_patches_and_one_beside_it_that_leaves_them_out_or_not() -> None:
+    mine = KernelOptions("nosysfs", patches=("fix.patch",), configs=("own.config",))
+    a, b = sides_against(mine, "+v2.patch")
+    assert (a.label, b.label) == ("nosysfs+fix.patch", "nosysfs+fix.patch+v2.patch")
+    assert a.options == mine
+    _, other = sides_against(mine, "sysfs")
+    assert (other.label, other.options) == ("sysfs", KernelOptions("sysfs", configs=mine.configs))
+
+
+def test_a_patch_beside_a_range_stands_on_top_of_it(tmp_path: Path) -> None:
+    tree = make_checkout(make_tree(tmp_path / "linux"))
+    (tree / "new.c").write_text("int new;\n")
+    git(tree, "add", "new.c")
+    git(tree, "commit", "-qm", "net: something new")
+    a, b = sides_against(KernelOptions("nosysfs", str(tree), range="HEAD~1..HEAD"), "+fix.patch")
+    assert [len(side.options.series.patches) for side in (a, b)] == [1, 2]
+    assert a.options.build_options().revision == b.options.build_options().revision
+    assert b.label == "nosysfs+HEAD~1..HEAD+fix.patch"
+
+
 @pytest.mark.parametrize(
     ("a", "b", "says"),
     [
@@ -120,6 +140,7 @@ def test_a_range_is_compared_with_the_commit_that_it_stands_on(tmp_path: Path) -
         ("+fix.patch", "nosysfs", "+fix.patch names no kernel"),
         ("nosysfs", "+none.patch", "none.patch"),
         ("nosysfs", "@v9", "@v9: there is no such source"),
+        ("nosysfs", "nosysfs,sysfs", "exactly one kernel"),
     ],
 )
 def test_what_is_no_kernel_is_refused(a: str, b: str, says: str) -> None:

@@ -14,6 +14,7 @@ import pytest
 from linklab.host.accel import Accel
 from linklab.host.run import shown
 from linklab.machine.spec import (
+    Clock,
     DirectBoot,
     FdPort,
     IsoBoot,
@@ -123,6 +124,63 @@ GOLDEN = {
         -incoming defer
         """,
     ),
+    "a guest in virtual time on microvm": (
+        spec(DIRECT, Accel.TCG, control=FdPort(11), clock=Clock.VIRTUAL, seed=5),
+        """
+        qemu-system-x86_64 -nodefaults -no-user-config -no-reboot -name linklab
+        -machine microvm,pit=off,pic=off -accel tcg -cpu CPU -smp 1 -m 256M
+        -icount shift=0,sleep=off,align=off -rtc base=2026-01-01,clock=vm -seed 5
+        -device pvpanic -action panic=pause
+        -display none
+        -chardev socket,id=console,fd=7 -serial chardev:console
+        -chardev socket,id=agent,fd=9
+        -device virtio-serial-device,max_ports=2
+        -device virtserialport,chardev=agent,name=linklab.agent
+        -chardev socket,id=control,fd=11 -mon chardev=control,mode=control
+        -kernel /cache/bzImage -initrd /cache/initramfs.cpio -append 'console=ttyS0 panic=-1'
+        """,
+    ),
+    "a guest in virtual time on pc": (
+        spec(DIRECT, Accel.TCG, MachineType.PC, cpus=2, clock=Clock.VIRTUAL),
+        """
+        qemu-system-x86_64 -nodefaults -no-user-config -no-reboot -name linklab
+        -machine pc -accel tcg -cpu CPU -smp 2 -m 256M
+        -icount shift=0,sleep=off,align=off -rtc base=2026-01-01,clock=vm -seed 0
+        -device pvpanic -action panic=pause
+        -display none
+        -chardev socket,id=console,fd=7 -serial chardev:console
+        -chardev socket,id=agent,fd=9
+        -device virtio-serial-pci,max_ports=2
+        -device virtserialport,chardev=agent,name=linklab.agent
+        -kernel /cache/bzImage -initrd /cache/initramfs.cpio -append 'console=ttyS0 panic=-1'
+        """,
+    ),
+    "a guest in virtual time that is resumed": (
+        spec(
+            DIRECT,
+            Accel.TCG,
+            control=FdPort(11),
+            ram=RamFile(Path("/cache/ram"), private=True),
+            incoming=True,
+            clock=Clock.VIRTUAL,
+            seed=7,
+        ),
+        """
+        qemu-system-x86_64 -nodefaults -no-user-config -no-reboot -name linklab
+        -machine microvm,pit=off,pic=off,memory-backend=ram -accel tcg -cpu CPU -smp 1 -m 256M
+        -object memory-backend-file,id=ram,size=256M,mem-path=/cache/ram,share=off
+        -icount shift=0,sleep=off,align=off -rtc base=2026-01-01,clock=vm -seed 7
+        -device pvpanic -action panic=pause
+        -display none
+        -chardev socket,id=console,fd=7 -serial chardev:console
+        -chardev socket,id=agent,fd=9
+        -device virtio-serial-device,max_ports=2
+        -device virtserialport,chardev=agent,name=linklab.agent
+        -chardev socket,id=control,fd=11 -mon chardev=control,mode=control
+        -kernel /cache/bzImage -initrd /cache/initramfs.cpio -append 'console=ttyS0 panic=-1'
+        -incoming defer
+        """,
+    ),
     "a person's shell": (
         MachineSpec(DIRECT, Accel.TCG, MachineType.PC, console=TerminalPort()),
         """
@@ -197,10 +255,32 @@ def test_a_blank_in_a_path_stays_in_one_word() -> None:
 
 
 @pytest.mark.parametrize(
-    ("machine", "device"), [(MachineType.PC, "ttyS1"), (MachineType.MICROVM, "vport0p1")]
+    ("machine", "clock", "device"),
+    [
+        (MachineType.PC, Clock.REAL, "ttyS1"),
+        (MachineType.PC, Clock.VIRTUAL, "vport0p1"),
+        (MachineType.MICROVM, Clock.REAL, "vport0p1"),
+        (MachineType.MICROVM, Clock.VIRTUAL, "vport0p1"),
+    ],
 )
-def test_the_agents_port_has_a_name_in_the_guest(machine: MachineType, device: str) -> None:
-    assert MachineSpec(DIRECT, Accel.TCG, machine).agent_device == device
+def test_the_agents_port_has_a_name_in_the_guest(
+    machine: MachineType, clock: Clock, device: str
+) -> None:
+    assert MachineSpec(DIRECT, Accel.TCG, machine, clock=clock).agent_device == device
+
+
+@pytest.mark.parametrize("machine", MachineType)
+@pytest.mark.parametrize("accel", [Accel.KVM, Accel.TCG])
+def test_in_real_time_nothing_of_virtual_time_is_there(accel: Accel, machine: MachineType) -> None:
+    real = spec(DIRECT, accel, machine, seed=5)
+    assert not {"-icount", "-rtc", "-seed", "pvpanic", "-action"} & set(words_of(real))
+    assert words_of(real) == words_of(replace(real, seed=0))
+
+
+def test_in_virtual_time_another_seed_is_another_machine_and_nothing_else_is() -> None:
+    one, _ = GOLDEN["a guest in virtual time on microvm"]
+    words, others = words_of(one), words_of(replace(one, seed=6))
+    assert [pair for pair in zip(words, others, strict=True) if pair[0] != pair[1]] == [("5", "6")]
 
 
 @pytest.mark.parametrize("name", GOLDEN)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from model_agent import ModelAgent
 
-from linklab.agent.line import LineStuck
+from linklab.agent.line import LineStuck, Turns
 from linklab.agent.protocol import Frame, FrameKind, decode_line
 
 Damage = Callable[[bytes], bytes]
@@ -35,7 +35,9 @@ class VirtualLine:
     babble: bytes = b""  # a line that comes without an end, with no time in between
     stuck: bool = False
     now: float = 1000.0
+    turns: Turns | None = None
     sent: list[tuple[float, bytes]] = field(default_factory=list)
+    turns_given: int = 0
     _arrivals: list[tuple[float, int, bytes]] = field(default_factory=list)
     _to_agent: bytes = b""
     _to_lab: bytes = b""
@@ -74,6 +76,10 @@ class VirtualLine:
         for line in lines:
             self._count += 1
             heapq.heappush(self._arrivals, (at, self._count, line))
+
+    def take_turn(self, _until: float) -> None:
+        """Let the agent's machine go on, which never stopped here."""
+        self.turns_given += 1
 
     def read_line(self, until: float) -> bytes | None:
         if self._arrivals and self._arrivals[0][0] <= max(until, self.now):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
 from guests import Invoke
+
+from linklab.scenarios.grouping.slowed import PARAMETER, PATCH
 
 pytestmark = [
     pytest.mark.vm,
@@ -38,3 +41,30 @@ def test_a_profile_finds_the_work_in_the_kernel_and_in_user_space(
     assert any("do_syscall_64_[k];" in chain for chain in chains)
     svg = ET.parse(out / "flamegraph.svg").getroot()
     assert len(list(svg.iter("{http://www.w3.org/2000/svg}rect"))) > 50
+
+
+def test_a_function_that_was_made_slower_is_found_by_subtracting_profiles(
+    invoke: Invoke, tmp_path: Path
+) -> None:
+    # The parameter's default in place of a kernel command line, and a function of its own.
+    text = PATCH.read_text()
+    text = text.replace(f"unsigned int {PARAMETER};", f"unsigned int {PARAMETER} = 4000;")
+    text = text.replace("static void linklab_slow_down", "static noinline void linklab_slow_down")
+    (tmp_path / "slow.patch").write_text(text)
+    out = tmp_path / "difference"
+    done = invoke(
+        *("profile", "--kernel", "nosysfs", "--against", f"+{tmp_path / 'slow.patch'}"),
+        *("--operations", "mtu", "--arms", "group", "--counts", "256"),
+        *("--frequency", "4999", "--samples", "1000", "--output", str(out), "--json"),
+        timeout=1800,
+    )
+    assert done.status == 0, done.stderr
+    difference = done.document["difference"]
+    top = difference["symbols"][0]
+    assert (top["symbol"], top["different"], top["a"]) == ("linklab_slow_down", True, 0)
+    assert difference["whole"]["difference"] > 0 and difference["unsampled"]["difference"] > 0
+    a, b = (json.loads((out / side / "profile.json").read_text()) for side in "ab")
+    assert len(a["sampled"]) == len(b["sampled"])
+    titles = ET.parse(out / "flamegraph.svg").getroot().iter("{http://www.w3.org/2000/svg}g")
+    painted = {str(group[0].text).partition(" ")[0]: group[1].get("class") for group in titles}
+    assert painted["linklab_slow_down"] == "more3"

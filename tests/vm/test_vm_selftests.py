@@ -52,3 +52,19 @@ def test_a_kernel_without_policy_routing_fails_its_test_twice_the_same_way(
     assert [attempt["status"] for attempt in test["attempts"]] == ["fail", "fail"]
     said = [leaf for leaf in test["attempts"][0]["subtests"] if leaf["status"] == "fail"]
     assert any("not supported" in leaf["output"] for leaf in said)
+
+
+def test_waiting_costs_the_host_nothing_in_virtual_time(
+    invoke: Invoke, kernel: str, tmp_path: Path
+) -> None:
+    # It sleeps for two minutes, to see whether two clocks drift apart.
+    done = invoke(
+        *("selftest", "timers/raw_skew", "--clock", "virtual"),
+        *("--kernel", kernel, "--output", str(tmp_path / "out"), "--json"),
+    )
+    assert done.status == 0, done.stderr
+    (test,) = done.document["run"]["tests"]
+    (attempt,) = test["attempts"]
+    assert attempt["status"] == "pass"
+    assert 120 < attempt["seconds"] < 125
+    assert attempt["host_seconds"] < 60, "2 s, on a host that does nothing else"

@@ -102,12 +102,12 @@ class Calibration:
     def run(self, base: Subject, patched: Subject, comparisons: int) -> Outcome:
         """Compare so often. Raises whatever ends the measuring; what was done by then is kept."""
         twin = replace(base, name=f"{base.name}#2")
-        slower = {
-            slowed(patched, one.loops, f"{base.name}, slowed by {100 * one.slowdown:g} %"): one
+        slower = [
+            (slowed(patched, one.loops, f"{base.name}, slowed by {100 * one.slowdown:g} %"), one)
             for one in self.outcome.slowed
-        }
-        subjects = [base, twin, *slower]
-        every: dict[str, list[Pair]] = {subject.name: [] for subject in slower}
+        ]
+        subjects = [base, twin, *(subject for subject, _ in slower)]
+        every: dict[str, list[Pair]] = {subject.name: [] for subject, _ in slower}
         with step(self._listener, STEP_NAME, comparisons):
             for number in range(comparisons):
                 self._listener(StepAdvanced(STEP_NAME, number, f"comparison {number + 1}"))
@@ -117,7 +117,7 @@ class Calibration:
                 self.outcome.seconds.append(took * 2 / len(subjects))
                 rule = replace(self._rule, seed=self._rule.seed + number)
                 self.outcome.same.append(compare_one(self._pair(base, twin), rule))
-                for subject, one in slower.items():
+                for subject, one in slower:
                     pairs = every[subject.name]
                     pairs.append(self._pair(base, subject))
                     one.comparisons.append(compare_one(pairs[-1], rule))

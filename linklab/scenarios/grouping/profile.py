@@ -37,7 +37,9 @@ class Task:
     """What to profile, when there are enough samples, and when to stop in any case.
 
     `seconds` is the host's time, after which no further repetition begins;
-    `limit` the guest's for one operation, as in a `Plan`.
+    `limit` the guest's for one operation, as in a `Plan`. With `repetitions`
+    there are so many, and the rule does not count: for a profile that another
+    one is to be subtracted from.
     """
 
     operation: Operation
@@ -45,6 +47,20 @@ class Task:
     rule: Rule
     seconds: float
     limit: float | None = None
+    repetitions: int | None = None
+
+    @property
+    def text(self) -> str:
+        """What there is to be, in words."""
+        if self.repetitions is not None:
+            return f"the {self.repetitions} repetitions of the kernel that it is compared with"
+        return self.rule.text
+
+    def missing(self, profile: Profile) -> int:
+        """Return how many more samples it takes; or repetitions, where it goes by those."""
+        if self.repetitions is not None:
+            return max(0, self.repetitions - len(profile.sampled))
+        return self.rule.missing(profile.samples.stacks)
 
 
 @dataclass
@@ -73,7 +89,7 @@ def take_profile(guest: Guest, recorder: Recorder, task: Task, listener: Listene
         experiment.create()
         profile = Profile(unsampled=list(_unsampled(experiment, task)))
         symbols = recorder.kernel_symbols()
-        while missing := task.rule.missing(profile.samples.stacks):
+        while missing := task.missing(profile):
             if profile.sampled and time.monotonic() > until:
                 break
             data = _round(experiment, recorder, task, profile, missing, until, listener)
@@ -101,8 +117,9 @@ def _round(
     until: float,
     listener: Listener,
 ) -> bytes:
-    """Repeat the operation until that many more samples are to be expected; return perf's file."""
-    have, expected = profile.samples.work, 0.0
+    """Repeat the operation until what is missing is to be expected; return perf's file."""
+    by_number = task.repetitions is not None
+    have, expected = len(profile.sampled) if by_number else profile.samples.work, 0.0
     with recorder.recording() as stop:
         while not expected or (expected < missing and time.monotonic() < until):
             percent = int(100 * (have + expected) / (have + missing))
@@ -110,7 +127,7 @@ def _round(
             listener(StepAdvanced(STEP, percent, f"{task.operation} by {task.arm}, {number}"))
             trial = experiment.trial(task.operation, task.arm, number, around=recorder.sampling)
             profile.sampled.append(_verified(trial))
-            expected += max(1.0, trial.measure.seconds * recorder.frequency)
+            expected += 1 if by_number else max(1.0, trial.measure.seconds * recorder.frequency)
         return stop()
 
 

@@ -1,0 +1,214 @@
+"""What commands take where nothing else is asked for: it depends on what the seconds are."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fake_lab import lab_of
+from test_series_run import chain
+
+from linklab import lab as lab_module
+from linklab.commands import calibrate, compare, judging, prepare, run, series
+from linklab.commands.calibrate import CalibrateOptions
+from linklab.commands.compare import CompareOptions
+from linklab.commands.judging import CriterionOptions, Workbench, check_criterion
+from linklab.commands.prepare import KernelOptions, MachineOptions
+from linklab.commands.run import RunOptions
+from linklab.commands.series import SeriesOptions
+from linklab.commands.work import MAX_JOBS, jobs_of, seed_of
+from linklab.errors import UsageError
+from linklab.events import ignore
+from linklab.host.accel import Accel, Decision
+from linklab.host.cache import Cache
+from linklab.host.qemu import Qemu
+from linklab.machine.spec import Clock
+
+REAL, VIRTUAL = MachineOptions(clock="real"), MachineOptions(clock="virtual")
+CPUS = 3
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host with so many CPUs, on which KVM does not run a guest."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(lab_module, "host_memory_available", lambda: 8000)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(CPUS)))
+    monkeypatch.setattr(prepare, "find_qemu", lambda *_: Qemu(Path("/usr/bin/qemu"), "7.2.22"))
+    monkeypatch.setattr(prepare, "decide", lambda *_: Decision(Accel.TCG, "because"))
+
+
+@pytest.mark.parametrize("machine", [VIRTUAL, MachineOptions()])
+class TestInVirtualTime:
+    """Also by `auto`, where there is no KVM."""
+
+    def test_a_comparison(self, machine: MachineOptions) -> None:
+        found = compare.check(CompareOptions(a="sysfs", b="nosysfs", machine=machine))
+        plan = found.plan
+        assert (plan.repeat, plan.trials, plan.settling) == (10, 3, 1)
+        assert (plan.seed, plan.jobs) == (0, CPUS)
+        assert found.rule.threshold == 0.0025
+
+    def test_a_calibration(self, machine: MachineOptions) -> None:
+        found = calibrate.check(CalibrateOptions(machine=machine))
+        plan = found.plan
+        assert (found.comparisons, found.slowdowns) == (20, (0.005, 0.01, 0.1))
+        assert (plan.counts, plan.repeat, plan.trials) == ((512,), 10, 3)
+        assert (plan.seed, plan.jobs) == (0, CPUS)
+        assert found.rule.threshold == 0.0025
+
+    def test_a_series(self, machine: MachineOptions) -> None:
+        plan = series.check(series_options(machine)).plan
+        assert (plan.measure.trials, plan.measure.repeat) == (3, 10)
+        assert (plan.measure.seed, plan.measure.jobs) == (0, CPUS)
+        assert plan.fail_above == 0.5
+
+    def test_a_run(self, machine: MachineOptions) -> None:
+        plan = run.check(run_options(machine)).plan
+        assert (plan.seed, plan.jobs, plan.repeat) == (0, CPUS, 1)
+
+    def test_a_run_whose_guest_is_kept_has_one_at_a_time(
+        self, machine: MachineOptions, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+        kept = replace(run_options(machine), keep=True)
+        assert run.check(kept).plan.jobs == 1
+
+
+class TestInRealTime:
+    def test_a_comparison(self) -> None:
+        found = compare.check(CompareOptions(a="sysfs", b="nosysfs", machine=REAL))
+        plan = found.plan
+        assert (plan.repeat, plan.trials, plan.settling, plan.jobs) == (20, 5, 1, 1)
+        assert found.rule.threshold == 0.03
+
+    def test_a_calibration(self) -> None:
+        found = calibrate.check(CalibrateOptions(machine=REAL))
+        plan = found.plan
+        assert (found.comparisons, found.slowdowns) == (40, (0.1,))
+        assert (plan.counts, plan.repeat, plan.trials, plan.jobs) == ((1024,), 20, 5, 1)
+        assert found.rule.threshold == 0.03
+
+    def test_a_series(self) -> None:
+        plan = series.check(series_options(REAL)).plan
+        assert (plan.measure.trials, plan.measure.repeat, plan.measure.jobs) == (5, 10, 1)
+        assert plan.fail_above == 3.0
+
+    def test_a_run(self) -> None:
+        assert run.check(run_options(REAL)).plan.jobs == 1
+
+    def test_each_time_the_order_is_another_one(self) -> None:
+        seeds = set()
+        for number in range(4):
+            seeds.add(run.check(replace(run_options(REAL), output=f"out{number}")).plan.seed)
+        assert len(seeds) > 1
+
+
+@pytest.mark.parametrize("machine", [REAL, VIRTUAL])
+class TestWhatIsAskedForIsTaken:
+    def test_by_a_comparison(self, machine: MachineOptions) -> None:
+        options = CompareOptions(a="sysfs", b="nosysfs", machine=machine)
+        asked = replace(options, blocks="7", trials="4", threshold="1", seed="9", jobs="2")
+        found = compare.check(asked)
+        plan = found.plan
+        assert (plan.repeat, plan.trials, plan.seed, plan.jobs) == (7, 4, 9, 2)
+        assert found.rule.threshold == 0.01
+
+    def test_by_a_calibration(self, machine: MachineOptions) -> None:
+        asked = CalibrateOptions(
+            machine=machine,
+            comparisons="5",
+            slowdown="2,0.3",
+            counts="64",
+            blocks="7",
+            trials="4",
+            threshold="1",
+            seed="9",
+            jobs="2",
+        )
+        found = calibrate.check(asked)
+        plan = found.plan
+        assert (found.comparisons, found.slowdowns) == (5, (0.02, 0.003))
+        assert (plan.counts, plan.repeat, plan.trials) == ((64,), 7, 4)
+        assert (plan.seed, plan.jobs, found.rule.threshold) == (9, 2, 0.01)
+
+    def test_by_a_series(self, machine: MachineOptions) -> None:
+        asked = replace(series_options(machine), blocks="7", trials="4", fail_above="2", seed="9")
+        plan = series.check(asked).plan
+        assert (plan.measure.repeat, plan.measure.trials, plan.measure.seed) == (7, 4, 9)
+        assert plan.fail_above == 2.0
+
+    def test_by_a_run(self, machine: MachineOptions) -> None:
+        plan = run.check(replace(run_options(machine), seed="9", jobs="2")).plan
+        assert (plan.seed, plan.jobs) == (9, 2)
+
+
+def test_without_a_slowdown_a_kernel_is_compared_with_itself_alone() -> None:
+    assert calibrate.check(CalibrateOptions(machine=VIRTUAL, slowdown="none")).slowdowns == ()
+
+
+@pytest.mark.parametrize("text", ["0", "1,,0", "much", "1,1", "none,1"])
+def test_a_slowdown_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="--slowdown"):
+        calibrate.check(CalibrateOptions(machine=VIRTUAL, slowdown=text))
+
+
+def test_a_seed_is_asked_for_or_drawn_or_0() -> None:
+    assert seed_of("", Clock.VIRTUAL) == 0
+    assert len({seed_of("", Clock.REAL) for _ in range(4)}) > 1
+    for clock in (Clock.REAL, Clock.VIRTUAL):
+        assert seed_of("7", clock) == 7
+        with pytest.raises(UsageError, match="--seed dice"):
+            seed_of("dice", clock)
+
+
+def test_guests_side_by_side_are_asked_for_or_as_many_as_do_not_disturb_each_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert (jobs_of("", Clock.VIRTUAL), jobs_of("", Clock.REAL)) == (CPUS, 1)
+    assert (jobs_of("5", Clock.VIRTUAL), jobs_of("5", Clock.REAL)) == (5, 5)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(5000)))
+    assert jobs_of("", Clock.VIRTUAL) == MAX_JOBS
+    with pytest.raises(UsageError, match="--jobs 0"):
+        jobs_of("0", Clock.VIRTUAL)
+
+
+@pytest.mark.parametrize(("clock", "noise"), [(Clock.REAL, 0.0), (Clock.VIRTUAL, 0.001)])
+def test_a_figure_is_judged_by_one_block_where_chance_leaves_little(
+    clock: Clock, noise: float, tmp_path: Path
+) -> None:
+    criterion = check_criterion(CriterionOptions(metric="mtu/group/1024", above="1%"))
+    lab = replace(lab_of(), clock=clock)
+    bench = Workbench("nosysfs", lab, Cache(tmp_path), criterion, ignore)
+    judge = bench.judge(lambda revision: None, None, None)  # type: ignore[arg-type, return-value]
+    assert getattr(judge, "noise") == noise  # noqa: B009 - a judge by verdicts has none
+
+
+def test_what_a_kernel_is_judged_by_is_drawn_alike_in_virtual_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    criterion = check_criterion(CriterionOptions(metric="mtu/group/8", above="1%"))
+    seeds: list[int] = []
+    monkeypatch.setattr(judging, "RunMeter", lambda _s, _l, plan, *_: seeds.append(plan.seed))
+    for number in range(2):
+        lab = replace(lab_of(), clock=Clock.VIRTUAL)
+        bench = Workbench("nosysfs", lab, Cache(tmp_path), criterion, ignore)
+        (tmp_path / str(number)).mkdir()
+        bench.meter([], str(tmp_path / str(number)))
+    assert seeds == [0, 0]
+
+
+def series_options(machine: MachineOptions) -> SeriesOptions:
+    Path("s.mbox").write_text(chain("// 1"))
+    kernels = KernelOptions("sysfs", patches=("s.mbox",))
+    machine = replace(machine, boot="resume")
+    return SeriesOptions(kernels=kernels, machine=machine, output="out")
+
+
+def run_options(machine: MachineOptions) -> RunOptions:
+    return RunOptions(
+        kernels=KernelOptions("sysfs"), machine=machine, counts="2", arms="group", output="out"
+    )
