@@ -9,7 +9,6 @@ from pathlib import Path
 from statistics import median
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -27,6 +26,7 @@ from linklab.benchmarks import (
 from linklab.build.iso import IMAGE
 from linklab.build.kernel import resolve_kernel
 from linklab.commands.equip import Purpose
+from linklab.commands.outcome import print_shown
 from linklab.commands.prepare import (
     KernelOptions,
     MachineOptions,
@@ -101,7 +101,7 @@ def main(options: BenchOptions) -> None:
         bench = Bench(lab, subject, repeat, other, cache, listener)
         with step(listener, _STEP, 7 * repeat):
             figures = [*_speed(bench), *_sizes(bench)]
-    Console(highlight=False).print(table(bench, figures))
+    print_shown(table(bench, figures))
 
 
 def checked_vng(kernel: str) -> Path | None:

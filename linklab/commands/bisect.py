@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -26,13 +24,14 @@ from linklab.commands.judging import (
     check_machine,
 )
 from linklab.commands.kept import check_files, fixed_range
+from linklab.commands.outcome import print_document, print_shown
 from linklab.commands.prepare import NO_ISO, KernelOptions, MachineOptions, decide_clock
 from linklab.commands.selfjudge import selftest_judge
 from linklab.errors import BuildSkipped, UsageError, Verdict
 from linklab.events import Listener, Note, ignore
 from linklab.host.cache import hash_file
 from linklab.options import JSON, flat, group, made, option, options_of
-from linklab.results.store import claim_default_folder, claim_folder
+from linklab.results.store import claim
 
 TABLE = "table.txt"
 
@@ -125,7 +124,7 @@ def _begun(options: BisectOptions, command: Sequence[str]) -> tuple[Journal, Bis
     output = Path(options.output)
     if options.output and (output / FILE).exists():
         raise UsageError(f"{output} holds a bisection already: --resume {output} goes on with it")
-    folder = claim_folder(output) if options.output else claim_default_folder("bisect")
+    folder = claim(options.output, "bisect")
     absolute = _absolute(options)
     about = {
         "command": shlex.join(command),
@@ -194,14 +193,12 @@ def _write(history: History, journal: Journal) -> None:
 def show(history: History, journal: Journal, *, as_json: bool) -> None:
     """Show a bisection that is over: to a person, or as one document to a script."""
     if as_json:
-        json.dump(document(history, journal), sys.stdout, indent=1)
-        sys.stdout.write("\n")
+        print_document(document(history, journal))
         return
-    from rich.console import Console
 
     from linklab.report.bisection import render
 
-    Console(highlight=False).print(render(journal.document(), history))
+    print_shown(render(journal.document(), history))
     print(f"\nresults: {journal.path}")
 
 

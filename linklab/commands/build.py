@@ -14,6 +14,7 @@ from rich.table import Table
 
 from linklab.build.iso import IMAGE, iso_contents
 from linklab.build.kernel import resolve_kernel
+from linklab.commands.outcome import print_shown
 from linklab.commands.prepare import KernelOptions, iso_of, tell_notes
 from linklab.errors import UsageError
 from linklab.host.cache import Cache
@@ -84,7 +85,7 @@ def iso(command: BuildIsoOptions) -> None:
     for part in iso_contents(artefact):
         packed = f"{part.packed:,}" if part.packed else ""
         table.add_row(part.group, escape(part.name), f"{part.size:,}", packed)
-    Console(highlight=False).print(table)
+    print_shown(table)
     print(f"{target}: {target.stat().st_size / 1e6:.2f} MB")
 
 

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from linklab.build.flavours import flavours
-from linklab.commands.about import planned, tested_on
 from linklab.commands.compare import BLOCKS, THRESHOLD, TRIALS, prepare_side, threshold_of
 from linklab.commands.compare import DEFAULTS as COMPARE_DEFAULTS
+from linklab.commands.outcome import (
+    Finished,
+    concluded,
+    finish,
+    planned,
+    print_document,
+    print_shown,
+    stopped_by,
+    tested_on,
+)
 from linklab.commands.prepare import (
     NO_ISO,
     KernelOptions,
@@ -30,7 +37,7 @@ from linklab.commands.work import (
     memory_for,
     seed_of,
 )
-from linklab.errors import Interrupted, LinklabError, UsageError, Verdict
+from linklab.errors import UsageError, Verdict
 from linklab.events import Listener, ignore
 from linklab.host.cache import Cache
 from linklab.lab import Lab, Subject
@@ -38,14 +45,14 @@ from linklab.machine.spec import Boot, Clock
 from linklab.options import JSON, group, number, option, percent, single, split_list
 from linklab.results.comparison import Rule
 from linklab.results.kinds import CALIBRATION
-from linklab.results.store import RunFolder, claim_default_folder, claim_folder, read_run, utc_now
+from linklab.results.store import RunFolder, claim, read_run, removed_if_empty
 from linklab.scenarios.grouping.change import Operation
 from linklab.scenarios.grouping.plan import MAX_COUNT, NAME, Plan
 from linklab.scenarios.grouping.slowed import PATCH
 from linklab.scenarios.grouping.ways import Arm
 
 if TYPE_CHECKING:
-    from linklab.scenarios.grouping.calibration import Calibration, Outcome
+    from linklab.scenarios.grouping.calibration import Outcome
 
 KIND = CALIBRATION
 NONE = "none"
@@ -101,15 +108,6 @@ class Request:
     folder: Path
 
 
-@dataclass(frozen=True)
-class Finished:
-    """A calibration that is over and on disk."""
-
-    folder: Path
-    verdict: Verdict
-    faults: Sequence[LinklabError] = ()
-
-
 def check(options: CalibrateOptions, listener: Listener = ignore) -> Request:
     """Check every option that can be checked without building anything."""
     if options.kernel not in flavours():
@@ -142,8 +140,7 @@ def check(options: CalibrateOptions, listener: Listener = ignore) -> Request:
     comparisons = number("comparisons", asked, 1, MAX_COMPARISONS)
     rule = Rule(threshold_of(options.threshold or compared.threshold), seed=plan.seed)
     memory = memory_for(options.machine, plan, KernelOptions(options.kernel))
-    output = options.output
-    folder = claim_folder(Path(output)) if output else claim_default_folder(KIND)
+    folder = claim(options.output, KIND)
     return Request(plan, rule, slowdowns, comparisons, memory, folder)
 
 
@@ -152,26 +149,21 @@ def run(options: CalibrateOptions, command: Sequence[str], listener: Listener) -
     from linklab.scenarios.grouping.calibration import Calibration
 
     request = check(options, listener)
-    try:
+    with removed_if_empty(request.folder):
         cache = Cache()
         lab = prepare_lab(options.machine, request.memory, cache, listener)
         base, patched = _subjects(options.kernel, lab, cache, listener)
         folder = RunFolder(request.folder, _about(request, lab, (base, patched), command))
-    except BaseException:
-        if not any(request.folder.iterdir()):
-            request.folder.rmdir()
-        raise
     calibration = Calibration(lab, request.plan, folder, request.rule, listener)
-    faults = _measured(calibration, request, base, patched)
+
+    def measure() -> None:
+        calibration.tune(base, patched, request.slowdowns)
+        calibration.run(base, patched, request.comparisons)
+
+    faults = stopped_by(measure)
     stored = _stored(options, request, calibration.outcome)
-    verdict = faults[0].verdict if faults else _verdict(stored, folder)
-    folder.update(
-        calibration=stored,
-        end=utc_now(),
-        verdict=verdict.value,
-        message=faults[0].message if faults else "",
-    )
-    return Finished(folder.path, verdict, faults)
+    verdict = Verdict.PASS if faults else _verdict(stored, folder)
+    return finish(folder, faults, verdict, calibration=stored)
 
 
 def _subjects(kernel: str, lab: Lab, cache: Cache, listener: Listener) -> tuple[Subject, Subject]:
@@ -181,19 +173,6 @@ def _subjects(kernel: str, lab: Lab, cache: Cache, listener: Listener) -> tuple[
     )
     base, patched = (prepare_side(side, lab, cache, listener) for side in sides)
     return base, patched
-
-
-def _measured(
-    calibration: Calibration, request: Request, base: Subject, patched: Subject
-) -> list[LinklabError]:
-    try:
-        calibration.tune(base, patched, request.slowdowns)
-        calibration.run(base, patched, request.comparisons)
-    except KeyboardInterrupt:
-        return [Interrupted("what was measured so far is kept")]
-    except LinklabError as error:
-        return [error]
-    return []
 
 
 def _stored(options: CalibrateOptions, request: Request, outcome: Outcome) -> dict[str, Any]:
@@ -231,9 +210,7 @@ def _about(
 
 def main(options: CalibrateOptions, command: Sequence[str]) -> Verdict:
     """Calibrate, show what came out, and return the verdict."""
-    from rich.console import Console
 
-    from linklab.commands.boundary import show_fault
     from linklab.report.calibration import calibration_of, render
     from linklab.report.layout import plain_text
     from linklab.report.progress import progress
@@ -245,11 +222,8 @@ def main(options: CalibrateOptions, command: Sequence[str]) -> Verdict:
     (finished.folder / "table.txt").write_text(plain_text(shown), encoding="utf-8")
     if options.as_json:
         document = {"folder": str(finished.folder), "run": stored.about}
-        json.dump(document, sys.stdout, indent=1)
-        sys.stdout.write("\n")
+        print_document(document)
     else:
-        Console(highlight=False).print(shown)
+        print_shown(shown)
         print(f"\nverdict: {finished.verdict.value}   results: {finished.folder}")
-    for fault in finished.faults:
-        show_fault(fault)
-    return finished.verdict
+    return concluded(finished)

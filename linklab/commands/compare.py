@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from linklab.build.kernel import resolve_kernel
-from linklab.commands.about import planned, tested_on
 from linklab.commands.equip import Purpose, image_for
 from linklab.commands.exports import ExportOptions
+from linklab.commands.outcome import Finished, finish, planned, stopped_by, tested_on
 from linklab.commands.prepare import (
     KernelOptions,
     MachineOptions,
@@ -23,7 +23,7 @@ from linklab.commands.prepare import (
 )
 from linklab.commands.sides import GRAMMAR, Side, sides
 from linklab.commands.work import MAX_BLOCKS, MAX_TRIALS, TrialOptions, memory_for
-from linklab.errors import Interrupted, LinklabError, UsageError, Verdict
+from linklab.errors import UsageError, Verdict
 from linklab.events import Listener, Note, ignore, step
 from linklab.host.cache import Cache
 from linklab.lab import Lab, Subject
@@ -31,11 +31,11 @@ from linklab.machine.spec import Boot, Clock, MachineType
 from linklab.options import JSON, RESULTS, group, number, option, seconds, word
 from linklab.results.comparison import DEFAULT_THRESHOLD, VIRTUAL_THRESHOLD, Effect, Rule
 from linklab.results.kinds import COMPARISON
-from linklab.results.store import RunFolder, claim_default_folder, claim_folder, utc_now
+from linklab.results.store import RunFolder, claim, removed_if_empty
 from linklab.scenarios.grouping.plan import NAME, Plan
 
 if TYPE_CHECKING:
-    from linklab.scenarios.grouping.contest import Contest, Effort, Outcome
+    from linklab.scenarios.grouping.contest import Effort, Outcome
 
 KIND = COMPARISON
 CONCLUSIVE = "conclusive"
@@ -146,9 +146,7 @@ def check(options: CompareOptions, listener: Listener = ignore) -> Request:
     plan, effort = _plan(options, clock), _effort(options)
     rule = Rule(threshold_of(options.threshold), seed=plan.seed)
     memory = max(memory_for(options.machine, plan, side.options) for side in both)
-    output = options.output
-    folder = claim_folder(Path(output)) if output else claim_default_folder(KIND)
-    return Request(both, plan, rule, effort, memory, folder)
+    return Request(both, plan, rule, effort, memory, claim(options.output, KIND))
 
 
 def _plan(options: CompareOptions, clock: Clock) -> Plan:
@@ -196,19 +194,10 @@ def on_one_machine(lab: Lab, subjects: Sequence[Subject], listener: Listener) ->
     return replace(lab, machine=MachineType.PC)
 
 
-@dataclass(frozen=True)
-class Finished:
-    """A comparison that is over and on disk."""
-
-    folder: Path
-    verdict: Verdict
-    faults: Sequence[LinklabError] = ()
-
-
 def run(options: CompareOptions, command: Sequence[str], listener: Listener) -> Finished:
     """Build, measure, compare and store. Raises `LinklabError` where there is nothing to store."""
     request = check(options, listener)
-    try:
+    with removed_if_empty(request.folder):
         cache = Cache()
         lab = prepare_lab(options.machine, request.memory, cache, listener)
         lab = options.with_keeper(lab, listener)
@@ -217,10 +206,6 @@ def run(options: CompareOptions, command: Sequence[str], listener: Listener) -> 
         if lab.boot is Boot.RESUME:
             lab = lab.with_snapshots([a, b], cache, listener)
         folder = RunFolder(request.folder, _about(request, lab, (a, b), command))
-    except BaseException:
-        if not any(request.folder.iterdir()):
-            request.folder.rmdir()
-        raise
     return compete(request, lab, (a, b), folder, listener)
 
 
@@ -236,30 +221,13 @@ def compete(
 
     contest = Contest(lab, request.plan, subjects, folder, request.rule, listener)
     with step(listener, f"comparing {subjects[0].name} with {subjects[1].name}"):
-        faults = _measured(contest, request.effort)
-    verdict, message = _verdict(contest.outcome, faults)
-    folder.update(
-        comparison=_stored(request, contest.outcome),
-        end=utc_now(),
-        verdict=verdict.value,
-        message=message,
-    )
-    return Finished(folder.path, verdict, faults)
+        faults = stopped_by(lambda: contest.run(request.effort))
+    verdict, message = _verdict(contest.outcome)
+    stored = _stored(request, contest.outcome)
+    return finish(folder, faults, verdict, message, comparison=stored)
 
 
-def _measured(contest: Contest, effort: Effort) -> list[LinklabError]:
-    try:
-        contest.run(effort)
-    except KeyboardInterrupt:
-        return [Interrupted("what was measured so far is kept")]
-    except LinklabError as error:
-        return [error]
-    return []
-
-
-def _verdict(outcome: Outcome, faults: Sequence[LinklabError]) -> tuple[Verdict, str]:
-    if faults:
-        return faults[0].verdict, faults[0].message
+def _verdict(outcome: Outcome) -> tuple[Verdict, str]:
     slower = [w.text for w, one in outcome.found.items() if one.verdict is Effect.SLOWER]
     if slower:
         return Verdict.FAIL, f"slower: {'; '.join(slower)}"

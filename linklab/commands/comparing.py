@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from linklab.commands.compare import (
     KIND,
     CompareOptions,
-    Finished,
     run,
     threshold_of,
     with_defaults,
 )
 from linklab.commands.exports import failure_written, write_exports
+from linklab.commands.outcome import Finished, concluded, print_document, print_shown
 from linklab.commands.sides import GRAMMAR, is_kernel
 from linklab.errors import UsageError, Verdict
 from linklab.machine.spec import Clock
@@ -32,7 +30,6 @@ if TYPE_CHECKING:
 
 def main(options: CompareOptions, command: Sequence[str]) -> Verdict:
     """Compare, show what came out, and return the verdict."""
-    from linklab.commands.boundary import show_fault
     from linklab.report.progress import progress
 
     if not (_may_be_kernel(options.a) or _may_be_kernel(options.b)):
@@ -43,9 +40,7 @@ def main(options: CompareOptions, command: Sequence[str]) -> Verdict:
         present(finished, options.as_json)
     finally:  # who reads only the table's beginning gets the files all the same
         write_exports(options.exports, suites_of(read_run(finished.folder)))
-    for fault in finished.faults:
-        show_fault(fault)
-    return finished.verdict
+    return concluded(finished)
 
 
 def _may_be_kernel(word: str) -> bool:
@@ -127,11 +122,9 @@ def _runs_json(versus: Versus) -> dict[str, Any]:
 
 
 def _print(shown: Any) -> None:
-    from rich.console import Console
 
-    Console(highlight=False).print(shown)
+    print_shown(shown)
 
 
 def _print_json(document: dict[str, Any]) -> None:
-    json.dump(document, sys.stdout, indent=1)
-    sys.stdout.write("\n")
+    print_document(document)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -13,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from linklab.agent.terminal import visit
+from linklab.commands.outcome import print_document
 from linklab.errors import LabError, UsageError
 from linklab.host.guests import find_guest, running_guests
 from linklab.options import JSON, option
@@ -30,8 +30,7 @@ def list_guests(options: GuestsOptions) -> None:
     guests = running_guests()
     if options.as_json:
         entries = [{**asdict(guest), "folder": str(guest.folder)} for guest in guests]
-        json.dump(entries, sys.stdout, indent=1)
-        sys.stdout.write("\n")
+        print_document(entries)
         return
     if not guests:
         print("no guest runs")

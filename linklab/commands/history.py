@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC
@@ -15,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from linklab.commands.outcome import concluded, print_document, print_shown
 from linklab.errors import UsageError, Verdict
 from linklab.options import JSON, RESULTS, RUN, number, option, word
 from linklab.report.compare import Stored, cell_rows, differences, obstacles
@@ -71,13 +70,12 @@ def list_runs(options: HistoryOptions) -> None:
     found = [e for e in entries(Path(results)) if chosen(e, *asked)]
     newest = found[:most] if most else found
     if options.as_json:
-        json.dump([_as_json(entry) for entry in newest], sys.stdout, indent=1)
-        sys.stdout.write("\n")
+        print_document([_as_json(entry) for entry in newest])
         return
     if not found:
         print(f"no such run below {results}")
         return
-    Console(highlight=False).print(_table(newest))
+    print_shown(_table(newest))
     for entry in newest:
         if entry.about is None:
             print(f"{BROKEN}: {entry.problem}")
@@ -160,10 +158,9 @@ def show(options: ShowOptions) -> None:
         present(folder, as_json)
         return
     if as_json:
-        json.dump(document(folder), sys.stdout, indent=1)
-        sys.stdout.write("\n")
+        print_document(document(folder))
         return
-    Console(highlight=False).print(shown(stored))
+    print_shown(shown(stored))
     verdict = stored.about.get("verdict") or UNFINISHED
     print(f"\nverdict: {verdict}   results: {folder}")
     if message := stored.about.get("message"):
@@ -173,8 +170,7 @@ def show(options: ShowOptions) -> None:
 def _show_other(folder: Path, kind: str, *, as_json: bool) -> None:
     about = other.read_other(folder, kind)
     if as_json:
-        json.dump({"folder": str(folder), kind: about}, sys.stdout, indent=1)
-        sys.stdout.write("\n")
+        print_document({"folder": str(folder), kind: about})
         return
     print(other.printed(folder) or "It has not come to its end.")
     print(f"\nverdict: {other.verdict(kind, about) or UNFINISHED}   results: {folder}")
@@ -182,7 +178,6 @@ def _show_other(folder: Path, kind: str, *, as_json: bool) -> None:
 
 def rerun(options: RerunOptions, command: Sequence[str]) -> Verdict:
     """Do a past run once more with the same inputs, and say what differs."""
-    from linklab.commands.boundary import show_fault
     from linklab.commands.kept import repeated_by, revived
     from linklab.commands.run import document, present, write_reports
     from linklab.commands.run import run as do
@@ -201,14 +196,11 @@ def rerun(options: RerunOptions, command: Sequence[str]) -> Verdict:
         write_reports(finished.folder, now)
         changed = [vars(difference) for difference in differences(before, now)]
         both = {**document(finished.folder), "before": str(folder), "differences": changed}
-        json.dump(both, sys.stdout, indent=1)
-        sys.stdout.write("\n")
+        print_document(both)
     else:
         present(finished, as_json=False)
         print_differences(Stored(folder, before), Stored(finished.folder, now))
-    for fault in finished.faults:
-        show_fault(fault)
-    return finished.verdict
+    return concluded(finished)
 
 
 def print_differences(before: Stored, now: Stored) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from rich import box
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from linklab.commands.outcome import print_shown
 from linklab.errors import Verdict
 from linklab.host.doctor import Finding, healthy
 from linklab.host.doctor import examine as examine_host
@@ -39,5 +39,5 @@ def examine() -> Verdict:
         cells = (finding.need, finding.version, finding.advice)
         need, version, advice = (escape(cell) for cell in cells)
         table.add_row(need, _mark(finding), version, advice)
-    Console(highlight=False).print(table)
+    print_shown(table)
     return Verdict.PASS if healthy(findings) else Verdict.ERROR

@@ -23,8 +23,8 @@ from linklab.bisect.journal import Journal
 from linklab.bisect.verdicts import Build, Tries, VerdictJudge, of_kernel
 from linklab.build.flavours import flavours
 from linklab.build.kernel import BuildOptions, resolve_kernel
-from linklab.commands.about import tested_on
-from linklab.commands.prepare import KernelOptions, MachineOptions, prepare_lab
+from linklab.commands.outcome import finish, planned, tested_on
+from linklab.commands.prepare import KernelOptions, MachineOptions, prepare_lab, subject_of
 from linklab.commands.work import LimitedOptions, memory_for, seed_of
 from linklab.errors import LinklabError, UsageError, Verdict
 from linklab.events import Listener
@@ -179,14 +179,7 @@ class Workbench:
         """Return a kernel under a name of its own; raise `BuildSkipped` where there is none."""
         kernel = resolve_kernel(self._flavour, options, self._cache, self._listener)
         commit = {"commit": options.revision} if options.revision else {}
-        return Subject(
-            name=name,
-            release=kernel.release,
-            sha256=kernel.sha256,
-            kernel=kernel.vmlinux or kernel.bzimage,
-            known=True,
-            inputs={**kernel.inputs, **commit},
-        )
+        return replace(subject_of(kernel), name=name, inputs={**kernel.inputs, **commit})
 
     def run(self, subject: Subject, folder: Path) -> list[LinklabError]:
         """Do everything that the plan has once, and return the kernel's faults."""
@@ -198,10 +191,7 @@ class Workbench:
         runner = Runner(lab, plan, stored, self._listener)
         runner.run([subject])
         faults = of_kernel(runner.outcome.faults)
-        verdict = faults[0].verdict if faults else Verdict.PASS
-        stored.update(
-            end=utc_now(), verdict=verdict.value, message=faults[0].message if faults else ""
-        )
+        finish(stored, faults)
         return faults
 
     def meter(self, subjects: Sequence[Subject], folder: str) -> RunMeter:
@@ -219,15 +209,7 @@ class Workbench:
     def _about(self, plan: Plan, lab: Lab, subjects: Sequence[Subject]) -> dict[str, Any]:
         return {
             "scenario": NAME,
-            "plan": {
-                "counts": plan.counts,
-                "operations": plan.operations,
-                "arms": plan.arms,
-                "pairs": plan.pairs(),
-                "repeat": plan.repeat,
-                "trials": plan.trials,
-                "seed": plan.seed,
-            },
+            "plan": planned(plan),
             **tested_on(lab, subjects),
         }
 

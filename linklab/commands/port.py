@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from linklab.build.gitrange import find_commit, range_series
 from linklab.build.memo import write_whole
 from linklab.build.series import Series, read_series
 from linklab.build.source import check_source, open_source
+from linklab.commands.outcome import print_document, print_shown
 from linklab.errors import UsageError, Verdict
 from linklab.events import Listener, Note
 from linklab.host.cache import Cache
@@ -23,7 +23,7 @@ from linklab.options import JSON, option, word
 from linklab.port.newseries import patch_files
 from linklab.port.porting import Ported, port_series
 from linklab.port.record import FILE, document
-from linklab.results.store import claim_default_folder, claim_folder, utc_now
+from linklab.results.store import claim, utc_now
 
 NAME = "port"
 TABLE = "table.txt"
@@ -71,8 +71,7 @@ def main(options: PortOptions, command: Sequence[str]) -> Verdict:
             _undo(request.folder)
             raise
     if options.as_json:
-        json.dump(about, sys.stdout, indent=1)
-        sys.stdout.write("\n")
+        print_document(about)
     else:
         _show(ported, request.folder, everything=options.everything)
     return verdict
@@ -103,12 +102,10 @@ def _check(options: PortOptions) -> _Request:
 
 
 def _claim(output: str) -> Path:
-    if not output:
-        return claim_default_folder(NAME)
     folder = Path(output)
-    if os.path.lexists(folder / FILE) or patch_files(folder):
+    if output and (os.path.lexists(folder / FILE) or patch_files(folder)):
         raise UsageError(f"{folder} already holds patches: name another folder with --output")
-    return claim_folder(folder)
+    return claim(output, NAME)
 
 
 def _lent(tree: Path) -> tuple[Path, ...]:
@@ -142,11 +139,10 @@ def _undo(folder: Path) -> None:
 
 
 def _show(ported: Ported, folder: Path, *, everything: bool) -> None:
-    from rich.console import Console
 
     from linklab.port.table import headline, render
 
-    Console(highlight=False).print(render(ported, everything=everything))
+    print_shown(render(ported, everything=everything))
     if ported.new.files:
         print(f"\n{headline(ported)}. The new series: git am {shlex.quote(str(folder))}/*.patch")
     verdict = Verdict.FAIL if ported.failed else Verdict.PASS

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
-import platform
 import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,6 +12,7 @@ from linklab import paths
 from linklab.build.flavours import flavours
 from linklab.commands.compare import on_one_machine
 from linklab.commands.equip import Purpose
+from linklab.commands.outcome import print_document, print_shown, tested_on
 from linklab.commands.prepare import (
     KernelOptions,
     MachineOptions,
@@ -29,7 +26,7 @@ from linklab.events import Listener, Note
 from linklab.host.accel import Accel
 from linklab.host.cache import Cache, hash_file
 from linklab.host.packages import PROFILING, unmet
-from linklab.lab import Lab, Subject, choose_memory, host_cpu
+from linklab.lab import Lab, Subject, choose_memory
 from linklab.machine.spec import Clock
 from linklab.options import JSON, group, number, option, seconds, split_list
 from linklab.profile.difference import as_stored
@@ -47,7 +44,7 @@ from linklab.profile.store import (
     write_profile,
 )
 from linklab.results.other import DIFFERENCE, PROFILE, kind_in, read_other
-from linklab.results.store import claim_default_folder, claim_folder, utc_now
+from linklab.results.store import claim, removed_if_empty, utc_now
 from linklab.scenarios.grouping.plan import NAME as GROUPING
 
 if TYPE_CHECKING:
@@ -151,12 +148,10 @@ def profiled(options: KernelOptions) -> KernelOptions:
 
 def _folder(options: ProfileOptions) -> Path:
     output = options.output
-    if not output:
-        return claim_default_folder(NAME)
     written = (PROFILE_FILE, DIFFERENCE_FILE, *(SIDES if options.against else ()))
-    if any((Path(output) / name).exists() for name in written):
+    if output and any((Path(output) / name).exists() for name in written):
         raise UsageError(f"{output} already holds a profile: name another folder with --output")
-    return claim_folder(Path(output))
+    return claim(output, NAME)
 
 
 def _check_host() -> None:
@@ -171,12 +166,8 @@ def _check_host() -> None:
 def run(options: ProfileOptions, command: Sequence[str], listener: Listener) -> Path:
     """Take a profile, or two and their difference, and store it; return its folder."""
     request = check(options)
-    try:
+    with removed_if_empty(request.folder):
         return _run(options, request, command, listener)
-    except BaseException:
-        if not any(request.folder.iterdir()):
-            request.folder.rmdir()
-        raise
 
 
 @dataclass(frozen=True)
@@ -250,35 +241,21 @@ def _take(
 
 def _about(request: Request, lab: Lab, side: Side, subject: Subject) -> dict[str, Any]:
     """Return what went into a profile."""
+    found = tested_on(lab, [subject])
+    (kernel,) = found.pop("kernels")
     return {
         "scenario": "grouping",
         "operation": request.task.operation.value,
         "arm": request.task.arm.value,
         "interfaces": request.count,
-        "kernel": {
-            "name": subject.name,
-            "release": subject.release,
-            "sha256": subject.sha256,
-            "inputs": subject.inputs,
-        },
+        "kernel": kernel,
         "source": side.options.source,
         **side.options.content(),
         "fragment": hash_file(FRAGMENT) if profiled(side.options) != side.options else None,
-        "image": dict(lab.image),
-        "accel": lab.accel.value,
-        "clock": lab.clock.value,
-        "boot": lab.boot.value,
-        "machine": lab.machine_for(subject).value,
-        "cpus": lab.cpus,
-        "memory": lab.memory,
+        **found,
         "qemu": {
             "version": lab.qemu.version,
             "command_line": shlex.join(lab.argv_for(subject)),
-        },
-        "host": {
-            "cpu": host_cpu(),
-            "cpus": len(os.sched_getaffinity(0)),
-            "kernel": platform.release(),
         },
     }
 
@@ -332,12 +309,10 @@ def main(options: ProfileOptions, command: Sequence[str]) -> Verdict:
     with progress() as listener:
         folder = run(options, command, listener)
     if options.as_json:
-        json.dump({"folder": str(folder), **_document(folder)}, sys.stdout, indent=1)
-        sys.stdout.write("\n")
+        print_document({"folder": str(folder), **_document(folder)})
         return Verdict.PASS
-    from rich.console import Console
 
-    Console(highlight=False).print(_shown(folder))
+    print_shown(_shown(folder))
     print(f"\nflame graph: {folder / GRAPH_FILE}   results: {folder}")
     return Verdict.PASS
 

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from linklab.commands.about import planned, tested_on
 from linklab.commands.equip import Purpose
 from linklab.commands.exports import ExportOptions, failure_written, write_exports
 from linklab.commands.kept import kept, kept_files
+from linklab.commands.outcome import (
+    Finished,
+    concluded,
+    finish,
+    planned,
+    print_document,
+    print_shown,
+    stopped_by,
+    tested_on,
+)
 from linklab.commands.prepare import (
     KernelOptions,
     MachineOptions,
@@ -23,7 +30,7 @@ from linklab.commands.prepare import (
 )
 from linklab.commands.timings import print_timings, seconds_since_start
 from linklab.commands.work import SCENARIO, TrialOptions, check_scenario, memory_for
-from linklab.errors import Interrupted, LinklabError, Verdict
+from linklab.errors import Verdict
 from linklab.events import Listener, Timings, ignore, timed
 from linklab.host.cache import Cache
 from linklab.lab import Lab, Subject
@@ -31,12 +38,11 @@ from linklab.machine.spec import Boot
 from linklab.options import JSON, group, number, option
 from linklab.results.again import ENTRY, FILES
 from linklab.results.runsuites import suites_of
-from linklab.results.store import RunFolder, claim_default_folder, claim_folder, read_run, utc_now
+from linklab.results.store import RunFolder, claim, read_run, removed_if_empty
 from linklab.scenarios.grouping.plan import NAME, Plan
 
 if TYPE_CHECKING:
     from linklab.results.model import Run
-    from linklab.scenarios.grouping.runner import Runner
 
 MAX_REPEAT = 10_000
 
@@ -84,18 +90,7 @@ def check(options: RunOptions, listener: Listener = ignore) -> Request:
         fresh_guest=options.fresh_guest,
     )
     memory = memory_for(options.machine, plan, options.kernels)
-    output, scenario = options.output, options.scenario
-    folder = claim_folder(Path(output)) if output else claim_default_folder(scenario)
-    return Request(plan, memory, folder)
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A run that is over and on disk."""
-
-    folder: Path
-    verdict: Verdict
-    faults: Sequence[LinklabError] = ()  # first the one that gives the verdict
+    return Request(plan, memory, claim(options.output, options.scenario))
 
 
 def run(options: RunOptions, command: Sequence[str], listener: Listener) -> Finished:
@@ -104,7 +99,7 @@ def run(options: RunOptions, command: Sequence[str], listener: Listener) -> Fini
 
     with timed(listener, "check the options"):
         request = check(options, listener)
-    try:
+    with removed_if_empty(request.folder):
         cache = Cache()
         with timed(listener, "machine and image"):
             lab = prepare_lab(options.machine, request.memory, cache, listener)
@@ -116,25 +111,9 @@ def run(options: RunOptions, command: Sequence[str], listener: Listener) -> Fini
             with timed(listener, "saved guests"):
                 lab = lab.with_snapshots(subjects, cache, listener)
         folder = RunFolder(request.folder, _about(options, request.plan, lab, subjects, command))
-    except BaseException:
-        _remove_if_empty(request.folder)
-        raise
-    faults = _measure(Runner(lab, request.plan, folder, listener), subjects)
-    verdict = faults[0].verdict if faults else Verdict.PASS
-    folder.update(end=utc_now(), verdict=verdict.value, message=faults[0].message if faults else "")
-    return Finished(request.folder, verdict, faults)
-
-
-def _measure(runner: Runner, subjects: Sequence[Subject]) -> list[LinklabError]:
-    """Run; whatever ends it, return what went wrong, first what gives the verdict."""
-    try:
-        runner.run(subjects)
-    except KeyboardInterrupt:
-        interrupted = Interrupted("what was measured so far is kept")
-        return [interrupted, *runner.outcome.faults]
-    except LinklabError as error:
-        return [error, *runner.outcome.faults]
-    return list(runner.outcome.faults)
+    runner = Runner(lab, request.plan, folder, listener)
+    faults = stopped_by(lambda: runner.run(subjects))
+    return finish(folder, [*faults, *runner.outcome.faults])
 
 
 def _about(
@@ -159,14 +138,8 @@ def _about(
     }
 
 
-def _remove_if_empty(folder: Path) -> None:
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
-
-
 def main(options: RunOptions, command: Sequence[str]) -> Verdict:
     """Run, show what came out, and return the verdict."""
-    from linklab.commands.boundary import show_fault
     from linklab.report.progress import progress
 
     before = seconds_since_start()
@@ -181,24 +154,20 @@ def main(options: RunOptions, command: Sequence[str]) -> Verdict:
             write_exports(options.exports, suites_of(read_run(finished.folder)))
     if options.timings:
         print_timings({"start of Python and Invoke": before, **timings.seconds})
-    for fault in finished.faults:
-        show_fault(fault)
-    return finished.verdict
+    return concluded(finished)
 
 
 def present(finished: Finished, as_json: bool) -> None:
     """Show a finished run: the table to a person, one document to a script."""
-    from rich.console import Console
 
     from linklab.report.table import render
 
     stored = read_run(finished.folder)
     page = write_reports(finished.folder, stored)
     if as_json:
-        json.dump(document(finished.folder), sys.stdout, indent=1)
-        sys.stdout.write("\n")
+        print_document(document(finished.folder))
         return
-    Console(highlight=False).print(render(stored))
+    print_shown(render(stored))
     print(f"\nverdict: {finished.verdict.value}   results: {finished.folder}   page: {page}")
 
 

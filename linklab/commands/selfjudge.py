@@ -67,8 +67,8 @@ def _run(
         finished = selftest.run(options, ["invoke", "selftest"], listener)
     except UsageError as error:  # options are right by now: this revision lacks the test
         raise BuildSkipped(error.message, error.evidence) from error
-    if finished.fault is not None:
-        raise finished.fault
+    if finished.faults:
+        raise finished.faults[0]
     records = records_of(read_about(finished.folder))
     faults = list(_faults(records))
     if not faults and finished.verdict is not Verdict.PASS:

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-import json
-import os
-import platform
 import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from linklab.commands.exports import ExportOptions, failure_written, write_exports
+from linklab.commands.outcome import (
+    Finished,
+    concluded,
+    finish,
+    print_document,
+    print_shown,
+    stopped_by,
+    tested_on,
+)
 from linklab.commands.prepare import KernelOptions, MachineOptions
 from linklab.commands.selftest_prepare import Prepared, boot_of, prepare
-from linklab.errors import Interrupted, LinklabError, UsageError, Verdict
+from linklab.errors import LinklabError, UsageError, Verdict
 from linklab.events import Listener, step
 from linklab.host.cache import Cache
-from linklab.lab import choose_memory, host_cpu
+from linklab.lab import choose_memory
 from linklab.options import JSON, group, number, option, seconds, split_list, word
 from linklab.results.kinds import SELFTEST as KIND
 from linklab.results.outcomes import Status
-from linklab.results.store import RunFolder, claim_default_folder, claim_folder, read_about, utc_now
+from linklab.results.store import RunFolder, claim, read_about, removed_if_empty
 from linklab.selftests.catalogue import Selftest
 from linklab.selftests.limits import limit_of
 from linklab.selftests.record import (
@@ -91,15 +96,6 @@ class Request:
     folder: Path
 
 
-@dataclass(frozen=True)
-class Finished:
-    """A run that is over and on disk; `fault` is what ended it early."""
-
-    folder: Path
-    verdict: Verdict
-    fault: LinklabError | None = None
-
-
 def check(options: SelftestOptions) -> Request:
     """Check every option that can be checked without reading the source."""
     words = split_list("tests", options.tests)
@@ -115,22 +111,18 @@ def check(options: SelftestOptions) -> Request:
         limit=seconds("timeout", options.timeout),
         retries=number("retry", options.retry, 0, MOST_RETRIES),
         memory=choose_memory(machine.checked_memory(), MEMORY, "self-tests"),
-        folder=claim_folder(Path(options.output)) if options.output else claim_default_folder(KIND),
+        folder=claim(options.output, KIND),
     )
 
 
 def run(options: SelftestOptions, command: Sequence[str], listener: Listener) -> Finished:
     """Do the whole of it. Raises `LinklabError` where there is no run to speak of."""
     request = check(options)
-    try:
+    with removed_if_empty(request.folder):
         prepared = prepare(
             options.kernels, options.machine, request.words, request.memory, Cache(), listener
         )
         folder = RunFolder(request.folder, _about(options, request, prepared, command))
-    except BaseException:
-        if not any(request.folder.iterdir()):
-            request.folder.rmdir()
-        raise
     return _Course(request, folder, listener).run(prepared)
 
 
@@ -144,19 +136,14 @@ class _Course:
     records: list[TestRecord] = field(default_factory=list)
 
     def run(self, prepared: Sequence[Prepared]) -> Finished:
-        fault: LinklabError | None = None
-        try:
+        def run_all() -> None:
             with step(self.listener, STEP, total=sum(len(each.ready.tests) for each in prepared)):
                 for each in prepared:
                     self._run_collection(each)
-        except KeyboardInterrupt:
-            fault = Interrupted("what came of the tests so far is kept")
-        except LinklabError as error:
-            fault = error
-        verdict = fault.verdict if fault else verdict_of(self.records)
-        message = fault.message if fault else ""
-        self.folder.update(end=utc_now(), verdict=verdict.value, message=message)
-        return Finished(self.folder.path, verdict, fault)
+
+        faults = stopped_by(run_all)
+        verdict = Verdict.PASS if faults else verdict_of(self.records)
+        return finish(self.folder, faults, verdict)
 
     def _run_collection(self, prepared: Prepared) -> None:
         runner = SelftestRunner(prepared.lab, prepared.subject, self.folder.path, self.listener)
@@ -204,39 +191,19 @@ def _about(
             "timeout": request.limit,
             "retry": request.retries,
         },
-        "kernels": [
-            {
-                "name": each.subject.name,
-                "release": each.subject.release,
-                "sha256": each.subject.sha256,
-                "inputs": each.subject.inputs,
-                "image_bytes": None,
-            }
-            for each in prepared
-        ],
+        **tested_on(lab, [each.subject for each in prepared]),
         "wanted": {each.subject.name: each.wanted for each in prepared},
         "missing_options": {each.subject.name: each.missing for each in prepared},
         "source": options.kernels.source,
         "selftests": prepared[0].tree,
         **options.kernels.content(),
         "image": {each.subject.name: dict(each.lab.image) for each in prepared},
-        "accel": lab.accel.value,
-        "clock": lab.clock.value,
         "boot": ", ".join(dict.fromkeys(each.lab.boot.value for each in prepared)),
-        "machine": lab.machine_for(prepared[0].subject).value,
-        "cpus": lab.cpus,
-        "memory": lab.memory,
         "qemu": {
             "version": lab.qemu.version,
             "command_lines": {
                 each.subject.name: shlex.join(each.lab.argv_for(each.subject)) for each in prepared
             },
-        },
-        "host": {
-            "cpu": host_cpu(),
-            "cpus": len(os.sched_getaffinity(0)),
-            "kernel": platform.release(),
-            "python": platform.python_version(),
         },
         TESTS: [],
     }
@@ -244,7 +211,6 @@ def _about(
 
 def main(options: SelftestOptions, command: Sequence[str]) -> Verdict:
     """Run the tests, show what came out, and return the verdict."""
-    from linklab.commands.boundary import show_fault
     from linklab.report.progress import progress
 
     kernels = options.kernels.check()
@@ -254,24 +220,20 @@ def main(options: SelftestOptions, command: Sequence[str]) -> Verdict:
         present(finished.folder, options.as_json)
     finally:  # who reads only the table's beginning gets the files all the same
         write_exports(options.exports, suites_of(read_about(finished.folder)))
-    if finished.fault:
-        show_fault(finished.fault)
-    return finished.verdict
+    return concluded(finished)
 
 
 def present(folder: Path, as_json: bool) -> None:
     """Show a stored run: the table to a person, one document to a script."""
-    from rich.console import Console
 
     from linklab.report.selftest import as_text, render
 
     about = read_about(folder)
     (folder / TABLE_FILE).write_text(as_text(about), encoding="utf-8")
     if as_json:
-        json.dump(document(folder), sys.stdout, indent=1)
-        sys.stdout.write("\n")
+        print_document(document(folder))
         return
-    Console(highlight=False).print(render(about))
+    print_shown(render(about))
     print(f"\nverdict: {about.get('verdict') or 'unfinished'}   results: {folder}")
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,9 +11,18 @@ from typing import Any
 from linklab.build.flavours import flavours
 from linklab.build.patches import patched_tree
 from linklab.build.source import open_source
-from linklab.commands.about import tested_on
 from linklab.commands.compare import DEFAULTS
 from linklab.commands.exports import ExportOptions, failure_written, write_exports
+from linklab.commands.outcome import (
+    Finished,
+    concluded,
+    finish,
+    planned,
+    print_document,
+    print_shown,
+    stopped_by,
+    tested_on,
+)
 from linklab.commands.prepare import (
     NO_ISO,
     KernelOptions,
@@ -33,7 +40,7 @@ from linklab.commands.work import (
     check_scenario,
     memory_for,
 )
-from linklab.errors import Interrupted, LinklabError, UsageError, Verdict
+from linklab.errors import UsageError, Verdict
 from linklab.events import Listener, ignore
 from linklab.host.cache import Cache, reporting
 from linklab.lab import Lab
@@ -42,7 +49,7 @@ from linklab.options import JSON, choose, group, number, option, percent, split_
 from linklab.results.comparison import fewest_blocks
 from linklab.results.kinds import SERIES
 from linklab.results.series import find, rule_of
-from linklab.results.store import RunFolder, claim_default_folder, claim_folder, read_run, utc_now
+from linklab.results.store import RunFolder, claim, read_run, removed_if_empty
 from linklab.scenarios.grouping.plan import NAME, Plan
 from linklab.scenarios.grouping.schedule import cells
 
@@ -114,8 +121,7 @@ def check(options: SeriesOptions, listener: Listener = ignore) -> Request:
     plan = SeriesPlan(
         options.kernels.series, names, options.kernels.build_options(), measure, limit
     )
-    folder = claim_folder(Path(options.output)) if options.output else claim_default_folder(SERIES)
-    return Request(plan, memory, folder)
+    return Request(plan, memory, claim(options.output, SERIES))
 
 
 def _plan(options: SeriesOptions, kernels: int, limit: float, clock: Clock) -> Plan:
@@ -131,39 +137,19 @@ def _plan(options: SeriesOptions, kernels: int, limit: float, clock: Clock) -> P
     return replace(plan, repeat=blocks)
 
 
-@dataclass(frozen=True)
-class Finished:
-    """A series that is over, or as far as it came, on disk."""
-
-    folder: Path
-    verdict: Verdict
-    fault: LinklabError | None = None  # what ended it early
-
-
 def run(options: SeriesOptions, command: Sequence[str], listener: Listener) -> Finished:
     """Do the whole of it. Raises `LinklabError` where no state could be tested at all."""
     request = check(options, listener)
-    try:
+    with removed_if_empty(request.folder):
         cache = Cache()
         tell_notes(options.kernels, listener)
         plan = _applied(request.plan, cache, listener)
         lab = prepare_lab(options.machine, request.memory, cache, listener)
         lab = options.with_keeper(lab, listener)
         folder = RunFolder(request.folder, _about(options, plan, lab, command))
-    except BaseException:
-        if request.folder.is_dir() and not any(request.folder.iterdir()):
-            request.folder.rmdir()
-        raise
-    fault: LinklabError | None = None
-    try:
-        SeriesRun(plan, lab, folder, cache, listener).run()
-    except KeyboardInterrupt:
-        fault = Interrupted("what was done so far is kept")
-    except LinklabError as error:
-        fault = error
-    verdict = fault.verdict if fault else find(read_run(request.folder)).verdict
-    folder.update(end=utc_now(), verdict=verdict.value, message=fault.message if fault else "")
-    return Finished(request.folder, verdict, fault)
+    faults = stopped_by(SeriesRun(plan, lab, folder, cache, listener).run)
+    verdict = Verdict.PASS if faults else find(read_run(request.folder)).verdict
+    return finish(folder, faults, verdict)
 
 
 def _applied(plan: SeriesPlan, cache: Cache, listener: Listener) -> SeriesPlan:
@@ -184,22 +170,11 @@ def _about(
     options: SeriesOptions, plan: SeriesPlan, lab: Lab, command: Sequence[str]
 ) -> dict[str, Any]:
     """Return what run.json says of a series when it begins."""
-    measure = plan.measure
     return {
         "kind": SERIES,
         "command": shlex.join(command),
         "scenario": options.scenario,
-        "plan": {
-            "counts": measure.counts,
-            "operations": measure.operations,
-            "arms": measure.arms,
-            "pairs": measure.pairs(),
-            "repeat": measure.repeat,
-            "trials": measure.trials,
-            "settling": measure.settling,
-            "seed": measure.seed,
-            "fresh_guest": measure.fresh_guest,
-        },
+        "plan": planned(plan.measure),
         "source": options.kernels.source,
         **options.kernels.content(),
         **tested_on(lab, []),
@@ -209,7 +184,6 @@ def _about(
 
 def main(options: SeriesOptions, command: Sequence[str]) -> Verdict:
     """Test a series, show what came out, and return the verdict."""
-    from linklab.commands.boundary import show_fault
     from linklab.report.progress import progress
     from linklab.results.runsuites import suites_of
 
@@ -220,9 +194,7 @@ def main(options: SeriesOptions, command: Sequence[str]) -> Verdict:
         present(finished.folder, finished.verdict, as_json=options.as_json)
     finally:  # who reads only the table's beginning gets the files all the same
         write_exports(options.exports, suites_of(read_run(finished.folder)))
-    if finished.fault is not None:
-        show_fault(finished.fault)
-    return finished.verdict
+    return concluded(finished)
 
 
 def present(folder: Path, verdict: Verdict, *, as_json: bool) -> None:
@@ -236,16 +208,14 @@ def present(folder: Path, verdict: Verdict, *, as_json: bool) -> None:
 
 def show(folder: Path, verdict: str, *, as_json: bool) -> None:
     """Show a stored series: the table to a person, one document to a script."""
-    from rich.console import Console
 
     from linklab.report.series import document, render, sentence
 
     stored = read_run(folder)
     findings = find(stored)
     if as_json:
-        json.dump({"folder": str(folder), **document(stored, findings)}, sys.stdout, indent=1)
-        sys.stdout.write("\n")
+        print_document({"folder": str(folder), **document(stored, findings)})
         return
-    Console(highlight=False).print(render(stored, findings))
+    print_shown(render(stored, findings))
     print(f"\nverdict: {verdict}   results: {folder}")
     print(sentence(findings))

@@ -14,7 +14,7 @@ from linklab.build.bootable import Kernel
 from linklab.build.compilerwarnings import CompilerWarning, new_warnings
 from linklab.build.kernel import BuildOptions, resolve_kernel
 from linklab.build.series import Series
-from linklab.commands.about import tested_on
+from linklab.commands.outcome import tested_on
 from linklab.commands.prepare import subject_of
 from linklab.console.differences import new_lines
 from linklab.errors import BuildSkipped, KernelFault, LinklabError, UsageError

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 import tempfile
@@ -26,6 +25,7 @@ from linklab.commands.judging import (
     check_flavour,
     check_machine,
 )
+from linklab.commands.outcome import print_document
 from linklab.commands.prepare import NO_ISO, KernelOptions, MachineOptions
 from linklab.commands.selfjudge import selftest_judge
 from linklab.errors import UsageError, Verdict
@@ -120,8 +120,7 @@ def main(options: VerdictOptions, command: Sequence[str]) -> Verdict:
         journal.update(outcome=asdict(judged))
     verdict = _VERDICT[judged.judgement]
     if options.as_json:
-        json.dump(_document(judged, verdict, options), sys.stdout, indent=1)
-        sys.stdout.write("\n")
+        print_document(_document(judged, verdict, options))
     else:
         print(f"{judged.judgement.value}: {judged.why}")
     if judged.evidence and judged.judgement is not Judgement.GOOD:

@@ -121,6 +121,25 @@ def _held(path: Path) -> UsageError:
     return UsageError(f"{path} already holds a run: name another folder with --output")
 
 
+def claim(output: str, kind: str) -> Path:
+    """Make the folder for results: the one that was asked for, or one that no other run has.
+
+    Raises `UsageError` when it holds a run already or cannot be written.
+    """
+    return claim_folder(Path(output)) if output else claim_default_folder(kind)
+
+
+@contextmanager
+def removed_if_empty(folder: Path) -> Iterator[None]:
+    """Remove a folder for results where its filling fails before anything is in it."""
+    try:
+        yield
+    except BaseException:
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+        raise
+
+
 def claim_default_folder(scenario: str) -> Path:
     """Make the folder that a run gets when none is named, and that no other run has.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from linklab.errors import Verdict
 from linklab.results.kinds import SELFTEST
-from linklab.results.model import KernelRecord
+from linklab.results.model import Run
 from linklab.results.outcomes import Outcome, Status, Suite, worst
 from linklab.results.runfacts import circumstances, facts_of
 
@@ -113,7 +113,6 @@ def records_of(about: Mapping[str, Any]) -> list[TestRecord]:
 
 def suites_of(about: Mapping[str, Any]) -> list[Suite]:
     """Return a stored run as exporters take it: a suite for each kernel."""
-    kernels = [KernelRecord(**entry) for entry in about["kernels"]]
     records = records_of(about)
     return [
         Suite(
@@ -124,7 +123,7 @@ def suites_of(about: Mapping[str, Any]) -> list[Suite]:
             start=str(about.get("start") or ""),
             end=str(about.get("end") or ""),
         )
-        for kernel in kernels
+        for kernel in Run(about, ()).kernels
     ]
 
 

@@ -26,8 +26,9 @@ from linklab.build.kernel import BuildOptions
 from linklab.commands import bisect, judging, selftest, verdict
 from linklab.commands.bisect import BisectOptions
 from linklab.commands.judging import CriterionOptions
+from linklab.commands.outcome import Finished
 from linklab.commands.prepare import KernelOptions, MachineOptions
-from linklab.commands.selftest import Finished, SelftestOptions
+from linklab.commands.selftest import SelftestOptions
 from linklab.commands.verdict import VerdictOptions
 from linklab.errors import BuildSkipped, KernelCrashed, LabError, UsageError, Verdict
 from linklab.lab import Lab

@@ -16,8 +16,9 @@ from linklab.commands import history as commands
 from linklab.commands import run as command_run
 from linklab.commands.history import HistoryOptions, RerunOptions, ShowOptions
 from linklab.commands.kept import kept, kept_files, revived
+from linklab.commands.outcome import Finished
 from linklab.commands.prepare import KernelOptions, MachineOptions
-from linklab.commands.run import Finished, RunOptions
+from linklab.commands.run import RunOptions
 from linklab.errors import UsageError, Verdict, WrongState
 from linklab.host.cache import hash_file
 from linklab.report.compare import Stored

@@ -14,9 +14,10 @@ from linklab.bisect.history import Revision
 from linklab.bisect.search import Judgement
 from linklab.commands import selftest
 from linklab.commands.judging import CriterionOptions, check_criterion
+from linklab.commands.outcome import Finished
 from linklab.commands.prepare import KernelOptions, MachineOptions
 from linklab.commands.selfjudge import selftest_judge
-from linklab.commands.selftest import Finished, SelftestOptions
+from linklab.commands.selftest import SelftestOptions
 from linklab.errors import BuildSkipped, LabError, UsageError
 from linklab.events import ignore
 from linklab.results.outcomes import Status
@@ -48,7 +49,7 @@ class FakeSelftest:
         ]
         folder = RunFolder(Path(options.output), {"kernels": [], "tests": []})
         folder.update(tests=[to_json(record) for record in records])
-        return Finished(folder.path, verdict_of(records), self.fault)
+        return Finished(folder.path, verdict_of(records), [self.fault] if self.fault else [])
 
 
 MakeJudge = Callable[..., Judge]

@@ -1,0 +1,129 @@
+"""What commands that test kernels store of what they do, and how they end."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from linklab.commands.boundary import show_fault
+from linklab.errors import Interrupted, LinklabError, Verdict
+from linklab.lab import Lab, Subject, host_cpu
+from linklab.results.store import RunFolder, utc_now
+from linklab.scenarios.grouping.plan import Plan
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+def tested_on(lab: Lab, subjects: Sequence[Subject]) -> dict[str, Any]:
+    """Return the entries that every stored result has in common."""
+    return {
+        "kernels": [
+            {
+                "name": subject.name,
+                "release": subject.release,
+                "sha256": subject.sha256,
+                "inputs": subject.inputs,
+                "image_bytes": subject.image_bytes,
+                "built_by_lab": subject.known,
+                "modules": dict(subject.modules),
+            }
+            for subject in subjects
+        ],
+        "image": dict(lab.image),
+        "accel": lab.accel.value,
+        "clock": lab.clock.value,
+        "boot": lab.boot.value,
+        "machine": ", ".join(dict.fromkeys(lab.machine_for(s).value for s in subjects)),
+        "cpus": lab.cpus,
+        "memory": lab.memory,
+        "qemu": {
+            "version": lab.qemu.version,
+            "command_lines": {s.name: shlex.join(lab.argv_for(s)) for s in subjects},
+        },
+        "host": {
+            "cpu": host_cpu(),
+            "cpus": len(os.sched_getaffinity(0)),
+            "kernel": platform.release(),
+            "python": platform.python_version(),
+        },
+    }
+
+
+def planned(plan: Plan) -> dict[str, Any]:
+    """Return what is kept of a plan: what was to be measured, how often, in what guests."""
+    return {
+        "counts": plan.counts,
+        "operations": plan.operations,
+        "arms": plan.arms,
+        "pairs": plan.pairs(),
+        "repeat": plan.repeat,
+        "warmup": plan.warmup,
+        "seed": plan.seed,
+        "fresh_guest": plan.fresh_guest,
+        "jobs": plan.jobs,
+        "listeners": plan.listeners,
+        "trials": plan.trials,
+        "settling": plan.settling,
+    }
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What is over and on disk; the first of the faults gives the verdict."""
+
+    folder: Path
+    verdict: Verdict
+    faults: Sequence[LinklabError] = ()
+
+
+def stopped_by(work: Callable[[], object]) -> list[LinklabError]:
+    """Do some work and return what ended it early, if anything did."""
+    try:
+        work()
+    except KeyboardInterrupt:
+        return [Interrupted("what was done so far is kept")]
+    except LinklabError as error:
+        return [error]
+    return []
+
+
+def finish(
+    folder: RunFolder,
+    faults: Sequence[LinklabError],
+    verdict: Verdict = Verdict.PASS,
+    message: str = "",
+    **entries: Any,
+) -> Finished:
+    """Store the end of a run; `verdict` and `message` are for one without faults."""
+    if faults:
+        verdict, message = faults[0].verdict, faults[0].message
+    folder.update(**entries, end=utc_now(), verdict=verdict.value, message=message)
+    return Finished(folder.path, verdict, faults)
+
+
+def concluded(finished: Finished) -> Verdict:
+    """Show the faults of what is over, and return its verdict."""
+    for fault in finished.faults:
+        show_fault(fault)
+    return finished.verdict
+
+
+def print_document(document: Any) -> None:
+    """Print one JSON document, for a script."""
+    json.dump(document, sys.stdout, indent=1)
+    sys.stdout.write("\n")
+
+
+def print_shown(shown: RenderableType) -> None:
+    """Print a table, or what else rich renders, for a person."""
+    from rich.console import Console
+
+    Console(highlight=False).print(shown)
