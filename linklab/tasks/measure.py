@@ -54,6 +54,7 @@ def run(
     kcidb: str = "",
     kcidb_origin: str = "linklab",
     keep: bool = False,
+    record: bool = False,
 ) -> Verdict:
     """Boot kernels, run a scenario, and print a table and a verdict."""
     from linklab.commands import run as command_run
@@ -86,6 +87,7 @@ def run(
             listeners,
             ExportOptions(junit, ktap, kcidb, kcidb_origin),
             keep,
+            record,
         ),
         sys.argv,
     )
