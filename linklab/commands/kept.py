@@ -29,6 +29,7 @@ _OF_THE_COMMAND = {
     "machine",
     "output",
     "keep",
+    "record",
     "as_json",
     "timings",
     "exports",

@@ -23,9 +23,10 @@ from linklab.commands.prepare import (
     prepare_lab,
     prepare_subjects,
 )
+from linklab.commands.record import check_record, check_symbols, recordable
 from linklab.commands.timings import print_timings, seconds_since_start
 from linklab.errors import Interrupted, LinklabError, UsageError, Verdict
-from linklab.events import Listener, Timings, ignore, timed
+from linklab.events import Listener, Note, Timings, ignore, timed
 from linklab.host.cache import Cache
 from linklab.lab import Lab, Subject, choose_memory
 from linklab.machine.spec import Boot, Clock
@@ -76,6 +77,7 @@ class RunOptions:
     listeners: str = "0"
     exports: ExportOptions = field(default_factory=ExportOptions)
     keep: bool = False
+    record: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,11 +98,14 @@ def check(options: RunOptions, listener: Listener = ignore) -> Request:
     options.kernels.check()
     options.machine.check()
     options.exports.check()
-    plan = _plan(options, decide_clock(options.machine, listener))
+    machine = recordable(options.machine) if options.record else options.machine
+    plan = _plan(options, decide_clock(machine, listener))
     if not plan.pairs():
         raise UsageError(f"none of the arms can do any of the operations: {limits_text()}")
     if options.keep:
         check_keep(plan.jobs)
+    if options.record:
+        check_record(options.kernels, options.machine, plan.jobs, keeps=options.keep)
     memory = memory_for(options.machine, plan, options.kernels)
     output, scenario = options.output, options.scenario
     folder = claim_folder(Path(output)) if output else claim_default_folder(scenario)
@@ -172,12 +177,18 @@ def run(options: RunOptions, command: Sequence[str], listener: Listener) -> Fini
     try:
         cache = Cache()
         with timed(listener, "machine and image"):
-            lab = prepare_lab(options.machine, request.memory, cache, listener)
+            machine = recordable(options.machine) if options.record else options.machine
+            lab = prepare_lab(machine, request.memory, cache, listener)
+            if options.record:
+                lab = lab.recording()
+                listener(Note("--record: times count instructions and compare with no other run's"))
             if options.keep:
                 lab = replace(lab, keeper=keeper(listener))
         with timed(listener, "kernels"):
             purpose = Purpose(lab.boot, (options.scenario,), lab.machine, clock=lab.clock)
             subjects = prepare_subjects(options.kernels, purpose, cache, listener)
+            if options.record:
+                check_symbols(subjects)
         if lab.boot is Boot.RESUME:
             with timed(listener, "saved guests"):
                 lab = lab.with_snapshots(subjects, cache, listener)

@@ -73,6 +73,7 @@ def guests(_context: Context, json: bool = False) -> None:
         "type": "a line to type at the guest's shell when it is up; may be repeated, in order",
         "timeout": "seconds after which a gdb with --command is ended; default 600",
         "log": "a file for the guest's console",
+        "replay": "a run's folder, part of its name, or `last`: what it recorded, once more",
     },
 )
 @command
@@ -87,6 +88,7 @@ def gdb(
     cpus: str = "1",
     timeout: str = "0",
     log: str = "",
+    replay: str = "",
     source: str = "",
     patch: list[str] | None = None,
     config: list[str] | None = None,
@@ -104,5 +106,6 @@ def gdb(
             tuple(type or ()),
             timeout,
             log,
+            replay,
         )
     )

@@ -52,6 +52,7 @@ RUN_HELP = {
     "boot-timeout": "seconds until the agent must have said hello; default: by accelerator",
     "noise": "a file of titles of reports that do not count, a regular expression a line",
     "timings": "say at the end what each stage of the command took",
+    "record": "record each guest, and keep that of one that failed for `invoke gdb --replay`",
     "keep": "keep a guest that failed, its console on this terminal, until you leave it",
     "json": "print one JSON document on standard output, and nothing else there",
 }

@@ -55,6 +55,7 @@ def run(
     kcidb: str = "",
     kcidb_origin: str = "linklab",
     keep: bool = False,
+    record: bool = False,
 ) -> Verdict:
     """Boot kernels, run a scenario, and print a table and a verdict."""
     from linklab.commands import run as command_run
@@ -87,6 +88,7 @@ def run(
             listeners,
             ExportOptions(junit, ktap, kcidb, kcidb_origin),
             keep,
+            record,
         ),
         sys.argv,
     )
