@@ -22,7 +22,7 @@ def test_gdb_goes_back_from_the_oops_to_the_store_that_caused_it(
     folder, log = tmp_path / "run", tmp_path / "replayed.log"
     kernel = ("--kernel", "nosysfs", "--config", "symbols", "--patch", str(PATCH))
     work = ("--counts", "16", "--arms", "group", "--output", str(folder))
-    failed = invoke("run", "--record", *kernel, *work)
+    failed = invoke("run", "--record", *kernel, *work, timeout=3600)  # builds a kernel
     assert failed.status == 1, failed.stderr
     assert len(list(folder.glob("recording-*.rr"))) == 1
 
