@@ -38,7 +38,8 @@ class Debugging:
     which it was compiled and the one where its sources are read now. With
     `commands` gdb does them one after the other and ends, within `limit`
     seconds; without, it talks to whoever sits at this terminal. `typed` are
-    lines for the guest's shell, once that is up.
+    lines for the guest's shell, once that is up. What is `replayed` ends with
+    the recording, and gdb can go backwards in it.
     """
 
     symbols: Path
@@ -46,6 +47,7 @@ class Debugging:
     commands: Sequence[str] = ()
     typed: Sequence[str] = ()
     limit: float = 600.0
+    replayed: bool = False
 
 
 def gdb_script(what: Debugging, socket: Path) -> str:
@@ -56,6 +58,8 @@ def gdb_script(what: Debugging, socket: Path) -> str:
     if what.commands:
         # A breakpoint that cannot be set must fail, not wait for a library that brings it.
         lines.insert(0, "set breakpoint pending off")
+    elif what.replayed:
+        lines.append("break panic")  # behind its end there is nothing to go back from
     return "".join(f"{line}\n" for line in lines)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,9 @@ from linklab.events import Listener, step
 from linklab.host.accel import Accel
 from linklab.host.cache import Cache, hash_file, key_of
 from linklab.host.qemu import Qemu
-from linklab.machine.commandline import DISTRIBUTION, measuring_command_line
+from linklab.machine.commandline import DISTRIBUTION, RECORDING, measuring_command_line
 from linklab.machine.spec import (
+    RECORDING_TSC_KHZ,
     Boot,
     Clock,
     DirectBoot,
@@ -27,6 +28,7 @@ from linklab.machine.spec import (
     MachineType,
     qemu_argv,
 )
+from linklab.recording import recorded
 from linklab.session import Session, Snapshot, open_session, save_session
 from linklab.visits import Keeper
 
@@ -94,6 +96,12 @@ class Lab:
     clock: Clock = Clock.REAL
     slowness: float = 1.0  # how many times as long guests may take here as elsewhere: for deadlines
     keeper: Keeper | None = None  # takes a guest that failed, which then does not end by itself
+    records: bool = False  # a guest that fails leaves its recording beside its console's log
+
+    @property
+    def clock_name(self) -> str:
+        """What the seconds of its samples are, as results keep it."""
+        return "recorded" if self.records else self.clock.value
 
     def machine_for(self, subject: Subject) -> MachineType:
         """Return the machine type that boots a kernel fastest, or the one asked for."""
@@ -120,7 +128,8 @@ class Lab:
                 stays=self.keeper is not None,
                 takes_turns=self.clock is Clock.VIRTUAL,
             )
-            words += (*spared, *subject.parameters)
+            recorded_words = RECORDING if self.records else ()
+            words += (*spared, *subject.parameters, *recorded_words)
             boot = DirectBoot(subject.kernel, subject.initramfs or self.initramfs, words)
         return MachineSpec(boot, self.accel, machine, self.cpus, self.memory, clock=self.clock)
 
@@ -136,17 +145,25 @@ class Lab:
         """
         spec = replace(self.spec_for(subject), seed=draw)
         saved = self.snapshots.get(subject.name)
-        with open_session(
-            self.qemu.path,
-            spec,
-            console_log,
-            self.boot_limit,
-            saved,
-            noise=self.noise,
-            symbols=subject.symbols,
-            keeper=self.keeper,
-        ) as session:
-            yield session
+        with ExitStack() as stack:
+            if self.records:
+                kept = recorded(self.qemu, spec, console_log, subject.symbols)
+                spec = stack.enter_context(kept)
+            opened = open_session(
+                self.qemu.path,
+                spec,
+                console_log,
+                self.boot_limit,
+                saved,
+                noise=self.noise,
+                symbols=subject.symbols,
+                keeper=self.keeper,
+            )
+            yield stack.enter_context(opened)
+
+    def recording(self) -> Lab:
+        """Return the same lab with guests that are recorded, which decides their machine."""
+        return replace(self, machine=MachineType.PC, tsc_khz=RECORDING_TSC_KHZ, records=True)
 
     def with_snapshots(
         self, subjects: Sequence[Subject], cache: Cache, listener: Listener, draw: int = 0

@@ -17,12 +17,15 @@ from linklab.errors import LabError, UsageError
 from linklab.events import Listener
 from linklab.host.cache import Cache
 from linklab.host.packages import DEBUGGING, unmet
+from linklab.host.qemu import find_qemu
 from linklab.lab import SHELL_MIB, Lab, Subject, choose_memory
 from linklab.machine.commandline import debugging_command_line
 from linklab.machine.spec import DirectBoot, MachineSpec
 from linklab.options import group, option, seconds
 from linklab.paths import IMAGES
+from linklab.recording import find_recording, read_recording
 from linklab.report.progress import progress
+from linklab.results.history import find
 
 _LIMIT = 600.0  # s for a scripted session
 _INFORMATION = "CONFIG_DEBUG_INFO_"
@@ -45,11 +48,17 @@ class GdbOptions:
     )
     timeout: str = option("0", "seconds after which a gdb with --command is ended; default 600")
     log: str = option("", "a file for the guest's console")
+    replay: str = option(
+        "", "a run's folder, part of its name, or `last`: what it recorded, once more"
+    )
 
 
 def main(options: GdbOptions) -> None:
     """Start the guest and gdb on it; return when gdb has ended, and the guest with it."""
     name = check(options)
+    if options.replay:
+        _replay(options)
+        return
     asked, needed = options.machine.checked_memory(), options.kernels.memory(SHELL_MIB)
     memory = choose_memory(asked, needed, "a shell")
     with progress() as listener:
@@ -59,6 +68,21 @@ def main(options: GdbOptions) -> None:
         what = _debugging(options, kernel, cache, listener)
     spec = debugging_spec(lab, subject_of(kernel))
     debug(lab.qemu.path, spec, what, Path(options.log or os.devnull))
+
+
+def _replay(options: GdbOptions) -> None:
+    """Do what a run recorded once more, under gdb."""
+    qemu = find_qemu(Cache().root)
+    about = find_recording(find(options.replay))
+    found = read_recording(about, qemu)
+    if found.symbols is None:
+        raise UsageError(f"{about}: the kernel that was recorded has no debug information")
+    what = Debugging(found.symbols, None, options.commands, limit=_limit(options), replayed=True)
+    debug(qemu.path, found.spec, what, Path(options.log or os.devnull))
+
+
+def _limit(options: GdbOptions) -> float:
+    return seconds("timeout", options.timeout) or _LIMIT
 
 
 def check(options: GdbOptions) -> str:
@@ -76,19 +100,22 @@ def check(options: GdbOptions) -> str:
             f"`invoke gdb` needs Debian's package {packages}, which `invoke setup` leaves out: "
             f"as root, type `apt-get install --no-install-recommends -y {packages}`"
         )
-    if names[0] in flavours():
-        _check_information(KernelSpec(names[0], options.kernels.build_options()))
+    if options.replay and options.typed:
+        raise UsageError("--type does not go with --replay: what was typed is in the recording")
+    if names[0] in flavours() and not options.replay:
+        check_information(KernelSpec(names[0], options.kernels.build_options()))
     return names[0]
 
 
-def _check_information(spec: KernelSpec) -> None:
+def check_information(spec: KernelSpec) -> None:
     """Refuse, before it is built, a kernel that would have nothing for gdb to go by."""
     wishes = wishes_of(spec).values()
     if not any(wish.option.startswith(_INFORMATION) and wish.value == "y" for wish in wishes):
-        raise _no_information(spec.flavour)
+        raise no_information(spec.flavour)
 
 
-def _no_information(name: str) -> UsageError:
+def no_information(name: str) -> UsageError:
+    """Return what to say of a kernel that gdb has nothing to go by."""
     return UsageError(
         f"kernel {name} has no debug information: use --kernel debug, or add "
         f"--config {_FRAGMENT.stem} to one of the lab's, or build your own "
@@ -98,13 +125,12 @@ def _no_information(name: str) -> UsageError:
 
 def _debugging(options: GdbOptions, kernel: Kernel, cache: Cache, listener: Listener) -> Debugging:
     if kernel.symbols is None:
-        raise _no_information(kernel.name)
+        raise no_information(kernel.name)
     sources = None
     if kernel.built_by_lab:
         spec = KernelSpec(kernel.name, options.kernels.build_options())
         sources = sources_of(spec, cache, listener)
-    limit = seconds("timeout", options.timeout) or _LIMIT
-    return Debugging(kernel.symbols, sources, options.commands, options.typed, limit)
+    return Debugging(kernel.symbols, sources, options.commands, options.typed, _limit(options))
 
 
 def debugging_spec(lab: Lab, subject: Subject) -> MachineSpec:

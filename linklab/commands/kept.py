@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from linklab.commands.run import RunOptions
 
 _OF_THE_COMMAND = frozenset(
-    {"output", "keep", "json", "timings", "junit", "ktap", "kcidb", "kcidb_origin"}
+    {"output", "keep", "record", "json", "timings", "junit", "ktap", "kcidb", "kcidb_origin"}
 )  # not of the run itself
 _ALWAYS = frozenset(
     {"kernel", "scenario", "counts", "operations", "arms", "repeat", "timeout"}

@@ -39,7 +39,7 @@ def tested_on(lab: Lab, subjects: Sequence[Subject]) -> dict[str, Any]:
         ],
         "image": dict(lab.image),
         "accel": lab.accel.value,
-        "clock": lab.clock.value,
+        "clock": lab.clock_name,
         "boot": lab.boot.value,
         "machine": ", ".join(dict.fromkeys(lab.machine_for(s).value for s in subjects)),
         "cpus": lab.cpus,

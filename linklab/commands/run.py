@@ -28,10 +28,11 @@ from linklab.commands.prepare import (
     prepare_lab,
     prepare_subjects,
 )
+from linklab.commands.record import check_record, check_symbols, recordable
 from linklab.commands.timings import print_timings, seconds_since_start
 from linklab.commands.work import SCENARIO, TrialOptions, check_scenario, memory_for
 from linklab.errors import Verdict
-from linklab.events import Listener, Timings, ignore, timed
+from linklab.events import Listener, Note, Timings, ignore, timed
 from linklab.host.cache import Cache
 from linklab.lab import Lab, Subject
 from linklab.machine.spec import Boot
@@ -63,6 +64,9 @@ class RunOptions(TrialOptions):
     )
     output: str = option("", "a folder for the results; default results/<UTC time>-<scenario>")
     timings: bool = option(False, "say at the end what each stage of the command took")
+    record: bool = option(
+        False, "record each guest, and keep that of one that failed for `invoke gdb --replay`"
+    )
     as_json: bool = option(False, JSON, "json")
     exports: ExportOptions = group(ExportOptions)
 
@@ -83,12 +87,15 @@ def check(options: RunOptions, listener: Listener = ignore) -> Request:
     options.machine.check()
     options.exports.check()
     repeat = number("repeat", options.repeat, 1, MAX_REPEAT)
+    machine = recordable(options.machine) if options.record else options.machine
     plan = options.trials_plan(
-        decide_clock(options.machine, listener),
+        decide_clock(machine, listener),
         repeat=repeat,
         warmup=number("warmup", options.warmup or int(repeat > 1), 0, MAX_REPEAT),
         fresh_guest=options.fresh_guest,
     )
+    if options.record:
+        check_record(options.kernels, options.machine, plan.jobs, keeps=options.keep)
     memory = memory_for(options.machine, plan, options.kernels)
     return Request(plan, memory, claim(options.output, options.scenario))
 
@@ -102,11 +109,17 @@ def run(options: RunOptions, command: Sequence[str], listener: Listener) -> Fini
     with removed_if_empty(request.folder):
         cache = Cache()
         with timed(listener, "machine and image"):
-            lab = prepare_lab(options.machine, request.memory, cache, listener)
+            machine = recordable(options.machine) if options.record else options.machine
+            lab = prepare_lab(machine, request.memory, cache, listener)
+            if options.record:
+                lab = lab.recording()
+                listener(Note("--record: times count instructions and compare with no other run's"))
             lab = options.with_keeper(lab, listener)
         with timed(listener, "kernels"):
             purpose = Purpose(lab.boot, (options.scenario,), lab.machine, clock=lab.clock)
             subjects = prepare_subjects(options.kernels, purpose, cache, listener)
+            if options.record:
+                check_symbols(subjects)
         if lab.boot is Boot.RESUME:
             with timed(listener, "saved guests"):
                 lab = lab.with_snapshots(subjects, cache, listener)

@@ -12,6 +12,21 @@ DISTRIBUTION: tuple[str, ...] = (
 """Parameters that spare a distribution's kernel work at boot; others do not know them."""
 
 
+RECORDING: tuple[str, ...] = (
+    # Code is where vmlinux says.
+    "nokaslr",
+    # A wait in a loop is expensive to record: each `pause` leaves the loop of the CPU's
+    # thread in QEMU, which then notes its look at the clock, 6 bytes.  The APIC timer
+    # is calibrated in such a wait, of 100 ms; the PIT needs none.
+    "nolapic_timer",
+    # 10 ms to see whether its interrupts come.
+    "no_timer_check",
+    # What comes in reaches a guest that is idle with its next tick (linklab/machine/pipes.py).
+    "nohz=off",
+)
+"""Parameters of a guest that is recorded, to be replayed with gdb."""
+
+
 def measuring_command_line(
     agent_device: str, tsc_khz: int | None, *, stays: bool = False, takes_turns: bool = False
 ) -> tuple[str, ...]:

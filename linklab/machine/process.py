@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from linklab.host.run import start
+from linklab.machine.pipes import Pipes
 from linklab.machine.qmp import Control
-from linklab.machine.spec import FdPort, MachineSpec, qemu_argv
+from linklab.machine.spec import FdPort, MachineSpec, NullPort, Port, qemu_argv
+
+_RECORDING_LIMIT = 10.0  # s for QEMU to write the rest of a recording
+
+
+def _is_replayed(spec: MachineSpec) -> bool:
+    return spec.recording is not None and spec.recording.replayed
+
+
+def _is_recorded(spec: MachineSpec) -> bool:
+    return spec.recording is not None and not spec.recording.replayed
 
 
 @dataclass(frozen=True)
@@ -73,10 +86,16 @@ class Machine:
         self.control = Control(control)
         with console_far, agent_far, control_far:
             far = [end.fileno() for end in (console_far, agent_far, control_far)]
+            self._pipes = Pipes() if _is_recorded(spec) else None
+            console_port: Port = FdPort(far[0])
+            agent_port: Port = NullPort() if _is_replayed(spec) else FdPort(far[1])
+            if self._pipes is not None:
+                console_port = self._pipes.port("console", console_far)
+                agent_port = self._pipes.port("agent", agent_far)
             self.spec = replace(
                 spec,
-                console=FdPort(far[0]),
-                agent=FdPort(far[1]),
+                console=console_port,
+                agent=agent_port,
                 control=FdPort(far[2]) if controlled else None,
             )
             self.started = time.monotonic()
@@ -84,7 +103,7 @@ class Machine:
                 self._process = start(
                     qemu_argv(qemu, self.spec),
                     stderr=self._stderr,
-                    pass_fds=(*far, *pass_fds),
+                    pass_fds=(*far, *pass_fds, *(self._pipes.fds if self._pipes else ())),
                     # Ctrl-C is for the lab, which says what was interrupted.
                     new_session=True,
                 )
@@ -92,6 +111,9 @@ class Machine:
                 self._close_ports()
                 self._stderr.close()
                 raise
+            finally:
+                if self._pipes is not None:
+                    self._pipes.let_go()
         self.pidfd = os.pidfd_open(self._process.pid)
 
     @property
@@ -105,7 +127,11 @@ class Machine:
         return None if returncode is None else MachineEnd(returncode, self.last_words)
 
     def kill(self) -> None:
-        """End it now, whatever it does."""
+        """End it now, whatever it does; a recording is written to its end first."""
+        if _is_recorded(self.spec) and self._process.poll() is None:
+            self._process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(_RECORDING_LIMIT)
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait()
@@ -129,6 +155,8 @@ class Machine:
         self.close()
 
     def _close_ports(self) -> None:
+        if self._pipes is not None:
+            self._pipes.close()
         self.console.close()
         self.agent.close()
         self.control.close()

@@ -75,7 +75,19 @@ class TerminalPort:
     """A serial port on the terminal that QEMU was started on."""
 
 
-Port = FdPort | TerminalPort
+@dataclass(frozen=True)
+class NullPort:
+    """A serial port that nobody listens at: what a replayed guest hears is in its recording."""
+
+
+@dataclass(frozen=True)
+class PipePort:
+    """A serial port on a pair of pipes: `path` with `.in` and `.out` behind it."""
+
+    path: Path
+
+
+Port = FdPort | TerminalPort | NullPort | PipePort
 
 
 @dataclass(frozen=True)
@@ -89,6 +101,20 @@ class RamFile:
     private: bool
 
 
+RECORDING_TSC_KHZ = 1_000_000  # of a guest whose instructions take a nanosecond each
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A file with all that a guest cannot know beforehand: what comes in, and when.
+
+    QEMU writes it, or, `replayed`, makes the guest do the very same once more.
+    """
+
+    path: Path
+    replayed: bool = False
+
+
 @dataclass(frozen=True)
 class MachineSpec:
     """Everything that decides what a machine is.
@@ -98,7 +124,10 @@ class MachineSpec:
     `incoming` QEMU waits for a saved state instead of starting the guest.
     `debugger` is the unix socket at which QEMU waits for gdb, before the
     guest's first instruction. `clock` is never `AUTO`; `seed` is what QEMU
-    draws its random numbers with in virtual time.
+    draws its random numbers with in virtual time. `recording` wants TCG, one CPU,
+    a clock that is not virtual, and `pc`: loading a snapshot makes a virtio port
+    start a timer that is not in the recording (fetch_active_ports_list in QEMU's
+    hw/char/virtio-serial-bus.c).
     """
 
     boot: DirectBoot | IsoBoot
@@ -115,6 +144,7 @@ class MachineSpec:
     debugger: Path | None = None
     clock: Clock = Clock.REAL
     seed: int = 0
+    recording: Recording | None = None
 
     @property
     def is_virtual(self) -> bool:
@@ -150,6 +180,7 @@ def qemu_argv(qemu: Path | str, spec: MachineSpec) -> tuple[str, ...]:
         *_boot_args(spec.boot),
         *(("-incoming", "defer") if spec.incoming else ()),
         *_debugger_args(spec.debugger),
+        *_recording_args(spec.recording),
     )
 
 
@@ -208,6 +239,11 @@ def _port_args(name: str, port: Port | None) -> tuple[str, ...]:
             return ("-chardev", f"socket,id={name},fd={fd}")
         case TerminalPort():
             return ("-chardev", f"stdio,id={name},mux=on,signal=off", "-mon", f"chardev={name}")
+        case NullPort():
+            # `null` would tell the guest that nobody has opened the port.
+            return ("-chardev", f"file,id={name},path=/dev/null")
+        case PipePort(path):
+            return ("-chardev", f"pipe,id={name},path={_escaped(path)}")
         case None:
             return ()
 
@@ -241,6 +277,26 @@ def _debugger_args(socket: Path | None) -> tuple[str, ...]:
     if socket is None:
         return ()
     return ("-gdb", f"unix:{_escaped(socket)},server=on,wait=off", "-S")
+
+
+def _recording_args(recording: Recording | None) -> tuple[str, ...]:
+    if recording is None:
+        return ()
+    mode = "replay" if recording.replayed else "record"
+    return (
+        # Not sleep=off: nothing that comes in would reach the guest then
+        # (icount_account_warp_timer in QEMU's softmmu/icount.c).
+        *("-icount", f"shift=0,rr={mode},rrfile={_escaped(recording.path)}"),
+        # Going backwards loads a snapshot, which resets the machine.  The reset of
+        # this device waits for the CPU's thread, and that for the lock of the log,
+        # which whoever resets holds (vapic_enable_tpr_reporting in hw/i386/kvmvapic.c).
+        *("-global", "apic.vapic=off"),
+        # Where the snapshot goes that QEMU takes when gdb comes: a temporary file.
+        *(("-drive", _SNAPSHOTS) if recording.replayed else ()),
+    )
+
+
+_SNAPSHOTS = "driver=null-co,size=1M,if=none,id=snapshots,snapshot=on"
 
 
 def _escaped(path: Path) -> str:

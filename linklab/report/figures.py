@@ -22,13 +22,15 @@ FLAVOUR_ORDER = {"nosysfs": 0, "sysfs": 1}  # the paper's columns
 _FLAVOUR_TITLE = {"nosysfs": "without sysfs", "sysfs": "with sysfs"}
 
 
-VIRTUAL = "virtual"
+VIRTUAL, RECORDED = "virtual", "recorded"
 
 
 def seconds_are(about: Mapping[str, Any]) -> str:
     """Return what the seconds of a stored result are, as stands over every table of it."""
     if about.get("clock") == VIRTUAL:
         return "virtual time: 1 ns for each instruction; no caches, no waiting for the host"
+    if about.get("clock") == RECORDED:
+        return "recorded: 1 ns for each instruction; comparable with nothing"
     accel = str(about.get("accel"))
     return _REAL_TIME.get(accel, accel)
 

@@ -6,9 +6,11 @@ import re
 
 import pytest
 
+from linklab import session
 from linklab.agent import exchange, protocol
 from linklab.agent.protocol import Frame, FrameKind, decode_line, encode_fields, encode_frame
 from linklab.agent.replies import Outcome
+from linklab.machine.commandline import measuring_command_line
 from linklab.paths import ROOT
 
 PAGE = (ROOT / "docs" / "protocol.md").read_text()
@@ -24,9 +26,9 @@ def table_under(heading: str) -> list[list[str]]:
 
 def constant(file: str, name: str) -> int:
     """A number that the agent's source defines."""
-    found = re.search(rf"#define {name} (\d+)", (AGENT / file).read_text())
+    found = re.search(rf"#define {name} (0x[0-9a-f]+|\d+)", (AGENT / file).read_text())
     assert found, f"{name} is not in {file}"
-    return int(found[1])
+    return int(found[1], 0)
 
 
 def test_it_describes_each_operation_in_the_agents_order() -> None:
@@ -80,6 +82,35 @@ def test_its_figures_are_those_of_the_code(words: str, value: float) -> None:
     found = re.search(words, PAGE)
     assert found, words
     assert float(found[1]) == value
+
+
+TURNS = PAGE.split("\n## Turns\n", 1)[1].split("\n## ", 1)[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "value"),
+    [
+        (r"writes (\d+) to I/O port", constant("turn.c", "STOP")),
+        (r"I/O port (0x[0-9a-f]+),", constant("turn.c", "STOP_PORT")),
+        (r"until (\d+) ms after", constant("turn.c", "AFTER_BEAT") / 1e6),
+        (r"a multiple of ([\d.]+) s,", constant("agent.h", "REQUEST_BEAT") / 1e9),
+        (r"times work, of (\d+) s:", constant("agent.h", "WORK_BEAT") / 1e9),
+        (r"counts requests from (0x[0-9a-f]+)", session._FIRST_BOOTED),
+        (r"guest from (0x[0-9a-f]+)", session._FIRST_RESUMED),
+    ],
+)
+def test_its_figures_of_turns_are_those_of_the_code(words: str, value: float) -> None:
+    found = re.search(words, " ".join(TURNS.split()))
+    assert found, words
+    number = int(found[1], 16) if found[1].startswith("0x") else float(found[1])
+    assert number == value
+
+
+def test_its_words_for_turns_are_those_of_the_code() -> None:
+    sources = {path.name: path.read_text() for path in AGENT.glob("*.c")}
+    assert "`linklab.turns`" in TURNS and '"linklab.turns"' in sources["main.c"]
+    assert "linklab.turns" in measuring_command_line("vport0p1", 1, takes_turns=True)
+    assert "`/dev/port`" in TURNS and '"/dev/port"' in sources["turn.c"]
 
 
 def test_the_longest_line_is_as_long_as_it_says() -> None:

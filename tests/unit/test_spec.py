@@ -20,7 +20,10 @@ from linklab.machine.spec import (
     IsoBoot,
     MachineSpec,
     MachineType,
+    NullPort,
+    PipePort,
     RamFile,
+    Recording,
     TerminalPort,
     qemu_argv,
 )
@@ -189,6 +192,36 @@ GOLDEN = {
         -chardev stdio,id=console,mux=on,signal=off -mon chardev=console
         -serial chardev:console
         -kernel /cache/bzImage -initrd /cache/initramfs.cpio -append 'console=ttyS0 panic=-1'
+        """,
+    ),
+    "a guest that is recorded": (
+        replace(
+            spec(DIRECT, Accel.TCG, MachineType.PC, recording=Recording(Path("/out/a,b.rr"))),
+            console=PipePort(Path("/tmp/p/console")),
+            agent=PipePort(Path("/tmp/p/agent")),
+        ),
+        """
+        qemu-system-x86_64 -nodefaults -no-user-config -no-reboot -name linklab
+        -machine pc -accel tcg -cpu CPU -smp 1 -m 256M -display none
+        -chardev pipe,id=console,path=/tmp/p/console -serial chardev:console
+        -chardev pipe,id=agent,path=/tmp/p/agent -serial chardev:agent
+        -kernel /cache/bzImage -initrd /cache/initramfs.cpio -append 'console=ttyS0 panic=-1'
+        -icount shift=0,rr=record,rrfile=/out/a,,b.rr -global apic.vapic=off
+        """,
+    ),
+    "a guest that is replayed": (
+        replace(
+            spec(DIRECT, Accel.TCG, MachineType.PC, recording=Recording(Path("/out/b.rr"), True)),
+            agent=NullPort(),
+        ),
+        """
+        qemu-system-x86_64 -nodefaults -no-user-config -no-reboot -name linklab
+        -machine pc -accel tcg -cpu CPU -smp 1 -m 256M -display none
+        -chardev socket,id=console,fd=7 -serial chardev:console
+        -chardev file,id=agent,path=/dev/null -serial chardev:agent
+        -kernel /cache/bzImage -initrd /cache/initramfs.cpio -append 'console=ttyS0 panic=-1'
+        -icount shift=0,rr=replay,rrfile=/out/b.rr -global apic.vapic=off
+        -drive driver=null-co,size=1M,if=none,id=snapshots,snapshot=on
         """,
     ),
     "an ISO on a screen": (

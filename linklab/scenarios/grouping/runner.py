@@ -204,7 +204,7 @@ class Runner:
             notifications=trial.heard.received,
             notifications_lost=trial.heard.lost,
             block=block,
-            clock=self.lab.clock.value,
+            clock=self.lab.clock_name,
         )
 
 

@@ -1,0 +1,272 @@
+"""Virtual time on real guests: figures depend on instructions, and on nothing else."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from guests import LIMIT, Invoke, soon
+
+from linklab.commands.prepare import MachineOptions, prepare_lab
+from linklab.errors import GuestHung
+from linklab.events import ignore
+from linklab.host.cache import Cache
+from linklab.lab import MINIMUM_MEMORY, Lab, Subject
+from linklab.machine.spec import Boot, MachineType
+from linklab.paths import ROOT
+from linklab.session import Session
+
+pytestmark = pytest.mark.vm
+
+SAME = 0.002  # of a figure: more than chance leaves in virtual time
+OPEN = 20
+WATCHED = 5.0  # s
+Figures = dict[tuple[str, str, str, int], list[float]]
+
+
+@pytest.fixture(scope="module")
+def virtual(cache: Cache) -> Lab:
+    """A lab of small machines in virtual time, whatever the host has."""
+    return prepare_lab(MachineOptions(clock="virtual"), MINIMUM_MEMORY, cache, ignore)
+
+
+@pytest.fixture
+def session(virtual: Lab, subjects: dict[str, Subject], tmp_path: Path) -> Iterator[Session]:
+    with virtual.session(subjects["nosysfs"], tmp_path / "console.log") as opened:
+        yield opened
+
+
+@contextmanager
+def other_work() -> Iterator[None]:
+    """Keep each of the host's CPUs busy with something else, twice over."""
+    words = [sys.executable, "-c", "while True: pass"]
+    with ExitStack() as stack:
+        for _ in range(2 * len(os.sched_getaffinity(0))):
+            stack.callback(stack.enter_context(subprocess.Popen(words)).kill)
+        yield
+
+
+# Figures
+
+
+def figures_of(samples: list[dict[str, Any]]) -> Figures:
+    """Return the seconds of each cell, in the order of its trials."""
+    found: Figures = {}
+    for sample in sorted(samples, key=lambda one: int(one["trial"])):
+        assert sample["clock"] == "virtual"
+        assert sample["verified"]
+        cell = sample["kernel"], sample["operation"], sample["arm"], sample["interfaces"]
+        found.setdefault(cell, []).append(sample["seconds"])
+    return found
+
+
+@pytest.mark.parametrize("boot", ["direct", "resume"])
+def test_all_arms_take_the_same_twice_and_also_on_a_busy_host(
+    invoke: Invoke, tmp_path: Path, boot: str
+) -> None:
+    words = [
+        *("run", "--clock", "virtual", "--boot", boot, "--counts", "64", "--repeat", "2"),
+        *("--operations", "mtu,up", "--arms", "all", "--json"),
+    ]
+    quiet = invoke(*words, "--output", str(tmp_path / "quiet"))
+    assert quiet.status == 0, quiet.stderr
+    with other_work():
+        busy = invoke(*words, "--output", str(tmp_path / "busy"))
+    assert busy.status == 0, busy.stderr
+    before, now = (figures_of(done.document["samples"]) for done in (quiet, busy))
+    assert before.keys() == now.keys()
+    assert {arm for _, operation, arm, _ in before if operation == "mtu"} > {"group", "process"}
+    for cell, seconds in before.items():
+        assert now[cell] == pytest.approx(seconds, rel=SAME), cell
+
+
+def test_one_guest_at_a_time_and_several_at_once_give_the_same(
+    invoke: Invoke, tmp_path: Path
+) -> None:
+    words = ("run", "--clock", "virtual", "--counts", "32,64", "--repeat", "2", "--json")
+    found = []
+    for jobs in ("1", "4"):
+        done = invoke(*words, "--jobs", jobs, "--output", str(tmp_path / jobs))
+        assert done.status == 0, done.stderr
+        found.append(figures_of(done.document["samples"]))
+    assert found[0].keys() == found[1].keys()
+    for cell, seconds in found[0].items():
+        assert found[1][cell] == pytest.approx(seconds, rel=SAME), cell
+
+
+HEADING, TABLE = "virtual time: ", "mtu: seconds in the guest"
+COUNTS = ("128", "512")
+CLOSE = 0.005  # of a figure of the README's, which has three digits
+
+
+def readme() -> list[str]:
+    """The lines of the result that the README shows, without what indents them."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = text.split("One result as it looks", 1)[1].partition("\n\n")[2]
+    block = re.match(r"(?: {4}.*\n|\n)+", shown)
+    assert block, "the README shows no result"
+    return [line[4:] for line in block[0].splitlines()]
+
+
+def rows_of(lines: list[str]) -> dict[str, list[float]]:
+    """The seconds of each row of the table of an operation: of group and process, twice."""
+    start = next(number for number, line in enumerate(lines) if line.startswith(TABLE))
+    rows: dict[str, list[float]] = {}
+    for line in lines[start + 1 :]:
+        words = line.split()
+        if len(words) == 7 and words[0].isdigit():
+            rows[words[0]] = [float(word) for word in words[1:] if not word.endswith("x")]
+        elif rows:
+            break
+    return rows
+
+
+def test_the_readmes_result_has_a_table_of_figures() -> None:
+    rows = rows_of(readme())
+    assert set(COUNTS) <= set(rows)
+    assert all(len(seconds) == 4 for seconds in rows.values())
+
+
+def test_the_readmes_command_gives_the_readmes_figures(invoke: Invoke, tmp_path: Path) -> None:
+    done = invoke("run", "--counts", ",".join(COUNTS), "--output", str(tmp_path / "run"))
+    assert done.status == 0, done.stderr
+    told, shown = readme(), (tmp_path / "run" / "table.txt").read_text().splitlines()
+    if not shown[0].startswith(HEADING):
+        pytest.skip("KVM runs guests here, and the README's figures are in virtual time")
+    if shown[1] != told[1]:
+        pytest.skip(f"the README's figures are of another machine: {told[1]}, here {shown[1]}")
+    rows, expected = rows_of(shown), rows_of(told)
+    for count in COUNTS:
+        assert rows[count] == pytest.approx(expected[count], rel=CLOSE), f"{count} interfaces"
+
+
+# Waiting
+
+
+def test_a_guest_that_sleeps_a_thousand_seconds_is_done_in_five(session: Session) -> None:
+    began = time.monotonic()
+    end = session.agent.run(["/bin/sleep", "1000"], soon())
+    host = time.monotonic() - began
+    assert end.exit_code == 0
+    assert end.measure.seconds == pytest.approx(1000, rel=SAME)
+    assert host < 5
+
+
+def test_the_guests_own_clock_goes_on_by_what_it_slept(session: Session) -> None:
+    before = session.agent.hello(soon()).uptime
+    session.agent.run(["/bin/sleep", "100"], soon())
+    passed = session.agent.hello(soon()).uptime - before
+    assert 100 <= passed < 110
+
+
+def test_time_stands_still_while_the_host_thinks(session: Session) -> None:
+    one = session.agent.hello(soon()).uptime
+    at_once = session.agent.hello(soon()).uptime - one
+    time.sleep(2)
+    later = session.agent.hello(soon()).uptime - one - at_once
+    assert later == pytest.approx(at_once, abs=0.3)
+    assert later < 1.9
+
+
+@pytest.mark.parametrize("script", ["cat /tmp/never", "while :; do :; done"])
+def test_a_guest_that_waits_or_works_for_ever_is_still_a_hang(
+    virtual: Lab, subjects: dict[str, Subject], tmp_path: Path, script: str
+) -> None:
+    limit, began = 3.0, 0.0
+    with (
+        pytest.raises(GuestHung, match="no answer to `run`"),
+        virtual.session(subjects["nosysfs"], tmp_path / "console.log") as session,
+    ):
+        began = time.monotonic()
+        never = f"mkfifo /tmp/never; {script}"
+        session.agent.run(["/bin/sh", "-c", never], soon(limit))
+    assert limit <= time.monotonic() - began < LIMIT
+
+
+def test_guests_that_wait_take_next_to_nothing_of_the_host(
+    virtual: Lab, subjects: dict[str, Subject], cache: Cache, tmp_path: Path
+) -> None:
+    subject = subjects["nosysfs"]
+    lab = replace(virtual, boot=Boot.RESUME).with_snapshots([subject], cache, ignore)
+    with ExitStack() as stack:
+        opened = [
+            stack.enter_context(lab.session(subject, tmp_path / f"console-{number}.log"))
+            for number in range(OPEN)
+        ]
+        for session in opened:
+            assert session.agent.run(["/bin/ip", "link"], soon()).exit_code == 0
+            session.await_stop(LIMIT)
+        pids = [session.machine.pid for session in opened]
+        before = sum(map(cpu_seconds, pids))
+        time.sleep(WATCHED)
+        used = sum(map(cpu_seconds, pids)) - before
+        assert used / WATCHED < 0.05, f"{OPEN} guests take {100 * used / WATCHED:.1f} % of a core"
+        for session in opened:
+            assert session.agent.run(["/bin/ip", "link"], soon()).exit_code == 0
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return what a process has used so far, in user space and in the kernel."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+# Comparing
+
+
+def test_a_kernel_is_the_same_as_itself(invoke: Invoke, tmp_path: Path) -> None:
+    words = ("compare", "nosysfs", "nosysfs", "--clock", "virtual", "--counts", "64")
+    with other_work():
+        done = invoke(*words, "--output", str(tmp_path / "out"), "--json")
+    assert done.status == 0, done.stderr
+    (result,) = done.document["run"]["comparison"]["results"]
+    assert result["verdict"] == "same"
+    assert result["ratio"] == pytest.approx(1, abs=SAME)
+
+
+def test_half_a_per_cent_more_is_slower_and_the_kernel_itself_the_same(
+    invoke: Invoke, tmp_path: Path
+) -> None:
+    words = ("calibrate", "--clock", "virtual", "--comparisons", "1", "--slowdown", "0.5")
+    done = invoke(*words, "--output", str(tmp_path / "out"), "--json", timeout=1800)
+    assert done.status == 0, done.stderr
+    calibration = done.document["run"]["calibration"]
+    assert [one["verdict"] for one in calibration["same"]] == ["same"]
+    (slowed,) = calibration["slowed"]
+    assert [one["verdict"] for one in slowed["comparisons"]] == ["slower"]
+    assert slowed["measured"]["ratio"] == pytest.approx(1.005, abs=0.001)
+
+
+# What a guest sees
+
+
+@pytest.mark.parametrize("machine", list(MachineType))
+@pytest.mark.parametrize("cpus", [1, 2])
+def test_guests_of_one_draw_see_the_same_and_those_of_another_do_not(
+    virtual: Lab, subjects: dict[str, Subject], tmp_path: Path, machine: MachineType, cpus: int
+) -> None:
+    lab = replace(virtual, machine=machine, cpus=cpus)
+    drawn = []
+    for number, draw in enumerate((1, 1, 2)):
+        log = tmp_path / f"console-{number}.log"
+        with lab.session(subjects["nosysfs"], log, draw) as session:
+            assert session.hello.cpus == cpus
+            assert session.hello.clock_resolution == pytest.approx(1e-9)
+            assert session.hello.clocksource.startswith("tsc")
+            drawn.append(session.agent.read_file("/proc/sys/kernel/random/uuid", soon()))
+    if cpus == 1:
+        assert drawn[0] == drawn[1]
+    assert drawn[2] not in drawn[:2]
+
+
+def test_a_guest_begins_in_2026_whatever_day_it_is(session: Session) -> None:
+    assert session.agent.run(["/bin/date", "+%Y"], soon()).output == b"2026\n"
