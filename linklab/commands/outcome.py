@@ -14,16 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 from linklab.commands.boundary import show_fault
 from linklab.errors import Interrupted, LinklabError, Verdict
-from linklab.lab import Lab, Subject, host_cpu
 from linklab.results.store import RunFolder, utc_now
-from linklab.scenarios.grouping.plan import Plan
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from linklab.lab import Lab, Subject
+    from linklab.scenarios.grouping.plan import Plan
+
 
 def tested_on(lab: Lab, subjects: Sequence[Subject]) -> dict[str, Any]:
     """Return the entries that every stored result has in common."""
+    from linklab.lab import host_cpu  # brings much that a list of past runs has no use for
+
     return {
         "kernels": [
             {
