@@ -11,38 +11,48 @@ given and what is valid, before anything is started.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields, replace
 from enum import StrEnum
+from pathlib import Path
+from types import FunctionType
 from typing import Any, TypeVar
 
 from linklab.errors import UsageError
 
 E = TypeVar("E", bound=StrEnum)
 T = TypeVar("T")
-_HELP, _NAME, _WORD, _GROUP = "help", "name", "word", "group"
+Values = Iterable[str] | Callable[[], Iterable[str]]
+_HELP, _NAME, _WORD, _GROUP, _VALUES = "help", "name", "word", "group", "values"
 
 JSON = "print one JSON document on standard output, and nothing else there"
 RUN = "a run: its folder, a part of its name that no other run has, or `last`"
 RESULTS = "the folder below which runs are looked for by name"
 
 
-def option(default: T, help: str, name: str = "") -> T:
+def option(default: T, help: str, name: str = "", values: Values = ()) -> T:
     """Declare an option, as a field of a dataclass; its own `name` is as on the command line.
 
-    A subclass that declares the field again, with a plain default, keeps the help text.
+    `values` are what a shell completes. A subclass that declares the field again
+    keeps what it says nothing of.
     """
-    return field(default=default, metadata={_HELP: help, _NAME: name})
+    about = {_HELP: help, _NAME: name, _VALUES: values}
+    return field(default=default, metadata={key: value for key, value in about.items() if value})
 
 
-def word(help: str) -> str:
+def word(help: str, values: Values = ()) -> str:
     """Declare a word that a command must be given, without `--`."""
-    return field(default="", metadata={_HELP: help, _WORD: True})
+    return field(default="", metadata={_HELP: help, _WORD: True, _VALUES: values})
 
 
-def words(help: str) -> tuple[str, ...]:
+def words(help: str, values: Values = ()) -> tuple[str, ...]:
     """Declare one word or several."""
-    return field(default=(), metadata={_HELP: help, _WORD: True})
+    return field(default=(), metadata={_HELP: help, _WORD: True, _VALUES: values})
+
+
+def past_runs() -> list[str]:
+    """Return the words for past runs that a shell completes: those of the default folder."""
+    return ["last", *sorted(path.name for path in Path("results").glob("*") if path.is_dir())]
 
 
 def group(
@@ -73,6 +83,17 @@ class Option:
     field: str
     group: str = ""  # the field of the command's dataclass that has it in its own
     is_word: bool = False
+    values: Values = ()
+
+    @property
+    def takes_value(self) -> bool:
+        """Whether something must follow the option."""
+        return not self.is_word and not isinstance(self.default, bool)
+
+    def completions(self) -> list[str]:
+        """Return the values that a shell completes."""
+        found: Any = self.values
+        return [str(each) for each in (found() if isinstance(found, FunctionType) else found)]
 
     @property
     def flag(self) -> str:
@@ -100,13 +121,15 @@ def _options(kind: type[Any]) -> Iterator[Option]:
         elif _HELP in about:
             name = (about.get(_NAME) or each.name).replace("-", "_")
             default = each.default
-            yield Option(name, default, about[_HELP], each.name, is_word=_WORD in about)
+            values = about.get(_VALUES, ())
+            yield Option(name, default, about[_HELP], each.name, "", _WORD in about, values)
 
 
 def _declared(kind: type[Any], one: Field[Any]) -> Mapping[str, Any]:
     """Return what was declared of a field, in the class or in one that it comes from."""
-    known = (base.__dict__.get("__dataclass_fields__", {}).get(one.name) for base in kind.__mro__)
-    return next((each.metadata for each in known if each and each.metadata), {})
+    bases = (base.__dict__.get("__dataclass_fields__", {}) for base in reversed(kind.__mro__))
+    known = (fields[one.name].metadata for fields in bases if one.name in fields)
+    return {key: value for about in known for key, value in about.items()}
 
 
 def made(kind: type[T], values: Mapping[str, Any]) -> T:

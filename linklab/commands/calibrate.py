@@ -64,7 +64,9 @@ class CalibrateOptions(ScheduleOptions):
     """The options of `invoke calibrate`, as typed."""
 
     kernel: str = option(
-        "nosysfs", "one flavour, compared with itself and with itself slowed by a patch"
+        "nosysfs",
+        "one flavour, compared with itself and with itself slowed by a patch",
+        values=flavours,
     )
     machine: MachineOptions = group(MachineOptions, NO_ISO, boot="resume")
     comparisons: str = option("", "how many of each; default 40, in virtual time 20")

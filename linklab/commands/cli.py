@@ -178,6 +178,8 @@ def namespace(argv: Sequence[str], commands: Iterable[Command] = COMMANDS) -> Co
         return _collection(every)
     end_as_unix_tools_do()
     named = [each for each in every if any(each.name in word for word in argv[1:])]
+    if "--complete" in argv and "--" in argv:
+        _complete(argv[argv.index("--") + 2 :], every)
     contexts = _collection(every, named).to_contexts()
     several = [each.name for each in named if _takes_several(each)]
     if (words := rewritten(contexts, argv, several)) is not None:
@@ -314,6 +316,39 @@ def _sorted(
         else:
             named.append(left.pop(0))
     return named, options, left, asks
+
+
+def _complete(words: Sequence[str], commands: Sequence[Command]) -> None:
+    """Print what may come next, and end; return where Invoke itself knows that better."""
+    command = next((each for word in words for each in commands if each.name == word), None)
+    if command is None:
+        return
+    for candidate in completions(command, words):
+        print(candidate)
+    raise Exit
+
+
+def completions(command: Command, words: Sequence[str]) -> list[str]:
+    """Return what may come next behind a command, or in place of its last word.
+
+    A shell leaves out what does not begin as the last word does, and takes the
+    names of files where there is nothing. It does not tell whether the last
+    word is complete.
+    """
+    options = _options(_takes(command))
+    flags = ["--help", *(each.flag for each in options if not each.is_word)]
+    typed = ["", *(word for word in words if word != "=")]  # bash has it as a word
+    last = typed[-1]
+    for flag, begun, others in ((last, "", []), (typed[-2], last, flags)):
+        for each in options:
+            if each.flag == flag and each.takes_value:
+                before = begun[: begun.rfind(",") + 1]
+                values = [before + value for value in each.completions()]
+                return values + others if values else []
+    if last.startswith("-"):
+        return flags
+    own = [value for each in options if each.is_word for value in each.completions()]
+    return [*(own or flags), *([command.name] if last == command.name else [])]
 
 
 def _begin_again(words: Sequence[str]) -> NoReturn:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from linklab.build.flavours import flavours
 from linklab.build.kernel import resolve_kernel
 from linklab.commands.equip import Purpose, image_for
 from linklab.commands.exports import ExportOptions
@@ -28,7 +29,7 @@ from linklab.events import Listener, Note, ignore, step
 from linklab.host.cache import Cache
 from linklab.lab import Lab, Subject
 from linklab.machine.spec import Boot, Clock, MachineType
-from linklab.options import JSON, RESULTS, group, number, option, seconds, word
+from linklab.options import JSON, RESULTS, group, number, option, past_runs, seconds, word
 from linklab.results.comparison import DEFAULT_THRESHOLD, VIRTUAL_THRESHOLD, Effect, Rule
 from linklab.results.kinds import COMPARISON
 from linklab.results.store import RunFolder, claim, removed_if_empty
@@ -54,9 +55,13 @@ class CompareOptions(TrialOptions):
 
     a: str = word(
         f"the first kernel, {GRAMMAR}: a flavour (of a source tree or of a commit of --source, "
-        "with patches), a bzImage or a built kernel tree; or a stored run"
+        "with patches), a bzImage or a built kernel tree; or a stored run",
+        lambda: (*flavours(), *past_runs()),
     )
-    b: str = word("the second, the same way; what it leaves out is the first one's: `+fix.patch`")
+    b: str = word(
+        "the second, the same way; what it leaves out is the first one's: `+fix.patch`",
+        lambda: (*flavours(), *past_runs()),
+    )
     counts: str = "1024"
     arms: str = "group"
     kernels: KernelOptions = group(
@@ -77,7 +82,9 @@ class CompareOptions(TrialOptions):
         "", "trials before them that are thrown away; default 1 with --trials above 1, else 0"
     )
     threshold: str = option("", THRESHOLD)
-    until: str = option("", "conclusive: measure more blocks until it is known what B is")
+    until: str = option(
+        "", "conclusive: measure more blocks until it is known what B is", values=(CONCLUSIVE,)
+    )
     max_time: str = option(
         "", "seconds after which --until conclusive begins no further block; default 600"
     )

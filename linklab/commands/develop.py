@@ -28,7 +28,7 @@ class SuiteOptions:
     """The options of `invoke test`, as typed."""
 
     only: str = option(
-        "", "unit, agent, process, page or vm; comma-separated; default: all of them"
+        "", "unit, agent, process, page or vm; comma-separated; default: all of them", values=SUITES
     )
 
 

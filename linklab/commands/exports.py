@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from linklab.errors import BuildSkipped, LabError, LinklabError, UsageError
-from linklab.options import RESULTS, RUN, group, option, word
+from linklab.options import RESULTS, RUN, group, option, past_runs, word
 
 if TYPE_CHECKING:  # every command begins by importing this module
     from linklab.results.outcomes import Suite
@@ -137,7 +137,7 @@ def _failed(name: str, kernels: Sequence[str], error: LinklabError) -> list[Suit
 class StoredExportOptions:
     """The options of `invoke export`, as typed."""
 
-    run: str = word(RUN)
+    run: str = word(RUN, past_runs)
     results: str = option("results", RESULTS)
     exports: ExportOptions = group(ExportOptions)
 

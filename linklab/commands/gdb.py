@@ -21,7 +21,7 @@ from linklab.host.qemu import find_qemu
 from linklab.lab import SHELL_MIB, Lab, Subject, choose_memory
 from linklab.machine.commandline import debugging_command_line
 from linklab.machine.spec import DirectBoot, MachineSpec
-from linklab.options import group, option, seconds
+from linklab.options import group, option, past_runs, seconds
 from linklab.paths import IMAGES
 from linklab.recording import find_recording, read_recording
 from linklab.report.progress import progress
@@ -49,7 +49,9 @@ class GdbOptions:
     timeout: str = option("0", "seconds after which a gdb with --command is ended; default 600")
     log: str = option("", "a file for the guest's console")
     replay: str = option(
-        "", "a run's folder, part of its name, or `last`: what it recorded, once more"
+        "",
+        "a run's folder, part of its name, or `last`: what it recorded, once more",
+        values=past_runs,
     )
 
 

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from linklab.commands.outcome import concluded, print_document, print_shown
 from linklab.errors import UsageError, Verdict
-from linklab.options import JSON, RESULTS, RUN, number, option, word
+from linklab.options import JSON, RESULTS, RUN, number, option, past_runs, word
 from linklab.report.compare import Stored, cell_rows, differences, obstacles
 from linklab.report.figures import seconds_text, timed_by
 from linklab.report.keyfigure import key_figure
@@ -39,7 +39,9 @@ class HistoryOptions:
     results: str = option("results", "the folder below which the runs are")
     kernel: str = option("", "only runs with this kernel")
     scenario: str = option("", "only runs of this scenario")
-    verdict: str = option("", "only runs with this verdict; also unfinished, broken")
+    verdict: str = option(
+        "", "only runs with this verdict; also unfinished, broken", values=_VERDICTS
+    )
     limit: str = option("20", "how many at most, the newest; 0: all of them")
     as_json: bool = option(False, JSON, "json")
 
@@ -48,7 +50,7 @@ class HistoryOptions:
 class ShowOptions:
     """The options of `invoke show`, as typed."""
 
-    run: str = word(RUN)
+    run: str = word(RUN, past_runs)
     results: str = option("results", RESULTS)
     as_json: bool = option(False, JSON, "json")
 

@@ -53,7 +53,9 @@ class CriterionOptions(LimitedOptions):
     )
     max_blocks: str = option("64", "measurements of one kernel before it is skipped as unclear")
     fault: str = option(
-        "", "go by faults, and only these: crash, hang, fail, warning; comma-separated"
+        "",
+        "go by faults, and only these: crash, hang, fail, warning; comma-separated",
+        values=FaultKind,
     )
     title: str = option(
         "", "only faults whose report has this text, or fingerprint; any other is skipped"

@@ -60,6 +60,7 @@ class KernelOptions:
         "kernels, comma-separated: flavours (sysfs, nosysfs, debug, debug-nosysfs), "
         "debian (this Debian's own, fetched), deb:PACKAGE, bzImages or built kernel trees",
         "kernel",
+        lambda: (*flavours(), "debian"),
     )
     source: str = option(
         "", "a kernel tree or a tarball to build the flavours from, instead of Debian's"
@@ -162,12 +163,19 @@ class KernelOptions:
 class MachineOptions:
     """The options that say what machine, as typed."""
 
-    accel: str = option("auto", "auto (KVM if it really runs a guest, else TCG), kvm or tcg")
+    accel: str = option(
+        "auto", "auto (KVM if it really runs a guest, else TCG), kvm or tcg", values=Accel
+    )
     boot: str = option(
         "direct",
         "direct (kernel and initramfs), iso (through isolinux), or resume (from a saved guest)",
+        values=Boot,
     )
-    machine: str = option("auto", "auto (the fastest that the kernel boots on), pc or microvm")
+    machine: str = option(
+        "auto",
+        "auto (the fastest that the kernel boots on), pc or microvm",
+        values=("auto", *MachineType),
+    )
     memory: str = option(
         "", "the guest's memory in MiB; default: what the work needs, at least 256"
     )
@@ -182,6 +190,7 @@ class MachineOptions:
         "auto",
         "what the guest's seconds are: real, virtual (1 ns for each instruction that it "
         "executes, the same on every host), or auto (real under KVM, else virtual)",
+        values=Clock,
     )
 
     def checked_cpus(self) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from linklab.errors import UsageError
-from linklab.options import RESULTS, RUN, option, split_list, words
+from linklab.options import RESULTS, RUN, option, past_runs, split_list, words
 from linklab.report.page import FILE, page
 from linklab.results.history import find, kind_of
 from linklab.results.model import Run
@@ -21,7 +21,7 @@ COMPARISON = "comparison.html"
 class ReportOptions:
     """The options of `invoke report`, as typed."""
 
-    runs: tuple[str, ...] = words(f"{RUN}; several are compared")
+    runs: tuple[str, ...] = words(f"{RUN}; several are compared", past_runs)
     output: str = option(
         "",
         "the page's path; default report.html in the run's folder, comparison.html in the first "

@@ -30,7 +30,7 @@ from linklab.commands.prepare import (
 )
 from linklab.commands.record import check_record, check_symbols, recordable
 from linklab.commands.timings import print_timings, seconds_since_start
-from linklab.commands.work import SCENARIO, TrialOptions, check_scenario, memory_for
+from linklab.commands.work import SCENARIO, SCENARIOS, TrialOptions, check_scenario, memory_for
 from linklab.errors import Verdict
 from linklab.events import Listener, Note, Timings, ignore, timed
 from linklab.host.cache import Cache
@@ -54,7 +54,7 @@ class RunOptions(TrialOptions):
 
     kernels: KernelOptions = group(KernelOptions)
     machine: MachineOptions = group(MachineOptions)
-    scenario: str = option(NAME, SCENARIO)
+    scenario: str = option(NAME, SCENARIO, values=SCENARIOS)
     repeat: str = option("1", "trials of each operation, arm, count and kernel, in shuffled order")
     warmup: str = option(
         "", "trials before them that are thrown away; default 1 with --repeat above 1, else 0"

@@ -36,6 +36,7 @@ from linklab.commands.work import (
     MAX_BLOCKS,
     MAX_TRIALS,
     SCENARIO,
+    SCENARIOS,
     TrialOptions,
     check_scenario,
     memory_for,
@@ -68,7 +69,7 @@ class SeriesOptions(TrialOptions):
         without=("modules",),
     )
     machine: MachineOptions = group(MachineOptions, NO_ISO, boot="resume")
-    scenario: str = option(NAME, SCENARIO)
+    scenario: str = option(NAME, SCENARIO, values=SCENARIOS)
     counts: str = "512"
     arms: str = "group"
     blocks: str = option(

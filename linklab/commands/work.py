@@ -33,9 +33,13 @@ class WorkOptions:
 
     counts: str = option("128,256,512,1024,2048", "numbers of interfaces, comma-separated")
     operations: str = option(
-        "mtu", "create, mtu, up, down, address, group, delete, or all; comma-separated"
+        "mtu",
+        "create, mtu, up, down, address, group, delete, or all; comma-separated",
+        values=("all", *Operation),
     )
-    arms: str = option("process,group", f"ways to do it, comma-separated, or all. {ARMS}")
+    arms: str = option(
+        "process,group", f"ways to do it, comma-separated, or all. {ARMS}", values=("all", *Arm)
+    )
 
     def plan(self, **more: Any) -> Plan:
         """Return the plan of the work; raise `UsageError` where there would be none."""

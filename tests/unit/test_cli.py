@@ -45,8 +45,8 @@ class Report:
 class Measure:
     """A command with a word, and with options of every kind."""
 
-    what: str = word("what to measure")
-    counts: str = option("128", "how many")
+    what: str = word("what to measure", lambda: ["mtu", "up"])
+    counts: str = option("128", "how many", values=("128", "256"))
     patches: tuple[str, ...] = option((), "a patch", "patch")
     as_json: bool = option(False, "a document", "json")
     machine: Machine = group(Machine, {"cpus": "how many CPUs"}, without=("memory",), cpus="2")
@@ -209,6 +209,35 @@ def test_only_a_command_that_is_named_is_imported() -> None:
         cli.namespace(["invoke", "--help", "broken"], [*OURS, bad])
 
 
+FLAGS = ["--help", "--counts", "--patch", "--json", "--cpus"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("measure", ["mtu", "up", "measure"]),
+        ("measure m", ["mtu", "up"]),
+        ("measure --c", FLAGS),
+        ("measure --counts", ["128", "256"]),
+        ("measure --counts 1", ["128", "256", *FLAGS]),
+        ("measure --counts = 1", ["128", "256", *FLAGS]),
+        ("measure --counts 128,2", ["128,128", "128,256", *FLAGS]),
+        ("measure --patch", []),
+        ("measure --patch a", []),
+        ("measure --json m", ["mtu", "up"]),
+    ],
+)
+def test_a_shell_completes_options_their_values_and_words(typed: str, offered: list[str]) -> None:
+    assert cli.completions(OURS[2], typed.split()) == offered
+
+
+def test_a_command_is_completed_where_it_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(Exit):
+        cli.namespace(["invoke", "--complete", "--", "invoke", "measure", "--counts"], OURS)
+    assert capsys.readouterr().out == "128\n256\n"
+    cli.namespace(["invoke", "--complete", "--", "invoke", "mea"], OURS)  # Invoke does the rest
+
+
 # The lab's own commands
 
 
@@ -272,6 +301,30 @@ def test_the_list_has_a_line_for_every_command() -> None:
     listed = invoke("--list").stdout
     for command in COMMANDS:
         assert f"  {command.name} " in listed
+
+
+def test_bash_completes_what_the_lab_knows(tmp_path: Path) -> None:
+    (tmp_path / "results" / "20260102T030405Z-compare").mkdir(parents=True)
+    (tmp_path / "tasks.py").symlink_to(ROOT / "tasks.py")
+    script = f"""
+    PATH={Path(INVOKE).parent}:$PATH
+    eval "$(invoke --print-completion-script bash)"
+    COMP_WORDS=(invoke $1)
+    _complete_invoke invoke "${{COMP_WORDS[-1]}}"
+    echo ${{COMPREPLY[*]}}
+    """
+    env = environment({"PYTHONPATH": str(ROOT)})
+    for typed, offered in {
+        "sel": "selftest",
+        "run --fr": "--fresh-guest",
+        "run --kernel no": "nosysfs",
+        "show 2026": "20260102T030405Z-compare",
+    }.items():
+        argv = ["bash", "-c", script, "bash", typed]
+        done = subprocess.run(
+            argv, cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+        )
+        assert (done.stdout, done.stderr) == (f"{offered}\n", ""), typed
 
 
 def invoke(*words: str) -> subprocess.CompletedProcess[str]:
