@@ -70,7 +70,7 @@ class Bench:
 
 def main(names: str, repeat_text: str, clock: str, vng: str) -> None:
     """Measure and print. Kernels and images are built first, untimed."""
-    repeat = number("repeat", repeat_text, 1, 1000)
+    repeat = number("repeat", repeat_text or "5", 1, 1000)
     name, *others = KernelOptions(names).check()
     if others:
         raise UsageError(f"--kernel {names}: the bench takes one kernel")

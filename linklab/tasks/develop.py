@@ -14,21 +14,27 @@ from linklab.tasks.help import CLOCK_HELP
     auto_shortflags=False,
     help={
         "kernel": "one kernel: a flavour, a bzImage or a built kernel tree",
-        "repeat": "runs of each figure",
+        "repeat": "runs of each figure; default 5, of the networks 2",
         "clock": CLOCK_HELP["clock"],
         "vng": "a kernel that virtme-ng boots: a row for it, on this machine and in this run",
+        "networks": "TCP over emulated links in place of the lab's own figures: goodput and RTT, "
+        "beside what others published",
     },
 )
 @command
 def bench(
     _context: Context,
     kernel: str = "sysfs",
-    repeat: str = "5",
+    repeat: str = "",
     clock: str = "auto",
     vng: str = "",
+    networks: bool = False,
 ) -> None:
-    """Measure the lab itself: boots, a request, whole commands, a rebuild, sizes."""
-    from linklab.commands.bench import main
+    """Measure the lab itself: boots, a request, whole commands, a rebuild, sizes; or networks."""
+    if networks:
+        from linklab.commands.networks import main
+    else:
+        from linklab.commands.bench import main
 
     main(kernel, repeat, clock, vng)
 
