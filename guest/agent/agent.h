@@ -40,7 +40,7 @@ int port_open(const char *path);
 /* On the host: prints the time stamp counter's frequency in kHz. */
 int print_tsc_khz(void);
 
-/* From now on the machine is stopped whenever the agent has spoken; false without /dev/port. */
+/* From now on the machine is stopped whenever the agent has spoken; false where the port is out of reach. */
 bool turns_begin(void);
 bool turns_taken(void);
 

@@ -368,7 +368,7 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	if (strstr(command_line(), "linklab.turns") && !turns_begin()) {
-		dprintf(STDERR_FILENO, "linklab-agent: no turns: /dev/port: %s\n", strerror(errno));
+		dprintf(STDERR_FILENO, "linklab-agent: no turns: neither /dev/port nor ioperm: %s\n", strerror(errno));
 		return 1;
 	}
 	agent.port = strcmp(path, "-") ? port_open(path) : STDIN_FILENO;

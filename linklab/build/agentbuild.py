@@ -1,9 +1,10 @@
-"""The agent: compiled from `guest/agent` into one static program."""
+"""The programs of the guests, each compiled into one static file: the agent before all."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,15 +34,31 @@ FLAGS = (
 def build_agent(
     cache: Cache, listener: Listener, sources: Path = SOURCES, budget: int = BUDGET
 ) -> Artefact:
-    """Return the artefact with the agent's program, `linklab-agent`.
+    """Return the artefact with the agent's program, `linklab-agent`. Raises as `build_static`."""
+    return build_static(Static("agent", PROGRAM, sources, budget), cache, listener)
+
+
+@dataclass(frozen=True)
+class Static:
+    """A program for guests: what it is called, its file, its C sources, its most bytes."""
+
+    name: str
+    file: str
+    sources: Path
+    budget: int
+
+
+def build_static(program: Static, cache: Cache, listener: Listener) -> Artefact:
+    """Return the artefact with a program, by the name of its file.
 
     Raises `LabError` when the compiler is missing, the sources are missing or
     do not compile, or the program exceeds the budget.
     """
+    name, sources, budget = program.name, program.sources, program.budget
     compiler = find_program("musl-gcc", "musl-tools")
     files = sorted(sources.glob("*.[ch]"))
     if not any(file.suffix == ".c" for file in files):
-        raise LabError(f"{sources} holds no C source: the agent's expected")
+        raise LabError(f"{sources} holds no C source: the {name}'s expected")
     question = f"toolchain of {compiler} with REALGCC={os.environ.get('REALGCC', '')}"
     inputs = {
         "sources": {file.name: hash_file(file) for file in files},
@@ -51,17 +68,17 @@ def build_agent(
     }
 
     def make(folder: Path) -> Mapping[str, Any]:
-        with step(listener, "agent"):
-            _compile(compiler, sources, folder / PROGRAM)
-        size = (folder / PROGRAM).stat().st_size
+        with step(listener, name):
+            _compile(compiler, program, folder / program.file)
+        size = (folder / program.file).stat().st_size
         if size > budget:
             raise LabError(
-                f"the agent takes {size} bytes, its budget is {budget}: "
+                f"the {name} takes {size} bytes, its budget is {budget}: "
                 f"make {sources} smaller, it is part of every boot"
             )
         return {"inputs": inputs, "size": size}
 
-    return cache.get("agent", key_of(inputs), make, listener, "the agent")
+    return cache.get(name, key_of(inputs), make, listener, f"the {name}")
 
 
 def _toolchain(compiler: Path) -> tuple[dict[str, str], list[Path]]:
@@ -77,10 +94,12 @@ def _toolchain(compiler: Path) -> tuple[dict[str, str], list[Path]]:
     return {"compiler": version, "libc": hash_file(libc)}, [compiler, cc1, libc]
 
 
-def _compile(compiler: Path, sources: Path, target: Path) -> None:
+def _compile(compiler: Path, program: Static, target: Path) -> None:
     # Names relative to the folder: where the sources lie must not show in the program.
+    sources = program.sources
     names = sorted(file.name for file in sources.glob("*.c"))
     try:
         run.run([compiler, *FLAGS, "-o", target, *names], cwd=sources)
     except run.CommandFailed as error:
-        raise LabError(f"the agent in {sources} does not compile", error.evidence) from error
+        text = f"the {program.name} in {sources} does not compile"
+        raise LabError(text, error.evidence) from error

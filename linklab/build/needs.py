@@ -23,18 +23,19 @@ _LIST = IMAGES / "needs.toml"
 
 @dataclass(frozen=True)
 class Need:
-    """An option of the kernel's, the module that it can be instead, and what for."""
+    """An option of the kernel's, the module or the option that it can be instead, and what for."""
 
     option: str
     module: str | None
     why: str
+    other: str | None = None
 
 
 def needs_of(groups: Sequence[str], path: Path = _LIST) -> tuple[Need, ...]:
     """Return what these groups need; a group that the list does not have needs nothing."""
     data = tomllib.loads(path.read_text())
     found = {
-        option: Need(option, entry.get("module"), entry["why"])
+        option: Need(option, entry.get("module"), entry["why"], entry.get("or"))
         for group in groups
         for option, entry in data.get(group, {}).items()
     }
@@ -62,7 +63,7 @@ def modules_needed(kernel: Kernel, groups: Sequence[str], path: Path = _LIST) ->
 def _fault_of(need: Need, kernel: Kernel, config: Mapping[str, str] | None) -> str | None:
     """Return how a kernel fails a need, or None where it does not, or does not tell."""
     value = None if config is None else config.get(need.option, "n")
-    if value == "y":
+    if value == "y" or (config is not None and config.get(need.other or "") == "y"):
         return None
     has_module = need.module and kernel.modules and kernel.modules.has(need.module)
     if has_module or (value is None and (need.module is None or kernel.modules is None)):

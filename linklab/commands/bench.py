@@ -59,7 +59,12 @@ class BenchOptions:
         names="sysfs",
     )
     machine: MachineOptions = group(MachineOptions, only=("clock",))
-    repeat: str = option("5", "runs of each figure")
+    repeat: str = option("", "runs of each figure; default 5, of the networks 2")
+    networks: bool = option(
+        False,
+        "TCP over emulated links in place of the lab's own figures: goodput and RTT, beside what "
+        "others published",
+    )
     vng: str = option(
         "", "a kernel that virtme-ng boots: a row for it, on this machine and in this run"
     )
@@ -87,7 +92,12 @@ class Bench:
 
 def main(options: BenchOptions) -> None:
     """Measure and print. Kernels and images are built first, untimed."""
-    repeat = number("repeat", options.repeat, 1, 1000)
+    if options.networks:
+        from linklab.commands import networks
+
+        networks.main(options)
+        return
+    repeat = number("repeat", options.repeat or "5", 1, 1000)
     if len(options.kernels.check()) != 1:
         raise UsageError(f"--kernel {options.kernels.names}: the bench takes one kernel")
     other = checked_vng(options.vng)

@@ -144,7 +144,7 @@ COMMANDS = (
     Command(
         "bench",
         ".bench:main",
-        "Measure the lab itself: boots, a request, whole commands, a rebuild, sizes.",
+        "Measure the lab itself: boots, a request, whole commands, a rebuild, sizes; or networks.",
     ),
     Command("test", ".develop:run_tests", "Run the tests and measure what they cover."),
     Command(

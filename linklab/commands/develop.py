@@ -10,16 +10,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from linklab.build.agentbuild import build_agent
+from linklab.build.agentbuild import build_agent, build_static
 from linklab.build.initramfs import rendered_scripts
 from linklab.errors import UsageError, Verdict
 from linklab.events import ignore
 from linklab.host.cache import Cache
 from linklab.host.run import environment, shown
+from linklab.networks import FLOW
 from linklab.options import option, split_list
 from linklab.paths import GUEST, ROOT
 
 SUITES = ("unit", "agent", "process", "page", "vm")
+_SCRIPTS = ("profile/record", "bench/network")
 _MOST_WORKERS = 8  # more wait for the longest file
 
 
@@ -67,7 +69,8 @@ def run_lint() -> Verdict:
     """Run every check, all of them even if one fails."""
     python = [sys.executable, "-m"]
     build_agent(Cache(), ignore)  # warnings are errors
-    print("agent: compiles without warnings")
+    build_static(FLOW, Cache(), ignore)
+    print("agent, flow: they compile without warnings")
     verdicts = [
         _run([*python, "ruff", "check", "."]),
         _run([*python, "ruff", "format", "--check", "."]),
@@ -89,7 +92,7 @@ def _check_scripts() -> Verdict:
     with tempfile.TemporaryDirectory(prefix="linklab-lint-") as folder:
         folders = (GUEST / "selftest", ROOT / "tests" / "vm" / "in_guest")
         own = [script for where in folders for script in sorted(where.iterdir())]
-        scripts = [ROOT / ".ci" / "run", GUEST / "profile" / "record", *own]
+        scripts = [ROOT / ".ci" / "run", *(GUEST / name for name in _SCRIPTS), *own]
         for path, content in rendered_scripts(Cache(), ignore).items():
             scripts.append(Path(folder) / path.strip("/").replace("/", "-"))
             scripts[-1].write_bytes(content)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from linklab.build.bootable import Kernel
+from linklab.build.entries import Entry
 from linklab.build.extmodule import Against, build_modules, check_module_folder, source_hashes
 from linklab.build.initramfs import build_initramfs
 from linklab.build.kernel import tool_versions
@@ -25,8 +26,8 @@ from linklab.machine.spec import Boot, Clock, MachineType
 class Purpose:
     """What kernels are wanted for: `needs` are groups of `images/needs.toml`.
 
-    `image` is the folder of the image that boots them; `machine` a type that
-    was asked for.
+    `image` is the folder of the image that boots them, `more` what it has beyond
+    its manifest; `machine` a type that was asked for.
     """
 
     boot: Boot
@@ -34,6 +35,7 @@ class Purpose:
     machine: MachineType | None = None
     image: Path = LIVE
     clock: Clock = Clock.REAL
+    more: tuple[Entry, ...] = ()
 
     @property
     def all_needs(self) -> tuple[str, ...]:
@@ -107,7 +109,7 @@ def image_for(
     chosen = tree.in_order(wanted) if tree else ()
     if not chosen:
         return None
-    image = build_initramfs(cache, listener, image=purpose.image)
+    image = build_initramfs(cache, listener, image=purpose.image, more=purpose.more)
     return with_modules(image, kernel.release, chosen, cache, listener)
 
 

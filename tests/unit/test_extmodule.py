@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import image_box
@@ -21,6 +22,7 @@ from linklab.build.buildfolder import (
     open_build,
     pack_build,
 )
+from linklab.build.entries import Entry
 from linklab.build.extmodule import Against, build_modules, source_hashes
 from linklab.build.initramfs import build_initramfs
 from linklab.build.moduleimage import MODULES
@@ -262,8 +264,8 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Purpose:
     shutil.copy(paths.TEMPLATES / "initramfs.mtree", templates)
     (templates / "hello").write_text("#!/bin/sh\n")
 
-    def build(cache: Cache, listener: object, image: Path) -> object:
-        return build_initramfs(cache, ignore, image=image, templates=templates)
+    def build(cache: Cache, listener: object, image: Path, more: Sequence[Entry]) -> object:
+        return build_initramfs(cache, ignore, image=image, templates=templates, more=more)
 
     monkeypatch.setattr(equip, "build_initramfs", build)
     return Purpose(Boot.DIRECT, image=image)

@@ -190,8 +190,8 @@ def small(monkeypatch: pytest.MonkeyPatch, image: Path, templates: Path) -> Path
     monkeypatch.setattr(
         equip,
         "build_initramfs",
-        lambda cache, listener, image: build_initramfs(
-            cache, listener, image=image, templates=templates
+        lambda cache, listener, image, more: build_initramfs(
+            cache, listener, image=image, templates=templates, more=more
         ),
     )
     return image

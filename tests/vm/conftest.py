@@ -48,8 +48,20 @@ def cache() -> Cache:
 
 @pytest.fixture(scope="session")
 def lab(cache: Cache) -> Lab:
-    """A lab of small machines, booting directly."""
+    """A lab of small machines, booting directly, by the clock that is the default here."""
     return prepare_lab(MachineOptions(), 256, cache, ignore)
+
+
+@pytest.fixture(scope="session")
+def real_lab(cache: Cache) -> Lab:
+    """The same whose guests' seconds are the host's."""
+    return prepare_lab(MachineOptions(clock="real"), 256, cache, ignore)
+
+
+@pytest.fixture(scope="session")
+def virtual_lab(cache: Cache) -> Lab:
+    """The same in virtual time, also where KVM runs guests."""
+    return prepare_lab(MachineOptions(clock="virtual"), 256, cache, ignore)
 
 
 @pytest.fixture(scope="session")

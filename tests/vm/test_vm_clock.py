@@ -16,11 +16,10 @@ from typing import Any
 import pytest
 from guests import LIMIT, Invoke, soon
 
-from linklab.commands.prepare import MachineOptions, prepare_lab
 from linklab.errors import GuestHung
 from linklab.events import ignore
 from linklab.host.cache import Cache
-from linklab.lab import MINIMUM_MEMORY, Lab, Subject
+from linklab.lab import Lab, Subject
 from linklab.machine.spec import Boot, MachineType
 from linklab.paths import ROOT
 from linklab.session import Session
@@ -33,15 +32,9 @@ WATCHED = 5.0  # s
 Figures = dict[tuple[str, str, str, int], list[float]]
 
 
-@pytest.fixture(scope="module")
-def virtual(cache: Cache) -> Lab:
-    """A lab of small machines in virtual time, whatever the host has."""
-    return prepare_lab(MachineOptions(clock="virtual"), MINIMUM_MEMORY, cache, ignore)
-
-
 @pytest.fixture
-def session(virtual: Lab, subjects: dict[str, Subject], tmp_path: Path) -> Iterator[Session]:
-    with virtual.session(subjects["nosysfs"], tmp_path / "console.log") as opened:
+def session(virtual_lab: Lab, subjects: dict[str, Subject], tmp_path: Path) -> Iterator[Session]:
+    with virtual_lab.session(subjects["nosysfs"], tmp_path / "console.log") as opened:
         yield opened
 
 
@@ -179,12 +172,12 @@ def test_time_stands_still_while_the_host_thinks(session: Session) -> None:
 
 @pytest.mark.parametrize("script", ["cat /tmp/never", "while :; do :; done"])
 def test_a_guest_that_waits_or_works_for_ever_is_still_a_hang(
-    virtual: Lab, subjects: dict[str, Subject], tmp_path: Path, script: str
+    virtual_lab: Lab, subjects: dict[str, Subject], tmp_path: Path, script: str
 ) -> None:
     limit, began = 3.0, 0.0
     with (
         pytest.raises(GuestHung, match="no answer to `run`"),
-        virtual.session(subjects["nosysfs"], tmp_path / "console.log") as session,
+        virtual_lab.session(subjects["nosysfs"], tmp_path / "console.log") as session,
     ):
         began = time.monotonic()
         never = f"mkfifo /tmp/never; {script}"
@@ -193,10 +186,10 @@ def test_a_guest_that_waits_or_works_for_ever_is_still_a_hang(
 
 
 def test_guests_that_wait_take_next_to_nothing_of_the_host(
-    virtual: Lab, subjects: dict[str, Subject], cache: Cache, tmp_path: Path
+    virtual_lab: Lab, subjects: dict[str, Subject], cache: Cache, tmp_path: Path
 ) -> None:
     subject = subjects["nosysfs"]
-    lab = replace(virtual, boot=Boot.RESUME).with_snapshots([subject], cache, ignore)
+    lab = replace(virtual_lab, boot=Boot.RESUME).with_snapshots([subject], cache, ignore)
     with ExitStack() as stack:
         opened = [
             stack.enter_context(lab.session(subject, tmp_path / f"console-{number}.log"))
@@ -252,9 +245,9 @@ def test_half_a_per_cent_more_is_slower_and_the_kernel_itself_the_same(
 @pytest.mark.parametrize("machine", list(MachineType))
 @pytest.mark.parametrize("cpus", [1, 2])
 def test_guests_of_one_draw_see_the_same_and_those_of_another_do_not(
-    virtual: Lab, subjects: dict[str, Subject], tmp_path: Path, machine: MachineType, cpus: int
+    virtual_lab: Lab, subjects: dict[str, Subject], tmp_path: Path, machine: MachineType, cpus: int
 ) -> None:
-    lab = replace(virtual, machine=machine, cpus=cpus)
+    lab = replace(virtual_lab, machine=machine, cpus=cpus)
     drawn = []
     for number, draw in enumerate((1, 1, 2)):
         log = tmp_path / f"console-{number}.log"
@@ -266,6 +259,22 @@ def test_guests_of_one_draw_see_the_same_and_those_of_another_do_not(
     if cpus == 1:
         assert drawn[0] == drawn[1]
     assert drawn[2] not in drawn[:2]
+
+
+def test_guests_that_go_on_from_one_draw_alike_only_where_they_are_to(
+    virtual_lab: Lab, subjects: dict[str, Subject], cache: Cache, tmp_path: Path
+) -> None:
+    subject = subjects["nosysfs"]
+    lab = replace(virtual_lab, boot=Boot.RESUME).with_snapshots([subject], cache, ignore)
+    drawn, told = [], []
+    with ExitStack() as stack:
+        for number, draw in enumerate((1, 1, 2)):
+            log = tmp_path / f"console-{number}.log"
+            session = stack.enter_context(lab.session(subject, log, draw))
+            drawn.append(session.agent.read_file("/proc/sys/kernel/random/uuid", soon()))
+            told.append(session.agent.run(["/bin/date", "+%s"], soon()).output)
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert len(set(told)) == 1
 
 
 def test_a_guest_begins_in_2026_whatever_day_it_is(session: Session) -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from guests import LIMIT, Opener, soon
+from guests import LIMIT, Opener, never_ends, soon
 
 from linklab.agent.client import Agent
 from linklab.agent.line import AgentLine
@@ -58,10 +58,10 @@ def test_a_program_that_says_that_the_kernel_crashed_is_not_believed(
 
 
 def test_on_an_iso_the_kernels_own_log_says_what_is_true(
-    lab: Lab, guest: Opener, tmp_path: Path
+    real_lab: Lab, guest: Opener, tmp_path: Path
 ) -> None:
     """Persons have shells on its console, so programs can write there, too."""
-    with guest("nosysfs", replace(lab, boot=Boot.ISO)) as session:
+    with guest("nosysfs", replace(real_lab, boot=Boot.ISO)) as session:
         session.agent.write_file("/dev/ttyS0", LOOK_ALIKE, soon())
         session.agent.run(["/bin/ip", "link"], soon())
         assert [report.title for report in session.reports.look_alikes] == [
@@ -84,13 +84,13 @@ def test_guest_that_a_person_ends_is_no_kernels_fault(guest: Opener) -> None:
     with pytest.raises(Interrupted, match="at its console"), guest() as session:
         session.console.type(b"\n")
         session.console.type(b"poweroff\n")
-        session.agent.run(["/bin/sleep", "1000"], soon())
+        never_ends(session.agent, soon())
 
 
 def test_guest_that_does_not_answer_is_a_hang(guest: Opener) -> None:
     began = time.monotonic()
     with pytest.raises(GuestHung, match="run"), guest() as session:
-        session.agent.run(["/bin/sleep", "1000"], soon(1.0))
+        never_ends(session.agent, soon(1.0))
     assert time.monotonic() - began < LIMIT
 
 
@@ -149,16 +149,16 @@ def _wait_for_flood(agent: Agent) -> None:
 
 
 def test_agent_shares_the_consoles_line_with_a_kernel_that_prints(
-    lab: Lab, subjects: dict[str, Subject]
+    real_lab: Lab, subjects: dict[str, Subject]
 ) -> None:
     """On a machine with one port, every frame may be torn by a kernel message."""
-    spec = lab.spec_for(subjects["nosysfs"])
+    spec = real_lab.spec_for(subjects["nosysfs"])
     assert isinstance(spec.boot, DirectBoot)
     words = [
         w.replace("linklab.port=vport0p1", "linklab.port=ttyS0") for w in spec.boot.command_line
     ]
     boot = replace(spec.boot, command_line=tuple(words))
-    with Machine(lab.qemu.path, replace(spec, boot=boot)) as machine:
+    with Machine(real_lab.qemu.path, replace(spec, boot=boot)) as machine:
         agent = Agent(AgentLine(machine.console))
         agent.wait_for_hello(soon())
         agent.write_file("/proc/sys/kernel/printk_devkmsg", b"on\n", soon())
@@ -189,8 +189,8 @@ def test_guest_has_the_cpus_and_the_clock_that_it_should(
         assert hello.clocksource.startswith(expected)
 
 
-def test_guests_clock_agrees_with_the_hosts(guest: Opener) -> None:
-    with guest() as session:
+def test_in_real_time_the_guests_clock_agrees_with_the_hosts(guest: Opener, real_lab: Lab) -> None:
+    with guest(with_lab=real_lab) as session:
         began = time.monotonic()
         end = session.agent.run(["/bin/sleep", "2"], soon())
         host = time.monotonic() - began

@@ -40,14 +40,16 @@ def resuming(lab: Lab, subjects: dict[str, Subject], own_cache: Cache) -> Lab:
 
 @pytest.fixture
 def twins(
-    resuming: Lab, subjects: dict[str, Subject], tmp_path: Path
+    real_lab: Lab, subjects: dict[str, Subject], own_cache: Cache, tmp_path: Path
 ) -> Iterator[dict[str, list[Session]]]:
-    """Two guests of each kernel, all at once."""
+    """Two guests of each kernel, all at once, in real time."""
+    resumed = replace(real_lab, boot=Boot.RESUME)
+    twofold = resumed.with_snapshots(list(subjects.values()), own_cache, ignore)
     with ExitStack() as stack:
         yield {
             name: [
                 stack.enter_context(
-                    resuming.session(subject, tmp_path / f"console-{name}-{number}.log")
+                    twofold.session(subject, tmp_path / f"console-{name}-{number}.log")
                 )
                 for number in range(2)
             ]
