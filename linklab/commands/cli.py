@@ -36,123 +36,106 @@ from linklab.options import Option, made, options_of
 
 @dataclass(frozen=True)
 class Command:
-    """A command: `where` is its function, as `.module:function`; `help` is one line.
+    """A command: `help` is one line, `where` its function, by default `.name:main`.
 
     The function takes nothing, or its options as one dataclass, or these and
     the words of the command line. It returns a verdict, or None for a pass.
     """
 
     name: str
-    where: str
     help: str
+    where: str = ""
     status: Callable[[Verdict], int] = plain_status
 
     def function(self) -> Callable[..., Verdict | None]:
         """Import what does the work."""
-        module, _, name = self.where.partition(":")
+        module, _, name = (self.where or f".{self.name}:main").partition(":")
         found: Callable[..., Verdict | None] = getattr(import_module(module, __package__), name)
         return found
 
 
 COMMANDS = (
-    Command("setup", ".host:set_up", "Install the Debian packages that are missing."),
+    Command("setup", "Install the Debian packages that are missing.", ".host:set_up"),
     Command(
-        "doctor", ".host:examine", "Say what works on this machine and what to do about the rest."
+        "doctor", "Say what works on this machine and what to do about the rest.", ".host:examine"
     ),
     Command(
         "build-kernel",
-        ".build:kernels",
         "Build kernels if their inputs changed, and say where they are.",
+        ".build:kernels",
     ),
     Command(
         "build-iso",
-        ".build:iso",
         "Build the live ISO and print what is in it and what each part weighs.",
+        ".build:iso",
     ),
-    Command("run", ".run:main", "Boot kernels, run a scenario, and print a table and a verdict."),
+    Command("run", "Boot kernels, run a scenario, and print a table and a verdict."),
     Command(
         "compare",
-        ".comparing:main",
         "Say whether kernel B is slower or faster than kernel A, and how surely.",
+        ".comparing:main",
     ),
     Command(
-        "series",
-        ".series:main",
-        "Say what each patch of a series does: warnings, build, boot, console, speed.",
+        "series", "Say what each patch of a series does: warnings, build, boot, console, speed."
     ),
     Command(
-        "bisect",
-        ".bisect:main",
-        "Find the first bad commit of a git tree, or the first bad patch of a series.",
+        "bisect", "Find the first bad commit of a git tree, or the first bad patch of a series."
     ),
     Command(
         "verdict",
-        ".verdict:main",
         "Judge a kernel tree, for `git bisect run`: 0 good, 1 bad, 125 skip, 255 cannot tell.",
-        step_status,
+        status=step_status,
     ),
     Command(
         "calibrate",
-        ".calibrate:main",
         "Say how often `invoke compare` raises a false alarm here, and finds what is slower.",
     ),
     Command(
         "profile",
-        ".profile:main",
         "Say where a guest's CPU time goes during one operation, alone or against a second kernel.",
     ),
     Command(
         "selftest",
-        ".selftest:main",
         "Run the kernel's own self-tests, each in a guest of its own: `invoke selftest net/tls`.",
     ),
     Command(
-        "port",
-        ".port:main",
-        "Try a series of patches on another kernel, and write what applies as a new series.",
+        "port", "Try a series of patches on another kernel, and write what applies as a new series."
     ),
     Command(
-        "report",
-        ".report:main",
-        "Write a page about a run, or one that compares several: `invoke report DIR DIR`.",
+        "report", "Write a page about a run, or one that compares several: `invoke report DIR DIR`."
     ),
     Command(
-        "history", ".history:list_runs", "List past runs, the newest first, with what each found."
+        "history", "List past runs, the newest first, with what each found.", ".history:list_runs"
     ),
-    Command("show", ".history:show", "Print a past run's table again."),
+    Command("show", "Print a past run's table again.", ".history:show"),
     Command(
         "rerun",
-        ".history:rerun",
         "Do a past run once more with the same inputs, and say what differs.",
+        ".history:rerun",
     ),
-    Command("export", ".exports:export", "Write a past run as JUnit XML, KTAP or a KCIDB report."),
+    Command("export", "Write a past run as JUnit XML, KTAP or a KCIDB report.", ".exports:export"),
     Command(
-        "shell",
-        ".shell:main",
-        "Open a shell in a new guest, or the console of one that runs, on this terminal.",
+        "shell", "Open a shell in a new guest, or the console of one that runs, on this terminal."
     ),
     Command(
         "guests",
-        ".guests:list_guests",
         "List the guests that run now; `invoke shell --guest` opens the console of one.",
+        ".guests:list_guests",
     ),
     Command(
-        "gdb",
-        ".gdb:main",
-        "Start a guest that waits at its first instruction, and gdb on it, with symbols.",
+        "gdb", "Start a guest that waits at its first instruction, and gdb on it, with symbols."
     ),
     Command(
         "bench",
-        ".bench:main",
         "Measure the lab itself: boots, a request, whole commands, a rebuild, sizes; or networks.",
     ),
-    Command("test", ".develop:run_tests", "Run the tests and measure what they cover."),
+    Command("test", "Run the tests and measure what they cover.", ".develop:run_tests"),
     Command(
         "faults",
-        ".develop:inject_faults",
         "Inject faults into real guests and their lab, and write what each was taken for.",
+        ".develop:inject_faults",
     ),
-    Command("lint", ".develop:run_lint", "Check style, types, shell scripts and C warnings."),
+    Command("lint", "Check style, types, shell scripts and C warnings.", ".develop:run_lint"),
 )
 
 RENAMED = {

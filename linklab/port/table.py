@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from linklab.port.outcome import MEANING, Conflict, Fault, Outcome, Status
 from linklab.port.porting import Ported
-from linklab.report.layout import plain_table, title_line
+from linklab.report.layout import plain_table, plain_text, title_line
 
 TEXT_WIDTH = 120
 _ROWS = 15  # of a section, where not all are asked for
@@ -36,10 +35,7 @@ def render(ported: Ported, *, everything: bool = False) -> Group:
 
 def as_text(ported: Ported) -> str:
     """Return everything as plain text, for a file."""
-    out = io.StringIO()
-    console = Console(file=out, width=TEXT_WIDTH, color_system=None, highlight=False)
-    console.print(render(ported, everything=True))
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+    return plain_text(render(ported, everything=True), TEXT_WIDTH)
 
 
 def headline(ported: Ported) -> str:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.text import Text
 
 from linklab.bisect.driver import duration
 from linklab.bisect.history import History, Revision
 from linklab.bisect.journal import FILE
 from linklab.report.figures import VIRTUAL, seconds_are
-from linklab.report.layout import TEXT_WIDTH, plain_table
+from linklab.report.layout import plain_table, plain_text
 
 _STYLE = {"good": "green", "bad": "red", "skip": "yellow"}
 _EVIDENCE_LINES = 30
@@ -26,10 +25,7 @@ def render(document: Mapping[str, Any], history: History) -> Group:
 
 def as_text(document: Mapping[str, Any], history: History) -> str:
     """Return the same as plain text, for a file."""
-    out = io.StringIO()
-    console = Console(file=out, width=TEXT_WIDTH, color_system=None, highlight=False)
-    console.print(render(document, history))
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+    return plain_text(render(document, history))
 
 
 def _parts(document: Mapping[str, Any], history: History) -> Iterator[RenderableType]:

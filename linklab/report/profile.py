@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
 from typing import Any
 
 from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -18,7 +17,7 @@ from linklab.profile.shares import SymbolShare, symbol_shares
 from linklab.profile.stacks import Stacks
 from linklab.profile.store import StoredProfile
 from linklab.report.figures import VIRTUAL, seconds_are
-from linklab.report.layout import TEXT_WIDTH
+from linklab.report.layout import TEXT_WIDTH, plain_text
 
 ROWS = 25
 
@@ -39,9 +38,7 @@ def render(profile: StoredProfile, rows: int = ROWS) -> Group:
 
 def as_text(profile: StoredProfile, width: int = TEXT_WIDTH) -> str:
     """Return the same as plain text, for a file."""
-    out = io.StringIO()
-    Console(file=out, width=width, color_system=None, highlight=False).print(render(profile))
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+    return plain_text(render(profile), width)
 
 
 def graph_of(profile: StoredProfile) -> str:

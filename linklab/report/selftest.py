@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from linklab.report.figures import VIRTUAL, seconds_are
-from linklab.report.layout import plain_table
+from linklab.report.layout import plain_table, plain_text
 from linklab.results.outcomes import Outcome, Status
 from linklab.selftests.record import Attempt, TestRecord, records_of
 
@@ -32,9 +31,7 @@ Path = tuple[str, ...]
 
 def as_text(about: Mapping[str, Any], width: int = TEXT_WIDTH) -> str:
     """Return the table as plain text, for a file."""
-    out = io.StringIO()
-    Console(file=out, width=width, color_system=None, highlight=False).print(render(about))
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+    return plain_text(render(about), width)
 
 
 def render(about: Mapping[str, Any]) -> RenderableType:

@@ -40,7 +40,7 @@ from linklab.commands.cli import Command, namespace
 
 namespace = namespace(
     sys.argv,
-    [Command("end", "endings:end", "End."), Command("verdict", "endings:end", "End.", step_status)],
+    [Command("end", "End.", "endings:end"), Command("verdict", "End.", "endings:end", step_status)],
 )
 """
 ENDINGS = """

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,16 @@ from linklab.options import group, option, word, words
 from linklab.paths import ROOT
 
 INVOKE = str(Path(sys.executable).with_name("invoke"))
+
+
+@pytest.fixture(autouse=True)
+def handlers() -> Iterator[None]:
+    """Put back what a refusal does to the signals of the process."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @dataclass(frozen=True)
@@ -70,9 +81,9 @@ def measure(options: Measure, argv: Sequence[str]) -> Verdict:
 
 
 OURS = (
-    Command("history", f"{__name__}:history", "List."),
-    Command("report", f"{__name__}:report", "Write."),
-    Command("measure", f"{__name__}:measure", "Measure.", step_status),
+    Command("history", "List.", f"{__name__}:history"),
+    Command("report", "Write.", f"{__name__}:report"),
+    Command("measure", "Measure.", f"{__name__}:measure", step_status),
 )
 
 
@@ -202,7 +213,7 @@ def test_words_that_are_right_or_not_for_invoke_give_the_tasks(argv: list[str]) 
 
 
 def test_only_a_command_that_is_named_is_imported() -> None:
-    bad = Command("broken", "no_such_module:main", "Fail.")
+    bad = Command("broken", "Fail.", "no_such_module:main")
     found = cli.namespace(["invoke", "history"], [*OURS, bad])
     assert "Fail." in str(found["broken"].__doc__)
     with pytest.raises(ModuleNotFoundError):
