@@ -19,7 +19,7 @@ from linklab.host.run import run
 
 VIRTUAL_TSC_KHZ = 1_000_000
 """In virtual time the counter goes on by one for each instruction, that is each ns
-(`cpu_get_ticks` returns `icount_get`, softmmu/cpu-timers.c)."""
+(`cpus_get_elapsed_ticks` returns `icount_get`, softmmu/cpus.c)."""
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
