@@ -23,7 +23,8 @@ def options_of(about: Mapping[str, Any]) -> dict[str, Any] | None:
     if not isinstance(found, Mapping):
         return None
     # A run from before there was another clock was done in real time.
-    return {"clock": "real"} | {str(name): value for name, value in found.items()}
+    options = {str(name): value for name, value in found.items()}
+    return options | {"clock": options.get("clock", "real")}
 
 
 def files_of(about: Mapping[str, Any]) -> dict[str, str]:
