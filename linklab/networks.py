@@ -143,7 +143,7 @@ def run_flow(
     lab: Lab, subject: Subject, experiment: Experiment, log: Path, seed: int = _SEED
 ) -> Flow:
     """Return what comes of an experiment in a guest of its own. Raises what a session raises."""
-    limit = _SETUP_LIMIT + _PACE_LIMIT * experiment.seconds
+    limit = _SETUP_LIMIT + lab.slowness * _PACE_LIMIT * experiment.seconds
     with lab.session(subject, log) as session:
         began = time.monotonic()
         ended = session.agent.run(words_for(experiment, seed), began + limit)

@@ -21,12 +21,13 @@ from linklab.host.qemu import find_qemu
 from linklab.lab import SHELL_MIB, Lab, Subject, choose_memory
 from linklab.machine.commandline import debugging_command_line
 from linklab.machine.spec import DirectBoot, MachineSpec
-from linklab.options import group, option, past_runs, seconds
+from linklab.options import flat, group, option, past_runs, seconds
 from linklab.paths import IMAGES
 from linklab.recording import find_recording, read_recording
 from linklab.report.progress import progress
 from linklab.results.history import find
 
+_OF_A_REPLAY = {"replay", "command", "timeout", "log"}
 _LIMIT = 600.0  # s for a scripted session
 _INFORMATION = "CONFIG_DEBUG_INFO_"
 _FRAGMENT = IMAGES / "kernel" / "symbols.config"
@@ -87,6 +88,14 @@ def _limit(options: GdbOptions) -> float:
     return seconds("timeout", options.timeout) or _LIMIT
 
 
+def _check_replay(options: GdbOptions) -> None:
+    """Raise `UsageError` for an option that says what the recording holds."""
+    given, usual = flat(options), flat(GdbOptions())
+    for name in given:
+        if name not in _OF_A_REPLAY and given[name] != usual[name]:
+            raise UsageError(f"--{name} does not go with --replay: all of it is in the recording")
+
+
 def check(options: GdbOptions) -> str:
     """Return the kernel's name; raise what stands against the options before anything starts."""
     names = options.kernels.check()
@@ -102,8 +111,8 @@ def check(options: GdbOptions) -> str:
             f"`invoke gdb` needs Debian's package {packages}, which `invoke setup` leaves out: "
             f"as root, type `apt-get install --no-install-recommends -y {packages}`"
         )
-    if options.replay and options.typed:
-        raise UsageError("--type does not go with --replay: what was typed is in the recording")
+    if options.replay:
+        _check_replay(options)
     if names[0] in flavours() and not options.replay:
         check_information(KernelSpec(names[0], options.kernels.build_options()))
     return names[0]

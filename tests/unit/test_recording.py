@@ -7,6 +7,7 @@ import os
 import socket
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_lab import subject
@@ -104,12 +105,20 @@ def test_a_recording_of_another_version_is_refused(about: Path) -> None:
         read_recording(about, QEMU)
 
 
-def test_nothing_is_typed_in_a_replay(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("refused", "given"),
+    [
+        ("type", {"typed": ("ls",)}),
+        ("memory", {"machine": MachineOptions(memory="4000")}),
+        ("kernel", {"kernels": KernelOptions("sysfs")}),
+    ],
+)
+def test_a_replay_takes_nothing_that_its_recording_holds(
+    monkeypatch: pytest.MonkeyPatch, refused: str, given: dict[str, Any]
+) -> None:
     monkeypatch.setattr(gdb, "unmet", lambda _needs: ())
-    options = GdbOptions(
-        KernelOptions("debug"), MachineOptions(), ("continue",), typed=("ls",), replay="last"
-    )
-    with pytest.raises(UsageError, match="--type does not go with --replay"):
+    options = replace(GdbOptions(commands=("continue",), replay="last"), **given)
+    with pytest.raises(UsageError, match=f"--{refused} does not go with --replay"):
         gdb.check(options)
 
 
