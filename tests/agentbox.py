@@ -1,9 +1,9 @@
 """The real agent as a process of this host, in a box.
 
 The agent is made for a guest of its own, and one of its operations ends the
-machine, another sets its clock. Here it runs in a network namespace of its own
-and without the right to do either, so that a mistake in a test costs the test
-alone.
+machine, another sets its clock, and where it takes turns it writes to an I/O
+port. Here it runs in a network namespace of its own and without the right to do
+any of these, so that a mistake in a test costs the test alone.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ LOOPBACK = 1  # its index
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_GROUP = 1, 3, 4, 27
 EVERYTHING = range(1, 256)
 
-_HARMFUL = "-sys_boot,-sys_time"
+_HARMFUL = "-sys_boot,-sys_time,-sys_rawio"
 HARMLESS = ("setpriv", f"--bounding-set={_HARMFUL}", f"--inh-caps={_HARMFUL}")
 
 

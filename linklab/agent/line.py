@@ -13,13 +13,15 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, TypeVar
 
 import pexpect
 from pexpect.socket_pexpect import SocketSpawn
 
 from linklab.console.watch import ConsoleWatch
 from linklab.errors import LabError
+
+T = TypeVar("T")
 
 _READ_BYTES = 65536
 _LONGEST_LINE = 65536  # bytes: what the agent forgets, too (guest/agent/main.c)
@@ -208,10 +210,14 @@ class AgentLine(SocketSpawn):  # type: ignore[misc]  # pexpect has no types
 
     def _go_on(self, turns: Turns, until: float) -> None:
         self.has_spoken = False
+        self._talk(lambda: turns.go_on(until - time.monotonic()))
+
+    def _talk(self, what: Callable[[], T]) -> T:
+        """Talk to the machine. That it ended says more than that it is silent."""
         try:
-            turns.go_on(until - time.monotonic())
+            return what()
         except LabError as error:
-            self._look_after(_END_LIMIT)  # that QEMU ended says more than that it is silent
+            self._look_after(_END_LIMIT, self.companions)
             raise LineStuck(error.message) from error
 
     def take_turn(self, until: float) -> None:
@@ -226,16 +232,17 @@ class AgentLine(SocketSpawn):  # type: ignore[misc]  # pexpect has no types
 
     def await_stop(self, until: float) -> None:
         """Wait until a machine that takes turns has stopped. Raises `LineStuck`."""
-        while self.turns is not None and not self.turns.is_stopped:
+        turns = self.turns
+        if turns is None:
+            return
+        news = Companion(turns.fileno(), lambda: self._talk(turns.hear))
+        while not self._talk(lambda: turns.is_stopped):
             if time.monotonic() >= until:
                 raise LineStuck("the agent spoke, and its machine does not stop")
-            self._look_after(min(until - time.monotonic(), _LOOK))
+            self._look_after(min(until - time.monotonic(), _LOOK), [*self.companions, news])
 
-    def _look_after(self, seconds: float) -> None:
-        """Wait for the companions, and for the machine's word, but not for the agent's."""
-        companions = list(self.companions)
-        if self.turns is not None:
-            companions.append(Companion(self.turns.fileno(), self.turns.hear))
+    def _look_after(self, seconds: float, companions: Sequence[Companion]) -> None:
+        """Wait for some companions, but not for what the agent says."""
         poller = select.poll()
         for companion in companions:
             poller.register(companion.fileno, select.POLLIN)
