@@ -16,10 +16,10 @@ from linklab.errors import LabError, UsageError
 from linklab.events import Listener, step
 from linklab.host.accel import Accel
 from linklab.host.cache import Cache, hash_file, key_of
+from linklab.host.clock import VIRTUAL_TSC_KHZ
 from linklab.host.qemu import Qemu
 from linklab.machine.commandline import DISTRIBUTION, RECORDING, measuring_command_line
 from linklab.machine.spec import (
-    RECORDING_TSC_KHZ,
     Boot,
     Clock,
     DirectBoot,
@@ -163,7 +163,7 @@ class Lab:
 
     def recording(self) -> Lab:
         """Return the same lab with guests that are recorded, which decides their machine."""
-        return replace(self, machine=MachineType.PC, tsc_khz=RECORDING_TSC_KHZ, records=True)
+        return replace(self, machine=MachineType.PC, tsc_khz=VIRTUAL_TSC_KHZ, records=True)
 
     def with_snapshots(
         self, subjects: Sequence[Subject], cache: Cache, listener: Listener, draw: int = 0

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from linklab.errors import LinklabError, UsageError
+from linklab.errors import Interrupted, LinklabError, UsageError
 from linklab.host.accel import Accel
 from linklab.host.cache import hash_file
 from linklab.host.qemu import Qemu
@@ -40,7 +40,12 @@ def recorded(
     log, about = console_log.with_name(f"{name}.rr"), console_log.with_name(f"{name}.json")
     try:
         yield replace(spec, recording=Recording(log))
+    except Interrupted:
+        log.unlink(missing_ok=True)
+        raise
     except LinklabError:
+        if not log.exists():  # QEMU did not even start
+            raise
         about.write_text(json.dumps(_about(qemu, spec, log, symbols), indent=1) + "\n")
         raise
     except BaseException:

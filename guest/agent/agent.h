@@ -47,7 +47,7 @@ bool turns_taken(void);
 /* Stops the machine, if turns are taken, until the host has a request. */
 void turn_end(void);
 
-/* Some ten thousand instructions that do nothing. */
+/* Some fifty thousand instructions that do nothing. */
 void turn_spin(void);
 
 /* Waits for an instant that is the same each time, if turns are taken. */

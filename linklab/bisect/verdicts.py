@@ -22,8 +22,9 @@ Build = Callable[[Revision], Subject]
 """Returns the kernel of a revision; raises `BuildSkipped` where there is none."""
 
 
-Run = Callable[[Subject, Path], Sequence[LinklabError]]
-"""Does what is to be done on a kernel, into a folder, and returns the kernel's faults."""
+Run = Callable[[Subject, Path, int], Sequence[LinklabError]]
+"""Does what is to be done on a kernel, into a folder, as the try with this number, and
+returns the kernel's faults."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +43,14 @@ class Tries:
         self,
         revision: Revision,
         number: int,
-        run: Callable[[Path], Sequence[LinklabError]],
+        run: Callable[[Path, int], Sequence[LinklabError]],
         well: str,
         kernel: str = "",
     ) -> Judged:
-        """Return what the tries say; `run` does one, `well` says that nothing was wrong.
+        """Return what the tries say; `well` says that nothing was wrong.
 
+        `run` does one, by its number from 1: in virtual time each must draw other
+        random numbers, or it would be the first one once more.
         `kernel` is the name that faults have for the kernel in front of them.
         """
         folder = self.journal.step_folder(number, revision.short)
@@ -56,7 +59,7 @@ class Tries:
         for attempt in range(1, self.count + 1):
             where = folder if self.count == 1 else folder / f"try-{attempt}"
             where.mkdir(exist_ok=True)
-            judged = replace(self._judged(run(where), f"kernel {kernel}: "), folder=name)
+            judged = replace(self._judged(run(where, attempt), f"kernel {kernel}: "), folder=name)
             if judged.judgement is Judgement.BAD:
                 return judged
             if judged.judgement is Judgement.SKIP:
@@ -104,7 +107,7 @@ class VerdictJudge:
         judged = self.tries.judged(
             revision,
             number,
-            lambda folder: self.run(subject, folder),
+            lambda folder, attempt: self.run(subject, folder, attempt),
             "every operation done and verified",
             subject.name,
         )
@@ -119,14 +122,17 @@ class SelftestJudge:
     there is no kernel or no such test.
     """
 
-    run: Callable[[Revision, Path], Sequence[LinklabError]]
+    run: Callable[[Revision, Path, int], Sequence[LinklabError]]
     tries: Tries
 
     def judge(self, revision: Revision, number: int) -> Judged:
         """See `Judge`."""
         try:
             return self.tries.judged(
-                revision, number, lambda folder: self.run(revision, folder), "every test passed"
+                revision,
+                number,
+                lambda folder, attempt: self.run(revision, folder, attempt),
+                "every test passed",
             )
         except BuildSkipped as error:
             return not_built(error)

@@ -28,8 +28,9 @@ from linklab.commands.outcome import print_document, print_shown
 from linklab.commands.prepare import NO_ISO, KernelOptions, MachineOptions, decide_clock
 from linklab.commands.selfjudge import selftest_judge
 from linklab.errors import BuildSkipped, UsageError, Verdict
-from linklab.events import Listener, Note, ignore
+from linklab.events import Listener, Note
 from linklab.host.cache import hash_file
+from linklab.machine.spec import Clock
 from linklab.options import JSON, flat, group, made, option, options_of
 from linklab.results.store import claim
 
@@ -106,7 +107,7 @@ def main(options: BisectOptions, command: Sequence[str]) -> Verdict:
     from linklab.report.progress import progress
 
     with progress() as listener:
-        journal, asked = _begun(options, command)
+        journal, asked = _begun(options, command, listener)
         with held(journal.path):
             request = check(asked)
             found = search(asked, request, journal, listener)
@@ -114,21 +115,27 @@ def main(options: BisectOptions, command: Sequence[str]) -> Verdict:
     return Verdict.PASS if found else Verdict.SKIP
 
 
-def _begun(options: BisectOptions, command: Sequence[str]) -> tuple[Journal, BisectOptions]:
+def _begun(
+    options: BisectOptions, command: Sequence[str], listener: Listener
+) -> tuple[Journal, BisectOptions]:
     """Return the record to go on with, and the options that it was begun with."""
     if options.resume:
         journal = Journal.read(Path(options.resume))
         check_files(journal.about.get("files", {}))
-        return journal, revived(journal.about["options"])
+        options = revived(journal.about["options"])
+        # All steps by the same clock; before it was kept there was one only.
+        clock = str(journal.about.get("clock", Clock.REAL.value))
+        return journal, replace(options, machine=replace(options.machine, clock=clock))
     request = check(options)
     output = Path(options.output)
     if options.output and (output / FILE).exists():
         raise UsageError(f"{output} holds a bisection already: --resume {output} goes on with it")
+    clock = decide_clock(options.machine, listener)
     folder = claim(options.output, "bisect")
     absolute = _absolute(options)
     about = {
         "command": shlex.join(command),
-        "clock": decide_clock(options.machine, ignore).value,
+        "clock": clock.value,
         "options": flat(absolute),
         "files": {str(path): hash_file(path) for path in _files(absolute)},
         "kernel": request.flavour,

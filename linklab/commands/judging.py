@@ -183,11 +183,14 @@ class Workbench:
         commit = {"commit": options.revision} if options.revision else {}
         return replace(subject_of(kernel), name=name, inputs={**kernel.inputs, **commit})
 
-    def run(self, subject: Subject, folder: Path) -> list[LinklabError]:
-        """Do everything that the plan has once, and return the kernel's faults."""
+    def run(self, subject: Subject, folder: Path, attempt: int) -> list[LinklabError]:
+        """Do everything that the plan has once, and return the kernel's faults.
+
+        In virtual time what is drawn follows from the number of the attempt alone.
+        """
         from linklab.scenarios.grouping.runner import Runner  # brings pyroute2: 0.15 s
 
-        plan = replace(self._criterion.plan, seed=seed_of("", self._lab.clock))
+        plan = replace(self._criterion.plan, seed=seed_of("", self._lab.clock) + attempt - 1)
         lab = self._ready([subject])
         stored = RunFolder(folder, self._about(plan, lab, [subject]))
         runner = Runner(lab, plan, stored, self._listener)

@@ -243,19 +243,17 @@ def _check_clock(clock: Clock, accel: Accel, boot: Boot) -> None:
 def decide_clock(options: MachineOptions, listener: Listener) -> Clock:
     """Return what the guests' seconds are (never `AUTO`): virtual where nothing is real.
 
-    Finds out for that whether KVM runs a guest here. Raises `UsageError` for a
-    clock that the options or this host do not allow.
+    Finds out for that whether KVM runs a guest here; the answer is remembered,
+    so the lab gets the same. The options must have been checked.
     """
-    clock, boot = choose("clock", options.clock, Clock), choose("boot", options.boot, Boot)
-    accel = choose("accel", options.accel, Accel)
-    if clock is Clock.AUTO and boot is Boot.ISO:
+    clock = choose("clock", options.clock, Clock)
+    if clock is not Clock.AUTO:
+        return clock
+    if choose("boot", options.boot, Boot) is Boot.ISO:
         return Clock.REAL
-    if clock is not Clock.REAL:
-        # The same answer as the lab will get: it is remembered.
-        accel = decide(accel, find_qemu().path, listener).accel if clock is Clock.AUTO else accel
-    if clock is Clock.AUTO:
-        return Clock.REAL if accel is Accel.KVM else Clock.VIRTUAL
-    return clock
+    accel = choose("accel", options.accel, Accel)
+    found = decide(accel, find_qemu().path, listener).accel
+    return Clock.REAL if found is Accel.KVM else Clock.VIRTUAL
 
 
 def _noise_in(path: Path) -> Noise:

@@ -41,8 +41,8 @@ def selftest_judge(
 ) -> SelftestJudge:
     """Return what judges revisions by the tests that the criterion names."""
 
-    def run(revision: Revision, folder: Path) -> Sequence[LinklabError]:
-        return _run(criterion, kernels(revision), machine, folder, listener)
+    def run(revision: Revision, folder: Path, attempt: int) -> Sequence[LinklabError]:
+        return _run(criterion, kernels(revision), machine, folder, attempt, listener)
 
     return SelftestJudge(run, Tries(criterion.rule, criterion.tries, journal))
 
@@ -52,6 +52,7 @@ def _run(
     kernels: KernelOptions,
     machine: MachineOptions,
     folder: Path,
+    attempt: int,
     listener: Listener,
 ) -> list[LinklabError]:
     from linklab.commands import selftest
@@ -64,7 +65,7 @@ def _run(
         output=str(folder),
     )
     try:
-        finished = selftest.run(options, ["invoke", "selftest"], listener)
+        finished = selftest.run(options, ["invoke", "selftest"], listener, attempt)
     except UsageError as error:  # options are right by now: this revision lacks the test
         raise BuildSkipped(error.message, error.evidence) from error
     if finished.faults:

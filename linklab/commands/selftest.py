@@ -115,15 +115,21 @@ def check(options: SelftestOptions) -> Request:
     )
 
 
-def run(options: SelftestOptions, command: Sequence[str], listener: Listener) -> Finished:
-    """Do the whole of it. Raises `LinklabError` where there is no run to speak of."""
+def run(
+    options: SelftestOptions, command: Sequence[str], listener: Listener, first: int = 1
+) -> Finished:
+    """Do the whole of it. Raises `LinklabError` where there is no run to speak of.
+
+    `first` is the number of the first attempt at each test: who comes back
+    for another try wants other random numbers.
+    """
     request = check(options)
     with removed_if_empty(request.folder):
         prepared = prepare(
             options.kernels, options.machine, request.words, request.memory, Cache(), listener
         )
         folder = RunFolder(request.folder, _about(options, request, prepared, command))
-    return _Course(request, folder, listener).run(prepared)
+    return _Course(request, folder, listener, first).run(prepared)
 
 
 @dataclass
@@ -133,6 +139,7 @@ class _Course:
     request: Request
     folder: RunFolder
     listener: Listener
+    first: int = 1
     records: list[TestRecord] = field(default_factory=list)
 
     def run(self, prepared: Sequence[Prepared]) -> Finished:
@@ -146,7 +153,9 @@ class _Course:
         return finish(self.folder, faults, verdict)
 
     def _run_collection(self, prepared: Prepared) -> None:
-        runner = SelftestRunner(prepared.lab, prepared.subject, self.folder.path, self.listener)
+        runner = SelftestRunner(
+            prepared.lab, prepared.subject, self.folder.path, self.listener, self.first - 1
+        )
         lab = prepared.lab
         limit = limit_of(prepared.ready.settings, lab.accel, lab.clock, self.request.limit)
         for test in prepared.ready.tests:

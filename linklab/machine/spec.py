@@ -101,9 +101,6 @@ class RamFile:
     private: bool
 
 
-RECORDING_TSC_KHZ = 1_000_000  # of a guest whose instructions take a nanosecond each
-
-
 @dataclass(frozen=True)
 class Recording:
     """A file with all that a guest cannot know beforehand: what comes in, and when.

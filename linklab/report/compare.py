@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from linklab.errors import UsageError
-from linklab.report.figures import VIRTUAL, Cell, Figures, kernel_title
+from linklab.report.figures import RECORDED, VIRTUAL, Cell, Figures, kernel_title
 from linklab.results.again import files_of
 from linklab.results.model import Run
 
@@ -125,8 +125,6 @@ def _fixed(run: Run) -> dict[str, str]:
         what: _entry(run.about, path, _BEFORE_IT_WAS_KEPT.get(what, _ABSENT))
         for what, path in _MUST_AGREE.items()
     }
-    if facts["clock"] == VIRTUAL:
-        del facts["host CPU"]  # no host has a part in such seconds
     return facts | {f"image: {name}": value for name, value in _hashes(run, "image").items()}
 
 
@@ -144,7 +142,14 @@ def _differing(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[Di
 
 def obstacles(before: Run, now: Run) -> list[Difference]:
     """Return why the seconds of two runs must not be compared; empty where they may."""
-    return list(_differing(_fixed(before), _fixed(now)))
+    one, other = _fixed(before), _fixed(now)
+    clocks = one["clock"], other["clock"]
+    if clocks == (VIRTUAL, VIRTUAL):
+        del one["host CPU"], other["host CPU"]  # no host has a part in such seconds
+    found = list(_differing(one, other))
+    if clocks == (RECORDED, RECORDED):
+        found.append(Difference("clock, which compares with nothing", *clocks))
+    return found
 
 
 def differences(before: Run, now: Run) -> list[Difference]:

@@ -37,7 +37,10 @@ def seconds_are(about: Mapping[str, Any]) -> str:
 
 def timed_by(about: Mapping[str, Any]) -> str:
     """Return the same in two words, for a sentence: `virtual time`, `TCG`, `KVM`."""
-    return "virtual time" if about.get("clock") == VIRTUAL else str(about.get("accel", "")).upper()
+    clock = about.get("clock")
+    if clock in (VIRTUAL, RECORDED):
+        return "virtual time" if clock == VIRTUAL else "recorded"
+    return str(about.get("accel", "")).upper()
 
 
 def kernel_title(name: str) -> str:

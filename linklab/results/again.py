@@ -22,7 +22,9 @@ def options_of(about: Mapping[str, Any]) -> dict[str, Any] | None:
     found = about.get(ENTRY)
     if not isinstance(found, Mapping):
         return None
-    return {str(name): value for name, value in found.items()}
+    # A run from before there was another clock was done in real time.
+    options = {str(name): value for name, value in found.items()}
+    return options | {"clock": options.get("clock", "real")}
 
 
 def files_of(about: Mapping[str, Any]) -> dict[str, str]:

@@ -36,7 +36,8 @@ class Sample:
     the interfaces in a wrong state: its time says nothing. `listeners` sockets
     were told of link changes meanwhile: `notifications` messages reached them
     in total, `notifications_lost` were dropped because their buffers were full.
-    `clock` says what the seconds are: `real`, or `virtual`, an instruction each ns.
+    `clock` says what the seconds are: `real`; `virtual`, an instruction each ns;
+    or `recorded`, which compares with nothing.
     `block` is the round that it was taken in, which has each kernel once: what
     kernels took is compared within blocks. Set-up has 0.
     """

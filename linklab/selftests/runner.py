@@ -42,6 +42,7 @@ class SelftestRunner:
     subject: Subject
     folder: Path
     listener: Listener
+    draw: int = 0  # of the first attempt, in virtual time
 
     def run(self, test: Selftest, limit: float, number: int, step: str, done: int) -> Attempt:
         """Run a test in a fresh guest and judge it. `number` counts the attempts at it, from 1.
@@ -68,7 +69,9 @@ class SelftestRunner:
         try:
             with (
                 path.open("wb") as file,
-                self.lab.session(self.subject, self.folder / console, number - 1) as session,
+                self.lab.session(
+                    self.subject, self.folder / console, self.draw + number - 1
+                ) as session,
             ):
                 started = time.monotonic()
                 end = _Job(session.agent, file, limit, self.lab, tell).run(test)

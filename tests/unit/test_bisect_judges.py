@@ -82,8 +82,9 @@ def judge_of(
     """Return a judge whose runs find these faults, one after the other."""
     left = list(runs)
 
-    def run(kernel: Subject, folder: Path) -> Sequence[LinklabError]:
+    def run(kernel: Subject, folder: Path, attempt: int) -> Sequence[LinklabError]:
         assert folder.is_dir()
+        assert attempt == len(runs) - len(left) + 1
         return left.pop(0)
 
     return VerdictJudge(built, run, Tries(rule or FaultRule(), len(runs), journal))

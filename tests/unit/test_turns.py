@@ -154,8 +154,27 @@ class TestARequest:
         spoken(line, machine)
         machine.stop()
         with pytest.raises(LineStuck, match="takes no more bytes"):
-            line.send_bytes(bytes(1 << 22), soon())
-        assert machine.arrived == [], "half a request is none"
+            line.send_bytes(bytes(1 << 23), soon())
+
+    def test_that_is_larger_than_the_port_follows_when_the_machine_reads_on(
+        self, line: AgentLine, machine: Machine
+    ) -> None:
+        spoken(line, machine)
+        machine.stop()
+        request = bytes(range(256)) * 8192
+        found = bytearray()
+
+        def read() -> None:
+            machine.port.setblocking(True)
+            while len(machine.arrived[0]) + len(found) < len(request):
+                found.extend(machine.port.recv(1 << 20))
+
+        reader = threading.Timer(SOON, read)
+        reader.start()
+        line.send_bytes(request, late())
+        reader.join()
+        assert 0 < len(machine.arrived[0]) < len(request)
+        assert machine.arrived[0] + found == request
 
 
 class TestTheCompanions:
