@@ -73,7 +73,6 @@ COMMANDS = (
     Command(
         "compare",
         "Say whether kernel B is slower or faster than kernel A, and how surely.",
-        ".comparing:main",
     ),
     Command(
         "series", "Say what each patch of a series does: warnings, build, boot, console, speed."

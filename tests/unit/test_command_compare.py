@@ -15,7 +15,6 @@ from slow_guest import guests
 
 from linklab import lab as lab_module
 from linklab.commands import compare as command
-from linklab.commands import comparing
 from linklab.commands.compare import CompareOptions, check, on_one_machine
 from linklab.commands.history import RerunOptions, ShowOptions, rerun, show
 from linklab.commands.prepare import KernelOptions, MachineOptions
@@ -71,7 +70,7 @@ def compare(monkeypatch: pytest.MonkeyPatch) -> Compare:
             return fake_subject(side.label)
 
         monkeypatch.setattr(command, "prepare_side", prepared)
-        return comparing.main(options, ARGV)
+        return command.main(options, ARGV)
 
     return do
 
@@ -121,7 +120,7 @@ def test_a_kernel_that_cannot_be_built_leaves_no_folder(
     monkeypatch.setattr(command, "prepare_lab", lambda *_: lab_of())
     monkeypatch.setattr(command, "prepare_side", refuse)
     with pytest.raises(BuildSkipped):
-        comparing.main(OPTIONS, ARGV)
+        command.main(OPTIONS, ARGV)
     assert not (tmp_path / "out").exists()
 
 
@@ -273,11 +272,11 @@ def test_two_stored_runs_are_compared(compare: Compare, capsys: pytest.CaptureFi
     stored("other", 1.3, compare)
     capsys.readouterr()
     options = replace(OPTIONS, a="one", b="other", results=".")
-    assert comparing.main(options, ARGV) is Verdict.FAIL
+    assert command.main(options, ARGV) is Verdict.FAIL
     said = " ".join(capsys.readouterr().out.split())
     assert "slower in mtu by group, 2 interfaces, kernel sysfs" in said
     assert "at different times" in said
-    comparing.main(replace(options, as_json=True), ARGV)
+    command.main(replace(options, as_json=True), ARGV)
     document = json.loads(capsys.readouterr().out)
     assert document["runs"] == ["one", "other"]
     assert {result["kernel"] for result in document["results"]} == {"nosysfs", "sysfs"}
@@ -285,30 +284,30 @@ def test_two_stored_runs_are_compared(compare: Compare, capsys: pytest.CaptureFi
 
 def test_the_same_run_twice_passes(compare: Compare) -> None:
     stored("one", 1.0, compare)
-    assert comparing.main(replace(OPTIONS, a="one", b="one"), ARGV) is Verdict.PASS
+    assert command.main(replace(OPTIONS, a="one", b="one"), ARGV) is Verdict.PASS
 
 
 def test_stored_runs_with_nothing_in_common_are_not_taken_for_the_same(compare: Compare) -> None:
     stored("one", 1.0, compare)
     compare(replace(OPTIONS, output="other", counts="3"))
     with pytest.raises(UsageError, match="one and other have nothing in common"):
-        comparing.main(replace(OPTIONS, a="one", b="other"), ARGV)
+        command.main(replace(OPTIONS, a="one", b="other"), ARGV)
 
 
 def test_stored_runs_take_no_options_for_building(compare: Compare) -> None:
     stored("one", 1.0, compare)
     options = replace(OPTIONS, a="one", b="one", kernels=KernelOptions("", patches=("fix.patch",)))
     with pytest.raises(UsageError, match="nothing is built or measured"):
-        comparing.main(options, ARGV)
+        command.main(options, ARGV)
 
 
 def test_a_run_is_not_compared_with_a_kernel(compare: Compare) -> None:
     stored("one", 1.0, compare)
     with pytest.raises(UsageError, match="one"):
-        comparing.main(replace(OPTIONS, a="one", b="nosysfs", output="x"), ARGV)
+        command.main(replace(OPTIONS, a="one", b="nosysfs", output="x"), ARGV)
 
 
 def test_a_word_that_is_neither_is_refused(compare: Compare) -> None:
     stored("one", 1.0, compare)
     with pytest.raises(UsageError, match="frob"):
-        comparing.main(replace(OPTIONS, a="frob", b="one", results="."), ARGV)
+        command.main(replace(OPTIONS, a="frob", b="one", results="."), ARGV)
