@@ -47,10 +47,9 @@ class SelftestRunner:
     def run(self, test: Selftest, limit: float, number: int, step: str, done: int) -> Attempt:
         """Run a test in a fresh guest and judge it. `number` counts the attempts at it, from 1.
 
-        Each attempt draws other random numbers: in virtual time one that drew
-        the same would be the same to the last instruction. `step` and `done`
-        say where it stands among others. Raises `Interrupted`; whatever else
-        ends a guest is the attempt's result.
+        In virtual time each attempt draws other random numbers, or it would be
+        nearly the same. `step` and `done` say where it stands among others.
+        Raises `Interrupted`; whatever else ends a guest is the attempt's result.
         """
         label = f"{test.path.replace('/', '_')}-{number}"
         output, console = f"{label}.txt", f"console-{label}.log"
