@@ -22,6 +22,7 @@ from linklab.host.cache import Cache
 from linklab.lab import Lab, Subject
 from linklab.machine.spec import Boot, MachineType
 from linklab.paths import ROOT
+from linklab.scenarios.grouping.ways import Arm
 from linklab.session import Session
 
 pytestmark = pytest.mark.vm
@@ -67,8 +68,8 @@ def test_all_arms_take_the_same_twice_and_also_on_a_busy_host(
     invoke: Invoke, tmp_path: Path, boot: str
 ) -> None:
     words = [
-        *("run", "--clock", "virtual", "--boot", boot, "--counts", "64", "--repeat", "2"),
-        *("--operations", "mtu,up", "--arms", "all", "--json"),
+        *("run", "--clock", "virtual", "--boot", boot, "--counts", "64", "--arms", "all"),
+        "--json",
     ]
     quiet = invoke(*words, "--output", str(tmp_path / "quiet"))
     assert quiet.status == 0, quiet.stderr
@@ -77,7 +78,7 @@ def test_all_arms_take_the_same_twice_and_also_on_a_busy_host(
     assert busy.status == 0, busy.stderr
     before, now = (figures_of(done.document["samples"]) for done in (quiet, busy))
     assert before.keys() == now.keys()
-    assert {arm for _, operation, arm, _ in before if operation == "mtu"} > {"group", "process"}
+    assert {arm for _, operation, arm, _ in before if operation == "mtu"} == set(Arm)
     for cell, seconds in before.items():
         assert now[cell] == pytest.approx(seconds, rel=SAME), cell
 
@@ -85,7 +86,7 @@ def test_all_arms_take_the_same_twice_and_also_on_a_busy_host(
 def test_one_guest_at_a_time_and_several_at_once_give_the_same(
     invoke: Invoke, tmp_path: Path
 ) -> None:
-    words = ("run", "--clock", "virtual", "--counts", "32,64", "--repeat", "2", "--json")
+    words = ("run", "--clock", "virtual", "--counts", "32,64", "--json")
     found = []
     for jobs in ("1", "4"):
         done = invoke(*words, "--jobs", jobs, "--output", str(tmp_path / jobs))
@@ -244,21 +245,29 @@ def test_half_a_per_cent_more_is_slower_and_the_kernel_itself_the_same(
 
 @pytest.mark.parametrize("machine", list(MachineType))
 @pytest.mark.parametrize("cpus", [1, 2])
-def test_guests_of_one_draw_see_the_same_and_those_of_another_do_not(
+def test_guests_have_the_clock_that_they_should_and_draw_other_numbers_where_they_are_to(
     virtual_lab: Lab, subjects: dict[str, Subject], tmp_path: Path, machine: MachineType, cpus: int
 ) -> None:
     lab = replace(virtual_lab, machine=machine, cpus=cpus)
-    drawn = []
-    for number, draw in enumerate((1, 1, 2)):
-        log = tmp_path / f"console-{number}.log"
-        with lab.session(subjects["nosysfs"], log, draw) as session:
+    drawn = set()
+    for draw in (1, 2):
+        with lab.session(subjects["nosysfs"], tmp_path / f"console-{draw}.log", draw) as session:
             assert session.hello.cpus == cpus
             assert session.hello.clock_resolution == pytest.approx(1e-9)
             assert session.hello.clocksource.startswith("tsc")
-            drawn.append(session.agent.read_file("/proc/sys/kernel/random/uuid", soon()))
-    if cpus == 1:
-        assert drawn[0] == drawn[1]
-    assert drawn[2] not in drawn[:2]
+            drawn.add(session.agent.read_file("/proc/sys/kernel/random/uuid", soon()))
+    assert len(drawn) == 2
+
+
+def test_two_guests_of_one_draw_are_ready_at_the_same_instant(
+    virtual_lab: Lab, subjects: dict[str, Subject], tmp_path: Path
+) -> None:
+    ready = []
+    for number in range(2):
+        log = tmp_path / f"console-{number}.log"
+        with virtual_lab.session(subjects["nosysfs"], log, 1) as session:
+            ready.append(session.hello.uptime)
+    assert ready[0] == ready[1]
 
 
 def test_guests_that_go_on_from_one_draw_alike_only_where_they_are_to(
