@@ -95,8 +95,9 @@ class Control:
             return self._loop.run_until_complete(session())
         except TimeoutError:
             raise LabError(f"QEMU did not {wish} within {limit:.0f} s") from None
-        except (QMPError, EOFError, OSError) as error:
-            raise LabError(f"QEMU did not {wish}: {error}") from error
+        except (QMPError, EOFError, OSError, AssertionError) as error:
+            # A QEMU that ends while it greets: qemu.qmp asserts that it does not.
+            raise LabError(f"QEMU did not {wish}: {error or 'it ended'}") from error
 
     async def _connected(self) -> Any:
         if self._client is None:
@@ -115,6 +116,12 @@ class Control:
             if self._client is not None:
                 with suppress(Exception):  # QEMU may be gone, and that is what it says
                     self._loop.run_until_complete(self._client.disconnect())
+            # What a connection that never came about has left would complain of its end.
+            left = asyncio.all_tasks(self._loop)
+            for task in left:
+                task.cancel()
+            if left:
+                self._loop.run_until_complete(asyncio.wait(left))
             self._loop.close()
         self._socket.close()
 
