@@ -82,7 +82,7 @@ class FakeQemu:
             "stop": self._stop,
             "go on": self.runs.set,
         }
-        self.qmp_lock = threading.Lock()
+        self.big_lock = threading.RLock()  # it stops, and says so, between two commands of QMP
         self.woken = b""  # what `wake` brought
         if not (self.incoming and self.is_virtual):
             self.runs.set()
@@ -124,14 +124,14 @@ class FakeQemu:
 
     def _stop(self) -> None:
         assert self.control
-        self.runs.clear()
-        if self.is_listened_to.is_set():
-            self._say(self.control, {"event": "GUEST_PANICKED", **STAMP})
-            self._say(self.control, {"event": "STOP", **STAMP})
+        with self.big_lock:
+            self.runs.clear()
+            if self.is_listened_to.is_set():
+                self._say(self.control, {"event": "GUEST_PANICKED", **STAMP})
+                self._say(self.control, {"event": "STOP", **STAMP})
 
     def _say(self, port: socket, message: dict[str, Any]) -> None:
-        with self.qmp_lock:
-            port.sendall(json.dumps(message).encode() + b"\r\n")
+        port.sendall(json.dumps(message).encode() + b"\r\n")
 
     def listen_for_gdb(self) -> None:
         """Let gdb find a socket, and nobody behind it."""
@@ -196,8 +196,9 @@ class FakeQemu:
             while pending.strip():  # the client puts nothing between its messages
                 message, end = decoder.raw_decode(pending)
                 pending = pending[end:].lstrip()
-                answer = {"return": self._execute(**message), "id": message.get("id")}
-                self._say(port, answer)
+                with self.big_lock:
+                    answer = {"return": self._execute(**message), "id": message.get("id")}
+                    self._say(port, answer)
 
     def _execute(
         self, execute: str, arguments: dict[str, Any] | None = None, id: object = None

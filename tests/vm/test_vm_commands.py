@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -62,7 +61,7 @@ def test_killed_lab_leaves_no_qemu_and_its_samples_readable(tmp_path: Path) -> N
     words = [INVOKE, "run", "--kernel", "nosysfs", "--counts", "400", "--output", str(out)]
     with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as lab:
         _wait_until((out / "samples.jsonl").exists)
-        qemu = _child_named(lab.pid, "qemu-system")
+        qemu = _descendant_named(lab.pid, "qemu-system")
         lab.kill()
     _wait_until(lambda: not Path(f"/proc/{qemu}").exists())
     lines = (out / "samples.jsonl").read_text().splitlines()
@@ -75,10 +74,10 @@ def test_interrupted_lab_says_so_and_keeps_its_samples(tmp_path: Path) -> None:
     words = [INVOKE, "run", "--kernel", "nosysfs", "--counts", "400", "--output", str(out)]
     with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as lab:
         _wait_until((out / "samples.jsonl").exists)
-        qemu = _child_named(lab.pid, "qemu-system")
+        qemu = _descendant_named(lab.pid, "qemu-system")
         lab.send_signal(signal.SIGINT)
         assert lab.wait(LIMIT) == 130
-    assert not Path(f"/proc/{qemu}").exists()
+    _wait_until(lambda: not Path(f"/proc/{qemu}").exists())
     assert json.loads((out / "run.json").read_text())["verdict"] == "interrupted"
 
 
@@ -157,7 +156,9 @@ def _wait_until(holds: object) -> None:
         time.sleep(0.02)
 
 
-def _child_named(parent: int, name: str) -> int:
+def _descendant_named(ancestor: int, name: str) -> int:
+    """Return a process that another one started, or one of those that it started."""
+    parents, named = {}, []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
@@ -165,6 +166,13 @@ def _child_named(parent: int, name: str) -> int:
             stat, words = (entry / "stat").read_text(), (entry / "cmdline").read_bytes()
         except OSError:
             continue
-        if int(stat.rpartition(")")[2].split()[1]) == parent and name.encode() in words:
-            return int(entry.name)
-    raise AssertionError(f"process {parent} has no child {name} ({os.getpid()})")
+        parents[int(entry.name)] = int(stat.rpartition(")")[2].split()[1])
+        if name.encode() in words.partition(b"\0")[0]:
+            named.append(int(entry.name))
+    for found in named:
+        process = found
+        while process in parents:
+            process = parents[process]
+            if process == ancestor:
+                return found
+    raise AssertionError(f"process {ancestor} started no {name}")

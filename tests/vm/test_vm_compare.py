@@ -39,12 +39,15 @@ def test_the_slowed_kernel_is_slower_by_what_its_parameter_says(
 ) -> None:
     out = tmp_path / "calibrated"
     words = ("calibrate", "--comparisons", "1", "--counts", "64", "--blocks", "2")
-    done = invoke(*words, "--trials", "1", "--output", str(out), "--json")
+    more = ("--trials", "1", "--slowdown", "10", "--clock", "virtual")
+    done = invoke(*words, *more, "--output", str(out), "--json")
     # Two blocks prove nothing, so the slowed kernel was not found, and that is a miss.
     assert done.status == 1, done.stderr
     calibration = done.document["run"]["calibration"]
     assert [one["verdict"] for one in calibration["same"]] == ["inconclusive"]
-    assert [one["verdict"] for one in calibration["slower"]] == ["inconclusive"]
-    assert 0 < calibration["loops"] < 1_000_000
+    (slowed,) = calibration["slowed"]
+    assert [one["verdict"] for one in slowed["comparisons"]] == ["inconclusive"]
+    assert 0 < slowed["loops"] < 1_000_000
+    assert slowed["measured"]["ratio"] == pytest.approx(1.1, abs=0.01)
     assert "for 10 % more" in done.stderr
     assert "10 % found: 0 of 1" in (out / "table.txt").read_text()
