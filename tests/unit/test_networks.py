@@ -120,6 +120,8 @@ def test_the_table_says_what_its_seconds_are_and_has_a_row_for_each_experiment()
 class OneGuest:
     """A lab whose guests all give the same answer."""
 
+    slowness = 1.0
+
     def __init__(self, status: int = 0, output: bytes = SAID) -> None:
         end = ProgramEnd(int(not status), status << 8, Measure(1.0, 0, 0, 0, 1, 0), output)
         self.words: list[tuple[str, ...]] = []
