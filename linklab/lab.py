@@ -141,7 +141,7 @@ class Lab:
     def session(self, subject: Subject, console_log: Path, draw: int = 0) -> Iterator[Session]:
         """Boot a guest with a kernel; see `open_session`.
 
-        In virtual time guests of the same `draw` have the same random numbers.
+        In virtual time guests of the same `draw` get the same entropy.
         """
         spec = replace(self.spec_for(subject), seed=draw)
         saved = self.snapshots.get(subject.name)
@@ -170,7 +170,7 @@ class Lab:
     ) -> Lab:
         """Return the same lab with a saved guest for each kernel, saving what is missing.
 
-        In virtual time guests saved with the same `draw` drew the same random numbers.
+        In virtual time guests saved with the same `draw` had the same entropy.
         """
         saved = {s.name: self._snapshot(s, cache, listener, draw) for s in subjects}
         return replace(self, snapshots=saved)

@@ -120,6 +120,13 @@ class Session:
         """Wait for the agent's hello."""
         self.hello = self.agent.wait_for_hello(self.machine.started + self._boot_limit)
         self.boot_seconds = time.monotonic() - self.machine.started
+        if self.machine.spec.is_virtual:
+            # QEMU's own seed reaches no guest that is entered through PVH.
+            self.agent.wake(
+                self.machine.started + self._boot_limit,
+                _VIRTUAL_NOW,
+                _entropy(self.machine.spec.seed),
+            )
         self._taint = self._read_taint()
 
     def wake_up(self, hello: Hello) -> None:

@@ -256,7 +256,9 @@ enum outcome op_job_signal(struct reader *in, struct buffer *out, struct failure
 		return fail(why, OP_BAD_REQUEST, 0, "job-signal: a signal expected");
 	if (!job.there)
 		return fail(why, OP_BAD_REQUEST, 0, "job-signal: there is no job");
-	if (kill(-job.pid, (int)number) && errno != ESRCH)
+	/* There is no group yet where the child has not had its turn. */
+	if (kill(-job.pid, (int)number) && (errno != ESRCH || kill(job.pid, (int)number)) &&
+	    errno != ESRCH)
 		return fail(why, OP_SYSTEM, errno, "kill");
 	return OP_OK;
 }

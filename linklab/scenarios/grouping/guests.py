@@ -20,6 +20,7 @@ from linklab.scenarios.grouping.schedule import Count, Seat, Turn
 from linklab.session import Session
 
 Cores = frozenset[int]
+_SEEDS = 1 << 32
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class OneGuest:
         self._plan = plan
         self._subject = subject
         self._count = count
-        self._draw = plan.seed + draw
+        self._draw = (plan.seed + draw) % _SEEDS  # warm-up rounds count from 0 downwards
         self._stack = ExitStack()
         self._session: Session
         self._experiment: Experiment

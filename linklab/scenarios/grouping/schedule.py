@@ -24,7 +24,7 @@ from linklab.scenarios.grouping.ways import Arm
 class Seat:
     """A guest to be: its kernel, its interfaces, and a number that no other has.
 
-    In virtual time guests of the same `draw` draw the same random numbers.
+    In virtual time guests of the same `draw` get the same entropy.
     """
 
     number: int
