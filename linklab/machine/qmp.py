@@ -15,6 +15,7 @@ T = TypeVar("T")
 
 _MIGRATION_POLL = 0.002  # s
 _ANSWER_LIMIT = 10.0  # s for QEMU to answer what takes no time
+_HANDS = 5  # turns of asyncio's loop from a line in its buffer to its listener, and to spare
 _HEARING = 0.2  # s at most to read an event that has begun to arrive
 # The guest's memory is a file that both sides map; only the devices' state travels.
 _CAPABILITIES = [{"capability": "x-ignore-shared", "state": True}]
@@ -47,7 +48,7 @@ class Control:
         if self._stops.empty() and self._loop is not None:
             # The event may have been read off the socket at the end of the last talk, and
             # not been looked at: the descriptor stays silent then.
-            self._loop.run_until_complete(asyncio.sleep(0))
+            self._loop.run_until_complete(_take_what_was_read())
         if not self._stops.empty():
             self._stops.clear()
             self._is_stopped = True
@@ -124,6 +125,12 @@ class Control:
                 self._loop.run_until_complete(asyncio.wait(left))
             self._loop.close()
         self._socket.close()
+
+
+async def _take_what_was_read() -> None:
+    """Let qemu.qmp's tasks hand on what lies in asyncio's buffers: from reader to listener."""
+    for _ in range(_HANDS):
+        await asyncio.sleep(0)
 
 
 def save_state(control: Control, uri: str, limit: float) -> None:

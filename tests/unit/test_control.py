@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from linklab.agent import line as agent_line
 from linklab.errors import LabError
 from linklab.machine import qmp
 from linklab.machine.qmp import Control, registers
@@ -96,13 +97,16 @@ def peer() -> Iterator[tuple[Control, Peer]]:
 Both = tuple[Control, Peer]
 
 
+LOOK = agent_line._LOOK  # what was read and not handed on is found at the next look
+
+
 def heard_within(control: Control, seconds: float) -> bool:
     """Wait for news as a line does, and hear it."""
     poller = select.poll()
     poller.register(control.fileno(), select.POLLIN)
     until = time.monotonic() + seconds
     while not control.is_stopped and (left := until - time.monotonic()) > 0:
-        if poller.poll(left * 1000):
+        if poller.poll(min(left, LOOK) * 1000):
             control.hear()
     return control.is_stopped
 
