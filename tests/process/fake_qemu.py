@@ -69,7 +69,7 @@ class FakeQemu:
             "console": lambda text: self.console.sendall(text.encode("latin-1")),
             "agent": lambda text: self.agent_port.sendall(text.encode("latin-1")),
             "stderr": lambda text: print(text, file=sys.stderr, flush=True),
-            "exit": os._exit,
+            "exit": self._exit,
             "kill": lambda number: os.kill(os.getpid(), number),
             "sleep": time.sleep,
             "hang": lambda: time.sleep(600),
@@ -129,6 +129,10 @@ class FakeQemu:
             if self.is_listened_to.is_set():
                 self._say(self.control, {"event": "GUEST_PANICKED", **STAMP})
                 self._say(self.control, {"event": "STOP", **STAMP})
+
+    def _exit(self, status: int) -> None:
+        with self.big_lock:  # its main loop answers a command before it ends
+            os._exit(status)
 
     def _say(self, port: socket, message: dict[str, Any]) -> None:
         port.sendall(json.dumps(message).encode() + b"\r\n")
