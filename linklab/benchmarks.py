@@ -12,16 +12,16 @@ from pathlib import Path
 from statistics import median
 
 from linklab.agent.client import Agent
-from linklab.build.compile import BZIMAGE
-from linklab.build.kernel import BuildOptions, KernelSpec, build_kernel
-from linklab.build.series import read_series
-from linklab.build.source import open_source
 from linklab.errors import LabError
 from linklab.events import ignore
 from linklab.host.accel import Accel
 from linklab.host.cache import Cache, discard
 from linklab.host.run import run
-from linklab.lab import Lab, Subject
+from linklab.kernel.compile import BZIMAGE
+from linklab.kernel.kernel import BuildOptions, KernelSpec, build_kernel
+from linklab.kernel.series import read_series
+from linklab.kernel.source import open_source
+from linklab.lab.lab import Lab, Subject
 from linklab.machine.spec import Clock
 from linklab.paths import ROOT
 from linklab.scenarios.grouping.change import Operation

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from linklab.console.report import Report
-    from linklab.findings import Finding
+    from linklab.lab.findings import Finding
 
 
 class Verdict(StrEnum):

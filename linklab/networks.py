@@ -12,9 +12,9 @@ from functools import cached_property
 from pathlib import Path
 
 from linklab import paths
-from linklab.build.agentbuild import Static
 from linklab.errors import LabError
-from linklab.lab import Lab, Subject
+from linklab.image.agentbuild import Static
+from linklab.lab.lab import Lab, Subject
 
 SOURCES = paths.GUEST / "bench"
 IMAGE = paths.IMAGES / "bench"

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
-from linklab.build.agentbuild import PROGRAM, build_agent
 from linklab.events import ignore
 from linklab.host.cache import Cache
+from linklab.image.agentbuild import PROGRAM, build_agent
 
 if TYPE_CHECKING:
     from agentbox import Box
@@ -74,16 +74,16 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     """A fake QEMU. A console of a test has said all that it will after a shorter silence."""
     from stage import Stage
 
-    monkeypatch.setattr("linklab.judgement.SETTLE_QUIET", 0.1)
-    monkeypatch.setattr("linklab.whereabouts._KERNEL_LIMIT", 0.5)
+    monkeypatch.setattr("linklab.lab.attribution.SETTLE_QUIET", 0.1)
+    monkeypatch.setattr("linklab.lab.stuck._KERNEL_LIMIT", 0.5)
     return Stage(tmp_path)
 
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Less patience with an end that never comes. Not for those that wait for one."""
-    monkeypatch.setattr("linklab.judgement.SETTLE_LIMIT", 0.5)
-    monkeypatch.setattr("linklab.session._POWER_OFF_LIMIT", 0.5)
+    monkeypatch.setattr("linklab.lab.attribution.SETTLE_LIMIT", 0.5)
+    monkeypatch.setattr("linklab.lab.session._POWER_OFF_LIMIT", 0.5)
 
 
 @contextmanager

@@ -17,9 +17,9 @@ import pytest
 from linklab.console.noise import NO_NOISE, Noise
 from linklab.errors import LinklabError
 from linklab.host.accel import Accel
+from linklab.lab.session import Session, open_session
 from linklab.machine.commandline import AGENT_PATH
 from linklab.machine.spec import Clock, DirectBoot, IsoBoot, MachineSpec
-from linklab.session import Session, open_session
 
 FAKE_QEMU = Path(__file__).parent / "process" / "fake_qemu.py"
 

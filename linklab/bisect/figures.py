@@ -22,7 +22,7 @@ from linklab.bisect.journal import Journal
 from linklab.bisect.search import Judgement
 from linklab.bisect.verdicts import Build, not_built, reused, same_kernel
 from linklab.errors import BuildSkipped, KernelFault, Verdict
-from linklab.lab import Subject
+from linklab.lab.lab import Subject
 from linklab.report.figures import duration_text
 from linklab.results.blocks import pairs_of, values_of
 from linklab.results.comparison import Comparison, Effect, Pair, Rule, compare_one, fewest_blocks

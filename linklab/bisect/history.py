@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Protocol
 
 from linklab.bisect.search import Suspect
-from linklab.build.gitstore import git_environment
-from linklab.build.kernel import BuildOptions
 from linklab.errors import LabError, UsageError
 from linklab.host.run import Argv, CommandFailed, Completed, run
+from linklab.kernel.gitstore import git_environment
+from linklab.kernel.kernel import BuildOptions
 
 _LONG = 1800.0
 _SUSPECT = re.compile(r"^(?P<revision>[0-9a-f]{40,64}) \(.*\bdist=(?P<distance>\d+)")

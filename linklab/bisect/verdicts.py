@@ -13,7 +13,7 @@ from linklab.bisect.history import Revision
 from linklab.bisect.journal import Journal, Step
 from linklab.bisect.search import Judgement
 from linklab.errors import BuildSkipped, KernelFault, LinklabError, Verdict
-from linklab.lab import Subject
+from linklab.lab.lab import Subject
 
 # Compilers name files of the lab's own work tree: what comes behind that is the file's name.
 _ERROR = re.compile(r"^(?:\S*/tree/)?(?P<error>\S+:\d+(?::\d+)?: error: .*)$", re.MULTILINE)

@@ -23,8 +23,6 @@ from linklab.benchmarks import (
     trials,
     virtme_ng,
 )
-from linklab.build.iso import IMAGE
-from linklab.build.kernel import resolve_kernel
 from linklab.commands.equip import Purpose
 from linklab.commands.outcome import print_shown
 from linklab.commands.prepare import (
@@ -37,7 +35,9 @@ from linklab.commands.prepare import (
 from linklab.errors import UsageError
 from linklab.events import Listener, StepAdvanced, step
 from linklab.host.cache import Cache
-from linklab.lab import Lab, Subject
+from linklab.image.iso import IMAGE
+from linklab.kernel.kernel import resolve_kernel
+from linklab.lab.lab import Lab, Subject
 from linklab.machine.spec import Boot, Clock
 from linklab.options import group, number, option
 from linklab.report.figures import seconds_are

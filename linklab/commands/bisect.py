@@ -14,7 +14,6 @@ from linklab.bisect.gitlog import git_log
 from linklab.bisect.history import GitHistory, History, SeriesHistory
 from linklab.bisect.journal import FILE, Journal, held
 from linklab.bisect.search import Found
-from linklab.build.kernel import KernelSpec, check_spec
 from linklab.commands.judging import (
     Criterion,
     CriterionOptions,
@@ -30,6 +29,7 @@ from linklab.commands.selfjudge import selftest_judge
 from linklab.errors import BuildSkipped, UsageError, Verdict
 from linklab.events import Listener, Note
 from linklab.host.cache import hash_file
+from linklab.kernel.kernel import KernelSpec, check_spec
 from linklab.machine.spec import Clock
 from linklab.options import JSON, flat, group, made, option, options_of
 from linklab.results.store import claim

@@ -12,13 +12,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from linklab.build.iso import IMAGE, iso_contents
-from linklab.build.kernel import resolve_kernel
 from linklab.commands.outcome import print_shown
 from linklab.commands.prepare import KernelOptions, iso_of, tell_notes
 from linklab.errors import UsageError
 from linklab.host.cache import Cache
-from linklab.lab import file_label
+from linklab.image.iso import IMAGE, iso_contents
+from linklab.kernel.kernel import resolve_kernel
+from linklab.lab.lab import file_label
 from linklab.options import group, option
 from linklab.report.progress import progress
 

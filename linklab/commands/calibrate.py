@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from linklab.build.flavours import flavours
 from linklab.commands.compare import BLOCKS, THRESHOLD, TRIALS, prepare_side, threshold_of
 from linklab.commands.compare import DEFAULTS as COMPARE_DEFAULTS
 from linklab.commands.outcome import (
@@ -40,7 +39,8 @@ from linklab.commands.work import (
 from linklab.errors import UsageError, Verdict
 from linklab.events import Listener, ignore
 from linklab.host.cache import Cache
-from linklab.lab import Lab, Subject
+from linklab.kernel.flavours import flavours
+from linklab.lab.lab import Lab, Subject
 from linklab.machine.spec import Boot, Clock
 from linklab.options import JSON, group, number, option, percent, single, split_list
 from linklab.results.comparison import Rule

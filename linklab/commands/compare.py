@@ -8,8 +8,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from linklab.build.flavours import flavours
-from linklab.build.kernel import resolve_kernel
 from linklab.commands.equip import Purpose, image_for
 from linklab.commands.exports import ExportOptions, failure_written, write_exports
 from linklab.commands.outcome import (
@@ -36,7 +34,9 @@ from linklab.commands.work import MAX_BLOCKS, MAX_TRIALS, TrialOptions, memory_f
 from linklab.errors import UsageError, Verdict
 from linklab.events import Listener, Note, ignore, step
 from linklab.host.cache import Cache
-from linklab.lab import Lab, Subject
+from linklab.kernel.flavours import flavours
+from linklab.kernel.kernel import resolve_kernel
+from linklab.lab.lab import Lab, Subject
 from linklab.machine.spec import Boot, Clock, MachineType
 from linklab.options import JSON, RESULTS, group, number, option, past_runs, seconds, word
 from linklab.results.comparesuites import suite_of_runs

@@ -7,18 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from linklab.build.bootable import Kernel
-from linklab.build.entries import Entry
-from linklab.build.extmodule import Against, build_modules, check_module_folder, source_hashes
-from linklab.build.initramfs import build_initramfs
-from linklab.build.kernel import tool_versions
-from linklab.build.moduleimage import with_modules
-from linklab.build.moduletree import FolderStore, ModuleTree
-from linklab.build.needs import BOOT, modules_needed
-from linklab.build.userland import LIVE
 from linklab.errors import UsageError
 from linklab.events import Listener, Note
 from linklab.host.cache import Artefact, Cache
+from linklab.image.entries import Entry
+from linklab.image.initramfs import build_initramfs
+from linklab.image.moduleimage import with_modules
+from linklab.image.userland import LIVE
+from linklab.kernel.bootable import Kernel
+from linklab.kernel.extmodule import Against, build_modules, check_module_folder, source_hashes
+from linklab.kernel.kernel import tool_versions
+from linklab.kernel.moduletree import FolderStore, ModuleTree
+from linklab.kernel.needs import BOOT, modules_needed
 from linklab.machine.spec import Boot, Clock, MachineType
 
 

@@ -7,23 +7,23 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from linklab.build.bootable import Kernel
-from linklab.build.flavours import flavours
-from linklab.build.kernel import KernelSpec, resolve_kernel, wishes_of
-from linklab.build.sources_at import sources_of
 from linklab.commands.prepare import KernelOptions, MachineOptions, prepare_lab, subject_of
-from linklab.debugger import Debugging, debug
 from linklab.errors import LabError, UsageError
 from linklab.events import Listener
 from linklab.host.cache import Cache
 from linklab.host.packages import DEBUGGING, unmet
 from linklab.host.qemu import find_qemu
-from linklab.lab import SHELL_MIB, Lab, Subject, choose_memory
+from linklab.kernel.bootable import Kernel
+from linklab.kernel.flavours import flavours
+from linklab.kernel.kernel import KernelSpec, resolve_kernel, wishes_of
+from linklab.kernel.sources_at import sources_of
+from linklab.lab.debugger import Debugging, debug
+from linklab.lab.lab import SHELL_MIB, Lab, Subject, choose_memory
+from linklab.lab.recording import find_recording, read_recording
 from linklab.machine.commandline import debugging_command_line
 from linklab.machine.spec import DirectBoot, MachineSpec
 from linklab.options import flat, group, option, past_runs, seconds
 from linklab.paths import IMAGES
-from linklab.recording import find_recording, read_recording
 from linklab.report.progress import progress
 from linklab.results.history import find
 

@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from linklab.agent.terminal import visit
 from linklab.commands.outcome import print_document
 from linklab.errors import LabError, UsageError
 from linklab.host.guests import find_guest, running_guests
+from linklab.lab.terminal import visit
 from linklab.options import JSON, option
 
 

@@ -21,15 +21,15 @@ from linklab.bisect.figures import FIRST_BLOCKS, FigureJudge
 from linklab.bisect.history import Revision
 from linklab.bisect.journal import Journal
 from linklab.bisect.verdicts import Build, Tries, VerdictJudge, of_kernel
-from linklab.build.flavours import flavours
-from linklab.build.kernel import BuildOptions, resolve_kernel
 from linklab.commands.outcome import finish, planned, tested_on
 from linklab.commands.prepare import KernelOptions, MachineOptions, prepare_lab, subject_of
 from linklab.commands.work import LimitedOptions, memory_for, seed_of
 from linklab.errors import LinklabError, UsageError, Verdict
 from linklab.events import Listener
 from linklab.host.cache import Cache
-from linklab.lab import Lab, Subject
+from linklab.kernel.flavours import flavours
+from linklab.kernel.kernel import BuildOptions, resolve_kernel
+from linklab.lab.lab import Lab, Subject
 from linklab.machine.spec import Boot, Clock
 from linklab.options import choose, choose_list, number, option, seconds
 from linklab.results.comparison import VIRTUAL_NOISE

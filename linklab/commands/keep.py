@@ -12,9 +12,9 @@ from linklab.errors import LinklabError, UsageError
 from linklab.events import Listener, TerminalLent, TerminalReturned
 from linklab.host.guests import RunningGuest
 from linklab.host.run import start
-from linklab.visits import Keeper
+from linklab.lab.console_access import Keeper
 
-_VISITOR = "linklab.agent.terminal"
+_VISITOR = "linklab.lab.terminal"
 
 
 def check_keep(jobs: int) -> None:

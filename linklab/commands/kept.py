@@ -11,12 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from linklab.build.debkernel import PREFIX, is_package
-from linklab.build.flavours import flavours
 from linklab.commands.equip import module_files
 from linklab.commands.prepare import KernelOptions
 from linklab.errors import UsageError
 from linklab.host.cache import hash_file
+from linklab.kernel.debkernel import PREFIX, is_package
+from linklab.kernel.flavours import flavours
 from linklab.options import flat, made, split_list
 from linklab.results.again import FILES, command_of, files_of, options_of, typed_command
 

@@ -11,16 +11,16 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from linklab.build.agentbuild import build_static
-from linklab.build.entries import File
-from linklab.build.flavours import flavours
 from linklab.commands.equip import Purpose
 from linklab.commands.outcome import print_shown
 from linklab.commands.prepare import KernelOptions, MachineOptions, prepare_lab, prepare_subjects
 from linklab.errors import UsageError
 from linklab.events import Listener, StepAdvanced, step
 from linklab.host.cache import Cache
-from linklab.lab import Lab, Subject, choose_memory
+from linklab.image.agentbuild import build_static
+from linklab.image.entries import File
+from linklab.kernel.flavours import flavours
+from linklab.lab.lab import Lab, Subject, choose_memory
 from linklab.networks import (
     EXPERIMENTS,
     FLOW,

@@ -19,13 +19,13 @@ from linklab.results.store import RunFolder, utc_now
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from linklab.lab import Lab, Subject
+    from linklab.lab.lab import Lab, Subject
     from linklab.scenarios.grouping.plan import Plan
 
 
 def tested_on(lab: Lab, subjects: Sequence[Subject]) -> dict[str, Any]:
     """Return the entries that every stored result has in common."""
-    from linklab.lab import host_cpu  # brings much that a list of past runs has no use for
+    from linklab.lab.lab import host_cpu  # brings much that a list of past runs has no use for
 
     return {
         "kernels": [

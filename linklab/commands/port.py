@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from linklab.build.folder import find_checkout
-from linklab.build.gitrange import find_commit, range_series
-from linklab.build.memo import write_whole
-from linklab.build.series import Series, read_series
-from linklab.build.source import check_source, open_source
 from linklab.commands.outcome import print_document, print_shown
 from linklab.errors import UsageError, Verdict
 from linklab.events import Listener, Note
 from linklab.host.cache import Cache
+from linklab.host.memo import write_whole
+from linklab.kernel.folder import find_checkout
+from linklab.kernel.gitrange import find_commit, range_series
+from linklab.kernel.series import Series, read_series
+from linklab.kernel.source import check_source, open_source
 from linklab.options import JSON, option, word
 from linklab.port.newseries import patch_files
 from linklab.port.porting import Ported, port_series

@@ -7,25 +7,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from linklab.build.agentbuild import PROGRAM as AGENT_PROGRAM
-from linklab.build.agentbuild import build_agent
-from linklab.build.bootable import Kernel
-from linklab.build.entries import Entry
-from linklab.build.flavours import flavours, is_timed, named_fragments
-from linklab.build.footprint import Footprint, footprint_for
-from linklab.build.gitrange import range_series
-from linklab.build.initramfs import ARCHIVE, build_initramfs
-from linklab.build.iso import IMAGE, IsoKernel, build_iso
-from linklab.build.kernel import (
-    BuildOptions,
-    Compression,
-    check_kernel,
-    resolve_kernel,
-)
-from linklab.build.moduleimage import MODULES
-from linklab.build.needs import SHELL
-from linklab.build.series import Series, read_series
-from linklab.build.userland import LIVE
 from linklab.commands.equip import Purpose, image_for, module_files, module_words
 from linklab.console.noise import NO_NOISE, Noise, read_noise
 from linklab.errors import UsageError
@@ -34,7 +15,26 @@ from linklab.host.accel import ORDINARY_SPEED, Accel, counting_speed, decide
 from linklab.host.cache import Artefact, Cache, hash_file
 from linklab.host.clock import VIRTUAL_TSC_KHZ, tsc_khz
 from linklab.host.qemu import find_qemu
-from linklab.lab import CPU_LIMITS, MEMORY_LIMITS, Lab, Subject, file_label
+from linklab.image.agentbuild import PROGRAM as AGENT_PROGRAM
+from linklab.image.agentbuild import build_agent
+from linklab.image.entries import Entry
+from linklab.image.initramfs import ARCHIVE, build_initramfs
+from linklab.image.iso import IMAGE, IsoKernel, build_iso
+from linklab.image.moduleimage import MODULES
+from linklab.image.userland import LIVE
+from linklab.kernel.bootable import Kernel
+from linklab.kernel.flavours import flavours, is_timed, named_fragments
+from linklab.kernel.footprint import Footprint, footprint_for
+from linklab.kernel.gitrange import range_series
+from linklab.kernel.kernel import (
+    BuildOptions,
+    Compression,
+    check_kernel,
+    resolve_kernel,
+)
+from linklab.kernel.needs import SHELL
+from linklab.kernel.series import Series, read_series
+from linklab.lab.lab import CPU_LIMITS, MEMORY_LIMITS, Lab, Subject, file_label
 from linklab.machine.spec import Boot, Clock, MachineType
 from linklab.options import choose, number, option, seconds, split_list
 from linklab.paths import IMAGES

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from linklab import paths
-from linklab.build.flavours import flavours
 from linklab.commands.compare import on_one_machine
 from linklab.commands.equip import Purpose
 from linklab.commands.outcome import print_document, print_shown, tested_on
@@ -26,7 +25,8 @@ from linklab.events import Listener, Note
 from linklab.host.accel import Accel
 from linklab.host.cache import Cache, hash_file
 from linklab.host.packages import PROFILING, unmet
-from linklab.lab import Lab, Subject, choose_memory
+from linklab.kernel.flavours import flavours
+from linklab.lab.lab import Lab, Subject, choose_memory
 from linklab.machine.spec import Clock
 from linklab.options import JSON, group, number, option, seconds, split_list
 from linklab.profile.difference import as_stored

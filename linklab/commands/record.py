@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from linklab.build.flavours import flavours
-from linklab.build.kernel import KernelSpec
 from linklab.commands.gdb import check_information, no_information
 from linklab.commands.prepare import KernelOptions, MachineOptions
 from linklab.errors import UsageError
 from linklab.host.accel import Accel
-from linklab.lab import Subject
+from linklab.kernel.flavours import flavours
+from linklab.kernel.kernel import KernelSpec
+from linklab.lab.lab import Subject
 from linklab.machine.spec import Boot, Clock, MachineType
 
 

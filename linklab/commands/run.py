@@ -34,7 +34,7 @@ from linklab.commands.work import SCENARIO, SCENARIOS, TrialOptions, check_scena
 from linklab.errors import Verdict
 from linklab.events import Listener, Note, Timings, ignore, timed
 from linklab.host.cache import Cache
-from linklab.lab import Lab, Subject
+from linklab.lab.lab import Lab, Subject
 from linklab.machine.spec import Boot
 from linklab.options import JSON, group, number, option
 from linklab.results.again import ENTRY, FILES

@@ -23,7 +23,7 @@ from linklab.commands.selftest_prepare import Prepared, boot_of, prepare
 from linklab.errors import LinklabError, UsageError, Verdict
 from linklab.events import Listener, step
 from linklab.host.cache import Cache
-from linklab.lab import choose_memory
+from linklab.lab.lab import choose_memory
 from linklab.options import JSON, group, number, option, seconds, split_list, word
 from linklab.results.kinds import SELFTEST as KIND
 from linklab.results.outcomes import Status

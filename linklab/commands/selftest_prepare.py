@@ -6,13 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from linklab.build.bootable import Kernel
-from linklab.build.compile import BUILT_IN
-from linklab.build.debkernel import is_package
-from linklab.build.entries import Entry
-from linklab.build.flavours import flavours
-from linklab.build.kernel import KernelSpec, resolve_kernel
-from linklab.build.kernel import plan as plan_kernel
 from linklab.commands.prepare import (
     KernelOptions,
     MachineOptions,
@@ -23,7 +16,14 @@ from linklab.commands.prepare import (
 from linklab.errors import UsageError
 from linklab.events import Listener, Note
 from linklab.host.cache import Cache
-from linklab.lab import Lab, Subject
+from linklab.image.entries import Entry
+from linklab.kernel.bootable import Kernel
+from linklab.kernel.compile import BUILT_IN
+from linklab.kernel.debkernel import is_package
+from linklab.kernel.flavours import flavours
+from linklab.kernel.kernel import KernelSpec, resolve_kernel
+from linklab.kernel.kernel import plan as plan_kernel
+from linklab.lab.lab import Lab, Subject
 from linklab.machine.spec import Boot
 from linklab.selftests.config import Wanted, said_of
 from linklab.selftests.pack import built_in_entry, read_toolbox

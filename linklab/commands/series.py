@@ -8,9 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from linklab.build.flavours import flavours
-from linklab.build.patches import patched_tree
-from linklab.build.source import open_source
 from linklab.commands.compare import DEFAULTS
 from linklab.commands.exports import ExportOptions, failure_written, write_exports
 from linklab.commands.outcome import (
@@ -44,7 +41,10 @@ from linklab.commands.work import (
 from linklab.errors import UsageError, Verdict
 from linklab.events import Listener, ignore
 from linklab.host.cache import Cache, reporting
-from linklab.lab import Lab
+from linklab.kernel.flavours import flavours
+from linklab.kernel.patches import patched_tree
+from linklab.kernel.source import open_source
+from linklab.lab.lab import Lab
 from linklab.machine.spec import Boot, Clock
 from linklab.options import JSON, choose, group, number, option, percent, split_list
 from linklab.results.comparison import fewest_blocks

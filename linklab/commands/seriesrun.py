@@ -10,17 +10,17 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from linklab.build.bootable import Kernel
-from linklab.build.compilerwarnings import CompilerWarning, new_warnings
-from linklab.build.kernel import BuildOptions, resolve_kernel
-from linklab.build.series import Series
 from linklab.commands.outcome import tested_on
 from linklab.commands.prepare import subject_of
 from linklab.console.differences import new_lines
 from linklab.errors import BuildSkipped, KernelFault, LinklabError, UsageError
 from linklab.events import Listener, StepAdvanced, step
 from linklab.host.cache import Cache
-from linklab.lab import Lab, Subject
+from linklab.kernel.bootable import Kernel
+from linklab.kernel.compilerwarnings import CompilerWarning, new_warnings
+from linklab.kernel.kernel import BuildOptions, resolve_kernel
+from linklab.kernel.series import Series
+from linklab.lab.lab import Lab, Subject
 from linklab.machine.spec import Boot
 from linklab.results.kinds import SERIES
 from linklab.results.series import BASE, PatchRecord, StateRecord

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from dataclasses import dataclass, replace
 
-from linklab.build.needs import SHELL
 from linklab.commands.equip import Purpose
 from linklab.commands.guests import visit_guest
 from linklab.commands.prepare import (
@@ -18,7 +17,8 @@ from linklab.commands.prepare import (
 from linklab.errors import LabError, UsageError
 from linklab.host.cache import Cache
 from linklab.host.run import start
-from linklab.lab import SHELL_MIB, Lab, Subject, choose_memory
+from linklab.kernel.needs import SHELL
+from linklab.lab.lab import SHELL_MIB, Lab, Subject, choose_memory
 from linklab.machine.commandline import DISTRIBUTION, shell_command_line
 from linklab.machine.spec import DirectBoot, MachineSpec, TerminalPort, qemu_argv
 from linklab.options import group, option

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from linklab.build.flavours import flavours
 from linklab.commands.prepare import KernelOptions
 from linklab.errors import UsageError
+from linklab.kernel.flavours import flavours
 
 GRAMMAR = "KERNEL[@SOURCE][+PATCH...]"
 _WORD = re.compile(r"(?P<kernel>[^@+]*)(@(?P<source>[^+]*))?(?P<patches>(\+[^+]+)*)")

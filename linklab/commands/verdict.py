@@ -15,7 +15,6 @@ from linklab.bisect.driver import Judged
 from linklab.bisect.history import GitHistory, Revision
 from linklab.bisect.journal import Journal
 from linklab.bisect.search import Judgement
-from linklab.build.kernel import BuildOptions, KernelSpec, check_spec
 from linklab.commands.boundary import step_status
 from linklab.commands.judging import (
     Criterion,
@@ -30,6 +29,7 @@ from linklab.commands.prepare import NO_ISO, KernelOptions, MachineOptions
 from linklab.commands.selfjudge import selftest_judge
 from linklab.errors import UsageError, Verdict
 from linklab.events import Listener, ignore
+from linklab.kernel.kernel import BuildOptions, KernelSpec, check_spec
 from linklab.options import JSON, group, option
 
 _HERE = Revision("", "here", "")

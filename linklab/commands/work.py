@@ -10,7 +10,7 @@ from linklab.commands.keep import check_keep, keeper
 from linklab.commands.prepare import KernelOptions, MachineOptions
 from linklab.errors import UsageError
 from linklab.events import Listener
-from linklab.lab import Lab, choose_memory
+from linklab.lab.lab import Lab, choose_memory
 from linklab.machine.spec import Clock
 from linklab.options import choose, choose_list, number, numbers, option, seconds, single
 from linklab.scenarios.grouping.change import Operation

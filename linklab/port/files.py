@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from linklab.build.gitstore import GitStore
 from linklab.errors import LabError
+from linklab.kernel.gitstore import GitStore
 from linklab.port.text import Text
 
 

@@ -11,8 +11,8 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from linklab.build.gitstore import GitStore, git_environment
 from linklab.host.run import run
+from linklab.kernel.gitstore import GitStore, git_environment
 from linklab.port.diff import FileDiff
 from linklab.port.files import known_objects, read_objects
 from linklab.port.hunks import apply_hunks, place_hunks

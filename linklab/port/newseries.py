@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from linklab.build.gitstore import GitStore
+from linklab.kernel.gitstore import GitStore
 from linklab.port.files import File
 
 BASE = "refs/heads/source"

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from email.utils import parseaddr
 from pathlib import Path
 
-from linklab.build.gitstore import GitStore
-from linklab.build.series import Patch, Series
-from linklab.build.source import Source
 from linklab.events import Listener, StepAdvanced, step
+from linklab.kernel.gitstore import GitStore
+from linklab.kernel.series import Patch, Series
+from linklab.kernel.source import Source
 from linklab.port.engine import Tried, port
 from linklab.port.files import Tree
 from linklab.port.merge import Merger

@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from linklab import paths
-from linklab.build.templating import render
 from linklab.profile.difference import Change, Rate
 from linklab.profile.stacks import Stack, Stacks, frame_name, is_kernel
+from linklab.templating import render
 
 TEMPLATE = "flamegraph.svg"
 WIDTH = 1200  # in SVG's user units, as everything here

@@ -16,9 +16,9 @@ from enum import StrEnum
 from pathlib import Path
 
 from linklab.agent.client import Agent
-from linklab.build.userland import find_program
 from linklab.errors import GuestIncomplete, LabError
 from linklab.host.run import run
+from linklab.image.userland import find_program
 from linklab.profile.stacks import Samples, read_script
 
 PERF, PERF_PACKAGE = "perf", "linux-perf"

@@ -86,7 +86,7 @@ def page(found: Sequence[tuple[Path, Run]]) -> str:
 
     Raises `UsageError` when they must not be compared.
     """
-    from linklab.build.templating import render
+    from linklab.templating import render
 
     runs = together(found)
     heads = [_head(stored) for stored in runs]

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from linklab import paths
-from linklab.build.kbuild import build_environment
 from linklab.errors import LabError, UsageError
 from linklab.host.run import CommandFailed, run
+from linklab.kernel.kbuild import build_environment
 from linklab.selftests.checkout import ROOT, Checkout
 
 _LIST = paths.IMAGES / "selftest" / "collection.mk"

@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-from linklab.build.gitstore import GitStore
-from linklab.build.source import Source
 from linklab.errors import UsageError
 from linklab.events import Listener
 from linklab.host.cache import locked
+from linklab.kernel.gitstore import GitStore
+from linklab.kernel.source import Source
 
 ROOT = "tools/testing/selftests"
 """Where the self-tests are in a kernel's source."""

@@ -12,11 +12,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from linklab import paths
-from linklab.build.kbuild import COMPILER, LINKER, build_environment
 from linklab.errors import LabError
 from linklab.events import Listener, StepAdvanced
 from linklab.host.cache import Artefact, Cache, key_of
 from linklab.host.run import CommandFailed, run
+from linklab.kernel.kbuild import COMPILER, LINKER, build_environment
 from linklab.selftests.checkout import ROOT, Checkout
 from linklab.selftests.headers import INCLUDE
 

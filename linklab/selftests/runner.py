@@ -13,7 +13,7 @@ from linklab.agent.client import Agent, JobLimits
 from linklab.agent.replies import JobNews
 from linklab.errors import Interrupted, LabError, LinklabError
 from linklab.events import Listener, StepAdvanced
-from linklab.lab import Lab, Subject
+from linklab.lab.lab import Lab, Subject
 from linklab.machine.spec import Clock
 from linklab.results.outcomes import Status, status_of
 from linklab.selftests.catalogue import Selftest

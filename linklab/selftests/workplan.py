@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from linklab.build.entries import Entry
-from linklab.build.source import Source
 from linklab.events import Listener, step
 from linklab.host.cache import Cache
+from linklab.image.entries import Entry
+from linklab.kernel.source import Source
 from linklab.selftests.catalogue import Collection, Selftest, choose_tests
 from linklab.selftests.checkout import Checkout, checked_out, find_checkout
 from linklab.selftests.config import Wanted, wanted_by

@@ -25,8 +25,8 @@ from linklab.agent.protocol import (
     encode_frame,
     encode_parts_list,
 )
-from linklab.build.agentbuild import SOURCES
 from linklab.host.run import run
+from linklab.image.agentbuild import SOURCES
 
 pytestmark = pytest.mark.agent
 

@@ -12,9 +12,9 @@ import pytest
 from processes import wait_until_gone
 from stage import Stage
 
-from linklab.debugger import Debugging, debug
 from linklab.errors import LabError, MachineLost
 from linklab.host.guests import find_guest, running_guests
+from linklab.lab.debugger import Debugging, debug
 
 pytestmark = pytest.mark.process
 
@@ -83,7 +83,7 @@ def test_qemu_that_does_not_come_up_is_a_lost_machine(
 def test_qemu_that_does_not_listen_is_a_lost_machine(
     stage: Stage, tmp_path: Path, said: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("linklab.debugger._SOCKET_LIMIT", 0.3)
+    monkeypatch.setattr("linklab.lab.debugger._SOCKET_LIMIT", 0.3)
     with pytest.raises(MachineLost, match="did not listen for gdb"):
         debugged(stage, tmp_path, "exit 0\n", boot=[["hang"]])
 

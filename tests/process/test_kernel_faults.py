@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from stage import PANIC, SHORT, SOFT_LOCKUP, WARNING, Stage, ask
 
-from linklab import judgement
 from linklab.errors import (
     GuestHung,
     KernelCrashed,
@@ -19,6 +18,7 @@ from linklab.errors import (
     ModuleRefused,
     Verdict,
 )
+from linklab.lab import attribution
 
 pytestmark = pytest.mark.process
 
@@ -36,8 +36,8 @@ class TestTheKernelEnds:
     def test_with_a_panic_that_takes_its_time(
         self, stage: Stage, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(judgement, "SETTLE_QUIET", 5.0)
-        monkeypatch.setattr(judgement, "SETTLE_LIMIT", 20.0)
+        monkeypatch.setattr(attribution, "SETTLE_QUIET", 5.0)
+        monkeypatch.setattr(attribution, "SETTLE_LIMIT", 20.0)
         first, rest = PANIC[:120], PANIC[120:]
         slowly = [
             ["console", first],

@@ -17,7 +17,7 @@ from linklab.errors import (
     ProtocolError,
     RequestRefused,
 )
-from linklab.session import open_session
+from linklab.lab.session import open_session
 
 pytestmark = pytest.mark.process
 

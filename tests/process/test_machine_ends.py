@@ -164,7 +164,7 @@ class TestTheLabEndsIt:
             "from pathlib import *\n"
             "from linklab.host.accel import Accel\n"
             "from linklab.machine.spec import *\n"
-            "from linklab.session import open_session\n"
+            "from linklab.lab.session import open_session\n"
             "resource.setrlimit(resource.RLIMIT_CORE, (0, 0))\n"
             f"boot = DirectBoot(Path('k'), Path('i'), {spec.boot.command_line!r})\n"  # type: ignore[union-attr]
             f"with open_session({str(stage.qemu)!r}, MachineSpec(boot, Accel.TCG),\n"

@@ -14,7 +14,7 @@ from linklab.errors import (
     LabError,
     LinklabError,
 )
-from linklab.session import Session, Snapshot, open_session, save_session
+from linklab.lab.session import Session, Snapshot, open_session, save_session
 
 pytestmark = pytest.mark.process
 

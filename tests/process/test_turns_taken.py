@@ -22,8 +22,8 @@ from linklab.errors import (
     LinklabError,
     MachineLost,
 )
+from linklab.lab.session import Session, Snapshot, open_session, save_session
 from linklab.machine.spec import Clock
-from linklab.session import Session, Snapshot, open_session, save_session
 
 pytestmark = pytest.mark.process
 NEW_YEAR = 1_767_225_600_000_000_000  # ns from 1970 to 2026
@@ -79,7 +79,7 @@ class TestAMachine:
 
     @pytest.fixture(autouse=True)
     def short(self, monkeypatch: pytest.MonkeyPatch, impatient: None) -> None:
-        monkeypatch.setattr("linklab.session._READ_LIMIT", SHORT)
+        monkeypatch.setattr("linklab.lab.session._READ_LIMIT", SHORT)
 
     def test_that_never_stops_hangs(self, virtual: Stage) -> None:
         assert type(self.verdict(virtual, spoken=[])) is GuestHung
@@ -149,7 +149,7 @@ class TestAGuestThatIsSaved:
     def test_that_does_not_stop_cannot_be_saved(
         self, virtual: Stage, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("linklab.session._READ_LIMIT", SHORT)
+        monkeypatch.setattr("linklab.lab.session._READ_LIMIT", SHORT)
         with pytest.raises(GuestHung):
             self.saved(virtual, spoken=[])
 

@@ -16,7 +16,7 @@ from linklab.commands.keep import keeper
 from linklab.errors import Interrupted, KernelCrashed, LabError, LinklabError, WrongState
 from linklab.events import Event, TerminalLent, TerminalReturned
 from linklab.host.guests import RunningGuest, find_guest, running_guests
-from linklab.session import Session, open_session
+from linklab.lab.session import Session, open_session
 
 pytestmark = pytest.mark.process
 
@@ -187,7 +187,9 @@ def test_gdb_is_let_in_at_a_key(stage: Stage) -> None:
 
 def test_a_break_goes_to_the_consoles_port(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     ports: list[object] = []
-    monkeypatch.setattr("linklab.visits.send_break", lambda _control, port, _s: ports.append(port))
+    monkeypatch.setattr(
+        "linklab.lab.console_access.send_break", lambda _control, port, _s: ports.append(port)
+    )
     crashed_and_visited(stage, Person("is yours", b"\x01b", leaves_at=None))
     assert ports == ["console"]
 
@@ -198,7 +200,7 @@ def test_a_qemu_that_does_not_do_it_is_told_of(
     def refuse(*_words: object) -> None:
         raise LabError("QEMU did not send a BREAK")
 
-    monkeypatch.setattr("linklab.visits.send_break", refuse)
+    monkeypatch.setattr("linklab.lab.console_access.send_break", refuse)
     person = Person("is yours", b"\x01b", leaves_at="a BREAK]")
     crashed_and_visited(stage, person)
     assert b"[QEMU did not send a BREAK]" in person.saw

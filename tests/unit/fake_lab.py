@@ -12,10 +12,10 @@ from typing import Any
 
 from fake_guest import FakeGuest
 
-from linklab.findings import Finding
 from linklab.host.accel import Accel
 from linklab.host.qemu import Qemu
-from linklab.lab import Lab, Subject
+from linklab.lab.findings import Finding
+from linklab.lab.lab import Lab, Subject
 from linklab.machine.spec import Boot
 
 MakeGuest = Callable[[str, int], FakeGuest]

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from linklab.build.gitstore import GitStore
+from linklab.kernel.gitstore import GitStore
 from linklab.port.engine import Tried, port
 from linklab.port.files import Tree
 from linklab.port.merge import Merger

@@ -14,7 +14,7 @@ from linklab.bisect.driver import Judged
 from linklab.bisect.history import GitHistory, Revision
 from linklab.bisect.journal import Journal
 from linklab.bisect.search import Judgement
-from linklab.build.kernel import BuildOptions
+from linklab.kernel.kernel import BuildOptions
 
 
 def linear_tree(folder: Path, states: str) -> list[str]:

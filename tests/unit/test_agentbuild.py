@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from linklab.build import agentbuild, userland
-from linklab.build.agentbuild import BUDGET, PROGRAM, build_agent
-from linklab.build.elf import read_elf
 from linklab.errors import LabError
 from linklab.events import Event, StepStarted, ignore
 from linklab.host import run
 from linklab.host.cache import Cache
+from linklab.host.elf import read_elf
+from linklab.image import agentbuild, userland
+from linklab.image.agentbuild import BUDGET, PROGRAM, build_agent
 
 GREETING = '#include <stdio.h>\n#include "a.h"\nint main(void) { puts(TEXT); return 0; }\n'
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from linklab.build.answers import Answers
+from linklab.host.answers import Answers
 from linklab.host.cache import Cache
 
 Ask = Callable[[], tuple[int, list[Path]]]

@@ -19,12 +19,12 @@ from linklab.benchmarks import (
     vng_words,
     whole_command,
 )
-from linklab.build.kernel import KernelSpec
 from linklab.commands.bench import checked_vng
 from linklab.errors import LabError, UsageError
 from linklab.host.accel import Accel
 from linklab.host.cache import Artefact, Cache
 from linklab.host.run import CommandFailed
+from linklab.kernel.kernel import KernelSpec
 
 
 def test_a_figures_median_is_set_against_its_aim() -> None:

@@ -10,9 +10,9 @@ from gittree import git
 from revisions import history_of, linear_tree
 
 from linklab.bisect.history import GitHistory, SeriesHistory
-from linklab.build.kernel import BuildOptions
-from linklab.build.series import numbered, read_series
 from linklab.errors import LabError, UsageError
+from linklab.kernel.kernel import BuildOptions
+from linklab.kernel.series import numbered, read_series
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ from linklab.errors import (
     UsageError,
     WrongState,
 )
-from linklab.lab import Subject
+from linklab.lab.lab import Subject
 from linklab.results.comparison import Pair
 from linklab.results.model import Sample
 from linklab.scenarios.grouping.change import Operation

@@ -15,7 +15,6 @@ import pytest
 from fake_lab import FakeLab, lab_of, subject
 from slow_guest import SlowGuest
 
-from linklab import lab as lab_module
 from linklab.commands import calibrate as command
 from linklab.commands.calibrate import CalibrateOptions, check, main
 from linklab.commands.history import ShowOptions, show
@@ -24,7 +23,8 @@ from linklab.commands.sides import Side
 from linklab.errors import KernelCrashed, LabError, UsageError, Verdict
 from linklab.events import ignore
 from linklab.host.cache import Cache
-from linklab.lab import Lab, Subject
+from linklab.lab import lab as lab_module
+from linklab.lab.lab import Lab, Subject
 from linklab.machine.spec import Boot
 from linklab.report.calibration import Case
 from linklab.report.keyfigure import key_figure

@@ -19,10 +19,7 @@ from fake_tree import PATCH
 from gittree import git
 from revisions import linear_tree
 
-from linklab import lab as lab_module
 from linklab.bisect.journal import Journal
-from linklab.build.bootable import Kernel
-from linklab.build.kernel import BuildOptions
 from linklab.commands import bisect, judging, selftest, verdict
 from linklab.commands.bisect import BisectOptions
 from linklab.commands.judging import CriterionOptions
@@ -31,7 +28,10 @@ from linklab.commands.prepare import KernelOptions, MachineOptions
 from linklab.commands.selftest import SelftestOptions
 from linklab.commands.verdict import VerdictOptions
 from linklab.errors import BuildSkipped, KernelCrashed, LabError, UsageError, Verdict
-from linklab.lab import Lab
+from linklab.kernel.bootable import Kernel
+from linklab.kernel.kernel import BuildOptions
+from linklab.lab import lab as lab_module
+from linklab.lab.lab import Lab
 from linklab.options import flat
 from linklab.results.outcomes import Status
 from linklab.results.store import RunFolder, read_run

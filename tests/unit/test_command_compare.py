@@ -13,7 +13,6 @@ from fake_lab import lab_of
 from fake_lab import subject as fake_subject
 from slow_guest import guests
 
-from linklab import lab as lab_module
 from linklab.commands import compare as command
 from linklab.commands.compare import CompareOptions, check, on_one_machine
 from linklab.commands.history import RerunOptions, ShowOptions, rerun, show
@@ -23,7 +22,8 @@ from linklab.commands.report import main as report
 from linklab.commands.sides import Side
 from linklab.errors import BuildSkipped, KernelCrashed, UsageError, Verdict
 from linklab.events import Event, Note
-from linklab.lab import Lab, Subject
+from linklab.lab import lab as lab_module
+from linklab.lab.lab import Lab, Subject
 from linklab.machine.spec import Boot, MachineType
 from linklab.results.store import read_run
 

@@ -9,10 +9,6 @@ from pathlib import Path
 import pytest
 from fake_tree import PATCH
 
-from linklab.build.bootable import Kernel
-from linklab.build.iso import IsoKernel
-from linklab.build.kernel import BuildOptions, Compression
-from linklab.build.series import read_series
 from linklab.commands import prepare
 from linklab.commands.equip import Purpose
 from linklab.commands.prepare import (
@@ -29,6 +25,10 @@ from linklab.events import ignore
 from linklab.host.accel import ORDINARY_SPEED, Accel, Decision
 from linklab.host.cache import Artefact, Cache
 from linklab.host.qemu import Qemu
+from linklab.image.iso import IsoKernel
+from linklab.kernel.bootable import Kernel
+from linklab.kernel.kernel import BuildOptions, Compression
+from linklab.kernel.series import read_series
 from linklab.machine.spec import Boot, Clock, MachineType
 
 FLAVOURS = ("sysfs", "nosysfs")

@@ -13,7 +13,6 @@ from fake_guest import FakeGuest
 from fake_kernel import How, Misbehaviour, Wish
 from fake_lab import lab_of, subject
 
-from linklab import lab as lab_module
 from linklab.commands import run as command
 from linklab.commands.equip import Purpose
 from linklab.commands.exports import ExportOptions
@@ -28,7 +27,8 @@ from linklab.errors import (
     UsageError,
     Verdict,
 )
-from linklab.lab import Lab, Subject
+from linklab.lab import lab as lab_module
+from linklab.lab.lab import Lab, Subject
 from linklab.machine.spec import Boot
 from linklab.results.store import read_run
 from linklab.scenarios.grouping.change import Operation

@@ -10,8 +10,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from linklab.build.bootable import Kernel
-from linklab.build.iso import IMAGE
 from linklab.commands import build, develop, host, shell
 from linklab.commands.prepare import KernelOptions, MachineOptions
 from linklab.errors import LabError, UsageError, Verdict
@@ -20,7 +18,9 @@ from linklab.host.cache import Artefact
 from linklab.host.doctor import Finding
 from linklab.host.qemu import Qemu
 from linklab.host.setup import SetupOutcome
-from linklab.lab import Lab, Subject
+from linklab.image.iso import IMAGE
+from linklab.kernel.bootable import Kernel
+from linklab.lab.lab import Lab, Subject
 from linklab.machine.spec import Boot, DirectBoot, IsoBoot, TerminalPort
 from linklab.paths import ROOT
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from linklab.build.compilerwarnings import (
+from linklab.kernel.compilerwarnings import (
     CompilerWarning,
     new_warnings,
     parse_warnings,

@@ -9,7 +9,12 @@ from fake_apt import FakeApt, deb
 from fake_modules import module
 from fake_tree import header
 
-from linklab.build.debkernel import (
+from linklab.errors import LabError, UsageError
+from linklab.events import Event, Note, ignore
+from linklab.host.cache import Cache
+from linklab.host.debs import Archive
+from linklab.host.run import CommandFailed
+from linklab.kernel.debkernel import (
     CONFIG,
     VMLINUZ,
     check_package,
@@ -17,12 +22,7 @@ from linklab.build.debkernel import (
     modules_of,
     package_artefact,
 )
-from linklab.build.foreign import find_kernel
-from linklab.errors import LabError, UsageError
-from linklab.events import Event, Note, ignore
-from linklab.host.cache import Cache
-from linklab.host.debs import Archive
-from linklab.host.run import CommandFailed
+from linklab.kernel.foreign import find_kernel
 
 RELEASE = "6.1.0-56-cloud-amd64"
 IMAGE = f"linux-image-{RELEASE}"
@@ -96,7 +96,7 @@ def test_this_debians_kernel_is_fetched_once(apt: FakeApt, cache: Cache) -> None
 def test_what_apt_said_is_remembered_while_its_lists_are_the_same(
     apt: FakeApt, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("linklab.build.debfiles.Archive", rooted(apt))
+    monkeypatch.setattr("linklab.kernel.debfiles.Archive", rooted(apt))
     package_artefact("debian", cache, ignore)
     asked = apt.calls.count("apt-cache")
     package_artefact("debian", cache, ignore)

@@ -11,7 +11,6 @@ import pytest
 from fake_lab import lab_of
 from test_series_run import chain
 
-from linklab import lab as lab_module
 from linklab.commands import calibrate, compare, judging, prepare, run, series
 from linklab.commands.calibrate import CalibrateOptions
 from linklab.commands.compare import CompareOptions
@@ -25,6 +24,7 @@ from linklab.events import ignore
 from linklab.host.accel import Accel, Decision
 from linklab.host.cache import Cache
 from linklab.host.qemu import Qemu
+from linklab.lab import lab as lab_module
 from linklab.machine.spec import Clock
 
 REAL, VIRTUAL = MachineOptions(clock="real"), MachineOptions(clock="virtual")

@@ -17,11 +17,11 @@ from pathlib import Path
 import pytest
 
 from linklab.agent import door as door_module
-from linklab.agent.door import Door, Key, Keys, TakenOver
 from linklab.agent.line import ConsoleLine
-from linklab.agent.terminal import visit
 from linklab.errors import LabError, UsageError
 from linklab.host.guests import announced, find_guest, running_guests, runtime_folder
+from linklab.lab.door import Door, Key, Keys, TakenOver
+from linklab.lab.terminal import visit
 
 LIMIT = 20.0
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linklab.build.elf import is_elf, read_elf
-from linklab.build.userland import find_program
+from linklab.host.elf import is_elf, read_elf
+from linklab.image.userland import find_program
 
 MENU = Path("/usr/lib/syslinux/modules/bios/menu.c32")
 

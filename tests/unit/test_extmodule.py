@@ -13,8 +13,16 @@ from fake_apt import FakeApt, deb
 from fake_modules import RELEASE, module, modules_folder, tree_in
 
 from linklab import paths
-from linklab.build.bootable import Kernel
-from linklab.build.buildfolder import (
+from linklab.commands import equip
+from linklab.commands.equip import Purpose, image_for, module_words
+from linklab.errors import BuildSkipped, LabError, UsageError
+from linklab.events import Event, Note, StepStarted, ignore
+from linklab.host.cache import Cache
+from linklab.image.entries import Entry
+from linklab.image.initramfs import build_initramfs
+from linklab.image.moduleimage import MODULES
+from linklab.kernel.bootable import Kernel
+from linklab.kernel.buildfolder import (
     SYMBOLS,
     InstalledBuild,
     PackagedBuild,
@@ -22,15 +30,7 @@ from linklab.build.buildfolder import (
     open_build,
     pack_build,
 )
-from linklab.build.entries import Entry
-from linklab.build.extmodule import Against, build_modules, source_hashes
-from linklab.build.initramfs import build_initramfs
-from linklab.build.moduleimage import MODULES
-from linklab.commands import equip
-from linklab.commands.equip import Purpose, image_for, module_words
-from linklab.errors import BuildSkipped, LabError, UsageError
-from linklab.events import Event, Note, StepStarted, ignore
-from linklab.host.cache import Cache
+from linklab.kernel.extmodule import Against, build_modules, source_hashes
 from linklab.machine.spec import Boot
 
 # What a kernel's Makefile does for `make M=`, in miniature.

@@ -8,7 +8,7 @@ import pytest
 
 from linklab.console.collect import reports_in
 from linklab.errors import LabError
-from linklab.findings import Finding, file_findings
+from linklab.lab.findings import Finding, file_findings
 
 REPORTS = Path(__file__).parent / "reports"
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from linklab.build.flavours import flavours, fragments, named_fragments
 from linklab.commands.prepare import KernelOptions
+from linklab.kernel.flavours import flavours, fragments, named_fragments
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linklab.build.footprint import Footprint, footprint_for, footprint_of
-from linklab.build.kernel import BuildOptions
 from linklab.commands.prepare import KernelOptions
+from linklab.kernel.footprint import Footprint, footprint_for, footprint_of
+from linklab.kernel.kernel import BuildOptions
 
 PLAIN = Footprint()
 LOCKDEP = footprint_of({"CONFIG_PROVE_LOCKING": "y"})

@@ -13,17 +13,17 @@ import pytest
 from fake_lab import lab_of, subject
 from fake_tree import make_tarball, make_tree
 
-from linklab.build.bootable import Kernel
-from linklab.build.kernel import BuildOptions, KernelSpec, plan
-from linklab.build.sources_at import sources_of
 from linklab.commands import gdb
 from linklab.commands.gdb import GdbOptions
 from linklab.commands.prepare import KernelOptions, MachineOptions
-from linklab.debugger import Debugging, _Typist, gdb_argv, gdb_script
 from linklab.errors import LabError, UsageError
 from linklab.events import Event, Note, ignore
 from linklab.host.cache import Cache
 from linklab.host.packages import DEBUGGING
+from linklab.kernel.bootable import Kernel
+from linklab.kernel.kernel import BuildOptions, KernelSpec, plan
+from linklab.kernel.sources_at import sources_of
+from linklab.lab.debugger import Debugging, _Typist, gdb_argv, gdb_script
 from linklab.machine.spec import DirectBoot
 
 OPTIONS = GdbOptions(KernelOptions("debug"), MachineOptions(), commands=("break rtnl_setlink",))

@@ -9,14 +9,14 @@ import pytest
 from fake_tree import make_tree
 from gittree import git, make_checkout
 
-from linklab.build.gitrange import range_series
-from linklab.build.patches import patched_trees
-from linklab.build.series import read_series
-from linklab.build.source import Source, open_source
 from linklab.commands.prepare import KernelOptions
 from linklab.errors import UsageError
 from linklab.events import ignore
 from linklab.host.cache import Cache
+from linklab.kernel.gitrange import range_series
+from linklab.kernel.patches import patched_trees
+from linklab.kernel.series import read_series
+from linklab.kernel.source import Source, open_source
 
 
 @pytest.fixture

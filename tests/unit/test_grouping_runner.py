@@ -19,8 +19,8 @@ from linklab.console.faults import Fault
 from linklab.console.report import Report
 from linklab.errors import GuestHung, KernelCrashed, LabError, MachineLost, Verdict, WrongState
 from linklab.events import Event, Note, StepAdvanced, StepFinished, StepStarted, ignore
-from linklab.findings import file_findings
 from linklab.host.accel import Accel
+from linklab.lab.findings import file_findings
 from linklab.machine.spec import Boot, Clock
 from linklab.results.store import RunFolder, read_run
 from linklab.scenarios.grouping import runner as runner_module

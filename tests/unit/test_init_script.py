@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from linklab.build.templating import render
-from linklab.build.userland import find_program, read_manifest
 from linklab.host import run
+from linklab.image.userland import find_program, read_manifest
+from linklab.templating import render
 
 TWO_UARTS = "0: uart:16550A port:000003F8 irq:4\n1: uart:16550A port:000002F8 irq:3\n"
 ONE_UART = "0: uart:16550A port:000003F8 irq:4\n1: uart:unknown port:000002F8 irq:3\n"

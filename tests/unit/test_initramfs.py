@@ -12,18 +12,18 @@ import image_box
 import pytest
 
 from linklab import paths
-from linklab.build.agentbuild import PROGRAM, build_agent
-from linklab.build.initramfs import (
+from linklab.errors import LabError
+from linklab.events import Event, StepStarted, ignore
+from linklab.host import run
+from linklab.host.cache import Artefact, Cache
+from linklab.image.agentbuild import PROGRAM, build_agent
+from linklab.image.initramfs import (
     ARCHIVE,
     PACKED,
     build_initramfs,
     pack_initramfs,
     rendered_scripts,
 )
-from linklab.errors import LabError
-from linklab.events import Event, StepStarted, ignore
-from linklab.host import run
-from linklab.host.cache import Artefact, Cache
 
 
 @pytest.fixture(scope="module")

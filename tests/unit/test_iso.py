@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from linklab import paths
-from linklab.build import iso
-from linklab.build.initramfs import ARCHIVE, PACKED, pack_initramfs
-from linklab.build.iso import IMAGE, IsoKernel, build_iso, iso_contents
 from linklab.errors import LabError, UsageError
 from linklab.events import Event, StepStarted, ignore
 from linklab.host import run
 from linklab.host.cache import Artefact, Cache
+from linklab.image import iso
+from linklab.image.initramfs import ARCHIVE, PACKED, pack_initramfs
+from linklab.image.iso import IMAGE, IsoKernel, build_iso, iso_contents
 
 KERNEL = os.urandom(70_000)
 SECTOR = 2048
@@ -275,7 +275,7 @@ class TestRefused:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         pack_initramfs(initramfs, cache, ignore)
-        monkeypatch.setattr("linklab.build.userland._SYSTEM_FOLDERS", "/nowhere")
+        monkeypatch.setattr("linklab.image.userland._SYSTEM_FOLDERS", "/nowhere")
         monkeypatch.setenv("PATH", "/nowhere")
 
         with pytest.raises(LabError, match=r"zstd is not .* package zstd"):

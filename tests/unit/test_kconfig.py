@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linklab.build.kconfig import (
+from linklab.errors import BuildSkipped, UsageError
+from linklab.kernel.kconfig import (
     Unmet,
     Wish,
     check,
@@ -21,8 +22,7 @@ from linklab.build.kconfig import (
     read_fragment,
     unmet,
 )
-from linklab.build.kconfig_reasons import explain
-from linklab.errors import BuildSkipped, UsageError
+from linklab.kernel.kconfig_reasons import explain
 
 
 def wish(line: str, *, users: bool = False) -> Wish:

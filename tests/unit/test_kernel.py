@@ -17,12 +17,16 @@ from pathlib import Path
 import pytest
 from fake_tree import PATCH, RELEASE, STALE_PATCH, make_tarball, make_tree
 
-from linklab.build import compile as compile_module
-from linklab.build import kbuild, slots
-from linklab.build import make as make_module
-from linklab.build.estimate import Estimate
-from linklab.build.flavours import flavours, fragments
-from linklab.build.kernel import (
+from linklab.errors import BuildSkipped, Interrupted, LabError, UsageError
+from linklab.events import Event, Note, StepAdvanced, StepFinished, StepStarted, ignore
+from linklab.host.cache import Artefact, Cache
+from linklab.host.run import run
+from linklab.kernel import compile as compile_module
+from linklab.kernel import kbuild, slots
+from linklab.kernel import make as make_module
+from linklab.kernel.estimate import Estimate
+from linklab.kernel.flavours import flavours, fragments
+from linklab.kernel.kernel import (
     BuildOptions,
     Compression,
     KernelSpec,
@@ -32,11 +36,7 @@ from linklab.build.kernel import (
     plan,
     resolve_kernel,
 )
-from linklab.build.series import read_series
-from linklab.errors import BuildSkipped, Interrupted, LabError, UsageError
-from linklab.events import Event, Note, StepAdvanced, StepFinished, StepStarted, ignore
-from linklab.host.cache import Artefact, Cache
-from linklab.host.run import run
+from linklab.kernel.series import read_series
 from linklab.paths import ROOT
 
 BUILD = "build kernel sysfs"
@@ -522,10 +522,10 @@ def test_without_ccache_rebuilds_go_without_it(
 BUILDER = """
 import sys
 from pathlib import Path
-from linklab.build import kbuild, slots
-from linklab.build import make as make_module
-from linklab.build.estimate import Estimate
-from linklab.build.kernel import BuildOptions, KernelSpec, build_kernel
+from linklab.kernel import kbuild, slots
+from linklab.kernel import make as make_module
+from linklab.kernel.estimate import Estimate
+from linklab.kernel.kernel import BuildOptions, KernelSpec, build_kernel
 from linklab.events import Note, StepAdvanced
 from linklab.host.cache import Cache
 
@@ -799,7 +799,7 @@ def test_a_cache_that_cannot_be_written_is_an_error_of_the_lab(
     common_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # It reads the checkout, which may lie where only root can.
-    monkeypatch.setattr("linklab.build.kernel.check_spec", lambda _spec: None)
+    monkeypatch.setattr("linklab.kernel.kernel.check_spec", lambda _spec: None)
     (common_folder / "cache/sources").mkdir(parents=True)
     (common_folder / "cache/sources").chmod(0o555)
     spec = KernelSpec("sysfs", BuildOptions(source=make_tree(common_folder / "linux")))

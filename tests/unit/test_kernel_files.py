@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from fake_tree import RELEASE, header
 
-from linklab.build.bootable import Kernel
-from linklab.build.bootfile import bzimage_release, has_debug_info, has_pvh_entry
-from linklab.build.kernel import BuildOptions, check_kernel, resolve_kernel
 from linklab.errors import UsageError
 from linklab.events import ignore
 from linklab.host.cache import Cache, hash_file
 from linklab.host.run import run
+from linklab.kernel.bootable import Kernel
+from linklab.kernel.bootfile import bzimage_release, has_debug_info, has_pvh_entry
+from linklab.kernel.kernel import BuildOptions, check_kernel, resolve_kernel
 
 
 def resolved(path: Path) -> Kernel:

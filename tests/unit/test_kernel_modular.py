@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from fake_tree import make_tree
 
-from linklab.build.buildfolder import PACKED, SYMBOLS, PackedBuild, open_build
-from linklab.build.kernel import BuildOptions, KernelSpec, build_kernel, resolve_kernel
 from linklab.events import ignore
 from linklab.host.cache import Cache
+from linklab.kernel.buildfolder import PACKED, SYMBOLS, PackedBuild, open_build
+from linklab.kernel.kernel import BuildOptions, KernelSpec, build_kernel, resolve_kernel
 
 
 @pytest.fixture

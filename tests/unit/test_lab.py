@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linklab import lab as lab_module
 from linklab.agent.replies import Hello
 from linklab.console.noise import read_noise
 from linklab.errors import LabError, UsageError
@@ -21,7 +20,8 @@ from linklab.events import ignore
 from linklab.host.accel import Accel
 from linklab.host.cache import Cache
 from linklab.host.qemu import Qemu
-from linklab.lab import (
+from linklab.lab import lab as lab_module
+from linklab.lab.lab import (
     MINIMUM_MEMORY,
     Lab,
     Subject,
@@ -30,9 +30,9 @@ from linklab.lab import (
     host_cpu,
     host_memory_available,
 )
+from linklab.lab.session import Snapshot
 from linklab.machine.commandline import DISTRIBUTION
 from linklab.machine.spec import Boot, Clock, DirectBoot, IsoBoot, MachineSpec, MachineType
-from linklab.session import Snapshot
 
 LAB = Lab(
     qemu=Qemu(Path("/usr/bin/qemu-system-x86_64"), "7.2.22"),

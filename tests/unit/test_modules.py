@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from fake_modules import elf_with, module, modules_folder, tree_in
 
-from linklab.build.modinfo import module_name, read_modinfo, unpacked
-from linklab.build.moduletree import ModuleTree, ZipStore
 from linklab.errors import UsageError
+from linklab.kernel.modinfo import module_name, read_modinfo, unpacked
+from linklab.kernel.moduletree import ModuleTree, ZipStore
 
 
 def loaded(tree: ModuleTree, *wanted: str) -> list[str]:

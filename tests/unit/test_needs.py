@@ -11,17 +11,17 @@ from fake_modules import RELEASE, module, modules_folder, tree_in
 from fake_tree import header
 
 from linklab import paths
-from linklab.build.bootable import Kernel
-from linklab.build.foreign import find_kernel
-from linklab.build.initramfs import ARCHIVE, build_initramfs
-from linklab.build.moduleimage import MODULES, with_modules
-from linklab.build.moduletree import Module, ModuleTree
-from linklab.build.needs import BOOT, SHELL, modules_needed, needs_of
 from linklab.commands import equip
 from linklab.commands.equip import Purpose, image_for
 from linklab.errors import UsageError
 from linklab.events import Event, Note, ignore
 from linklab.host.cache import Cache
+from linklab.image.initramfs import ARCHIVE, build_initramfs
+from linklab.image.moduleimage import MODULES, with_modules
+from linklab.kernel.bootable import Kernel
+from linklab.kernel.foreign import find_kernel
+from linklab.kernel.moduletree import Module, ModuleTree
+from linklab.kernel.needs import BOOT, SHELL, modules_needed, needs_of
 from linklab.machine.spec import Boot, MachineType
 from linklab.scenarios.grouping.plan import NAME as GROUPING
 

@@ -20,7 +20,7 @@ from linklab.commands import bench
 from linklab.commands.networks import agreed, networked, run_all, table, verdict
 from linklab.errors import LabError, UsageError
 from linklab.events import ignore
-from linklab.lab import Lab, Subject
+from linklab.lab.lab import Lab, Subject
 from linklab.machine.spec import Clock
 from linklab.networks import (
     EXPERIMENTS,

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from fake_tree import PATCH, STALE_PATCH, make_tree
 
-from linklab.build.patches import patched_tree, patched_trees
-from linklab.build.series import Patch, read_series
-from linklab.build.source import Source, open_source
 from linklab.errors import BuildSkipped, UsageError
 from linklab.events import ignore
 from linklab.host.cache import Cache
+from linklab.kernel.patches import patched_tree, patched_trees
+from linklab.kernel.series import Patch, read_series
+from linklab.kernel.source import Source, open_source
 
 
 @pytest.fixture

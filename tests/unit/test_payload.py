@@ -14,9 +14,9 @@ import pytest
 from fake_tree import header
 from test_kernel_files import PVH, elf
 
-from linklab.build.payload import payload_of, unpacked_kernel
 from linklab.events import Event, ignore
 from linklab.host.cache import Cache, hash_file
+from linklab.kernel.payload import payload_of, unpacked_kernel
 
 SETUP_SECTORS = 1
 BEGIN = (SETUP_SECTORS + 1) * 512

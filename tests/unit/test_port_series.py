@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from porting import FUNCTIONS, Files, Workshop, git
 
-from linklab.build.series import Patch, Series, read_series
-from linklab.build.source import Source
 from linklab.events import Event, StepAdvanced, StepFinished, ignore
+from linklab.kernel.series import Patch, Series, read_series
+from linklab.kernel.source import Source
 from linklab.port.newseries import patch_files
 from linklab.port.porting import Ported, port_series
 

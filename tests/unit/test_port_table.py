@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from linklab.build.series import Patch, Series
-from linklab.build.source import Source
+from linklab.kernel.series import Patch, Series
+from linklab.kernel.source import Source
 from linklab.port.newseries import NewSeries
 from linklab.port.outcome import Conflict, Fault, FileOutcome, Outcome, Status, worst
 from linklab.port.porting import Ported

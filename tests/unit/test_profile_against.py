@@ -11,12 +11,12 @@ from fake_guest import FakeGuest
 from fake_lab import FakeLab, lab_of, subject
 from fake_perf import PerfGuest, install_host_perf, kernel_sample, one_millisecond_each
 
-from linklab import lab as lab_module
 from linklab.commands import history
 from linklab.commands import profile as command
 from linklab.commands.prepare import KernelOptions, MachineOptions
 from linklab.commands.profile import FRAGMENT, ProfileOptions, check, main, profiled
 from linklab.errors import KernelFault, LabError, UsageError, Verdict
+from linklab.lab import lab as lab_module
 from linklab.profile.store import read_profile
 from linklab.report.layout import plain_text
 from linklab.report.profile_difference import graph_of, render

@@ -12,12 +12,12 @@ from fake_guest import FakeGuest
 from fake_lab import lab_of, subject
 from fake_perf import PerfGuest, install_host_perf
 
-from linklab import lab as lab_module
-from linklab.build.kernel import check_spec
 from linklab.commands import profile as command
 from linklab.commands.prepare import KernelOptions, MachineOptions
 from linklab.commands.profile import IMAGE, ProfileOptions, check, main, profiled
 from linklab.errors import KernelFault, LabError, UsageError, Verdict
+from linklab.kernel.kernel import check_spec
+from linklab.lab import lab as lab_module
 from linklab.profile.store import SCHEMA, read_profile
 from linklab.report.profile import as_text, graph_of
 
@@ -112,7 +112,7 @@ def test_a_flavour_is_built_with_what_perf_needs_on_top_of_what_was_asked_for() 
 
 
 def test_the_fragment_is_one_that_kernels_can_be_built_with() -> None:
-    from linklab.build.kernel import KernelSpec
+    from linklab.kernel.kernel import KernelSpec
 
     for name in ("sysfs", "nosysfs"):
         check_spec(KernelSpec(name, profiled(KernelOptions(name)).build_options()))

@@ -8,11 +8,11 @@ from pathlib import Path
 import image_box
 import pytest
 
-from linklab.build.entries import Directory, File
-from linklab.build.userland import read_manifest
 from linklab.errors import LabError
 from linklab.host.doctor import examine, healthy
 from linklab.host.packages import NEEDS, PROFILING
+from linklab.image.entries import Directory, File
+from linklab.image.userland import read_manifest
 from linklab.paths import IMAGES
 
 

@@ -6,10 +6,10 @@ import re
 
 import pytest
 
-from linklab import session
 from linklab.agent import exchange, protocol
 from linklab.agent.protocol import Frame, FrameKind, decode_line, encode_fields, encode_frame
 from linklab.agent.replies import Outcome
+from linklab.lab import session
 from linklab.machine.commandline import measuring_command_line
 from linklab.paths import ROOT
 

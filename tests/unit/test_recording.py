@@ -16,13 +16,13 @@ from linklab.commands import gdb
 from linklab.commands.gdb import GdbOptions
 from linklab.commands.prepare import KernelOptions, MachineOptions
 from linklab.commands.record import check_record, check_symbols, recordable
-from linklab.debugger import Debugging, gdb_script
 from linklab.errors import KernelCrashed, UsageError
 from linklab.host.accel import Accel
 from linklab.host.qemu import Qemu
+from linklab.lab.debugger import Debugging, gdb_script
+from linklab.lab.recording import find_recording, read_recording, recorded
 from linklab.machine.pipes import Pipes
 from linklab.machine.spec import DirectBoot, MachineSpec, MachineType
-from linklab.recording import find_recording, read_recording, recorded
 
 QEMU = Qemu(Path("/usr/bin/qemu"), "7.2.22")
 KERNELS = KernelOptions("nosysfs", configs=(str(gdb._FRAGMENT),))

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from linklab.console.collect import reports_in
 from linklab.errors import KernelCrashed, LabError, UsageError, Verdict, WrongState
-from linklab.findings import Finding, file_findings
+from linklab.lab.findings import Finding, file_findings
 from linklab.results.model import SCHEMA, BootRecord, KernelRecord, Sample, SchemaError
 from linklab.results.store import (
     RunFolder,

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from fake_lab import lab_of, subject
 
-from linklab import lab as lab_module
 from linklab.agent.client import JobLimits
 from linklab.agent.replies import JobNews, Measure
 from linklab.commands import exports
@@ -25,6 +24,7 @@ from linklab.commands.prepare import KernelOptions, MachineOptions
 from linklab.commands.selftest import SelftestOptions, check, main
 from linklab.commands.selftest_prepare import Prepared, _notes_on, boot_of
 from linklab.errors import KernelCrashed, LabError, LinklabError, MachineLost, UsageError, Verdict
+from linklab.lab import lab as lab_module
 from linklab.machine.spec import Clock
 from linklab.results.outcomes import Status
 from linklab.results.store import read_about

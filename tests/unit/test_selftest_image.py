@@ -9,10 +9,10 @@ from pathlib import Path
 import image_box
 import pytest
 
-from linklab.build.answers import Answers
-from linklab.build.entries import Entry, File, Link, tree_of
-from linklab.build.userland import Manifest, program_entries, read_manifest
+from linklab.host.answers import Answers
 from linklab.host.cache import Cache
+from linklab.image.entries import Entry, File, Link, tree_of
+from linklab.image.userland import Manifest, program_entries, read_manifest
 from linklab.paths import GUEST, IMAGES
 
 MODPROBE = GUEST / "selftest" / "modprobe"

@@ -11,15 +11,15 @@ import pytest
 from fake_tree import make_tree
 from selftest_tree import make_selftests
 
-from linklab.build import kbuild
-from linklab.build.bootable import Kernel
-from linklab.build.entries import Entry, File
-from linklab.build.kernel import BuildOptions, KernelSpec, plan
 from linklab.commands import selftest_prepare
 from linklab.commands.prepare import KernelOptions, MachineOptions
 from linklab.errors import BuildSkipped, LabError, UsageError
 from linklab.events import Note, ignore
 from linklab.host.cache import Cache
+from linklab.image.entries import Entry, File
+from linklab.kernel import kbuild
+from linklab.kernel.bootable import Kernel
+from linklab.kernel.kernel import BuildOptions, KernelSpec, plan
 from linklab.machine.spec import Boot
 from linklab.selftests import config as config_module
 from linklab.selftests.catalogue import choose_tests

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from linklab.build.mail import Tag, parse_subject, read_letters
-from linklab.build.series import Series, read_series
 from linklab.errors import UsageError
+from linklab.kernel.mail import Tag, parse_subject, read_letters
+from linklab.kernel.series import Series, read_series
 
 DIFF = """diff --git a/net/{0}.c b/net/{0}.c
 --- a/net/{0}.c

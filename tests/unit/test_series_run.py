@@ -16,7 +16,6 @@ from fake_lab import FakeLab, lab_of
 from fake_tree import make_tree
 
 from linklab.agent.protocol import Field, FieldReader
-from linklab.build import kbuild
 from linklab.commands import history
 from linklab.commands import series as command
 from linklab.commands.exports import ExportOptions
@@ -31,7 +30,8 @@ from linklab.errors import (
     UsageError,
     Verdict,
 )
-from linklab.lab import Lab, Subject
+from linklab.kernel import kbuild
+from linklab.lab.lab import Lab, Subject
 from linklab.machine.spec import Boot
 from linklab.report.keyfigure import key_figure
 from linklab.results.history import entries

@@ -11,11 +11,11 @@ import pytest
 from fake_tree import make_tarball, make_tree
 from gittree import git, make_checkout
 
-from linklab.build import source as source_module
-from linklab.build.source import Source, check_source, default_source, open_source, tarball_hash
 from linklab.errors import LabError, UsageError
 from linklab.events import Event, StepAdvanced, StepStarted, ignore
 from linklab.host.cache import Cache
+from linklab.kernel import source as source_module
+from linklab.kernel.source import Source, check_source, default_source, open_source, tarball_hash
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 
 from linklab.console.frames import Frame
 from linklab.host.run import CommandFailed, run
-from linklab.symbols import decoded, places_of
+from linklab.lab.symbols import decoded, places_of
 
 SOURCE = Path(__file__).parent / "small_kernel"
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linklab.build.templating import quoted_for_mtree, render
 from linklab.errors import LabError
+from linklab.templating import quoted_for_mtree, render
 
 
 def test_holes_are_filled_and_the_last_newline_stays(tmp_path: Path) -> None:

@@ -9,10 +9,13 @@ from pathlib import Path
 import image_box
 import pytest
 
-from linklab.build import userland
-from linklab.build.answers import Answers
-from linklab.build.entries import Device, Directory, File, Link, tree_of
-from linklab.build.userland import (
+from linklab.errors import LabError
+from linklab.host import run
+from linklab.host.answers import Answers
+from linklab.host.cache import Cache
+from linklab.image import userland
+from linklab.image.entries import Device, Directory, File, Link, tree_of
+from linklab.image.userland import (
     applets_of,
     find_program,
     libraries_of,
@@ -20,9 +23,6 @@ from linklab.build.userland import (
     read_manifest,
     version_of,
 )
-from linklab.errors import LabError
-from linklab.host import run
-from linklab.host.cache import Cache
 
 
 @pytest.fixture

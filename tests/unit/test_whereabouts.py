@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from linklab.whereabouts import Whereabouts, _functions_at, read_whereabouts
+from linklab.lab.stuck import Whereabouts, _functions_at, read_whereabouts
 
 KEY = """\
 [    2.166463] sysrq: Show backtrace of all active CPUs

@@ -7,7 +7,7 @@ from pathlib import Path
 from linklab.console.kmsg import Record
 from linklab.console.noise import NO_NOISE, Noise, read_noise
 from linklab.console.watch import ConsoleWatch
-from linklab.reports import KernelReports
+from linklab.lab.reports import KernelReports
 
 REPORTS = Path(__file__).parent / "reports"
 WARNING = (REPORTS / "warning.log").read_bytes()

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from guests import INVOKE, Done, Invoke, Opener
 
-from linklab.build.kernel import BuildOptions, resolve_kernel
 from linklab.commands.equip import Purpose
 from linklab.commands.prepare import (
     KernelOptions,
@@ -21,10 +20,11 @@ from linklab.commands.prepare import (
 )
 from linklab.events import ignore
 from linklab.host.cache import Cache
-from linklab.lab import Lab, Subject
+from linklab.kernel.kernel import BuildOptions, resolve_kernel
+from linklab.lab.lab import Lab, Subject
+from linklab.lab.session import Session
 from linklab.machine.spec import Boot
 from linklab.paths import ROOT
-from linklab.session import Session
 
 
 @pytest.fixture

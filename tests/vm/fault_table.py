@@ -9,7 +9,7 @@ from pathlib import Path
 
 from faults import GRACE, Fault, Outcome
 
-from linklab.build.templating import render
+from linklab.templating import render
 
 OPTION = "--fault-table"
 _FOLDER = re.compile(r"/\S*/")

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from linklab.errors import LinklabError, Verdict
-from linklab.lab import Lab, Subject
+from linklab.lab.lab import Lab, Subject
+from linklab.lab.session import Session, open_session
 from linklab.machine.spec import Clock, MachineSpec
-from linklab.session import Session, open_session
 
 IN_GUEST = Path(__file__).parent / "in_guest"
 GRACE = 2.0  # s that a verdict may come later than its deadline

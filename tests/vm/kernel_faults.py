@@ -11,10 +11,10 @@ from guests import never_ends, soon
 
 from linklab.agent import line as agent_line
 from linklab.errors import Verdict
+from linklab.lab.session import Session
 from linklab.machine.spec import Clock, DirectBoot
 from linklab.scenarios.grouping.change import NEW
 from linklab.scenarios.grouping.links import Links
-from linklab.session import Session
 
 _DEBUGFS = "/tmp/debug"
 CRASH, HANG = Verdict.CRASH, Verdict.HANG

@@ -17,7 +17,7 @@ from linklab.commands.prepare import MachineOptions, prepare_lab
 from linklab.errors import Verdict
 from linklab.events import ignore
 from linklab.host.cache import Cache
-from linklab.lab import MINIMUM_MEMORY, Lab, Subject
+from linklab.lab.lab import MINIMUM_MEMORY, Lab, Subject
 from linklab.machine.spec import Boot, Clock
 
 pytestmark = pytest.mark.vm

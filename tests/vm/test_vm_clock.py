@@ -19,11 +19,11 @@ from guests import LIMIT, Invoke, soon
 from linklab.errors import GuestHung
 from linklab.events import ignore
 from linklab.host.cache import Cache
-from linklab.lab import Lab, Subject
+from linklab.lab.lab import Lab, Subject
+from linklab.lab.session import Session
 from linklab.machine.spec import Boot, MachineType
 from linklab.paths import ROOT
 from linklab.scenarios.grouping.ways import Arm
-from linklab.session import Session
 
 pytestmark = pytest.mark.vm
 

@@ -12,7 +12,7 @@ from linklab.commands.prepare import KernelOptions, prepare_subjects
 from linklab.errors import LabError, ModuleRefused
 from linklab.events import ignore
 from linklab.host.cache import Cache
-from linklab.lab import Lab, Subject
+from linklab.lab.lab import Lab, Subject
 from linklab.machine.spec import Boot, Clock
 from linklab.scenarios.grouping.plan import NAME as GROUPING
 

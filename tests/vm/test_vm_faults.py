@@ -23,7 +23,7 @@ from linklab.errors import (
     RequestRefused,
 )
 from linklab.host.accel import Accel
-from linklab.lab import Lab, Subject
+from linklab.lab.lab import Lab, Subject
 from linklab.machine.process import Machine
 from linklab.machine.spec import Boot, DirectBoot, MachineType
 from linklab.scenarios.grouping.change import CHANGES, NEW, Operation

@@ -17,10 +17,10 @@ from guests import INVOKE, LIMIT, Invoke, soon
 
 from linklab.events import Event, Note, ignore
 from linklab.host.cache import Cache
-from linklab.lab import Lab, Subject
+from linklab.lab.lab import Lab, Subject
+from linklab.lab.session import Session
 from linklab.machine.spec import Boot
 from linklab.paths import ROOT
-from linklab.session import Session
 
 pytestmark = pytest.mark.vm
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from guests import Invoke
 
-from linklab.build.compile import BZIMAGE
-from linklab.lab import Subject
+from linklab.kernel.compile import BZIMAGE
+from linklab.lab.lab import Subject
 
 pytestmark = pytest.mark.vm
 

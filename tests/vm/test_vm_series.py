@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from guests import Invoke
 
-from linklab.build.source import open_source
 from linklab.events import ignore
 from linklab.host.cache import Cache
+from linklab.kernel.source import open_source
 
 pytestmark = pytest.mark.vm
 

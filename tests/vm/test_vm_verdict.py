@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from guests import Invoke
 
-from linklab.build.source import default_source
+from linklab.kernel.source import default_source
 
 pytestmark = pytest.mark.vm
 

@@ -17,7 +17,7 @@ from guests import INVOKE, LIMIT, Invoke, Opener, soon
 
 from linklab.errors import KernelCrashed, LinklabError, WrongState
 from linklab.host.guests import RunningGuest
-from linklab.lab import Lab
+from linklab.lab.lab import Lab
 from linklab.paths import ROOT
 
 pytestmark = pytest.mark.vm
@@ -93,7 +93,7 @@ def look(console: str, *typed: str) -> None:
     """Type, each when a text has come."""
     visitor = pexpect.spawn(
         sys.executable,
-        ["-m", "linklab.agent.terminal", console],
+        ["-m", "linklab.lab.terminal", console],
         cwd=str(ROOT),
         timeout=LIMIT,
         encoding="latin-1",

@@ -23,7 +23,8 @@ from tempfile import TemporaryDirectory
 from linklab.errors import LabError
 from linklab.events import Listener, Note, StepAdvanced, ignore, step
 from linklab.host.cache import Cache
-from linklab.lab import Lab, Subject
+from linklab.lab.lab import Lab, Subject
+from linklab.lab.session import Snapshot
 from linklab.machine.spec import Boot
 from linklab.results.blocks import pairs_of
 from linklab.results.comparison import Comparison, Pair, Rule, compare_one
@@ -32,7 +33,6 @@ from linklab.scenarios.grouping.plan import Plan
 from linklab.scenarios.grouping.runner import Runner
 from linklab.scenarios.grouping.schedule import blocks, cells
 from linklab.scenarios.grouping.slowed import CLEARLY, FIRST_LOOPS, MOST_LOOPS, STEP, slowed
-from linklab.session import Snapshot
 
 STEP_NAME = "calibrating"
 _PILOT_BLOCKS = 4

@@ -10,7 +10,7 @@ from random import Random
 
 from linklab.errors import LinklabError
 from linklab.events import Listener, Note
-from linklab.lab import Lab, Subject
+from linklab.lab.lab import Lab, Subject
 from linklab.results.blocks import pairs_of
 from linklab.results.comparison import Comparison, Rule, compare
 from linklab.results.store import RunFolder, read_run

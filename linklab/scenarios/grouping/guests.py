@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Protocol
 
 from linklab.errors import GuestIncomplete, LinklabError
-from linklab.findings import Finding
 from linklab.host.cores import pin
-from linklab.lab import Lab, Subject
+from linklab.lab.findings import Finding
+from linklab.lab.lab import Lab, Subject
+from linklab.lab.session import Session
 from linklab.results.model import BootRecord, TallyRecord
 from linklab.scenarios.grouping.experiment import Experiment, Guest, Trial
 from linklab.scenarios.grouping.plan import Plan
 from linklab.scenarios.grouping.schedule import Count, Seat, Turn
-from linklab.session import Session
 
 Cores = frozenset[int]
 _SEEDS = 1 << 32

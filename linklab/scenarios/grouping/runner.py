@@ -9,9 +9,9 @@ from typing import Protocol
 
 from linklab.errors import KernelFault, LinklabError
 from linklab.events import Listener, Note, StepAdvanced, step
-from linklab.findings import Finding
 from linklab.host.cores import own_cores, share_out
-from linklab.lab import Lab, Subject, host_memory_available
+from linklab.lab.findings import Finding
+from linklab.lab.lab import Lab, Subject, host_memory_available
 from linklab.machine.spec import Clock
 from linklab.results.model import Sample
 from linklab.results.store import RunFolder

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from linklab.lab import Subject
+from linklab.lab.lab import Subject
 from linklab.paths import IMAGES
 
 PATCH = IMAGES / "kernel" / "patches" / "slow-group.patch"

@@ -1,1 +1,0 @@
-"""From sources and host programs to immutable artefacts: kernel, userland, agent, images."""

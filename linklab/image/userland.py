@@ -1,0 +1,295 @@
+"""The userland of an image: programs of this host with all they need to run.
+
+What it holds is data, `images/live/manifest.toml`; this module finds out what
+the data leaves open: where a program is, which shared libraries it needs, and
+which applets busybox has.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from linklab import paths
+from linklab.errors import LabError
+from linklab.host import run
+from linklab.host.answers import Answers
+from linklab.host.elf import is_elf, read_elf
+from linklab.image.entries import Device, Directory, Entry, File, Link
+
+LIVE = paths.IMAGES / "live"
+_SYSTEM_FOLDERS = "/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
+_PROGRAM_MODE, _FILE_MODE = 0o755, 0o644
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program of the host: the command, its Debian package, its place in the image.
+
+    `applets` is the folder for a link to each of its applets, if it has any.
+    An `optional` one is left out where the host lacks it.
+    """
+
+    command: str
+    package: str
+    path: str
+    links: tuple[str, ...] = ()
+    applets: str | None = None
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class Template:
+    """A file of the image that is rendered from `templates/`."""
+
+    path: str
+    mode: int
+    name: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """An image's manifest as read: see the comments in `images/live/manifest.toml`."""
+
+    programs: tuple[Program, ...]
+    templates: tuple[Template, ...]
+    fixed: tuple[Entry, ...]
+    agent: str
+    values: Mapping[str, Any]
+    host_files: tuple[str, ...] = ()
+
+
+def read_manifest(folder: Path = LIVE) -> Manifest:
+    """Read `manifest.toml` of an image's folder.
+
+    With `include = "../OTHER"` it adds to the manifest in that folder. Raises
+    `LabError` when it is missing, malformed, or lacks something.
+    """
+    path = folder / "manifest.toml"
+    try:
+        data = tomllib.loads(path.read_text())
+        if "include" in data:
+            return _added(read_manifest((folder / data["include"]).resolve()), data, folder)
+        return Manifest(
+            programs=_programs(data["programs"]),
+            templates=_templates(data["templates"]),
+            fixed=(*_nodes(data["directories"], data["devices"]), *_files(data["files"], folder)),
+            agent=data["agent"]["path"],
+            values={"init": data["init"], "agent": data["agent"]},
+        )
+    except KeyError as error:
+        raise LabError(f"the manifest {path} lacks {error}") from error
+    except (OSError, TypeError, ValueError) as error:
+        raise LabError(f"the manifest {path} cannot be used: {error}") from error
+
+
+def _added(base: Manifest, data: Mapping[str, Any], folder: Path) -> Manifest:
+    """Return a manifest with what another one, which includes it, adds or puts in its place."""
+    added = (
+        *_nodes(data.get("directories", {}), data.get("devices", {})),
+        *_files(data.get("files", {}), folder),
+        *(Link(path, target) for path, target in data.get("links", {}).items()),
+    )
+    own = {entry.path for entry in added}
+    programs = (*_programs(data.get("programs", ())), *_tools(data.get("tools", ())))
+    return replace(
+        base,
+        programs=(*base.programs, *programs),
+        templates=(*base.templates, *_templates(data.get("templates", {}))),
+        fixed=(*(entry for entry in base.fixed if entry.path not in own), *added),
+        host_files=(*base.host_files, *data.get("host", {}).get("files", ())),
+    )
+
+
+def _programs(data: Iterable[Mapping[str, Any]]) -> tuple[Program, ...]:
+    return tuple(
+        Program(
+            entry["command"],
+            entry["package"],
+            entry["path"],
+            tuple(entry.get("links", ())),
+            entry.get("applets"),
+        )
+        for entry in data
+    )
+
+
+def _tools(data: Iterable[Mapping[str, Any]]) -> Iterator[Program]:
+    """Yield programs that stand several in a line, each of which the host may lack."""
+    for entry in data:
+        for command in entry["commands"]:
+            path = f"{entry['folder']}/{Path(command).name}"
+            yield Program(command, entry["package"], path, optional=True)
+
+
+def _templates(data: Mapping[str, Any]) -> tuple[Template, ...]:
+    return tuple(
+        Template(target, int(entry["mode"], 8), entry["template"]) for target, entry in data.items()
+    )
+
+
+def _nodes(directories: Mapping[str, Any], devices: Mapping[str, Any]) -> Iterator[Entry]:
+    for path, mode in directories.items():
+        yield Directory(path, int(mode, 8))
+    for path, entry in devices.items():
+        yield Device(path, int(entry["mode"], 8), entry["major"], entry["minor"])
+
+
+def _files(data: Mapping[str, Any], folder: Path) -> Iterator[Entry]:
+    for path, source in data.items():
+        content = (folder / source).read_bytes()
+        yield File(path, _mode_of(content), content)
+
+
+def find_program(command: str, package: str) -> Path:
+    """Return where a program of this host is, also in the folders for root's programs.
+
+    Raises `LabError`, with the Debian package and what to do, when it is not there.
+    """
+    found = look_for(command)
+    if found is None:
+        raise LabError(
+            f"{command} is not on this machine: it comes with Debian's package {package}, "
+            f"and `invoke setup` installs what is missing"
+        )
+    return found
+
+
+def look_for(command: str) -> Path | None:
+    """Return where a program of this host is, or None where it is not there."""
+    found = shutil.which(command, path=f"{os.environ.get('PATH', '')}:{_SYSTEM_FOLDERS}")
+    return Path(found) if found else None
+
+
+def libraries_of(program: Path) -> tuple[str, ...]:
+    """Return the paths of a program's loader and of all shared libraries it loads.
+
+    They are the same in the image as on the host. The program's own loader is
+    asked, without the host's ld.so.cache, because the image has none, and
+    without the library variants for this host's CPU, because the guest's may
+    be a lesser one. Raises `LabError` when one is not found.
+    """
+    try:
+        loader = read_elf(program.resolve()).interpreter
+    except ValueError as error:
+        raise LabError(f"{error}: a program for x86-64 expected") from error
+    if loader is None:
+        return ()
+    # As ldd does: the loader's own --list stops at the first library that is missing.
+    env = {"LD_TRACE_LOADED_OBJECTS": "1", "LD_LIBRARY_PATH": "", "LD_PRELOAD": ""}
+    options = ["--inhibit-cache", "--glibc-hwcaps-mask", "none"]
+    listing = run.run([loader, *options, program.resolve()], env=env, deadline=20).text
+    found = {loader}
+    for line in listing.splitlines():
+        name, arrow, target = line.strip().partition(" => ")
+        if target.startswith("not found"):
+            raise LabError(f"{program} needs {name}, which its loader {loader} does not find")
+        if arrow:
+            found.add(target.rsplit(" (", 1)[0])
+    return tuple(sorted(found))
+
+
+def applets_of(busybox: Path) -> tuple[str, ...]:
+    """Return the names that this busybox answers to."""
+    return tuple(run.run([busybox, "--list"], deadline=20).text.split())
+
+
+def version_of(program: Path, answers: Answers) -> str:
+    """Return what a program of the host, which may rest on its libraries, says of its version."""
+
+    def ask() -> tuple[str, list[Path]]:
+        files = [program, *map(Path, libraries_of(program))]
+        return run.run([program, "--version"], deadline=20).text, files
+
+    return str(answers.get(f"version of {program}", ask))
+
+
+def program_entries(
+    manifest: Manifest, answers: Answers, others: Iterable[Path] = ()
+) -> tuple[list[Entry], dict[str, str]]:
+    """Return the entries for the manifest's programs, and the applets they replace.
+
+    The libraries that `others`, programs from elsewhere, load come with those.
+    The second value maps the name of each applet that gave way to the path of
+    the program that took it.
+    """
+    entries: list[Entry] = []
+    libraries = {path for program in others for path in _known_libraries(program, answers)}
+    programs = [program for program in manifest.programs if is_available(program)]
+    names = {program.command: program.path for program in programs}
+    fixed = {entry.path for entry in manifest.fixed}
+    replaced: dict[str, str] = {}
+    packed: dict[Path, str] = {}
+    for program in programs:
+        source = find_program(program.command, program.package)
+        there = packed.setdefault(source.resolve(), program.path)
+        if program.optional and there != program.path:
+            entries.append(Link(program.path, there))  # one program that answers to many names
+        else:
+            entries.append(File(program.path, _PROGRAM_MODE, source, program.command))
+        entries += [Link(path, program.path) for path in program.links]
+        if not program.optional or is_elf_file(source):
+            libraries.update(_known_libraries(source, answers))
+        if program.applets is not None:
+            for applet in _known_applets(source, answers):
+                if applet in names:
+                    replaced[applet] = names[applet]
+                elif (path := f"{program.applets}/{applet}") not in fixed:
+                    entries.append(Link(path, program.path))
+    for pattern in manifest.host_files:
+        for file in sorted(filter(Path.is_file, Path("/").glob(pattern.lstrip("/")))):
+            entries.append(File(str(file), _FILE_MODE, file))
+            libraries.update(_known_libraries(file, answers) if is_elf_file(file) else ())
+    return [*entries, *_library_entries(libraries)], replaced
+
+
+def is_available(program: Program) -> bool:
+    """Tell whether a program can go into an image: one that is needed must, whatever comes."""
+    return not program.optional or look_for(program.command) is not None
+
+
+def _library_entries(libraries: Iterable[str]) -> Iterator[Entry]:
+    """Yield shared libraries where they are on the host, each file of it once.
+
+    Some programs ask for them below /lib and some below /usr/lib, which is the same.
+    """
+    packed: dict[Path, str] = {}
+    for path in sorted(libraries):
+        there = packed.setdefault(Path(path).resolve(), path)
+        if there == path:
+            yield File(path, _PROGRAM_MODE, Path(path), Path(path).name)
+        else:
+            yield Link(path, there)
+
+
+def is_elf_file(path: Path) -> bool:
+    """Tell whether a file is a program or a library, and no script."""
+    with path.open("rb") as file:
+        return is_elf(file.read(4))
+
+
+def _known_libraries(program: Path, answers: Answers) -> list[str]:
+    def ask() -> tuple[tuple[str, ...], list[Path]]:
+        libraries = libraries_of(program)
+        return libraries, [program, *map(Path, libraries)]
+
+    return list(answers.get(f"libraries of {program}", ask))
+
+
+def _known_applets(program: Path, answers: Answers) -> list[str]:
+    return list(answers.get(f"applets of {program}", lambda: (applets_of(program), [program])))
+
+
+def extra_entries(extra: Mapping[str, bytes]) -> list[Entry]:
+    """Return files to add to an image, by their paths in it: programs and scripts may run."""
+    return [File(path, _mode_of(content), content) for path, content in extra.items()]
+
+
+def _mode_of(content: bytes) -> int:
+    """Return the mode of a file that is packed: programs and scripts may run."""
+    return _PROGRAM_MODE if is_elf(content) or content.startswith(b"#!") else _FILE_MODE

@@ -1,0 +1,1 @@
+"""From sources, patches and config fragments to a kernel that boots."""

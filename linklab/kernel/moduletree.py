@@ -1,0 +1,286 @@
+"""A kernel's modules: where they are, and which ones a wish comes to, in the order to load.
+
+The modules lie in a folder as `make modules_install` leaves it, in a built
+kernel tree, or in a zip archive, where the lab keeps those of a package.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+from linklab.errors import UsageError
+from linklab.kernel.modinfo import (
+    ModInfo,
+    builtin_aliases,
+    canonical,
+    module_name,
+    read_modinfo,
+    unpacked,
+)
+from linklab.paths import EXTERNAL_MODULES
+
+BUILTIN, BUILTIN_INFO = "modules.builtin", "modules.builtin.modinfo"
+_ADDED = ("updates/", f"{EXTERNAL_MODULES}/")
+_PACKED = (".xz", ".gz", ".zst")
+_ORDER, _DEPENDENCIES, _ALIASES = "modules.order", "modules.dep", "modules.alias"
+
+
+class Store(Protocol):
+    """Files by their paths in a modules folder."""
+
+    def names(self) -> Iterable[str]:
+        """Return the paths of what may be modules, those that count less first."""
+        ...
+
+    def read(self, name: str) -> bytes:
+        """Return a file's content, nothing for one that is not there."""
+        ...
+
+
+@dataclass(frozen=True)
+class FolderStore:
+    """A folder of installed modules, or a built kernel tree."""
+
+    folder: Path
+
+    def names(self) -> Iterable[str]:
+        """Return what the folder's own lists name; without them, what is in it."""
+        if listed := self.read(_DEPENDENCIES):
+            return [line.partition(":")[0] for line in listed.decode().splitlines()]
+        if (self.folder / "Makefile").exists():  # a built tree: too large to walk
+            return self.built()
+        return sorted(self._walk())
+
+    def built(self) -> list[str]:
+        """Return the modules that a build lists, by `.ko` or, in newer kernels, by `.o`."""
+        lines = self.read(_ORDER).decode().splitlines()
+        return [f"{line.rpartition('.')[0]}.ko" for line in lines if line]
+
+    def _walk(self) -> Iterable[str]:
+        for where, _, files in os.walk(self.folder):
+            for name in files:
+                yield (Path(where) / name).relative_to(self.folder).as_posix()
+
+    def read(self, name: str) -> bytes:
+        """Return a file's content, nothing for one that is not there."""
+        try:
+            return (self.folder / name).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return b""
+
+
+@dataclass(frozen=True)
+class ZipStore:
+    """A modules folder in one file."""
+
+    path: Path
+
+    @cached_property
+    def _archive(self) -> zipfile.ZipFile:
+        return zipfile.ZipFile(self.path)
+
+    def names(self) -> Iterable[str]:
+        """Return all that is in it."""
+        return self._archive.namelist()
+
+    def read(self, name: str) -> bytes:
+        """Return a file's content, nothing for one that is not there."""
+        try:
+            return self._archive.read(name)
+        except KeyError:
+            return b""
+
+
+def write_zip(target: Path, files: Iterable[tuple[str, bytes]]) -> None:
+    """Write the archive that `ZipStore` reads."""
+    with zipfile.ZipFile(target, "w") as archive:
+        for name, content in files:
+            add_to_zip(archive, name, content)
+
+
+def add_to_zip(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
+    """Add a file, with the same moment for all: the same files give the same bytes."""
+    entry = zipfile.ZipInfo(name)
+    entry.compress_type = zipfile.ZIP_STORED if name.endswith(_PACKED) else zipfile.ZIP_DEFLATED
+    archive.writestr(entry, content, compresslevel=1)
+
+
+@dataclass(frozen=True)
+class WithExternal:
+    """A kernel's own modules, and those of other folders that are under test."""
+
+    own: Store
+    external: Mapping[str, bytes]
+
+    def names(self) -> Iterable[str]:
+        """Return the kernel's, and the others as in a folder of their own."""
+        others = [f"{EXTERNAL_MODULES}/{name}.ko" for name in self.external]
+        return [*self.own.names(), *others]
+
+    def read(self, name: str) -> bytes:
+        """Return a file's content, nothing for one that is not there."""
+        folder, _, file = name.rpartition("/")
+        if folder == EXTERNAL_MODULES:
+            return self.external.get(file.removesuffix(".ko"), b"")
+        return self.own.read(name)
+
+
+@dataclass(frozen=True)
+class Module:
+    """A module to load: its name and its file as the kernel takes it.
+
+    One that is `optional` may refuse to load: a soft dependency, or one of
+    several that answer to an alias, of which some want another CPU. One that
+    is `external` is not the kernel's own: it is under test itself.
+    """
+
+    name: str
+    content: bytes = field(repr=False)
+    optional: bool = False
+    external: bool = False
+
+
+@dataclass(frozen=True)
+class ModuleTree:
+    """The modules of one kernel. `origin` is what a person calls their place."""
+
+    release: str
+    store: Store
+    origin: str
+
+    @cached_property
+    def builtin(self) -> frozenset[str]:
+        """The names of what could have been a module and is part of the kernel."""
+        lines = self.store.read(BUILTIN).decode().splitlines()
+        return frozenset(name for line in lines if (name := module_name(line)))
+
+    @cached_property
+    def _paths(self) -> dict[str, str]:
+        paths = {name: path for path in self.store.names() if (name := module_name(path))}
+        # As depmod has it: what was added to a kernel goes before what came with it.
+        for path in self.store.names():
+            if path.startswith(_ADDED) and (name := module_name(path)):
+                paths[name] = path
+        return paths
+
+    def has(self, name: str) -> bool:
+        """Tell whether the kernel has it, built in or as a module."""
+        spelt = canonical(name)
+        return spelt in self.builtin or spelt in self._paths or bool(self.answering(name))
+
+    def in_order(self, wanted: Sequence[str]) -> tuple[Module, ...]:
+        """Return what to load, and in which order, for modules by name or alias.
+
+        What is built in needs no loading. Raises `UsageError` for one that the
+        kernel does not have, or whose file is damaged.
+        """
+        order = _Order(self)
+        for name in wanted:
+            order.require(name, because=())
+        for name in wanted:
+            order.add(name)
+        return tuple(order.modules)
+
+    def is_module(self, name: str) -> bool:
+        """Tell whether there is a module of exactly this name, as the kernel spells it."""
+        return name in self._paths
+
+    def is_external(self, name: str) -> bool:
+        """Tell whether it is one that is under test, and not the kernel's own."""
+        return self._paths.get(name, "").startswith(f"{EXTERNAL_MODULES}/")
+
+    def needs_no_loading(self, name: str) -> bool:
+        """Tell whether it is part of the kernel; a module under test is loaded nevertheless."""
+        return name in self.builtin and not self.is_external(name)
+
+    def with_external(self, modules: Mapping[str, bytes]) -> ModuleTree:
+        """Return the same modules with those of other folders, by their names."""
+        return replace(self, store=WithExternal(self.store, modules))
+
+    def open(self, name: str) -> tuple[bytes, ModInfo]:
+        """Return a module as the kernel takes it, and what it says of itself."""
+        path = self._paths[name]
+        try:
+            content = unpacked(self.store.read(path))
+            return content, read_modinfo(content)
+        except ValueError as error:
+            raise UsageError(
+                f"the module {path} in {self.origin} cannot be used: {error}"
+            ) from error
+
+    def answering(self, alias: str) -> list[str]:
+        """Return the modules that answer to an alias."""
+        if alias in self._builtin_aliases:
+            return [self._builtin_aliases[alias]]
+        return [name for pattern, name in self._aliases if fnmatchcase(alias, pattern)]
+
+    @cached_property
+    def _builtin_aliases(self) -> dict[str, str]:
+        return builtin_aliases(self.store.read(BUILTIN_INFO))
+
+    @cached_property
+    def _aliases(self) -> list[tuple[str, str]]:
+        """All aliases: from the list that depmod wrote, or else from the modules themselves."""
+        if listed := self.store.read(_ALIASES):
+            rows = (line.split() for line in listed.decode().splitlines())
+            return [(row[1], canonical(row[2])) for row in rows if len(row) == 3]
+        return [(alias, name) for name in self._paths for alias in self.open(name)[1].aliases]
+
+
+class _Order:
+    """Modules in the order to load them, each behind what it depends on."""
+
+    def __init__(self, tree: ModuleTree) -> None:
+        self._tree = tree
+        self._required: set[str] = set()
+        self._seen: set[str] = set()
+        self.modules: list[Module] = []
+
+    def require(self, wanted: str, because: tuple[str, ...]) -> None:
+        """Note that a module, and all that it depends on, must load."""
+        name = canonical(wanted)
+        if name in self._required or self._tree.needs_no_loading(name):
+            return
+        if self._tree.is_module(name):
+            self._required.add(name)
+            for other in self._tree.open(name)[1].depends:
+                self.require(other, (*because, name))
+            return
+        answering = self._tree.answering(wanted)
+        if not answering:
+            raise UsageError(_missing(self._tree, wanted, because))
+        if len(answering) == 1:
+            self.require(answering[0], because)
+
+    def add(self, wanted: str) -> None:
+        """Put a module into the list, behind what it wants and before what wants to follow."""
+        name = canonical(wanted)
+        if name in self._seen or self._tree.needs_no_loading(name):
+            return
+        self._seen.add(name)
+        if not self._tree.is_module(name):
+            for other in self._tree.answering(wanted):
+                self.add(other)
+            return
+        content, info = self._tree.open(name)
+        for other in (*info.before, *info.depends):
+            self.add(other)
+        optional = name not in self._required
+        self.modules.append(Module(name, content, optional, self._tree.is_external(name)))
+        for other in info.after:
+            self.add(other)
+
+
+def _missing(tree: ModuleTree, wanted: str, because: tuple[str, ...]) -> str:
+    for_whom = f", which {because[-1]} depends on" if because else ""
+    return (
+        f"kernel {tree.release} has no {wanted}{for_whom}: it is neither built in nor a module "
+        f"in {tree.origin}"
+    )

@@ -1,0 +1,227 @@
+"""The lab as set up for one run: what boots, on what machine, under which accelerator."""
+
+from __future__ import annotations
+
+import platform
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from linklab.agent.replies import Hello
+from linklab.console.noise import NO_NOISE, Noise
+from linklab.errors import LabError, UsageError
+from linklab.events import Listener, step
+from linklab.host.accel import Accel
+from linklab.host.cache import Cache, hash_file, key_of
+from linklab.host.clock import VIRTUAL_TSC_KHZ
+from linklab.host.qemu import Qemu
+from linklab.lab.console_access import Keeper
+from linklab.lab.recording import recorded
+from linklab.lab.session import Session, Snapshot, open_session, save_session
+from linklab.machine.commandline import DISTRIBUTION, RECORDING, measuring_command_line
+from linklab.machine.spec import (
+    Boot,
+    Clock,
+    DirectBoot,
+    IsoBoot,
+    MachineSpec,
+    MachineType,
+    qemu_argv,
+)
+
+_MEMORY_STEP = 64
+_SNAPSHOT_SCHEMA = 2  # raise it when a guest saved before is of no use any more
+_LABEL_ROOM = 100  # file systems take names of 255 bytes
+MINIMUM_MEMORY = 256
+SHELL_MIB = 128  # what a person at a shell needs, on a plain kernel
+MEMORY_LIMITS = (64, 1 << 20)
+CPU_LIMITS = (1, 64)  # the lab's kernels have CONFIG_NR_CPUS=64
+
+
+def file_label(name: str) -> str:
+    """Return a kernel's name, which may be a long path, as part of a file's name."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", name)[-_LABEL_ROOM:].strip("_") or "kernel"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A kernel under test, with the files that boot it.
+
+    `kernel` is what QEMU loads: a vmlinux with a PVH entry, or a bzImage.
+    `known` says that the lab configured it, so it has what `microvm` needs.
+    `symbols` is a vmlinux with debug information, where there is one.
+    `initramfs` is the image's with modules of this kernel, which `modules`
+    names with their SHA-256; without one it is the lab's. `parameters` go on
+    its command line, unless it boots from an ISO, which has its own.
+    """
+
+    name: str
+    release: str
+    sha256: str
+    kernel: Path
+    known: bool
+    iso: Path | None = None
+    image_bytes: int | None = None
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    symbols: Path | None = None
+    initramfs: Path | None = None
+    modules: Mapping[str, str] = field(default_factory=dict)
+    parameters: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """Its name as part of a file's name."""
+        return file_label(self.name)
+
+
+@dataclass(frozen=True)
+class Lab:
+    """Everything about a run's machines but the kernel. `memory` is in MiB."""
+
+    qemu: Qemu
+    accel: Accel
+    boot: Boot
+    machine: MachineType | None
+    cpus: int
+    memory: int
+    initramfs: Path
+    tsc_khz: int | None
+    boot_limit: float
+    image: Mapping[str, str] = field(default_factory=dict)  # SHA-256 of its parts
+    snapshots: Mapping[str, Snapshot] = field(default_factory=dict)  # by the kernel's name
+    noise: Noise = NO_NOISE  # reports of kernels that are known and do not count
+    clock: Clock = Clock.REAL
+    slowness: float = 1.0  # how many times as long guests may take here as elsewhere: for deadlines
+    keeper: Keeper | None = None  # takes a guest that failed, which then does not end by itself
+    records: bool = False  # a guest that fails leaves its recording beside its console's log
+
+    @property
+    def clock_name(self) -> str:
+        """What the seconds of its samples are, as results keep it."""
+        return "recorded" if self.records else self.clock.value
+
+    def machine_for(self, subject: Subject) -> MachineType:
+        """Return the machine type that boots a kernel fastest, or the one asked for."""
+        if self.boot is Boot.ISO:
+            return MachineType.PC
+        if self.machine is not None:
+            return self.machine
+        return MachineType.MICROVM if subject.known else MachineType.PC
+
+    def spec_for(self, subject: Subject) -> MachineSpec:
+        """Return the machine that a kernel is measured on."""
+        machine = self.machine_for(subject)
+        if self.boot is Boot.ISO:
+            if subject.iso is None:
+                raise LabError(f"there is no ISO of kernel {subject.name}")
+            boot: DirectBoot | IsoBoot = IsoBoot(subject.iso)
+        else:
+            blank = DirectBoot(Path(), Path())
+            device = MachineSpec(blank, self.accel, machine, clock=self.clock).agent_device
+            spared = () if subject.known else DISTRIBUTION
+            words = measuring_command_line(
+                device,
+                self.tsc_khz,
+                stays=self.keeper is not None,
+                takes_turns=self.clock is Clock.VIRTUAL,
+            )
+            recorded_words = RECORDING if self.records else ()
+            words += (*spared, *subject.parameters, *recorded_words)
+            boot = DirectBoot(subject.kernel, subject.initramfs or self.initramfs, words)
+        return MachineSpec(boot, self.accel, machine, self.cpus, self.memory, clock=self.clock)
+
+    def argv_for(self, subject: Subject) -> tuple[str, ...]:
+        """Return QEMU's command line for a kernel, without its ports."""
+        return qemu_argv(self.qemu.path, self.spec_for(subject))
+
+    @contextmanager
+    def session(self, subject: Subject, console_log: Path, draw: int = 0) -> Iterator[Session]:
+        """Boot a guest with a kernel; see `open_session`.
+
+        In virtual time guests of the same `draw` get the same entropy.
+        """
+        spec = replace(self.spec_for(subject), seed=draw)
+        saved = self.snapshots.get(subject.name)
+        with ExitStack() as stack:
+            if self.records:
+                kept = recorded(self.qemu, spec, console_log, subject.symbols)
+                spec = stack.enter_context(kept)
+            opened = open_session(
+                self.qemu.path,
+                spec,
+                console_log,
+                self.boot_limit,
+                saved,
+                noise=self.noise,
+                symbols=subject.symbols,
+                keeper=self.keeper,
+            )
+            yield stack.enter_context(opened)
+
+    def recording(self) -> Lab:
+        """Return the same lab with guests that are recorded, which decides their machine."""
+        return replace(self, machine=MachineType.PC, tsc_khz=VIRTUAL_TSC_KHZ, records=True)
+
+    def with_snapshots(
+        self, subjects: Sequence[Subject], cache: Cache, listener: Listener, draw: int = 0
+    ) -> Lab:
+        """Return the same lab with a saved guest for each kernel, saving what is missing.
+
+        In virtual time guests saved with the same `draw` had the same entropy.
+        """
+        saved = {s.name: self._snapshot(s, cache, listener, draw) for s in subjects}
+        return replace(self, snapshots=saved)
+
+    def _snapshot(self, subject: Subject, cache: Cache, listener: Listener, draw: int) -> Snapshot:
+        """Return the guest saved with this kernel, image, machine, QEMU and host CPU."""
+        spec = replace(self.spec_for(subject), seed=draw)
+        binary = self.qemu.path.stat()
+        key = {
+            "schema": _SNAPSHOT_SCHEMA,
+            "kernel": hash_file(subject.kernel),
+            "image": dict(self.image),
+            "modules": dict(subject.modules),
+            "argv": qemu_argv(self.qemu.path, spec),
+            "qemu": [self.qemu.version, binary.st_size, binary.st_mtime_ns],
+            "cpu": host_cpu(),
+        }
+
+        def make(folder: Path) -> Mapping[str, Any]:
+            with step(listener, f"save a guest with kernel {subject.name}"):
+                taken = save_session(self.qemu.path, spec, folder, self.boot_limit)
+            return {"hello": asdict(taken.hello)}
+
+        name = f"the saved guest with kernel {subject.name}"
+        artefact = cache.get("snapshot", key_of(key), make, listener, name)
+        return Snapshot(artefact.path, Hello(**artefact.about["hello"]))
+
+
+def choose_memory(asked: int | None, needed: int, what: str) -> int:
+    """Return the guest's memory in MiB: what was asked for, or what is needed.
+
+    Raises `UsageError` when what was asked for is too little, or when this
+    host does not have it.
+    """
+    if asked is not None and asked < needed:
+        raise UsageError(f"{what} need {needed} MiB of guest memory, --memory gives {asked}")
+    memory = asked or max(MINIMUM_MEMORY, -(-needed // _MEMORY_STEP) * _MEMORY_STEP)
+    available = host_memory_available()
+    if available is not None and memory > available:
+        wish = f"{what} need a guest of {memory} MiB," if asked is None else f"--memory {asked}:"
+        raise UsageError(f"{wish} this host has {available} MiB available")
+    return memory
+
+
+def host_cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """Return what the host's CPU calls itself."""
+    found = re.search(r"^model name\s*: (.*)$", cpuinfo.read_text(), re.MULTILINE)
+    return found[1] if found else platform.machine()
+
+
+def host_memory_available(meminfo: Path = Path("/proc/meminfo")) -> int | None:
+    """Return the MiB that the host could give to a guest, or None where it does not say."""
+    found = re.search(r"^MemAvailable:\s+(\d+) kB", meminfo.read_text(), re.MULTILINE)
+    return int(found[1]) // 1024 if found else None
