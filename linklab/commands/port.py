@@ -13,8 +13,7 @@ from typing import Any
 from linklab.commands.outcome import print_document, print_shown
 from linklab.errors import UsageError, Verdict
 from linklab.events import Listener, Note
-from linklab.host.cache import Cache
-from linklab.host.memo import write_whole
+from linklab.host.cache import Cache, write_whole
 from linklab.kernel.folder import find_checkout
 from linklab.kernel.gitrange import find_commit, range_series
 from linklab.kernel.series import Series, read_series

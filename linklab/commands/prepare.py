@@ -13,7 +13,7 @@ from linklab.errors import UsageError
 from linklab.events import Listener, Note
 from linklab.host.accel import ORDINARY_SPEED, Accel, counting_speed, decide
 from linklab.host.cache import Artefact, Cache, hash_file
-from linklab.host.clock import VIRTUAL_TSC_KHZ, tsc_khz
+from linklab.host.cpus import VIRTUAL_TSC_KHZ, tsc_khz
 from linklab.host.qemu import find_qemu
 from linklab.image.agentbuild import PROGRAM as AGENT_PROGRAM
 from linklab.image.agentbuild import build_agent

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +23,7 @@ from linklab.errors import LabError
 
 _PR_SET_PDEATHSIG = 1
 _REAP_LIMIT = 1.0  # s for the output of a program that was killed
+_SYSTEM_FOLDERS = "/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
 _libc = ctypes.CDLL(None, use_errno=True)
 
 Argv = Sequence[str | Path]
@@ -56,6 +58,25 @@ class Completed:
 def shown(argv: Argv) -> str:
     """Return the command as one would paste it into a shell."""
     return shlex.join(str(word) for word in argv)
+
+
+def look_for(command: str) -> Path | None:
+    """Return where a program is, also in the folders for root's programs; None without it."""
+    found = shutil.which(command, path=f"{os.environ.get('PATH', '')}:{_SYSTEM_FOLDERS}")
+    return Path(found) if found else None
+
+
+def find_program(command: str, package: str) -> Path:
+    """Return where `look_for` finds a program.
+
+    Raises `LabError`, with the Debian package and what to do, when it is not there.
+    """
+    if found := look_for(command):
+        return found
+    raise LabError(
+        f"{command} is not on this machine: it comes with Debian's package {package}, "
+        f"and `invoke setup` installs what is missing"
+    )
 
 
 def environment(extra: Mapping[str, str | None] | None = None) -> dict[str, str]:

@@ -12,9 +12,8 @@ from linklab import paths
 from linklab.errors import LabError
 from linklab.events import Listener, step
 from linklab.host import run
-from linklab.host.answers import Answers
-from linklab.host.cache import Artefact, Cache, hash_file, key_of
-from linklab.image.userland import find_program
+from linklab.host.cache import Answers, Artefact, Cache, hash_file, key_of
+from linklab.host.run import find_program
 
 PROGRAM = "linklab-agent"
 SOURCES = paths.GUEST / "agent"

@@ -17,15 +17,14 @@ from typing import Any
 from linklab import paths
 from linklab.events import Listener, step
 from linklab.host import run
-from linklab.host.answers import Answers
-from linklab.host.cache import Artefact, Cache, hash_file, key_of
+from linklab.host.cache import Answers, Artefact, Cache, hash_file, key_of
+from linklab.host.run import find_program
 from linklab.image import agentbuild
 from linklab.image.entries import REST, Entry, File, identity_of, tree_of
 from linklab.image.userland import (
     LIVE,
     Manifest,
     extra_entries,
-    find_program,
     is_elf_file,
     program_entries,
     read_manifest,

@@ -19,11 +19,11 @@ from linklab import paths
 from linklab.errors import LabError, UsageError
 from linklab.events import Listener, step
 from linklab.host import run
-from linklab.host.answers import Answers
-from linklab.host.cache import Artefact, Cache, hash_file, key_of
+from linklab.host.cache import Answers, Artefact, Cache, hash_file, key_of
 from linklab.host.elf import read_elf
+from linklab.host.run import find_program
 from linklab.image.initramfs import PACKED, pack_initramfs
-from linklab.image.userland import find_program, version_of
+from linklab.image.userland import version_of
 
 IMAGE = "linklab.iso"
 _CONFIG = "isolinux.cfg"

@@ -7,8 +7,6 @@ which applets busybox has.
 
 from __future__ import annotations
 
-import os
-import shutil
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -18,12 +16,12 @@ from typing import Any
 from linklab import paths
 from linklab.errors import LabError
 from linklab.host import run
-from linklab.host.answers import Answers
+from linklab.host.cache import Answers
 from linklab.host.elf import is_elf, read_elf
+from linklab.host.run import find_program, look_for
 from linklab.image.entries import Device, Directory, Entry, File, Link
 
 LIVE = paths.IMAGES / "live"
-_SYSTEM_FOLDERS = "/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PROGRAM_MODE, _FILE_MODE = 0o755, 0o644
 
 
@@ -144,26 +142,6 @@ def _files(data: Mapping[str, Any], folder: Path) -> Iterator[Entry]:
     for path, source in data.items():
         content = (folder / source).read_bytes()
         yield File(path, _mode_of(content), content)
-
-
-def find_program(command: str, package: str) -> Path:
-    """Return where a program of this host is, also in the folders for root's programs.
-
-    Raises `LabError`, with the Debian package and what to do, when it is not there.
-    """
-    found = look_for(command)
-    if found is None:
-        raise LabError(
-            f"{command} is not on this machine: it comes with Debian's package {package}, "
-            f"and `invoke setup` installs what is missing"
-        )
-    return found
-
-
-def look_for(command: str) -> Path | None:
-    """Return where a program of this host is, or None where it is not there."""
-    found = shutil.which(command, path=f"{os.environ.get('PATH', '')}:{_SYSTEM_FOLDERS}")
-    return Path(found) if found else None
 
 
 def libraries_of(program: Path) -> tuple[str, ...]:

@@ -15,11 +15,6 @@ _MAGIC_AT, _MAGIC = 0x202, b"HdrS"
 _VERSION_AT, _VERSION_BASE = 0x20E, 0x200
 _VERSION_LENGTH = 256
 
-# The note by which QEMU finds the PVH entry: xen/include/public/elfnote.h.
-_PT_NOTE = 4
-_PHYS32_ENTRY = 18
-_NOTE_NAME = b"Xen\0"
-
 
 def bzimage_release(path: Path) -> str:
     """Return the kernel release that a bzImage carries, as `uname -r` says it.
@@ -52,56 +47,3 @@ def _is_bzimage(head: bytes) -> bool:
         return False
     (signature,) = struct.unpack_from("<H", head, _SIGNATURE_AT)
     return signature == _SIGNATURE and head[_MAGIC_AT : _MAGIC_AT + 4] == _MAGIC
-
-
-def has_pvh_entry(path: Path) -> bool:
-    """Tell whether a file is a vmlinux that QEMU can enter directly (CONFIG_PVH)."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(0x40)
-            if not is_elf(head) or head[4:6] != b"\2\1":
-                return False
-            (table,) = struct.unpack_from("<Q", head, 0x20)
-            size, count = struct.unpack_from("<HH", head, 0x36)
-            for number in range(count):
-                file.seek(table + number * size)
-                kind, _, offset, _, _, length = struct.unpack("<IIQQQQ", file.read(0x28))
-                if kind == _PT_NOTE:
-                    file.seek(offset)
-                    if _has_entry_note(file.read(length)):
-                        return True
-    except (OSError, struct.error):
-        return False
-    return False
-
-
-def _has_entry_note(notes: bytes) -> bool:
-    at = 0
-    while at + 12 <= len(notes):
-        name_size, size, kind = struct.unpack_from("<III", notes, at)
-        at += 12
-        name = notes[at : at + name_size]
-        at += (name_size + 3) & ~3
-        if name == _NOTE_NAME and kind == _PHYS32_ENTRY:
-            return True
-        at += (size + 3) & ~3
-    return False
-
-
-def has_debug_info(path: Path) -> bool:
-    """Tell whether a vmlinux has DWARF in it: files, lines and types, for a debugger."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(0x40)
-            if not is_elf(head) or head[4:6] != b"\2\1":
-                return False
-            (table,) = struct.unpack_from("<Q", head, 0x28)
-            size, count, names = struct.unpack_from("<HHH", head, 0x3A)
-            if names >= count:
-                return False
-            file.seek(table + names * size)
-            _, _, _, _, offset, length = struct.unpack("<IIQQQQ", file.read(0x28))
-            file.seek(offset)
-            return b"\0.debug_info\0" in file.read(length)
-    except (OSError, struct.error):
-        return False

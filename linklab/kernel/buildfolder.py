@@ -19,9 +19,7 @@ from linklab.errors import LabError
 from linklab.events import Listener, ignore, step
 from linklab.host.cache import Cache, hash_file, key_of, locked, reporting
 from linklab.host.debs import Archive, Package
-from linklab.host.run import run
-from linklab.image.userland import find_program
-from linklab.kernel.debfiles import archive_of, downloaded, known_package
+from linklab.host.run import find_program, run
 
 PACKED = "build.tar.zst"
 SYMBOLS = "Module.symvers"
@@ -67,7 +65,7 @@ def identity_of_build(build: BuildFolder, cache: Cache, listener: Listener) -> A
             deciding = (folder / name for name in _DECIDING)
             return ["folder", {p.name: hash_file(p) for p in deciding if p.is_file()}]
         case PackagedBuild(release):
-            packages = _headers_of(release, archive_of(cache, listener), cache)
+            packages = _headers_of(release, Archive(cache, listener))
             return ["packages", [package.sha256 for package in packages]]
 
 
@@ -101,9 +99,9 @@ def _unpack(build: PackedBuild | PackagedBuild, folder: Path, cache: Cache) -> N
     if isinstance(build, PackedBuild):
         run([*unpack, build.path], deadline=_UNPACK_LIMIT)
     else:
-        archive = archive_of(cache, ignore)
-        for package in _headers_of(build.release, archive, cache):
-            with downloaded(package, archive, cache) as file:
+        archive = Archive(cache, ignore)
+        for package in _headers_of(build.release, archive):
+            with archive.fetched(package) as file:
                 files = run(["dpkg-deb", "--fsys-tarfile", file], deadline=_UNPACK_LIMIT).stdout
                 run([*unpack, "-", *_ELSEWHERE], stdin=files, deadline=_UNPACK_LIMIT)
         # It includes the common part's by the place where that is installed.
@@ -112,11 +110,11 @@ def _unpack(build: PackedBuild | PackagedBuild, folder: Path, cache: Cache) -> N
     draft.rename(folder)
 
 
-def _headers_of(release: str, archive: Archive, cache: Cache) -> list[Package]:
+def _headers_of(release: str, archive: Archive) -> list[Package]:
     """Return a kernel's headers, and what they need of the kernel's own packages."""
-    own = known_package(f"linux-headers-{release}", archive, cache)
+    own = archive.find(f"linux-headers-{release}")
     parts = [n for n in own.depends if n.startswith(("linux-headers-", "linux-kbuild-"))]
-    return [own, *(known_package(name, archive, cache) for name in parts)]
+    return [own, *(archive.find(name) for name in parts)]
 
 
 def pack_build(tree: Path, objects: Path, target: Path) -> None:

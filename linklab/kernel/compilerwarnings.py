@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from linklab.host.memo import load_json, save_json
+from linklab.host.cache import load_json, save_json
 from linklab.kernel.diagnosis import STEP_LINE
 
 MEMORY = "warnings.json"

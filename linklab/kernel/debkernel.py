@@ -22,7 +22,6 @@ from linklab.host.cache import Artefact, Cache, hash_file, key_of
 from linklab.host.debs import Archive, Package
 from linklab.host.run import start
 from linklab.kernel.bootfile import bzimage_release
-from linklab.kernel.debfiles import archive_of, downloaded, known_package
 from linklab.kernel.moduletree import ModuleTree, ZipStore, add_to_zip
 
 NEWEST = "debian"
@@ -70,11 +69,11 @@ def package_artefact(name: str, cache: Cache, listener: Listener) -> Artefact:
     if _is_file(word):
         file = Path(word).expanduser().resolve()
         return _artefact(file, hash_file(file), cache, listener)
-    archive = archive_of(cache, listener)
-    package = _with_kernel(word, archive, cache)
+    archive = Archive(cache, listener)
+    package = _with_kernel(word, archive)
     if found := cache.find(_KIND, _key(package.sha256), listener):
         return found
-    with downloaded(package, archive, cache) as file:
+    with archive.fetched(package) as file:
         return _artefact(file, hash_file(file), cache, listener)
 
 
@@ -94,14 +93,14 @@ def _is_file(word: str) -> bool:
     return "/" in word or word.endswith(".deb")
 
 
-def _with_kernel(name: str, archive: Archive, cache: Cache) -> Package:
+def _with_kernel(name: str, archive: Archive) -> Package:
     """Return the package with a kernel in it that a name comes to, by way of meta-packages."""
-    package = known_package(name, archive, cache)
+    package = archive.find(name)
     for _ in range(_MOST_STEPS):
         further = [other for other in package.depends if other.startswith("linux-image-")]
         if not further:
             return package
-        package = known_package(further[0], archive, cache)
+        package = archive.find(further[0])
     raise LabError(f"package {name} leads from one meta-package to the next")
 
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from linklab.host.memo import load_json, save_json
+from linklab.host.cache import load_json, save_json
 from linklab.kernel.gitstore import GitStore
 from linklab.kernel.kbuild import STATE
 from linklab.kernel.kconfig import UNSET, parse_config

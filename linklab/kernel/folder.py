@@ -17,7 +17,7 @@ from pathlib import Path
 
 from linklab.errors import LabError, UsageError
 from linklab.events import Listener, step
-from linklab.host.memo import write_whole
+from linklab.host.cache import write_whole
 from linklab.host.run import CommandFailed, run
 from linklab.kernel.gitstore import GitStore, git_environment
 

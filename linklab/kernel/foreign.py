@@ -9,8 +9,9 @@ from pathlib import Path
 from linklab.errors import UsageError
 from linklab.events import Listener
 from linklab.host.cache import Cache, hash_file
+from linklab.host.elf import has_debug_info, has_pvh_entry
 from linklab.kernel.bootable import Kernel
-from linklab.kernel.bootfile import bzimage_release, has_debug_info, has_pvh_entry
+from linklab.kernel.bootfile import bzimage_release
 from linklab.kernel.buildfolder import BuildFolder, InstalledBuild, PackagedBuild
 from linklab.kernel.debkernel import (
     CONFIG,

@@ -15,9 +15,9 @@ from typing import Any
 from linklab.errors import UsageError
 from linklab.events import Listener, ignore
 from linklab.host.cache import Artefact, Cache, key_of, reporting
+from linklab.host.elf import has_pvh_entry
 from linklab.host.run import run
 from linklab.kernel.bootable import Kernel
-from linklab.kernel.bootfile import has_pvh_entry
 from linklab.kernel.buildfolder import PACKED, PackedBuild
 from linklab.kernel.compile import (
     BUILT_IN,

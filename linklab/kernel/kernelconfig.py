@@ -13,8 +13,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from linklab.events import Listener, step
-from linklab.host.cache import key_of
-from linklab.host.memo import write_whole
+from linklab.host.cache import key_of, write_whole
 from linklab.kernel.gitstore import GitStore
 from linklab.kernel.kbuild import Work
 from linklab.kernel.kconfig import Wish, check, overlay, parse_config

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from linklab.host.elf import section_of
-from linklab.host.run import CommandFailed, run
-from linklab.image.userland import find_program
+from linklab.host.run import CommandFailed, find_program, run
 
 _XZ, _GZIP, _ZSTD = b"\xfd7zXZ\0", b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _SUFFIXES = (".ko", ".ko.xz", ".ko.zst", ".ko.gz")

@@ -13,8 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from linklab.errors import BuildSkipped, UsageError
-from linklab.host.cache import key_of
-from linklab.host.memo import load_json, save_json
+from linklab.host.cache import key_of, load_json, save_json
 from linklab.host.run import CommandFailed
 from linklab.kernel.gitstore import GitStore
 from linklab.kernel.misfit import Misfit, compare, find_misfit

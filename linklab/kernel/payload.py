@@ -19,10 +19,8 @@ from typing import Any, Protocol
 from linklab.errors import LabError
 from linklab.events import Listener, step
 from linklab.host.cache import Cache, key_of
-from linklab.host.elf import is_elf
-from linklab.host.run import run
-from linklab.image.userland import find_program
-from linklab.kernel.bootfile import has_pvh_entry
+from linklab.host.elf import has_pvh_entry, is_elf
+from linklab.host.run import find_program, run
 
 # The boot protocol, from 2.08 on: Documentation/arch/x86/boot.rst of the kernel.
 _PROTOCOL_AT, _PROTOCOL = 0x206, 0x0208

@@ -18,8 +18,7 @@ from pathlib import Path
 
 from linklab.errors import LabError, UsageError
 from linklab.events import Listener, step
-from linklab.host.cache import Cache, discard, hash_file, locked
-from linklab.host.memo import load_json, save_json
+from linklab.host.cache import Cache, discard, hash_file, load_json, locked, save_json
 from linklab.host.packages import kernel_sources
 from linklab.kernel.folder import committed, snapshot
 from linklab.kernel.gitstore import GitStore

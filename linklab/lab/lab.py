@@ -16,7 +16,7 @@ from linklab.errors import LabError, UsageError
 from linklab.events import Listener, step
 from linklab.host.accel import Accel
 from linklab.host.cache import Cache, hash_file, key_of
-from linklab.host.clock import VIRTUAL_TSC_KHZ
+from linklab.host.cpus import VIRTUAL_TSC_KHZ
 from linklab.host.qemu import Qemu
 from linklab.lab.console_access import Keeper
 from linklab.lab.recording import recorded

@@ -17,8 +17,7 @@ from pathlib import Path
 
 from linklab.agent.client import Agent
 from linklab.errors import GuestIncomplete, LabError
-from linklab.host.run import run
-from linklab.image.userland import find_program
+from linklab.host.run import find_program, run
 from linklab.profile.stacks import Samples, read_script
 
 PERF, PERF_PACKAGE = "perf", "linux-perf"

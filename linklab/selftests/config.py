@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from linklab.errors import UsageError
-from linklab.host.cache import Cache, key_of, reporting
-from linklab.host.memo import write_whole
+from linklab.host.cache import Cache, key_of, reporting, write_whole
 from linklab.kernel.kconfig import Unmet, merge, parse_config, read_fragment, unmet
 from linklab.paths import IMAGES
 from linklab.selftests.checkout import Checkout

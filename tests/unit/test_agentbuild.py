@@ -11,7 +11,7 @@ from linklab.events import Event, StepStarted, ignore
 from linklab.host import run
 from linklab.host.cache import Cache
 from linklab.host.elf import read_elf
-from linklab.image import agentbuild, userland
+from linklab.image import agentbuild
 from linklab.image.agentbuild import BUDGET, PROGRAM, build_agent
 
 GREETING = '#include <stdio.h>\n#include "a.h"\nint main(void) { puts(TEXT); return 0; }\n'
@@ -99,7 +99,7 @@ def test_without_the_compiler_it_names_the_package(
     cache: Cache, sources: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
-    monkeypatch.setattr(userland, "_SYSTEM_FOLDERS", "/nowhere")
+    monkeypatch.setattr(run, "_SYSTEM_FOLDERS", "/nowhere")
 
     with pytest.raises(LabError, match=r"musl-gcc is not .* musl-tools"):
         build_agent(cache, ignore, sources)

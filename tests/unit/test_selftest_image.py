@@ -9,8 +9,7 @@ from pathlib import Path
 import image_box
 import pytest
 
-from linklab.host.answers import Answers
-from linklab.host.cache import Cache
+from linklab.host.cache import Answers, Cache
 from linklab.image.entries import Entry, File, Link, tree_of
 from linklab.image.userland import Manifest, program_entries, read_manifest
 from linklab.paths import GUEST, IMAGES

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from linklab.errors import GuestIncomplete, LinklabError
-from linklab.host.cores import pin
+from linklab.host.cpus import pin
 from linklab.lab.findings import Finding
 from linklab.lab.lab import Lab, Subject
 from linklab.lab.session import Session

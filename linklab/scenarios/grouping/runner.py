@@ -9,7 +9,7 @@ from typing import Protocol
 
 from linklab.errors import KernelFault, LinklabError
 from linklab.events import Listener, Note, StepAdvanced, step
-from linklab.host.cores import own_cores, share_out
+from linklab.host.cpus import own_cores, share_out
 from linklab.lab.findings import Finding
 from linklab.lab.lab import Lab, Subject, host_memory_available
 from linklab.machine.spec import Clock

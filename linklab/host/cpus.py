@@ -1,4 +1,12 @@
-"""The host's CPUs: which of them share a core, and who runs on which."""
+"""The host's CPUs: their cores, who runs on which, and their time stamp counter.
+
+QEMU's TCG lets the guest read the host's counter (`cpu_get_ticks` in QEMU's
+softmmu/cpu-timers.c), and Linux in the guest works out its frequency from an
+emulated timer. On a busy host that fails about one boot in fifteen, and
+`microvm` has no second clock to fall back on: the boot hangs. A frequency
+given on the command line (`tsc_early_khz`, Linux >= 5.10) is exact and saves
+the calibration.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +14,15 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from linklab.errors import LabError
+from linklab.host.cache import host_fact
+from linklab.host.run import run
+
+VIRTUAL_TSC_KHZ = 1_000_000
+"""In virtual time the counter goes on by one for each instruction, that is each ns
+(`cpus_get_elapsed_ticks` returns `icount_get`, softmmu/cpus.c)."""
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 SYSTEM = Path("/sys/devices/system/cpu")
 
 
@@ -62,3 +79,18 @@ def pin(pid: int, cpus: Iterable[int]) -> None:
             os.sched_setaffinity(thread, allowed)
         except ProcessLookupError:
             continue
+
+
+def tsc_khz(agent: Path, root: Path | None = None) -> int:
+    """Return the counter's frequency in kHz, measured once for each boot of the host (0.1 s).
+
+    `agent` is the agent's binary, which can measure it. `root` is the cache's.
+    """
+
+    def ask() -> str:
+        text = run([agent, "--tsc-khz"], deadline=10).text
+        if not text.isdecimal():
+            raise LabError(f"{agent} --tsc-khz printed {text!r} instead of a frequency")
+        return text
+
+    return host_fact(f"tsc-khz-{_BOOT_ID.read_text().strip()}", int, ask, root)
