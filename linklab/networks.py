@@ -13,7 +13,7 @@ from pathlib import Path
 
 from linklab import paths
 from linklab.errors import LabError
-from linklab.image.agentbuild import Static
+from linklab.image.programs import Static
 from linklab.lab.lab import Lab, Subject
 
 SOURCES = paths.GUEST / "bench"

@@ -14,8 +14,8 @@ from linklab.errors import UsageError, Verdict
 from linklab.events import ignore
 from linklab.host.cache import Cache
 from linklab.host.run import environment, shown
-from linklab.image.agentbuild import build_agent, build_static
 from linklab.image.initramfs import rendered_scripts
+from linklab.image.programs import build_agent, build_static
 from linklab.networks import FLOW
 from linklab.options import option, split_list
 from linklab.paths import GUEST, ROOT

@@ -10,10 +10,8 @@ from pathlib import Path
 from linklab.errors import UsageError
 from linklab.events import Listener, Note
 from linklab.host.cache import Artefact, Cache
-from linklab.image.entries import Entry
-from linklab.image.initramfs import build_initramfs
-from linklab.image.moduleimage import with_modules
-from linklab.image.userland import LIVE
+from linklab.image.initramfs import build_initramfs, with_modules
+from linklab.image.userland import LIVE, Entry
 from linklab.kernel.bootable import Kernel
 from linklab.kernel.extmodule import Against, build_modules, check_module_folder, source_hashes
 from linklab.kernel.kernel import tool_versions

@@ -17,8 +17,8 @@ from linklab.commands.prepare import KernelOptions, MachineOptions, prepare_lab,
 from linklab.errors import UsageError
 from linklab.events import Listener, StepAdvanced, step
 from linklab.host.cache import Cache
-from linklab.image.agentbuild import build_static
-from linklab.image.entries import File
+from linklab.image.programs import build_static
+from linklab.image.userland import File
 from linklab.kernel.flavours import flavours
 from linklab.lab.lab import Lab, Subject, choose_memory
 from linklab.networks import (

@@ -15,13 +15,11 @@ from linklab.host.accel import ORDINARY_SPEED, Accel, counting_speed, decide
 from linklab.host.cache import Artefact, Cache, hash_file
 from linklab.host.cpus import VIRTUAL_TSC_KHZ, tsc_khz
 from linklab.host.qemu import find_qemu
-from linklab.image.agentbuild import PROGRAM as AGENT_PROGRAM
-from linklab.image.agentbuild import build_agent
-from linklab.image.entries import Entry
-from linklab.image.initramfs import ARCHIVE, build_initramfs
+from linklab.image.initramfs import ARCHIVE, MODULES, build_initramfs
 from linklab.image.iso import IMAGE, IsoKernel, build_iso
-from linklab.image.moduleimage import MODULES
-from linklab.image.userland import LIVE
+from linklab.image.programs import PROGRAM as AGENT_PROGRAM
+from linklab.image.programs import build_agent
+from linklab.image.userland import LIVE, Entry
 from linklab.kernel.bootable import Kernel
 from linklab.kernel.flavours import flavours, is_timed, named_fragments
 from linklab.kernel.footprint import Footprint, footprint_for

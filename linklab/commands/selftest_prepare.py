@@ -16,7 +16,7 @@ from linklab.commands.prepare import (
 from linklab.errors import UsageError
 from linklab.events import Listener, Note
 from linklab.host.cache import Cache
-from linklab.image.entries import Entry
+from linklab.image.userland import Entry
 from linklab.kernel.bootable import Kernel
 from linklab.kernel.compile import BUILT_IN
 from linklab.kernel.debkernel import is_package

@@ -73,8 +73,13 @@ def find_program(command: str, package: str) -> Path:
     """
     if found := look_for(command):
         return found
-    raise LabError(
-        f"{command} is not on this machine: it comes with Debian's package {package}, "
+    raise lacking(command, package)
+
+
+def lacking(what: str | Path, package: str) -> LabError:
+    """Return the error for a program or a file that a package of Debian would bring."""
+    return LabError(
+        f"{what} is not on this machine: it comes with Debian's package {package}, "
         f"and `invoke setup` installs what is missing"
     )
 

@@ -3,6 +3,10 @@
 The same inputs give the same bytes. The archive for direct boots is not
 compressed, because unpacking costs more boot time than the bytes do; the one
 for the ISO is packed with zstd, the one format that the lab's kernels unpack.
+
+A kernel's modules are an archive of their own behind the image's: the kernel
+unpacks one after the other. So the image stays as it is, byte for byte, and on
+an ISO with several kernels each gets its own modules.
 """
 
 from __future__ import annotations
@@ -11,30 +15,41 @@ import itertools
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from linklab import paths
 from linklab.events import Listener, step
-from linklab.host import run
 from linklab.host.cache import Answers, Artefact, Cache, hash_file, key_of
-from linklab.host.run import find_program
-from linklab.image import agentbuild
-from linklab.image.entries import REST, Entry, File, identity_of, tree_of
+from linklab.host.run import find_program, run
+from linklab.image.programs import PROGRAM, build_agent
 from linklab.image.userland import (
     LIVE,
+    REST,
+    Entry,
+    File,
     Manifest,
     extra_entries,
+    identity_of,
     is_elf_file,
     program_entries,
     read_manifest,
+    tree_of,
     version_of,
 )
+from linklab.kernel.moduletree import Module
 
 ARCHIVE = "initramfs.cpio"
 PACKED = "initramfs.cpio.zst"
+MODULES = "modules.cpio"
+"""The archive of modules alone; `ARCHIVE` is the image's with it."""
+
 _FORMAT = 2  # of what the artefact says about itself; part of its key
+_MODULES_FORMAT = 1
 _MTREE = "initramfs.mtree"
+_LIST = "linklab.load"  # guest/agent/modules.c reads it
+_OPTIONAL = "-"
 
 # Levels above 19 save 0.3 KB of 1.8 MB and take longer. One thread, because
 # several cut the input into pieces.
@@ -51,7 +66,6 @@ class _Inputs:
     entries: tuple[Entry, ...]
     values: Mapping[str, Any]
     templates: Path
-    bsdtar: Path
     bsdtar_version: str
 
     def identity(self) -> Mapping[str, Any]:
@@ -81,14 +95,20 @@ def build_initramfs(
     parts of the image with their bytes. Raises `LabError` when a program is
     missing, the manifest is wrong, or two files claim one path.
     """
-    agent = agentbuild.build_agent(cache, listener)
-    inputs = _inputs(cache, agent, [*extra_entries(extra or {}), *more], image, templates)
+    agent = build_agent(cache, listener)
+    inputs = _inputs(
+        cache,
+        agent,
+        [*extra_entries(extra or {}), *more],
+        image,
+        templates,
+    )
     identity = inputs.identity()
 
     def make(folder: Path) -> Mapping[str, Any]:
         with step(listener, "initramfs"):
             entries = tree_of([*inputs.entries, *_rendered(inputs)])
-            _archive(entries, folder / ARCHIVE, inputs.bsdtar, inputs.templates)
+            write_archive(entries, folder / ARCHIVE, inputs.templates)
         return {"inputs": identity, "parts": _parts(entries, folder / ARCHIVE)}
 
     return cache.get("initramfs", key_of(identity), make, listener, "the initramfs")
@@ -96,7 +116,7 @@ def build_initramfs(
 
 def rendered_scripts(cache: Cache, listener: Listener) -> Mapping[str, bytes]:
     """Return the image's shell scripts as a guest runs them, by their paths there."""
-    agent = agentbuild.build_agent(cache, listener)
+    agent = build_agent(cache, listener)
     rendered = _rendered(_inputs(cache, agent, [], LIVE, paths.TEMPLATES))
     return {
         entry.path: entry.content
@@ -124,7 +144,7 @@ def pack_initramfs(initramfs: Artefact, cache: Cache, listener: Listener) -> Art
 
     def make(folder: Path) -> Mapping[str, Any]:
         with step(listener, "initramfs, packed"):
-            packed = run.run([zstd, *_ZSTD, archive]).stdout
+            packed = run([zstd, *_ZSTD, archive]).stdout
             (folder / PACKED).write_bytes(packed)
             named = [path for part in parts for path in part["paths"]]
             alone = [_packed_alone(bsdtar, zstd, archive, part, named) for part in parts]
@@ -144,18 +164,12 @@ def _inputs(
     answers = Answers(cache)
     others = [e.content for e in more if isinstance(e, File) and isinstance(e.content, Path)]
     elves = [path for path in others if is_elf_file(path)]
-    programs, replaced = program_entries(manifest, answers, elves)
-    program = agent.file(agentbuild.PROGRAM)
-    entries = [
-        *manifest.fixed,
-        *programs,
-        File(manifest.agent, 0o755, program, "agent"),
-        *more,
-    ]
+    of_host, replaced = program_entries(manifest, answers, elves)
+    agent_entry = File(manifest.agent, 0o755, agent.file(PROGRAM), "agent")
+    entries = (*manifest.fixed, *of_host, agent_entry, *more)
     values = {**manifest.values, "replaced": replaced}
-    bsdtar = find_program("bsdtar", "libarchive-tools")
-    version = version_of(bsdtar, answers)
-    return _Inputs(manifest, tuple(entries), values, templates, bsdtar, version)
+    version = version_of(find_program("bsdtar", "libarchive-tools"), answers)
+    return _Inputs(manifest, entries, values, templates, version)
 
 
 def _rendered(inputs: _Inputs) -> list[Entry]:
@@ -168,22 +182,16 @@ def _rendered(inputs: _Inputs) -> list[Entry]:
 
 
 def write_archive(entries: Iterable[Entry], target: Path, templates: Path) -> None:
-    """Write a cpio archive of these entries, to stand beside an image's own.
-
-    Raises `LabError` when bsdtar is missing.
-    """
-    _archive(entries, target, find_program("bsdtar", "libarchive-tools"), templates)
-
-
-def _archive(entries: Iterable[Entry], target: Path, bsdtar: Path, templates: Path) -> None:
-    """Write the archive, by way of tar.
+    """Write a cpio archive of these entries, by way of tar.
 
     bsdtar takes the inode number and the device of each file that it reads
     into a cpio archive, whatever the mtree says, and they differ from host to
-    host (libarchive issue 975). tar has no place for either.
+    host (libarchive issue 975). tar has no place for either. Raises `LabError`
+    when bsdtar is missing.
     """
     from linklab.templating import render
 
+    bsdtar = find_program("bsdtar", "libarchive-tools")
     work = target.with_suffix(".work")
     work.mkdir()
     entries = tuple(entries)
@@ -193,8 +201,8 @@ def _archive(entries: Iterable[Entry], target: Path, bsdtar: Path, templates: Pa
     }
     mtree, tar = work / _MTREE, work / "initramfs.tar"
     mtree.write_text(render(_MTREE, templates, entries=entries, sources=sources))
-    run.run([bsdtar, "--format", "ustar", "-cf", tar, f"@{mtree}"])
-    run.run([bsdtar, "--format", "newc", "-cf", target, f"@{tar}"])
+    run([bsdtar, "--format", "ustar", "-cf", tar, f"@{mtree}"])
+    run([bsdtar, "--format", "newc", "-cf", target, f"@{tar}"])
     shutil.rmtree(work)
 
 
@@ -230,8 +238,8 @@ def _packed_alone(
     """
     option, chosen = ("--include", part["paths"]) if part["paths"] else ("--exclude", named)
     choice = [word for path in chosen for word in (option, path)]
-    only = run.run([bsdtar, "--format", "newc", "-cf", "-", *choice, f"@{archive}"]).stdout
-    return len(run.run([zstd, *_ZSTD_FOR_SHARES], stdin=only).stdout)
+    only = run([bsdtar, "--format", "newc", "-cf", "-", *choice, f"@{archive}"]).stdout
+    return len(run([zstd, *_ZSTD_FOR_SHARES], stdin=only).stdout)
 
 
 def _shares(weights: Sequence[int], total: int) -> list[int]:
@@ -239,3 +247,52 @@ def _shares(weights: Sequence[int], total: int) -> list[int]:
     sums = list(itertools.accumulate(weights, initial=0))
     ends = [round(total * part / sums[-1]) for part in sums]
     return [end - begin for begin, end in itertools.pairwise(ends)]
+
+
+def with_modules(
+    initramfs: Artefact,
+    release: str,
+    modules: Sequence[Module],
+    cache: Cache,
+    listener: Listener,
+    templates: Path = paths.TEMPLATES,
+) -> Artefact:
+    """Return the artefact with an image's archive and these modules, to be loaded in this order.
+
+    `about["modules"]` has the SHA-256 of each by its name.
+    """
+    hashes = {module.name: sha256(module.content).hexdigest() for module in modules}
+    inputs = {
+        "format": _MODULES_FORMAT,
+        "image": initramfs.hashes[ARCHIVE],
+        "release": release,
+        "modules": [[_line(m), hashes[m.name]] for m in modules],
+        "template": hash_file(templates / _MTREE),
+    }
+
+    def make(folder: Path) -> Mapping[str, Any]:
+        with step(listener, "initramfs, with modules"):
+            write_archive(tree_of(_module_entries(release, modules)), folder / MODULES, templates)
+            base = initramfs.file(ARCHIVE).read_bytes()
+            (folder / ARCHIVE).write_bytes(base + (folder / MODULES).read_bytes())
+        return {"inputs": inputs, "modules": hashes}
+
+    what = f"the initramfs with modules of {release}"
+    return cache.get("initramfs-modules", key_of(inputs), make, listener, what)
+
+
+def _module_entries(release: str, modules: Sequence[Module]) -> list[Entry]:
+    folder = f"/lib/modules/{release}"
+    files: list[Entry] = [
+        File(f"{folder}/{_file(module)}", 0o644, module.content, "modules") for module in modules
+    ]
+    listed = "".join(f"{_line(module)}\n" for module in modules)
+    return [*files, File(f"{folder}/{_LIST}", 0o644, listed.encode())]
+
+
+def _line(module: Module) -> str:
+    return f"{_OPTIONAL if module.optional else ''}{_file(module)}"
+
+
+def _file(module: Module) -> str:
+    return f"{paths.EXTERNAL_MODULES}/{module.name}.ko" if module.external else f"{module.name}.ko"

@@ -10,8 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from linklab.image.entries import Entry, File
-from linklab.image.userland import extra_entries, is_available, read_manifest
+from linklab.image.userland import Entry, File, extra_entries, is_available, read_manifest
 from linklab.paths import IMAGES
 from linklab.selftests.catalogue import Collection, Selftest
 from linklab.selftests.checkout import ROOT, Checkout, normalized

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from linklab.events import Listener, step
 from linklab.host.cache import Cache
-from linklab.image.entries import Entry
+from linklab.image.userland import Entry
 from linklab.kernel.source import Source
 from linklab.selftests.catalogue import Collection, Selftest, choose_tests
 from linklab.selftests.checkout import Checkout, checked_out, find_checkout

@@ -18,9 +18,8 @@ from linklab.commands.equip import Purpose, image_for, module_words
 from linklab.errors import BuildSkipped, LabError, UsageError
 from linklab.events import Event, Note, StepStarted, ignore
 from linklab.host.cache import Cache
-from linklab.image.entries import Entry
-from linklab.image.initramfs import build_initramfs
-from linklab.image.moduleimage import MODULES
+from linklab.image.initramfs import MODULES, build_initramfs
+from linklab.image.userland import Entry
 from linklab.kernel.bootable import Kernel
 from linklab.kernel.buildfolder import (
     SYMBOLS,

@@ -16,8 +16,7 @@ from linklab.commands.equip import Purpose, image_for
 from linklab.errors import UsageError
 from linklab.events import Event, Note, ignore
 from linklab.host.cache import Cache
-from linklab.image.initramfs import ARCHIVE, build_initramfs
-from linklab.image.moduleimage import MODULES, with_modules
+from linklab.image.initramfs import ARCHIVE, MODULES, build_initramfs, with_modules
 from linklab.kernel.bootable import Kernel
 from linklab.kernel.foreign import find_kernel
 from linklab.kernel.moduletree import Module, ModuleTree

@@ -16,7 +16,7 @@ from linklab.commands.prepare import KernelOptions, MachineOptions
 from linklab.errors import BuildSkipped, LabError, UsageError
 from linklab.events import Note, ignore
 from linklab.host.cache import Cache
-from linklab.image.entries import Entry, File
+from linklab.image.userland import Entry, File
 from linklab.kernel import kbuild
 from linklab.kernel.bootable import Kernel
 from linklab.kernel.kernel import BuildOptions, KernelSpec, plan

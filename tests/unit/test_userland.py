@@ -13,12 +13,16 @@ from linklab.errors import LabError
 from linklab.host import run
 from linklab.host.cache import Answers, Cache
 from linklab.host.run import find_program
-from linklab.image.entries import Device, Directory, File, Link, tree_of
 from linklab.image.userland import (
+    Device,
+    Directory,
+    File,
+    Link,
     applets_of,
     libraries_of,
     program_entries,
     read_manifest,
+    tree_of,
     version_of,
 )
 

@@ -11,9 +11,8 @@ from typing import Any
 from linklab import paths
 from linklab.errors import LabError
 from linklab.events import Listener, step
-from linklab.host import run
 from linklab.host.cache import Answers, Artefact, Cache, hash_file, key_of
-from linklab.host.run import find_program
+from linklab.host.run import CommandFailed, find_program, run
 
 PROGRAM = "linklab-agent"
 SOURCES = paths.GUEST / "agent"
@@ -86,10 +85,10 @@ def _toolchain(compiler: Path) -> tuple[dict[str, str], list[Path]]:
     musl-gcc is a script that calls gcc (or what REALGCC names), and gcc calls cc1.
     """
     cc1, libc = (
-        Path(run.run([compiler, option]).text)
+        Path(run([compiler, option]).text)
         for option in ("-print-prog-name=cc1", "-print-file-name=libc.a")
     )
-    version = run.run([compiler, "--version"]).text.splitlines()[0]
+    version = run([compiler, "--version"]).text.splitlines()[0]
     return {"compiler": version, "libc": hash_file(libc)}, [compiler, cc1, libc]
 
 
@@ -98,7 +97,7 @@ def _compile(compiler: Path, program: Static, target: Path) -> None:
     sources = program.sources
     names = sorted(file.name for file in sources.glob("*.c"))
     try:
-        run.run([compiler, *FLAGS, "-o", target, *names], cwd=sources)
-    except run.CommandFailed as error:
+        run([compiler, *FLAGS, "-o", target, *names], cwd=sources)
+    except CommandFailed as error:
         text = f"the {program.name} in {sources} does not compile"
         raise LabError(text, error.evidence) from error

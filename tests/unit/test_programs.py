@@ -11,8 +11,8 @@ from linklab.events import Event, StepStarted, ignore
 from linklab.host import run
 from linklab.host.cache import Cache
 from linklab.host.elf import read_elf
-from linklab.image import agentbuild
-from linklab.image.agentbuild import BUDGET, PROGRAM, build_agent
+from linklab.image import programs
+from linklab.image.programs import BUDGET, PROGRAM, build_agent
 
 GREETING = '#include <stdio.h>\n#include "a.h"\nint main(void) { puts(TEXT); return 0; }\n'
 
@@ -109,6 +109,6 @@ def test_the_compilers_options_take_part_in_the_key(
     cache: Cache, sources: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = build_agent(cache, ignore, sources).key
-    monkeypatch.setattr(agentbuild, "FLAGS", (*agentbuild.FLAGS, "-O1"))
+    monkeypatch.setattr(programs, "FLAGS", (*programs.FLAGS, "-O1"))
 
     assert build_agent(cache, ignore, sources).key != before
