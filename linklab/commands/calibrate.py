@@ -39,7 +39,7 @@ from linklab.commands.work import (
 from linklab.errors import UsageError, Verdict
 from linklab.events import Listener, ignore
 from linklab.host.cache import Cache
-from linklab.kernel.flavours import flavours
+from linklab.kernel.kconfig import flavours
 from linklab.lab.lab import Lab, Subject
 from linklab.machine.spec import Boot, Clock
 from linklab.options import JSON, group, number, option, percent, single, split_list

@@ -34,7 +34,7 @@ from linklab.commands.work import MAX_BLOCKS, MAX_TRIALS, TrialOptions, memory_f
 from linklab.errors import UsageError, Verdict
 from linklab.events import Listener, Note, ignore, step
 from linklab.host.cache import Cache
-from linklab.kernel.flavours import flavours
+from linklab.kernel.kconfig import flavours
 from linklab.kernel.kernel import resolve_kernel
 from linklab.lab.lab import Lab, Subject
 from linklab.machine.spec import Boot, Clock, MachineType

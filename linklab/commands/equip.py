@@ -12,11 +12,10 @@ from linklab.events import Listener, Note
 from linklab.host.cache import Artefact, Cache
 from linklab.image.initramfs import build_initramfs, with_modules
 from linklab.image.userland import LIVE, Entry
-from linklab.kernel.bootable import Kernel
 from linklab.kernel.extmodule import Against, build_modules, check_module_folder, source_hashes
-from linklab.kernel.kernel import tool_versions
-from linklab.kernel.moduletree import FolderStore, ModuleTree
-from linklab.kernel.needs import BOOT, modules_needed
+from linklab.kernel.kernel import Kernel, tool_versions
+from linklab.kernel.modules import FolderStore, ModuleTree
+from linklab.kernel.requirements import BOOT, modules_needed
 from linklab.machine.spec import Boot, Clock, MachineType
 
 

@@ -27,7 +27,7 @@ from linklab.commands.work import LimitedOptions, memory_for, seed_of
 from linklab.errors import LinklabError, UsageError, Verdict
 from linklab.events import Listener
 from linklab.host.cache import Cache
-from linklab.kernel.flavours import flavours
+from linklab.kernel.kconfig import flavours
 from linklab.kernel.kernel import BuildOptions, resolve_kernel
 from linklab.lab.lab import Lab, Subject
 from linklab.machine.spec import Boot, Clock

@@ -16,7 +16,7 @@ from linklab.commands.prepare import KernelOptions
 from linklab.errors import UsageError
 from linklab.host.cache import hash_file
 from linklab.kernel.debkernel import PREFIX, is_package
-from linklab.kernel.flavours import flavours
+from linklab.kernel.kconfig import flavours
 from linklab.options import flat, made, split_list
 from linklab.results.again import FILES, command_of, files_of, options_of, typed_command
 

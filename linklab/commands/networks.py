@@ -19,7 +19,7 @@ from linklab.events import Listener, StepAdvanced, step
 from linklab.host.cache import Cache
 from linklab.image.programs import build_static
 from linklab.image.userland import File
-from linklab.kernel.flavours import flavours
+from linklab.kernel.kconfig import flavours
 from linklab.lab.lab import Lab, Subject, choose_memory
 from linklab.networks import (
     EXPERIMENTS,

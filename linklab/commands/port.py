@@ -14,10 +14,8 @@ from linklab.commands.outcome import print_document, print_shown
 from linklab.errors import UsageError, Verdict
 from linklab.events import Listener, Note
 from linklab.host.cache import Cache, write_whole
-from linklab.kernel.folder import find_checkout
-from linklab.kernel.gitrange import find_commit, range_series
-from linklab.kernel.series import Series, read_series
-from linklab.kernel.source import check_source, open_source
+from linklab.kernel.series import Series, find_commit, range_series, read_series
+from linklab.kernel.source import check_source, find_checkout, open_source
 from linklab.options import JSON, option, word
 from linklab.port.newseries import patch_files
 from linklab.port.porting import Ported, port_series

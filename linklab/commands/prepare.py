@@ -20,18 +20,16 @@ from linklab.image.iso import IMAGE, IsoKernel, build_iso
 from linklab.image.programs import PROGRAM as AGENT_PROGRAM
 from linklab.image.programs import build_agent
 from linklab.image.userland import LIVE, Entry
-from linklab.kernel.bootable import Kernel
-from linklab.kernel.flavours import flavours, is_timed, named_fragments
-from linklab.kernel.footprint import Footprint, footprint_for
-from linklab.kernel.gitrange import range_series
+from linklab.kernel.kconfig import flavours, is_timed, named_fragments
 from linklab.kernel.kernel import (
     BuildOptions,
     Compression,
+    Kernel,
     check_kernel,
     resolve_kernel,
 )
-from linklab.kernel.needs import SHELL
-from linklab.kernel.series import Series, read_series
+from linklab.kernel.requirements import SHELL, Footprint, footprint_for
+from linklab.kernel.series import Series, range_series, read_series
 from linklab.lab.lab import CPU_LIMITS, MEMORY_LIMITS, Lab, Subject, file_label
 from linklab.machine.spec import Boot, Clock, MachineType
 from linklab.options import choose, number, option, seconds, split_list

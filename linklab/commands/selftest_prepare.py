@@ -17,11 +17,10 @@ from linklab.errors import UsageError
 from linklab.events import Listener, Note
 from linklab.host.cache import Cache
 from linklab.image.userland import Entry
-from linklab.kernel.bootable import Kernel
 from linklab.kernel.compile import BUILT_IN
 from linklab.kernel.debkernel import is_package
-from linklab.kernel.flavours import flavours
-from linklab.kernel.kernel import KernelSpec, resolve_kernel
+from linklab.kernel.kconfig import flavours
+from linklab.kernel.kernel import Kernel, KernelSpec, resolve_kernel
 from linklab.kernel.kernel import plan as plan_kernel
 from linklab.lab.lab import Lab, Subject
 from linklab.machine.spec import Boot

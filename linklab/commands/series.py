@@ -41,7 +41,7 @@ from linklab.commands.work import (
 from linklab.errors import UsageError, Verdict
 from linklab.events import Listener, ignore
 from linklab.host.cache import Cache, reporting
-from linklab.kernel.flavours import flavours
+from linklab.kernel.kconfig import flavours
 from linklab.kernel.patches import patched_tree
 from linklab.kernel.source import open_source
 from linklab.lab.lab import Lab

@@ -16,9 +16,8 @@ from linklab.console.differences import new_lines
 from linklab.errors import BuildSkipped, KernelFault, LinklabError, UsageError
 from linklab.events import Listener, StepAdvanced, step
 from linklab.host.cache import Cache
-from linklab.kernel.bootable import Kernel
 from linklab.kernel.compilerwarnings import CompilerWarning, new_warnings
-from linklab.kernel.kernel import BuildOptions, resolve_kernel
+from linklab.kernel.kernel import BuildOptions, Kernel, resolve_kernel
 from linklab.kernel.series import Series
 from linklab.lab.lab import Lab, Subject
 from linklab.machine.spec import Boot

@@ -38,7 +38,7 @@ from linklab.image.userland import (
     tree_of,
     version_of,
 )
-from linklab.kernel.moduletree import Module
+from linklab.kernel.modules import Module
 
 ARCHIVE = "initramfs.cpio"
 PACKED = "initramfs.cpio.zst"

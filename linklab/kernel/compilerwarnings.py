@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from linklab.host.cache import load_json, save_json
-from linklab.kernel.diagnosis import STEP_LINE
+from linklab.kernel.make import STEP_LINE
 
 MEMORY = "warnings.json"
 

@@ -21,8 +21,8 @@ from linklab.events import Listener, step
 from linklab.host.cache import Artefact, Cache, hash_file, key_of
 from linklab.host.debs import Archive, Package
 from linklab.host.run import start
-from linklab.kernel.bootfile import bzimage_release
-from linklab.kernel.moduletree import ModuleTree, ZipStore, add_to_zip
+from linklab.kernel.bzimage import bzimage_release
+from linklab.kernel.modules import ModuleTree, ZipStore, add_to_zip
 
 NEWEST = "debian"
 """The name that stands for this Debian's own newest kernel."""

@@ -44,6 +44,17 @@ def git_environment(**own: str) -> dict[str, str | None]:
     return env
 
 
+def git_in(folder: Path, argv: Argv, *, check: bool = True) -> Completed:
+    """Run git in a person's tree, whoever owns it, without that person's configuration."""
+    return run(
+        ["git", "-c", "safe.directory=*", *argv],
+        cwd=folder,
+        env=git_environment(),
+        deadline=_LONG,
+        check=check,
+    )
+
+
 @dataclass(frozen=True)
 class GitStore:
     """A folder with a bare repository `git/` and a work tree, `tree/` unless `work` names another.
@@ -111,6 +122,10 @@ class GitStore:
             check=check,
         )
 
+    def has(self, name: str) -> bool:
+        """Tell whether there is an object of that name, as git spells names."""
+        return self.git(["cat-file", "-e", name], check=False).returncode == 0
+
     def files(self, tree: str) -> Iterator[tuple[str, str]]:
         """Yield each file of a tree: its path and the name of its content."""
         listing = self.git(["ls-tree", "-r", "-z", tree]).stdout
@@ -174,10 +189,7 @@ class GitStore:
         marker.touch()
         self.tree.mkdir(exist_ok=True)
         self._index.with_name(self._index.name + ".lock").unlink(missing_ok=True)
-        self._tree_git("read-tree", "--reset", "-u", tree)
+        self.git(["read-tree", "--reset", "-u", tree], index=self._index, work_tree=self.tree)
         if interrupted:
-            self._tree_git("clean", "-ffdxq")
+            self.git(["clean", "-ffdxq"], index=self._index, work_tree=self.tree)
         marker.unlink()
-
-    def _tree_git(self, *argv: str) -> None:
-        self.git(argv, index=self._index, work_tree=self.tree)

@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 from linklab import paths
 from linklab.errors import LabError, UsageError
 from linklab.host.run import CommandFailed, run
-from linklab.kernel.kbuild import build_environment
+from linklab.kernel.make import build_environment
 from linklab.selftests.checkout import ROOT, Checkout
 
 _LIST = paths.IMAGES / "selftest" / "collection.mk"

@@ -14,7 +14,7 @@ from linklab.errors import BuildSkipped
 from linklab.events import Listener, step
 from linklab.host.cache import Artefact, Cache, key_of
 from linklab.host.run import CommandFailed, run
-from linklab.kernel.kbuild import build_environment, check_place, check_tools, jobs
+from linklab.kernel.make import build_environment, check_place, check_tools, jobs
 from linklab.selftests.checkout import HEADER_PARTS, Checkout
 
 INCLUDE = "include"

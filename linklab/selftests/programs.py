@@ -16,7 +16,7 @@ from linklab.errors import LabError
 from linklab.events import Listener, StepAdvanced
 from linklab.host.cache import Artefact, Cache, key_of
 from linklab.host.run import CommandFailed, run
-from linklab.kernel.kbuild import COMPILER, LINKER, build_environment
+from linklab.kernel.make import COMPILER, LINKER, build_environment
 from linklab.selftests.checkout import ROOT, Checkout
 from linklab.selftests.headers import INCLUDE
 

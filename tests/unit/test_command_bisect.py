@@ -28,8 +28,7 @@ from linklab.commands.prepare import KernelOptions, MachineOptions
 from linklab.commands.selftest import SelftestOptions
 from linklab.commands.verdict import VerdictOptions
 from linklab.errors import BuildSkipped, KernelCrashed, LabError, UsageError, Verdict
-from linklab.kernel.bootable import Kernel
-from linklab.kernel.kernel import BuildOptions
+from linklab.kernel.kernel import BuildOptions, Kernel
 from linklab.lab import lab as lab_module
 from linklab.lab.lab import Lab
 from linklab.options import flat

@@ -22,7 +22,7 @@ from linklab.kernel.debkernel import (
     modules_of,
     package_artefact,
 )
-from linklab.kernel.foreign import find_kernel
+from linklab.kernel.kernel import find_kernel
 
 RELEASE = "6.1.0-56-cloud-amd64"
 IMAGE = f"linux-image-{RELEASE}"

@@ -13,9 +13,8 @@ from linklab.commands.prepare import KernelOptions
 from linklab.errors import UsageError
 from linklab.events import ignore
 from linklab.host.cache import Cache
-from linklab.kernel.gitrange import range_series
 from linklab.kernel.patches import patched_trees
-from linklab.kernel.series import read_series
+from linklab.kernel.series import range_series, read_series
 from linklab.kernel.source import Source, open_source
 
 

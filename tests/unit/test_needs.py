@@ -17,10 +17,9 @@ from linklab.errors import UsageError
 from linklab.events import Event, Note, ignore
 from linklab.host.cache import Cache
 from linklab.image.initramfs import ARCHIVE, MODULES, build_initramfs, with_modules
-from linklab.kernel.bootable import Kernel
-from linklab.kernel.foreign import find_kernel
-from linklab.kernel.moduletree import Module, ModuleTree
-from linklab.kernel.needs import BOOT, SHELL, modules_needed, needs_of
+from linklab.kernel.kernel import Kernel, find_kernel
+from linklab.kernel.modules import Module, ModuleTree
+from linklab.kernel.requirements import BOOT, SHELL, modules_needed, needs_of
 from linklab.machine.spec import Boot, MachineType
 from linklab.scenarios.grouping.plan import NAME as GROUPING
 

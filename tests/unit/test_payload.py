@@ -16,7 +16,7 @@ from test_kernel_files import PVH, elf
 
 from linklab.events import Event, ignore
 from linklab.host.cache import Cache, hash_file
-from linklab.kernel.payload import payload_of, unpacked_kernel
+from linklab.kernel.bzimage import payload_of, unpacked_kernel
 
 SETUP_SECTORS = 1
 BEGIN = (SETUP_SECTORS + 1) * 512

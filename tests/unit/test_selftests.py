@@ -17,9 +17,8 @@ from linklab.errors import BuildSkipped, LabError, UsageError
 from linklab.events import Note, ignore
 from linklab.host.cache import Cache
 from linklab.image.userland import Entry, File
-from linklab.kernel import kbuild
-from linklab.kernel.bootable import Kernel
-from linklab.kernel.kernel import BuildOptions, KernelSpec, plan
+from linklab.kernel import make as make_module
+from linklab.kernel.kernel import BuildOptions, Kernel, KernelSpec, plan
 from linklab.machine.spec import Boot
 from linklab.selftests import config as config_module
 from linklab.selftests.catalogue import choose_tests
@@ -41,7 +40,7 @@ from linklab.selftests.workplan import Ready, config_of, make_ready, plan_tests
 
 @pytest.fixture(autouse=True)
 def no_tools_needed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kbuild, "_NEEDED", frozenset(("gcc", "make")))
+    monkeypatch.setattr(make_module, "_NEEDED", frozenset(("gcc", "make")))
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ from linklab.errors import (
     UsageError,
     Verdict,
 )
-from linklab.kernel import kbuild
+from linklab.kernel import make as make_module
 from linklab.lab.lab import Lab, Subject
 from linklab.machine.spec import Boot
 from linklab.report.keyfigure import key_figure
@@ -92,7 +92,7 @@ Make = Mapping[str, FakeGuest]
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LINKLAB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(kbuild, "_NEEDED", frozenset(("gcc", "make")))
+    monkeypatch.setattr(make_module, "_NEEDED", frozenset(("gcc", "make")))
     make_tree(tmp_path / "linux")
     return tmp_path
 

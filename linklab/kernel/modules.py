@@ -1,35 +1,133 @@
-"""A kernel's modules: where they are, and which ones a wish comes to, in the order to load.
+"""A kernel's modules: where they are, what each says of itself, in which order to load some.
 
 The modules lie in a folder as `make modules_install` leaves it, in a built
-kernel tree, or in a zip archive, where the lab keeps those of a package.
+kernel tree, or in a zip archive, where the lab keeps those of a package. What
+a module says of itself modpost wrote into its section `.modinfo`, as
+`key=value` strings; `depends` are the modules whose symbols it uses, so no
+symbol has to be looked up again.
 """
 
 from __future__ import annotations
 
+import gzip
+import lzma
 import os
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from linklab.errors import UsageError
-from linklab.kernel.modinfo import (
-    ModInfo,
-    builtin_aliases,
-    canonical,
-    module_name,
-    read_modinfo,
-    unpacked,
-)
+from linklab.host.elf import section_of
+from linklab.host.run import CommandFailed, find_program, run
 from linklab.paths import EXTERNAL_MODULES
 
 BUILTIN, BUILTIN_INFO = "modules.builtin", "modules.builtin.modinfo"
+_ORDER, _DEPENDENCIES, _ALIASES = "modules.order", "modules.dep", "modules.alias"
 _ADDED = ("updates/", f"{EXTERNAL_MODULES}/")
 _PACKED = (".xz", ".gz", ".zst")
-_ORDER, _DEPENDENCIES, _ALIASES = "modules.order", "modules.dep", "modules.alias"
+_XZ, _GZIP, _ZSTD = b"\xfd7zXZ\0", b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+
+
+@dataclass(frozen=True)
+class ModInfo:
+    """`before` and `after` are soft dependencies: wanted around it, and not at any price.
+
+    `in_tree` says that it came with its kernel. `vermagic` begins with the
+    release of the kernel that it was built for.
+    """
+
+    depends: tuple[str, ...] = ()
+    before: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+    in_tree: bool = False
+    vermagic: str = ""
+
+
+def canonical(name: str) -> str:
+    """Return a module's name as the kernel has it: `-` and `_` are the same."""
+    return name.replace("-", "_")
+
+
+def module_name(path: str) -> str | None:
+    """Return the name of the module in a file, or None where that is no module's file."""
+    name = PurePosixPath(path).name
+    for suffix in _PACKED:
+        name = name.removesuffix(suffix)
+    return canonical(name.removesuffix(".ko")) if name.endswith(".ko") else None
+
+
+def unpacked(content: bytes) -> bytes:
+    """Return a module as the kernel loads it, whatever it is packed with.
+
+    Raises `ValueError` when it is damaged.
+    """
+    try:
+        if content.startswith(_XZ):
+            return lzma.decompress(content)
+        if content.startswith(_GZIP):
+            return gzip.decompress(content)
+        if content.startswith(_ZSTD):
+            return run([find_program("zstd", "zstd"), "-dc"], stdin=content).stdout
+    except (lzma.LZMAError, OSError, EOFError, zlib.error, CommandFailed) as error:
+        raise ValueError(f"damaged: {error}") from error
+    return content
+
+
+def read_modinfo(module: bytes) -> ModInfo:
+    """Return what an unpacked module says of itself. Raises `ValueError` when it is none."""
+    section = section_of(module, ".modinfo")
+    if section is None:
+        raise ValueError("an object file without .modinfo, so no module")
+    fields: dict[str, list[str]] = {}
+    for key, value in _strings(section):
+        fields.setdefault(key, []).append(value)
+    soft = [_soft(value) for value in fields.get("softdep", ())]
+    depends = ",".join(fields.get("depends", ()))
+    return ModInfo(
+        depends=tuple(canonical(name) for name in depends.split(",") if name),
+        before=tuple(name for before, _ in soft for name in before),
+        after=tuple(name for _, after in soft for name in after),
+        aliases=tuple(fields.get("alias", ())),
+        in_tree="Y" in fields.get("intree", ()),
+        vermagic=fields.get("vermagic", [""])[0],
+    )
+
+
+def _soft(line: str) -> tuple[list[str], list[str]]:
+    """Return what a `softdep` names before and after: `pre: a b post: c`."""
+    found: dict[str, list[str]] = {"pre:": [], "post:": []}
+    kind = "pre:"
+    for word in line.split():
+        if word in found:
+            kind = word
+        else:
+            found[kind].append(word)
+    return found["pre:"], found["post:"]
+
+
+def _aliases_of_builtin(modinfo: bytes) -> dict[str, str]:
+    """Return the aliases of what is built in, from the kernel's `modules.builtin.modinfo`.
+
+    There each string begins with the module's name: `dummy.alias=rtnl-link-dummy`.
+    """
+    return {
+        value: canonical(key.removesuffix(".alias"))
+        for key, value in _strings(modinfo)
+        if key.endswith(".alias")
+    }
+
+
+def _strings(section: bytes) -> Iterator[tuple[str, str]]:
+    for entry in section.split(b"\0"):
+        key, equals, value = entry.decode(errors="replace").partition("=")
+        if equals:
+            yield key, value
 
 
 class Store(Protocol):
@@ -56,17 +154,13 @@ class FolderStore:
             return [line.partition(":")[0] for line in listed.decode().splitlines()]
         if (self.folder / "Makefile").exists():  # a built tree: too large to walk
             return self.built()
-        return sorted(self._walk())
+        found = (Path(where) / name for where, _, files in os.walk(self.folder) for name in files)
+        return sorted(path.relative_to(self.folder).as_posix() for path in found)
 
     def built(self) -> list[str]:
         """Return the modules that a build lists, by `.ko` or, in newer kernels, by `.o`."""
         lines = self.read(_ORDER).decode().splitlines()
         return [f"{line.rpartition('.')[0]}.ko" for line in lines if line]
-
-    def _walk(self) -> Iterable[str]:
-        for where, _, files in os.walk(self.folder):
-            for name in files:
-                yield (Path(where) / name).relative_to(self.folder).as_posix()
 
     def read(self, name: str) -> bytes:
         """Return a file's content, nothing for one that is not there."""
@@ -223,7 +317,7 @@ class ModuleTree:
 
     @cached_property
     def _builtin_aliases(self) -> dict[str, str]:
-        return builtin_aliases(self.store.read(BUILTIN_INFO))
+        return _aliases_of_builtin(self.store.read(BUILTIN_INFO))
 
     @cached_property
     def _aliases(self) -> list[tuple[str, str]]:
@@ -255,7 +349,11 @@ class _Order:
             return
         answering = self._tree.answering(wanted)
         if not answering:
-            raise UsageError(_missing(self._tree, wanted, because))
+            tree, for_whom = self._tree, f", which {because[-1]} depends on" if because else ""
+            raise UsageError(
+                f"kernel {tree.release} has no {wanted}{for_whom}: it is neither built in nor a "
+                f"module in {tree.origin}"
+            )
         if len(answering) == 1:
             self.require(answering[0], because)
 
@@ -276,11 +374,3 @@ class _Order:
         self.modules.append(Module(name, content, optional, self._tree.is_external(name)))
         for other in info.after:
             self.add(other)
-
-
-def _missing(tree: ModuleTree, wanted: str, because: tuple[str, ...]) -> str:
-    for_whom = f", which {because[-1]} depends on" if because else ""
-    return (
-        f"kernel {tree.release} has no {wanted}{for_whom}: it is neither built in nor a module "
-        f"in {tree.origin}"
-    )

@@ -1,4 +1,4 @@
-"""The vmlinux inside of a bzImage.
+"""bzImages: which kernel one holds, and the vmlinux and the config inside of it.
 
 A bzImage is a vmlinux, packed, behind a program that unpacks it. Under
 emulation that takes up to three seconds of each boot; on the host it takes
@@ -16,24 +16,53 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from linklab.errors import LabError
+from linklab.errors import LabError, UsageError
 from linklab.events import Listener, step
 from linklab.host.cache import Cache, key_of
 from linklab.host.elf import has_pvh_entry, is_elf
 from linklab.host.run import find_program, run
 
-# The boot protocol, from 2.08 on: Documentation/arch/x86/boot.rst of the kernel.
+# The boot protocol, from 2.08 on for what is inside: Documentation/arch/x86/boot.rst of the kernel.
+_HEADER = 0x280
+_SECTORS_AT, _DEFAULT_SECTORS, _SECTOR = 0x1F1, 4, 512
+_SIGNATURE_AT, _SIGNATURE = 0x1FE, 0xAA55
+_MAGIC_AT, _MAGIC = 0x202, b"HdrS"
 _PROTOCOL_AT, _PROTOCOL = 0x206, 0x0208
-_SECTORS_AT = 0x1F1
-_DEFAULT_SECTORS = 4
-_PAYLOAD_AT = 0x248
-_HEADER = 0x250
-_SECTOR = 512
+_VERSION_AT, _VERSION_BASE, _VERSION_LENGTH = 0x20E, 0x200, 256
+_PAYLOAD_AT, _PAYLOAD_END = 0x248, 0x250
 
 _SIZE_BYTES = 4  # the kernel's build appends the size to what does not tell it (size_append)
 _CONFIG_MARK = b"IKCFG_ST"  # kernel/configs.c
 _VMLINUX, _CONFIG = "vmlinux", "config"
 _SCHEMA = 1
+
+
+def bzimage_release(path: Path) -> str:
+    """Return the kernel release that a bzImage carries, as `uname -r` says it.
+
+    Raises `UsageError` when the file is no bzImage.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEADER)
+            if is_elf(head):
+                raise UsageError(
+                    f"{path} is an ELF file, perhaps a vmlinux: give the bzImage made from it "
+                    "(arch/x86/boot/bzImage), or the folder it was built in"
+                )
+            (signature,) = struct.unpack_from("<H", head.ljust(_HEADER), _SIGNATURE_AT)
+            magic = head[_MAGIC_AT : _MAGIC_AT + len(_MAGIC)]
+            if len(head) < _HEADER or (signature, magic) != (_SIGNATURE, _MAGIC):
+                raise UsageError(f"{path} is no bzImage: it lacks the boot header of x86 Linux")
+            (offset,) = struct.unpack_from("<H", head, _VERSION_AT)
+            file.seek(offset + _VERSION_BASE)
+            text = file.read(_VERSION_LENGTH) if offset else b""
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+    words = text.partition(b"\0")[0].decode(errors="replace").split()
+    if not words:
+        raise UsageError(f"{path} is a bzImage that names no kernel release: it was cut short")
+    return words[0]
 
 
 @dataclass(frozen=True)
@@ -77,7 +106,7 @@ def _config_in(vmlinux: bytes) -> bytes:
 def payload_of(bzimage: Path) -> bytes:
     """Return what a bzImage holds, unpacked; nothing where that is no ELF file or too old."""
     data = bzimage.read_bytes()
-    if len(data) < _HEADER or struct.unpack_from("<H", data, _PROTOCOL_AT)[0] < _PROTOCOL:
+    if len(data) < _PAYLOAD_END or struct.unpack_from("<H", data, _PROTOCOL_AT)[0] < _PROTOCOL:
         return b""
     begin = ((data[_SECTORS_AT] or _DEFAULT_SECTORS) + 1) * _SECTOR
     offset, length = struct.unpack_from("<II", data, _PAYLOAD_AT)
