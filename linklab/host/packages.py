@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import os
 import re
-import select
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
@@ -28,7 +27,7 @@ from pathlib import Path
 from linklab.errors import LabError
 from linklab.events import Listener, Note, StepAdvanced, step
 from linklab.host import qemu
-from linklab.host.run import CommandFailed, environment, run, shown, start
+from linklab.host.run import CommandFailed, environment, lines_of, run, shown, start
 
 ROOT = Path("/")
 """Where the files of `Need.files` are looked for."""
@@ -45,7 +44,6 @@ changes four times a day, and a package that was replaced cannot be fetched."""
 
 _SOURCE = "usr/src/linux-source-*.tar.xz"
 _LISTS = ("var/lib/apt/lists", "var/lib/apt/lists/partial")
-_TICK = 0.5
 _KEPT_LINES = 60
 _END_WAIT = 30.0
 _LOCKED = "Could not get lock"
@@ -447,32 +445,18 @@ class Apt:
             death_signal=signal.SIGTERM,
         )
         try:
-            for line in self._lines(process):
+            for raw in lines_of(process, self._silence):
+                line = raw.decode(errors="replace")
                 if progress := _PROGRESS.search(line):
                     self._listener(_advance(name, progress))
                 elif line.strip():
                     said.append(line.rstrip())
             return process.wait(), "\n".join(said)
+        except TimeoutError:
+            text = f"apt-get has said nothing for {self._silence:.0f} s: stopped it"
+            raise LabError(text) from None
         finally:
             _end(process)
-
-    def _lines(self, process: subprocess.Popen[bytes]) -> Iterator[str]:
-        """Yield what apt-get prints until it ends, even if a child of its holds the pipe."""
-        assert process.stdout is not None
-        rest, heard = b"", time.monotonic()
-        while True:
-            if select.select([process.stdout], [], [], _TICK)[0]:
-                data = os.read(process.stdout.fileno(), 65536)
-                heard = time.monotonic()
-                *lines, rest = (rest + data).split(b"\n")
-                yield from (line.decode(errors="replace") for line in lines)
-                if not data:
-                    break
-            elif process.poll() is not None:
-                break
-            elif time.monotonic() - heard > self._silence:
-                raise LabError(f"apt-get has said nothing for {self._silence:.0f} s: stopped it")
-        yield rest.decode(errors="replace")
 
 
 def _advance(name: str, progress: re.Match[str]) -> StepAdvanced:

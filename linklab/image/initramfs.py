@@ -96,13 +96,7 @@ def build_initramfs(
     missing, the manifest is wrong, or two files claim one path.
     """
     agent = build_agent(cache, listener)
-    inputs = _inputs(
-        cache,
-        agent,
-        [*extra_entries(extra or {}), *more],
-        image,
-        templates,
-    )
+    inputs = _inputs(cache, agent, [*extra_entries(extra or {}), *more], image, templates)
     identity = inputs.identity()
 
     def make(folder: Path) -> Mapping[str, Any]:

@@ -363,10 +363,6 @@ def _ccache_environment(family: Path) -> dict[str, str]:
         with suppress(FileNotFoundError):
             link.unlink()
         link.symlink_to(program)
-    env = {
-        "PATH": f"{links}:{os.environ['PATH']}",
-        "CCACHE_BASEDIR": "",
-        "CCACHE_SLOPPINESS": "",
-    }
+    env = {"PATH": f"{links}:{os.environ['PATH']}", "CCACHE_BASEDIR": "", "CCACHE_SLOPPINESS": ""}
     kept = {name: os.environ[name] for name in ("CCACHE_DIR",) if name in os.environ}
     return {**env, **kept}

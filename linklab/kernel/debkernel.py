@@ -20,7 +20,7 @@ from linklab.errors import LabError, UsageError
 from linklab.events import Listener, step
 from linklab.host.cache import Artefact, Cache, hash_file, key_of
 from linklab.host.debs import Archive, Package
-from linklab.host.run import start
+from linklab.host.run import ending, start
 from linklab.kernel.bzimage import bzimage_release
 from linklab.kernel.modules import ModuleTree, ZipStore, add_to_zip
 
@@ -125,8 +125,7 @@ def _take_apart(file: Path, folder: Path) -> None:
     with ExitStack() as stack:
         errors = stack.enter_context(tempfile.TemporaryFile())
         argv: list[str | Path] = ["dpkg-deb", "--fsys-tarfile", file]
-        process = start(argv, stdout=subprocess.PIPE, stderr=errors)
-        stack.callback(_end, process)
+        process = stack.enter_context(ending(start(argv, stdout=subprocess.PIPE, stderr=errors)))
         modules = stack.enter_context(zipfile.ZipFile(folder / MODULES, "w"))
         assert process.stdout is not None
         try:
@@ -148,11 +147,3 @@ def _take(name: str, content: IO[bytes], folder: Path, modules: zipfile.ZipFile)
         (folder / kind).write_bytes(content.read())
     elif path.parts[:2] == ("lib", "modules"):
         add_to_zip(modules, PurePosixPath(*path.parts[3:]).as_posix(), content.read())
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        process.kill()
-    process.wait()
-    if process.stdout is not None:
-        process.stdout.close()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from linklab.errors import UsageError
-from linklab.events import Listener, Note, ignore
+from linklab.events import Listener, Note
 from linklab.host.cache import Artefact, Busy, Cache, hash_file, key_of, reporting
 from linklab.host.elf import has_debug_info, has_pvh_entry
 from linklab.host.run import run
@@ -31,13 +31,7 @@ from linklab.kernel.compile import (
     compile_kernel,
 )
 from linklab.kernel.compilerwarnings import CompilerWarning
-from linklab.kernel.extmodule import (
-    PACKED,
-    BuildFolder,
-    InstalledBuild,
-    PackagedBuild,
-    PackedBuild,
-)
+from linklab.kernel.extmodule import PACKED, BuildFolder, InstalledBuild, PackagedBuild, PackedBuild
 from linklab.kernel.kconfig import (
     MODULAR,
     Wish,
@@ -155,18 +149,20 @@ def plan(spec: KernelSpec, cache: Cache, listener: Listener) -> Plan:
     check_spec(spec)
     with reporting(cache.root):
         source = open_source(spec.options.source, cache, listener, revision=spec.options.revision)
-        assert source is not None
-        return _plan_of(spec, source)
-
-
-def is_built(spec: KernelSpec, cache: Cache) -> bool:
-    """Tell whether `build_kernel` would find it in the cache. Reads no new tarball."""
-    check_spec(spec)
-    options = spec.options
-    source = open_source(options.source, cache, ignore, read=False, revision=options.revision)
-    if source is None:
-        return False
-    return cache.find(KIND, _plan_of(spec, source).key, ignore) is not None
+        tree = patched_tree(source, spec.options.patches)
+    wishes = wishes_of(spec)
+    inputs = {
+        "schema": _SCHEMA,
+        "tree": tree,
+        "options": [[wish.option, wish.value] for wish in wishes.values()],
+        "tools": tool_versions(),
+        "identity": dict(IDENTITY),
+    }
+    if optional := [wish.option for wish in wishes.values() if wish.optional]:
+        inputs["optional"] = optional  # the same options asked for in earnest may be refused
+    if "CONFIG_MODULES" in wishes and wishes["CONFIG_MODULES"].value == "y":
+        inputs["modules"] = _MODULES_SCHEMA
+    return Plan(spec, source, tree, wishes, inputs)
 
 
 def build_kernel(spec: KernelSpec, cache: Cache, listener: Listener) -> Artefact:
@@ -278,23 +274,6 @@ def wishes_of(spec: KernelSpec) -> dict[str, Wish]:
     return merge(
         [*wishes, *parse_fragment(packing, "the lab's choice of compression", users=False)]
     )
-
-
-def _plan_of(spec: KernelSpec, source: Source) -> Plan:
-    tree = patched_tree(source, spec.options.patches)
-    wishes = wishes_of(spec)
-    inputs = {
-        "schema": _SCHEMA,
-        "tree": tree,
-        "options": [[wish.option, wish.value] for wish in wishes.values()],
-        "tools": tool_versions(),
-        "identity": dict(IDENTITY),
-    }
-    if optional := [wish.option for wish in wishes.values() if wish.optional]:
-        inputs["optional"] = optional  # the same options asked for in earnest may be refused
-    if "CONFIG_MODULES" in wishes and wishes["CONFIG_MODULES"].value == "y":
-        inputs["modules"] = _MODULES_SCHEMA
-    return Plan(spec, source, tree, wishes, inputs)
 
 
 def tool_versions() -> list[str]:

@@ -21,7 +21,7 @@ from typing import IO
 
 from linklab.errors import BuildSkipped, LabError
 from linklab.host.packages import NEEDS, unmet
-from linklab.host.run import shown, start
+from linklab.host.run import lines_of, shown, start
 
 COMPILER = "gcc"
 LINKER = "ld"
@@ -48,7 +48,6 @@ STATE = "built.json"
 """The file in which a slot remembers its last build that came to its end."""
 
 _SETTLE = 60.0  # s for what is left of a build that was killed to be gone
-_TICK = 0.2  # s between looks at whether a silent make still lives
 _PAUSE = 0.02  # s between looks at whether it has ended
 _END_WAIT = 20.0  # s for make to end its children and remove what is half-written
 
@@ -206,7 +205,7 @@ def run_make(
             death_signal=signal.SIGTERM,
         )
         try:
-            for raw in _output(process):
+            for raw in lines_of(process):
                 out.write(raw + b"\n")
                 lines.append(raw.decode(errors="replace"))
                 each_line(lines[-1])
@@ -218,27 +217,6 @@ def run_make(
         fault = failure_of(f"make {' '.join(targets)}", process.returncode, lines, log)
         work.orderly = isinstance(fault, BuildSkipped | ToolMissing)
         raise fault
-
-
-def _output(process: subprocess.Popen[bytes]) -> Iterator[bytes]:
-    """Yield what make prints, line by line, until it ends.
-
-    Not until the pipe ends: a compiler whose make was killed still holds that.
-    """
-    assert process.stdout is not None
-    rest = b""
-    while True:
-        gone = process.poll() is not None
-        if select.select([process.stdout], [], [], 0 if gone else _TICK)[0]:
-            data = os.read(process.stdout.fileno(), 1 << 16)
-            *lines, rest = (rest + data).split(b"\n")
-            yield from lines
-            if not data:
-                break
-        elif gone:
-            break
-    if rest:
-        yield rest
 
 
 def _end(process: subprocess.Popen[bytes]) -> bool:

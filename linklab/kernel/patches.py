@@ -39,23 +39,8 @@ def patched_tree(source: Source, patches: Sequence[Patch]) -> str:
     Raises `BuildSkipped` when one does not apply: which, where, and what
     stands there instead. Raises `UsageError` for one that is cut short.
     """
-    return _applied(source, source.tree, patches, ())
-
-
-def patched_trees(source: Source, patches: Sequence[Patch]) -> list[str]:
-    """Return the name of the source's tree after each of the patches.
-
-    Raises what `patched_tree` does.
-    """
-    trees = [source.tree]
-    for done, patch in enumerate(patches):
-        trees.append(_applied(source, trees[-1], [patch], patches[:done]))
-    return trees[1:]
-
-
-def _applied(source: Source, tree: str, patches: Sequence[Patch], before: Sequence[Patch]) -> str:
-    """Return a tree with patches applied; `before` were applied to it already."""
     effective = [patch for patch in patches if patch.diff.strip()]  # a commit may change nothing
+    tree = source.tree
     if not effective:
         return tree
     store, memo = source.store, source.store.folder / _MEMO
@@ -72,8 +57,7 @@ def _applied(source: Source, tree: str, patches: Sequence[Patch], before: Sequen
             result = _apply(store, tree, files)
         except CommandFailed:
             bad = _first_bad(store, tree, files)
-            done = [*before, *effective[:bad]]
-            raise _refusal(source, tree, files[: bad + 1], effective[bad], done) from None
+            raise _refusal(source, files[: bad + 1], effective[: bad + 1]) from None
     save_json(memo, {**load_json(memo), entry: result})
     return result
 
@@ -99,11 +83,11 @@ def _first_bad(store: GitStore, tree: str, files: Sequence[Path]) -> int:
 
 
 def _refusal(
-    source: Source, tree: str, files: Sequence[Path], patch: Patch, done: Sequence[Patch]
+    source: Source, files: Sequence[Path], patches: Sequence[Patch]
 ) -> BuildSkipped | UsageError:
-    """Return the error for the last of some files, which does not apply after the others."""
-    store = source.store
-    good = _apply(store, tree, files[:-1]) if files[:-1] else tree
+    """Return the error for the last of some patches, which does not apply after the others."""
+    store, (*done, patch) = source.store, patches
+    good = _apply(store, source.tree, files[:-1]) if done else source.tree
     with store.scratch_index(good) as index:
         argv = ["apply", "--cached", "--check", "--whitespace=nowarn"]
         asked = store.git([*argv, files[-1]], index=index, check=False)

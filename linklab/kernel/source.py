@@ -26,15 +26,7 @@ from pathlib import Path
 
 from linklab.errors import LabError, UsageError
 from linklab.events import Listener, step
-from linklab.host.cache import (
-    Cache,
-    discard,
-    hash_file,
-    load_json,
-    locked,
-    save_json,
-    write_whole,
-)
+from linklab.host.cache import Cache, discard, hash_file, load_json, locked, save_json, write_whole
 from linklab.host.packages import kernel_sources
 from linklab.host.run import CommandFailed
 from linklab.kernel.gitstore import GitStore, git_in
@@ -117,40 +109,34 @@ def check_source(path: Path | None) -> Path:
 
 
 def open_source(
-    path: Path | None,
-    cache: Cache,
-    listener: Listener,
-    *,
-    read: bool = True,
-    revision: str = "",
-) -> Source | None:
+    path: Path | None, cache: Cache, listener: Listener, *, revision: str = ""
+) -> Source:
     """Return the present state of a source: a folder, a tarball, or Debian's for None.
 
-    Of a git tree a `revision` names a commit to take instead.  With `read`
-    false a tarball that was never read gives None instead of being read, which
-    takes half a minute.  Raises `UsageError` when it is neither, no kernel
-    source, or has no such commit.
+    Of a git tree a `revision` names a commit to take instead.  Raises
+    `UsageError` when it is neither, no kernel source, or has no such commit.
     """
     origin = check_source(path)
+    if revision and not origin.is_dir():
+        raise UsageError(f"{origin} is no git tree: it has no commit {revision}")
     if origin.is_dir():
         family = f"folder-{hashlib.sha256(os.fsencode(origin)).hexdigest()[:16]}"
-        store = GitStore(cache.root / "sources" / family)
-        with _reading(cache.root, family, origin, listener):
-            if revision:
-                found: str | None = _committed(origin, store, revision)
-            else:
-                found = _snapshot(origin, store, listener)
-            _note_origin(store, origin)
-    elif revision:
-        raise UsageError(f"{origin} is no git tree: it has no commit {revision}")
     else:
         family = f"tarball-{tarball_hash(origin, cache)[:16]}"
-        store = GitStore(cache.root / "sources" / family)
-        found = _saved_tree(store)
-        if found is None and read:
-            with _reading(cache.root, family, origin, listener):
-                found = _saved_tree(store) or _read(origin, store, listener)
-    return Source(origin, found, family, cache.root) if found else None
+    store = GitStore(cache.root / "sources" / family)
+    tree = None if origin.is_dir() else _saved_tree(store)
+    if tree is None:
+        with _reading(cache.root, family, origin, listener):
+            if revision:
+                tree = _committed(origin, store, revision)
+            elif origin.is_dir():
+                tree = _snapshot(origin, store, listener)
+            else:
+                tree = _saved_tree(store) or _read(origin, store, listener)
+            note = store.folder / "origin"  # for whoever looks through the cache
+            if _text(note) != f"{origin}\n":
+                note.write_text(f"{origin}\n")
+    return Source(origin, tree, family, cache.root)
 
 
 def tarball_hash(path: Path, cache: Cache) -> str:
@@ -189,13 +175,6 @@ def _reading(
     return locked(cache / "locks" / f"read-{family}.lock", listener, f"reading {origin}")
 
 
-def _note_origin(store: GitStore, origin: Path) -> None:
-    """Leave word, for whoever looks through the cache, of what this folder belongs to."""
-    note = store.folder / "origin"
-    if _text(note) != f"{origin}\n":
-        note.write_text(f"{origin}\n")
-
-
 def _saved_tree(store: GitStore) -> str | None:
     tree = load_json(store.folder / _SAVED).get("tree")
     return tree if isinstance(tree, str) and store.exists() else None
@@ -212,7 +191,6 @@ def _read(origin: Path, store: GitStore, listener: Listener) -> str:
     except BaseException:
         discard(store.repository)
         raise
-    _note_origin(store, origin)
     save_json(store.folder / _SAVED, {"tree": tree})
     return tree
 

@@ -16,7 +16,7 @@ from typing import IO, cast
 
 from linklab.errors import LabError, UsageError
 from linklab.events import Listener, StepAdvanced, step
-from linklab.host.run import start
+from linklab.host.run import ending, start
 from linklab.kernel.gitstore import GitStore, git_environment
 
 _BRANCH = "refs/heads/base"
@@ -69,16 +69,15 @@ def import_tarball(path: Path, store: GitStore, listener: Listener) -> str:
             done = os.lseek(file.fileno(), 0, os.SEEK_CUR) // _MEGA
             listener(StepAdvanced(name, done))
 
-        unpacker = start(command, stdin=file, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        started.callback(_end, unpacker)
-        importer = start(
-            ["git", "fast-import", "--quiet", "--depth=0", "--done"],
-            cwd=store.repository,
-            env=git_environment(GIT_DIR=str(store.repository)),
-            stdin=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+        pipe = subprocess.PIPE
+        unpacker = started.enter_context(
+            ending(start(command, stdin=file, stdout=pipe, stderr=pipe))
         )
-        started.callback(_end, importer)
+        argv = ["git", "fast-import", "--quiet", "--depth=0", "--done"]
+        env = git_environment(GIT_DIR=str(store.repository))
+        importer = started.enter_context(
+            ending(start(argv, cwd=store.repository, env=env, stdin=pipe, stderr=pipe))
+        )
         assert unpacker.stdout is not None
         assert importer.stdin is not None
         fault = _transfer(unpacker.stdout, importer.stdin, tell)
@@ -177,13 +176,3 @@ def _finish(
         raise LabError(f"git cannot store what is in {path}", import_says)
     if fault is not None or unpacked != 0:
         raise UsageError(f"{path} is cut short, or no tarball: {unpack_says or fault}") from fault
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        process.kill()
-        process.wait()
-    for pipe in (process.stdin, process.stdout, process.stderr):
-        if pipe is not None:
-            with suppress(OSError):
-                pipe.close()

@@ -26,12 +26,12 @@ from linklab.kernel import make as make_module
 from linklab.kernel.compile import Estimate
 from linklab.kernel.kconfig import flavours, fragments
 from linklab.kernel.kernel import (
+    KIND,
     BuildOptions,
     Compression,
     KernelSpec,
     build_kernel,
     check_kernel,
-    is_built,
     plan,
     resolve_kernel,
 )
@@ -114,6 +114,10 @@ def test_a_kernel_with_debug_information_keeps_a_vmlinux_with_symbols_beside_it(
     assert b" T _start" in run(["nm", kernel.symbols]).stdout
     plain = resolve_kernel("sysfs", spec.options, cache, ignore)
     assert plain.symbols is None
+
+
+def is_built(spec: KernelSpec, cache: Cache) -> bool:
+    return cache.find(KIND, plan(spec, cache, ignore).key, ignore) is not None
 
 
 def test_the_same_inputs_are_built_once(spec: KernelSpec, cache: Cache) -> None:
