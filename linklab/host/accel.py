@@ -16,9 +16,9 @@ import stat
 import struct
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -63,15 +63,6 @@ class Decision:
     reason: str
 
 
-@dataclass(frozen=True)
-class _Answer:
-    """What a probe found, and the `QEMU --version` that it was found with."""
-
-    works: bool
-    reason: str
-    version: str
-
-
 def decide(
     requested: Accel,
     qemu: Path,
@@ -93,22 +84,26 @@ def decide(
         return Decision(Accel.TCG, "TCG was asked for")
     host = _host_state(binary, dev_kvm)
     store = cache_root() / "host" / f"kvm-{key_of({'qemu': str(binary)})}.json"
-    answer = None if fresh else _remembered(store, host)
-    if answer is None:
-        answer = _ask(binary, dev_kvm, deadline)
+    kept = load_json(store)
+    answer = kept.get("answer") if kept.get("host") == host and not fresh else None
+    if not isinstance(answer, dict) or not {"works", "reason"} <= answer.keys():
+        version = run([binary, "--version"], deadline=10, check=False).text.partition("\n")[0]
+        fault = _closed_door(dev_kvm) or probe(binary, Accel.KVM, deadline)
+        reason = fault or "KVM runs a guest here"
+        answer = {"works": fault is None, "reason": reason, "version": version}
         # A cache that cannot be written costs another probe; whoever builds into it says why.
         with suppress(OSError):
-            save_json(store, {"host": host, "answer": asdict(answer)})
-        if requested is Accel.AUTO and not answer.works:
-            listener(Note(f"KVM does not run a guest here, so TCG does: {answer.reason}"))
-    if answer.works:
-        return Decision(Accel.KVM, answer.reason)
+            save_json(store, {"host": host, "answer": answer})
+        if requested is Accel.AUTO and fault:
+            listener(Note(f"KVM does not run a guest here, so TCG does: {fault}"))
+    if answer["works"]:
+        return Decision(Accel.KVM, answer["reason"])
     if requested is Accel.KVM:
         raise UsageError(
-            f"--accel kvm: KVM does not run a guest here ({answer.reason}); use tcg or auto "
+            f"--accel kvm: KVM does not run a guest here ({answer['reason']}); use tcg or auto "
             "(`invoke doctor` tries KVM again)"
         )
-    return Decision(Accel.TCG, answer.reason)
+    return Decision(Accel.TCG, answer["reason"])
 
 
 def probe_kernel(instructions: int = 0) -> bytes:
@@ -230,20 +225,6 @@ def _host_state(qemu: Path, dev_kvm: Path) -> dict[str, Any]:
     return state
 
 
-def _remembered(store: Path, host: Mapping[str, Any]) -> _Answer | None:
-    """Return the answer kept for this state of the host; one that cannot be read is none."""
-    kept = load_json(store)
-    with suppress(TypeError):
-        return _Answer(**kept["answer"]) if kept.get("host") == host else None
-    return None
-
-
-def _ask(qemu: Path, dev_kvm: Path, deadline: float) -> _Answer:
-    version = run([qemu, "--version"], deadline=10, check=False).text.partition("\n")[0]
-    fault = _closed_door(dev_kvm) or probe(qemu, Accel.KVM, deadline)
-    return _Answer(fault is None, fault or "KVM runs a guest here", version)
-
-
 def _closed_door(dev_kvm: Path) -> str | None:
     """Return why /dev/kvm cannot be opened, or None."""
     try:
@@ -256,20 +237,15 @@ def _closed_door(dev_kvm: Path) -> str | None:
     if os.access(dev_kvm, os.R_OK | os.W_OK):
         return None
     if stat.S_IMODE(node.st_mode) & 0o060 == 0o060:
-        group = _group_name(node.st_gid)
+        group = str(node.st_gid)
+        with suppress(KeyError):
+            group = grp.getgrgid(node.st_gid).gr_name
         return (
             f"no permission for {dev_kvm}: add yourself to the group {group} "
             f"(sudo usermod -aG {group} $USER) and log in again"
         )
     mode = stat.filemode(node.st_mode)
     return f"no permission for {dev_kvm}: it is its owner's alone ({mode}); root can change that"
-
-
-def _group_name(gid: int) -> str:
-    try:
-        return grp.getgrgid(gid).gr_name
-    except KeyError:
-        return str(gid)
 
 
 def _said(text: str, qemu: Path) -> str:

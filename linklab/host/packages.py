@@ -21,7 +21,6 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 
 from linklab.errors import LabError
@@ -211,16 +210,6 @@ class SetupOutcome:
     seconds: float
 
 
-class Privilege(Enum):
-    """How root is to be had; where it is not, the value says why."""
-
-    ROOT = "this is root"
-    SUDO = "sudo lets this user in"
-    SUDO_ASKS = "sudo said no"
-    NO_TERMINAL = "sudo wants a password, with no terminal to type it on"
-    NO_SUDO = "there is no sudo"
-
-
 def setup(
     listener: Listener,
     *,
@@ -242,90 +231,70 @@ def setup(
     if not missing:
         return SetupOutcome((), time.monotonic() - began)
     if shutil.which("apt-get") is None:
-        raise LabError(
-            "there is no apt-get, so this is no Debian. Install with your own tools:\n"
-            + "\n".join(f"  {need.name}: {', '.join(need.lacks(root))}" for need in missing)
-        )
-    means = privilege(
+        text = "there is no apt-get, so this is no Debian. Install with your own tools:\n"
+        raise LabError(text + _lacking(missing, root))
+    become, refusal = _privilege(
         os.geteuid() == 0 if superuser is None else superuser,
         sys.stdin.isatty() if terminal is None else terminal,
+        listener,
     )
-    chosen = _install(missing, means, root, listener)
-    if still := unmet(missing, root):
+    available = _available(missing)
+    if refusal:
+        names = ", ".join(need.name for need in missing)
+        packages = " ".join(_choice(need, available) for need in missing)
         raise LabError(
-            f"{' '.join(chosen)}: installed, and still not found:\n"
-            + "\n".join(f"  {need.name}: {', '.join(need.lacks(root))}" for need in still)
+            f"not installed: {names}. Installing takes root, and {refusal}. As root, type:\n"
+            f"apt-get update && apt-get install --no-install-recommends -y {packages}"
         )
+    apt, said = Apt(listener, become), ""
+    if lists_age(root) > _FRESH or not all(need.packages[0] in available for need in missing):
+        said = apt.update()
+        available = _available(missing)
+    if unknown := [need for need in missing if not available & set(need.packages)]:
+        wanted = "; ".join(f"{' or '.join(need.packages)} ({need.name})" for need in unknown)
+        raise LabError(
+            f"no such package here: {wanted}. Debian 12 and 13 have it in main: "
+            "see /etc/apt/sources.list and /etc/apt/sources.list.d",
+            said,
+        )
+    chosen = tuple(_choice(need, available) for need in missing)
+    apt.install(chosen)
+    if still := unmet(missing, root):
+        text = f"{' '.join(chosen)}: installed, and still not found:\n"
+        raise LabError(text + _lacking(still, root))
     return SetupOutcome(chosen, time.monotonic() - began)
 
 
-def privilege(superuser: bool, terminal: bool) -> Privilege:
-    """Find out how root is to be had, without asking anybody anything."""
+def _lacking(needs: Sequence[Need], root: Path) -> str:
+    return "\n".join(f"  {need.name}: {', '.join(need.lacks(root))}" for need in needs)
+
+
+def _privilege(superuser: bool, terminal: bool, listener: Listener) -> tuple[tuple[str, ...], str]:
+    """Return what makes a command one of root's, and why there is no way to do so, if so.
+
+    sudo asks for the password now, while nothing else is on the terminal.
+    """
     if superuser:
-        return Privilege.ROOT
+        return (), ""
     if shutil.which("sudo") is None:
-        return Privilege.NO_SUDO
+        return (), "there is no sudo"
     if run(["sudo", "-n", "true"], check=False, deadline=30).returncode == 0:
-        return Privilege.SUDO
-    return Privilege.SUDO_ASKS if terminal else Privilege.NO_TERMINAL
+        return ("sudo",), ""
+    if not terminal:
+        return (), "sudo wants a password, with no terminal to type it on"
+    listener(Note("packages are missing, and installing them takes root: sudo asks for a password"))
+    # No deadline: a person is typing, and Ctrl-C ends it.
+    refused = start(["sudo", "-v"], stdin=None, stdout=None, stderr=None).wait()
+    return ("sudo",), "sudo said no" if refused else ""
 
 
-def command(packages: Sequence[str]) -> str:
-    """Return what a person with root types to install the packages."""
-    return f"apt-get update && apt-get install --no-install-recommends -y {' '.join(packages)}"
-
-
-def _install(
-    missing: Sequence[Need], means: Privilege, root: Path, listener: Listener
-) -> tuple[str, ...]:
-    available = candidates(_names(missing))
-    refused = means in (Privilege.NO_SUDO, Privilege.NO_TERMINAL)
-    if refused or (means is Privilege.SUDO_ASKS and not _password_given(listener)):
-        raise LabError(_typed_by_root(missing, available, means))
-    apt = Apt(listener, () if means is Privilege.ROOT else ("sudo",))
-    said = ""
-    preferred = {need.packages[0] for need in missing}
-    if not preferred <= available or lists_age(root) > _FRESH:
-        said = apt.update()
-        available = candidates(_names(missing))
-    if unknown := [need for need in missing if not available & set(need.packages)]:
-        raise LabError(_not_to_be_had(unknown), said)
-    chosen = tuple(_choice(need, available) for need in missing)
-    apt.install(chosen)
-    return chosen
-
-
-def _names(needs: Sequence[Need]) -> tuple[str, ...]:
-    return tuple(name for need in needs for name in need.packages)
+def _available(needs: Sequence[Need]) -> frozenset[str]:
+    return candidates([name for need in needs for name in need.packages])
 
 
 def _choice(need: Need, available: frozenset[str]) -> str:
     """Return the preferred package of those there are; the first while none is known."""
     return next((name for name in need.packages if name in available), need.packages[0])
-
-
-def _typed_by_root(missing: Sequence[Need], available: frozenset[str], means: Privilege) -> str:
-    names = ", ".join(need.name for need in missing)
-    packages = [_choice(need, available) for need in missing]
-    return (
-        f"not installed: {names}. Installing takes root, and {means.value}. As root, type:\n"
-        f"{command(packages)}"
-    )
-
-
-def _not_to_be_had(unknown: Sequence[Need]) -> str:
-    wanted = "; ".join(f"{' or '.join(need.packages)} ({need.name})" for need in unknown)
-    return (
-        f"no such package here: {wanted}. Debian 12 and 13 have it in main: "
-        "see /etc/apt/sources.list and /etc/apt/sources.list.d"
-    )
-
-
-def _password_given(listener: Listener) -> bool:
-    """Let sudo ask for the password now, while nothing else is on the terminal."""
-    listener(Note("packages are missing, and installing them takes root: sudo asks for a password"))
-    # No deadline: a person is typing, and Ctrl-C ends it.
-    return start(["sudo", "-v"], stdin=None, stdout=None, stderr=None).wait() == 0
 
 
 def candidates(names: Sequence[str]) -> frozenset[str]:
@@ -349,21 +318,17 @@ def lists_age(root: Path) -> float:
     return time.time() - max(times) if times else float("inf")
 
 
+@dataclass(frozen=True)
 class Apt:
-    """apt-get with root's rights, which `become` (`("sudo",)` or nothing) gives."""
+    """apt-get with root's rights, which `become` (`("sudo",)` or nothing) gives.
 
-    def __init__(
-        self,
-        listener: Listener,
-        become: Sequence[str] = (),
-        *,
-        silence: float = SILENCE,
-        lock_wait: float = LOCK_WAIT,
-    ) -> None:
-        self._listener = listener
-        self._become = tuple(become)
-        self._silence = silence
-        self._lock_wait = lock_wait
+    It is stopped after `silence` seconds without a word.
+    """
+
+    listener: Listener
+    become: Sequence[str] = ()
+    silence: float = SILENCE
+    lock_wait: float = LOCK_WAIT
 
     def update(self) -> str:
         """Fetch the package lists; return what apt-get complained of.
@@ -374,7 +339,7 @@ class Apt:
         try:
             self._apt_get("package lists", "update")
         except CommandFailed as error:
-            self._listener(Note(f"apt-get update: {error.evidence or error.message}"))
+            self.listener(Note(f"apt-get update: {error.evidence or error.message}"))
             return error.evidence or error.message
         return ""
 
@@ -390,36 +355,30 @@ class Apt:
         except CommandFailed as error:
             if _INTERRUPTED not in error.evidence:
                 raise
-            self._listener(Note("an earlier installation was interrupted: finishing that first"))
-            self._finish_interrupted()
+            self.listener(Note("an earlier installation was interrupted: finishing that first"))
+            # It fails for packages whose dependencies were not unpacked in time:
+            # these are what --fix-broken is for.
+            name = "interrupted packages"
+            with step(self.listener, name), suppress(CommandFailed):
+                self._until_unlocked(name, "dpkg", *_KEEP_CONFIG, "--configure", "-a")
             self._install("--fix-broken", *packages)
 
     def _install(self, *words: str) -> None:
         keep = [f"-oDPkg::Options::={option}" for option in _KEEP_CONFIG]
         self._apt_get("Debian packages", "install", "--no-install-recommends", "-y", *keep, *words)
 
-    def _finish_interrupted(self) -> None:
-        # It fails for packages whose dependencies were not unpacked in time:
-        # these are what --fix-broken is for.
-        name = "interrupted packages"
-        with step(self._listener, name), suppress(CommandFailed):
-            self._until_unlocked(name, self._as_root("dpkg", *_KEEP_CONFIG, "--configure", "-a"))
-
     def _apt_get(self, name: str, *words: str) -> None:
-        with step(self._listener, name, total=100):
-            argv = self._as_root("apt-get", "-q", "-o", "APT::Status-Fd=1", *words)
-            self._until_unlocked(name, argv)
+        with step(self.listener, name, total=100):
+            self._until_unlocked(name, "apt-get", "-q", "-o", "APT::Status-Fd=1", *words)
 
-    def _as_root(self, *words: str) -> tuple[str, ...]:
-        return (*self._become, "env", "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C", *words)
-
-    def _until_unlocked(self, name: str, argv: Sequence[str]) -> None:
-        """Run apt-get again while another one holds a lock.
+    def _until_unlocked(self, name: str, *words: str) -> None:
+        """Run a command as root, again while another apt holds a lock.
 
         apt's own DPkg::Lock::Timeout waits for dpkg's lock alone, not for the
         lists' one, and says that it waits to a terminal only.
         """
-        deadline = time.monotonic() + self._lock_wait
+        argv = (*self.become, "env", "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C", *words)
+        deadline = time.monotonic() + self.lock_wait
         told = False
         while True:
             status, said = self._converse(name, argv)
@@ -428,7 +387,7 @@ class Apt:
             if _LOCKED not in said or time.monotonic() > deadline:
                 raise CommandFailed(f"status {status} from: {shown(argv)}", said, status)
             if not told:
-                self._listener(Note("another apt or dpkg is at work: waiting for that one"))
+                self.listener(Note("another apt or dpkg is at work: waiting for that one"))
                 told = True
             time.sleep(1)
 
@@ -445,32 +404,23 @@ class Apt:
             death_signal=signal.SIGTERM,
         )
         try:
-            for raw in lines_of(process, self._silence):
+            for raw in lines_of(process, self.silence):
                 line = raw.decode(errors="replace")
                 if progress := _PROGRESS.search(line):
-                    self._listener(_advance(name, progress))
+                    phase, percent, detail = progress.groups()
+                    # Downloading is the first half of it, unpacking the second.
+                    done = int(float(percent) / 2 + (50 if phase == "pm" else 0))
+                    self.listener(StepAdvanced(name, done, detail))
                 elif line.strip():
                     said.append(line.rstrip())
             return process.wait(), "\n".join(said)
         except TimeoutError:
-            text = f"apt-get has said nothing for {self._silence:.0f} s: stopped it"
+            text = f"apt-get has said nothing for {self.silence:.0f} s: stopped it"
             raise LabError(text) from None
         finally:
-            _end(process)
-
-
-def _advance(name: str, progress: re.Match[str]) -> StepAdvanced:
-    """Return how far apt is: downloading is the first half of it, unpacking the second."""
-    phase, percent, detail = progress.groups()
-    done = float(percent) / 2 + (50 if phase == "pm" else 0)
-    return StepAdvanced(name, int(done), detail)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Stop apt-get if it still runs: asked, never killed, for dpkg's sake."""
-    if process.poll() is None:
-        with suppress(PermissionError, subprocess.TimeoutExpired):
-            process.terminate()  # not permitted when it is sudo's: the terminal's Ctrl-C is
-            process.wait(_END_WAIT)
-    if process.stdout is not None:
-        process.stdout.close()
+            if process.poll() is None:  # asked to end, never killed, for dpkg's sake
+                with suppress(PermissionError, subprocess.TimeoutExpired):
+                    process.terminate()  # not permitted when it is sudo's: the terminal's Ctrl-C is
+                    process.wait(_END_WAIT)
+            if process.stdout is not None:
+                process.stdout.close()
