@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from linklab.events import Listener, Note, StepAdvanced, step
 from linklab.host.cache import discard, key_of, load_json, save_json, write_whole
@@ -67,18 +68,23 @@ _OPTION = re.compile(rb"include/config/(\w+)\)")
 
 
 @dataclass(frozen=True)
-class Job:
-    """What to compile. `tree` is a state of the source, patched or not.
+class BuildPlan:
+    """A kernel to build: its state of the source, patched or not, its config and its key.
 
-    `tools` are the versions of compiler and linker.
+    `inputs` names all that goes into it
     """
 
     source: Source
     tree: str
     flavour: str
     wishes: Mapping[str, Wish]
-    tools: Sequence[str]
     compression: str
+    inputs: Mapping[str, Any]
+
+    @property
+    def key(self) -> str:
+        """The name of the finished kernel in the cache."""
+        return key_of(self.inputs)
 
 
 @dataclass(frozen=True)
@@ -89,21 +95,21 @@ class Compiled:
     warnings: Sequence[CompilerWarning]
 
 
-def compile_kernel(job: Job, folder: Path, log: Path, listener: Listener) -> Compiled:
+def compile_kernel(plan: BuildPlan, folder: Path, log: Path, listener: Listener) -> Compiled:
     """Compile a kernel and put it into `folder`.
 
     The caller holds the source's family.  Objects of earlier builds are used
     again.  The log moves into the folder when all went well and stays where it
     is otherwise.  Raises what `build_kernel` does.
     """
-    check_tools(job.compression)
-    check_place(job.source.store.folder)
+    check_tools(plan.compression)
+    check_place(plan.source.store.folder)
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_bytes(b"")
-    job.source.write(job.tree, listener)
-    slot = _slot_for(job, listener)
+    plan.source.write(plan.tree, listener)
+    slot = _slot_for(plan, listener)
     with working_in(slot) as work:
-        config = _finished_config(job, work, log, listener)
+        config = _finished_config(plan, work, log, listener)
         write_config(work, config)
         options = parse_config(config)
         if modules := [name for name, value in options.items() if value == "m"]:
@@ -111,7 +117,7 @@ def compile_kernel(job: Job, folder: Path, log: Path, listener: Listener) -> Com
             more = " ..." if len(modules) > _NAMED_MODULES else ""
             text = "options that are modules, which the guest gets if the scenario needs them"
             listener(Note(f"{text} or --module names them: {some}{more}"))
-        warnings = _make(work, job, config, log, listener)
+        warnings = _make(work, plan, config, log, listener)
     _keep(slot, folder, options)
     shutil.move(log, folder / LOG)
     release = (slot.folder / "include/config/kernel.release").read_text().strip()
@@ -123,12 +129,12 @@ def _is_modular(options: Mapping[str, str]) -> bool:
 
 
 def _make(
-    work: Work, job: Job, config: str, log: Path, listener: Listener
+    work: Work, plan: BuildPlan, config: str, log: Path, listener: Listener
 ) -> list[CompilerWarning]:
-    estimate = Estimate(work.slot.folder, job.source.store)
-    name, total = f"build kernel {job.flavour}", estimate.lines(job.tree, config)
+    estimate = Estimate(work.slot.folder, plan.source.store)
+    name, total = f"build kernel {plan.flavour}", estimate.lines(plan.tree, config)
     # A first build would fill ccache at the price of a third more time.
-    env = {} if estimate.first else _ccache_environment(job.source.store.folder)
+    env = {} if estimate.first else _ccache_environment(plan.source.store.folder)
     targets = ["bzImage", "modules"] if _is_modular(parse_config(config)) else ["bzImage"]
     said: list[str] = []
     done = 0
@@ -145,7 +151,7 @@ def _make(
             # Each object's output in one piece: it says whose a warning is.
             run_make(work, [f"-j{jobs()}", "-Otarget", *targets], log, each_line, env)
             listener(StepAdvanced(name, total))
-        estimate.built(job.tree, config, done)
+        estimate.built(plan.tree, config, done)
     finally:  # also of a build that failed: what it made stays made
         warnings = remember(work.slot.folder, said, work.slot.tree)
     return warnings
@@ -179,15 +185,15 @@ def _keep(slot: Slot, folder: Path, options: Mapping[str, str]) -> None:
 # The config: tinyconfig, the fragments on top, and the check
 
 
-def _finished_config(job: Job, work: Work, log: Path, listener: Listener) -> str:
-    """Return the finished config, checked; the work tree holds the job's.
+def _finished_config(plan: BuildPlan, work: Work, log: Path, listener: Listener) -> str:
+    """Return the finished config, checked; the work tree holds the plan's.
 
     Raises `UsageError` or `BuildSkipped` for options that did not hold.
     """
-    store = job.source.store
-    read = {path: name for path, name in store.files(job.tree) if _is_kconfig(path)}
-    base = {"kconfig": key_of(read), "tools": list(job.tools)}
-    wished = [[wish.option, wish.value] for wish in job.wishes.values()]
+    store = plan.source.store
+    read = {path: name for path, name in store.files(plan.tree) if _is_kconfig(path)}
+    base = {"kconfig": key_of(read), "tools": list(plan.inputs["tools"])}
+    wished = [[wish.option, wish.value] for wish in plan.wishes.values()]
     kept = store.folder / "configs"
     finished = kept / key_of({**base, "wishes": wished})
     if not finished.exists():
@@ -195,11 +201,11 @@ def _finished_config(job: Job, work: Work, log: Path, listener: Listener) -> str
         with step(listener, "configure the kernel"):
             if not tiny.exists():
                 write_whole(tiny, _configured("", "tinyconfig", work, log))
-            draft = overlay(tiny.read_text(), job.wishes)
+            draft = overlay(tiny.read_text(), plan.wishes)
             write_whole(finished, _configured(draft, "olddefconfig", work, log))
     text = finished.read_text()
     options = parse_config(text)
-    check(job.wishes, options, partial(explain, store.tree, options), str(job.source.origin))
+    check(plan.wishes, options, partial(explain, store.tree, options), str(plan.source.origin))
     return text
 
 
@@ -235,17 +241,17 @@ def write_config(work: Work, text: str) -> None:
 # The slot
 
 
-def _slot_for(job: Job, listener: Listener) -> Slot:
+def _slot_for(plan: BuildPlan, listener: Listener) -> Slot:
     """Return the slot for a flavour and what a person added to its config.
 
     The caller holds the family: a new slot is filled, and old ones are removed.
     """
-    own = sorted([wish.option, wish.value] for wish in job.wishes.values() if wish.users)
-    stock = job.source.obj(job.flavour)
-    tree = job.source.store.tree
+    own = sorted([wish.option, wish.value] for wish in plan.wishes.values() if wish.users)
+    stock = plan.source.obj(plan.flavour)
+    tree = plan.source.store.tree
     if not own:
         return Slot(stock, tree)
-    folder = job.source.obj(f"{job.flavour}-{key_of({'options': own})[:8]}")
+    folder = plan.source.obj(f"{plan.flavour}-{key_of({'options': own})[:8]}")
     if not folder.exists():
         if (stock / STATE).exists() and not (stock / MARKER).exists():
             with step(listener, "copy the objects of the nearest build"):

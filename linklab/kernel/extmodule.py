@@ -153,12 +153,9 @@ def pack_build(tree: Path, objects: Path, target: Path) -> None:
 
 
 def _of_source(tree: Path) -> Iterator[str]:
-    arch = "arch/x86"
     yield "Makefile"
-    yield from _files(tree, ("include", "scripts", f"{arch}/include"))
-    for path in (tree / arch).iterdir():
-        if path.name.startswith("Makefile"):
-            yield f"{arch}/{path.name}"
+    yield from (path.relative_to(tree).as_posix() for path in tree.glob("arch/x86/Makefile*"))
+    yield from _files(tree, ("include", "scripts", "arch/x86/include"))
 
 
 def _of_objects(objects: Path) -> Iterator[str]:
@@ -169,11 +166,10 @@ def _of_objects(objects: Path) -> Iterator[str]:
 
 
 def _files(root: Path, folders: Sequence[str]) -> Iterator[str]:
-    for folder in folders:
-        for where, _, names in os.walk(root / folder):
-            for name in names:
-                if not name.endswith((".o", ".cmd")):
-                    yield (Path(where) / name).relative_to(root).as_posix()
+    for where, _, names in (entry for folder in folders for entry in os.walk(root / folder)):
+        for name in names:
+            if not name.endswith((".o", ".cmd")):
+                yield (Path(where) / name).relative_to(root).as_posix()
 
 
 @dataclass(frozen=True)
@@ -214,12 +210,8 @@ def build_modules(
     for folder in folders:
         check_module_folder(folder)
         made.append(_built(folder.resolve(), against, identity, made, cache, listener))
-    found: dict[str, bytes] = {}
-    for artefact in made:
-        for name in sorted(artefact.hashes):
-            if name.endswith(".ko"):
-                found[name.removesuffix(".ko")] = artefact.file(name).read_bytes()
-    return found
+    files = (artefact.file(name) for artefact in made for name in sorted(artefact.hashes))
+    return {file.stem: file.read_bytes() for file in files if file.suffix == ".ko"}
 
 
 def _built(
@@ -239,7 +231,7 @@ def _built(
         "before": [artefact.key for artefact in before],
     }
     key = key_of(inputs)
-    symbols = [artefact.file(SYMBOLS) for artefact in before]
+    symbols = " ".join(str(artefact.file(SYMBOLS)) for artefact in before)
 
     def make(target: Path) -> Mapping[str, Any]:
         check_tools()
@@ -249,28 +241,23 @@ def _built(
         (cache.root / "tmp").mkdir(parents=True, exist_ok=True)
         scratch = tempfile.TemporaryDirectory(dir=cache.root / "tmp")
         with step(listener, f"build module {folder.name}"), scratch as copy:
-            _compile(folder, symbols, build, Path(copy) / "source", target, log, listener)
+            source = Path(copy) / "source"
+            shutil.copytree(folder, source, ignore=shutil.ignore_patterns(*_LEFT_OUT))
+            words = [f"M={source}", f"KBUILD_EXTRA_SYMBOLS={symbols}", "modules"]
+            for warning in _make(folder, ["-C", str(build), *words], source, log):
+                listener(Note(warning))
+            _keep(folder, source, target)
         return {"inputs": inputs}
 
     return cache.get(_KIND, key, make, listener, f"the module in {folder}")
 
 
-def _compile(
-    folder: Path,
-    symbols: Sequence[Path],
-    build: Path,
-    source: Path,
-    target: Path,
-    log: Path,
-    listener: Listener,
-) -> None:
-    shutil.copytree(folder, source, ignore=shutil.ignore_patterns(*_LEFT_OUT))
-    extra = " ".join(str(path) for path in symbols)
-    words = [f"-j{jobs()}", f"M={source}", f"KBUILD_EXTRA_SYMBOLS={extra}", "modules"]
+def _make(folder: Path, words: Sequence[str], source: Path, log: Path) -> list[str]:
+    """Run make in a copy of a folder; return the first warnings, as the person knows the files."""
+    more = [f"-j{jobs()}"]
     if shutil.which("pahole") is None:  # types for BPF, which a module does without
-        words.append("CONFIG_DEBUG_INFO_BTF_MODULES=")
-    done = run(["make", "-C", build, *words], env=build_environment(), check=False, deadline=_LIMIT)
-    # As the person knows the files: make was in a copy.
+        more.append("CONFIG_DEBUG_INFO_BTF_MODULES=")
+    done = run(["make", *words, *more], env=build_environment(), check=False, deadline=_LIMIT)
     said = (done.stdout + done.stderr).decode(errors="replace")
     lines = said.replace(f"{source}/", f"{folder}/").splitlines()
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -280,8 +267,10 @@ def _compile(
         own = [line for line in fault.evidence.splitlines() if not line.startswith("make")]
         fault.evidence = "\n".join(own) or fault.evidence
         raise fault
-    for warning in [line for line in lines if ": warning: " in line][:_MOST_WARNINGS]:
-        listener(Note(warning))
+    return [line for line in lines if ": warning: " in line][:_MOST_WARNINGS]
+
+
+def _keep(folder: Path, source: Path, target: Path) -> None:
     modules = list(source.rglob("*.ko"))
     if not modules:
         raise BuildSkipped(

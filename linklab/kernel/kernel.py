@@ -15,7 +15,7 @@ from typing import Any
 
 from linklab.errors import UsageError
 from linklab.events import Listener, Note
-from linklab.host.cache import Artefact, Busy, Cache, hash_file, key_of, reporting
+from linklab.host.cache import Artefact, Busy, Cache, hash_file, reporting
 from linklab.host.elf import has_debug_info, has_pvh_entry
 from linklab.host.run import run
 from linklab.kernel import debkernel
@@ -27,7 +27,7 @@ from linklab.kernel.compile import (
     MODULES,
     SYMBOLS,
     VMLINUX,
-    Job,
+    BuildPlan,
     compile_kernel,
 )
 from linklab.kernel.compilerwarnings import CompilerWarning
@@ -45,7 +45,7 @@ from linklab.kernel.make import COMPILER, IDENTITY, LINKER
 from linklab.kernel.modules import FolderStore, ModuleTree, ZipStore
 from linklab.kernel.patches import patched_tree
 from linklab.kernel.series import Patch
-from linklab.kernel.source import Source, check_source, open_source
+from linklab.kernel.source import check_source, open_source
 
 KIND = "kernel"
 
@@ -90,22 +90,6 @@ class KernelSpec:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A kernel to build: its state of the source, its config and its key."""
-
-    spec: KernelSpec
-    source: Source
-    tree: str
-    wishes: Mapping[str, Wish]
-    inputs: Mapping[str, Any]
-
-    @property
-    def key(self) -> str:
-        """The name of the finished kernel in the cache."""
-        return key_of(self.inputs)
-
-
-@dataclass(frozen=True)
 class Kernel:
     """A kernel that can be booted. `sha256` is its bzImage's; `vmlinux` has a PVH entry.
 
@@ -122,7 +106,7 @@ class Kernel:
     vmlinux: Path | None
     config: Path | None
     sha256: str
-    built_by_lab: bool
+    built_by_lab: bool = False
     inputs: Mapping[str, Any] = field(default_factory=dict)
     symbols: Path | None = None
     warnings: tuple[CompilerWarning, ...] = ()
@@ -139,7 +123,7 @@ def check_spec(spec: KernelSpec) -> None:
     wishes_of(spec)
 
 
-def plan(spec: KernelSpec, cache: Cache, listener: Listener) -> Plan:
+def plan(spec: KernelSpec, cache: Cache, listener: Listener) -> BuildPlan:
     """Return what building a kernel would take, its key included.
 
     Reads a source that was never read before.  Raises `UsageError` for a wrong
@@ -162,7 +146,7 @@ def plan(spec: KernelSpec, cache: Cache, listener: Listener) -> Plan:
         inputs["optional"] = optional  # the same options asked for in earnest may be refused
     if "CONFIG_MODULES" in wishes and wishes["CONFIG_MODULES"].value == "y":
         inputs["modules"] = _MODULES_SCHEMA
-    return Plan(spec, source, tree, wishes, inputs)
+    return BuildPlan(source, tree, spec.flavour, wishes, spec.options.compression, inputs)
 
 
 def build_kernel(spec: KernelSpec, cache: Cache, listener: Listener) -> Artefact:
@@ -173,19 +157,11 @@ def build_kernel(spec: KernelSpec, cache: Cache, listener: Listener) -> Artefact
     machine cannot build it.
     """
     planned = plan(spec, cache, listener)
-    job = Job(
-        source=planned.source,
-        tree=planned.tree,
-        flavour=spec.flavour,
-        wishes=planned.wishes,
-        tools=planned.inputs["tools"],
-        compression=spec.options.compression,
-    )
 
     def make(folder: Path) -> Mapping[str, Any]:
         log = cache.root / "logs" / f"kernel-{spec.flavour}-{planned.key}.log"
         with planned.source.building(listener):
-            made = compile_kernel(job, folder, log, listener)
+            made = compile_kernel(planned, folder, log, listener)
         return {
             "release": made.release,
             "inputs": dict(planned.inputs),
@@ -333,7 +309,6 @@ def _from_package(name: str, cache: Cache, listener: Listener) -> Kernel:
         vmlinux=None,
         config=config,
         sha256=artefact.hashes[debkernel.VMLINUZ],
-        built_by_lab=False,
         inputs={"package": artefact.about["package"], "deb": artefact.about["deb"]},
         modules=debkernel.modules_of(artefact),
         build=PackagedBuild(release),
@@ -352,7 +327,6 @@ def _from_file(name: str, path: Path) -> Kernel:
         vmlinux=None,
         config=config if config.is_file() else None,
         sha256=hash_file(path),
-        built_by_lab=False,
         modules=ModuleTree(release, FolderStore(place), str(place)) if place else None,
         build=InstalledBuild(build.resolve()) if build and build.is_dir() else None,
     )
@@ -387,7 +361,6 @@ def _from_tree(name: str, folder: Path) -> Kernel:
         vmlinux=vmlinux if same and has_pvh_entry(vmlinux) else None,
         config=config if config.is_file() else None,
         sha256=hash_file(bzimage),
-        built_by_lab=False,
         symbols=vmlinux if same and has_debug_info(vmlinux) else None,
         modules=ModuleTree(release, FolderStore(folder), str(folder)),
         build=InstalledBuild(folder),

@@ -28,7 +28,7 @@ from linklab.paths import EXTERNAL_MODULES
 
 BUILTIN, BUILTIN_INFO = "modules.builtin", "modules.builtin.modinfo"
 _ORDER, _DEPENDENCIES, _ALIASES = "modules.order", "modules.dep", "modules.alias"
-_ADDED = ("updates/", f"{EXTERNAL_MODULES}/")
+_ADDED = "updates/"
 _PACKED = (".xz", ".gz", ".zst")
 _XZ, _GZIP, _ZSTD = b"\xfd7zXZ\0", b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
@@ -135,11 +135,9 @@ class Store(Protocol):
 
     def names(self) -> Iterable[str]:
         """Return the paths of what may be modules, those that count less first."""
-        ...
 
     def read(self, name: str) -> bytes:
         """Return a file's content, nothing for one that is not there."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -207,26 +205,6 @@ def add_to_zip(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
 
 
 @dataclass(frozen=True)
-class WithExternal:
-    """A kernel's own modules, and those of other folders that are under test."""
-
-    own: Store
-    external: Mapping[str, bytes]
-
-    def names(self) -> Iterable[str]:
-        """Return the kernel's, and the others as in a folder of their own."""
-        others = [f"{EXTERNAL_MODULES}/{name}.ko" for name in self.external]
-        return [*self.own.names(), *others]
-
-    def read(self, name: str) -> bytes:
-        """Return a file's content, nothing for one that is not there."""
-        folder, _, file = name.rpartition("/")
-        if folder == EXTERNAL_MODULES:
-            return self.external.get(file.removesuffix(".ko"), b"")
-        return self.own.read(name)
-
-
-@dataclass(frozen=True)
 class Module:
     """A module to load: its name and its file as the kernel takes it.
 
@@ -243,11 +221,15 @@ class Module:
 
 @dataclass(frozen=True)
 class ModuleTree:
-    """The modules of one kernel. `origin` is what a person calls their place."""
+    """The modules of one kernel. `origin` is what a person calls their place.
+
+    `external` are those of other folders, which are under test, by their paths.
+    """
 
     release: str
     store: Store
     origin: str
+    external: Mapping[str, bytes] = field(default_factory=dict)
 
     @cached_property
     def builtin(self) -> frozenset[str]:
@@ -257,12 +239,10 @@ class ModuleTree:
 
     @cached_property
     def _paths(self) -> dict[str, str]:
-        paths = {name: path for path in self.store.names() if (name := module_name(path))}
         # As depmod has it: what was added to a kernel goes before what came with it.
-        for path in self.store.names():
-            if path.startswith(_ADDED) and (name := module_name(path)):
-                paths[name] = path
-        return paths
+        found = sorted(self.store.names(), key=lambda path: path.startswith(_ADDED))
+        paths = [*found, *self.external]
+        return {name: path for path in paths if (name := module_name(path))}
 
     def has(self, name: str) -> bool:
         """Tell whether the kernel has it, built in or as a module."""
@@ -288,7 +268,7 @@ class ModuleTree:
 
     def is_external(self, name: str) -> bool:
         """Tell whether it is one that is under test, and not the kernel's own."""
-        return self._paths.get(name, "").startswith(f"{EXTERNAL_MODULES}/")
+        return self._paths.get(name) in self.external
 
     def needs_no_loading(self, name: str) -> bool:
         """Tell whether it is part of the kernel; a module under test is loaded nevertheless."""
@@ -296,13 +276,14 @@ class ModuleTree:
 
     def with_external(self, modules: Mapping[str, bytes]) -> ModuleTree:
         """Return the same modules with those of other folders, by their names."""
-        return replace(self, store=WithExternal(self.store, modules))
+        added = {f"{EXTERNAL_MODULES}/{name}.ko": content for name, content in modules.items()}
+        return replace(self, external={**self.external, **added})
 
     def open(self, name: str) -> tuple[bytes, ModInfo]:
         """Return a module as the kernel takes it, and what it says of itself."""
         path = self._paths[name]
         try:
-            content = unpacked(self.store.read(path))
+            content = unpacked(self.external.get(path) or self.store.read(path))
             return content, read_modinfo(content)
         except ValueError as error:
             raise UsageError(
