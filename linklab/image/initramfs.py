@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,6 @@ from linklab.image.userland import (
     REST,
     Entry,
     File,
-    Manifest,
     extra_entries,
     identity_of,
     is_elf_file,
@@ -58,26 +56,41 @@ _ZSTD = ("-19", *_ZSTD_OPTIONS)
 _ZSTD_FOR_SHARES = ("-9", *_ZSTD_OPTIONS)  # the proportions are the same, 15 times as fast
 
 
-@dataclass(frozen=True)
-class _Inputs:
+class _Image:
     """All that goes into an archive. Rendering is left for when there is need to."""
 
-    manifest: Manifest
-    entries: tuple[Entry, ...]
-    values: Mapping[str, Any]
-    templates: Path
-    bsdtar_version: str
-
-    def identity(self) -> Mapping[str, Any]:
-        names = {template.name for template in self.manifest.templates} | {_MTREE}
-        return {
+    def __init__(
+        self, cache: Cache, agent: Artefact, more: Sequence[Entry], image: Path, templates: Path
+    ) -> None:
+        manifest, answers = read_manifest(image), Answers(cache)
+        others = [e.content for e in more if isinstance(e, File) and isinstance(e.content, Path)]
+        elves = [path for path in others if is_elf_file(path)]
+        of_host, replaced = program_entries(manifest, answers, elves)
+        agent_entry = File(manifest.agent, 0o755, agent.file(PROGRAM), "agent")
+        self._manifest, self._templates = manifest, templates
+        self._values = {**manifest.values, "replaced": replaced}
+        self._entries = (*manifest.fixed, *of_host, agent_entry, *more)
+        names = {template.name for template in manifest.templates} | {_MTREE}
+        self.identity: Mapping[str, Any] = {
             "format": _FORMAT,
-            "entries": [identity_of(entry) for entry in self.entries],
-            "rendered": [[t.path, t.mode, t.name] for t in self.manifest.templates],
-            "templates": {name: hash_file(self.templates / name) for name in sorted(names)},
-            "values": self.values,
-            "bsdtar": self.bsdtar_version,
+            "entries": [identity_of(entry) for entry in self._entries],
+            "rendered": [[t.path, t.mode, t.name] for t in manifest.templates],
+            "templates": {name: hash_file(templates / name) for name in sorted(names)},
+            "values": self._values,
+            "bsdtar": version_of(find_program("bsdtar", "libarchive-tools"), answers),
         }
+
+    def entries(self) -> tuple[Entry, ...]:
+        rendered = (File(path, mode, text) for path, mode, text in self.rendered())
+        return tree_of([*self._entries, *rendered])
+
+    def rendered(self) -> Iterator[tuple[str, int, bytes]]:
+        """Yield the path, the mode and the text of each file that is rendered."""
+        from linklab.templating import render  # 60 ms that a cached build does not need
+
+        for template in self._manifest.templates:
+            text = render(template.name, self._templates, **self._values)
+            yield template.path, template.mode, text.encode()
 
 
 def build_initramfs(
@@ -95,28 +108,22 @@ def build_initramfs(
     parts of the image with their bytes. Raises `LabError` when a program is
     missing, the manifest is wrong, or two files claim one path.
     """
-    agent = build_agent(cache, listener)
-    inputs = _inputs(cache, agent, [*extra_entries(extra or {}), *more], image, templates)
-    identity = inputs.identity()
+    added = [*extra_entries(extra or {}), *more]
+    whole = _Image(cache, build_agent(cache, listener), added, image, templates)
 
     def make(folder: Path) -> Mapping[str, Any]:
         with step(listener, "initramfs"):
-            entries = tree_of([*inputs.entries, *_rendered(inputs)])
-            write_archive(entries, folder / ARCHIVE, inputs.templates)
-        return {"inputs": identity, "parts": _parts(entries, folder / ARCHIVE)}
+            entries = whole.entries()
+            write_archive(entries, folder / ARCHIVE, templates)
+        return {"inputs": whole.identity, "parts": _parts(entries, folder / ARCHIVE)}
 
-    return cache.get("initramfs", key_of(identity), make, listener, "the initramfs")
+    return cache.get("initramfs", key_of(whole.identity), make, listener, "the initramfs")
 
 
 def rendered_scripts(cache: Cache, listener: Listener) -> Mapping[str, bytes]:
     """Return the image's shell scripts as a guest runs them, by their paths there."""
-    agent = build_agent(cache, listener)
-    rendered = _rendered(_inputs(cache, agent, [], LIVE, paths.TEMPLATES))
-    return {
-        entry.path: entry.content
-        for entry in rendered
-        if isinstance(entry, File) and isinstance(entry.content, bytes)
-    }
+    image = _Image(cache, build_agent(cache, listener), (), LIVE, paths.TEMPLATES)
+    return {path: text for path, _, text in image.rendered()}
 
 
 def pack_initramfs(initramfs: Artefact, cache: Cache, listener: Listener) -> Artefact:
@@ -151,30 +158,6 @@ def pack_initramfs(initramfs: Artefact, cache: Cache, listener: Listener) -> Art
     return cache.get("initramfs-zst", key_of(inputs), make, listener, "the packed initramfs")
 
 
-def _inputs(
-    cache: Cache, agent: Artefact, more: Sequence[Entry], image: Path, templates: Path
-) -> _Inputs:
-    manifest = read_manifest(image)
-    answers = Answers(cache)
-    others = [e.content for e in more if isinstance(e, File) and isinstance(e.content, Path)]
-    elves = [path for path in others if is_elf_file(path)]
-    of_host, replaced = program_entries(manifest, answers, elves)
-    agent_entry = File(manifest.agent, 0o755, agent.file(PROGRAM), "agent")
-    entries = (*manifest.fixed, *of_host, agent_entry, *more)
-    values = {**manifest.values, "replaced": replaced}
-    version = version_of(find_program("bsdtar", "libarchive-tools"), answers)
-    return _Inputs(manifest, entries, values, templates, version)
-
-
-def _rendered(inputs: _Inputs) -> list[Entry]:
-    from linklab.templating import render  # 60 ms that a cached build does not need
-
-    return [
-        File(t.path, t.mode, render(t.name, inputs.templates, **inputs.values).encode())
-        for t in inputs.manifest.templates
-    ]
-
-
 def write_archive(entries: Iterable[Entry], target: Path, templates: Path) -> None:
     """Write a cpio archive of these entries, by way of tar.
 
@@ -189,22 +172,18 @@ def write_archive(entries: Iterable[Entry], target: Path, templates: Path) -> No
     work = target.with_suffix(".work")
     work.mkdir()
     entries = tuple(entries)
-    files = [entry for entry in entries if isinstance(entry, File)]
-    sources = {
-        file.path: _as_file(file.content, work / f"{number}") for number, file in enumerate(files)
-    }
+    sources: dict[str, str] = {}
+    for number, file in enumerate(entry for entry in entries if isinstance(entry, File)):
+        source = file.content
+        if isinstance(source, bytes):
+            source = work / f"{number}"
+            source.write_bytes(file.read())
+        sources[file.path] = str(source)
     mtree, tar = work / _MTREE, work / "initramfs.tar"
     mtree.write_text(render(_MTREE, templates, entries=entries, sources=sources))
     run([bsdtar, "--format", "ustar", "-cf", tar, f"@{mtree}"])
     run([bsdtar, "--format", "newc", "-cf", target, f"@{tar}"])
     shutil.rmtree(work)
-
-
-def _as_file(content: bytes | Path, path: Path) -> str:
-    if isinstance(content, Path):
-        return str(content)
-    path.write_bytes(content)
-    return str(path)
 
 
 def _parts(entries: Iterable[Entry], archive: Path) -> list[dict[str, Any]]:

@@ -7,20 +7,17 @@ one, once, and what comes out boots through its PVH entry.
 
 from __future__ import annotations
 
-import bz2
-import lzma
 import struct
-import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from linklab.errors import LabError, UsageError
 from linklab.events import Listener, step
 from linklab.host.cache import Cache, key_of
+from linklab.host.compression import unpacked
 from linklab.host.elf import has_pvh_entry, is_elf
-from linklab.host.run import find_program, run
 
 # The boot protocol, from 2.08 on for what is inside: Documentation/arch/x86/boot.rst of the kernel.
 _HEADER = 0x280
@@ -96,10 +93,11 @@ def unpacked_kernel(bzimage: Path, sha256: str, cache: Cache, listener: Listener
 
 def _config_in(vmlinux: bytes) -> bytes:
     """Return the config that a kernel carries within itself, if it does."""
-    begin = vmlinux.find(_CONFIG_MARK)
+    _, _, packed = vmlinux.partition(_CONFIG_MARK)
     try:
-        return _gunzip(vmlinux[begin + len(_CONFIG_MARK) :]) if begin >= 0 else b""
-    except (EOFError, zlib.error):
+        config = unpacked(packed)
+        return b"" if config == packed else config
+    except (LabError, ValueError):
         return b""
 
 
@@ -111,59 +109,8 @@ def payload_of(bzimage: Path) -> bytes:
     begin = ((data[_SECTORS_AT] or _DEFAULT_SECTORS) + 1) * _SECTOR
     offset, length = struct.unpack_from("<II", data, _PAYLOAD_AT)
     packed = data[begin + offset : begin + offset + length]
-    for magic, unpack in _FORMATS.items():
-        if packed.startswith(magic):
-            try:
-                content = unpack(packed)
-            except (LabError, OSError, EOFError, ValueError, zlib.error, lzma.LZMAError):
-                return b""  # the kernel unpacks itself then, or says why it cannot
-            return content if is_elf(content) else b""
-    return b""
-
-
-class _Unpacker(Protocol):
-    """What the standard library's unpackers have in common."""
-
-    @property
-    def eof(self) -> bool: ...
-
-    def decompress(self, data: bytes, /) -> bytes: ...
-
-
-def _whole(unpacker: _Unpacker, packed: bytes) -> bytes:
-    """Return what a stream holds, whatever follows it; raise `EOFError` for one cut short."""
-    content = unpacker.decompress(packed)
-    if not unpacker.eof:
-        raise EOFError
-    return content
-
-
-def _gunzip(packed: bytes) -> bytes:
-    return _whole(zlib.decompressobj(wbits=31), packed)
-
-
-def _unxz(packed: bytes) -> bytes:
-    return _whole(lzma.LZMADecompressor(), packed)
-
-
-def _bunzip2(packed: bytes) -> bytes:
-    return _whole(bz2.BZ2Decompressor(), packed)
-
-
-def _piped(program: str, package: str) -> Callable[[bytes], bytes]:
-    """Return an unpacker that is a program of this host."""
-
-    def unpack(packed: bytes) -> bytes:
-        return run([find_program(program, package), "-dc"], stdin=packed[:-_SIZE_BYTES]).stdout
-
-    return unpack
-
-
-_FORMATS: Mapping[bytes, Callable[[bytes], bytes]] = {
-    b"\x1f\x8b": _gunzip,
-    b"\xfd7zXZ\0": _unxz,
-    b"\x5d\0\0": _unxz,  # LZMA alone
-    b"BZh": _bunzip2,
-    b"\x02\x21\x4c\x18": _piped("lz4", "lz4"),
-    b"\x28\xb5\x2f\xfd": _piped("zstd", "zstd"),
-}
+    try:
+        content = unpacked(packed, _SIZE_BYTES)
+    except (LabError, ValueError):
+        return b""  # the kernel unpacks itself then, or says why it cannot
+    return content if is_elf(content) else b""

@@ -9,11 +9,8 @@ symbol has to be looked up again.
 
 from __future__ import annotations
 
-import gzip
-import lzma
 import os
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -22,15 +19,14 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from linklab.errors import UsageError
+from linklab.host.compression import unpacked
 from linklab.host.elf import section_of
-from linklab.host.run import CommandFailed, find_program, run
 from linklab.paths import EXTERNAL_MODULES
 
 BUILTIN, BUILTIN_INFO = "modules.builtin", "modules.builtin.modinfo"
 _ORDER, _DEPENDENCIES, _ALIASES = "modules.order", "modules.dep", "modules.alias"
 _ADDED = "updates/"
 _PACKED = (".xz", ".gz", ".zst")
-_XZ, _GZIP, _ZSTD = b"\xfd7zXZ\0", b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
 
 @dataclass(frozen=True)
@@ -60,23 +56,6 @@ def module_name(path: str) -> str | None:
     for suffix in _PACKED:
         name = name.removesuffix(suffix)
     return canonical(name.removesuffix(".ko")) if name.endswith(".ko") else None
-
-
-def unpacked(content: bytes) -> bytes:
-    """Return a module as the kernel loads it, whatever it is packed with.
-
-    Raises `ValueError` when it is damaged.
-    """
-    try:
-        if content.startswith(_XZ):
-            return lzma.decompress(content)
-        if content.startswith(_GZIP):
-            return gzip.decompress(content)
-        if content.startswith(_ZSTD):
-            return run([find_program("zstd", "zstd"), "-dc"], stdin=content).stdout
-    except (lzma.LZMAError, OSError, EOFError, zlib.error, CommandFailed) as error:
-        raise ValueError(f"damaged: {error}") from error
-    return content
 
 
 def read_modinfo(module: bytes) -> ModInfo:
