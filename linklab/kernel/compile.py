@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -87,16 +87,10 @@ class BuildPlan:
         return key_of(self.inputs)
 
 
-@dataclass(frozen=True)
-class Compiled:
-    """What came of it: the kernel's release, and all that the compiler warns of in it."""
-
-    release: str
-    warnings: Sequence[CompilerWarning]
-
-
-def compile_kernel(plan: BuildPlan, folder: Path, log: Path, listener: Listener) -> Compiled:
-    """Compile a kernel and put it into `folder`.
+def compile_kernel(
+    plan: BuildPlan, folder: Path, log: Path, listener: Listener
+) -> Mapping[str, Any]:
+    """Compile a kernel and put it into `folder`; return what to keep about it.
 
     The caller holds the source's family.  Objects of earlier builds are used
     again.  The log moves into the folder when all went well and stays where it
@@ -121,7 +115,12 @@ def compile_kernel(plan: BuildPlan, folder: Path, log: Path, listener: Listener)
     _keep(slot, folder, options)
     shutil.move(log, folder / LOG)
     release = (slot.folder / "include/config/kernel.release").read_text().strip()
-    return Compiled(release, warnings)
+    return {
+        "release": release,
+        "inputs": dict(plan.inputs),
+        "flavour": plan.flavour,
+        "warnings": [warning.to_json() for warning in warnings],
+    }
 
 
 def _is_modular(options: Mapping[str, str]) -> bool:

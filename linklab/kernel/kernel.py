@@ -161,13 +161,7 @@ def build_kernel(spec: KernelSpec, cache: Cache, listener: Listener) -> Artefact
     def make(folder: Path) -> Mapping[str, Any]:
         log = cache.root / "logs" / f"kernel-{spec.flavour}-{planned.key}.log"
         with planned.source.building(listener):
-            made = compile_kernel(planned, folder, log, listener)
-        return {
-            "release": made.release,
-            "inputs": dict(planned.inputs),
-            "flavour": spec.flavour,
-            "warnings": [warning.to_json() for warning in made.warnings],
-        }
+            return compile_kernel(planned, folder, log, listener)
 
     return cache.get(KIND, planned.key, make, listener, f"kernel {spec.flavour}")
 

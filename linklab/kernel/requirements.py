@@ -31,7 +31,7 @@ _KASAN_GROWTH = 2.25  # redzones and stacks of who allocated: each object takes 
 
 
 @dataclass(frozen=True)
-class Need:
+class Requirement:
     """An option of the kernel's, the module or the option that it can be instead, and what for."""
 
     option: str
@@ -40,11 +40,11 @@ class Need:
     other: str | None = None
 
 
-def needs_of(groups: Sequence[str], path: Path = _LIST) -> tuple[Need, ...]:
+def needs_of(groups: Sequence[str], path: Path = _LIST) -> tuple[Requirement, ...]:
     """Return what these groups need; a group that the list does not have needs nothing."""
     data = tomllib.loads(path.read_text())
     found = {
-        option: Need(option, entry.get("module"), entry["why"], entry.get("or"))
+        option: Requirement(option, entry.get("module"), entry["why"], entry.get("or"))
         for group in groups
         for option, entry in data.get(group, {}).items()
     }
@@ -66,10 +66,13 @@ def modules_needed(kernel: Kernel, groups: Sequence[str], path: Path = _LIST) ->
         raise UsageError(
             f"kernel {kernel.name} ({kernel.release}) lacks what it takes:\n" + "\n".join(lines)
         )
-    return tuple(need.module for need in needs if need.module and _is_loaded(need, kernel, config))
+    if kernel.modules is None:
+        return ()
+    wanted = (need for need in needs if (config or {}).get(need.option) != "y")
+    return tuple(need.module for need in wanted if need.module)
 
 
-def _fault_of(need: Need, kernel: Kernel, config: Mapping[str, str] | None) -> str | None:
+def _fault_of(need: Requirement, kernel: Kernel, config: Mapping[str, str] | None) -> str | None:
     """Return how a kernel fails a need, or None where it does not, or does not tell."""
     value = None if config is None else config.get(need.option, "n")
     if value == "y" or (config is not None and config.get(need.other or "") == "y"):
@@ -82,13 +85,6 @@ def _fault_of(need: Need, kernel: Kernel, config: Mapping[str, str] | None) -> s
     if value == "m":
         return f"which is a module, and the modules of {kernel.release} were not found"
     return "which is neither built in nor a module" if need.module else "which is not built in"
-
-
-def _is_loaded(need: Need, kernel: Kernel, config: Mapping[str, str] | None) -> bool:
-    """Tell whether it is the module that meets the need, and not the kernel itself."""
-    if config is not None and config.get(need.option) == "y":
-        return False
-    return kernel.modules is not None
 
 
 @dataclass(frozen=True)
