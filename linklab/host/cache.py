@@ -155,6 +155,14 @@ class Cache:
         """Return the lock that guards the making of `KIND/KEY`."""
         return self.root / "locks" / f"{kind}-{key}.lock"
 
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """Yield a folder on the cache's file system that is gone afterwards."""
+        with reporting(self.root):
+            (self.root / "tmp").mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=self.root / "tmp") as folder:
+                yield Path(folder)
+
     def find(self, kind: str, key: str, listener: Listener) -> Artefact | None:
         """Return the artefact if it is there and whole; throw it away if it is not whole."""
         found = self._look(kind, key)
@@ -259,6 +267,15 @@ def discard(path: Path) -> None:
     with suppress(FileNotFoundError):
         path.rename(doomed)
         shutil.rmtree(doomed, ignore_errors=True)
+
+
+@contextmanager
+def drafted(path: Path) -> Iterator[Path]:
+    """Yield where to make a folder that gets its name only when it is whole."""
+    draft = path.with_name(f".{path.name}.new")
+    shutil.rmtree(draft, ignore_errors=True)
+    yield draft
+    draft.rename(path)
 
 
 @contextmanager

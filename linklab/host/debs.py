@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -18,7 +17,7 @@ from typing import Any
 
 from linklab.errors import LabError
 from linklab.events import Listener, Note, step
-from linklab.host.cache import Answers, Cache, reporting
+from linklab.host.cache import Answers, Cache
 from linklab.host.run import CommandFailed, run
 
 _FETCH_LIMIT = 1800.0  # s; a full kernel's package is 100 MB
@@ -69,21 +68,18 @@ class Archive:
         apt checks it against the archive's signature. It is of a later version
         where the one asked for is gone.
         """
-        scratch = self._cache.root / "tmp"
-        with reporting(self._cache.root):
-            scratch.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=scratch) as folder:
-                with step(self._listener, f"fetch {package.name}"):
-                    try:
-                        self._download(package, Path(folder))
-                    except CommandFailed:
-                        if self._own_lists:
-                            raise
-                        # The archive keeps few old versions: older lists name what is gone.
-                        self._fetch_lists(f"{package.name} {package.version} could not be fetched")
-                        self._download(self._found(package.name), Path(folder))
-                (file,) = Path(folder).glob("*.deb")
-                yield file.rename(file.with_name(f"{package.name}.deb"))
+        with self._cache.scratch() as folder:
+            with step(self._listener, f"fetch {package.name}"):
+                try:
+                    self._download(package, folder)
+                except CommandFailed:
+                    if self._own_lists:
+                        raise
+                    # The archive keeps few old versions: older lists name what is gone.
+                    self._fetch_lists(f"{package.name} {package.version} could not be fetched")
+                    self._download(self._found(package.name), folder)
+            (file,) = folder.glob("*.deb")
+            yield file.rename(folder / f"{package.name}.deb")
 
     def _found(self, name: str) -> Package:
         if missing := [one for one in ("apt-get", "apt-cache") if shutil.which(one) is None]:

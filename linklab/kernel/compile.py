@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from linklab.events import Listener, Note, StepAdvanced, step
-from linklab.host.cache import discard, key_of, load_json, save_json, write_whole
+from linklab.host.cache import discard, drafted, key_of, load_json, save_json, write_whole
 from linklab.host.run import run
 from linklab.kernel.compilerwarnings import CompilerWarning, remember
 from linklab.kernel.extmodule import PACKED, pack_build
@@ -253,20 +253,12 @@ def _slot_for(plan: BuildPlan, listener: Listener) -> Slot:
     folder = plan.source.obj(f"{plan.flavour}-{key_of({'options': own})[:8]}")
     if not folder.exists():
         if (stock / STATE).exists() and not (stock / MARKER).exists():
-            with step(listener, "copy the objects of the nearest build"):
-                _copy(stock, folder)
+            with step(listener, "copy the objects of the nearest build"), drafted(folder) as draft:
+                shutil.copytree(stock, draft, symlinks=True)  # with their times: make goes by them
         others = [path for path in folder.parent.glob("[!.]*-????????") if path != folder]
         for path in sorted(others, key=_last_built, reverse=True)[KEPT - 1 :]:
             discard(path)
     return Slot(folder, tree)
-
-
-def _copy(slot: Path, target: Path) -> None:
-    """Copy objects with their times, which make goes by; under its name only when whole."""
-    draft = target.with_name(f".{target.name}.new")
-    shutil.rmtree(draft, ignore_errors=True)
-    shutil.copytree(slot, draft, symlinks=True)
-    draft.rename(target)
 
 
 def _last_built(slot: Path) -> int:

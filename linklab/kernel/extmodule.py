@@ -22,7 +22,7 @@ from typing import Any
 
 from linklab.errors import BuildSkipped, LabError, UsageError
 from linklab.events import Listener, Note, ignore, step
-from linklab.host.cache import Artefact, Cache, hash_file, key_of, locked, reporting
+from linklab.host.cache import Artefact, Cache, drafted, hash_file, key_of, locked, reporting
 from linklab.host.debs import Archive, Package
 from linklab.host.run import find_program, run
 from linklab.kernel.make import build_environment, check_place, check_tools, failure_of, jobs
@@ -102,16 +102,15 @@ def open_build(build: BuildFolder, cache: Cache, listener: Listener) -> Path:
     folder = cache.root / "builds" / key
     with locked(cache.lock_path("builds", key), listener, f"the build folder {folder}"):
         if not folder.exists():
-            with reporting(cache.root), step(listener, "unpack what modules are built against"):
-                _unpack(build, folder, cache)
+            what = "unpack what modules are built against"
+            with reporting(cache.root), step(listener, what), drafted(folder) as draft:
+                draft.mkdir(parents=True)
+                _unpack(build, draft, folder, cache)
     return folder / _HEADERS.format(build.release) if isinstance(build, PackagedBuild) else folder
 
 
-def _unpack(build: PackedBuild | PackagedBuild, folder: Path, cache: Cache) -> None:
-    """Fill the folder; it has its name only when it is whole."""
-    draft = folder.with_name(f".{folder.name}.new")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
+def _unpack(build: PackedBuild | PackagedBuild, draft: Path, folder: Path, cache: Cache) -> None:
+    """Fill a draft of what becomes `folder`."""
     unpack: list[str | Path] = [find_program("bsdtar", "libarchive-tools"), "-C", draft, "-xf"]
     if isinstance(build, PackedBuild):
         run([*unpack, build.path], deadline=_UNPACK_LIMIT)
@@ -124,7 +123,6 @@ def _unpack(build: PackedBuild | PackagedBuild, folder: Path, cache: Cache) -> N
         # It includes the common part's by the place where that is installed.
         makefile = draft / _HEADERS.format(build.release) / "Makefile"
         makefile.write_text(makefile.read_text().replace("/usr/src/", f"{folder}/usr/src/"))
-    draft.rename(folder)
 
 
 def _headers_of(release: str, archive: Archive) -> list[Package]:
@@ -238,10 +236,8 @@ def _built(
         check_place(cache.root)
         log = cache.root / "logs" / f"module-{folder.name}-{key}.log"
         build = open_build(against.build, cache, listener)
-        (cache.root / "tmp").mkdir(parents=True, exist_ok=True)
-        scratch = tempfile.TemporaryDirectory(dir=cache.root / "tmp")
-        with step(listener, f"build module {folder.name}"), scratch as copy:
-            source = Path(copy) / "source"
+        with step(listener, f"build module {folder.name}"), cache.scratch() as copy:
+            source = copy / "source"
             shutil.copytree(folder, source, ignore=shutil.ignore_patterns(*_LEFT_OUT))
             words = [f"M={source}", f"KBUILD_EXTRA_SYMBOLS={symbols}", "modules"]
             for warning in _make(folder, ["-C", str(build), *words], source, log):

@@ -12,14 +12,13 @@ surrounding git (a hook, `git bisect run`) leaks in through the environment.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from linklab.errors import LabError
-from linklab.host.cache import discard
+from linklab.host.cache import discard, drafted
 from linklab.host.run import Argv, CommandFailed, Completed, run
 
 _LONG = 1800.0
@@ -83,20 +82,15 @@ class GitStore:
     def create(self, object_format: str = "sha1") -> None:
         """Make an empty repository, throwing away what was there."""
         discard(self.repository)
-        draft = self.folder / "git.new"
-        shutil.rmtree(draft, ignore_errors=True)
         self.folder.mkdir(parents=True, exist_ok=True)
-        run(
-            ["git", "init", "--quiet", "--bare", "--template=",
-             f"--object-format={object_format}", draft],
-            env=git_environment(),
-        )  # fmt: skip
-        with (draft / "config").open("a") as config:
-            for name, value in _SETTINGS.items():
-                section, key = name.split(".")
-                config.write(f"[{section}]\n\t{key} = {value}\n")
-        (draft / "info").mkdir(exist_ok=True)
-        draft.rename(self.repository)
+        with drafted(self.repository) as draft:
+            argv = ["git", "init", "--quiet", "--bare", "--template="]
+            run([*argv, f"--object-format={object_format}", draft], env=git_environment())
+            with (draft / "config").open("a") as config:
+                for name, value in _SETTINGS.items():
+                    section, key = name.split(".")
+                    config.write(f"[{section}]\n\t{key} = {value}\n")
+            (draft / "info").mkdir(exist_ok=True)
 
     def git(
         self,
