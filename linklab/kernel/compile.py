@@ -71,7 +71,7 @@ _OPTION = re.compile(rb"include/config/(\w+)\)")
 class BuildPlan:
     """A kernel to build: its state of the source, patched or not, its config and its key.
 
-    `inputs` names all that goes into it
+    `inputs` names all that goes into it, the versions of compiler and linker as `tools`.
     """
 
     source: Source
