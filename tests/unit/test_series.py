@@ -72,7 +72,7 @@ class TestSubjects:
         assert parse_subject(text) == expected
 
 
-class TestLetters:
+class TestMails:
     def test_a_bare_diff_is_taken_with_what_stands_before_it(self) -> None:
         (sent,) = read_mails(f"Why.\n\n{DIFF.format('a')}".encode())
         assert (sent.description, sent.subject) == ("Why.\n\n", "")
@@ -261,6 +261,13 @@ class TestThreads:
     def test_a_patch_that_came_twice_counts_once(self, tmp_path: Path) -> None:
         texts = series("PATCH", 2)
         assert subjects(read(write(tmp_path / "t.mbox", *texts, texts[1]))) == ["part1", "part2"]
+
+    def test_a_reroll_without_numbers_of_a_series_with_them_is_taken_as_it_is(
+        self, tmp_path: Path
+    ) -> None:
+        box = write(tmp_path / "box", *series("PATCH", 2), mail("PATCH v2", "part1"))
+        found = read(box)
+        assert (subjects(found), found.version) == (["part1"], 2)
 
     def test_of_patches_without_numbers_the_newest_of_each_is_taken(self, tmp_path: Path) -> None:
         texts = (mail("PATCH", "x"), mail("PATCH v2", "x"), mail("PATCH", "y"))
