@@ -20,9 +20,7 @@ from linklab.kernel.gitrange import find_commit, range_series
 from linklab.kernel.series import Series, read_series
 from linklab.kernel.source import check_source, open_source
 from linklab.options import JSON, option, word
-from linklab.port.newseries import patch_files
-from linklab.port.porting import Ported, port_series
-from linklab.port.record import FILE, document
+from linklab.port.porting import FILE, Ported, document, patch_files, port_series
 from linklab.results.store import claim, utc_now
 
 NAME = "port"

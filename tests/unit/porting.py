@@ -10,9 +10,9 @@ from pathlib import Path
 
 from linklab.kernel.gitstore import GitStore
 from linklab.port.engine import Tried, port
-from linklab.port.files import Tree
-from linklab.port.merge import Merger
 from linklab.port.outcome import Outcome
+from linklab.port.tree import Tree
+from linklab.port.trial import Merger
 
 Files = Mapping[str, str | bytes | None]
 """Content by path; None removes a file, a path that ends with * makes it executable."""

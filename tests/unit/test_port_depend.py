@@ -7,9 +7,8 @@ from difflib import SequenceMatcher, unified_diff
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linklab.port.depend import Unmet
-from linklab.port.diff import FileDiff
-from linklab.port.parse import parse_diff
+from linklab.port.diff import FileDiff, parse_diff
+from linklab.port.follow import Unmet
 
 LINES = 40
 # Where a patch edits, how many lines it takes there, and how many it puts in their place.

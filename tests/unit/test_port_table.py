@@ -10,9 +10,8 @@ from rich.console import Console
 
 from linklab.kernel.series import Patch, Series
 from linklab.kernel.source import Source
-from linklab.port.newseries import NewSeries
 from linklab.port.outcome import Conflict, Fault, FileOutcome, Outcome, Status, worst
-from linklab.port.porting import Ported
+from linklab.port.porting import NewSeries, Ported
 from linklab.port.table import as_text, headline, ranges, render
 
 HERE = Path("/src/[linux].tar.xz")
