@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from linklab.commands.equip import Purpose, image_for, module_files, module_words
-from linklab.console.noise import NO_NOISE, Noise, read_noise
+from linklab.console.report import NO_NOISE, Noise, read_noise
 from linklab.errors import UsageError
 from linklab.events import Listener, Note
 from linklab.host.accel import ORDINARY_SPEED, Accel, counting_speed, decide

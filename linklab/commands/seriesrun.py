@@ -12,7 +12,7 @@ from typing import Any
 
 from linklab.commands.outcome import tested_on
 from linklab.commands.prepare import subject_of
-from linklab.console.differences import new_lines
+from linklab.console.lines import new_lines
 from linklab.errors import BuildSkipped, KernelFault, LinklabError, UsageError
 from linklab.events import Listener, StepAdvanced, step
 from linklab.host.cache import Cache

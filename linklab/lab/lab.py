@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from linklab.agent.replies import Hello
-from linklab.console.noise import NO_NOISE, Noise
+from linklab.console.report import NO_NOISE, Noise
 from linklab.errors import LabError, UsageError
 from linklab.events import Listener, step
 from linklab.host.accel import Accel

@@ -19,10 +19,9 @@ from linklab.agent.client import Agent
 from linklab.agent.line import AgentLine, Companion, ConsoleLine, LineClosed, LineStuck
 from linklab.agent.replies import Hello
 from linklab.console import taint
-from linklab.console.faults import Fault
+from linklab.console.formats import Fault
 from linklab.console.kmsg import Record, records_in
-from linklab.console.noise import NO_NOISE, Noise
-from linklab.console.report import Report
+from linklab.console.report import NO_NOISE, Noise, Report
 from linklab.errors import (
     GuestHung,
     GuestIncomplete,

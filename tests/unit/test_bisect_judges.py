@@ -24,7 +24,7 @@ from linklab.bisect.history import Revision
 from linklab.bisect.journal import Journal, Step
 from linklab.bisect.search import Judgement
 from linklab.bisect.verdicts import Tries, VerdictJudge, of_kernel
-from linklab.console.faults import Fault
+from linklab.console.formats import Fault
 from linklab.console.report import Report
 from linklab.errors import (
     BuildSkipped,

@@ -18,7 +18,7 @@ from linklab.commands.prepare import (
     prepare_lab,
     prepare_subjects,
 )
-from linklab.console.faults import Fault
+from linklab.console.formats import Fault
 from linklab.console.report import Report
 from linklab.errors import UsageError
 from linklab.events import ignore

@@ -15,7 +15,7 @@ from fake_guest import FakeGuest
 from fake_kernel import How, Misbehaviour, Wish
 from fake_lab import FakeLab, lab_of, subject
 
-from linklab.console.faults import Fault
+from linklab.console.formats import Fault
 from linklab.console.report import Report
 from linklab.errors import GuestHung, KernelCrashed, LabError, MachineLost, Verdict, WrongState
 from linklab.events import Event, Note, StepAdvanced, StepFinished, StepStarted, ignore

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linklab.agent.replies import Hello
-from linklab.console.noise import read_noise
+from linklab.console.report import read_noise
 from linklab.errors import LabError, UsageError
 from linklab.events import ignore
 from linklab.host.accel import Accel

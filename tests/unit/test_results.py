@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from linklab.console.collect import reports_in
+from linklab.console.watch import reports_in
 from linklab.errors import KernelCrashed, LabError, UsageError, Verdict, WrongState
 from linklab.lab.findings import Finding, file_findings
 from linklab.results.model import SCHEMA, BootRecord, KernelRecord, Sample, SchemaError

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hand_made import run_of, sample
 
-from linklab.console.differences import new_lines
+from linklab.console.lines import new_lines
 from linklab.errors import Verdict
 from linklab.report.series import as_text, document
 from linklab.report.seriessentence import listed, sentence

@@ -1,13 +1,12 @@
-"""Functions that a report passes through without being its subject.
+"""Functions that are never to blame for a report: it only passes through them.
 
-One pattern for each kind of report, matched against a function's whole plain
-name. The machinery of traps and dumps is in all of them.
+One set for each kind of report, matched against a function's whole name in the
+source. The machinery of traps and dumps is in all of them.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import cached_property
 
 # Dumping, trapping, warning: x86's entry code and kernel/panic.c.
@@ -112,39 +111,35 @@ _WATCHDOGS = r"""
 """
 
 
-@dataclass(frozen=True)
-class Helpers:
+class SkippedFrames:
     """Names of functions, as regular expressions.
 
     Compiled when the first name is asked for: most guests report nothing, and
     all of these take 30 ms.
     """
 
-    groups: tuple[str, ...]
+    def __init__(self, *groups: str) -> None:
+        self._groups = groups
 
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
-        return re.compile("|".join(f"(?:{group})" for group in self.groups), re.VERBOSE)
+        return re.compile("|".join(f"(?:{group})" for group in self._groups), re.VERBOSE)
 
     def __contains__(self, name: str) -> bool:
         return self._pattern.fullmatch(name) is not None
 
 
-def _any_of(*groups: str) -> Helpers:
-    return Helpers(groups)
-
-
-GENERAL = _any_of(_MACHINERY)
-MEMORY = _any_of(_MACHINERY, _SANITIZERS, _COPIES, _LISTS, _COUNTS, _FREEING)
-SLABS = _any_of(_MACHINERY, _SANITIZERS, _FREEING, _ALLOCATING)
-ACCESS = _any_of(_MACHINERY, _SANITIZERS, _COPIES, _LISTS, _LOCKS)
-COUNTS = _any_of(_MACHINERY, _COUNTS, _LISTS, _SANITIZERS)
-LOCKS = _any_of(_MACHINERY, _LOCKS, _SANITIZERS, _SCHEDULER)
-RCU = _any_of(_MACHINERY, r"lockdep_rcu_\w+ | rcu_\w+ | __rcu_\w+ | __dev_get_by_\w+")
-LEAKS = _any_of(_MACHINERY, _ALLOCATING, _SANITIZERS)
-STANDSTILL = _any_of(_MACHINERY, _LOCKS, _SCHEDULER, _WATCHDOGS, _SANITIZERS)
+GENERAL = SkippedFrames(_MACHINERY)
+MEMORY = SkippedFrames(_MACHINERY, _SANITIZERS, _COPIES, _LISTS, _COUNTS, _FREEING)
+SLABS = SkippedFrames(_MACHINERY, _SANITIZERS, _FREEING, _ALLOCATING)
+ACCESS = SkippedFrames(_MACHINERY, _SANITIZERS, _COPIES, _LISTS, _LOCKS)
+COUNTS = SkippedFrames(_MACHINERY, _COUNTS, _LISTS, _SANITIZERS)
+LOCKS = SkippedFrames(_MACHINERY, _LOCKS, _SANITIZERS, _SCHEDULER)
+RCU = SkippedFrames(_MACHINERY, r"lockdep_rcu_\w+ | rcu_\w+ | __rcu_\w+ | __dev_get_by_\w+")
+LEAKS = SkippedFrames(_MACHINERY, _ALLOCATING, _SANITIZERS)
+STANDSTILL = SkippedFrames(_MACHINERY, _LOCKS, _SCHEDULER, _WATCHDOGS, _SANITIZERS)
 # The sleeping function itself is the one to name, so only what checked it is skipped.
-SLEEPING = _any_of(
+SLEEPING = SkippedFrames(
     _MACHINERY,
     r"""(__)?might_(sleep|resched|fault|alloc)\w* | ___might_sleep | __?cant_(sleep|migrate)
     | __schedule_bug | __schedule\w* | schedule\w* | preempt_schedule\w* | check_preemption\w*
