@@ -25,9 +25,17 @@ from linklab.kernel.kernel import KernelSpec, resolve_kernel
 from linklab.kernel.kernel import plan as plan_kernel
 from linklab.lab.lab import Lab, Subject
 from linklab.machine.spec import Boot
-from linklab.selftests.config import Wanted, said_of
-from linklab.selftests.pack import built_in_entry, read_toolbox
-from linklab.selftests.workplan import Ready, Workplan, config_of, make_ready, plan_tests
+from linklab.selftests.workplan import (
+    Ready,
+    Wanted,
+    Workplan,
+    built_in_entry,
+    config_of,
+    make_ready,
+    plan_tests,
+    read_toolbox,
+    said_of,
+)
 
 AUTO = "auto"
 _RESUME_FROM = 4  # tests, from which on it pays to save a guest first

@@ -1,22 +1,24 @@
-"""What a self-test's end and its output say together.
+"""The result of a self-test, from how it ended and what it printed.
 
 The rules are kselftest's own (kselftest/runner.sh): 0 is a pass, 4 a skip,
 anything else a failure. But an exit status of 0 does not outweigh a subtest
-that failed or never reported.
+that failed or never reported.  Most of net's scripts came before KTAP: they
+print `PASS: name`, or `TEST: name   [ OK ]`. Their exit status counts, and
+these lines say what failed.
 """
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from linklab.results.ktap import Report, Result, Test, parse, worst
+from linklab.results.ktap import Report, Result, Test, parse
 from linklab.results.outcomes import Outcome, Status
-from linklab.selftests.printed import printed_tests
 
 SKIPPED = 4  # KSFT_SKIP in kselftest.h
-_LINES = 40  # of what stands before a subtest that failed
+_LINES = 40  # of the output before a subtest that failed
 _STATUS = {
     Result.PASS: Status.PASS,
     Result.XFAIL: Status.PASS,
@@ -24,15 +26,23 @@ _STATUS = {
     Result.FAIL: Status.FAIL,
     Result.MISSING: Status.MISSING,
 }
+_PRINTED = {
+    "OK": Result.PASS, "PASS": Result.PASS, "FAIL": Result.FAIL, "SKIP": Result.SKIP,
+    "XFAIL": Result.XFAIL,
+}  # fmt: skip
+_COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+_AHEAD = re.compile(r"(PASS|FAIL|SKIP|XFAIL):\s*(\S.*)$")
+_BEHIND = re.compile(r"(?:TEST:\s*)?(.*?)\s*\[ *(OK|PASS|FAIL|SKIP|XFAIL) *\]$")
+_FULL_STOPS = " .\t:"
 
 
 @dataclass(frozen=True)
 class End:
     """How a test ended: its exit status, or minus the signal that killed it.
 
-    `seconds` is its time in the guest; `overrun` says that it was ended
-    because its `limit` of seconds was over (the guest's in virtual time, else
-    the host's); `flooded` because it printed more than is kept.
+    `seconds` is its time in the guest; `overrun` says that the lab ended it at
+    its `limit` in seconds (the guest's in virtual time, else the host's);
+    `flooded` that the lab ended it because it printed more than is kept.
     """
 
     exit_code: int
@@ -43,8 +53,8 @@ class End:
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """What came of a test, with its subtests; `faults` is what is wrong with its output."""
+class Decision:
+    """The result of a test, with its subtests; `faults` says what is wrong with its output."""
 
     status: Status
     message: str
@@ -52,30 +62,26 @@ class Judgement:
     faults: tuple[str, ...] = ()
 
 
-def judge(output: str, end: End) -> Judgement:
-    """Return what came of a test that ran to an end."""
+def classify(output: str, end: End) -> Decision:
+    """Return the result of a test that ended."""
     report = parse(output)
     says_ktap = report.result is not None
-    tests = report.tests if says_ktap else printed_tests(output)
-    said = report.result if says_ktap else _said(tests)
+    tests = report.tests if says_ktap else _printed_tests(output)
+    has_failed = any(test.result is Result.FAIL for test in tests)
     status, message = _by_end(end)
     if says_ktap and status in (Status.PASS, Status.SKIP):
         status, message = _by_report(status, report)
-    elif status is Status.SKIP and said is Result.FAIL:
+    elif status is Status.SKIP and has_failed:
         # Scripts keep the first status that is not 0: one that skips first hides what failed.
         failed = _names(tests, Result.FAIL)
         status, message = Status.FAIL, f"exit status {SKIPPED} (skip), but these failed: {failed}"
     elif status is Status.SKIP:
         message = _last(tests, Result.SKIP)
-    elif status is Status.PASS and said is Result.FAIL:
+    elif status is Status.PASS and has_failed:
         message = "exit status 0, though its own lines say FAIL"
     elif status is Status.FAIL and (failed := _names(tests, Result.FAIL)):
         message = f"{message}: {failed}"
-    return Judgement(status, message, tuple(map(_outcome, tests)), report.faults)
-
-
-def _said(tests: Sequence[Test]) -> Result | None:
-    return worst(test.result for test in tests) if tests else None
+    return Decision(status, message, tuple(map(_outcome, tests)), report.faults)
 
 
 def _by_end(end: End) -> tuple[Status, str]:
@@ -100,7 +106,7 @@ def _signal_name(number: int) -> str:
 
 
 def _by_report(status: Status, report: Report) -> tuple[Status, str]:
-    """Return what KTAP makes of a test whose exit status blames nobody."""
+    """Return the result by KTAP of a test whose exit status is a pass or a skip."""
     if report.bailed_out is not None:
         return Status.FAIL, f"bailed out: {report.bailed_out}"
     if report.result is Result.FAIL:
@@ -114,7 +120,7 @@ def _by_report(status: Status, report: Report) -> tuple[Status, str]:
 
 
 def _last(tests: Sequence[Test], result: Result) -> str:
-    """Return what the last test with a result says of itself."""
+    """Return the message of the last test with a result."""
     found = [test.message or test.name for test in _leaves(tests) if test.result is result]
     return found[-1] if found else ""
 
@@ -143,3 +149,28 @@ def _outcome(test: Test) -> Outcome:
         output="\n".join(kept),
         children=tuple(map(_outcome, test.subtests)),
     )
+
+
+def _printed_tests(text: str) -> tuple[Test, ...]:
+    """Return the tests that lines of a script report, each with the lines before it."""
+    tests: list[Test] = []
+    since: list[str] = []
+    for raw in _COLOUR.sub("", text).splitlines():
+        line = raw.strip()
+        found = _test_in(line, since)
+        if found is None:
+            if line:
+                since.append(raw)
+            continue
+        tests.append(Test(*found, number=len(tests) + 1, diagnostics=tuple(since)))
+        since = []
+    return tuple(tests)
+
+
+def _test_in(line: str, before: list[str]) -> tuple[str, Result] | None:
+    if ahead := _AHEAD.match(line):
+        return ahead[2], _PRINTED[ahead[1]]
+    if behind := _BEHIND.match(line):
+        name = behind[1].rstrip(_FULL_STOPS) or (before[-1].strip() if before else "")
+        return name, _PRINTED[behind[2]]
+    return None
