@@ -29,9 +29,8 @@ from linklab.kernel.flavours import flavours
 from linklab.lab.lab import Lab, Subject, choose_memory
 from linklab.machine.spec import Clock
 from linklab.options import JSON, group, number, option, seconds, split_list
-from linklab.profile.difference import as_stored
 from linklab.profile.recorder import Event, Recorder, choose_event
-from linklab.profile.shares import Rule
+from linklab.profile.stacks import Rule
 from linklab.profile.store import (
     DIFFERENCE_FILE,
     GRAPH_FILE,
@@ -39,6 +38,7 @@ from linklab.profile.store import (
     SIDES,
     TABLE_FILE,
     StoredProfile,
+    as_stored,
     read_profile,
     write_difference,
     write_profile,

@@ -13,8 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from linklab.profile.flamegraph import flame_graph
-from linklab.profile.shares import SymbolShare, symbol_shares
-from linklab.profile.stacks import Stacks
+from linklab.profile.stacks import Stacks, SymbolShare, symbol_shares
 from linklab.profile.store import StoredProfile
 from linklab.report.figures import VIRTUAL, seconds_are
 from linklab.report.layout import TEXT_WIDTH, plain_text

@@ -12,9 +12,17 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from linklab.profile.difference import SURE, Change, Difference, Unit, gone, subtract, together
 from linklab.profile.flamegraph import difference_graph
-from linklab.profile.store import StoredProfile
+from linklab.profile.store import (
+    SURE,
+    Change,
+    Difference,
+    StoredProfile,
+    Unit,
+    gone,
+    subtract,
+    together,
+)
 from linklab.report.figures import seconds_are
 
 ROWS = 25

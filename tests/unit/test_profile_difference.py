@@ -11,9 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linklab.errors import LabError
-from linklab.profile.difference import SURE, Unit, as_stored, gone, subtract
 from linklab.profile.stacks import Stack
-from linklab.profile.store import StoredProfile
+from linklab.profile.store import SURE, StoredProfile, Unit, as_stored, gone, subtract
 from linklab.report.layout import plain_text
 from linklab.report.profile_difference import graph_of, render
 

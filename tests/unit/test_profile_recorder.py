@@ -19,7 +19,7 @@ from linklab.events import ignore
 from linklab.host.accel import Accel
 from linklab.profile import recorder as module
 from linklab.profile.recorder import Event, Recorder, choose_event, decode, periods_of
-from linklab.profile.shares import Rule
+from linklab.profile.stacks import Rule
 from linklab.scenarios.grouping import profile as profile_module
 from linklab.scenarios.grouping.change import Operation
 from linklab.scenarios.grouping.experiment import Guest

@@ -10,8 +10,7 @@ from linklab.agent.replies import Measure
 from linklab.errors import LabError
 from linklab.events import Listener, StepAdvanced, step
 from linklab.profile.recorder import FILE_MIB, Recorder, decode
-from linklab.profile.shares import Rule
-from linklab.profile.stacks import Samples
+from linklab.profile.stacks import Rule, Samples
 from linklab.scenarios.grouping.change import Operation
 from linklab.scenarios.grouping.experiment import Experiment, Guest, Trial
 from linklab.scenarios.grouping.plan import Plan, memory_needed
