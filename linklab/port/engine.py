@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from linklab.port.diff import DiffError, FileDiff, parse_diff
-from linklab.port.follow import Later, Shifts, Unmet
-from linklab.port.outcome import Conflict, Fault, FileOutcome, Outcome, Status, worst
+from linklab.port.follow import FailedChanges, Later, Shifts
+from linklab.port.outcome import Conflict, Fault, FileOutcome, PatchOutcome, Status, worst
 from linklab.port.tree import Draft, File, Moves, Tree
 from linklab.port.trial import Merger, Tools, try_file
 
 
 class Patch(Protocol):
-    """What is asked of a patch: its place in the series, its subject, its diff."""
+    """A patch to try."""
 
     @property
     def number(self) -> int:
@@ -34,9 +34,9 @@ class Patch(Protocol):
 
 @dataclass(frozen=True)
 class Tried:
-    """A patch, what became of it, and the files that it changes; none if it was left out."""
+    """A patch's outcome and the files that it changes; none if it was left out."""
 
-    outcome: Outcome
+    outcome: PatchOutcome
     changes: Mapping[str, File | None]
 
 
@@ -49,7 +49,7 @@ class _Parsed:
 
 
 def port(patches: Sequence[Patch], tree: Tree, merger: Merger) -> Iterator[Tried]:
-    """Try each patch on the tree as the ones before it left it; yield what became of it.
+    """Try each patch on the tree as the ones before it left it; yield its outcome.
 
     A patch is applied whole or not at all. `tree` is changed on the way.
     """
@@ -60,10 +60,10 @@ def port(patches: Sequence[Patch], tree: Tree, merger: Merger) -> Iterator[Tried
     merger.expect(diff.old_blob for diff in diffs)
     moves = _moves(diffs, tree, own)
     later = Later({patch.number: patch.diffs for patch in parsed})
-    unmet, shifts, roots = Unmet(), Shifts(), dict[int, set[int]]()
+    failures, shifts, roots = FailedChanges(), Shifts(), dict[int, set[int]]()
     for patch in parsed:
         tools = Tools(patch.number, moves, later, shifts, merger)
-        tried = _try(patch, tree, tools, unmet)
+        tried = _try(patch, tree, tools, failures)
         outcome = tried.outcome
         if outcome.status.failed:
             # The conflicts at the beginning of what it depends on; its own if it is one.
@@ -76,7 +76,7 @@ def port(patches: Sequence[Patch], tree: Tree, merger: Merger) -> Iterator[Tried
                 shifts.learn(diff, file.hunks)
         for file, diff in zip(outcome.files, patch.diffs, strict=False):
             there = {hunk.hunk for hunk in file.hunks if hunk.status is Status.THERE}
-            unmet.follow(
+            failures.follow(
                 diff,
                 patch.number if outcome.status.failed else None,
                 there if file.status is not Status.DEPENDS else (),
@@ -103,20 +103,20 @@ def _moves(diffs: Sequence[FileDiff], tree: Tree, own: set[str]) -> Moves:
     return moves
 
 
-def _try(patch: _Parsed, tree: Tree, tools: Tools, unmet: Unmet) -> Tried:
+def _try(patch: _Parsed, tree: Tree, tools: Tools, failures: FailedChanges) -> Tried:
     if patch.fault:
         conflict = Conflict("", Fault.TORN, patch.fault)
         torn = FileOutcome("", Status.CONFLICT, conflicts=(conflict,))
-        return Tried(Outcome(patch.number, patch.subject, Status.CONFLICT, (torn,)), {})
+        return Tried(PatchOutcome(patch.number, patch.subject, Status.CONFLICT, (torn,)), {})
     draft = Draft(tree, patch.diffs)
-    files = [_with_needs(try_file(d, draft, tools), d, unmet) for d in patch.diffs]
+    files = [_with_needs(try_file(d, draft, tools), d, failures) for d in patch.diffs]
     status = worst([file.status for file in files])
     changes = draft.effective()
     if status.applies and not changes:
         status = Status.THERE
     needs = {need for file in files for c in file.conflicts for need in c.needs}
-    notes = (*_there_notes(files), *_reliance(patch, files, unmet)) if status.applies else ()
-    outcome = Outcome(
+    notes = (*_there_notes(files), *_reliance(patch, files, failures)) if status.applies else ()
+    outcome = PatchOutcome(
         patch.number, patch.subject, status, tuple(files), notes, tuple(sorted(needs))
     )
     return Tried(outcome, changes)
@@ -130,16 +130,16 @@ def _there_notes(files: Sequence[FileOutcome]) -> Iterator[str]:
             yield f"{file.path}: there already" + (f", as patch {later} leaves it" * bool(later))
 
 
-def _with_needs(file: FileOutcome, diff: FileDiff, unmet: Unmet) -> FileOutcome:
+def _with_needs(file: FileOutcome, diff: FileDiff, failures: FailedChanges) -> FileOutcome:
     """Return a file's outcome with the failed patches that it depends on.
 
     What follows or reverts a failed patch's change only seems to be there already.
     """
     conflicts = tuple(
-        replace(conflict, needs=tuple(sorted(_needs(conflict, diff, unmet))))
+        replace(conflict, needs=tuple(sorted(_needs(conflict, diff, failures))))
         for conflict in file.conflicts
     )
-    conflicts = conflicts or tuple(_only_seeming(file, diff, unmet))
+    conflicts = conflicts or tuple(_only_seeming(file, diff, failures))
     if not conflicts:
         return file
     is_own = any(not conflict.needs for conflict in conflicts)
@@ -147,30 +147,33 @@ def _with_needs(file: FileOutcome, diff: FileDiff, unmet: Unmet) -> FileOutcome:
     return replace(file, status=status, conflicts=conflicts)
 
 
-def _needs(conflict: Conflict, diff: FileDiff, unmet: Unmet) -> set[int]:
+def _needs(conflict: Conflict, diff: FileDiff, failures: FailedChanges) -> set[int]:
     if conflict.hunk:
-        return unmet.of_hunk(diff, diff.hunks[conflict.hunk - 1])
+        return failures.of_hunk(diff, diff.hunks[conflict.hunk - 1])
     if conflict.fault in {Fault.NO_FILE, Fault.EXISTS}:
-        return unmet.of_file(diff)
-    return unmet.of_any(diff) if conflict.fault is Fault.DIFFERS else set()
+        return failures.of_file(diff)
+    return failures.of_any(diff) if conflict.fault is Fault.DIFFERS else set()
 
 
-def _only_seeming(file: FileOutcome, diff: FileDiff, unmet: Unmet) -> Iterator[Conflict]:
+def _only_seeming(file: FileOutcome, diff: FileDiff, failures: FailedChanges) -> Iterator[Conflict]:
     path, why = file.target or file.path, "it follows or undoes a change that was left out"
     there = [hunk for hunk in file.hunks if hunk.status is Status.THERE]
     for hunk in there if diff.hunks else ():
-        if needs := tuple(sorted(unmet.of_hunk(diff, diff.hunks[hunk.hunk - 1]))):
-            total = len(file.hunks)
-            yield Conflict(path, Fault.TEXT, why, hunk.hunk, total, hunk.line, needs=needs)
-    if file.status is Status.THERE and not there and (needs := tuple(sorted(unmet.of_file(diff)))):
-        yield Conflict(path, Fault.NO_FILE, why, needs=needs)
+        if needs := sorted(failures.of_hunk(diff, diff.hunks[hunk.hunk - 1])):
+            place = hunk.hunk, len(file.hunks), hunk.line
+            yield Conflict(path, Fault.TEXT, why, *place, needs=tuple(needs))
+    needs = sorted(failures.of_file(diff))
+    if file.status is Status.THERE and not there and needs:
+        yield Conflict(path, Fault.NO_FILE, why, needs=tuple(needs))
 
 
-def _reliance(patch: _Parsed, files: Sequence[FileOutcome], unmet: Unmet) -> Iterator[str]:
+def _reliance(
+    patch: _Parsed, files: Sequence[FileOutcome], failures: FailedChanges
+) -> Iterator[str]:
     """Yield a note on each hunk that applies although it compares lines of a failed patch."""
     for file, diff in zip(files, patch.diffs, strict=True):
         for hunk in file.hunks if diff.hunks else ():
-            owners = sorted(unmet.of_hunk(diff, diff.hunks[hunk.hunk - 1]))
+            owners = sorted(failures.of_hunk(diff, diff.hunks[hunk.hunk - 1]))
             if owners and hunk.status is not Status.THERE:
                 yield (
                     f"{file.path}, hunk {hunk.hunk} of {len(file.hunks)}: next to what patch "

@@ -6,7 +6,7 @@ the next, without the files:
 
 - `Later`: what later patches make of a change. A source that took the first half
   of a series has the lines of its second patch as its fifth one left them.
-- `Unmet`: which failed patch a later one depends on. A hunk that has lines that
+- `FailedChanges`: which failed patch a later one depends on. A hunk that has lines that
   a failed patch adds, or a place at which it removes some, within its own lines
   was made for what the failed patch leaves. A hunk that fails without that is a
   conflict of its own.
@@ -135,7 +135,7 @@ class _Mark:
         return self.start < hunk.end and hunk.start < self.end
 
 
-class Unmet:
+class FailedChanges:
     """What failed patches would have done, in the series' own line numbers.
 
     Patches are named by numbers. Each patch of the series must be passed, in

@@ -366,7 +366,7 @@ def apply_hunks(text: Text, placed: Iterable[Placed]) -> Text:
 
 
 def hunk_outcomes(placed: Iterable[Placed]) -> tuple[HunkOutcome, ...]:
-    """Return what became of each hunk, given its place."""
+    """Return the outcome of each hunk, given its place."""
     return tuple(_outcome(number, each) for number, each in enumerate(placed, 1))
 
 

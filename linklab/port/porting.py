@@ -1,4 +1,4 @@
-"""A series ported to a source: what became of its patches, and those that apply as a new series.
+"""A series ported to a source: the outcome of each patch, and those that apply as a new series.
 
 The new series is made by git, in git's own mail format: each patch becomes a
 commit in a repository that is deleted afterwards.  Its tree is the source's with
@@ -25,7 +25,7 @@ from linklab.kernel.gitstore import GitStore
 from linklab.kernel.series import Patch, Series
 from linklab.kernel.source import Source
 from linklab.port.engine import Tried, port
-from linklab.port.outcome import Outcome, Status
+from linklab.port.outcome import PatchOutcome, Status
 from linklab.port.tree import Tree
 from linklab.port.trial import Merger
 
@@ -54,18 +54,18 @@ class NewSeries:
 
 @dataclass(frozen=True)
 class Ported:
-    """What became of a series. `files` has the new patch's file for each number that applies."""
+    """A series and its outcome. `files` has the new patch's file for each number that applies."""
 
     series: Series
     source: Source
     release: str
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[PatchOutcome, ...]
     new: NewSeries
     files: Mapping[int, Path]
 
     @property
-    def failed(self) -> list[Outcome]:
-        """The patches that a person has to do, in order."""
+    def failed(self) -> list[PatchOutcome]:
+        """The patches that a person has to apply, in order."""
         return [outcome for outcome in self.outcomes if outcome.status.failed]
 
     def count(self, *statuses: Status) -> int:
@@ -257,7 +257,7 @@ def document(ported: Ported, command: Sequence[str], start: str, verdict: str) -
     }
 
 
-def _patch(ported: Ported, outcome: Outcome, held_up: list[int]) -> dict[str, Any]:
+def _patch(ported: Ported, outcome: PatchOutcome, held_up: list[int]) -> dict[str, Any]:
     patch = ported.series.patches[outcome.number - 1]
     file = ported.files.get(outcome.number)
     return {

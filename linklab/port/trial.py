@@ -292,7 +292,7 @@ def _is_blob(content: bytes, name: str) -> bool:
 
 
 def _as_merged(hunks: Sequence[HunkOutcome], *, is_there: bool) -> tuple[HunkOutcome, ...]:
-    """Return what became of hunks that a three-way merge took over.
+    """Return the outcomes of hunks after a three-way merge.
 
     `is_there` says that the merge changed nothing.
     """
@@ -305,7 +305,7 @@ def _as_merged(hunks: Sequence[HunkOutcome], *, is_there: bool) -> tuple[HunkOut
 
 
 def _hunk_notes(path: str, hunks: Sequence[HunkOutcome]) -> Iterator[str]:
-    """Yield what was adapted, for a person; lines that only moved need no mention."""
+    """Yield what was adapted; lines that only moved need no mention."""
     if all(hunk.status is Status.THERE for hunk in hunks):
         return
     for hunk in hunks:

@@ -69,7 +69,7 @@ class SelftestFiles:
         return self.store.tree / ROOT
 
     @cached_property
-    def names(self) -> Mapping[str, str]:
+    def blobs(self) -> Mapping[str, str]:
         """Git's name of each file's content, by its path in the source."""
         return dict(self.store.files(self.tree))
 
@@ -82,7 +82,7 @@ class SelftestFiles:
     def below(self, folder: str) -> list[str]:
         """Return the files below a folder of the self-tests, by their paths from the root."""
         prefix = f"{ROOT}/{folder}/" if folder else f"{ROOT}/"
-        return [path[len(ROOT) + 1 :] for path in self.names if path.startswith(prefix)]
+        return [path[len(ROOT) + 1 :] for path in self.blobs if path.startswith(prefix)]
 
     def own_files(self, collection: str) -> list[str]:
         """Return the files of a collection without those of the collections inside it."""
@@ -99,7 +99,7 @@ class SelftestFiles:
 
     def has(self, path: str) -> bool:
         """Tell whether there is a file with this path from the root."""
-        return f"{ROOT}/{path}" in self.names
+        return f"{ROOT}/{path}" in self.blobs
 
 
 def find_selftests(source: Source, tree: str) -> SelftestFiles:

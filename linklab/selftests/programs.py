@@ -53,7 +53,7 @@ def build_headers(files: SelftestFiles, cache: Cache, listener: Listener) -> Art
     The files are checked out. Raises `BuildSkipped` when the
     source does not give any, `LabError` when this machine cannot install them.
     """
-    parts = {path: name for path, name in files.names.items() if path.startswith(HEADER_PARTS)}
+    parts = {path: name for path, name in files.blobs.items() if path.startswith(HEADER_PARTS)}
 
     def make(folder: Path) -> Mapping[str, Any]:
         check_tools()
@@ -119,7 +119,7 @@ class Workshop:
         own = {f"{ROOT}/{path}" for path in self.files.own_files(collection)}
         return {
             path: content
-            for path, content in self.files.names.items()
+            for path, content in self.files.blobs.items()
             if PurePosixPath(path).suffix not in _SCRIPTS
             and (path in own or _is_shared(path))
         }  # fmt: skip

@@ -190,7 +190,7 @@ def _static_entries(files: SelftestFiles, collection: Collection, image: Path) -
     """Return the files of a collection that are not compiled, and what they include."""
     paths = {f"{ROOT}/{path}" for path in _static_files(files, collection)}
     if image == PYTHON_IMAGE:
-        paths |= {path for path in files.names if path.startswith(_FOR_PYTHON)}
+        paths |= {path for path in files.blobs if path.startswith(_FOR_PYTHON)}
     source = files.store.tree
     return list(
         extra_entries({f"{GUEST_SOURCE}/{path}": (source / path).read_bytes() for path in paths})

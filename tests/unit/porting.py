@@ -10,7 +10,7 @@ from pathlib import Path
 
 from linklab.kernel.gitstore import GitStore
 from linklab.port.engine import Tried, port
-from linklab.port.outcome import Outcome
+from linklab.port.outcome import PatchOutcome
 from linklab.port.tree import Tree
 from linklab.port.trial import Merger
 
@@ -111,11 +111,11 @@ class Workshop:
         tree = self.source(onto)
         return list(port(patches, tree, Merger(self.store))), tree
 
-    def outcomes(self, patches: Sequence[SmallPatch], onto: Files) -> list[Outcome]:
+    def outcomes(self, patches: Sequence[SmallPatch], onto: Files) -> list[PatchOutcome]:
         """Return what becomes of each patch on a source of these files."""
         return [tried.outcome for tried in self.tried(patches, onto)[0]]
 
 
-def words(outcomes: Sequence[Outcome]) -> list[str]:
+def words(outcomes: Sequence[PatchOutcome]) -> list[str]:
     """Return the outcomes' words, to compare."""
     return [outcome.status.value for outcome in outcomes]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from porting import FUNCTIONS, Files, SmallPatch, Workshop, git, words
 
-from linklab.port.outcome import Fault, Outcome
+from linklab.port.outcome import Fault, PatchOutcome
 
 NAME = "net/core/dev.c"
 
@@ -25,7 +25,7 @@ def edited(text: str, old: str, new: str) -> str:
 WORKED = edited(FUNCTIONS, "\tbeta_work(a);\n", "\tbeta_work(a + 1);\n")
 
 
-def only(outcomes: list[Outcome]) -> Outcome:
+def only(outcomes: list[PatchOutcome]) -> PatchOutcome:
     (outcome,) = outcomes
     return outcome
 
