@@ -4,32 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
+from linklab.kernel.series import Patch
 from linklab.port.diff import DiffError, FileDiff, parse_diff
 from linklab.port.follow import FailedChanges, Later, Shifts
 from linklab.port.outcome import Conflict, Fault, FileOutcome, PatchOutcome, Status, worst
 from linklab.port.tree import Draft, File, Moves, Tree
 from linklab.port.trial import Merger, Tools, try_file
-
-
-class Patch(Protocol):
-    """A patch to try."""
-
-    @property
-    def number(self) -> int:
-        """Its place in the series, from 1."""
-        ...
-
-    @property
-    def subject(self) -> str:
-        """The first line of its message; empty for a bare diff."""
-        ...
-
-    @property
-    def diff(self) -> bytes:
-        """The text that `git apply` would take."""
-        ...
 
 
 @dataclass(frozen=True)

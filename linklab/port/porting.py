@@ -95,11 +95,17 @@ def port_series(
     series was made for: with them conflicts can be merged. Raises `LabError`
     when git fails.
     """
-    with tempfile.TemporaryDirectory(prefix="linklab-port-") as name:
-        store = _borrow(source.store, Path(name), source.tree, lent)
+    with tempfile.TemporaryDirectory(prefix="linklab-port-") as scratch:
+        store = _borrow(source.store, Path(scratch), source.tree, lent)
         with step(listener, "read the source's files"):
             tree = Tree(store, source.tree)
-        tried = list(_tried(series.patches, tree, store, listener))
+        tried: list[Tried] = []
+        name, total = "try the patches", len(series.patches)
+        with step(listener, name, total=total):
+            for each in port(series.patches, tree, Merger(store)):
+                tried.append(each)
+                if len(tried) % _TELL_EVERY == 0 or len(tried) == total:
+                    listener(StepAdvanced(name, len(tried)))
         pairs = zip(series.patches, tried, strict=True)
         applied = [(patch, each) for patch, each in pairs if each.outcome.status.applies]
         with step(listener, "write the new series"):
@@ -126,17 +132,6 @@ def _borrow(store: GitStore, folder: Path, tree: str, lent: Sequence[Path]) -> G
     alternates.parent.mkdir(parents=True, exist_ok=True)
     alternates.write_text("".join(f"{path}\n" for path in (store.repository / "objects", *lent)))
     return scratch
-
-
-def _tried(
-    patches: Sequence[Patch], tree: Tree, store: GitStore, listener: Listener
-) -> Iterator[Tried]:
-    name, total = "try the patches", len(patches)
-    with step(listener, name, total=total):
-        for done, tried in enumerate(port(patches, tree, Merger(store)), 1):
-            if done % _TELL_EVERY == 0 or done == total:
-                listener(StepAdvanced(name, done))
-            yield tried
 
 
 def _release(source: Source) -> str:
