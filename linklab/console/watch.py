@@ -99,7 +99,7 @@ class Collector:
         self._since: list[Line] = []  # the lines since then
         self._rule: Line | None = None  # the line above a title
         self._begun = 0
-        self.more = 0
+        self.more = 0  # repeated reports, and those past the limit
 
     def take(self, line: Line) -> None:
         """Take the next line of the console."""
@@ -125,7 +125,7 @@ class Collector:
             self._close(each, complete=each.stack_is_over)
 
     @property
-    def is_open(self) -> bool:
+    def is_in_report(self) -> bool:
         """Whether the end of a report is still to come."""
         return any(each.pattern is not None for each in self._open)
 
@@ -220,12 +220,15 @@ def reports_in(text: str) -> tuple[Report, ...]:
     return collector.reports
 
 
-class ConsoleWatch:
-    """Reads the console's bytes as they come; keeps its reports and its last lines."""
+class ConsoleWatch(Collector):
+    """Reads the console's bytes as they come; keeps its reports and its last lines.
+
+    A reboot that nobody asked for is a report as well.
+    """
 
     def __init__(self) -> None:
+        super().__init__()
         self._splitter = LineSplitter()
-        self._collector = Collector()
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
         self._banners = 0
         self._latest = 0.0
@@ -234,33 +237,23 @@ class ConsoleWatch:
     def feed(self, data: bytes) -> None:
         """Take the next bytes of the console."""
         for line in self._splitter.feed(data):
-            self._take(line)
+            self.take(line)
 
     def finish(self) -> None:
         """Take what is left without a newline: the machine is gone."""
         for line in self._splitter.finish():
-            self._take(line)
-        self._collector.finish()
+            self.take(line)
+        super().finish()
 
     def settle(self) -> None:
         """End the reports that are open: the console has been quiet for long enough."""
-        self._collector.finish()
+        super().finish()
 
     @property
     def reports(self) -> tuple[Report, ...]:
         """The reports so far; the first one is the one that counts."""
-        found = self._collector.reports
+        found = super().reports
         return found if self._reboot is None else (*found, self._reboot)
-
-    @property
-    def more(self) -> int:
-        """How many reports were left out: repeated ones, and those past the limit."""
-        return self._collector.more
-
-    @property
-    def is_in_report(self) -> bool:
-        """Whether the end of a report is still to come."""
-        return self._collector.is_open
 
     @property
     def tail(self) -> str:
@@ -268,12 +261,13 @@ class ConsoleWatch:
         partial = self._splitter.partial
         return "\n".join([*self._tail, partial] if partial else self._tail)
 
-    def _take(self, line: Line) -> None:
+    def take(self, line: Line) -> None:
+        """Take the next line of the console."""
         self._tail.append(line.shown)
         if line.is_kernels and line.seconds is not None:
             self._notice_reboot(line, line.seconds)
             self._latest = max(self._latest, line.seconds)
-        self._collector.take(line)
+        super().take(line)
 
     def _notice_reboot(self, line: Line, seconds: float) -> None:
         if not _BANNER.match(line.text):

@@ -35,14 +35,8 @@ def is_telling(lines: Iterable[bytes]) -> bool:
     return any(_WORD.search(line) for line in lines)
 
 
-@dataclass(frozen=True)
-class Edit:
-    """Lines `start` to `end` of a text become `lines`; `own` flags those that the series wrote."""
-
-    start: int
-    end: int
-    lines: Lines
-    own: bytes
+Edit = tuple[int, int, Lines, bytes]
+"""The lines from one to another of a text; those that replace them; which the series wrote."""
 
 
 class Text:
@@ -61,9 +55,9 @@ class Text:
         """Return the text after edits that do not overlap."""
         lines = list(self.lines)
         own = bytearray(self._own or bytes(len(lines)))
-        for edit in sorted(edits, key=lambda each: each.start, reverse=True):
-            lines[edit.start : edit.end] = edit.lines
-            own[edit.start : edit.end] = edit.own
+        for start, end, new, flags in sorted(edits, key=lambda edit: edit[0], reverse=True):
+            lines[start:end] = new
+            own[start:end] = flags
         after = Text(b"".join(lines))
         after.lines, after._own = tuple(lines), bytes(own)
         return after
@@ -73,7 +67,7 @@ class Text:
         after = lines_of(content)
         matcher = SequenceMatcher(None, self.lines, after, autojunk=False)
         changes = (each for each in matcher.get_opcodes() if each[0] != "equal")
-        return self.edited(Edit(a, b, after[c:d], b"\1" * (d - c)) for _, a, b, c, d in changes)
+        return self.edited((a, b, after[c:d], b"\1" * (d - c)) for _, a, b, c, d in changes)
 
     def is_own(self, at: int) -> bool:
         """Tell whether the series wrote a line, from 0."""
@@ -361,7 +355,7 @@ def apply_hunks(text: Text, placed: Iterable[Placed]) -> Text:
         news = range(before, len(hunk.new) - behind)
         kept = iter([text.is_own(place.first + at) for at in olds if at not in hunk.removed_at])
         own = bytes(at in hunk.added_at or next(kept) for at in news)
-        edits.append(Edit(place.start, place.end, hunk.new[news.start : news.stop], own))
+        edits.append((place.start, place.end, hunk.new[news.start : news.stop], own))
     return text.edited(edits)
 
 
