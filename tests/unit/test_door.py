@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from linklab.agent import door as door_module
 from linklab.agent.line import ConsoleLine
 from linklab.errors import LabError, UsageError
 from linklab.host.guests import announced, find_guest, running_guests, runtime_folder
+from linklab.lab import door as door_module
 from linklab.lab.door import Door, Key, Keys, TakenOver
 from linklab.lab.terminal import visit
 
