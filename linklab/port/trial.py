@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from linklab.host.run import run
@@ -129,7 +130,7 @@ def _create(diff: FileDiff, draft: Draft, tools: Tools) -> FileOutcome:
         status, notes = (Status.MOVED, (_moved_note(diff, path),)) if target else (Status.CLEAN, ())
         return FileOutcome(diff.path, status, target, notes=notes)
     forms = tools.later.contents(tools.number, diff.new, lines_of(content))
-    for later, form in ((0, content), *forms):
+    for later, form in chain([(0, content)], forms):
         if there.content == form:
             hunks = (HunkOutcome(1, Status.THERE, 1, later=later),) if later else ()
             return FileOutcome(diff.path, Status.THERE, target, hunks)
@@ -148,8 +149,8 @@ class _FileTrial:
         assert diff.old is not None
         self.diff, self.draft, self.tools = diff, draft, tools
         self.notes: list[str] = []
-        paths = [diff.old, *(name for _, name in self._later_names(diff.old) if name is not None)]
-        here = next((path for path in paths if draft.get(path) is not None), None)
+        names = chain([diff.old], (name for _, name in self._later_names(diff.old)))
+        here = next((name for name in names if name and draft.get(name) is not None), None)
         self.old = here or tools.moves.locate(diff.old, diff)
         self.new = self.old
         if diff.new != diff.old:
