@@ -16,6 +16,10 @@ uint64_t agent_nonce(void);
  */
 void agent_tell(const struct buffer *body);
 
+/* The port, and whether the host has said something that nobody has looked at yet. */
+int agent_port(void);
+bool agent_is_called(void);
+
 /* Ends the guest as soon as the reply in hand has left the port. */
 void agent_end_after_reply(void);
 

@@ -51,6 +51,7 @@ static struct {
 	uint16_t request_total; /* ... of how many */
 	bool request_void;      /* a part was lost, and the host was told so */
 	bool heard;             /* has any frame come from the host? */
+	size_t unread;          /* bytes that are here behind the line in hand */
 	bool spoke;             /* has anything been said since the machine last stopped? */
 } agent;
 
@@ -62,6 +63,18 @@ uint64_t agent_nonce(void)
 void agent_end_after_reply(void)
 {
 	agent.ending = true;
+}
+
+int agent_port(void)
+{
+	return agent.port;
+}
+
+bool agent_is_called(void)
+{
+	struct pollfd port = { .fd = agent.port, .events = POLLIN };
+
+	return agent.unread || poll(&port, 1, 0) > 0;
 }
 
 int port_open(const char *path)
@@ -314,6 +327,7 @@ static void serve(void)
 			exit(1);
 		have += (size_t)got;
 		while ((end = memchr(line, '\n', have - (size_t)(line - input)))) {
+			agent.unread = have - (size_t)(end + 1 - input);
 			take_line(line, (size_t)(end - line));
 			line = end + 1;
 		}

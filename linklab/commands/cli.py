@@ -39,7 +39,8 @@ class Command:
     """A command: `help` is one line, `where` its function, by default `.name:main`.
 
     The function takes nothing, or its options as one dataclass, or these and
-    the words of the command line. It returns a verdict, or None for a pass.
+    the words of the command line. It returns a verdict, None for a pass, or the
+    status of a program that ran in a guest.
     """
 
     name: str
@@ -47,10 +48,12 @@ class Command:
     where: str = ""
     status: Callable[[Verdict], int] = plain_status
 
-    def function(self) -> Callable[..., Verdict | None]:
+    def function(self) -> Callable[..., Verdict | int | None]:
         """Import what does the work."""
         module, _, name = (self.where or f".{self.name}:main").partition(":")
-        found: Callable[..., Verdict | None] = getattr(import_module(module, __package__), name)
+        found: Callable[..., Verdict | int | None] = getattr(
+            import_module(module, __package__), name
+        )
         return found
 
 
@@ -113,6 +116,7 @@ COMMANDS = (
         ".history:rerun",
     ),
     Command("export", "Write a past run as JUnit XML, KTAP or a KCIDB report.", ".exports:export"),
+    Command("exec", "Run a command in a guest: `invoke exec --kernel nosysfs 'ip -s link'`."),
     Command(
         "shell", "Open a shell in a new guest, or the console of one that runs, on this terminal."
     ),

@@ -29,6 +29,7 @@ from linklab.machine.spec import (
     IsoBoot,
     MachineSpec,
     MachineType,
+    Share,
     qemu_argv,
 )
 
@@ -97,6 +98,7 @@ class Lab:
     slowness: float = 1.0  # how many times as long guests may take here as elsewhere: for deadlines
     keeper: Keeper | None = None  # takes a guest that failed, which then does not end by itself
     records: bool = False  # a guest that fails leaves its recording beside its console's log
+    shares: tuple[Share, ...] = ()  # folders of the host that its guests may mount
 
     @property
     def clock_name(self) -> str:
@@ -131,7 +133,15 @@ class Lab:
             recorded_words = RECORDING if self.records else ()
             words += (*spared, *subject.parameters, *recorded_words)
             boot = DirectBoot(subject.kernel, subject.initramfs or self.initramfs, words)
-        return MachineSpec(boot, self.accel, machine, self.cpus, self.memory, clock=self.clock)
+        return MachineSpec(
+            boot,
+            self.accel,
+            machine,
+            self.cpus,
+            self.memory,
+            clock=self.clock,
+            shares=self.shares,
+        )
 
     def argv_for(self, subject: Subject) -> tuple[str, ...]:
         """Return QEMU's command line for a kernel, without its ports."""

@@ -14,7 +14,6 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from linklab.agent import protocol
 from linklab.agent.client import Agent
 from linklab.agent.line import AgentLine, Companion, ConsoleLine, LineClosed, LineStuck
 from linklab.agent.replies import Hello
@@ -70,13 +69,8 @@ class _AttentiveAgent(Agent):
         super().__init__(line, first)
         self._after = after
 
-    def call(
-        self, operation: str, fields: Sequence[protocol.Field], deadline: float
-    ) -> protocol.FieldReader:
-        """Do an operation as `Agent.call` does."""
-        reply = super().call(operation, fields, deadline)
+    def _done(self) -> None:
         self._after()
-        return reply
 
 
 class Session:
@@ -106,8 +100,8 @@ class Session:
         if machine.spec.is_virtual:
             first = _FIRST_RESUMED if is_resumed else _FIRST_BOOTED
         turns = machine.control if machine.spec.is_virtual else None
-        self._line = AgentLine(machine.agent, companions, turns)
-        self.agent: Agent = _AttentiveAgent(self._line, self._request_done, first)
+        self.line = AgentLine(machine.agent, companions, turns)
+        self.agent: Agent = _AttentiveAgent(self.line, self._request_done, first)
         self.reports = KernelReports(console.watch, noise, _is_private(machine.spec))
         self._boot_limit = boot_limit
         self.ignored: tuple[Finding, ...] = ()  # known noise, once the session is over
@@ -141,7 +135,7 @@ class Session:
             now, entropy = _VIRTUAL_NOW, _entropy(self.machine.spec.seed)
             # It was saved where it had stopped, after its last word.
             self.machine.control.resumed_stopped()
-            self._line.has_spoken = True
+            self.line.has_spoken = True
         nonce = self.agent.wake(self.machine.started + self._boot_limit, now, entropy)
         self.boot_seconds = time.monotonic() - self.machine.started
         if nonce != hello.nonce:
@@ -152,7 +146,7 @@ class Session:
         """End the guest in order and take the kernel's last words into account."""
         faults = taint.new_faults(self._taint, self._read_taint())
         self.agent.power_off(time.monotonic() + _POWER_OFF_LIMIT)
-        self._line.companions.clear()
+        self.line.companions.clear()
         end = settle(self.machine, self.console, True, _POWER_OFF_LIMIT)
         if self.reports.counting:
             raise _KernelSpoke
@@ -168,7 +162,7 @@ class Session:
     def await_stop(self, limit: float) -> None:
         """Wait until the machine has stopped after the agent's last word, in virtual time."""
         try:
-            self._line.await_stop(time.monotonic() + limit)
+            self.line.await_stop(time.monotonic() + limit)
         except LineStuck as error:
             raise GuestHung(str(error)) from error
 
