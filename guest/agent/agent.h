@@ -26,6 +26,9 @@ void agent_end_after_reply(void);
 /* Mounts what programs need. */
 void mount_all(void);
 
+/* Names a program's own streams below /dev, where scripts look for them. */
+void link_streams(void);
+
 /*
  * The first process of a guest where nothing else is up: starts the agent's
  * worker, reaps, says so when the worker dies, and gives a shell to whoever

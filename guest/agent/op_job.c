@@ -340,6 +340,7 @@ enum outcome op_job_open(struct reader *in, struct buffer *out, struct failure *
 	struct setting setting = { .folder = take_text(in) };
 	enum outcome outcome;
 
+	link_streams();
 	if (setting.folder && take_words(in, &setting.environment, 0))
 		outcome = take_job(in, &setting, why);
 	else

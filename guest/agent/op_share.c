@@ -52,10 +52,6 @@ static int mount_own(void)
 		    mount("tmpfs", where, "tmpfs", MS_NOSUID, "mode=0755"))
 			return -1;
 	}
-	symlink("/proc/self/fd", "/dev/fd");
-	symlink("/proc/self/fd/0", "/dev/stdin");
-	symlink("/proc/self/fd/1", "/dev/stdout");
-	symlink("/proc/self/fd/2", "/dev/stderr");
 	return 0;
 }
 
