@@ -163,13 +163,15 @@ def namespace(argv: Sequence[str], commands: Iterable[Command] = COMMANDS) -> Co
     if not _is_invoke(argv[0]):
         return _collection(every)
     end_as_unix_tools_do()
-    named = [each for each in every if any(each.name in word for word in argv[1:])]
+    # A task, or what `--help=` names; not a word inside of another program's command line.
+    words = {word.rpartition("=")[2] for word in argv[1:] if not any(map(str.isspace, word))}
+    named = [each for each in every if each.name in words]
     if "--complete" in argv and "--" in argv:
         _complete(argv[argv.index("--") + 2 :], every)
     contexts = _collection(every, named).to_contexts()
     several = [each.name for each in named if _takes_several(each)]
-    if (words := rewritten(contexts, argv, several)) is not None:
-        _begin_again(words)
+    if (others := rewritten(contexts, argv, several)) is not None:
+        _begin_again(others)
     _refuse_unknown(contexts, argv, every)
     return _collection(every, named)  # a second one: contexts take the help out of their tasks
 

@@ -294,7 +294,10 @@ def _as_document(options: ExecOptions, execution: Execution) -> int:
 def _without_inputs(about: dict[str, Any]) -> dict[str, Any]:
     """Return what was tested without all that it was built from: the hashes tell it apart."""
     kernels = [{**kernel, "inputs": None} for kernel in about["kernels"]]
-    return {**about, "kernels": [{k: v for k, v in each.items() if v is not None} for each in kernels]}
+    return {
+        **about,
+        "kernels": [{k: v for k, v in each.items() if v is not None} for each in kernels],
+    }
 
 
 def _printed(name: str, kept: Kept) -> Mapping[str, Any]:
