@@ -35,7 +35,9 @@ _TRIAL_COUNT = 128
 TRIAL_TEXT = f"mtu by process, {_TRIAL_COUNT} interfaces"
 _COMMAND_LIMIT = 600.0  # s
 _ANSWER = "answer"
-_RUN = (str(Path(sys.executable).with_name("invoke")), "run")
+_INVOKE = str(Path(sys.executable).with_name("invoke"))
+_RUN = (_INVOKE, "run")
+_EXEC = (_INVOKE, "exec")
 
 Teller = Callable[[int, str], None]
 """Is told which repetition begins, and of what."""
@@ -172,6 +174,17 @@ def smallest_run(
 
         whole_command(once(-1))  # what is not cached yet must not count
         return tuple(whole_command(once(turn)) for turn in range(repeat))
+
+
+def smallest_exec(subject: Subject, boot: str, repeat: int, tell: Teller) -> tuple[float, ...]:
+    """Return seconds of `invoke exec` as a whole: a command that does nothing."""
+    words = [*_EXEC, "--kernel", subject.name, "--boot", boot, "true"]
+    whole_command(words)  # what is not cached yet must not count
+    seconds = []
+    for turn in range(repeat):
+        tell(turn, f"a command in a guest, {boot} boot")
+        seconds.append(whole_command(words))
+    return tuple(seconds)
 
 
 def virtme_ng(kernel: Path, accel: Accel, repeat: int, tell: Teller) -> tuple[float, ...]:

@@ -19,6 +19,7 @@ from linklab.benchmarks import (
     Teller,
     boots,
     edits,
+    smallest_exec,
     smallest_run,
     trials,
     virtme_ng,
@@ -109,7 +110,7 @@ def main(options: BenchOptions) -> None:
             options.kernels, Purpose(Boot.ISO, (GROUPING,)), cache, listener
         )
         bench = Bench(lab, subject, repeat, other, cache, listener)
-        with step(listener, _STEP, 7 * repeat):
+        with step(listener, _STEP, 9 * repeat):
             figures = [*_speed(bench), *_sizes(bench)]
     print_shown(table(bench, figures))
 
@@ -144,11 +145,17 @@ def _speed(bench: Bench) -> Iterator[Figure]:
     yield Figure("whole `invoke run`, 128 interfaces, resumed", "s", resume, aim=0.8)
     direct = smallest_run(subject, "direct", lab.clock, repeat, bench.teller(4))
     yield Figure("whole `invoke run`, 128 interfaces, direct", "s", direct, aim=1.3)
+    command = smallest_exec(subject, "resume", repeat, bench.teller(5))
+    yield Figure("whole `invoke exec true`, resumed", "s", command, aim=0.9)
+    command = smallest_exec(subject, "direct", repeat, bench.teller(6))
+    yield Figure("whole `invoke exec true`, direct", "s", command, aim=1.5)
     if bench.vng:
-        theirs = virtme_ng(bench.vng, lab.accel, repeat, bench.teller(5))
-        yield Figure("whole `vng -- uname -r`, against our direct one", "s", theirs, median(direct))
+        theirs = virtme_ng(bench.vng, lab.accel, repeat, bench.teller(7))
+        yield Figure(
+            "whole `vng -- uname -r`, against our direct one", "s", theirs, median(command)
+        )
     if subject.known:
-        after = edits(subject.name, repeat, bench.cache, bench.teller(6))
+        after = edits(subject.name, repeat, bench.cache, bench.teller(8))
         yield Figure(f"rebuild after {TOUCHED} changed", "s", after.to_kernel)
         yield Figure("edit to table, 128 and 256 interfaces", "s", after.to_table, aim=15)
 

@@ -124,12 +124,14 @@ class Passed:
         self._fd = fd
 
     def put(self, data: bytes, run: CommandRun) -> None:
-        """Take it, unless the command is to end before."""
+        """Take it; what nobody reads is dropped once the command is to end."""
         left = memoryview(data)
-        while left and not run.is_to_end:
+        while left:
             if run.may_write(self._fd):
                 # What a pipe takes without a wait, where it takes anything (pipe(7), PIPE_BUF).
                 left = left[os.write(self._fd, left[: select.PIPE_BUF]) :]
+            elif run.is_to_end:
+                return
 
 
 class CommandRun:
