@@ -44,6 +44,13 @@ def in_background(*words: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(argv, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe)
 
 
+def line_of(lab: subprocess.Popen[bytes]) -> bytes:
+    assert lab.stdout and lab.stderr
+    line = lab.stdout.readline()
+    assert line, lab.stderr.read().decode()
+    return line
+
+
 def qemu_of(lab: subprocess.Popen[bytes]) -> int:
     children = Path(f"/proc/{lab.pid}/task/{lab.pid}/children").read_text().split()
     (qemu,) = [int(pid) for pid in children if "qemu" in Path(f"/proc/{pid}/comm").read_text()]
@@ -89,9 +96,9 @@ def test_output_comes_while_it_runs_and_input_goes_in_when_it_is_there(
         for word in (b"one", b"two"):
             lab.stdin.write(word + b"\n")
             lab.stdin.flush()
-            assert lab.stdout.readline() == b"got " + word + b"\n"
+            assert line_of(lab) == b"got " + word + b"\n"
         lab.stdin.close()
-        assert lab.stdout.readline() == b"over\n"
+        assert line_of(lab) == b"over\n"
         assert lab.wait(LIMIT) == 0
 
 
@@ -122,10 +129,10 @@ def test_an_interrupt_ends_the_command_and_the_guest_in_order(
     script = "trap 'echo trapped; exit 9' INT TERM; echo begun; sleep 60 & wait"
     with in_background("--log", str(log), script) as lab:
         assert lab.stdout and lab.stderr
-        assert lab.stdout.readline() == b"begun\n"
+        assert line_of(lab) == b"begun\n"
         qemu = qemu_of(lab)
         lab.send_signal(number)
-        assert lab.stdout.readline() == b"trapped\n"
+        assert line_of(lab) == b"trapped\n"
         assert lab.wait(LIMIT) == 130
         assert lab.stderr.read() == b"interrupted\n"
     wait_until_gone(qemu)
@@ -160,7 +167,7 @@ def test_a_command_that_does_not_end_in_time_hangs(run: Run) -> None:
 def test_qemu_that_is_killed_is_the_labs_matter(subjects: dict[str, Subject]) -> None:
     with in_background("echo begun; sleep 60") as lab:
         assert lab.stdout and lab.stderr
-        assert lab.stdout.readline() == b"begun\n"
+        assert line_of(lab) == b"begun\n"
         os.kill(qemu_of(lab), signal.SIGKILL)
         assert lab.wait(LIMIT) == 3
         assert lab.stderr.read().startswith(b"error: QEMU was killed by signal 9")
