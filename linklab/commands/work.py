@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, replace
 from typing import Any
 
-from linklab.commands.keep import check_keep, keeper
+from linklab.commands.guests import check_keep, hold_here
 from linklab.commands.prepare import KernelOptions, MachineOptions
 from linklab.errors import UsageError
 from linklab.events import Listener
@@ -114,7 +114,7 @@ class TrialOptions(ScheduleOptions, LimitedOptions):
 
     def with_keeper(self, lab: Lab, listener: Listener) -> Lab:
         """Return a lab that leaves a guest that failed to a person, where that is asked for."""
-        return replace(lab, keeper=keeper(listener)) if self.keep else lab
+        return replace(lab, hold=hold_here(listener)) if self.keep else lab
 
 
 def check_scenario(name: str) -> None:

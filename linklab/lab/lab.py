@@ -18,7 +18,7 @@ from linklab.host.accel import Accel
 from linklab.host.cache import Cache, hash_file, key_of
 from linklab.host.clock import VIRTUAL_TSC_KHZ
 from linklab.host.qemu import Qemu
-from linklab.lab.console_access import Keeper
+from linklab.lab.console_access import Hold
 from linklab.lab.recording import recorded
 from linklab.lab.session import Session, Snapshot, open_session, save_session
 from linklab.machine.commandline import DISTRIBUTION, RECORDING, measuring_command_line
@@ -96,7 +96,7 @@ class Lab:
     noise: Noise = NO_NOISE  # reports of kernels that are known and do not count
     clock: Clock = Clock.REAL
     slowness: float = 1.0  # how many times as long guests may take here as elsewhere: for deadlines
-    keeper: Keeper | None = None  # takes a guest that failed, which then does not end by itself
+    hold: Hold | None = None  # takes a guest that failed, which then does not end by itself
     records: bool = False  # a guest that fails leaves its recording beside its console's log
     shares: tuple[Share, ...] = ()  # folders of the host that its guests may mount
 
@@ -127,7 +127,7 @@ class Lab:
             words = measuring_command_line(
                 device,
                 self.tsc_khz,
-                stays=self.keeper is not None,
+                stays=self.hold is not None,
                 takes_turns=self.clock is Clock.VIRTUAL,
             )
             recorded_words = RECORDING if self.records else ()
@@ -167,7 +167,7 @@ class Lab:
                 saved,
                 noise=self.noise,
                 symbols=subject.symbols,
-                keeper=self.keeper,
+                hold=self.hold,
             )
             yield stack.enter_context(opened)
 

@@ -32,8 +32,7 @@ from linklab.errors import (
     MachineLost,
 )
 from linklab.lab.attribution import has_refused_module, hear_out, judge, settle
-from linklab.lab.console_access import Keeper, Visits, visits_to
-from linklab.lab.door import TakenOver
+from linklab.lab.console_access import ConsoleAccess, Hold, TakenOver
 from linklab.lab.findings import Finding, file_findings
 from linklab.lab.reports import KernelReports
 from linklab.machine.commandline import AGENT_PATH
@@ -258,7 +257,7 @@ def open_session(
     snapshot: Snapshot | None = None,
     noise: Noise = NO_NOISE,
     symbols: Path | None = None,
-    keeper: Keeper | None = None,
+    hold: Hold | None = None,
 ) -> Iterator[Session]:
     """Boot a machine and yield it with its agent ready; end it on every way out.
 
@@ -266,7 +265,7 @@ def open_session(
     seconds it may take to the agent's hello; reports that `noise` covers do
     not end it, the others are decoded by `symbols`, a vmlinux with debug
     information. People may look at the console meanwhile (`linklab/lab/console_access.py`);
-    `keeper` takes a guest that failed. Everything that ends a session early
+    `hold` takes a guest that failed. Everything that ends a session early
     comes out as a `LinklabError` of the right kind, with the console's last
     lines as evidence.
     """
@@ -280,9 +279,9 @@ def open_session(
                 Machine(qemu, resumed, controlled=True, pass_fds=(state,))
             )
         console = stack.enter_context(closing(ConsoleLine(machine.console, console_log)))
-        visits = stack.enter_context(visits_to(machine, console, keeper, symbols))
+        people = stack.enter_context(ConsoleAccess(machine, console, hold, symbols))
         is_resumed = snapshot is not None
-        with _attended(machine, console, boot_limit, noise, symbols, visits, is_resumed) as session:
+        with _attended(machine, console, boot_limit, noise, symbols, people, is_resumed) as session:
             if snapshot is None:
                 session.wait_until_ready()
             else:
@@ -313,22 +312,22 @@ def _attended(
     boot_limit: float,
     noise: Noise = NO_NOISE,
     symbols: Path | None = None,
-    visits: Visits | None = None,
+    people: ConsoleAccess | None = None,
     is_resumed: bool = False,
 ) -> Iterator[Session]:
     """Yield a session on a machine; judge whatever ends it early, and let people look at it."""
-    others = visits.companions if visits else ()
+    others = people.companions if people else ()
     session = Session(machine, console, boot_limit, noise, others, is_resumed)
     try:
         yield session
     except TakenOver as error:
-        assert visits is not None
-        visits.leave_to_visitors()
+        assert people is not None
+        people.leave_to_visitors()
         raise Interrupted("somebody took the guest over at its console") from error
     except (_KernelSpoke, LineClosed, LinklabError) as error:
         verdict = judge(machine, console, session.reports, error, symbols)
-        if visits is not None:
-            visits.keep(verdict)
+        if people is not None:
+            people.hold(verdict)
         if verdict is error:
             raise
         raise verdict from error

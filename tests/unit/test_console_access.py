@@ -16,12 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from linklab.agent import door as door_module
 from linklab.agent.line import ConsoleLine
 from linklab.errors import LabError, UsageError
 from linklab.host.guests import announced, find_guest, running_guests, runtime_folder
-from linklab.lab.door import Door, Key, Keys, TakenOver
-from linklab.lab.terminal import visit
+from linklab.lab import console_access
+from linklab.lab.console_access import ConsoleServer, Key, Keys, TakenOver, visit
 
 LIMIT = 20.0
 
@@ -35,7 +34,7 @@ class Stand:
         self.console = ConsoleLine(ours, folder / "console.log")
         self.keys: list[Key] = []
         self.path = folder / "console"
-        self.door = Door(self.console, self.path, self._on_key)
+        self.door = ConsoleServer(self.console, self.path, self._on_key)
         self.visitors: list[socket.socket] = []
 
     def _on_key(self, key: Key) -> str:
@@ -160,7 +159,7 @@ def test_a_visitor_may_leave_at_any_time(stand: Stand) -> None:
 def test_a_visitor_who_does_not_read_holds_nobody_up(
     stand: Stand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(door_module, "_MOST_UNREAD", 100_000)
+    monkeypatch.setattr(console_access, "_MOST_UNREAD", 100_000)
     stand.knock()
     reader = stand.knock()
     flood = b"[    1.000000] again\r\n" * 1000
@@ -192,7 +191,7 @@ def test_what_a_slow_visitor_missed_comes_later(stand: Stand) -> None:
 def test_no_more_visitors_than_there_is_room_for(
     stand: Stand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(door_module, "_MOST_VISITORS", 1)
+    monkeypatch.setattr(console_access, "_MOST_VISITORS", 1)
     stand.knock()
     assert stand.knock().recv(100) == b""
     assert stand.door.visitors == 1
@@ -219,7 +218,7 @@ def test_a_door_that_cannot_be_says_so(tmp_path: Path) -> None:
     ours, guest = socket.socketpair()
     console = ConsoleLine(ours, tmp_path / "console.log")
     with pytest.raises(OSError):
-        Door(console, tmp_path / "no" / "where", lambda _key: "")
+        ConsoleServer(console, tmp_path / "no" / "where", lambda _key: "")
     for end in (ours, guest, console):
         end.close()
 
