@@ -8,7 +8,7 @@ import signal
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
 from typing import Protocol
@@ -129,7 +129,8 @@ class Passed:
         while left:
             if run.may_write(self._fd):
                 # What a pipe takes without a wait, where it takes anything (pipe(7), PIPE_BUF).
-                left = left[os.write(self._fd, left[: select.PIPE_BUF]) :]
+                with suppress(BlockingIOError):  # somebody else made our terminal such
+                    left = left[os.write(self._fd, left[: select.PIPE_BUF]) :]
             elif run.is_to_end:
                 return
 
