@@ -24,6 +24,7 @@ from linklab.kernel.needs import needs_of
 from linklab.lab.command import CommandEnd, Kept
 from linklab.machine.spec import Boot, Share
 from linklab.options import made
+from linklab.paths import IMAGES
 
 NOTHING: Any = object()
 
@@ -118,7 +119,8 @@ class TestFoldersOfTheHost:
         assert check(options(root="host", kernel=str(bzimage))).kernels.configs == ()
 
     def test_need_what_the_fragment_switches_on(self) -> None:
-        config = parse_config(FRAGMENT.read_text())
+        base = IMAGES / "kernel" / "base.config"
+        config = parse_config(base.read_text()) | parse_config(FRAGMENT.read_text())
         needs = needs_of((HOST,))
         assert needs
         assert all(config.get(need.option) == "y" for need in needs)

@@ -218,6 +218,17 @@ class TestTheHostsFiles:
             assert taken.read_bytes() == (tmp_path / "given").read_bytes()
         assert (tmp_path / "new").is_dir()
 
+    def test_need_modules_of_a_kernel_of_debians(self, run: Run, tmp_path: Path) -> None:
+        words = ("--kernel", "deb:linux-image-amd64", "--root", "host", "--rw", str(tmp_path))
+        done = run(*words, f"lsmod | grep -c 9p; echo x > {tmp_path}/x")
+        if done.returncode == 3 and b"cannot be had" in done.stderr:
+            pytest.skip("no archive of Debian's is within reach")
+        assert done.returncode == 0, done.stderr
+        assert int(done.stdout) >= 2
+        assert (tmp_path / "x").read_text() == "x\n"
+        done = run("--kernel", "debian", "--root", "host", "true")
+        assert done.returncode == 2 and b"CONFIG_9P_FS" in done.stderr
+
     def test_what_is_written_is_there_after_a_crash(self, run: Run, tmp_path: Path) -> None:
         script = f"echo kept > {tmp_path}/kept; echo c > /proc/sysrq-trigger"
         assert run("--rw", str(tmp_path), script).returncode == 1
