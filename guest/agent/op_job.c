@@ -26,6 +26,7 @@
 #define OUTPUT_BLOCK 65536 /* how much of it goes into one reply */
 #define LONGEST_WAIT 60000 /* ms */
 #define LONGEST_JOB 1000000000 /* ms */
+#define LINGER 2000000 /* ns for more output to come into the same reply */
 #define INPUT_ROOM 65536 /* bytes of input that wait here for a program that does not read */
 
 static struct {
@@ -197,15 +198,16 @@ static bool read_output(int *output, struct buffer *block)
 }
 
 /*
- * Waits for more output, the end of the job, or the end of time; where the host
- * may say something meanwhile, for that and for room in the job's input, too.
+ * Waits for output, if there is need of it, the end of the job, or the end of
+ * time; where the host may say something meanwhile, for that and for room in the
+ * job's input, too.
  */
-static void wait_for_it(uint64_t until, bool listens)
+static void wait_for_it(uint64_t until, bool wants_output, bool listens)
 {
 	struct pollfd all[] = {
 		{ .fd = job.fd, .events = POLLIN },
-		{ .fd = job.outputs[0], .events = POLLIN },
-		{ .fd = job.outputs[1], .events = POLLIN },
+		{ .fd = wants_output ? job.outputs[0] : -1, .events = POLLIN },
+		{ .fd = wants_output ? job.outputs[1] : -1, .events = POLLIN },
 		{ .fd = job.typed.len ? job.input : -1, .events = POLLOUT },
 		{ .fd = listens ? agent_port() : -1, .events = POLLIN },
 	};
@@ -246,6 +248,11 @@ static enum outcome finish_output(struct buffer *out, const struct buffer *block
 	return outcome;
 }
 
+static uint64_t sooner(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
 /* Its output until there is a block of it, it has ended, or time is over; whether that is all. */
 static bool gather_output(struct buffer *block, uint64_t until)
 {
@@ -253,7 +260,7 @@ static bool gather_output(struct buffer *block, uint64_t until)
 
 	buffer_clear(block);
 	while ((empty = read_output(&job.outputs[0], block)) && !job.ended && monotonic_ns() < until)
-		wait_for_it(until, false);
+		wait_for_it(until, true, false);
 	return empty && job.ended;
 }
 
@@ -317,7 +324,7 @@ enum outcome op_job_follow(struct reader *in, struct buffer *out, struct failure
 	until = job.measure.began + limit * 1000000;
 	for (;;) {
 		now = monotonic_ns();
-		if (gather_output(&block, now + pace * 1000000 < until ? now + pace * 1000000 : until))
+		if (gather_output(&block, sooner(now + pace * 1000000, until)))
 			return finish_output(out, &block, why);
 		printed += block.len;
 		if (monotonic_ns() >= until || printed > most)
@@ -402,7 +409,7 @@ static bool take_input(struct reader *in)
 
 /*
  * milliseconds, whether the input ends with this, input: gives the job its
- * input, and returns as soon as it has printed anything, it has ended, all
+ * input, and returns soon after it has printed anything, when it has ended, all
  * input that had to wait is taken, the host says something, or time is over.
  * Returns whether it has ended, its wait(2) status, its measure, whether
  * anybody takes more input and how much, and what it printed on each stream.
@@ -412,7 +419,7 @@ enum outcome op_job_stream(struct reader *in, struct buffer *out, struct failure
 	static struct buffer blocks[2];
 	uint64_t milliseconds = take_u64(in), until;
 	enum outcome outcome;
-	bool over, waits;
+	bool over, waits, printed = false;
 
 	if (!job.there)
 		return fail(why, OP_BAD_REQUEST, 0, "job-stream: there is no job");
@@ -428,10 +435,14 @@ enum outcome op_job_stream(struct reader *in, struct buffer *out, struct failure
 
 		over = read_output(&job.outputs[0], &blocks[0]) & read_output(&job.outputs[1], &blocks[1]);
 		over &= ended;
-		if (over || blocks[0].len || blocks[1].len || (waits && !job.typed.len) ||
-		    agent_is_called() || monotonic_ns() >= until)
+		if (over || blocks[0].len + blocks[1].len >= OUTPUT_BLOCK / 2 ||
+		    (waits && !job.typed.len) || agent_is_called() || monotonic_ns() >= until)
 			break;
-		wait_for_it(until, true);
+		if (!printed && (blocks[0].len || blocks[1].len)) {
+			printed = true; /* more will come, or the end: not a reply for each line */
+			until = sooner(until, monotonic_ns() + LINGER);
+		}
+		wait_for_it(until, !printed, true);
 		give_input();
 	}
 	outcome = OP_OK;
