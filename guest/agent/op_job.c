@@ -27,6 +27,7 @@
 #define LONGEST_WAIT 60000 /* ms */
 #define LONGEST_JOB 1000000000 /* ms */
 #define LINGER 2000000 /* ns for more output to come into the same reply */
+#define INPUT_PIPE 262144
 #define INPUT_ROOM 65536 /* bytes of input that wait here for a program that does not read */
 
 static struct {
@@ -104,6 +105,7 @@ static bool make_streams(struct streams *s, bool apart)
 	if (apart) {
 		fcntl(job.outputs[1], F_SETFL, O_NONBLOCK);
 		fcntl(job.input, F_SETFL, O_NONBLOCK);
+		fcntl(job.input, F_SETPIPE_SZ, INPUT_PIPE); /* or the two wake each other for each page */
 	}
 	return true;
 }
@@ -365,14 +367,18 @@ enum outcome op_job_open(struct reader *in, struct buffer *out, struct failure *
 /* Gives the job what its input takes.  Nobody may read it any more: then it is over. */
 static void give_input(void)
 {
+	size_t done = 0;
 	ssize_t put = 0;
 
 	if (job.input < 0)
 		return;
 	signal(SIGPIPE, SIG_IGN);
-	while (job.typed.len && (put = write(job.input, job.typed.data, job.typed.len)) > 0) {
-		job.typed.len -= (size_t)put;
-		memmove(job.typed.data, job.typed.data + put, job.typed.len);
+	while (done < job.typed.len &&
+	       (put = write(job.input, job.typed.data + done, job.typed.len - done)) > 0)
+		done += (size_t)put;
+	if (done) {
+		job.typed.len -= done;
+		memmove(job.typed.data, job.typed.data + done, job.typed.len);
 	}
 	signal(SIGPIPE, SIG_DFL); /* or what the agent starts would ignore it */
 	if ((put < 0 && errno == EPIPE) || (job.typed_all && !job.typed.len)) {

@@ -120,7 +120,7 @@ def test_input_that_nobody_reads_waits_and_is_taken_in_the_end(box: Box, tmp_pat
     go_on.touch()
     news = stream(box)  # returns when what had to wait is taken
     assert news.room == ROOM and news.wait_status is None
-    told = 2 * ROOM  # a full pipe, and what the agent keeps
+    told = 4 * ROOM + ROOM  # a full pipe, and what the agent keeps
     assert rest_of(box)[0].strip() == b"%d" % told
 
 
