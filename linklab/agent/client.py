@@ -10,11 +10,12 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from linklab.agent import protocol
 from linklab.agent.exchange import DRAIN_LIMIT, Exchange
-from linklab.agent.line import AgentLine
+from linklab.agent.line import AgentLine, LineClosed
 from linklab.agent.protocol import Field, FieldReader, Frame, FrameKind, Torn
 from linklab.agent.replies import (
     Heard,
@@ -38,7 +39,9 @@ from linklab.agent.replies import (
     stream_news_from,
     tally_from,
 )
-from linklab.errors import GuestHung, LabError, ProtocolError
+from linklab.errors import GuestHung, LabError, LinklabError, ProtocolError
+
+LAST_WORDS = 0.5  # s for what a program printed before its kernel reported a fault
 
 
 class AgentRestarted(LabError):
@@ -175,7 +178,17 @@ class Agent:
         what a program printed counts, also where its kernel failed meanwhile.
         """
         fields = (round(wait * 1000), int(is_all), typed)
-        news = stream_news_from(self._ask("job-stream", fields, deadline))
+        try:
+            news = stream_news_from(self._ask("job-stream", fields, deadline))
+        except (LinklabError, LineClosed):
+            raise
+        except Exception:  # a companion's: the kernel spoke, and its guest may still run
+            self._line.companions.clear()
+            self._seq -= 1  # the same request, which is not done twice
+            with suppress(Exception):
+                until = time.monotonic() + LAST_WORDS
+                take(stream_news_from(self._ask("job-stream", fields, until)))
+            raise
         take(news)
         self._done()
         return news
