@@ -8,11 +8,7 @@ raised, not where it is reported.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, ClassVar
-
-if TYPE_CHECKING:
-    from linklab.console.report import Report
-    from linklab.lab.findings import Finding
+from typing import Any, ClassVar
 
 
 class Verdict(StrEnum):
@@ -103,15 +99,17 @@ class KernelFault(LinklabError):
     """The kernel under test is at fault.
 
     `reports` is what it said of it on its console, first what the verdict goes
-    by; `findings` the same, on file.
+    by; `findings` the same, on file; `guest` the host that it happened in.
     """
 
     verdict = Verdict.FAIL
 
     def __init__(self, message: str, evidence: str = "") -> None:
         super().__init__(message, evidence)
-        self.reports: tuple[Report, ...] = ()
-        self.findings: tuple[Finding, ...] = ()
+        self.guest = ""  # the host of the topology that it happened in
+        # Reports and findings are types of those who make them, above this ground floor.
+        self.reports: tuple[Any, ...] = ()
+        self.findings: tuple[Any, ...] = ()
 
 
 class WrongState(KernelFault):

@@ -208,14 +208,6 @@ def seconds(option: str, text: str | float) -> float | None:
     return value or None
 
 
-def single(option: str, text: str) -> str:
-    """Return the one word of an option that takes a list where one makes sense."""
-    found = split_list(option, text)
-    if len(found) != 1:
-        raise UsageError(f"--{option} {text}: one is expected here, not {len(found)}")
-    return found[0]
-
-
 def percent(option: str, text: str | float) -> float:
     """Return a share in per cent, above 0."""
     try:

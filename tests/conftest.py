@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, settings
 
 from linklab.events import ignore
 from linklab.host.cache import Cache
-from linklab.image.agentbuild import PROGRAM, build_agent
+from linklab.image.programs import PROGRAM, build_agent
 
 if TYPE_CHECKING:
     from agentbox import Box

@@ -6,8 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from linklab.results.model import Run, Sample
+from linklab.results.shape import Cell
 
 PAPER_COUNTS = (128, 256, 512, 1024, 2048)
+
+
+def cell(operation: str, arm: str, interfaces: int) -> Cell:
+    """Return a cell of the grouping scenario."""
+    return Cell({"operation": operation, "arm": arm, "interfaces": interfaces})
 
 
 def sample(
@@ -19,25 +25,43 @@ def sample(
     operation: str = "mtu",
     trial: int = 1,
     verified: bool = True,
+    block: int = 0,
+    **metrics: float,
 ) -> Sample:
-    """Return a sample of which nothing else matters."""
+    """Return a sample of the grouping experiment of which nothing else matters."""
+    counted = {"user_seconds": 0.0, "system_seconds": 0.0, "context_switches": 0, "processes": 1}
+    heard = {"messages": 1, "notifications": 0, "notifications_lost": 0}
+    return sample_in(
+        kernel,
+        cell(operation, arm, interfaces),
+        {"seconds": seconds, **counted, **heard, **metrics},
+        trial=trial,
+        verified=verified,
+        block=block,
+    )
+
+
+def sample_in(
+    kernel: str,
+    cell: Cell,
+    metrics: Mapping[str, float],
+    *,
+    trial: int = 1,
+    verified: bool = True,
+    block: int = 0,
+) -> Sample:
+    """Return a sample of any experiment: what was measured in a cell."""
     return Sample(
         scenario="grouping",
         kernel=kernel,
         boot="direct",
         accel="tcg",
-        operation=operation,
-        arm=arm,
-        interfaces=interfaces,
+        cell=cell,
         trial=trial,
-        seconds=seconds,
-        user_seconds=0.0,
-        system_seconds=0.0,
-        context_switches=0,
-        messages=1,
-        processes=1,
+        metrics=metrics,
         order=0,
         verified=verified,
+        block=block,
     )
 
 
@@ -62,9 +86,10 @@ def run_of(
     image_bytes: int | None = None,
     **about: Any,
 ) -> Run:
-    """Return a run of these kernels; `boots` are seconds."""
+    """Return a run of these kernels; `boots` are seconds. Its shape is the first release's."""
     return Run(
         {
+            "scenario": "grouping",
             "accel": "tcg",
             "boot": "direct",
             "machine": "microvm",

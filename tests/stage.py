@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from linklab.console.noise import NO_NOISE, Noise
+from linklab.console.report import NO_NOISE, Noise
 from linklab.errors import LinklabError
 from linklab.host.accel import Accel
 from linklab.lab.session import Session, open_session

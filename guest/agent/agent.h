@@ -16,11 +16,18 @@ uint64_t agent_nonce(void);
  */
 void agent_tell(const struct buffer *body);
 
+/* The port, and whether the host has said something that nobody has looked at yet. */
+int agent_port(void);
+bool agent_is_called(void);
+
 /* Ends the guest as soon as the reply in hand has left the port. */
 void agent_end_after_reply(void);
 
 /* Mounts what programs need. */
 void mount_all(void);
+
+/* Names a program's own streams below /dev, where scripts look for them. */
+void link_streams(void);
 
 /*
  * The first process of a guest where nothing else is up: starts the agent's

@@ -8,56 +8,68 @@
 
 static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
+/* What a byte does to the sum; worked out once, which is smaller than 1 KB of numbers here. */
+static const uint32_t *crc_table(void)
+{
+	static uint32_t table[256];
+
+	for (uint32_t byte = 0; !table[255] && byte < 256; byte++) {
+		uint32_t crc = byte;
+
+		for (int bit = 0; bit < 8; bit++)
+			crc = crc >> 1 ^ (crc & 1 ? 0xedb88320 : 0);
+		table[byte] = crc;
+	}
+	return table;
+}
+
 static uint32_t crc32_add(uint32_t crc, const void *data, size_t len)
 {
-	/* Half a byte at a time: a table of 64 bytes instead of one of 1 KB. */
-	static const uint32_t nibble[16] = {
-		0x00000000, 0x1db71064, 0x3b6e20c8, 0x26d930ac, 0x76dc4190, 0x6b6b51f4,
-		0x4db26158, 0x5005713c, 0xedb88320, 0xf00f9344, 0xd6d6a3e8, 0xcb61b38c,
-		0x9b64c2b0, 0x86d3d2d4, 0xa00ae278, 0xbdbdf21c,
-	};
+	const uint32_t *table = crc_table();
 	const uint8_t *p = data;
 
 	crc = ~crc;
-	while (len--) {
-		crc ^= *p++;
-		crc = crc >> 4 ^ nibble[crc & 15];
-		crc = crc >> 4 ^ nibble[crc & 15];
-	}
+	while (len--)
+		crc = crc >> 8 ^ table[(crc ^ *p++) & 255];
 	return ~crc;
 }
 
+/* At most what a frame carries, at once: buffer_add() for each four bytes costs more than they do. */
 static void base64_add(struct buffer *out, const uint8_t *in, size_t len)
 {
+	static char text[(FRAME_PAYLOAD + 2) / 3 * 4];
+	char *end = text;
+
 	for (size_t i = 0; i < len; i += 3) {
 		size_t n = len - i < 3 ? len - i : 3;
 		uint32_t word = (uint32_t)in[i] << 16 | (n > 1 ? (uint32_t)in[i + 1] << 8 : 0) |
 				(n > 2 ? in[i + 2] : 0);
-		char text[4] = {
-			digits[word >> 18],
-			digits[word >> 12 & 63],
-			n > 1 ? digits[word >> 6 & 63] : '=',
-			n > 2 ? digits[word & 63] : '=',
-		};
 
-		buffer_add(out, text, sizeof(text));
+		*end++ = digits[word >> 18];
+		*end++ = digits[word >> 12 & 63];
+		*end++ = n > 1 ? digits[word >> 6 & 63] : '=';
+		*end++ = n > 2 ? digits[word & 63] : '=';
 	}
+	buffer_add(out, text, (size_t)(end - text));
 }
 
-static int digit_value(char c)
+/* What each character stands for, -1 where it is none of base64. */
+static const int8_t *digit_values(void)
 {
-	if (c >= 'A' && c <= 'Z')
-		return c - 'A';
-	if (c >= 'a' && c <= 'z')
-		return c - 'a' + 26;
-	if (c >= '0' && c <= '9')
-		return c - '0' + 52;
-	return c == '+' ? 62 : c == '/' ? 63 : -1;
+	static int8_t values[256];
+
+	if (!values['B']) {
+		memset(values, -1, sizeof(values));
+		for (int8_t i = 0; i < 64; i++)
+			values[(uint8_t)digits[i]] = i;
+	}
+	return values;
 }
 
 /* Decodes in place: three bytes never overtake the four that they came from. */
 static bool base64_decode(char *text, size_t len, size_t *out_len)
 {
+	const int8_t *values = digit_values();
 	uint8_t *out = (uint8_t *)text;
 	uint32_t word = 0;
 	int bits = 0;
@@ -68,7 +80,7 @@ static bool base64_decode(char *text, size_t len, size_t *out_len)
 	while (len && text[len - 1] == '=')
 		len--;
 	for (size_t i = 0; i < len; i++) {
-		int value = digit_value(text[i]);
+		int value = values[(uint8_t)text[i]];
 
 		if (value < 0)
 			return false;

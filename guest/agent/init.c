@@ -38,6 +38,20 @@ void mount_all(void)
 	mount_at("sysfs", "/sys");
 }
 
+void link_streams(void)
+{
+	static const char *const links[][2] = {
+		{ "/proc/self/fd", "/dev/fd" },
+		{ "/proc/self/fd/0", "/dev/stdin" },
+		{ "/proc/self/fd/1", "/dev/stdout" },
+		{ "/proc/self/fd/2", "/dev/stderr" },
+	};
+
+	for (size_t i = 0; i < sizeof(links) / sizeof(*links); i++)
+		if (symlink(links[i][0], links[i][1]) && errno != EEXIST)
+			return;
+}
+
 static void on_signal(int number)
 {
 	if (number != SIGCHLD)

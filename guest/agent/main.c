@@ -35,6 +35,7 @@
 #include "measure.h"
 #include "ops.h"
 
+#define WRITE_BLOCK 24576
 #define PATIENCE 10000 /* spins: half a second of virtual time */
 #define GREETING_MS 1000 /* from one hello to the next, until the host says something */
 
@@ -51,6 +52,7 @@ static struct {
 	uint16_t request_total; /* ... of how many */
 	bool request_void;      /* a part was lost, and the host was told so */
 	bool heard;             /* has any frame come from the host? */
+	size_t unread;          /* bytes that are here behind the line in hand */
 	bool spoke;             /* has anything been said since the machine last stopped? */
 } agent;
 
@@ -62,6 +64,18 @@ uint64_t agent_nonce(void)
 void agent_end_after_reply(void)
 {
 	agent.ending = true;
+}
+
+int agent_port(void)
+{
+	return agent.port;
+}
+
+bool agent_is_called(void)
+{
+	struct pollfd port = { .fd = agent.port, .events = POLLIN };
+
+	return agent.unread || poll(&port, 1, 0) > 0;
 }
 
 int port_open(const char *path)
@@ -115,14 +129,18 @@ static void add_part(struct buffer *out, enum frame_kind kind, uint32_t seq,
 	frame_encode(out, &f);
 }
 
+/* Several lines at once: each write to a virtio port leaves the guest, and it takes 32 KB. */
 static void send_body(enum frame_kind kind, uint32_t seq, const struct buffer *body)
 {
-	static struct buffer line;
+	static struct buffer lines;
 
+	buffer_clear(&lines);
 	for (uint16_t part = 0; part < part_count(body->len); part++) {
-		buffer_clear(&line);
-		add_part(&line, kind, seq, body, part);
-		write_all(line.data, line.len);
+		add_part(&lines, kind, seq, body, part);
+		if (lines.len >= WRITE_BLOCK || part + 1 == part_count(body->len)) {
+			write_all(lines.data, lines.len);
+			buffer_clear(&lines);
+		}
 	}
 }
 
@@ -314,6 +332,7 @@ static void serve(void)
 			exit(1);
 		have += (size_t)got;
 		while ((end = memchr(line, '\n', have - (size_t)(line - input)))) {
+			agent.unread = have - (size_t)(end + 1 - input);
 			take_line(line, (size_t)(end - line));
 			line = end + 1;
 		}

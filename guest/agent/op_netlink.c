@@ -2,6 +2,7 @@
 /*
  * Netlink: requests that the host encoded, sent and timed here.
  */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -91,15 +92,19 @@ out:
 
 /*
  * One request sent for each number of a range, the number written over the
- * template: as 32 bits in the machine's order (width 0), or as that many
- * decimal digits, for names.
+ * template: as 32 bits in the machine's order (width 0) or in the network's
+ * (NETWORK_ORDER), for addresses, or as that many decimal digits, for names.
  */
+#define NETWORK_ORDER 255
+
 static void patch(struct request *r, size_t offset, size_t width, uint64_t number)
 {
 	char *at = (char *)r->header + offset;
 	uint32_t raw = (uint32_t)number;
 
-	if (!width) {
+	if (width == NETWORK_ORDER)
+		raw = htonl(raw);
+	if (!width || width == NETWORK_ORDER) {
 		memcpy(at, &raw, sizeof(raw));
 		return;
 	}
@@ -119,7 +124,7 @@ enum outcome op_netlink_each(struct reader *in, struct buffer *out, struct failu
 
 	/* The header stays as it is: its length is what is sent. */
 	if (!take_request(in, &r) || offset < sizeof(*r.header) || offset > r.len ||
-	    (width ? width : 4) > r.len - offset) {
+	    (width && width != NETWORK_ORDER ? width : 4) > r.len - offset) {
 		free(r.header);
 		return fail(why, OP_BAD_REQUEST, 0,
 			    "netlink-each: first, count, offset, width, request expected");

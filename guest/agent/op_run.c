@@ -5,6 +5,7 @@
  * that nobody has to wake up and read while the clock runs.
  */
 #define _GNU_SOURCE /* mkostemp */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -21,17 +22,28 @@
 
 #define OUTPUT_PATH "/tmp/.linklab-output-XXXXXX"
 #define OUTPUT_TAIL 16384 /* how much of it is sent back: the end says what went wrong */
-#define WORD_ROOM 256  /* an argument with {} in it, once the number stands there */
+#define WORD_ROOM 256  /* an argument with a mark in it, once the number stands there */
 #define NUMBER_LEN 20 /* decimal digits of the largest number */
+#define NUMBER "{}"
+#define ADDRESS "{.}" /* the number as an IPv4 address: 10.0.0.1 */
+
+/* The mark that a word has, if any: words have one kind. */
+static const char *mark_of(const char *word)
+{
+	return strstr(word, ADDRESS) ? ADDRESS : strstr(word, NUMBER) ? NUMBER : NULL;
+}
 
 /* A word that would not fit once it is filled in would name something else. */
 static bool fits(const char *word)
 {
+	const char *mark = mark_of(word);
 	size_t len = strlen(word);
 
-	for (const char *place = word; (place = strstr(place, "{}")); place += 2)
-		len += NUMBER_LEN - 2;
-	return len < WORD_ROOM || !strstr(word, "{}");
+	if (!mark)
+		return true;
+	for (const char *place = word; (place = strstr(place, mark)); place += strlen(mark))
+		len += NUMBER_LEN - strlen(mark);
+	return len < WORD_ROOM;
 }
 
 static bool all_fit(const struct program *p)
@@ -42,30 +54,34 @@ static bool all_fit(const struct program *p)
 	return true;
 }
 
-static void fill_in_word(char *out, const char *word, const char *number)
+static void fill_in_word(char *out, const char *word, const char *mark, const char *number)
 {
 	const char *place;
 
-	while ((place = strstr(word, "{}"))) {
+	while ((place = strstr(word, mark))) {
 		memcpy(out, word, (size_t)(place - word));
 		out = stpcpy(out + (place - word), number);
-		word = place + 2;
+		word = place + strlen(mark);
 	}
 	strcpy(out, word);
 }
 
-/* argv with the number in place of each {}; the memory is the caller's, reused. */
+/* argv with the number in place of each mark; the memory is the caller's, reused. */
 static void fill_in(const struct program *p, uint64_t number, char **argv,
 		    char (*words)[WORD_ROOM])
 {
-	char digits[NUMBER_LEN + 1];
+	char digits[NUMBER_LEN + 1], address[sizeof("255.255.255.255")];
+	const struct in_addr raw = { .s_addr = htonl((uint32_t)number) };
 
 	snprintf(digits, sizeof(digits), "%llu", (unsigned long long)number);
+	inet_ntop(AF_INET, &raw, address, sizeof(address));
 	for (size_t i = 0; i < p->argc; i++) {
+		const char *mark = mark_of(p->argv[i]);
+
 		argv[i] = p->argv[i];
-		if (!strstr(p->argv[i], "{}"))
+		if (!mark)
 			continue;
-		fill_in_word(words[i], p->argv[i], digits);
+		fill_in_word(words[i], p->argv[i], mark, !strcmp(mark, NUMBER) ? digits : address);
 		argv[i] = words[i];
 	}
 	argv[p->argc] = NULL;
@@ -126,7 +142,7 @@ static void put_output(struct buffer *out, int fd)
 	put_bytes(out, tail, got > 0 ? (size_t)got : 0);
 }
 
-/* How often a program is run, with or without {} filled in, and how each process begins. */
+/* How often a program is run, with or without marks filled in, and how each process begins. */
 struct range {
 	bool numbered;
 	uint64_t first;
@@ -177,7 +193,7 @@ static enum outcome run_range(const struct program *p, const struct range *r,
 	return outcome;
 }
 
-/* argc, argv...: runs it once, {} and all. */
+/* argc, argv...: runs it once, marks and all. */
 enum outcome op_run(struct reader *in, struct buffer *out, struct failure *why)
 {
 	struct range once = { .count = 1 };
@@ -194,8 +210,8 @@ enum outcome op_run(struct reader *in, struct buffer *out, struct failure *why)
 }
 
 /*
- * first, count, dump_first, argc, argv...: runs argv once for each number, {}
- * replaced by it, and stops at the first that fails.
+ * first, count, dump_first, argc, argv...: runs argv once for each number, {} and
+ * {.} replaced by it, and stops at the first that fails.
  * With dump_first each process reads all links before it becomes the program,
  * as every `ip` did before iproute2 stopped filling its cache of link names
  * for commands that need one name alone (2013).

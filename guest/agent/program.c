@@ -17,12 +17,12 @@ void free_program(struct program *p)
 	free(p->argv);
 }
 
-bool take_program(struct reader *in, struct program *p)
+bool take_words(struct reader *in, struct program *p, uint64_t least)
 {
 	uint64_t argc = take_u64(in);
 
 	*p = (struct program){ 0 };
-	if (in->bad || argc < 1 || argc > 256)
+	if (in->bad || argc < least || argc > 256)
 		return false;
 	p->argv = calloc(argc + 1, sizeof(char *));
 	if (!p->argv)
@@ -35,6 +35,11 @@ bool take_program(struct reader *in, struct program *p)
 		p->argv[p->argc] = word;
 	}
 	return true;
+}
+
+bool take_program(struct reader *in, struct program *p)
+{
+	return take_words(in, p, 1);
 }
 
 /*

@@ -15,6 +15,8 @@ struct program {
 
 /* argc, argv...; what was taken is to be freed in either case. */
 bool take_program(struct reader *in, struct program *p);
+/* The same for any list of at least so many words, an environment for example. */
+bool take_words(struct reader *in, struct program *p, uint64_t least);
 void free_program(struct program *p);
 
 /* Whether it is there and may be run. */

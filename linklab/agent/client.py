@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from linklab.agent import protocol
 from linklab.agent.exchange import DRAIN_LIMIT, Exchange
-from linklab.agent.line import AgentLine
+from linklab.agent.line import AgentLine, LineClosed
 from linklab.agent.protocol import Field, FieldReader, Frame, FrameKind, Torn
 from linklab.agent.replies import (
     Heard,
@@ -23,6 +24,7 @@ from linklab.agent.replies import (
     Measure,
     ProgramEnd,
     Run,
+    StreamNews,
     Tally,
     content_from,
     heard_from,
@@ -34,9 +36,15 @@ from linklab.agent.replies import (
     program_end_from,
     result_of,
     runs_from,
+    stream_news_from,
     tally_from,
 )
-from linklab.errors import GuestHung, LabError, ProtocolError
+from linklab.errors import GuestHung, LabError, LinklabError, ProtocolError
+
+LAST_WORDS = 0.5  # s for what a program printed before its kernel reported a fault
+
+NETWORK_ORDER = 255
+"""The width of a 32-bit number in the network's byte order, for `Agent.netlink_each`."""
 
 
 class AgentRestarted(LabError):
@@ -105,6 +113,8 @@ class Agent:
     ) -> ProgramEnd:
         """Run a program for each number from `first`, `{}` in its arguments replaced by it.
 
+        `{.}` is replaced by the number as an IPv4 address.
+
         Ends at the first that fails. With `dump_first` each process reads all
         links before it becomes the program.
         """
@@ -144,6 +154,63 @@ class Agent:
         finally:
             self._on_news = None
 
+    def open_job(
+        self, argv: Sequence[str], folder: str, environment: Mapping[str, str], deadline: float
+    ) -> int:
+        """Start a job with its three streams apart; return how many bytes of input it takes first.
+
+        It starts in `folder`, or in / where the guest has no such folder.
+        """
+        words = [f"{name}={value}" for name, value in environment.items()]
+        fields: list[Field] = [folder, len(words), *words, len(argv), *argv]
+        reply = self.call("job-open", fields, deadline)
+        number_from(reply)
+        return number_from(reply)
+
+    def stream_job(
+        self,
+        wait: float,
+        typed: bytes,
+        take: Callable[[StreamNews], None],
+        deadline: float,
+        *,
+        is_all: bool = False,
+    ) -> StreamNews:
+        """Send input to a job, the end of it where that `is_all`; return what came of it.
+
+        Returns within `wait` seconds, or as soon as there is something to tell
+        or `nudge` is called. `take` gets the news before anything else is done:
+        what a program printed counts, also where its kernel failed meanwhile.
+        """
+        fields = (round(wait * 1000), int(is_all), typed)
+        try:
+            news = stream_news_from(self._ask("job-stream", fields, deadline))
+        except (LinklabError, LineClosed):
+            raise
+        except Exception:  # a companion's: the kernel spoke, and its guest may still run
+            self._line.companions.clear()
+            self._seq -= 1  # the same request, which is not done twice
+            with suppress(Exception):
+                until = time.monotonic() + LAST_WORDS
+                take(stream_news_from(self._ask("job-stream", fields, until)))
+            raise
+        take(news)
+        self._done()
+        return news
+
+    def nudge(self, deadline: float) -> None:
+        """Let the agent answer `stream_job` now; for a caller of the line (`AgentLine.callers`)."""
+        poke = protocol.encode_frame(Frame(FrameKind.POKE, self._seq))
+        self._line.send_bytes(poke, deadline)
+
+    def share(self, folders: Iterable[tuple[str, str]], deadline: float) -> None:
+        """Mount folders of the host, as pairs of QEMU's tag and the path in the guest.
+
+        With the path / the folder is the root of all that is run from then on.
+        """
+        pairs = list(folders)
+        self.call("share", [len(pairs), *(word for pair in pairs for word in pair)], deadline)
+
     def signal_job(self, number: int, deadline: float) -> None:
         """Send a signal to the job and all it started in its process group."""
         self.call("job-signal", (number,), deadline)
@@ -161,7 +228,8 @@ class Agent:
     ) -> Measure:
         """Send a request for each number from `first`, written over it at `offset`.
 
-        `width` 0 writes a 32-bit number, another one so many decimal digits.
+        `width` 0 writes a 32-bit number, `NETWORK_ORDER` one in the network's
+        byte order, another one so many decimal digits.
         """
         fields = (first, count, offset, width, request)
         return measure_from(self.call("netlink-each", fields, deadline))
@@ -218,10 +286,18 @@ class Agent:
         `deadline` is monotonic, in seconds. Raises `GuestHung` when it passes,
         and what the outcome of the operation stands for.
         """
+        reply = self._ask(operation, fields, deadline)
+        self._done()
+        return reply
+
+    def _ask(self, operation: str, fields: Sequence[Field], deadline: float) -> FieldReader:
         self._seq += 1
         body = protocol.encode_fields((operation, *fields))
         exchange = Exchange(self._line, self._seq, body, self._check_hello, self._on_news)
         return result_of(operation, exchange.run(operation, deadline))
+
+    def _done(self) -> None:
+        """Take note that a request went well: for who looks at the guest's console, too."""
 
     def _check_hello(self, frame: Frame) -> None:
         hello = hello_from(result_of("hello", frame.payload))

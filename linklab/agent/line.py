@@ -148,6 +148,7 @@ class AgentLine(SocketSpawn):  # type: ignore[misc]  # pexpect has no types
         super().__init__(sock, maxread=_READ_BYTES, searchwindowsize=None)
         self.delayafterread = None  # pexpect sleeps after each read, unless told not to
         self.companions = list(companions)
+        self.callers: list[Companion] = []  # looked after only while nothing is being sent
         self.turns = turns
         self.has_spoken = False  # the agent, since the machine last went on: it stops next
         self._until = 0.0
@@ -179,21 +180,30 @@ class AgentLine(SocketSpawn):  # type: ignore[misc]  # pexpect has no types
         self._unfinished = 0
         return data + b"\n"
 
-    def _wait(self, seconds: float, event: int = select.POLLIN) -> bool:
-        """Wait until something is ready; look after companions; say whether we are."""
+    def _wait(self, seconds: float, event: int = select.POLLIN, fd: int | None = None) -> bool:
+        """Wait until something is ready; look after companions; say whether we are.
+
+        We are the agent's port, or `fd` in its place.
+        """
+        own = self.fileno() if fd is None else fd
+        callers = self.callers if event == select.POLLIN else ()
         poller = select.poll()
-        poller.register(self.fileno(), event)
-        for companion in self.companions:
+        for companion in (*self.companions, *callers):
             poller.register(companion.fileno, select.POLLIN)
+        poller.register(own, event)
         ready = {fd for fd, _ in poller.poll(max(0.0, seconds) * 1000)}
-        if self.fileno() in ready:
+        if own in ready:
             # First what the agent said: its last words count, also when
             # something else is ready because the machine ended.
             return True
-        for companion in self.companions:
+        for companion in (*self.companions, *callers):
             if companion.fileno in ready:
                 companion.ready()
         return False
+
+    def wait_to_write(self, fd: int, seconds: float) -> bool:
+        """Wait until a descriptor takes bytes, looking after companions; say whether it does."""
+        return self._wait(seconds, select.POLLOUT, fd)
 
     def send_bytes(self, data: bytes, until: float) -> None:
         """Send all of it by `until` (monotonic, s), looking after the companions meanwhile.

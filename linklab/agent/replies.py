@@ -85,6 +85,22 @@ class JobNews:
 
 
 @dataclass(frozen=True)
+class StreamNews:
+    """What a job with streams of its own has printed since; its end as in `JobNews`.
+
+    `room` is how many bytes of input it takes next; it `reads` no more where its
+    input is over, or nobody has it open.
+    """
+
+    output: bytes
+    errors: bytes
+    reads: bool
+    room: int
+    measure: Measure
+    wait_status: int | None = None
+
+
+@dataclass(frozen=True)
 class Run:
     """`length` neighbours of a dump that say the same as `message`, the first of them."""
 
@@ -208,6 +224,16 @@ def job_news_from(reply: FieldReader) -> JobNews:
         measure = measure_from(reply)
         output = reply.take_bytes()
     return JobNews(output, measure, status if ended else None)
+
+
+def stream_news_from(reply: FieldReader) -> StreamNews:
+    """Return what is new of a job with streams of its own."""
+    with reading("account of a job"):
+        ended, status = reply.take_int(), reply.take_int()
+        measure = measure_from(reply)
+        reads, room = bool(reply.take_int()), reply.take_int()
+        output, errors = reply.take_bytes(), reply.take_bytes()
+    return StreamNews(output, errors, reads, room, measure, status if ended else None)
 
 
 def news_from(body: bytes) -> JobNews:

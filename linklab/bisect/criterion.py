@@ -7,15 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from linklab.console.faults import Fault
+from linklab.console.formats import Fault
 from linklab.console.report import Report
 from linklab.errors import KernelFault, LinklabError, UsageError
-from linklab.options import choose, number
-from linklab.scenarios.grouping.change import Operation
-from linklab.scenarios.grouping.plan import MAX_COUNT
-from linklab.scenarios.grouping.ways import Arm, why_not
+from linklab.results.shape import Better, Metric
 
-_THRESHOLD = re.compile(r"(?P<value>\d+(?:\.\d+)?)\s*(?P<unit>%|x|s|ms|us)")
+_THRESHOLD = re.compile(r"(?P<value>\d+(?:\.\d+)?)\s*(?P<unit>\S*)")
 _SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
 
 
@@ -76,55 +73,37 @@ class FaultRule:
 
 
 @dataclass(frozen=True)
-class Metric:
-    """What is measured: one operation by one arm on so many interfaces."""
-
-    operation: Operation
-    arm: Arm
-    interfaces: int
-
-    @property
-    def text(self) -> str:
-        """As it is typed."""
-        return f"{self.operation}/{self.arm}/{self.interfaces}"
-
-
-@dataclass(frozen=True)
 class Threshold:
-    """From where on a figure is bad: a ratio to the good kernel's, or seconds."""
+    """From where on a figure is bad: a ratio to the good kernel's, or a value.
+
+    The ratio is how many times worse: of a metric of which more is better, the
+    good kernel's to the other's.
+    """
 
     text: str
     ratio: float | None = None
-    seconds: float | None = None
+    value: float | None = None
 
 
-def parse_metric(text: str) -> Metric:
-    """Return what `--metric operation/arm/interfaces` names; raise `UsageError`."""
-    words = text.split("/")
-    if len(words) != 3:
-        raise UsageError(
-            f"--metric {text}: operation/arm/interfaces is expected, such as mtu/group/1024"
-        )
-    operation = choose("metric", words[0], Operation)
-    arm = choose("metric", words[1], Arm)
-    if reason := why_not(arm, operation):
-        raise UsageError(f"--metric {text}: {arm} cannot do {operation}: {reason}")
-    return Metric(operation, arm, number("metric", words[2], 1, MAX_COUNT))
+def parse_threshold(text: str, metric: Metric) -> Threshold:
+    """Return what `--above` says: 10% or 1.1x worse than the good kernel, or a value.
 
-
-def parse_threshold(text: str) -> Threshold:
-    """Return what `--above` says: 10% or 1.1x of the good kernel's, or 0.2s, 200ms, 50us."""
+    A value has the metric's unit, of a time also ms and us. Raises `UsageError`.
+    """
     found = _THRESHOLD.fullmatch(text.strip())
-    if found is None or not float(found["value"]):
-        raise UsageError(
-            f"--above {text}: expected a share (10%), a ratio (1.5x) or a time (0.2s, 200ms, 50us)"
-        )
-    value, unit = float(found["value"]), found["unit"]
-    if unit in _SECONDS:
-        return Threshold(text, seconds=value * _SECONDS[unit])
+    units = list(_SECONDS) if metric.is_time else [metric.unit]
+    value, unit = (float(found["value"]), found["unit"]) if found else (0.0, "")
     ratio = 1 + value / 100 if unit == "%" else value
+    if not value or unit not in ("%", "x", *units):
+        example = "a time (0.2s, 200ms, 50us)" if metric.is_time else f"a value (20{metric.unit})"
+        raise UsageError(f"--above {text}: expected a share (10%), a ratio (1.5x) or {example}")
+    if unit in units:
+        return Threshold(text, value=value * (_SECONDS[unit] if metric.is_time else 1))
     if ratio <= 1:
         raise UsageError(f"--above {text}: a ratio above 1x is expected")
+    if metric.zero or metric.better is Better.NEITHER:
+        example = "a time" if metric.is_time else f"a value in {metric.unit or 'numbers'}"
+        raise UsageError(f"--above {text}: {metric.name} is compared by no ratio: name {example}")
     return Threshold(text, ratio=ratio)
 
 

@@ -2,7 +2,7 @@
 
 The revision and the good kernel are measured in blocks, one right after the
 other, and compared as `linklab/results/comparison.py` does it: bad is what is
-surely slower, and by the threshold at least; good is what is surely not above
+surely worse, and by the threshold at least; good is what is surely not above
 it. While neither is sure there are more blocks, each look at them spending its
 part of the risk. In virtual time chance leaves so little that one block tells,
 unless it comes out right at the threshold.
@@ -12,40 +12,39 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from statistics import median
-from typing import Any, Protocol
+from typing import Any
 
-from linklab.bisect.criterion import Metric, Threshold
+from linklab.bisect.criterion import Threshold
 from linklab.bisect.driver import Judged
 from linklab.bisect.history import Revision
 from linklab.bisect.journal import Journal
 from linklab.bisect.search import Judgement
 from linklab.bisect.verdicts import Build, not_built, reused, same_kernel
-from linklab.errors import BuildSkipped, KernelFault, Verdict
+from linklab.errors import BuildSkipped, KernelFault, LinklabError, Verdict
+from linklab.events import ignore
 from linklab.lab.lab import Subject
-from linklab.report.figures import duration_text
-from linklab.results.blocks import pairs_of, values_of
-from linklab.results.comparison import Comparison, Effect, Pair, Rule, compare_one, fewest_blocks
+from linklab.numbers import amount_text
+from linklab.results.comparison import (
+    Comparison,
+    Effect,
+    Pair,
+    Rule,
+    compare_one,
+    fewest_blocks,
+    pairs_of,
+    values_of,
+)
 from linklab.results.model import Sample
+from linklab.results.shape import Better, Cell, Metric
 from linklab.results.statistics import Interval, median_interval
-from linklab.results.work import Work
+from linklab.trials.sequential import Blocks, Effort, until_known
 
 FIRST_BLOCKS = 8
 
 
-class Meter(Protocol):
-    """Measures some kernels in blocks, into a folder of its own."""
-
-    def more(self, blocks: int) -> Sequence[Sample]:
-        """Measure so many more blocks and return all samples so far.
-
-        Raises `KernelFault` with the kernel's name in `culprit` of the meter,
-        and what is the lab's own fault.
-        """
-
-    @property
-    def culprit(self) -> str:
-        """The name of the kernel that was at fault, if one was."""
+_GROWTH = 2.0  # times as many at each look: a search can wait, and each look costs risk
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,8 @@ class FigureJudge:
     """
 
     build: Build
-    meter: Callable[[Sequence[Subject], str], Meter]
+    blocks: Callable[[Sequence[Subject], str], Blocks]
+    cell: Cell
     metric: Metric
     threshold: Threshold
     good: Revision | None
@@ -86,90 +86,104 @@ class FigureJudge:
                 return Judged(Judgement.GOOD, Verdict.PASS.value, why, kernel=subject.sha256)
             subjects = [reference, subject]
         folder = self.journal.step_folder(number, revision.short)
-        judged = self._measured(subjects, self.meter(subjects, str(folder)))
+        judged = self._measured(self.blocks(subjects, str(folder)))
         name = str(folder.relative_to(self.journal.path))
         return replace(judged, folder=name, kernel=subject.sha256)
 
-    def _measured(self, subjects: Sequence[Subject], meter: Meter) -> Judged:
-        blocks, look = 1 if self.noise else FIRST_BLOCKS, 1
+    def _measured(self, blocks: Blocks) -> Judged:
+        names = [subject.name for subject in blocks.subjects]
         judged = Judged(Judgement.SKIP, Verdict.PASS.value, "it was not measured")
-        done = 0
-        while done < self.most:
-            try:
-                samples = meter.more(min(blocks, self.most - done))
-            except KernelFault as fault:
-                if meter.culprit != subjects[-1].name:
-                    raise
-                why = f"it cannot be measured: {fault.message}"
-                return Judged(Judgement.SKIP, fault.verdict.value, why, evidence=fault.evidence)
-            done += blocks
-            names = [subject.name for subject in subjects]
-            if done == 1:
-                judged, blocks = self._at_once(samples, names), FIRST_BLOCKS - 1
+
+        def look(number: int) -> bool:
+            nonlocal judged
+            if blocks.done == 1:
+                judged = self._at_once(blocks.samples, names)
             else:
-                judged = self._said(samples, names, look)
-                blocks, look = done, look + 1  # twice as many at each look
-            if judged.judgement is not Judgement.SKIP:
-                return judged
+                looks = number - 1 if self.noise else number  # one block costs no risk
+                judged = self._said(blocks.samples, names, max(1, looks))
+            return judged.judgement is not Judgement.SKIP
+
+        effort = Effort(min(FIRST_BLOCKS, self.most), most=self.most, growth=_GROWTH)
+        try:
+            if self.noise:
+                blocks.measure(1)
+            if not self.noise or not look(1):
+                until_known(blocks, effort, look, ignore)
+        except LinklabError as error:
+            blocks.engine.end(error)
+            if not isinstance(error, KernelFault) or blocks.engine.failed != names[-1]:
+                raise
+            why = f"it cannot be measured: {error.message}"
+            return Judged(Judgement.SKIP, error.verdict.value, why, evidence=error.evidence)
+        blocks.engine.end()
         return judged
 
     def _at_once(self, samples: Sequence[Sample], names: Sequence[str]) -> Judged:
         """Return what one block says, where its values are off by no more than `noise`."""
-        work = Work(self.metric.operation, self.metric.arm, self.metric.interfaces)
-        found = values_of(samples).get(work, {})
+        found = values_of(samples, self.metric).get(self.cell, {})
         medians = [median(found[name].values()) for name in names if name in found]
         if len(medians) < len(names):
             return _unsure("the block does not have every kernel", {})
-        why, figure = duration_text(medians[-1]), {"seconds": medians[-1], "blocks": 1}
-        limit = self.threshold.seconds
+        name, text = self.metric.name, partial(amount_text, unit=self.metric.unit)
+        why, figure = text(medians[-1]), {name: medians[-1], "blocks": 1}
+        limit, is_more = self.threshold.value, self.metric.better is Better.MORE
         if self.threshold.ratio is not None:
             ratio = medians[-1] / medians[0]
-            why += f" against {duration_text(medians[0])}: {ratio:.4f}x, in virtual time"
-            figure |= {"good_seconds": medians[0], "ratio": ratio}
-            limit = self.threshold.ratio * medians[0]
+            why += f" against {text(medians[0])}: {ratio:.4f}x, in virtual time"
+            figure |= {f"good_{name}": medians[0], "ratio": ratio}
+            factor = self.threshold.ratio
+            limit = medians[0] / factor if is_more else medians[0] * factor
         assert limit is not None
-        if abs(medians[-1] / limit - 1) <= self.noise:
+        if limit and abs(medians[-1] / limit - 1) <= self.noise:
             return _unsure(f"one block does not tell: {why}", figure)
-        judgement = Judgement.BAD if medians[-1] > limit else Judgement.GOOD
+        is_bad = medians[-1] < limit if is_more else medians[-1] > limit
+        judgement = Judgement.BAD if is_bad else Judgement.GOOD
         return Judged(judgement, Verdict.PASS.value, why, figure=figure)
 
     def _said(self, samples: Sequence[Sample], names: Sequence[str], look: int) -> Judged:
-        work = Work(self.metric.operation, self.metric.arm, self.metric.interfaces)
         if self.threshold.ratio is not None:
-            pair = pairs_of(samples, *names).get(work)
+            pair = pairs_of(samples, self.metric, *names).get(self.cell)
             if pair is None:
                 return _unsure("fewer than two blocks have both kernels", {})
             return by_ratio(pair, self.threshold.ratio, look, self.seed)
-        values = list(values_of(samples).get(work, {}).get(names[0], {}).values())
-        assert self.threshold.seconds is not None
-        return by_seconds(values, self.threshold.seconds, look)
+        found = values_of(samples, self.metric).get(self.cell, {})
+        values = list(found.get(names[0], {}).values())
+        assert self.threshold.value is not None
+        return by_value(values, self.threshold.value, look, self.metric)
 
 
 def by_ratio(pair: Pair, ratio: float, look: int, seed: int) -> Judged:
-    """Return what blocks of the good kernel and another say of the other one."""
+    """Return what blocks of the good kernel and another say of the other one.
+
+    `ratio` is how many times worse is bad.
+    """
     rule = Rule(threshold=ratio - 1, seed=seed).at_look(look)
     found = compare_one(pair, rule)
-    figure = _ratio_figure(found)
+    name, text = pair.metric.name, partial(amount_text, unit=pair.metric.unit)
+    figure = _ratio_figure(found, name)
     why = (
-        f"{duration_text(found.median_b)} against {duration_text(found.median_a)}: "
-        f"{found.ratio:.2f}x [{found.low:.2f}, {found.high:.2f}]"
+        f"{text(found.median_b)} against {text(found.median_a)}: "
+        f"{found.change:.2f}x [{found.low:.2f}, {found.high:.2f}]"
     )
+    is_below = found.high < ratio
+    if pair.metric.better is Better.MORE:
+        is_below = found.low > 1 / ratio
     match found.verdict:
-        case Effect.SLOWER:
+        case Effect.WORSE:
             return Judged(Judgement.BAD, Verdict.PASS.value, why, figure=figure)
-        case Effect.SAME | Effect.FASTER:
+        case Effect.SAME | Effect.BETTER:
             return Judged(Judgement.GOOD, Verdict.PASS.value, why, figure=figure)
-        case _ if found.high < ratio and found.blocks >= fewest_blocks(rule):
+        case _ if is_below and found.blocks >= fewest_blocks(rule):
             return Judged(Judgement.GOOD, Verdict.PASS.value, why, figure=figure)
         case _:
             return _unsure(f"{found.blocks} blocks do not tell: {why}", figure)
 
 
-def _ratio_figure(found: Comparison) -> dict[str, Any]:
+def _ratio_figure(found: Comparison, name: str) -> dict[str, Any]:
     return {
-        "seconds": found.median_b,
-        "good_seconds": found.median_a,
-        "ratio": found.ratio,
+        name: found.median_b,
+        f"good_{name}": found.median_a,
+        "ratio": found.change,
         "low": found.low,
         "high": found.high,
         "p_value": found.p_value,
@@ -177,34 +191,36 @@ def _ratio_figure(found: Comparison) -> dict[str, Any]:
     }
 
 
-def by_seconds(values: Sequence[float], limit: float, look: int) -> Judged:
-    """Return what the values of some blocks, in seconds, say against a limit."""
+def by_value(values: Sequence[float], limit: float, look: int, metric: Metric) -> Judged:
+    """Return what the values of some blocks say against a limit."""
     level = 1 - Rule().at_look(look).alpha
     interval = median_interval(values, level) if values else None
     if interval is None:
         return _unsure("there are too few values", {})
     figure = {
-        "seconds": median(values),
+        metric.name: median(values),
         "low": interval.low,
         "high": interval.high,
         "blocks": len(values),
     }
-    why = (
-        f"{duration_text(median(values))} "
-        f"[{duration_text(interval.low)}, {duration_text(interval.high)}]"
-    )
-    if (judgement := _against(interval, limit, level)) is None:
+    text = partial(amount_text, unit=metric.unit)
+    why = f"{text(median(values))} [{text(interval.low)}, {text(interval.high)}]"
+    if (judgement := _against(interval, limit, level, metric)) is None:
         return _unsure(f"{len(values)} blocks do not tell: {why}", figure)
     return Judged(judgement, Verdict.PASS.value, why, figure=figure)
 
 
-def _against(interval: Interval, limit: float, level: float) -> Judgement | None:
+def _against(interval: Interval, limit: float, level: float, metric: Metric) -> Judgement | None:
     """Return on which side of the limit the median is, None while that is not sure."""
     if interval.level < level:
         return None
-    if interval.low > limit:
+    if metric.better is Better.MORE:
+        is_bad, is_good = interval.high < limit, interval.low >= limit
+    else:
+        is_bad, is_good = interval.low > limit, interval.high <= limit
+    if is_bad:
         return Judgement.BAD
-    return Judgement.GOOD if interval.high <= limit else None
+    return Judgement.GOOD if is_good else None
 
 
 def _unsure(why: str, figure: dict[str, Any]) -> Judged:

@@ -12,13 +12,14 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from linklab.benchmarks import (
+from linklab.commands.benchmarks import (
     TOUCHED,
-    TRIAL_TEXT,
     Figure,
     Teller,
     boots,
     edits,
+    smallest_cell,
+    smallest_exec,
     smallest_run,
     trials,
     virtme_ng,
@@ -40,9 +41,9 @@ from linklab.kernel.kernel import resolve_kernel
 from linklab.lab.lab import Lab, Subject
 from linklab.machine.spec import Boot, Clock
 from linklab.options import group, number, option
-from linklab.report.figures import seconds_are
 from linklab.report.progress import progress
-from linklab.scenarios.grouping.plan import NAME as GROUPING
+from linklab.results.figures import seconds_are
+from linklab.scenarios import DEFAULT, scenario_named
 
 _MEMORY = 256
 _STEP = "bench"
@@ -95,7 +96,9 @@ def main(options: BenchOptions) -> None:
     if options.networks:
         from linklab.commands import networks
 
-        networks.main(options)
+        if options.vng:
+            raise UsageError(f"--vng {options.vng}: --networks does without virtme-ng")
+        networks.main(options.kernels.names, options.machine, options.repeat)
         return
     repeat = number("repeat", options.repeat or "5", 1, 1000)
     if len(options.kernels.check()) != 1:
@@ -106,10 +109,10 @@ def main(options: BenchOptions) -> None:
         cache = Cache()
         lab = prepare_lab(options.machine, _MEMORY, cache, listener)
         (subject,) = prepare_subjects(
-            options.kernels, Purpose(Boot.ISO, (GROUPING,)), cache, listener
+            options.kernels, Purpose(Boot.ISO, scenario_named(DEFAULT).all_needs()), cache, listener
         )
         bench = Bench(lab, subject, repeat, other, cache, listener)
-        with step(listener, _STEP, 7 * repeat):
+        with step(listener, _STEP, 9 * repeat):
             figures = [*_speed(bench), *_sizes(bench)]
     print_shown(table(bench, figures))
 
@@ -134,7 +137,8 @@ def _speed(bench: Bench) -> Iterator[Figure]:
     seconds, _ = boots(resumed, subject, repeat, bench.teller(1))
     yield Figure("resume, QEMU's start to the first answer", "s", seconds, aim=0.2)
     seconds = trials(resumed, subject, repeat, bench.teller(1))
-    yield Figure(f"host's time for {TRIAL_TEXT}", "s", seconds)
+    work = scenario_named(DEFAULT).shape.in_words(smallest_cell())
+    yield Figure(f"host's time for {work}", "s", seconds)
     # An ISO's kernel command line knows nothing of virtual time.
     iso = replace(lab, boot=Boot.ISO, clock=Clock.REAL)
     seconds, trips = boots(iso, subject, repeat, bench.teller(2))
@@ -144,11 +148,17 @@ def _speed(bench: Bench) -> Iterator[Figure]:
     yield Figure("whole `invoke run`, 128 interfaces, resumed", "s", resume, aim=0.8)
     direct = smallest_run(subject, "direct", lab.clock, repeat, bench.teller(4))
     yield Figure("whole `invoke run`, 128 interfaces, direct", "s", direct, aim=1.3)
+    command = smallest_exec(subject, "resume", repeat, bench.teller(5))
+    yield Figure("whole `invoke exec true`, resumed", "s", command, aim=0.9)
+    command = smallest_exec(subject, "direct", repeat, bench.teller(6))
+    yield Figure("whole `invoke exec true`, direct", "s", command, aim=1.5)
     if bench.vng:
-        theirs = virtme_ng(bench.vng, lab.accel, repeat, bench.teller(5))
-        yield Figure("whole `vng -- uname -r`, against our direct one", "s", theirs, median(direct))
+        theirs = virtme_ng(bench.vng, lab.accel, repeat, bench.teller(7))
+        yield Figure(
+            "whole `vng -- uname -r`, against our direct one", "s", theirs, median(command)
+        )
     if subject.known:
-        after = edits(subject.name, repeat, bench.cache, bench.teller(6))
+        after = edits(subject.name, repeat, bench.cache, bench.teller(8))
         yield Figure(f"rebuild after {TOUCHED} changed", "s", after.to_kernel)
         yield Figure("edit to table, 128 and 256 interfaces", "s", after.to_table, aim=15)
 

@@ -36,20 +36,21 @@ def plain_status(verdict: Verdict) -> int:
 
 
 def status_of(
-    work: Callable[[], Verdict | None],
+    work: Callable[[], Verdict | int | None],
     status: Callable[[Verdict], int] = plain_status,
     *,
     as_json: bool = False,
 ) -> int:
     """Do a command's work and return the exit status; None for a verdict is a pass.
 
+    A number is a status that is not the lab's: that of a program in a guest.
     A `LinklabError` is shown as its message and its evidence, without a
     traceback. Whatever else is raised says nothing of a kernel: Python and
     Invoke would end with 1 for it.
     """
     _take_signals()
     try:
-        verdict = work() or Verdict.PASS
+        verdict = work()
         sys.stdout.flush()
     except KeyboardInterrupt:
         return ended_by(Interrupted("interrupted"), status, as_json=as_json)
@@ -61,7 +62,7 @@ def status_of(
         if isinstance(error, SystemExit):
             raise
         return ended_by(_unforeseen(error), status, as_json=as_json)
-    return status(verdict)
+    return verdict if isinstance(verdict, int) else status(verdict or Verdict.PASS)
 
 
 def _take_signals() -> None:

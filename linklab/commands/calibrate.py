@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from linklab.commands.compare import BLOCKS, THRESHOLD, TRIALS, prepare_side, threshold_of
+from linklab.commands.compare import (
+    BLOCKS,
+    METRIC,
+    THRESHOLD,
+    TRIALS,
+    metric_of,
+    prepare_side,
+    threshold_of,
+)
 from linklab.commands.compare import DEFAULTS as COMPARE_DEFAULTS
 from linklab.commands.outcome import (
     Finished,
     concluded,
+    experiment,
     finish,
-    planned,
     print_document,
     print_shown,
     stopped_by,
@@ -31,6 +39,7 @@ from linklab.commands.sides import Side
 from linklab.commands.work import (
     MAX_BLOCKS,
     MAX_TRIALS,
+    ScenarioOptions,
     ScheduleOptions,
     jobs_of,
     memory_for,
@@ -39,20 +48,17 @@ from linklab.commands.work import (
 from linklab.errors import UsageError, Verdict
 from linklab.events import Listener, ignore
 from linklab.host.cache import Cache
-from linklab.kernel.flavours import flavours
+from linklab.image.userland import LIVE
+from linklab.kernel.kconfig import flavours
 from linklab.lab.lab import Lab, Subject
 from linklab.machine.spec import Boot, Clock
-from linklab.options import JSON, group, number, option, percent, single, split_list
+from linklab.options import JSON, group, number, option, percent, split_list
 from linklab.results.comparison import Rule
 from linklab.results.kinds import CALIBRATION
-from linklab.results.store import RunFolder, claim, read_run, removed_if_empty
-from linklab.scenarios.grouping.change import Operation
-from linklab.scenarios.grouping.plan import MAX_COUNT, NAME, Plan
-from linklab.scenarios.grouping.slowed import PATCH
-from linklab.scenarios.grouping.ways import Arm
-
-if TYPE_CHECKING:
-    from linklab.scenarios.grouping.calibration import Outcome
+from linklab.results.shape import Metric
+from linklab.results.store import RunFolder, claim, removed_if_empty
+from linklab.scenarios.scenario import Slower
+from linklab.trials.plan import Plan
 
 KIND = CALIBRATION
 NONE = "none"
@@ -60,7 +66,7 @@ MAX_COMPARISONS = 10_000
 
 
 @dataclass(frozen=True)
-class CalibrateOptions(ScheduleOptions):
+class CalibrateOptions(ScheduleOptions, ScenarioOptions):
     """The options of `invoke calibrate`, as typed."""
 
     kernel: str = option(
@@ -75,10 +81,10 @@ class CalibrateOptions(ScheduleOptions):
         "by how many per cent kernels are to be slowed, comma-separated; default 10, in virtual "
         "time 0.5,1,10; none: only with itself",
     )
-    counts: str = option("", "the number of interfaces; default 1024, in virtual time 512")
     blocks: str = option("", BLOCKS)
     trials: str = option("", TRIALS)
     threshold: str = option("", THRESHOLD)
+    metric: str = option("", METRIC)
     output: str = option("", "a folder for the results; default results/<UTC time>-calibrate")
     as_json: bool = option(False, JSON, "json")
 
@@ -89,12 +95,11 @@ class Defaults:
 
     comparisons: str
     slowdowns: str  # per cent
-    counts: str
 
 
 DEFAULTS = {
-    Clock.REAL: Defaults("40", "10", "1024"),
-    Clock.VIRTUAL: Defaults("20", "0.5,1,10", "512"),
+    Clock.REAL: Defaults("40", "10"),
+    Clock.VIRTUAL: Defaults("20", "0.5,1,10"),
 }
 
 
@@ -103,6 +108,7 @@ class Request:
     """The same, checked: nothing has been started."""
 
     plan: Plan
+    metric: Metric
     rule: Rule
     slowdowns: tuple[float, ...]
     comparisons: int
@@ -112,10 +118,11 @@ class Request:
 
 def check(options: CalibrateOptions, listener: Listener = ignore) -> Request:
     """Check every option that can be checked without building anything."""
+    slower = slower_of(options)
     if options.kernel not in flavours():
         raise UsageError(
             f"--kernel {options.kernel}: a flavour is expected, as it is built again with "
-            f"{PATCH.name}: {', '.join(flavours())}"
+            f"{slower.patch.name}: {', '.join(flavours())}"
         )
     options.machine.check()
     if options.machine.boot == Boot.ISO:
@@ -123,11 +130,8 @@ def check(options: CalibrateOptions, listener: Listener = ignore) -> Request:
     clock = decide_clock(options.machine, listener)
     default, compared = DEFAULTS[clock], COMPARE_DEFAULTS[clock]
     trials = number("trials", options.trials or compared.trials, 1, MAX_TRIALS)
-    asked = options.counts or default.counts
-    plan = Plan(
-        counts=(number("counts", single("counts", asked), 1, MAX_COUNT),),
-        operations=(Operation.MTU,),
-        arms=(Arm.GROUP,),
+    plan = options.plan(
+        {axis: (value,) for axis, value in slower.cell.items()},
         repeat=number("blocks", options.blocks or compared.blocks, 2, MAX_BLOCKS),
         seed=seed_of(options.seed, clock),
         fresh_guest=True,
@@ -135,66 +139,84 @@ def check(options: CalibrateOptions, listener: Listener = ignore) -> Request:
         trials=trials,
         settling=int(trials > 1),
     )
+    if len(plan.cells) != 1:
+        raise UsageError(f"one cell is calibrated at a time, not {len(plan.cells)}")
     asked = options.slowdown or default.slowdowns
     words = [] if asked == NONE else split_list("slowdown", asked)
     slowdowns = tuple(percent("slowdown", word) / 100 for word in words)
     asked = options.comparisons or default.comparisons
     comparisons = number("comparisons", asked, 1, MAX_COMPARISONS)
     rule = Rule(threshold_of(options.threshold or compared.threshold), seed=plan.seed)
-    memory = memory_for(options.machine, plan, KernelOptions(options.kernel))
+    memory = memory_for(options.machine, plan, _kernels(options))
+    metric = metric_of(options.kind, options.metric)
+    if metric.zero:
+        raise UsageError(
+            f"--metric {metric.name}: it may be 0, so no kernel is worse in it by a share of it"
+        )
     folder = claim(options.output, KIND)
-    return Request(plan, rule, slowdowns, comparisons, memory, folder)
+    return Request(plan, metric, rule, slowdowns, comparisons, memory, folder)
+
+
+def slower_of(options: ScenarioOptions) -> Slower:
+    """Return what makes the scenario's kernel slower. Raises `UsageError` where nothing does."""
+    if options.kind.slower is None:
+        raise UsageError(
+            f"--scenario {options.scenario}: it has no patch that makes a kernel slower by a known "
+            "amount, so there is nothing to calibrate with"
+        )
+    return options.kind.slower
+
+
+def _kernels(options: CalibrateOptions, *patches: Path) -> KernelOptions:
+    named = KernelOptions(options.kernel, patches=tuple(map(str, patches)))
+    return named.with_scenario(options.kind)
 
 
 def run(options: CalibrateOptions, command: Sequence[str], listener: Listener) -> Finished:
     """Build, measure and store. Raises `LinklabError` where there is nothing to store."""
-    from linklab.scenarios.grouping.calibration import Calibration
+    from linklab.trials.calibrate import Calibration
 
     request = check(options, listener)
     with removed_if_empty(request.folder):
         cache = Cache()
-        lab = prepare_lab(options.machine, request.memory, cache, listener)
-        base, patched = _subjects(options.kernel, lab, cache, listener)
+        image = options.kind.image or LIVE
+        lab = prepare_lab(options.machine, request.memory, cache, listener, image)
+        base, patched = _subjects(options, lab, cache, listener)
         folder = RunFolder(request.folder, _about(request, lab, (base, patched), command))
-    calibration = Calibration(lab, request.plan, folder, request.rule, listener)
+    calibration = Calibration(lab, request.plan, folder, request.rule, request.metric, listener)
 
     def measure() -> None:
         calibration.tune(base, patched, request.slowdowns)
         calibration.run(base, patched, request.comparisons)
 
     faults = stopped_by(measure)
-    stored = _stored(options, request, calibration.outcome)
+    (cell,) = request.plan.cells
+    stored = {
+        "kernel": options.kernel,
+        "work": request.plan.shape.in_words(cell),
+        "threshold": request.rule.threshold,
+        **calibration.outcome.stored(request.metric),
+    }
     verdict = Verdict.PASS if faults else _verdict(stored, folder)
     return finish(folder, faults, verdict, calibration=stored)
 
 
-def _subjects(kernel: str, lab: Lab, cache: Cache, listener: Listener) -> tuple[Subject, Subject]:
+def _subjects(
+    options: CalibrateOptions, lab: Lab, cache: Cache, listener: Listener
+) -> tuple[Subject, Subject]:
+    patch = slower_of(options).patch
     sides = (
-        Side(kernel, KernelOptions(kernel)),
-        Side(f"{kernel}+{PATCH.name}", KernelOptions(kernel, patches=(str(PATCH),))),
+        Side(options.kernel, _kernels(options)),
+        Side(f"{options.kernel}+{patch.name}", _kernels(options, patch)),
     )
-    base, patched = (prepare_side(side, lab, cache, listener) for side in sides)
+    base, patched = (prepare_side(side, options.kind, lab, cache, listener) for side in sides)
     return base, patched
-
-
-def _stored(options: CalibrateOptions, request: Request, outcome: Outcome) -> dict[str, Any]:
-    """Return what run.json keeps of a calibration."""
-    (cell,) = ((p, c) for p in request.plan.pairs() for c in request.plan.counts)
-    (operation, arm), interfaces = cell
-    return {
-        "kernel": options.kernel,
-        "work": f"{operation} by {arm}, {interfaces} interfaces",
-        "threshold": request.rule.threshold,
-        "seconds": outcome.seconds,
-        "same": [asdict(one) for one in outcome.same],
-        "slowed": [asdict(one) for one in outcome.slowed],
-    }
 
 
 def _verdict(stored: dict[str, Any], folder: RunFolder) -> Verdict:
     from linklab.report.calibration import calibration_of
 
-    about = {**read_run(folder.path).about, "calibration": stored}
+    about = {**folder.run.about, "calibration": stored}
     return Verdict.PASS if calibration_of(about).met else Verdict.FAIL
 
 
@@ -204,8 +226,7 @@ def _about(
     return {
         "kind": KIND,
         "command": shlex.join(command),
-        "scenario": NAME,
-        "plan": planned(request.plan),
+        **experiment(request.plan),
         **tested_on(lab, subjects),
     }
 
@@ -219,11 +240,10 @@ def main(options: CalibrateOptions, command: Sequence[str]) -> Verdict:
 
     with progress() as listener:
         finished = run(options, command, listener)
-    stored = read_run(finished.folder)
-    shown = render(calibration_of(stored.about))
+    shown = render(calibration_of(finished.run.about))
     (finished.folder / "table.txt").write_text(plain_text(shown), encoding="utf-8")
     if options.as_json:
-        document = {"folder": str(finished.folder), "run": stored.about}
+        document = {"folder": str(finished.folder), "run": finished.run.document()}
         print_document(document)
     else:
         print_shown(shown)

@@ -39,7 +39,8 @@ class Command:
     """A command: `help` is one line, `where` its function, by default `.name:main`.
 
     The function takes nothing, or its options as one dataclass, or these and
-    the words of the command line. It returns a verdict, or None for a pass.
+    the words of the command line. It returns a verdict, None for a pass, or the
+    status of a program that ran in a guest.
     """
 
     name: str
@@ -47,10 +48,12 @@ class Command:
     where: str = ""
     status: Callable[[Verdict], int] = plain_status
 
-    def function(self) -> Callable[..., Verdict | None]:
+    def function(self) -> Callable[..., Verdict | int | None]:
         """Import what does the work."""
         module, _, name = (self.where or f".{self.name}:main").partition(":")
-        found: Callable[..., Verdict | None] = getattr(import_module(module, __package__), name)
+        found: Callable[..., Verdict | int | None] = getattr(
+            import_module(module, __package__), name
+        )
         return found
 
 
@@ -68,6 +71,10 @@ COMMANDS = (
         "build-iso",
         "Build the live ISO and print what is in it and what each part weighs.",
         ".build:iso",
+    ),
+    Command(
+        "scenarios",
+        "List what can be measured: scenarios, with their axes, metrics and parameters.",
     ),
     Command("run", "Boot kernels, run a scenario, and print a table and a verdict."),
     Command(
@@ -113,6 +120,7 @@ COMMANDS = (
         ".history:rerun",
     ),
     Command("export", "Write a past run as JUnit XML, KTAP or a KCIDB report.", ".exports:export"),
+    Command("exec", "Run a command in a guest: `invoke exec --kernel nosysfs 'ip -s link'`."),
     Command(
         "shell", "Open a shell in a new guest, or the console of one that runs, on this terminal."
     ),
@@ -159,13 +167,15 @@ def namespace(argv: Sequence[str], commands: Iterable[Command] = COMMANDS) -> Co
     if not _is_invoke(argv[0]):
         return _collection(every)
     end_as_unix_tools_do()
-    named = [each for each in every if any(each.name in word for word in argv[1:])]
+    # A task, or what `--help=` names; not a word inside of another program's command line.
+    words = {word.rpartition("=")[2] for word in argv[1:] if not any(map(str.isspace, word))}
+    named = [each for each in every if each.name in words]
     if "--complete" in argv and "--" in argv:
         _complete(argv[argv.index("--") + 2 :], every)
     contexts = _collection(every, named).to_contexts()
     several = [each.name for each in named if _takes_several(each)]
-    if (words := rewritten(contexts, argv, several)) is not None:
-        _begin_again(words)
+    if (others := rewritten(contexts, argv, several)) is not None:
+        _begin_again(others)
     _refuse_unknown(contexts, argv, every)
     return _collection(every, named)  # a second one: contexts take the help out of their tasks
 

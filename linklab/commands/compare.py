@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +13,8 @@ from linklab.commands.exports import ExportOptions, failure_written, write_expor
 from linklab.commands.outcome import (
     Finished,
     concluded,
+    experiment,
     finish,
-    planned,
     print_document,
     print_shown,
     stopped_by,
@@ -34,26 +34,29 @@ from linklab.commands.work import MAX_BLOCKS, MAX_TRIALS, TrialOptions, memory_f
 from linklab.errors import UsageError, Verdict
 from linklab.events import Listener, Note, ignore, step
 from linklab.host.cache import Cache
-from linklab.kernel.flavours import flavours
+from linklab.image.userland import LIVE
+from linklab.kernel.kconfig import flavours
 from linklab.kernel.kernel import resolve_kernel
 from linklab.lab.lab import Lab, Subject
 from linklab.machine.spec import Boot, Clock, MachineType
 from linklab.options import JSON, RESULTS, group, number, option, past_runs, seconds, word
-from linklab.results.comparesuites import suite_of_runs
 from linklab.results.comparison import DEFAULT_THRESHOLD, VIRTUAL_THRESHOLD, Effect, Rule
 from linklab.results.kinds import COMPARISON
-from linklab.results.runsuites import suites_of
+from linklab.results.shape import Metric, SchemaError
 from linklab.results.store import RUN_FILE, RunFolder, claim, read_run, removed_if_empty
-from linklab.scenarios.grouping.plan import NAME, Plan
+from linklab.results.suites import suite_of_runs, suites_of
+from linklab.scenarios.scenario import Scenario
+from linklab.trials.plan import Plan
 
 if TYPE_CHECKING:
     from linklab.report.versus import Versus
-    from linklab.scenarios.grouping.contest import Effort, Outcome
+    from linklab.trials.sequential import Contest, Effort
 
 KIND = COMPARISON
 CONCLUSIVE = "conclusive"
 DEFAULT_MAX_TIME = 600.0  # s
 
+METRIC = "what is compared of what the scenario measures; default: its first metric"
 BLOCKS = "how often to measure both, each time in two fresh guests; default 20, in virtual time 10"
 TRIALS = (
     "trials in each guest, of which the median is the guest's value; default 5, in virtual time 3"
@@ -74,8 +77,7 @@ class CompareOptions(TrialOptions):
         "the second, the same way; what it leaves out is the first one's: `+fix.patch`",
         lambda: (*flavours(), *past_runs()),
     )
-    counts: str = "1024"
-    arms: str = "group"
+    metric: str = option("", METRIC)
     kernels: KernelOptions = group(
         KernelOptions,
         {
@@ -138,6 +140,7 @@ class Request:
 
     sides: tuple[Side, Side]
     plan: Plan
+    metric: Metric
     rule: Rule
     effort: Effort
     memory: int
@@ -157,7 +160,8 @@ def threshold_of(text: str) -> float:
 
 def check(options: CompareOptions, listener: Listener = ignore) -> Request:
     """Check every option that can be checked without building anything."""
-    both = sides(options.a, options.b, options.kernels)
+    kind = options.kind
+    both = sides(options.a, options.b, options.kernels.with_scenario(kind))
     options.machine.check()
     options.exports.check()
     clock = decide_clock(options.machine, listener)
@@ -165,13 +169,23 @@ def check(options: CompareOptions, listener: Listener = ignore) -> Request:
     plan, effort = _plan(options, clock), _effort(options)
     rule = Rule(threshold_of(options.threshold), seed=plan.seed)
     memory = max(memory_for(options.machine, plan, side.options) for side in both)
-    return Request(both, plan, rule, effort, memory, claim(options.output, KIND))
+    metric = metric_of(kind, options.metric)
+    return Request(both, plan, metric, rule, effort, memory, claim(options.output, KIND))
+
+
+def metric_of(kind: type[Scenario], name: str) -> Metric:
+    """Return the metric that is compared. Raises `UsageError` for one that there is not."""
+    try:
+        return kind.shape.metric_named(name) if name else kind.shape.metric
+    except SchemaError as error:
+        raise UsageError(f"--metric {error}") from None
 
 
 def _plan(options: CompareOptions, clock: Clock) -> Plan:
     trials = number("trials", options.trials, 1, MAX_TRIALS)
     return options.trials_plan(
         clock,
+        options.kind.compared,
         repeat=number("blocks", options.blocks, 2, MAX_BLOCKS),
         fresh_guest=True,
         trials=trials,
@@ -180,7 +194,7 @@ def _plan(options: CompareOptions, clock: Clock) -> Plan:
 
 
 def _effort(options: CompareOptions) -> Effort:
-    from linklab.scenarios.grouping.contest import Effort
+    from linklab.trials.sequential import Effort
 
     limit = seconds("max-time", options.max_time or "0")
     if options.until not in ("", CONCLUSIVE):
@@ -191,11 +205,14 @@ def _effort(options: CompareOptions) -> Effort:
     return Effort(blocks, (limit or DEFAULT_MAX_TIME) if options.until else None)
 
 
-def prepare_side(side: Side, lab: Lab, cache: Cache, listener: Listener) -> Subject:
+def prepare_side(
+    side: Side, kind: type[Scenario], lab: Lab, cache: Cache, listener: Listener
+) -> Subject:
     """Return a side's kernel, built if it must be, under the side's name."""
     tell_notes(side.options, listener)
-    kernel = resolve_kernel(side.options.names, side.options.build_options(), cache, listener)
-    purpose = Purpose(lab.boot, (NAME,), clock=lab.clock)
+    name = side.options.names
+    kernel = resolve_kernel(name, side.options.build_options(name), cache, listener)
+    purpose = Purpose.of(kind, lab)
     image = image_for(kernel, purpose, side.options.modules, cache, listener)
     iso = None
     if lab.boot is Boot.ISO:
@@ -218,9 +235,10 @@ def run(options: CompareOptions, command: Sequence[str], listener: Listener) -> 
     request = check(options, listener)
     with removed_if_empty(request.folder):
         cache = Cache()
-        lab = prepare_lab(options.machine, request.memory, cache, listener)
+        image = options.kind.image or LIVE
+        lab = prepare_lab(options.machine, request.memory, cache, listener, image)
         lab = options.with_keeper(lab, listener)
-        a, b = (prepare_side(side, lab, cache, listener) for side in request.sides)
+        a, b = (prepare_side(s, options.kind, lab, cache, listener) for s in request.sides)
         lab = on_one_machine(lab, (a, b), listener)
         if lab.boot is Boot.RESUME:
             lab = lab.with_snapshots([a, b], cache, listener)
@@ -236,37 +254,24 @@ def compete(
     listener: Listener,
 ) -> Finished:
     """Measure two kernels that are there, and store what came out, whatever ends it."""
-    from linklab.scenarios.grouping.contest import Contest
+    from linklab.trials.engine import Engine
+    from linklab.trials.sequential import Blocks, Contest
 
-    contest = Contest(lab, request.plan, subjects, folder, request.rule, listener)
+    engine = Engine(lab, request.plan, folder, listener)
+    blocks = Blocks(engine, subjects, request.plan.cells)
+    contest = Contest(blocks, request.rule, request.metric, listener)
     with step(listener, f"comparing {subjects[0].name} with {subjects[1].name}"):
         faults = stopped_by(lambda: contest.run(request.effort))
-    verdict, message = _verdict(contest.outcome)
-    stored = _stored(request, contest.outcome)
-    return finish(folder, faults, verdict, message, comparison=stored)
+    verdict, message = _verdict(request, contest)
+    return finish(folder, faults, verdict, message, comparison=contest.stored())
 
 
-def _verdict(outcome: Outcome) -> tuple[Verdict, str]:
-    slower = [w.text for w, one in outcome.found.items() if one.verdict is Effect.SLOWER]
-    if slower:
-        return Verdict.FAIL, f"slower: {'; '.join(slower)}"
+def _verdict(request: Request, contest: Contest) -> tuple[Verdict, str]:
+    shape, found = request.plan.shape, contest.outcome.found
+    worse = [shape.in_words(c) for c, one in found.items() if one.verdict is Effect.WORSE]
+    if worse:
+        return Verdict.FAIL, f"{Effect.WORSE.word(request.metric)}: {'; '.join(worse)}"
     return Verdict.PASS, ""
-
-
-def _stored(request: Request, outcome: Outcome) -> dict[str, Any]:
-    """Return what run.json keeps of a comparison."""
-    return {
-        "a": request.sides[0].label,
-        "b": request.sides[1].label,
-        "threshold": request.rule.threshold,
-        "alpha": request.rule.alpha,
-        "looks": [asdict(look) for look in outcome.looks],
-        "in_time": outcome.in_time,
-        "results": [
-            {**asdict(work), **asdict(comparison)}
-            for work, comparison in sorted(outcome.found.items())
-        ],
-    }
 
 
 def _about(
@@ -278,8 +283,7 @@ def _about(
     return {
         "kind": KIND,
         "command": shlex.join(command),
-        "scenario": NAME,
-        "plan": planned(request.plan),
+        **experiment(request.plan),
         "sides": [
             {"name": side.label, "source": side.options.source, **side.options.content()}
             for side in request.sides
@@ -299,7 +303,7 @@ def main(options: CompareOptions, command: Sequence[str]) -> Verdict:
     try:
         present(finished, options.as_json)
     finally:  # who reads only the table's beginning gets the files all the same
-        write_exports(options.exports, suites_of(read_run(finished.folder)))
+        write_exports(options.exports, suites_of(finished.run))
     return concluded(finished)
 
 
@@ -314,28 +318,27 @@ def present(finished: Finished, as_json: bool) -> None:
     from linklab.report.layout import plain_text
     from linklab.report.versus import render, versus_of
 
-    stored = read_run(finished.folder)
-    versus = versus_of(stored.about)
+    stored = finished.run
+    versus = versus_of(stored)
     shown = render(versus)
     (finished.folder / "table.txt").write_text(plain_text(shown), encoding="utf-8")
     if as_json:
-        _print_json(
+        print_document(
             {
                 "folder": str(finished.folder),
-                "run": stored.about,
+                "run": stored.document(),
                 "samples": [sample.to_json() for sample in stored.samples],
                 "sentence": versus.sentence(),
             }
         )
         return
-    _print(shown)
+    print_shown(shown)
     print(f"\nverdict: {finished.verdict.value}   results: {finished.folder}")
 
 
 def compare_runs(options: CompareOptions) -> Verdict:
     """Compare two stored runs, where they may be, and print what came out."""
-    from linklab.report.versus import render
-    from linklab.report.versusruns import versus_of_runs
+    from linklab.report.versus import render, versus_of_runs
 
     given = options.kernels
     changed = given.patches or given.range or given.source or given.configs or given.modules
@@ -349,18 +352,18 @@ def compare_runs(options: CompareOptions) -> Verdict:
     versus = versus_of_runs(one, other, rule)
     if not versus.rows:
         raise UsageError(
-            f"{folders[0]} and {folders[1]} have nothing in common: no operation that both did by "
-            "the same arm, on as many interfaces, with kernels of the same name, twice or more"
+            f"{folders[0]} and {folders[1]} have nothing in common: no cell that both measured "
+            "with kernels of the same name, twice or more"
         )
     verdict = Verdict.PASS
-    if any(row.comparison.verdict is Effect.SLOWER for row in versus.rows):
+    if any(row.comparison.verdict is Effect.WORSE for row in versus.rows):
         verdict = Verdict.FAIL
-    results = _runs_json(versus)["results"]
-    write_exports(options.exports, [suite_of_runs(results, versus.a, versus.b)])
+    found = [(row.kernel, row.cell, row.comparison) for row in versus.rows]
+    write_exports(options.exports, [suite_of_runs(found, versus.metric, versus.a, versus.b)])
     if options.as_json:
-        _print_json({**_runs_json(versus), "runs": [str(folder) for folder in folders]})
+        print_document({**_runs_json(versus), "runs": [str(folder) for folder in folders]})
     else:
-        _print(render(versus))
+        print_shown(render(versus))
         print(f"\nverdict: {verdict.value}")
     return verdict
 
@@ -377,14 +380,8 @@ def _stored_run(word: str, results: Path) -> Path:
 
 
 def _runs_json(versus: Versus) -> dict[str, Any]:
-    rows = [{**asdict(r.work), "kernel": r.kernel, **asdict(r.comparison)} for r in versus.rows]
+    rows = [
+        {**row.cell, "kernel": row.kernel, **row.comparison.to_json(versus.metric)}
+        for row in versus.rows
+    ]
     return {"results": rows, "threshold": versus.threshold, "sentence": versus.sentence()}
-
-
-def _print(shown: Any) -> None:
-
-    print_shown(shown)
-
-
-def _print_json(document: dict[str, Any]) -> None:
-    print_document(document)

@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from linklab.commands.network_flows import FLOW
 from linklab.errors import UsageError, Verdict
 from linklab.events import ignore
 from linklab.host.cache import Cache
 from linklab.host.run import environment, shown
-from linklab.image.agentbuild import build_agent, build_static
 from linklab.image.initramfs import rendered_scripts
-from linklab.networks import FLOW
+from linklab.image.programs import build_agent, build_static
 from linklab.options import option, split_list
 from linklab.paths import GUEST, ROOT
 

@@ -10,16 +10,15 @@ from pathlib import Path
 from linklab.errors import UsageError
 from linklab.events import Listener, Note
 from linklab.host.cache import Artefact, Cache
-from linklab.image.entries import Entry
-from linklab.image.initramfs import build_initramfs
-from linklab.image.moduleimage import with_modules
-from linklab.image.userland import LIVE
-from linklab.kernel.bootable import Kernel
+from linklab.image.initramfs import build_initramfs, with_modules
+from linklab.image.userland import LIVE, Entry
 from linklab.kernel.extmodule import Against, build_modules, check_module_folder, source_hashes
-from linklab.kernel.kernel import tool_versions
-from linklab.kernel.moduletree import FolderStore, ModuleTree
-from linklab.kernel.needs import BOOT, modules_needed
+from linklab.kernel.kernel import Kernel, tool_versions
+from linklab.kernel.modules import FolderStore, ModuleTree
+from linklab.kernel.requirements import BOOT, modules_needed
+from linklab.lab.lab import Lab
 from linklab.machine.spec import Boot, Clock, MachineType
+from linklab.scenarios.scenario import Scenario
 
 
 @dataclass(frozen=True)
@@ -36,6 +35,12 @@ class Purpose:
     image: Path = LIVE
     clock: Clock = Clock.REAL
     more: tuple[Entry, ...] = ()
+
+    @classmethod
+    def of(cls, kind: type[Scenario], lab: Lab) -> Purpose:
+        """Return the purpose of being measured by a scenario in a lab."""
+        image = kind.image or LIVE
+        return cls(lab.boot, kind.all_needs(), lab.machine, image, lab.clock)
 
     @property
     def all_needs(self) -> tuple[str, ...]:

@@ -146,8 +146,8 @@ def export(options: StoredExportOptions) -> None:
     """Write the files asked for from a stored run, and print where they are."""
     from linklab.results.history import find
     from linklab.results.kinds import is_selftest
-    from linklab.results.runsuites import suites_of
     from linklab.results.store import read_run
+    from linklab.results.suites import suites_of
 
     exports = options.exports
     if not exports.files():

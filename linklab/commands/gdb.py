@@ -13,10 +13,8 @@ from linklab.events import Listener
 from linklab.host.cache import Cache
 from linklab.host.packages import DEBUGGING, unmet
 from linklab.host.qemu import find_qemu
-from linklab.kernel.bootable import Kernel
-from linklab.kernel.flavours import flavours
-from linklab.kernel.kernel import KernelSpec, resolve_kernel, wishes_of
-from linklab.kernel.sources_at import sources_of
+from linklab.kernel.kconfig import flavours
+from linklab.kernel.kernel import Kernel, KernelSpec, resolve_kernel, sources_of, wishes_of
 from linklab.lab.debugger import Debugging, debug
 from linklab.lab.lab import SHELL_MIB, Lab, Subject, choose_memory
 from linklab.lab.recording import find_recording, read_recording

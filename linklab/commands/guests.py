@@ -1,20 +1,20 @@
-"""`invoke guests` and `invoke shell --guest`: the guests that run now."""
+"""Guests that run, and their consoles on this terminal: visited, or held when one fails."""
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
-from rich import box
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-
-from linklab.commands.outcome import print_document
-from linklab.errors import LabError, UsageError
-from linklab.host.guests import find_guest, running_guests
-from linklab.lab.terminal import visit
+from linklab.commands.boundary import show_fault
+from linklab.errors import LabError, LinklabError, UsageError
+from linklab.events import Listener, TerminalLent, TerminalReturned
+from linklab.host.guests import RunningGuest, find_guest, running_guests
+from linklab.host.run import start
+from linklab.lab.console_access import Hold, visit
 from linklab.options import JSON, option
 
 
@@ -27,10 +27,16 @@ class GuestsOptions:
 
 def list_guests(options: GuestsOptions) -> None:
     """Print which guests of this user run."""
+    from rich import box
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from linklab.commands.outcome import print_document
+
     guests = running_guests()
     if options.as_json:
-        entries = [{**asdict(guest), "folder": str(guest.folder)} for guest in guests]
-        print_document(entries)
+        print_document([{**asdict(guest), "folder": str(guest.folder)} for guest in guests])
         return
     if not guests:
         print("no guest runs")
@@ -57,3 +63,32 @@ def visit_guest(word: str) -> None:
         raise LabError(f"the guest {guest.name} has just ended ({error})") from error
     said = "left" if left else "the guest has ended"
     print(f"\n{guest.name}: {said}; its console's log: {guest.log}", file=sys.stderr)
+
+
+def check_keep(jobs: int) -> None:
+    """Raise `UsageError` where nobody could look at a guest that is kept (`--keep`)."""
+    if not sys.stdin.isatty():
+        raise UsageError("--keep needs a terminal on standard input")
+    if jobs > 1:
+        raise UsageError(f"--keep looks at one guest at a time: it does not go with --jobs {jobs}")
+
+
+def hold_here(listener: Listener) -> Hold:
+    """Return what puts a failed guest's console on this terminal, the bars out of the way."""
+
+    @contextmanager
+    def hold(guest: RunningGuest, verdict: LinklabError) -> Iterator[subprocess.Popen[bytes]]:
+        listener(TerminalLent())
+        show_fault(verdict)
+        print(f"\nthe guest {guest.name} is kept; its console follows", file=sys.stderr, flush=True)
+        # A process of its own: this one has the guest to look after.
+        argv = [sys.executable, "-m", visit.__module__, str(guest.console)]
+        visitor = start(argv, stdin=None, stdout=None, stderr=None)
+        try:
+            yield visitor
+        finally:
+            visitor.wait()
+            print(f"\nthe guest {guest.name} is given up", file=sys.stderr, flush=True)
+            listener(TerminalReturned())
+
+    return hold

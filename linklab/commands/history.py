@@ -16,11 +16,10 @@ from rich.text import Text
 from linklab.commands.outcome import concluded, print_document, print_shown
 from linklab.errors import UsageError, Verdict
 from linklab.options import JSON, RESULTS, RUN, number, option, past_runs, word
-from linklab.report.compare import Stored, cell_rows, differences, obstacles
-from linklab.report.figures import seconds_text, timed_by
-from linklab.report.keyfigure import key_figure
-from linklab.report.printed import shown
+from linklab.report.compare import Stored, differences, obstacles
+from linklab.report.printed import headline, shown
 from linklab.results import other
+from linklab.results.figures import timed_by
 from linklab.results.history import BROKEN, UNFINISHED, Entry, chosen, entries, find, kind_of
 from linklab.results.kinds import is_selftest, is_series
 from linklab.results.model import Run
@@ -92,7 +91,7 @@ def _said(entry: Entry) -> str:
     try:
         if entry.other:
             return other.figure(entry.other, entry.about)
-        return key_figure(read_run(entry.folder))
+        return headline(read_run(entry.folder))
     except UsageError as error:
         return error.message
     except (TypeError, ValueError, LookupError, AttributeError) as error:
@@ -142,6 +141,7 @@ def _table(shown: Sequence[Entry]) -> Table:
 
 def show(options: ShowOptions) -> None:
     """Print a past run once more, as it was printed when it ended."""
+    from linklab.commands.report import with_claims
     from linklab.commands.run import document
     from linklab.commands.series import show as show_series
 
@@ -152,15 +152,17 @@ def show(options: ShowOptions) -> None:
         return
     stored = read_run(folder)
     if is_series(stored.about):
-        show_series(folder, str(stored.about.get("verdict") or UNFINISHED), as_json=as_json)
+        verdict = str(stored.about.get("verdict") or UNFINISHED)
+        show_series(folder, stored, verdict, as_json=as_json)
         return
     if is_selftest(stored.about):
         from linklab.commands.selftest import present
 
         present(folder, as_json)
         return
+    stored = with_claims(stored)
     if as_json:
-        print_document(document(folder))
+        print_document(document(folder, stored))
         return
     print_shown(shown(stored))
     verdict = stored.about.get("verdict") or UNFINISHED
@@ -193,11 +195,11 @@ def rerun(options: RerunOptions, command: Sequence[str]) -> Verdict:
     again = revived(before.about, options.output, as_json=as_json)
     with progress() as listener:
         finished = do(again, command, listener)
-    now = read_run(finished.folder)
+    now = finished.run
     if as_json:
         write_reports(finished.folder, now)
         changed = [vars(difference) for difference in differences(before, now)]
-        both = {**document(finished.folder), "before": str(folder), "differences": changed}
+        both = {**document(finished.folder, now), "before": str(folder), "differences": changed}
         print_document(both)
     else:
         present(finished, as_json=False)
@@ -207,6 +209,8 @@ def rerun(options: RerunOptions, command: Sequence[str]) -> Verdict:
 
 def print_differences(before: Stored, now: Stored) -> None:
     """Print what differs between two runs: their inputs, then their figures side by side."""
+    from linklab.report.tables import comparison_grid
+
     console = Console(highlight=False)
     console.print(Text(f"\nagainst {before.folder}", style="bold"))
     found = differences(before.run, now.run)
@@ -219,26 +223,12 @@ def print_differences(before: Stored, now: Stored) -> None:
         console.print(table)
     else:
         print("every input is the same")
-    console.print(_figures(before, now))
-    if reasons := _reasons(before.run, now.run):
-        print(f"The seconds must not be compared: {reasons} differ.")
+    comparable = not obstacles(before.run, now.run)
+    grid = comparison_grid([before, now], ("then", "now"), changes=comparable)
+    console.print(grid.on_terminal())
+    if not comparable:
+        print(f"The figures must not be compared: {_reasons(before.run, now.run)} differ.")
 
 
 def _reasons(before: Run, now: Run) -> str:
     return ", ".join(difference.what for difference in obstacles(before, now))
-
-
-def _figures(before: Stored, now: Stored) -> Table:
-    comparable = not obstacles(before.run, now.run)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("operation", "kernel", "arm"):
-        table.add_column(name, overflow="fold")
-    for name in ("interfaces", "then, s", "now, s", *(["change"] * comparable)):
-        table.add_column(name, justify="right")
-    for row in cell_rows([before, now]):
-        then, here = row.seconds
-        change = [f"{100 * (here / then - 1):+.1f} %" if then and here is not None else "-"]
-        figures = [str(row.interfaces), seconds_text(then), seconds_text(here)]
-        names = (Text(row.operation), Text(row.kernel), Text(row.arm))
-        table.add_row(*names, *figures, *(change * comparable))
-    return table

@@ -10,7 +10,7 @@ from linklab.commands.outcome import print_shown
 from linklab.errors import Verdict
 from linklab.host.doctor import Finding, healthy
 from linklab.host.doctor import examine as examine_host
-from linklab.host.setup import setup
+from linklab.host.packages import setup
 from linklab.report.progress import progress
 
 

@@ -2,41 +2,37 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from linklab.bisect.criterion import (
-    FaultKind,
-    FaultRule,
-    Metric,
-    Threshold,
-    parse_metric,
-    parse_threshold,
-)
+from linklab.bisect.criterion import FaultKind, FaultRule, Threshold, parse_threshold
 from linklab.bisect.driver import Judge
 from linklab.bisect.figures import FIRST_BLOCKS, FigureJudge
 from linklab.bisect.history import Revision
 from linklab.bisect.journal import Journal
 from linklab.bisect.verdicts import Build, Tries, VerdictJudge, of_kernel
-from linklab.commands.outcome import finish, planned, tested_on
+from linklab.commands.compare import metric_of
+from linklab.commands.equip import Purpose, image_for
+from linklab.commands.outcome import experiment, finish, tested_on
 from linklab.commands.prepare import KernelOptions, MachineOptions, prepare_lab, subject_of
-from linklab.commands.work import LimitedOptions, memory_for, seed_of
-from linklab.errors import LinklabError, UsageError, Verdict
+from linklab.commands.work import LimitedOptions, memory_for, seed_of, typed_cell
+from linklab.errors import LinklabError, UsageError
 from linklab.events import Listener
 from linklab.host.cache import Cache
-from linklab.kernel.flavours import flavours
+from linklab.image.userland import LIVE
+from linklab.kernel.kconfig import flavours
 from linklab.kernel.kernel import BuildOptions, resolve_kernel
 from linklab.lab.lab import Lab, Subject
 from linklab.machine.spec import Boot, Clock
 from linklab.options import choose, choose_list, number, option, seconds
 from linklab.results.comparison import VIRTUAL_NOISE
-from linklab.results.model import Sample
-from linklab.results.store import RunFolder, read_run, utc_now
-from linklab.scenarios.grouping.plan import NAME, Plan
-from linklab.scenarios.grouping.schedule import blocks, cells
+from linklab.results.shape import Cell, Metric
+from linklab.results.store import RunFolder
+from linklab.trials.engine import Engine
+from linklab.trials.plan import Plan
+from linklab.trials.sequential import Blocks
 
 MOST_TRIES = 10_000
 _TRIALS = 3  # of a guest in a block: their median is one value
@@ -46,7 +42,11 @@ _TRIALS = 3  # of a guest in a block: their median is one value
 class CriterionOptions(LimitedOptions):
     """The options that say what is bad, as typed."""
 
-    metric: str = option("", "go by a figure: operation/arm/interfaces, such as mtu/group/1024")
+    metric: str = option(
+        "",
+        "go by a figure of one cell, its axes' values with / between: mtu/group/1024; NAME: in "
+        "front of it for another metric than the first",
+    )
     above: str = option(
         "",
         "from where on the figure is bad: 10% or 1.5x of the good kernel's, or 0.2s, 200ms",
@@ -63,9 +63,6 @@ class CriterionOptions(LimitedOptions):
     tries: str = option(
         "1", "runs without a fault before a kernel is good, for a fault that comes and goes"
     )
-    counts: str = "128"
-    operations: str = "all"
-    arms: str = "group"
     same: bool = option(
         False, "only the fault that --bad has, by its fingerprint; any other is skipped"
     )
@@ -76,23 +73,24 @@ class CriterionOptions(LimitedOptions):
 
 @dataclass(frozen=True)
 class Criterion:
-    """The same, checked. Either `rule` or `metric` and `threshold` count."""
+    """The same, checked. Either `rule` or `cell`, `metric` and `threshold` count."""
 
     plan: Plan
     rule: FaultRule
-    metric: Metric | None
+    cell: Cell | None
     threshold: Threshold | None
     tries: int
     most: int
     tests: str = ""
+    metric: Metric | None = None
 
     @property
     def text(self) -> str:
         """What is looked for, in words."""
         if self.tests:
             return f"{self.rule.text} in {self.tests}"
-        if self.metric and self.threshold:
-            return f"{self.metric.text} above {self.threshold.text}"
+        if self.cell and self.threshold:
+            return f"{self.cell.text} above {self.threshold.text}"
         return self.rule.text
 
     @property
@@ -119,19 +117,24 @@ def check_criterion(options: CriterionOptions) -> Criterion:
     )
     tries = number("tries", options.tries, 1, MOST_TRIES)
     most = number("max-blocks", options.max_blocks, FIRST_BLOCKS, MOST_TRIES)
+    kind = options.kind
     if options.metric:
-        metric = parse_metric(options.metric)
+        name, colon, word = options.metric.rpartition(":")
+        metric = metric_of(kind, name) if colon else kind.shape.metric
+        cell = typed_cell("metric", word, kind)
         plan = Plan(
-            (metric.interfaces,),
-            (metric.operation,),
-            (metric.arm,),
+            options.scenario,
+            (cell,),
+            options.given(),
             limit=seconds("timeout", options.timeout),
             fresh_guest=True,
             trials=_TRIALS,
             settling=1,
         )
-        return Criterion(plan, rule, metric, parse_threshold(options.above), tries, most)
-    return Criterion(options.plan(), rule, None, None, tries, most, options.selftest)
+        threshold = parse_threshold(options.above, metric)
+        return Criterion(plan, rule, cell, threshold, tries, most, metric=metric)
+    plan = options.plan(kind.judged)
+    return Criterion(plan, rule, None, None, tries, most, options.selftest)
 
 
 def check_machine(options: MachineOptions, criterion: Criterion, kernels: KernelOptions) -> int:
@@ -141,7 +144,7 @@ def check_machine(options: MachineOptions, criterion: Criterion, kernels: Kernel
         raise UsageError(
             "--boot iso: a kernel that is judged once has no ISO; use direct or resume"
         )
-    return memory_for(options, criterion.plan, kernels)
+    return memory_for(options, criterion.plan, kernels.with_scenario(criterion.plan.kind))
 
 
 def check_flavour(name: str) -> str:
@@ -174,37 +177,42 @@ class Workbench:
     ) -> Workbench:
         """Prepare the lab."""
         cache = Cache()
-        lab = prepare_lab(machine, memory, cache, listener)
+        image = criterion.plan.kind.image or LIVE
+        lab = prepare_lab(machine, memory, cache, listener, image)
         return cls(flavour, lab, cache, criterion, listener)
 
     def build(self, name: str, options: BuildOptions) -> Subject:
         """Return a kernel under a name of its own; raise `BuildSkipped` where there is none."""
+        kind = self._criterion.plan.kind
+        if kind.fragment:
+            options = replace(options, configs=(kind.fragment, *options.configs))
         kernel = resolve_kernel(self._flavour, options, self._cache, self._listener)
+        purpose = Purpose.of(kind, self._lab)
+        image = image_for(kernel, purpose, (), self._cache, self._listener)
         commit = {"commit": options.revision} if options.revision else {}
-        return replace(subject_of(kernel), name=name, inputs={**kernel.inputs, **commit})
+        subject = subject_of(kernel, image=image)
+        return replace(subject, name=name, inputs={**kernel.inputs, **commit})
 
     def run(self, subject: Subject, folder: Path, attempt: int) -> list[LinklabError]:
         """Do everything that the plan has once, and return the kernel's faults.
 
         In virtual time what is drawn follows from the number of the attempt alone.
         """
-        from linklab.scenarios.grouping.runner import Runner  # brings pyroute2: 0.15 s
-
         plan = replace(self._criterion.plan, seed=seed_of("", self._lab.clock) + attempt - 1)
         lab = self._ready([subject])
         stored = RunFolder(folder, self._about(plan, lab, [subject]))
-        runner = Runner(lab, plan, stored, self._listener)
-        runner.run([subject])
-        faults = of_kernel(runner.outcome.faults)
+        engine = Engine(lab, plan, stored, self._listener)
+        engine.run([subject])
+        faults = of_kernel(engine.faults)
         finish(stored, faults)
         return faults
 
-    def meter(self, subjects: Sequence[Subject], folder: str) -> RunMeter:
+    def blocks(self, subjects: Sequence[Subject], folder: str) -> Blocks:
         """Return what measures some kernels beside each other."""
         lab = self._ready(subjects)
         plan = replace(self._criterion.plan, seed=seed_of("", self._lab.clock))
         stored = RunFolder(Path(folder), self._about(plan, lab, subjects))
-        return RunMeter(subjects, lab, plan, stored, self._listener)
+        return Blocks(Engine(lab, plan, stored, self._listener), subjects, plan.cells)
 
     def _ready(self, subjects: Sequence[Subject]) -> Lab:
         if self._lab.boot is not Boot.RESUME:
@@ -213,8 +221,7 @@ class Workbench:
 
     def _about(self, plan: Plan, lab: Lab, subjects: Sequence[Subject]) -> dict[str, Any]:
         return {
-            "scenario": NAME,
-            "plan": planned(plan),
+            **experiment(plan),
             **tested_on(lab, subjects),
         }
 
@@ -226,16 +233,18 @@ class Workbench:
         def built(revision: Revision) -> Subject:
             return self.build(revision.short, build(revision))
 
-        if self._criterion.metric is None or self._criterion.threshold is None:
-            rule, tries = self._criterion.rule, self._criterion.tries
+        criterion = self._criterion
+        if criterion.cell is None or criterion.threshold is None or criterion.metric is None:
+            rule, tries = criterion.rule, criterion.tries
             return VerdictJudge(built, self.run, Tries(rule, tries, journal))
         return FigureJudge(
             build=_remembering(built),
-            meter=self.meter,
-            metric=self._criterion.metric,
-            threshold=self._criterion.threshold,
+            blocks=self.blocks,
+            cell=criterion.cell,
+            metric=criterion.metric,
+            threshold=criterion.threshold,
             good=good,
-            most=self._criterion.most,
+            most=criterion.most,
             seed=0,
             journal=journal,
             noise=VIRTUAL_NOISE if self._lab.clock is Clock.VIRTUAL else 0.0,
@@ -252,44 +261,3 @@ def _remembering(build: Build) -> Build:
         return known[revision.name]
 
     return built
-
-
-class RunMeter:
-    """Measures kernels in blocks, in a run of their own. See `Meter`."""
-
-    def __init__(
-        self,
-        subjects: Sequence[Subject],
-        lab: Lab,
-        plan: Plan,
-        folder: RunFolder,
-        listener: Listener,
-    ) -> None:
-        from linklab.scenarios.grouping.runner import Runner
-
-        self._subjects = subjects
-        self._plan = plan
-        self._folder = folder
-        self._runner = Runner(lab, plan, folder, listener)
-        self._random = random.Random(plan.seed)
-        self._done = 0
-        self.culprit = ""
-
-    def more(self, wanted: int) -> Sequence[Sample]:
-        """Measure so many more blocks and return all samples so far."""
-        names = [subject.name for subject in self._subjects]
-        numbers = range(self._done + 1, self._done + wanted + 1)
-        try:
-            turns = blocks(cells(self._plan), names, numbers, self._random)
-            self._runner.measure(self._subjects, turns)
-        except LinklabError as error:
-            self._note(error)
-            raise
-        self._done += wanted
-        self._folder.update(end=utc_now(), verdict=Verdict.PASS.value)
-        return read_run(self._folder.path).samples
-
-    def _note(self, error: LinklabError) -> None:
-        faults = read_run(self._folder.path).about["faults"]
-        self.culprit = faults[-1]["kernel"] if faults else ""
-        self._folder.update(end=utc_now(), verdict=error.verdict.value, message=error.message)

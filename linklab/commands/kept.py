@@ -1,4 +1,4 @@
-"""A run's options as `run.json` keeps them, and back again.
+"""The options of `invoke run`: as declared, as `run.json` keeps them, and back again.
 
 They are kept under their names on the command line, so that a reader needs to
 know nothing of the code. See `linklab/results/again.py`.
@@ -7,21 +7,44 @@ know nothing of the code. See `linklab/results/again.py`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from linklab.commands.equip import module_files
-from linklab.commands.prepare import KernelOptions
+from linklab.commands.exports import ExportOptions
+from linklab.commands.prepare import KernelOptions, MachineOptions
+from linklab.commands.work import TrialOptions
 from linklab.errors import UsageError
 from linklab.host.cache import hash_file
 from linklab.kernel.debkernel import PREFIX, is_package
-from linklab.kernel.flavours import flavours
-from linklab.options import flat, made, split_list
+from linklab.kernel.kconfig import flavours
+from linklab.options import JSON, flat, group, made, option, split_list
 from linklab.results.again import FILES, command_of, files_of, options_of, typed_command
+from linklab.scenarios import names
 
-if TYPE_CHECKING:
-    from linklab.commands.run import RunOptions
+
+@dataclass(frozen=True)
+class RunOptions(TrialOptions):
+    """The options of `invoke run`, as typed."""
+
+    kernels: KernelOptions = group(KernelOptions)
+    machine: MachineOptions = group(MachineOptions)
+    repeat: str = option("1", "trials of each cell and kernel, in shuffled order")
+    warmup: str = option(
+        "", "trials before them that are thrown away; default 1 with --repeat above 1, else 0"
+    )
+    fresh_guest: bool = option(
+        False, "a guest of its own for each trial, instead of one for each kernel and set-up"
+    )
+    output: str = option("", "a folder for the results; default results/<UTC time>-<scenario>")
+    timings: bool = option(False, "say at the end what each stage of the command took")
+    record: bool = option(
+        False, "record each guest, and keep that of one that failed for `invoke gdb --replay`"
+    )
+    as_json: bool = option(False, JSON, "json")
+    exports: ExportOptions = group(ExportOptions)
+
 
 _OF_THE_COMMAND = frozenset(
     {"output", "keep", "record", "json", "timings", "junit", "ktap", "kcidb", "kcidb_origin"}
@@ -31,7 +54,7 @@ _ALWAYS = frozenset(
 )  # what every version has kept
 
 
-def kept(options: RunOptions, **decided: str) -> dict[str, Any]:
+def kept(options: RunOptions, **decided: Any) -> dict[str, Any]:
     """Return the options by name, paths absolute, and `decided` in place of what was open."""
     kernels, noise = options.kernels, options.machine.noise
     found: dict[str, Any] = {
@@ -42,6 +65,9 @@ def kept(options: RunOptions, **decided: str) -> dict[str, Any]:
         "range": fixed_range(kernels),
         "module": [_absolute(w) if _names_a_path(w) else w for w in kernels.modules],
         "noise": _absolute(noise) if noise else "",
+        "scenario": options.scenario
+        if options.scenario in names()
+        else _absolute(options.scenario),
         **decided,
     }
     others = flat(options).items()
@@ -53,7 +79,8 @@ def kept_files(options: RunOptions) -> dict[str, str]:
     kernels = options.kernels
     configs = (Path(path) for path in kernels.configs)
     noise = [Path(options.machine.noise)] if options.machine.noise else []
-    files = (*kernels.series.files, *configs, *module_files(kernels.modules), *noise)
+    own = [] if options.scenario in names() else [Path(options.scenario)]
+    files = (*kernels.series.files, *configs, *module_files(kernels.modules), *noise, *own)
     return {str(path.absolute()): hash_file(path) for path in files}
 
 
@@ -74,6 +101,10 @@ def _names_a_path(word: str) -> bool:
     return "/" in word or Path(word).exists()
 
 
+def _scenario(word: str) -> str:
+    return word if word in names() else _absolute(word)
+
+
 def _absolute(path: str) -> str:
     return str(Path(path).absolute())
 
@@ -84,8 +115,6 @@ def revived(about: Mapping[str, Any], output: str, *, as_json: bool) -> RunOptio
     Raises `UsageError` when it kept none, when this version does not know one
     of them, or when a file that they name is not what it was.
     """
-    from linklab.commands.run import RunOptions
-
     options = options_of(about)
     if about.get("kind"):
         raise repeated_by(about)

@@ -5,23 +5,13 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from linklab.commands.equip import Purpose
-from linklab.commands.outcome import print_shown
-from linklab.commands.prepare import KernelOptions, MachineOptions, prepare_lab, prepare_subjects
-from linklab.errors import UsageError
-from linklab.events import Listener, StepAdvanced, step
-from linklab.host.cache import Cache
-from linklab.image.agentbuild import build_static
-from linklab.image.entries import File
-from linklab.kernel.flavours import flavours
-from linklab.lab.lab import Lab, Subject, choose_memory
-from linklab.networks import (
+from linklab.commands.network_flows import (
     EXPERIMENTS,
     FLOW,
     FLOW_PATH,
@@ -34,12 +24,18 @@ from linklab.networks import (
     Flow,
     run_flow,
 )
+from linklab.commands.outcome import print_shown
+from linklab.commands.prepare import KernelOptions, MachineOptions, prepare_lab, prepare_subjects
+from linklab.errors import UsageError
+from linklab.events import Listener, StepAdvanced, step
+from linklab.host.cache import Cache
+from linklab.image.programs import build_static
+from linklab.image.userland import File
+from linklab.kernel.kconfig import flavours
+from linklab.lab.lab import Lab, Subject, choose_memory
 from linklab.options import number
-from linklab.report.figures import seconds_are
 from linklab.report.progress import progress
-
-if TYPE_CHECKING:
-    from linklab.commands.bench import BenchOptions
+from linklab.results.figures import seconds_are
 
 _STEP = "networks"
 _COLUMNS = ("link", "TCP", "guest s", "goodput Mbit/s", "mean RTT ms", "host s")
@@ -50,12 +46,10 @@ _RULE = (
 )
 
 
-def main(options: BenchOptions) -> None:
-    """Run every experiment `repeat` times, each in a fresh guest, and print the table."""
-    repeat = number("repeat", options.repeat or "2", 1, 1000)
-    if options.vng:
-        raise UsageError(f"--vng {options.vng}: --networks does without virtme-ng")
-    kernels, machine = networked(options.kernels.names), options.machine
+def main(names: str, machine: MachineOptions, times: str) -> None:
+    """Run every experiment so many `times`, each in a fresh guest, and print the table."""
+    repeat = number("repeat", times or "2", 1, 1000)
+    kernels = networked(names)
     machine.check()
     memory = choose_memory(None, kernels.memory(MEMORY), "networks")
     with progress() as listener:

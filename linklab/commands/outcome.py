@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from linklab.commands.boundary import show_fault
 from linklab.errors import Interrupted, LinklabError, Verdict
+from linklab.results.model import Run
 from linklab.results.store import RunFolder, utc_now
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from linklab.lab.lab import Lab, Subject
-    from linklab.scenarios.grouping.plan import Plan
+    from linklab.trials.plan import Plan
 
 
 def tested_on(lab: Lab, subjects: Sequence[Subject]) -> dict[str, Any]:
@@ -60,21 +61,14 @@ def tested_on(lab: Lab, subjects: Sequence[Subject]) -> dict[str, Any]:
     }
 
 
-def planned(plan: Plan) -> dict[str, Any]:
-    """Return what is kept of a plan: what was to be measured, how often, in what guests."""
+def experiment(plan: Plan) -> dict[str, Any]:
+    """Return what a stored result says of its scenario and plan: all that reports need of them."""
+    reference = plan.kind.reference()
     return {
-        "counts": plan.counts,
-        "operations": plan.operations,
-        "arms": plan.arms,
-        "pairs": plan.pairs(),
-        "repeat": plan.repeat,
-        "warmup": plan.warmup,
-        "seed": plan.seed,
-        "fresh_guest": plan.fresh_guest,
-        "jobs": plan.jobs,
-        "listeners": plan.listeners,
-        "trials": plan.trials,
-        "settling": plan.settling,
+        "scenario": plan.kind.name,
+        "shape": plan.shape.to_json(),
+        "plan": plan.to_json(),
+        **({"reference": reference.to_json()} if reference else {}),
     }
 
 
@@ -84,6 +78,7 @@ class Finished:
 
     folder: Path
     verdict: Verdict
+    run: Run
     faults: Sequence[LinklabError] = ()
 
 
@@ -109,7 +104,7 @@ def finish(
     if faults:
         verdict, message = faults[0].verdict, faults[0].message
     folder.update(**entries, end=utc_now(), verdict=verdict.value, message=message)
-    return Finished(folder.path, verdict, faults)
+    return Finished(folder.path, verdict, folder.run, faults)
 
 
 def concluded(finished: Finished) -> Verdict:

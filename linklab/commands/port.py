@@ -13,16 +13,11 @@ from typing import Any
 from linklab.commands.outcome import print_document, print_shown
 from linklab.errors import UsageError, Verdict
 from linklab.events import Listener, Note
-from linklab.host.cache import Cache
-from linklab.host.memo import write_whole
-from linklab.kernel.folder import find_checkout
-from linklab.kernel.gitrange import find_commit, range_series
-from linklab.kernel.series import Series, read_series
-from linklab.kernel.source import check_source, open_source
+from linklab.host.cache import Cache, write_whole
+from linklab.kernel.series import Series, find_commit, range_series, read_series
+from linklab.kernel.source import check_source, find_checkout, open_source
 from linklab.options import JSON, option, word
-from linklab.port.newseries import patch_files
-from linklab.port.porting import Ported, port_series
-from linklab.port.record import FILE, document
+from linklab.port.porting import FILE, Ported, document, patch_files, port_series
 from linklab.results.store import claim, utc_now
 
 NAME = "port"

@@ -8,36 +8,33 @@ from functools import cached_property
 from pathlib import Path
 
 from linklab.commands.equip import Purpose, image_for, module_files, module_words
-from linklab.console.noise import NO_NOISE, Noise, read_noise
+from linklab.console.report import NO_NOISE, Noise, read_noise
 from linklab.errors import UsageError
 from linklab.events import Listener, Note
 from linklab.host.accel import ORDINARY_SPEED, Accel, counting_speed, decide
 from linklab.host.cache import Artefact, Cache, hash_file
-from linklab.host.clock import VIRTUAL_TSC_KHZ, tsc_khz
+from linklab.host.cpus import VIRTUAL_TSC_KHZ, tsc_khz
 from linklab.host.qemu import find_qemu
-from linklab.image.agentbuild import PROGRAM as AGENT_PROGRAM
-from linklab.image.agentbuild import build_agent
-from linklab.image.entries import Entry
-from linklab.image.initramfs import ARCHIVE, build_initramfs
+from linklab.image.initramfs import ARCHIVE, MODULES, build_initramfs
 from linklab.image.iso import IMAGE, IsoKernel, build_iso
-from linklab.image.moduleimage import MODULES
-from linklab.image.userland import LIVE
-from linklab.kernel.bootable import Kernel
-from linklab.kernel.flavours import flavours, is_timed, named_fragments
-from linklab.kernel.footprint import Footprint, footprint_for
-from linklab.kernel.gitrange import range_series
+from linklab.image.programs import PROGRAM as AGENT_PROGRAM
+from linklab.image.programs import build_agent
+from linklab.image.userland import LIVE, Entry
+from linklab.kernel.kconfig import flavours, is_timed, named_fragments
 from linklab.kernel.kernel import (
     BuildOptions,
     Compression,
+    Kernel,
     check_kernel,
     resolve_kernel,
 )
-from linklab.kernel.needs import SHELL
-from linklab.kernel.series import Series, read_series
+from linklab.kernel.requirements import SHELL, Footprint, footprint_for
+from linklab.kernel.series import Series, range_series, read_series
 from linklab.lab.lab import CPU_LIMITS, MEMORY_LIMITS, Lab, Subject, file_label
 from linklab.machine.spec import Boot, Clock, MachineType
 from linklab.options import choose, number, option, seconds, split_list
 from linklab.paths import IMAGES
+from linklab.scenarios.scenario import Scenario
 
 _KNOWN_NOISE = IMAGES / "noise.txt"
 _BOOT_LIMIT = {Accel.KVM: 30.0, Accel.TCG: 60.0}  # s; for deadlines only
@@ -81,6 +78,7 @@ class KernelOptions:
         "", "BASE..TOPIC: commits of the git tree that --source names, instead of its files"
     )
     optional: tuple[str, ...] = ()
+    needed: tuple[str, ...] = ()  # fragments of a scenario, for the lab's own kernels alone
     revision: str = ""  # a commit of `source`, in place of what lies there
     modules: tuple[str, ...] = option(
         (),
@@ -104,12 +102,20 @@ class KernelOptions:
         commits = range_series(Path(self.source), self.range) if self.range else Series()
         return commits + read_series(Path(patch) for patch in self.patches)
 
-    def build_options(self) -> BuildOptions:
-        """Return how the lab's flavours are to be built. Raises what `series` does."""
+    def with_scenario(self, kind: type[Scenario]) -> KernelOptions:
+        """Return the same kernels with what a scenario needs of them."""
+        return replace(self, needed=(str(kind.fragment),)) if kind.fragment else self
+
+    def build_options(self, name: str = "") -> BuildOptions:
+        """Return how a kernel is to be built, a flavour unless its name says otherwise.
+
+        Raises what `series` does.
+        """
+        needed = self.needed if not name or name in flavours() else ()
         return BuildOptions(
             source=Path(self.source) if self.source else None,
             patches=self.series.patches,
-            configs=tuple(Path(config) for config in self.configs),
+            configs=tuple(Path(config) for config in (*needed, *self.configs)),
             revision=self.revision or self.series.base,
             optional=tuple(Path(fragment) for fragment in self.optional),
             modular=bool(module_words(self.modules).folders),
@@ -119,7 +125,7 @@ class KernelOptions:
         """Return the kernels' names; raise `UsageError` for what is wrong with them."""
         names = split_list("kernel", self.names)
         for name in names:
-            check_kernel(name, self.build_options())
+            check_kernel(name, self.build_options(name))
         return names
 
     def memory(self, work: int) -> int:
@@ -131,8 +137,8 @@ class KernelOptions:
         return min(footprint.left(memory) for footprint in self._footprints())
 
     def _footprints(self) -> list[Footprint]:
-        build = self.build_options()
-        return [footprint_for(name, build) for name in split_list("kernel", self.names)]
+        names = split_list("kernel", self.names)
+        return [footprint_for(name, self.build_options(name)) for name in names]
 
     def content(self) -> dict[str, dict[str, str]]:
         """Return the SHA-256 of every file that the user gave."""
@@ -154,6 +160,7 @@ class KernelOptions:
             or self.configs
             or self.range
             or self.optional
+            or self.needed
             or self.revision
             or self.modules
         )
@@ -326,13 +333,12 @@ def prepare_subjects(
     The ISO is made where it is booted, and for the flavours that are timed, as
     they come: its size is one of the paper's claims.
     """
-    build = options.build_options()
     tell_notes(options, listener)
     names = split_list("kernel", options.names)
     for name in names:
         if name in flavours() and not is_timed(name):
             listener(Note(f"{name} finds bugs and is slow: its times compare with nothing"))
-    kernels = [resolve_kernel(name, build, cache, listener) for name in names]
+    kernels = [resolve_kernel(n, options.build_options(n), cache, listener) for n in names]
     return [_subject(kernel, options, purpose, cache, listener) for kernel in kernels]
 
 
@@ -391,5 +397,5 @@ def _smallest(kernel: Kernel, options: KernelOptions, cache: Cache, listener: Li
     """Return the same kernel compressed for size: a direct boot wants speed instead."""
     if not kernel.built_by_lab:
         return kernel
-    build = replace(options.build_options(), compression=Compression.ZSTD)
+    build = replace(options.build_options(kernel.name), compression=Compression.ZSTD)
     return resolve_kernel(kernel.name, build, cache, listener)

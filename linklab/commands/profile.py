@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,19 +19,18 @@ from linklab.commands.prepare import (
     prepare_subjects,
 )
 from linklab.commands.sides import Side, sides_against
-from linklab.commands.work import ARMS, WorkOptions
+from linklab.commands.work import ScenarioOptions
 from linklab.errors import LabError, UsageError, Verdict
 from linklab.events import Listener, Note
 from linklab.host.accel import Accel
 from linklab.host.cache import Cache, hash_file
 from linklab.host.packages import PROFILING, unmet
-from linklab.kernel.flavours import flavours
+from linklab.kernel.kconfig import flavours
 from linklab.lab.lab import Lab, Subject, choose_memory
 from linklab.machine.spec import Clock
 from linklab.options import JSON, group, number, option, seconds, split_list
-from linklab.profile.difference import as_stored
 from linklab.profile.recorder import Event, Recorder, choose_event
-from linklab.profile.shares import Rule
+from linklab.profile.stacks import Rule
 from linklab.profile.store import (
     DIFFERENCE_FILE,
     GRAPH_FILE,
@@ -39,18 +38,21 @@ from linklab.profile.store import (
     SIDES,
     TABLE_FILE,
     StoredProfile,
+    as_stored,
     read_profile,
     write_difference,
     write_profile,
 )
 from linklab.results.other import DIFFERENCE, PROFILE, kind_in, read_other
+from linklab.results.shape import Value
 from linklab.results.store import claim, removed_if_empty, utc_now
-from linklab.scenarios.grouping.plan import NAME as GROUPING
+from linklab.scenarios.scenario import GUEST, Scenario
+from linklab.trials.guest import host_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from linklab.scenarios.grouping.profile import Profile, Task
+    from linklab.trials.profile import Profile, Task
 
 NAME = "profile"
 IMAGE = paths.IMAGES / "profile"
@@ -62,14 +64,9 @@ _TO_SUBTRACT = 10_000  # samples of A by default: half a per cent more in one fu
 
 
 @dataclass(frozen=True)
-class ProfileOptions(WorkOptions):
-    """The options of `invoke profile`, as typed: one operation, by one arm, on one count."""
+class ProfileOptions(ScenarioOptions):
+    """The options of `invoke profile`, as typed: of one cell."""
 
-    counts: str = option("1024", "the number of interfaces")
-    operations: str = option(
-        "mtu", "what to profile: create, mtu, up, down, address, group or delete"
-    )
-    arms: str = option("process", f"the way to do it. {ARMS}")
     kernels: KernelOptions = group(KernelOptions, names="sysfs")
     machine: MachineOptions = group(MachineOptions, without=("boot",))
     against: str = option(
@@ -97,7 +94,8 @@ class Request:
 
     sides: tuple[Side, ...]
     task: Task
-    count: int
+    given: Mapping[str, Value]
+    kind: type[Scenario]
     frequency: int
     memory: int
     folder: Path
@@ -105,29 +103,31 @@ class Request:
 
 def check(options: ProfileOptions) -> Request:
     """Check every option that can be checked without building anything."""
-    from linklab.scenarios.grouping.profile import Task, profile_memory
+    from linklab.trials.profile import Task, profile_memory
 
     sides = _sides(options)
     options.machine.check()
-    operation, arm, count = options.one()
+    kind = options.kind
+    cell = options.cell(kind.profiled)
+    setup = cell.of(kind.shape.per_guest)
     wanted = options.samples or (str(_TO_SUBTRACT) if options.against else "")
     samples = number("samples", wanted, 1, _MOST_SAMPLES) if wanted else None
     limit = seconds("max-time", options.max_time or "0") or DEFAULT_SECONDS
     frequency = number("frequency", options.frequency, *_FREQUENCIES)
-    needed = profile_memory(count, options.machine.checked_cpus())
+    needed = profile_memory(kind, setup, options.machine.checked_cpus())
     needed = max(side.options.memory(needed) for side in sides)
     asked = options.machine.checked_memory()
-    memory = choose_memory(asked, needed, f"perf and {count} interfaces")
+    memory = choose_memory(asked, needed, f"perf and {kind.shape.in_words(setup)}")
     _check_host()
     folder = _folder(options)
-    task = Task(operation, arm, Rule(samples), limit)
-    return Request(sides, task, count, frequency, memory, folder)
+    task = Task(cell, Rule(samples), limit)
+    return Request(sides, task, options.given(), kind, frequency, memory, folder)
 
 
 def _sides(options: ProfileOptions) -> tuple[Side, ...]:
     """Return what is to be profiled, checked as it is going to be built."""
-    alone = Side("", options.kernels)
-    sides = sides_against(options.kernels, options.against) if options.against else (alone,)
+    kernels = options.kernels.with_scenario(options.kind)
+    sides = sides_against(kernels, options.against) if options.against else (Side("", kernels),)
     for side in sides:
         profiled(side.options).check()
     return sides
@@ -185,7 +185,7 @@ def _run(
 ) -> Path:
     cache, folder = Cache(), request.folder
     lab = prepare_lab(options.machine, request.memory, cache, listener, IMAGE)
-    purpose = Purpose(lab.boot, (GROUPING,), lab.machine, IMAGE, lab.clock)
+    purpose = replace(Purpose.of(request.kind, lab), image=IMAGE)
     subjects = []
     for side in request.sides:
         (subject,) = prepare_subjects(profiled(side.options), purpose, cache, listener)
@@ -209,14 +209,14 @@ def _take(
     like: StoredProfile | None = None,
 ) -> StoredProfile:
     """Profile one kernel and store it; `like` another, by the same event and as often."""
-    from linklab.scenarios.grouping.experiment import Guest
-    from linklab.scenarios.grouping.profile import take_profile
+    from linklab.trials.profile import Profiler
 
     request, lab, listener = setting.request, setting.lab, setting.listener
     begun, task = utc_now(), request.task
     if like:
         task = replace(task, repetitions=len(like.about["sampled"]))
-    log = folder / f"console-{subject.label}-{request.count}.log"
+    setup = task.cell.of(request.kind.shape.per_guest)
+    log = folder / f"console-{subject.label}-{setup.text.replace('/', '-')}.log"
     with lab.session(subject, log) as session:
         if like:
             event, why = Event(like.about["event"]["name"]), str(like.about["event"]["why"])
@@ -224,8 +224,9 @@ def _take(
             event, why = choose_event(session.agent, emulated=lab.accel is Accel.TCG)
         idle = lab.clock is not Clock.VIRTUAL
         recorder = Recorder(session.agent, event, request.frequency, idle)
-        guest = Guest(session.agent, request.count, lab.accel)
-        profile = take_profile(guest, recorder, task, listener)
+        hosts = {GUEST: host_of(session, lab, request.kind, setup, None)}
+        scenario = request.kind(request.given)
+        profile = Profiler(scenario, hosts, recorder, task, listener).take(setup)
     about = {
         "command": shlex.join(setting.command),
         "start": begun,
@@ -244,10 +245,11 @@ def _about(request: Request, lab: Lab, side: Side, subject: Subject) -> dict[str
     found = tested_on(lab, [subject])
     (kernel,) = found.pop("kernels")
     return {
-        "scenario": "grouping",
-        "operation": request.task.operation.value,
-        "arm": request.task.arm.value,
-        "interfaces": request.count,
+        "scenario": request.kind.name,
+        **request.task.cell,
+        "axes": list(request.task.cell),
+        "given": dict(request.given),
+        "work": request.kind.shape.in_words(request.task.cell),
         "kernel": kernel,
         "source": side.options.source,
         **side.options.content(),
@@ -270,8 +272,8 @@ def _outcome(profile: Profile, task: Task) -> dict[str, Any]:
             "sampler": samples.sampler,
             "total": samples.total,
         },
-        "unsampled": [asdict(measure) for measure in profile.unsampled],
-        "sampled": [asdict(measure) for measure in profile.sampled],
+        "unsampled": [dict(metrics) for metrics in profile.unsampled],
+        "sampled": [dict(metrics) for metrics in profile.sampled],
     }
 
 

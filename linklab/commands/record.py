@@ -9,7 +9,7 @@ from linklab.commands.gdb import check_information, no_information
 from linklab.commands.prepare import KernelOptions, MachineOptions
 from linklab.errors import UsageError
 from linklab.host.accel import Accel
-from linklab.kernel.flavours import flavours
+from linklab.kernel.kconfig import flavours
 from linklab.kernel.kernel import KernelSpec
 from linklab.lab.lab import Subject
 from linklab.machine.spec import Boot, Clock, MachineType

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from linklab.errors import UsageError
@@ -13,6 +13,7 @@ from linklab.results.history import find, kind_of
 from linklab.results.model import Run
 from linklab.results.other import NOUN
 from linklab.results.store import RUN_FILE, read_run
+from linklab.scenarios import names, scenario_named
 
 COMPARISON = "comparison.html"
 
@@ -39,13 +40,26 @@ def main(options: ReportOptions) -> None:
                 f"{folder} holds a {NOUN[kind]}, of which there is no page: "
                 f"`invoke show {folder}` prints it"
             )
-    found = [(folder, read_run(folder)) for folder in folders]
+    found = [(folder, with_claims(read_run(folder))) for folder in folders]
     target = (
         Path(options.output)
         if options.output
         else folders[0] / (FILE if len(found) == 1 else COMPARISON)
     )
     print(f"report: {write(found, target)}")
+
+
+def with_claims(run: Run) -> Run:
+    """Return a run with what its scenario makes of it: the first release did not store that."""
+    name = str(run.about.get("scenario", ""))
+    # Nothing that a stored run names is executed, and a scenario may no longer be here.
+    if "claims" in run.about or run.about.get("kind") or name not in names():
+        return run
+    kind = scenario_named(name)
+    reference = kind.reference()
+    claims = [claim.to_json() for claim in kind.claims(run)]
+    more = {"reference": reference.to_json()} if reference else {}
+    return replace(run, about={**run.about, "claims": claims, **more})
 
 
 def named(runs: Sequence[str], results: Path) -> list[Path]:

@@ -29,7 +29,6 @@ from linklab.results.kinds import SELFTEST as KIND
 from linklab.results.outcomes import Status
 from linklab.results.store import RunFolder, claim, read_about, removed_if_empty
 from linklab.selftests.catalogue import Selftest
-from linklab.selftests.limits import limit_of
 from linklab.selftests.record import (
     TESTS,
     Attempt,
@@ -38,7 +37,7 @@ from linklab.selftests.record import (
     to_json,
     verdict_of,
 )
-from linklab.selftests.runner import SelftestRunner
+from linklab.selftests.runner import SelftestRunner, limit_of
 
 STEP = "self-tests"
 MEMORY = 512  # MiB: a set of tools of 30 MB, and tests that send with large buffers

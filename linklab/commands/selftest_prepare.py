@@ -16,18 +16,25 @@ from linklab.commands.prepare import (
 from linklab.errors import UsageError
 from linklab.events import Listener, Note
 from linklab.host.cache import Cache
-from linklab.image.entries import Entry
-from linklab.kernel.bootable import Kernel
+from linklab.image.userland import Entry
 from linklab.kernel.compile import BUILT_IN
 from linklab.kernel.debkernel import is_package
-from linklab.kernel.flavours import flavours
-from linklab.kernel.kernel import KernelSpec, resolve_kernel
+from linklab.kernel.kconfig import flavours
+from linklab.kernel.kernel import Kernel, KernelSpec, resolve_kernel
 from linklab.kernel.kernel import plan as plan_kernel
 from linklab.lab.lab import Lab, Subject
 from linklab.machine.spec import Boot
-from linklab.selftests.config import Wanted, said_of
-from linklab.selftests.pack import built_in_entry, read_toolbox
-from linklab.selftests.workplan import Ready, Workplan, config_of, make_ready, plan_tests
+from linklab.selftests.workplan import (
+    Ready,
+    Wanted,
+    Workplan,
+    built_in_entry,
+    config_of,
+    make_ready,
+    plan_tests,
+    read_toolbox,
+    said_of,
+)
 
 AUTO = "auto"
 _RESUME_FROM = 4  # tests, from which on it pays to save a guest first

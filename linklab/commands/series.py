@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from linklab.commands.compare import DEFAULTS
+from linklab.commands.compare import DEFAULTS, METRIC, metric_of
 from linklab.commands.exports import ExportOptions, failure_written, write_exports
 from linklab.commands.outcome import (
     Finished,
     concluded,
+    experiment,
     finish,
-    planned,
     print_document,
     print_shown,
     stopped_by,
@@ -32,16 +32,14 @@ from linklab.commands.seriesrun import SeriesPlan, SeriesRun, entry
 from linklab.commands.work import (
     MAX_BLOCKS,
     MAX_TRIALS,
-    SCENARIO,
-    SCENARIOS,
     TrialOptions,
-    check_scenario,
     memory_for,
 )
 from linklab.errors import UsageError, Verdict
 from linklab.events import Listener, ignore
 from linklab.host.cache import Cache, reporting
-from linklab.kernel.flavours import flavours
+from linklab.image.userland import LIVE
+from linklab.kernel.kconfig import flavours
 from linklab.kernel.patches import patched_tree
 from linklab.kernel.source import open_source
 from linklab.lab.lab import Lab
@@ -49,10 +47,10 @@ from linklab.machine.spec import Boot, Clock
 from linklab.options import JSON, choose, group, number, option, percent, split_list
 from linklab.results.comparison import fewest_blocks
 from linklab.results.kinds import SERIES
+from linklab.results.model import Run
 from linklab.results.series import find, rule_of
-from linklab.results.store import RunFolder, claim, read_run, removed_if_empty
-from linklab.scenarios.grouping.plan import NAME, Plan
-from linklab.scenarios.grouping.schedule import cells
+from linklab.results.store import RunFolder, claim, removed_if_empty
+from linklab.trials.plan import Plan
 
 LEAST_BLOCKS = 10
 _SPARE_BLOCKS = 2  # more than it takes for a p value to reach the level at all
@@ -69,9 +67,6 @@ class SeriesOptions(TrialOptions):
         without=("modules",),
     )
     machine: MachineOptions = group(MachineOptions, NO_ISO, boot="resume")
-    scenario: str = option(NAME, SCENARIO, values=SCENARIOS)
-    counts: str = "512"
-    arms: str = "group"
     blocks: str = option(
         "",
         "rounds that have each kernel once, in a guest of its own; default: 10, or more where so "
@@ -82,9 +77,10 @@ class SeriesOptions(TrialOptions):
     )
     fail_above: str = option(
         "",
-        "per cent; a patch that is surely slower by more than that fails; default 3, in virtual "
+        "per cent; a patch that is surely worse by more than that fails; default 3, in virtual "
         "time 0.5",
     )
+    metric: str = option("", METRIC)
     output: str = option("", "a folder for the results; default results/<UTC time>-series")
     as_json: bool = option(False, JSON, "json")
     exports: ExportOptions = group(ExportOptions)
@@ -101,14 +97,14 @@ class Request:
 
 def check(options: SeriesOptions, listener: Listener = ignore) -> Request:
     """Check every option that can be checked without building anything."""
-    check_scenario(options.scenario)
     names = split_list("kernel", options.kernels.names)
     if others := [name for name in names if name not in flavours()]:
         raise UsageError(
             f"--kernel {others[0]}: a series is built, so a flavour is expected: "
             f"{', '.join(flavours())}"
         )
-    options.kernels.check()
+    kernels = options.kernels.with_scenario(options.kind)
+    kernels.check()
     if not options.kernels.series.patches:
         raise UsageError("there is no series: name patches with --patch, or commits with --range")
     options.machine.check()
@@ -118,21 +114,22 @@ def check(options: SeriesOptions, listener: Listener = ignore) -> Request:
     clock = decide_clock(options.machine, listener)
     limit = percent("fail-above", options.fail_above or FAIL_ABOVE[clock])
     measure = _plan(options, len(names), limit, clock)
-    memory = memory_for(options.machine, measure, options.kernels)
-    plan = SeriesPlan(
-        options.kernels.series, names, options.kernels.build_options(), measure, limit
-    )
+    memory = memory_for(options.machine, measure, kernels)
+    metric = metric_of(options.kind, options.metric)
+    build = kernels.build_options()
+    plan = SeriesPlan(options.kernels.series, names, build, measure, limit, metric)
     return Request(plan, memory, claim(options.output, SERIES))
 
 
 def _plan(options: SeriesOptions, kernels: int, limit: float, clock: Clock) -> Plan:
     plan = options.trials_plan(
         clock,
+        options.kind.compared,
         fresh_guest=True,
         trials=number("trials", options.trials or DEFAULTS[clock].trials, 1, MAX_TRIALS),
         settling=1,
     )
-    comparisons = len(cells(plan)) * kernels * len(options.kernels.series.patches)
+    comparisons = len(plan.cells) * kernels * len(options.kernels.series.patches)
     needed = fewest_blocks(rule_of(limit, plan.seed), comparisons) + _SPARE_BLOCKS
     blocks = number("blocks", options.blocks or max(LEAST_BLOCKS, needed), 2, MAX_BLOCKS)
     return replace(plan, repeat=blocks)
@@ -145,11 +142,12 @@ def run(options: SeriesOptions, command: Sequence[str], listener: Listener) -> F
         cache = Cache()
         tell_notes(options.kernels, listener)
         plan = _applied(request.plan, cache, listener)
-        lab = prepare_lab(options.machine, request.memory, cache, listener)
+        image = options.kind.image or LIVE
+        lab = prepare_lab(options.machine, request.memory, cache, listener, image)
         lab = options.with_keeper(lab, listener)
         folder = RunFolder(request.folder, _about(options, plan, lab, command))
     faults = stopped_by(SeriesRun(plan, lab, folder, cache, listener).run)
-    verdict = Verdict.PASS if faults else find(read_run(request.folder)).verdict
+    verdict = Verdict.PASS if faults else find(folder.run).verdict
     return finish(folder, faults, verdict)
 
 
@@ -174,8 +172,7 @@ def _about(
     return {
         "kind": SERIES,
         "command": shlex.join(command),
-        "scenario": options.scenario,
-        "plan": planned(plan.measure),
+        **experiment(plan.measure),
         "source": options.kernels.source,
         **options.kernels.content(),
         **tested_on(lab, []),
@@ -186,33 +183,30 @@ def _about(
 def main(options: SeriesOptions, command: Sequence[str]) -> Verdict:
     """Test a series, show what came out, and return the verdict."""
     from linklab.report.progress import progress
-    from linklab.results.runsuites import suites_of
+    from linklab.results.suites import suites_of
 
     names = split_list("kernel", options.kernels.names)
     with progress() as listener, failure_written(options.exports, SERIES, names):
         finished = run(options, command, listener)
     try:
-        present(finished.folder, finished.verdict, as_json=options.as_json)
+        present(finished.folder, finished.run, finished.verdict, as_json=options.as_json)
     finally:  # who reads only the table's beginning gets the files all the same
-        write_exports(options.exports, suites_of(read_run(finished.folder)))
+        write_exports(options.exports, suites_of(finished.run))
     return concluded(finished)
 
 
-def present(folder: Path, verdict: Verdict, *, as_json: bool) -> None:
+def present(folder: Path, stored: Run, verdict: Verdict, *, as_json: bool) -> None:
     """Write a series' table beside it, and show it."""
     from linklab.report.series import as_text
 
-    stored = read_run(folder)
     (folder / "table.txt").write_text(as_text(stored, find(stored)), encoding="utf-8")
-    show(folder, verdict.value, as_json=as_json)
+    show(folder, stored, verdict.value, as_json=as_json)
 
 
-def show(folder: Path, verdict: str, *, as_json: bool) -> None:
+def show(folder: Path, stored: Run, verdict: str, *, as_json: bool) -> None:
     """Show a stored series: the table to a person, one document to a script."""
-
     from linklab.report.series import document, render, sentence
 
-    stored = read_run(folder)
     findings = find(stored)
     if as_json:
         print_document({"folder": str(folder), **document(stored, findings)})

@@ -10,22 +10,25 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from linklab.commands.equip import Purpose, image_for
 from linklab.commands.outcome import tested_on
 from linklab.commands.prepare import subject_of
-from linklab.console.differences import new_lines
+from linklab.console.lines import new_lines
 from linklab.errors import BuildSkipped, KernelFault, LinklabError, UsageError
 from linklab.events import Listener, StepAdvanced, step
 from linklab.host.cache import Cache
-from linklab.kernel.bootable import Kernel
 from linklab.kernel.compilerwarnings import CompilerWarning, new_warnings
-from linklab.kernel.kernel import BuildOptions, resolve_kernel
+from linklab.kernel.kernel import BuildOptions, Kernel, resolve_kernel
 from linklab.kernel.series import Series
-from linklab.lab.lab import Lab, Subject
+from linklab.lab.lab import Lab, Subject, file_label
 from linklab.machine.spec import Boot
 from linklab.results.kinds import SERIES
 from linklab.results.series import BASE, PatchRecord, StateRecord
+from linklab.results.shape import Metric
 from linklab.results.store import RunFolder
-from linklab.scenarios.grouping.plan import Plan
+from linklab.scenarios.scenario import GUEST
+from linklab.trials.engine import Engine
+from linklab.trials.plan import Plan
 
 _STEP = "states"
 _SNAPSHOT_CONSOLE = "console.log"
@@ -43,6 +46,7 @@ class SeriesPlan:
     build: BuildOptions
     measure: Plan
     fail_above: float  # per cent
+    metric: Metric
     tree: Path = Path()
 
     def options(self, number: int) -> BuildOptions:
@@ -126,7 +130,7 @@ class SeriesRun:
     def _boot_all(self) -> list[Subject]:
         """Return the kernels to measure: with guests to resume, those that boot."""
         states = [state for states in self._states.values() for state in states if state.is_new]
-        subjects = [(state, _subject(state)) for state in states]
+        subjects = [(state, self._subject(state)) for state in states]
         self._folder.update(**tested_on(self._lab, [subject for _, subject in subjects]))
         if self._lab.boot is not Boot.RESUME:
             return [subject for _, subject in subjects]
@@ -134,23 +138,26 @@ class SeriesRun:
 
     def _boots(self, state: _State, subject: Subject) -> bool:
         try:
-            saved = self._lab.with_snapshots([subject], self._cache, self._listener).snapshots
+            self._lab = self._lab.with_snapshots([subject], self._cache, self._listener)
         except KernelFault as fault:
             fault.message = f"kernel {subject.name}: {fault.message}"
-            self._folder.add_fault(subject.name, fault, during="boot")
+            self._folder.add_fault(subject.name, fault, guest=fault.guest or GUEST, during="boot")
             return False
-        self._lab = replace(self._lab, snapshots={**self._lab.snapshots, **saved})
         state.record = replace(state.record, booted=True)
         self._keep()
         return True
+
+    def _subject(self, state: _State) -> Subject:
+        assert state.kernel is not None
+        purpose = Purpose.of(self._plan.measure.kind, self._lab)
+        image = image_for(state.kernel, purpose, (), self._cache, self._listener)
+        return replace(subject_of(state.kernel, image=image), name=state.record.kernel)
 
     # Measuring
 
     def _measure(self, subjects: Sequence[Subject]) -> None:
         """Measure all kernels in the same blocks. One that fails ends its own part."""
-        from linklab.scenarios.grouping.runner import Runner  # brings pyroute2: 0.15 s
-
-        Runner(self._lab, self._plan.measure, self._folder, self._listener).run(subjects)
+        Engine(self._lab, self._plan.measure, self._folder, self._listener).run(subjects)
 
     # Consoles
 
@@ -171,7 +178,8 @@ class SeriesRun:
 
     def _said_by(self, state: _State) -> list[str]:
         """Return the consoles of all guests with a kernel; nothing where none came up."""
-        name = re.compile(rf"console-\d+-{re.escape(_subject(state).label)}-\d+\.log")
+        label = re.escape(file_label(state.record.kernel))
+        name = re.compile(rf"console-\d+-{label}(-.*)?\.log")
         paths = [path for path in self._folder.path.iterdir() if name.fullmatch(path.name)]
         if saved := self._lab.snapshots.get(state.record.kernel):
             paths.append(saved.folder / _SNAPSHOT_CONSOLE)
@@ -194,6 +202,7 @@ def entry(plan: SeriesPlan, states: Sequence[StateRecord]) -> dict[str, Any]:
             "base": plan.series.base,
             "flavours": list(plan.flavours),
             "fail_above": plan.fail_above,
+            "metric": plan.metric.name,
             "patches": [asdict(patch) for patch in _patch_records(plan.series)],
             "states": [asdict(state) for state in states],
         }
@@ -235,11 +244,6 @@ def _record(kernel: Kernel, number: int, seconds: float, earlier: Sequence[_Stat
 
 def _original(record: StateRecord) -> int:
     return record.number if record.same_as is None else record.same_as
-
-
-def _subject(state: _State) -> Subject:
-    assert state.kernel is not None
-    return replace(subject_of(state.kernel), name=state.record.kernel)
 
 
 def _since(began: float) -> float:

@@ -17,7 +17,7 @@ from linklab.commands.prepare import (
 from linklab.errors import LabError, UsageError
 from linklab.host.cache import Cache
 from linklab.host.run import start
-from linklab.kernel.needs import SHELL
+from linklab.kernel.requirements import SHELL
 from linklab.lab.lab import SHELL_MIB, Lab, Subject, choose_memory
 from linklab.machine.commandline import DISTRIBUTION, shell_command_line
 from linklab.machine.spec import DirectBoot, MachineSpec, TerminalPort, qemu_argv

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from linklab.commands.prepare import KernelOptions
 from linklab.errors import UsageError
-from linklab.kernel.flavours import flavours
+from linklab.kernel.kconfig import flavours
 
 GRAMMAR = "KERNEL[@SOURCE][+PATCH...]"
 _WORD = re.compile(r"(?P<kernel>[^@+]*)(@(?P<source>[^+]*))?(?P<patches>(\+[^+]+)*)")

@@ -3,74 +3,180 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from linklab.commands.keep import check_keep, keeper
+from linklab.commands.guests import check_keep, hold_here
 from linklab.commands.prepare import KernelOptions, MachineOptions
 from linklab.errors import UsageError
 from linklab.events import Listener
 from linklab.lab.lab import Lab, choose_memory
 from linklab.machine.spec import Clock
-from linklab.options import choose, choose_list, number, numbers, option, seconds, single
-from linklab.scenarios.grouping.change import Operation
-from linklab.scenarios.grouping.plan import MAX_COUNT, NAME, Plan, largest_count, memory_needed
-from linklab.scenarios.grouping.ways import ARM_HELP, Arm, limits_text, why_not
+from linklab.options import number, numbers, option, seconds, split_list
+from linklab.results.shape import CELL_SEPARATOR, Axis, Cell, Value
+from linklab.scenarios import DEFAULT, names, scenario_named
+from linklab.scenarios.scenario import Scenario
+from linklab.trials.plan import Plan, cells_of
 
-SCENARIOS = (NAME,)
 MAX_BLOCKS = 10_000
 MAX_TRIALS = 1000
 MAX_JOBS = 256
-_MAX_LISTENERS = 256  # what the agent takes
 _SEEDS = 1 << 32
-ARMS = f"{'; '.join(f'{arm}: {text}' for arm, text in ARM_HELP.items())}. Left out: {limits_text()}"
-SCENARIO = "what to measure: grouping"
+Values = Mapping[str, tuple[Value, ...]]
+
+
+def _alias(name: str) -> Any:
+    """Declare an option that is another name for an axis."""
+
+    def valid() -> Iterable[str]:
+        found = [axis for axis in scenario_named(DEFAULT).shape.axes if axis.alias == name]
+        return ("all", *found[0].among) if found and found[0].among else ()
+
+    help_text = f"values of the axis of {DEFAULT} that is called so, comma-separated"
+    return option("", f"{help_text}; `invoke scenarios` says more", values=valid)
 
 
 @dataclass(frozen=True)
-class WorkOptions:
-    """What is done to interfaces, as typed."""
+class ScenarioOptions:
+    """What is measured, as typed."""
 
-    counts: str = option("128,256,512,1024,2048", "numbers of interfaces, comma-separated")
-    operations: str = option(
-        "mtu",
-        "create, mtu, up, down, address, group, delete, or all; comma-separated",
-        values=("all", *Operation),
+    scenario: str = option(
+        DEFAULT,
+        "what to measure: a name that `invoke scenarios` lists, or the path of a file of one's own",
+        values=names,
     )
-    arms: str = option(
-        "process,group", f"ways to do it, comma-separated, or all. {ARMS}", values=("all", *Arm)
+    axis: tuple[str, ...] = option(
+        (), "NAME=VALUE,VALUE: what to measure of an axis, or all; may be repeated"
     )
+    param: tuple[str, ...] = option((), "NAME=VALUE: a parameter of the scenario; may be repeated")
+    counts: str = _alias("counts")
+    operations: str = _alias("operations")
+    arms: str = _alias("arms")
 
-    def plan(self, **more: Any) -> Plan:
+    @property
+    def kind(self) -> type[Scenario]:
+        """The scenario. Raises `UsageError` for one that there is not."""
+        return scenario_named(self.scenario)
+
+    def values(self, defaults: Values) -> dict[str, tuple[Value, ...]]:
+        """Return the values of each axis: as typed, else `defaults`, else the scenario's own."""
+        axes = {axis.name: axis for axis in self.kind.shape.axes}
+        typed: dict[str, tuple[str, str]] = {}
+        for word in self.axis:
+            name, equals, text = word.partition("=")
+            if not equals or name not in axes:
+                known = ", ".join(axes)
+                raise UsageError(
+                    f"--axis {word}: NAME=VALUE,VALUE is expected; axes of {self.kind.name} "
+                    f"are {known}"
+                )
+            if name in typed:
+                raise UsageError(f"--axis {name} is given twice: {name}=VALUE,VALUE names several")
+            typed[name] = (f"axis {name}", text)
+        for alias in ("counts", "operations", "arms"):
+            if text := getattr(self, alias):
+                name = next((a.name for a in axes.values() if a.alias == alias), "")
+                if not name:
+                    raise UsageError(
+                        f"--{alias} {text}: {self.kind.name} has no such axis, but "
+                        f"{', '.join(axes)}: --axis NAME=VALUE,VALUE"
+                    )
+                if name in typed:
+                    raise UsageError(f"--{alias} and --axis {name} are the same: give one of them")
+                typed[name] = (alias, text)
+        return {
+            name: _parsed(*typed[name], axis)
+            if name in typed
+            else tuple(defaults.get(name, axis.values))
+            for name, axis in axes.items()
+        }
+
+    def given(self) -> dict[str, Value]:
+        """Return the values of the scenario's parameters. Raises `UsageError`."""
+        known = {each.name: each for each in self.kind.parameters}
+        found: dict[str, Value] = {name: each.default for name, each in known.items()}
+        for word in self.param:
+            name, equals, text = word.partition("=")
+            if not equals or name not in known:
+                valid = f"are {', '.join(known)}" if known else "there are none"
+                raise UsageError(
+                    f"--param {word}: NAME=VALUE is expected; of {self.kind.name} {valid}"
+                )
+            found[name] = known[name].parse(text)
+        return found
+
+    def cells(self, defaults: Values) -> tuple[Cell, ...]:
+        """Return what is to be measured; raise `UsageError` where that is nothing."""
+        kind, values = self.kind, self.values(defaults)
+        if cells := cells_of(kind, values):
+            return cells
+        refused = Cell((axis, each[0]) for axis, each in values.items())
+        why = kind.refusal(refused)
+        raise UsageError(f"none of it can be measured: {kind.shape.in_words(refused)}: {why}")
+
+    def cell(self, defaults: Values) -> Cell:
+        """Return what is to be measured where it is one cell. Raises `UsageError`."""
+        for name, values in self.values(defaults).items():
+            if len(values) != 1:
+                raise UsageError(
+                    f"one {name} is expected here, not {len(values)}: --axis {name}=VALUE"
+                )
+        return self.cells(defaults)[0]
+
+    def plan(self, defaults: Values, **more: Any) -> Plan:
         """Return the plan of the work; raise `UsageError` where there would be none."""
-        plan = Plan(
-            counts=numbers("counts", self.counts, 1, MAX_COUNT),
-            operations=choose_list("operations", self.operations, Operation),
-            arms=choose_list("arms", self.arms, Arm),
-            **more,
-        )
-        if not plan.pairs():
-            raise UsageError(f"none of the arms can do any of the operations: {limits_text()}")
-        return plan
+        return Plan(self.scenario, self.cells(defaults), self.given(), **more)
 
-    def one(self) -> tuple[Operation, Arm, int]:
-        """Return the work where it is one operation, by one arm, on one number of interfaces."""
-        operation = choose("operations", single("operations", self.operations), Operation)
-        arm = choose("arms", single("arms", self.arms), Arm)
-        if reason := why_not(arm, operation):
-            raise UsageError(f"--arms {arm} cannot do --operations {operation}: {reason}")
-        return operation, arm, number("counts", single("counts", self.counts), 1, MAX_COUNT)
+    def decided(self, defaults: Values) -> dict[str, Any]:
+        """Return the options by name with what was left open decided, to do the same again.
+
+        In the same order: with the same seed it gives the same.
+        """
+        values = self.values(defaults).items()
+        axes = [f"{name}={','.join(map(str, each))}" for name, each in values]
+        given = [f"{name}={value}" for name, value in self.given().items()]
+        return {"axis": axes, "param": given, "counts": "", "operations": "", "arms": ""}
+
+
+def _parsed(label: str, text: str, axis: Axis) -> tuple[Value, ...]:
+    if axis.is_numeric:
+        return numbers(label, text, 1, axis.most)
+    if text.strip() == "all":
+        return axis.among
+    words = split_list(label, text)
+    for word in words:
+        if word not in axis.among:
+            raise UsageError(f"--{label} {word}: unknown; valid are {', '.join(axis.among)}")
+    return tuple(words)
+
+
+def typed_cell(label: str, text: str, kind: type[Scenario]) -> Cell:
+    """Return the cell that a word names: `mtu/group/1024`. Raises `UsageError`."""
+    axes = kind.shape.axes
+    words = text.split(CELL_SEPARATOR)
+    form = CELL_SEPARATOR.join(axis.name for axis in axes)
+    if len(words) != len(axes):
+        example = Cell((axis.name, axis.values[0]) for axis in axes).text
+        raise UsageError(f"--{label} {text}: {form} is expected, such as {example}")
+    values = [_parsed(label, word, axis) for word, axis in zip(words, axes, strict=True)]
+    if any(len(each) != 1 for each in values):
+        raise UsageError(f"--{label} {text}: one value for each of {form} is expected")
+    cell = Cell((axis.name, each[0]) for axis, each in zip(axes, values, strict=True))
+    if why := kind.refusal(cell):
+        raise UsageError(f"--{label} {text}: {why}")
+    return cell
 
 
 @dataclass(frozen=True)
-class LimitedOptions(WorkOptions):
-    """The same, with a limit for each operation."""
+class LimitedOptions(ScenarioOptions):
+    """The same, with a limit for each trial."""
 
-    timeout: str = option("0", "seconds after which one operation counts as hung; default: by size")
+    timeout: str = option("0", "seconds after which one trial counts as hung; default: by size")
 
-    def plan(self, **more: Any) -> Plan:
+    def plan(self, defaults: Values, **more: Any) -> Plan:
         """Return the plan of the work; raise `UsageError` where there would be none."""
-        return super().plan(limit=seconds("timeout", self.timeout), **more)
+        return super().plan(defaults, limit=seconds("timeout", self.timeout), **more)
 
 
 @dataclass(frozen=True)
@@ -93,19 +199,16 @@ class ScheduleOptions:
 class TrialOptions(ScheduleOptions, LimitedOptions):
     """Work that is measured, in what order and in what guests."""
 
-    listeners: str = option(
-        "0", "processes in the guest that listen for link changes during the operation"
-    )
     keep: bool = option(
         False, "keep a guest that failed, its console on this terminal, until you leave it"
     )
 
-    def trials_plan(self, clock: Clock, **more: Any) -> Plan:
+    def trials_plan(self, clock: Clock, defaults: Values, **more: Any) -> Plan:
         """Return the plan of the work with its order; raise `UsageError` for what is wrong."""
         plan = self.plan(
+            defaults,
             seed=seed_of(self.seed, clock),
             jobs=1 if self.keep and not self.jobs else jobs_of(self.jobs, clock),
-            listeners=number("listeners", self.listeners, 0, _MAX_LISTENERS),
             **more,
         )
         if self.keep:
@@ -114,13 +217,7 @@ class TrialOptions(ScheduleOptions, LimitedOptions):
 
     def with_keeper(self, lab: Lab, listener: Listener) -> Lab:
         """Return a lab that leaves a guest that failed to a person, where that is asked for."""
-        return replace(lab, keeper=keeper(listener)) if self.keep else lab
-
-
-def check_scenario(name: str) -> None:
-    """Raise `UsageError` for a scenario that there is not."""
-    if name not in SCENARIOS:
-        raise UsageError(f"--scenario {name}: unknown; valid are {', '.join(SCENARIOS)}")
+        return replace(lab, hold=hold_here(listener)) if self.keep else lab
 
 
 def seed_of(text: str, clock: Clock) -> int:
@@ -143,12 +240,26 @@ def jobs_of(text: str, clock: Clock) -> int:
 
 def memory_for(machine: MachineOptions, plan: Plan, kernels: KernelOptions) -> int:
     """Return the guest's memory in MiB for a plan; raise `UsageError` if that cannot be."""
-    most, cpus = max(plan.counts), machine.checked_cpus()
-    asked = machine.checked_memory()
-    what = f"{most} interfaces"
-    if asked is not None:
-        what = (
-            f"--counts {most}: {what} (at most "
-            f"{largest_count(kernels.memory_left(asked), cpus)} fit into {asked} MiB)"
-        )
-    return choose_memory(asked, kernels.memory(memory_needed(most, cpus)), what)
+    cpus, asked = machine.checked_cpus(), machine.checked_memory()
+    kind = plan.kind
+    largest = max(plan.setups, key=lambda setup: kind.memory(setup, cpus))
+    what = kind.shape.in_words(largest) or kind.name
+    if asked is not None and (found := _what_fits(kind, largest, kernels.memory_left(asked), cpus)):
+        typed, fits = found
+        what = f"{typed}: {what} (at most {fits} fit into {asked} MiB)"
+    return choose_memory(asked, kernels.memory(kind.memory(largest, cpus)), what)
+
+
+def _what_fits(kind: type[Scenario], setup: Cell, memory: int, cpus: int) -> tuple[str, int] | None:
+    """Return a set-up as it is typed, and the largest that fits, where one number decides it."""
+    axes = [axis for axis in kind.shape.axes if axis.per_guest and axis.is_numeric]
+    if len(axes) != 1:
+        return None
+    (axis,) = axes
+    low, high = 0, axis.most
+    while low < high:
+        middle = (low + high + 1) // 2
+        fits = kind.memory(setup.with_(**{axis.name: middle}), cpus) <= memory
+        low, high = (middle, high) if fits else (low, middle - 1)
+    value = setup[axis.name]
+    return (f"--{axis.alias} {value}" if axis.alias else f"--axis {axis.name}={value}"), low

@@ -1,4 +1,4 @@
-"""The kernel's console, read: lines, the reports in them, and what they say.
+"""The kernel's console: its lines, the reports in them, their titles and fingerprints.
 
 Pure: bytes and text in, values out. Nothing here waits, opens a file or knows
 of a machine.

@@ -1,7 +1,7 @@
-"""The functions in a report's stack, and which of them is the guilty one.
+"""The functions in a report's stack, and which of them is to blame.
 
-The guilty function is the first that is no helper: neither the machinery that
-made the report, nor a primitive that every caller shares.
+That is the first one that is not skipped: neither the machinery that made the
+report, nor a primitive that every caller shares.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from linklab.console.helpers import Helpers
+from linklab.console.skipped_frames import SkippedFrames
 
 # What `%pS`, `%pB` and the unwinder print: symbol, offset, size, module.
 FUNCTION = r"(?P<function>[A-Za-z_][\w.$]*)\+0x(?P<offset>[0-9a-f]+)/0x(?P<size>[0-9a-f]+)"
 _MODULE = r"(?: \[(?P<module>[\w-]+)[^\]]*\])?"
-_PLACE = r"(?: \(\w+\)| [\w./+-]+:\d+.*)?"  # arm64's remark; the line, where it was decoded
+_PLACE = r"(?: \(\w+\)| [\w./+-]+:\d+.*)?"  # arm64's remark; the source line, where it was decoded
 _FRAME = re.compile(
     rf"(?:kmemleak: )?\s*(?:\[<[0-9a-fx]+>\] )?(?P<unsure>\? )?{FUNCTION}{_MODULE}{_PLACE}\s*$"
 )
 _RIP = re.compile(rf"\s*RIP: 0010:(?:\[<[0-9a-f]+>\] )?{FUNCTION}{_MODULE}")
 
-# Where the stack of something else begins: of who allocated, of an older lock.
+# Where another stack begins: of the allocation, of an older lock.
 _OTHER_STACK = re.compile(
     r"\s*(?:Allocated (?:by|in) |Freed (?:by|in) |Last potentially |Second to last |Uninit was |"
     r"Local variable |The buggy address |allocated by |freed by |no locks held|"
@@ -35,7 +35,7 @@ _SUFFIX = re.compile(r"(?:\.(?:isra|constprop|part|cold|llvm|lto_priv)(?:\.\w+)?
 
 @dataclass(frozen=True)
 class Frame:
-    """A place in the kernel's code. `name` is without what the compiler appends."""
+    """A place in the kernel's code."""
 
     function: str
     offset: int
@@ -46,35 +46,27 @@ class Frame:
 
     @property
     def name(self) -> str:
-        """The function as its source calls it."""
-        return plain_name(self.function)
+        """The function's name in the source."""
+        return source_name(self.function)
 
 
-def plain_name(function: str) -> str:
+def source_name(function: str) -> str:
     """Return a function's name without the suffixes of gcc and clang."""
     return _SUFFIX.sub("", function)
 
 
 def frame_in(text: str) -> Frame | None:
     """Return the frame that a line of a report shows, if it shows one."""
-    if found := _RIP.match(text):
-        return _frame(found, is_pointer=True)
-    found = _FRAME.match(text)
-    return _frame(found, is_sure=not found["unsure"]) if found else None
+    pointer = _RIP.match(text)
+    found = pointer or _FRAME.match(text)
+    if found is None:
+        return None
+    offset, size = (int(found[word], 16) for word in ("offset", "size"))
+    is_sure = pointer is not None or not found["unsure"]
+    return Frame(found["function"], offset, size, found["module"], pointer is not None, is_sure)
 
 
-def _frame(found: re.Match[str], *, is_pointer: bool = False, is_sure: bool = True) -> Frame:
-    return Frame(
-        found["function"],
-        int(found["offset"], 16),
-        int(found["size"], 16),
-        found["module"],
-        is_pointer,
-        is_sure,
-    )
-
-
-def trusted(frames: Sequence[Frame]) -> tuple[Frame, ...]:
+def reliable(frames: Sequence[Frame]) -> tuple[Frame, ...]:
     """Return the frames that the unwinder is sure of; all where it is sure of none.
 
     A frame with `?` is something that looked like a return address on the
@@ -87,8 +79,8 @@ def trusted(frames: Sequence[Frame]) -> tuple[Frame, ...]:
 def stack_of(texts: Sequence[str], *, after_backtrace: bool = False) -> tuple[Frame, ...]:
     """Return the stack that a report is about, innermost first.
 
-    `after_backtrace`: a report of lockdep shows older stacks first, and its
-    own behind the words `stack backtrace:`.
+    `after_backtrace`: a lockdep report shows older stacks first, and its own
+    after the words `stack backtrace:`.
     """
     if after_backtrace:
         at = next((i for i, text in enumerate(texts) if text.startswith("stack backtrace:")), None)
@@ -108,11 +100,11 @@ def stack_of(texts: Sequence[str], *, after_backtrace: bool = False) -> tuple[Fr
             break
         elif (ours or "RIP:" in text) and not in_nmi and (frame := frame_in(text)):
             frames.append(frame)
-    return trusted(_without_echo(frames))
+    return reliable(_without_echo(frames))
 
 
 def _ends_stack(text: str, frames: Sequence[Frame]) -> bool:
-    """Whether the stack is over: the task's part has ended, or a second one begins."""
+    """Whether the stack ends here: the task's part is over, or a second stack begins."""
     has_trace = any(not frame.is_pointer for frame in frames)
     return has_trace and (
         text.strip() in ("</TASK>", "Call Trace:") or text.startswith(("---[ end", "====="))
@@ -123,13 +115,12 @@ def _without_echo(frames: Iterable[Frame]) -> list[Frame]:
     """Leave out a frame that only repeats the instruction pointer before it."""
     kept: list[Frame] = []
     for frame in frames:
-        last = kept[-1] if kept else None
-        if last and (last.function, last.offset) == (frame.function, frame.offset):
-            continue
-        kept.append(frame)
+        last = [(each.function, each.offset) for each in kept[-1:]]
+        if (frame.function, frame.offset) not in last:
+            kept.append(frame)
     return kept
 
 
-def guilty(frames: Iterable[Frame], helpers: Helpers) -> str | None:
-    """Return the first function that is no helper, by its plain name."""
-    return next((f.name for f in frames if f.name not in helpers), None)
+def blamed_function(frames: Iterable[Frame], skipped: SkippedFrames) -> str | None:
+    """Return the first function that is not skipped, by its name in the source."""
+    return next((f.name for f in frames if f.name not in skipped), None)

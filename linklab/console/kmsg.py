@@ -1,4 +1,4 @@
-"""The kernel's own log, asked: did the kernel say that, or a program?
+"""The kernel's own log: did the kernel write a line of the console, or a program?
 
 `/dev/kmsg` gives each record with its facility, which is 0 for the kernel's
 words alone (`devkmsg_write` in kernel/printk/printk.c; the format is in

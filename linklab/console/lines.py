@@ -1,4 +1,4 @@
-"""A console's bytes, as they come, to lines that know whether they are the kernel's.
+"""A console's bytes, as they come, to lines of the kernel's and of others; what is new in them.
 
 The prefix is printk's (`info_print_prefix` in the kernel's
 kernel/printk/printk.c): `<N>` with `console_msg_format=syslog`, the time with
@@ -8,7 +8,7 @@ kernel/printk/printk.c): `<N>` with `console_msg_format=syslog`, the time with
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 MAX_LINE = 4096  # bytes; the kernel's own records are at most 1 KiB
@@ -22,6 +22,8 @@ _PREFIX = re.compile(
 )
 
 _PRIORITY = re.compile(r"^<\d+>")
+# From boot to boot times, addresses, sizes and frequencies differ.
+_CHANGING = re.compile(r"0x[0-9a-f]+|\b[0-9a-f]{8,}\b|\d+", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -71,10 +73,10 @@ def read_line(raw: str) -> Line:
 
 
 class LineSplitter:
-    """Puts lines together from pieces, wherever they are torn.
+    """Joins pieces to lines, wherever they are torn.
 
-    Of a line longer than `MAX_LINE` the first part counts, and the rest is
-    dropped: what stands in its middle is not the start of a line.
+    A line longer than `MAX_LINE` is cut there, and its rest is dropped: its
+    middle is not the start of a line.
     """
 
     def __init__(self) -> None:
@@ -106,9 +108,27 @@ class LineSplitter:
 
     @property
     def partial(self) -> str:
-        """What has come of the line that is not complete."""
+        """The beginning of the line that is not complete."""
         return self._partial.rstrip(b"\r").decode(errors="replace")
 
 
 def _decoded(line: bytes) -> Line:
     return read_line(line[:MAX_LINE].rstrip(b"\r").decode(errors="replace"))
+
+
+def new_lines(before: Iterable[str], after: Iterable[str]) -> list[str]:
+    """Return the kernel's lines that only the later logs have, each once, whatever its numbers."""
+    known = {_CHANGING.sub("0", line) for line in _kernel_lines(before)}
+    found: list[str] = []
+    for line in _kernel_lines(after):
+        kind = _CHANGING.sub("0", line)
+        if kind not in known:
+            known.add(kind)
+            found.append(line)
+    return found
+
+
+def _kernel_lines(texts: Iterable[str]) -> Iterator[str]:
+    for text in texts:
+        lines = (read_line(raw.rstrip()) for raw in text.splitlines())
+        yield from (line.text for line in lines if line.is_kernels and line.text)

@@ -1,20 +1,24 @@
-"""A report of the kernel's, whole: its class, title, guilty function, fingerprint, text."""
+"""A complete report of the kernel: its class, title, function to blame, fingerprint, text.
+
+Known noise are reports that somebody has looked at and wants to be ignored.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from linklab.console.faults import Fault
-from linklab.console.formats import Pattern, without_addresses
-from linklab.console.frames import Frame, guilty, plain_name, stack_of
+from linklab.console.formats import Fault, Pattern
+from linklab.console.frames import Frame, blamed_function, source_name, stack_of
 from linklab.console.lines import Line
-from linklab.errors import Verdict
+from linklab.errors import UsageError, Verdict
 
-_FINGERPRINT_FRAMES = 6  # behind the helpers; farther out is how it was reached
+_FINGERPRINT_FRAMES = 6  # behind those that are skipped; farther out are the callers
+_ADDRESS = re.compile(r"\b(?:0x[0-9a-f]+|[0-9a-f]{12,16})\b")
 _VARYING = re.compile(r"\d+")
 _LONGEST_TITLE = 120
 
@@ -24,8 +28,8 @@ class Report:
     """What the kernel said of one fault.
 
     `seconds` is the kernel's time of its first line, None where it has none.
-    `text` is every line of it, without `<N>`; `headline` the words that say what
-    it is, said at `headline_seconds`. `complete` says that its end was
+    `text` is every line of it, without `<N>`; `headline` the line that says what
+    it is, printed at `headline_seconds`. `complete` says that its end was
     seen, and not only the end of the console or the limit of a report.
     """
 
@@ -46,7 +50,7 @@ class Report:
         return self.fault.verdict
 
     def placed(self, function: str, frames: tuple[Frame, ...], text: str) -> Report:
-        """Return the same, told where: by a stack that was found out afterwards."""
+        """Return the same with its place, from a stack that was read afterwards."""
         return replace(
             self,
             title=f"{self.title} in {function}",
@@ -82,7 +86,7 @@ def make_report(pattern: Pattern, start: Line, lines: Sequence[Line], *, complet
                 break
     function = None
     if "{function}" in pattern.title:
-        function = _guilty(pattern, groups.get("function"), frames)
+        function = _blamed(pattern, groups.get("function"), frames)
     return Report(
         fault=pattern.fault,
         title=_title(pattern, groups, function),
@@ -97,39 +101,72 @@ def make_report(pattern: Pattern, start: Line, lines: Sequence[Line], *, complet
     )
 
 
-def _guilty(pattern: Pattern, named: str | None, frames: Sequence[Frame]) -> str | None:
-    if named and plain_name(named) not in pattern.helpers:
-        return plain_name(named)
-    if pattern.stands_still:
-        pointers = [frame for frame in frames if frame.is_pointer]
-        if found := guilty(pointers, pattern.helpers):
-            return found
-    found = guilty(frames, pattern.helpers)
-    return found or (plain_name(named) if named else None)
+def _blamed(pattern: Pattern, named: str | None, frames: Sequence[Frame]) -> str | None:
+    if named and source_name(named) not in pattern.skipped:
+        return source_name(named)
+    pointers = [frame for frame in frames if frame.is_pointer and pattern.stands_still]
+    found = blamed_function([*pointers, *frames], pattern.skipped)
+    return found or (source_name(named) if named else None)
 
 
 def _title(pattern: Pattern, groups: dict[str, str], function: str | None) -> str:
     template = pattern.title
     if function is None:
         template = template.replace(" in {function}", "")
-    values = {key: without_addresses(value) for key, value in groups.items()}
+    values = defaultdict(str, {key: _ADDRESS.sub("ADDR", text) for key, text in groups.items()})
     values["function"] = function or ""
-    words = template.format_map(_Blank(values)).split()
+    words = template.format_map(values).split()
     return " ".join(words)[:_LONGEST_TITLE].rstrip(" .:")
-
-
-class _Blank(dict[str, str]):
-    """Gives nothing for what a report does not say."""
-
-    def __missing__(self, _key: str) -> str:
-        return ""
 
 
 def _stack_key(pattern: Pattern, frames: Sequence[Frame], function: str | None) -> tuple[str, ...]:
     if function is None:
         return ()
-    # What the unwinder guesses is left over from other calls, each time others.
-    names = [f.name for f in frames if f.is_sure and f.name not in pattern.helpers]
+    # What the unwinder guesses is left over from other calls, which differ each time.
+    names = [f.name for f in frames if f.is_sure and f.name not in pattern.skipped]
     after = names[names.index(function) :] if function in names else names
     unique = [name for i, name in enumerate(after) if name != (after[i - 1] if i else function)]
     return (function, *unique[:_FINGERPRINT_FRAMES])
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Patterns of titles, each a regular expression that matches the whole title."""
+
+    patterns: tuple[re.Pattern[str], ...] = ()
+
+    def covers(self, report: Report) -> bool:
+        """Whether a report is known noise."""
+        return any(pattern.fullmatch(report.title) for pattern in self.patterns)
+
+    def split(self, reports: Iterable[Report]) -> tuple[list[Report], list[Report]]:
+        """Return the reports that count, and the known ones."""
+        every = list(reports)
+        known = [report for report in every if self.covers(report)]
+        return [report for report in every if not self.covers(report)], known
+
+    def __add__(self, other: Noise) -> Noise:
+        return Noise((*self.patterns, *other.patterns))
+
+
+def read_noise(text: str, name: str) -> Noise:
+    """Return the patterns in a text, one a line; `#` at a line's start is a comment.
+
+    Raises `UsageError` with the line's number for a line that is no regular expression.
+    """
+    patterns = []
+    for number, line in enumerate(text.splitlines(), 1):
+        words = line.strip()
+        if not words or words.startswith("#"):
+            continue
+        try:
+            patterns.append(re.compile(words))
+        except re.error as error:
+            raise UsageError(
+                f"{name}, line {number}: {words!r} is no regular expression ({error}); "
+                "a line is a pattern of titles, such as: WARNING in dev_.*"
+            ) from None
+    return Noise(tuple(patterns))
+
+
+NO_NOISE = Noise()

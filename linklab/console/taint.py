@@ -1,4 +1,4 @@
-"""The kernel's taint: what it remembers of what happened to it.
+"""The kernel's taint: flags of what happened to it since it booted.
 
 The bits are those of Documentation/admin-guide/tainted-kernels.rst.
 """
@@ -7,8 +7,8 @@ from __future__ import annotations
 
 PATH = "/proc/sys/kernel/tainted"
 
-# Bits that the kernel sets of itself when something is wrong with it. The
-# others say what somebody did to it: modules, firmware, tests.
+# Bits that the kernel sets when something is wrong with it. The others tell what
+# was done to it: modules, firmware, tests.
 _FAULTS = {
     4: "M (machine check)",
     5: "B (bad page)",

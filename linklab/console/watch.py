@@ -1,26 +1,234 @@
-"""The watch over a console, through the whole run of a guest."""
+"""The watch over a guest's console: its reports, where each begins and ends, and its last lines.
+
+CPUs report at the same time. Where the kernel prints the caller
+(CONFIG_PRINTK_CALLER) each one has a report of its own; in the report of a
+kernel that stands still other CPUs print their stacks.
+"""
 
 from __future__ import annotations
 
 import re
 from collections import deque
+from dataclasses import dataclass, field
 
-from linklab.console.collect import Collector
-from linklab.console.faults import Fault
-from linklab.console.lines import Line, LineSplitter
-from linklab.console.report import Report
+from linklab.console.formats import Fault, Pattern, continues, is_consequence, pattern_for
+from linklab.console.frames import frame_in
+from linklab.console.lines import Line, LineSplitter, read_line
+from linklab.console.report import Report, make_report
 
 TAIL_LINES = 40
+MAX_REPORTS = 20
+MAX_LINES = 600  # of one report: a KASAN report with its history has about 150
+_MAX_BETWEEN = 60  # lines from a report's end to the panic that it leads to
+_MAX_BEFORE = 12  # lines from "cut here" to the one that says what it is
+
+# s of the kernel's time after which a line belongs to no report
+_PAUSE = 5.0
+_PAUSE_AFTER_STACK = 1.0
+_PAUSE_STANDING = 15.0  # an NMI backtrace of all CPUs waits 10 s for them (lib/nmi_backtrace.c)
+
+_CUT_HERE = re.compile(r"-{4,}\[ cut here \]-{4,}")
+_RULE = re.compile(r"={20,}$")
+_END = re.compile(r"---\[ end (?:trace|Kernel panic)")
+_STACK = re.compile(r"\s*(?:Call Trace:|stack backtrace:)")
+_STACK_OVER = re.compile(r"\s*</TASK>")
 _BANNER = re.compile(r"Linux version \d+\.\d+\S* \(")
-_BOOT_TIME = 1.0  # s: a kernel says its banner at 0
+_BOOT_TIME = 1.0  # s: a kernel prints its banner at 0
 
 
-class ConsoleWatch:
-    """Reads the console's bytes as they come; keeps its reports and its last lines."""
+@dataclass(eq=False)
+class _OpenReport:
+    """A report that goes on: `pattern` and `start` come with the line that says what it is."""
+
+    caller: str | None
+    number: int  # in the order in which they begin
+    lines: list[Line] = field(default_factory=list)
+    pattern: Pattern | None = None
+    start: Line | None = None
+    has_stack: bool = False
+    stack_is_over: bool = False
+    made: Report | None = None  # once it has ended
+
+    def add(self, line: Line) -> None:
+        if len(self.lines) < MAX_LINES:
+            self.lines.append(line)
+        self.has_stack |= bool(_STACK.match(line.text)) or frame_in(line.text) is not None
+        self.stack_is_over |= bool(_STACK_OVER.match(line.text))
+
+    def is_past_at(self, seconds: float | None) -> bool:
+        last = self.lines[-1].seconds
+        if last is None or seconds is None:
+            return False
+        if self.pattern is not None and self.pattern.stands_still:
+            return seconds - last > _PAUSE_STANDING
+        return seconds - last > (_PAUSE_AFTER_STACK if self.stack_is_over else _PAUSE)
+
+    def is_of(self, line: Line) -> bool:
+        if self.pattern is not None and self.pattern.stands_still:
+            return True
+        return None in (self.caller, line.caller) or self.caller == line.caller
+
+    def ends_before(self, pattern: Pattern) -> bool:
+        """Whether this report ends where a line begins one of another kind."""
+        if self.pattern is None:
+            return False
+        return self.has_stack or not continues(pattern, self.pattern)
+
+    def names_more(self, pattern: Pattern, line: Line) -> bool:
+        """Whether the line is the result of this report, such as whom the OOM killer chose."""
+        details = pattern.details if pattern is self.pattern else None
+        return details is not None and details.search(line.text) is not None
+
+    def finished(self, *, complete: bool) -> Report | None:
+        if self.pattern is None or self.start is None:
+            return None
+        return make_report(self.pattern, self.start, self.lines, complete=complete)
+
+
+class Collector:
+    """Takes the console's lines, one by one, and keeps the reports in them.
+
+    At most `MAX_REPORTS` with different fingerprints are kept, the first ones;
+    `more` counts those that were left out.
+    """
 
     def __init__(self) -> None:
+        self._open: list[_OpenReport] = []
+        self._closed: list[_OpenReport] = []
+        self._last: _OpenReport | None = None  # the one that ended last: a panic may follow
+        self._since: list[Line] = []  # the lines since then
+        self._rule: Line | None = None  # the line above a title
+        self._begun = 0
+        self.more = 0  # repeated reports, and those past the limit
+
+    def take(self, line: Line) -> None:
+        """Take the next line of the console."""
+        if not line.is_kernels:
+            return
+        for past in [each for each in self._open if each.is_past_at(line.seconds)]:
+            self._close(past, complete=True)
+        mine = next((each for each in self._open if each.is_of(line)), None)
+        pattern = pattern_for(line.text)
+        if _CUT_HERE.search(line.text):
+            self._begin_block(mine, line)
+        elif pattern is not None:
+            self._begin(mine, pattern, line)
+        elif mine is not None:
+            self._go_on(mine, line)
+        elif len(self._since) < _MAX_BETWEEN:
+            self._since.append(line)
+        self._rule = line if _RULE.match(line.text) else None
+
+    def finish(self) -> None:
+        """End the reports that are open: nothing more will come."""
+        for each in list(self._open):
+            self._close(each, complete=each.stack_is_over)
+
+    @property
+    def is_in_report(self) -> bool:
+        """Whether the end of a report is still to come."""
+        return any(each.pattern is not None for each in self._open)
+
+    @property
+    def reports(self) -> tuple[Report, ...]:
+        """All reports in the order in which they began; an open one as far as it goes."""
+        closed = [(each.number, each.made) for each in self._closed if each.made]
+        known = {report.fingerprint for _, report in closed}
+        going = [(each.number, each.finished(complete=False)) for each in self._open]
+        new = [(n, report) for n, report in going if report and report.fingerprint not in known]
+        return tuple(report for _, report in sorted([*closed, *new], key=lambda pair: pair[0]))
+
+    def _begin_block(self, mine: _OpenReport | None, line: Line) -> None:
+        """Take a line "cut here": the one that says what it is comes below."""
+        if mine is not None and not mine.has_stack:
+            mine.add(line)
+            return
+        if mine is not None:
+            self._close(mine, complete=True)
+        self._start(line)
+
+    def _begin(self, mine: _OpenReport | None, pattern: Pattern, line: Line) -> None:
+        led = mine or self._led_to(line)
+        if led is not None and (is_consequence(line.text) or led.names_more(pattern, line)):
+            led.add(line)
+            return
+        if mine is not None and mine.ends_before(pattern):
+            self._close(mine, complete=True)
+            mine = None
+        if mine is None:
+            mine = self._start(line)
+        else:
+            mine.add(line)
+        if mine.pattern is None:
+            mine.pattern, mine.start = pattern, line
+        if pattern.whole and mine.start is line:
+            self._close(mine, complete=True)
+
+    def _go_on(self, mine: _OpenReport, line: Line) -> None:
+        mine.add(line)
+        if mine.pattern is None and len(mine.lines) > _MAX_BEFORE:
+            self._open.remove(mine)
+        elif _END.search(line.text) or (mine.has_stack and _RULE.match(line.text)):
+            self._close(mine, complete=True)
+
+    def _start(self, line: Line) -> _OpenReport:
+        self._begun += 1
+        new = _OpenReport(line.caller, self._begun)
+        if self._rule is not None:
+            new.add(self._rule)
+        new.add(line)
+        self._open.append(new)
+        return new
+
+    def _close(self, mine: _OpenReport, *, complete: bool) -> None:
+        self._open.remove(mine)
+        mine.made = mine.finished(complete=complete)
+        if mine.made is None or mine in self._closed:  # a panic was added to it
+            return
+        self._last, self._since = mine, []
+        known = {other.made.fingerprint for other in self._closed if other.made}
+        if mine.made.fingerprint in known or len(self._closed) >= MAX_REPORTS:
+            self.more += 1
+        else:
+            self._closed.append(mine)
+
+    def _led_to(self, line: Line) -> _OpenReport | None:
+        """Return the report that ended last, open again, where it led to this panic."""
+        last = self._last
+        if last is None or not is_consequence(line.text):
+            return None
+        if not last.is_of(line) or last.is_past_at(line.seconds):
+            return None
+        for each in self._since:
+            last.add(each)
+        self._open.append(last)
+        return last
+
+
+def reports_in(text: str) -> tuple[Report, ...]:
+    """Return the reports in a text: a console's log, or kmemleak's file.
+
+    Lines without printk's prefix count as the kernel's where none has one.
+    """
+    lines = [read_line(raw) for raw in text.splitlines()]
+    if not any(line.seconds is not None for line in lines):
+        lines = [Line(line.raw, line.text, 0.0) for line in lines]
+    collector = Collector()
+    for line in lines:
+        collector.take(line)
+    collector.finish()
+    return collector.reports
+
+
+class ConsoleWatch(Collector):
+    """Reads the console's bytes as they come; keeps its reports and its last lines.
+
+    A reboot that nobody asked for is a report as well.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
         self._splitter = LineSplitter()
-        self._collector = Collector()
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
         self._banners = 0
         self._latest = 0.0
@@ -29,33 +237,23 @@ class ConsoleWatch:
     def feed(self, data: bytes) -> None:
         """Take the next bytes of the console."""
         for line in self._splitter.feed(data):
-            self._take(line)
+            self.take(line)
 
     def finish(self) -> None:
         """Take what is left without a newline: the machine is gone."""
         for line in self._splitter.finish():
-            self._take(line)
-        self._collector.finish()
+            self.take(line)
+        super().finish()
 
     def settle(self) -> None:
-        """Take an open report for told: the console has been quiet for long enough."""
-        self._collector.finish()
+        """End the reports that are open: the console has been quiet for long enough."""
+        super().finish()
 
     @property
     def reports(self) -> tuple[Report, ...]:
-        """The reports so far, first the one that counts."""
-        told = self._collector.reports
-        return told if self._reboot is None else (*told, self._reboot)
-
-    @property
-    def more(self) -> int:
-        """How many reports were left out: repeated ones, and those past the limit."""
-        return self._collector.more
-
-    @property
-    def is_in_report(self) -> bool:
-        """Whether the end of a report is still to come."""
-        return self._collector.is_open
+        """The reports so far; the first one is the one that counts."""
+        found = super().reports
+        return found if self._reboot is None else (*found, self._reboot)
 
     @property
     def tail(self) -> str:
@@ -63,12 +261,13 @@ class ConsoleWatch:
         partial = self._splitter.partial
         return "\n".join([*self._tail, partial] if partial else self._tail)
 
-    def _take(self, line: Line) -> None:
+    def take(self, line: Line) -> None:
+        """Take the next line of the console."""
         self._tail.append(line.shown)
         if line.is_kernels and line.seconds is not None:
             self._notice_reboot(line, line.seconds)
             self._latest = max(self._latest, line.seconds)
-        self._collector.take(line)
+        super().take(line)
 
     def _notice_reboot(self, line: Line, seconds: float) -> None:
         if not _BANNER.match(line.text):

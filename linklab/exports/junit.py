@@ -3,7 +3,7 @@
 There is no standard; what is written here is valid against the schema of
 Jenkins' xunit plugin (junit-10.xsd), the strictest in use: `time` without an
 exponent, no `skipped` on the root. A test that was not done is an error, not
-a skip: otherwise a run that the lab lost would look well.
+a skip: otherwise a run that the lab lost would look like a good one.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def _suite(suite: Suite) -> TestSuite:
 
 
 def _facts(suite: Suite) -> dict[str, str]:
-    """Return what is known of a suite's kernel and circumstances, as properties."""
+    """Return a suite's kernel and circumstances as properties."""
     kernel = suite.kernel
     if kernel is None:
         return dict(suite.properties)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -44,19 +45,13 @@ def check_origin(origin: str) -> str:
 
 def kcidb(suites: Sequence[Suite], origin: str = ORIGIN) -> dict[str, Any]:
     """Return suites as one report. What they have in common is in it once."""
-    kernels = [suite.kernel or KernelFacts(suite.name) for suite in suites]
-    checkouts = [_checkout(suite, k, origin) for suite, k in zip(suites, kernels, strict=True)]
-    builds = [_build(suite, k, origin) for suite, k in zip(suites, kernels, strict=True)]
-    tests = [
-        test
-        for suite, kernel in zip(suites, kernels, strict=True)
-        for test in _tests(suite, kernel, origin)
-    ]
+    exported = [_Exported(suite, origin) for suite in suites]
+    checkouts, builds = [each.checkout() for each in exported], [each.build() for each in exported]
     return {
         "version": VERSION,
-        "checkouts": _once(checkouts),
-        "builds": _once(builds),
-        "tests": tests,
+        "checkouts": list({each["id"]: each for each in checkouts}.values()),
+        "builds": list({each["id"]: each for each in builds}.values()),
+        "tests": [test for each in exported for test in each.tests()],
     }
 
 
@@ -76,135 +71,124 @@ def validate(report: dict[str, Any]) -> bool:
     return True
 
 
-def _once(objects: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    return list({each["id"]: each for each in objects}.values())
+class _Exported:
+    """One suite: its checkout, its build and its tests, under the names that they have in KCIDB."""
 
+    def __init__(self, suite: Suite, origin: str) -> None:
+        self.suite, self.origin = suite, origin
+        self.kernel = kernel = suite.kernel or KernelFacts(suite.name)
+        # A name that no other suite has: of its kernel, its times and its command.
+        command = suite.properties.get("command", "")
+        known = (kernel.name, kernel.sha256, suite.start, suite.end, command)
+        self.own_id = _hash("\0".join(known))[:32]
+        # KCIDB's hash of the patches: of their hashes, a line each.
+        lines = "".join(f"{patch}\n" for patch in kernel.patches)
+        self.patchset = _hash(lines) if lines else ""
+        # Where nothing is known of the source, the suite names the checkout.
+        source = kernel.commit or kernel.tree or kernel.sha256 or f"{kernel.name}-{self.own_id}"
+        patched = f"-{self.patchset[:16]}" if kernel.patches else ""
+        self.checkout_id = f"{origin}:{source}{patched}".replace("\0", "")
+        built = (
+            f"{origin}:{kernel.sha256}" if kernel.sha256 else f"{self.checkout_id}-{kernel.name}"
+        )
+        self.build_id = built.replace("\0", "")
 
-def _checkout_id(suite: Suite, kernel: KernelFacts, origin: str) -> str:
-    """Return what names the source; where nothing is known of it, what names the suite."""
-    source = kernel.commit or kernel.tree or kernel.sha256 or f"{kernel.name}-{_own_id(suite)}"
-    name = f"{origin}:{source}" + (f"-{_patchset(kernel)[:16]}" if kernel.patches else "")
-    return name.replace("\0", "")
-
-
-def _own_id(suite: Suite) -> str:
-    """Return a name that no other suite has: of its kernel, its times and its command."""
-    kernel = suite.kernel or KernelFacts(suite.name)
-    command = suite.properties.get("command", "")
-    known = (kernel.name, kernel.sha256, suite.start, suite.end, command)
-    return hashlib.sha256("\0".join(known).encode()).hexdigest()[:32]
-
-
-def _patchset(kernel: KernelFacts) -> str:
-    """Return KCIDB's hash of the patches: of their hashes, a line each."""
-    lines = "".join(f"{patch}\n" for patch in kernel.patches)
-    return hashlib.sha256(lines.encode()).hexdigest() if lines else ""
-
-
-def _checkout(suite: Suite, kernel: KernelFacts, origin: str) -> dict[str, Any]:
-    known = {
-        "id": _checkout_id(suite, kernel, origin),
-        "origin": origin,
-        "valid": True,
-        "start_time": suite.start,
-        "git_commit_hash": kernel.commit if _COMMIT.fullmatch(kernel.commit) else "",
-        "misc": _filled({"tree": kernel.tree}),
-    }
-    if kernel.commit or kernel.tree:
-        known["patchset_hash"] = _patchset(kernel)
-        return _filled(known) | {"patchset_hash": known["patchset_hash"]}
-    return _filled({**known, "comment": "a kernel that was built elsewhere"})
-
-
-def _build_id(suite: Suite, kernel: KernelFacts, origin: str) -> str:
-    if kernel.sha256:
-        return f"{origin}:{kernel.sha256}".replace("\0", "")
-    return f"{_checkout_id(suite, kernel, origin)}-{kernel.name}".replace("\0", "")
-
-
-def _build(suite: Suite, kernel: KernelFacts, origin: str) -> dict[str, Any]:
-    own = next((each for each in suite.outcomes if each.name == BUILD), None)
-    return _filled(
-        {
-            "id": _build_id(suite, kernel, origin),
-            "checkout_id": _checkout_id(suite, kernel, origin),
-            "origin": origin,
-            "start_time": suite.start,
-            "architecture": kernel.arch,
-            "compiler": kernel.compiler,
-            "config_name": kernel.config,
-            "status": _build_status(own),
-            "duration": own.seconds if own else None,
-            "comment": kernel.release,
-            "log_excerpt": _excerpt(own) if own else "",
-            "misc": _filled({"kernel": kernel.name, "release": kernel.release}),
+    def checkout(self) -> dict[str, Any]:
+        kernel = self.kernel
+        known = {
+            "id": self.checkout_id,
+            "origin": self.origin,
+            "valid": True,
+            "start_time": self.suite.start,
+            "git_commit_hash": kernel.commit if _COMMIT.fullmatch(kernel.commit) else "",
+            "misc": _filled({"tree": kernel.tree}),
         }
-    )
+        if kernel.commit or kernel.tree:  # empty for a source without patches
+            return _filled(known) | {"patchset_hash": self.patchset}
+        return _filled({**known, "comment": "a kernel that was built elsewhere"})
+
+    def build(self) -> dict[str, Any]:
+        kernel = self.kernel
+        own = next((each for each in self.suite.outcomes if each.name == BUILD), None)
+        return _filled(
+            {
+                "id": self.build_id,
+                "checkout_id": self.checkout_id,
+                "origin": self.origin,
+                "start_time": self.suite.start,
+                "architecture": kernel.arch,
+                "compiler": kernel.compiler,
+                "config_name": kernel.config,
+                "status": _build_status(own),
+                "duration": own.seconds if own else None,
+                "comment": kernel.release,
+                "log_excerpt": _excerpt(own) if own else "",
+                "misc": _filled({"kernel": kernel.name, "release": kernel.release}),
+            }
+        )
+
+    def tests(self) -> Iterator[dict[str, Any]]:
+        known = self.suite.properties
+        comment = ", ".join(known[k] for k in ("accel", "clock", "boot", "machine") if k in known)
+        environment = _filled({"comment": comment, "misc": _filled(dict(known))})
+        seen: Counter[str] = Counter()
+        for path, outcome in self.suite.leaves():
+            if path == (BUILD,):
+                continue
+            name = _path(self.suite, path)
+            seen[name] += 1
+            number = f"-{seen[name]}" if seen[name] > 1 else ""
+            yield _filled(
+                {
+                    "id": f"{self.origin}:{self.own_id}-{name}{number}",
+                    "build_id": self.build_id,
+                    "origin": self.origin,
+                    "path": name,
+                    "status": _STATUS[outcome.status],
+                    "start_time": self.suite.start,
+                    "duration": outcome.seconds,
+                    "number": _number(outcome),
+                    "comment": outcome.message.partition("\n")[0],
+                    "log_excerpt": _excerpt(outcome),
+                    "environment": environment,
+                    "misc": {"verdict": outcome.status.value},
+                }
+            )
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _build_status(own: Outcome | None) -> str:
-    """Return a build's status. What the lab calls a skip, no kernel to test, failed to build."""
+    """Return a build's status. A skip of the lab's, no kernel to test, is a failed build."""
     if own is None or own.status is Status.PASS:
         return "PASS"
     return "FAIL" if own.status is Status.SKIP else _STATUS[own.status]
 
 
-def _tests(suite: Suite, kernel: KernelFacts, origin: str) -> Iterator[dict[str, Any]]:
-    build = _build_id(suite, kernel, origin)
-    one = _own_id(suite)
-    seen: dict[str, int] = {}
-    for path, outcome in suite.leaves():
-        if path == (BUILD,):
-            continue
-        name = _path(suite, path)
-        seen[name] = seen.get(name, 0) + 1
-        number = f"-{seen[name]}" if seen[name] > 1 else ""
-        yield _filled(
-            {
-                "id": f"{origin}:{one}-{name}{number}",
-                "build_id": build,
-                "origin": origin,
-                "path": name,
-                "status": _STATUS[outcome.status],
-                "start_time": suite.start,
-                "duration": outcome.seconds,
-                "number": _number(outcome),
-                "comment": outcome.message.partition("\n")[0],
-                "log_excerpt": _excerpt(outcome),
-                "environment": _environment(suite),
-                "misc": {"verdict": outcome.status.value},
-            }
-        )
-
-
 def _path(suite: Suite, path: Sequence[str]) -> str:
-    """Return where a test belongs: linklab.grouping.mtu.group.1024."""
+    """Return a test's path, such as linklab.grouping.mtu.group.1024."""
     parts = (_NOT_IN_A_PATH.sub("_", part) or "_" for part in (suite.name, *path))
     return ".".join(("linklab", *parts))
 
 
 def _number(outcome: Outcome) -> dict[str, Any] | None:
-    """Return the figure; KCIDB wants none of a test that was not done."""
+    """Return the figure; KCIDB takes none for a test that was not done."""
     if outcome.figure is None or outcome.status in (Status.SKIP, Status.MISSING):
         return None
     found: dict[str, Any] = {"value": outcome.figure.value, "unit": outcome.figure.unit}
     return found | ({"prefix": "metric"} if outcome.figure.unit == "s" else {})
 
 
-def _environment(suite: Suite) -> dict[str, Any]:
-    known = suite.properties
-    comment = ", ".join(known[k] for k in ("accel", "clock", "boot", "machine") if k in known)
-    return _filled({"comment": comment, "misc": _filled(dict(known))})
-
-
 def _excerpt(outcome: Outcome) -> str:
-    """Return the end of the output, which is what explains a test that did not pass."""
+    """Return the end of the output, which explains why a test did not pass."""
     text = outcome.output.replace("\0", "")
     return text if len(text) <= _EXCERPT else _CUT + text[len(_CUT) - _EXCERPT :]
 
 
 def _filled(entries: dict[str, Any]) -> dict[str, Any]:
-    """Return the entries that have something in them, without NUL: KCIDB knows neither."""
+    """Return the entries that are not empty, without NUL: KCIDB takes neither."""
     whole = {
         name: value.replace("\0", "") if isinstance(value, str) else value
         for name, value in entries.items()

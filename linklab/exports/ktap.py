@@ -31,7 +31,7 @@ def ktap(suites: Sequence[Suite]) -> str:
 
 
 def _facts(suites: Sequence[Suite]) -> Iterator[str]:
-    """Yield which kernels were tested: a reader of the file has nothing else."""
+    """Yield which kernels were tested: the file has it nowhere else."""
     for suite in suites:
         kernel = suite.kernel
         if kernel is not None:
@@ -46,11 +46,11 @@ def _results(tests: Sequence[Outcome]) -> Iterator[str]:
         if test.children:
             inside = [VERSION_LINE, f"# Subtest: {_name(test.name)}", *_results(test.children)]
             yield from (_INDENT + line for line in inside)
-        yield from _said(test)
+        yield from _comments_on(test)
         yield _result(number, test)
 
 
-def _said(test: Outcome) -> Iterator[str]:
+def _comments_on(test: Outcome) -> Iterator[str]:
     if test.figure is not None:
         yield from _diagnostics(f"{test.figure.value:.9g} {test.figure.unit}")
     if test.message and not _directive(test):
@@ -72,7 +72,7 @@ def _directive(test: Outcome) -> str:
 
 
 def _diagnostics(text: str) -> Iterator[str]:
-    """Yield text as comments. A result line in it, a guest's own, stays a comment."""
+    """Yield text as comments, so that result lines in a guest's output are none here."""
     for line in text.splitlines():
         yield f"# {line}".rstrip()
 

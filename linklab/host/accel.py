@@ -9,7 +9,6 @@ by booting something tiny, once for each boot of the host, and remembered.
 from __future__ import annotations
 
 import grp
-import json
 import os
 import shutil
 import signal
@@ -17,16 +16,16 @@ import stat
 import struct
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from linklab.errors import LabError, UsageError
 from linklab.events import Listener, Note
-from linklab.host.cache import cache_root, key_of
+from linklab.host.cache import cache_root, host_fact, key_of, load_json, save_json
 from linklab.host.run import CommandFailed, CommandMissing, run
 
 DEV_KVM = Path("/dev/kvm")
@@ -64,15 +63,6 @@ class Decision:
     reason: str
 
 
-@dataclass(frozen=True)
-class _Answer:
-    """What a probe found, and the `QEMU --version` that it was found with."""
-
-    works: bool
-    reason: str
-    version: str
-
-
 def decide(
     requested: Accel,
     qemu: Path,
@@ -94,20 +84,26 @@ def decide(
         return Decision(Accel.TCG, "TCG was asked for")
     host = _host_state(binary, dev_kvm)
     store = cache_root() / "host" / f"kvm-{key_of({'qemu': str(binary)})}.json"
-    answer = None if fresh else _remembered(store, host)
-    if answer is None:
-        answer = _ask(binary, dev_kvm, deadline)
-        _remember(store, host, answer)
-        if requested is Accel.AUTO and not answer.works:
-            listener(Note(f"KVM does not run a guest here, so TCG does: {answer.reason}"))
-    if answer.works:
-        return Decision(Accel.KVM, answer.reason)
+    kept = load_json(store)
+    answer = kept.get("answer") if kept.get("host") == host and not fresh else None
+    if not isinstance(answer, dict) or not {"works", "reason"} <= answer.keys():
+        version = run([binary, "--version"], deadline=10, check=False).text.partition("\n")[0]
+        fault = _closed_door(dev_kvm) or probe(binary, Accel.KVM, deadline)
+        reason = fault or "KVM runs a guest here"
+        answer = {"works": fault is None, "reason": reason, "version": version}
+        # A cache that cannot be written costs another probe; whoever builds into it says why.
+        with suppress(OSError):
+            save_json(store, {"host": host, "answer": answer})
+        if requested is Accel.AUTO and fault:
+            listener(Note(f"KVM does not run a guest here, so TCG does: {fault}"))
+    if answer["works"]:
+        return Decision(Accel.KVM, answer["reason"])
     if requested is Accel.KVM:
         raise UsageError(
-            f"--accel kvm: KVM does not run a guest here ({answer.reason}); use tcg or auto "
+            f"--accel kvm: KVM does not run a guest here ({answer['reason']}); use tcg or auto "
             "(`invoke doctor` tries KVM again)"
         )
-    return Decision(Accel.TCG, answer.reason)
+    return Decision(Accel.TCG, answer["reason"])
 
 
 def probe_kernel(instructions: int = 0) -> bytes:
@@ -158,43 +154,51 @@ def counting_speed(qemu: Path, root: Path | None = None) -> float:
     by: other work of the host makes it a bound, and no figure. Raises `LabError`.
     """
     binary = _located(qemu)
-    store = (root or cache_root()) / "host" / f"speed-{key_of(_host_state(binary, DEV_KVM))}"
-    with suppress(OSError, ValueError):
-        return float(store.read_text())
-    with tempfile.TemporaryDirectory(prefix="linklab-probe-") as folder:
-        kernel = Path(folder) / "probe"
-        kernel.write_bytes(probe_kernel(_SPEED_INSTRUCTIONS))
-        argv = probe_argv(binary, kernel, Accel.TCG, ("-icount", "shift=0,sleep=off"))
+
+    def ask() -> str:
         began = time.monotonic()
-        ended = run(argv, cwd=Path(folder), deadline=_SPEED_DEADLINE, check=False)
+        ended, said = _boot(
+            binary,
+            Accel.TCG,
+            _SPEED_DEADLINE,
+            probe_kernel(_SPEED_INSTRUCTIONS),
+            ("-icount", "shift=0,sleep=off"),
+        )
         seconds = time.monotonic() - began
-    if ended.returncode != PROBE_STATUS:
-        said = _said(ended.stderr.decode(errors="replace"), binary)
-        raise LabError(f"QEMU does not count instructions (status {ended.returncode}{said})")
-    with suppress(OSError):
-        store.parent.mkdir(parents=True, exist_ok=True)
-        store.write_text(f"{_SPEED_INSTRUCTIONS / seconds:.0f}\n")
-    return _SPEED_INSTRUCTIONS / seconds
+        if ended != PROBE_STATUS:
+            raise LabError(f"QEMU does not count instructions (status {ended}{said})")
+        return f"{_SPEED_INSTRUCTIONS / seconds:.0f}"
+
+    return host_fact(f"speed-{key_of(_host_state(binary, DEV_KVM))}", float, ask, root)
 
 
 def probe(qemu: Path, accel: Accel, deadline: float = PROBE_DEADLINE) -> str | None:
     """Boot the probe; return None if it ran, and else what happened, in words."""
-    with tempfile.TemporaryDirectory(prefix="linklab-probe-") as folder:
-        kernel = Path(folder) / "probe"
-        kernel.write_bytes(probe_kernel())
-        try:
-            # In the folder that goes away, so that an abort leaves no core file behind.
-            argv = probe_argv(qemu, kernel, accel)
-            ended = run(argv, cwd=Path(folder), deadline=deadline, check=False)
-        except CommandFailed as error:
-            said = _said(error.evidence, qemu)
-            return f"the guest hangs, no sign of it in {deadline:g} s{said}"
-    if ended.returncode == PROBE_STATUS:
+    try:
+        status, said = _boot(qemu, accel, deadline, probe_kernel())
+    except CommandFailed as error:
+        said = _said(error.evidence, qemu)
+        return f"the guest hangs, no sign of it in {deadline:g} s{said}"
+    if status == PROBE_STATUS:
         return None
-    said = _said(ended.stderr.decode(errors="replace"), qemu)
-    if ended.returncode < 0:
-        return f"QEMU was ended by {signal.Signals(-ended.returncode).name}{said}"
-    return f"QEMU ended with status {ended.returncode}{said}"
+    if status < 0:
+        return f"QEMU was ended by {signal.Signals(-status).name}{said}"
+    return f"QEMU ended with status {status}{said}"
+
+
+def _boot(
+    qemu: Path, accel: Accel, deadline: float, kernel: bytes, more: Sequence[str] = ()
+) -> tuple[int, str]:
+    """Boot a probe; return how QEMU ended, and what it said for the end of a sentence.
+
+    It runs in a folder that goes away, so that an abort leaves no core file behind.
+    """
+    with tempfile.TemporaryDirectory(prefix="linklab-probe-") as folder:
+        file = Path(folder) / "probe"
+        file.write_bytes(kernel)
+        argv = probe_argv(qemu, file, accel, more)
+        ended = run(argv, cwd=Path(folder), deadline=deadline, check=False)
+    return ended.returncode, _said(ended.stderr.decode(errors="replace"), qemu)
 
 
 def _located(qemu: Path) -> Path:
@@ -221,31 +225,6 @@ def _host_state(qemu: Path, dev_kvm: Path) -> dict[str, Any]:
     return state
 
 
-def _remembered(store: Path, host: Mapping[str, Any]) -> _Answer | None:
-    """Return the answer kept for this state of the host; one that cannot be read is none."""
-    try:
-        kept = json.loads(store.read_text())
-        return _Answer(**kept["answer"]) if kept["host"] == host else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _remember(store: Path, host: Mapping[str, Any], answer: _Answer) -> None:
-    # A cache that cannot be written costs another probe here; whoever builds
-    # into it says what is wrong with it.
-    with suppress(OSError):
-        store.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=store.parent, delete=False) as file:
-            json.dump({"host": host, "answer": asdict(answer)}, file, indent=1)
-        Path(file.name).replace(store)
-
-
-def _ask(qemu: Path, dev_kvm: Path, deadline: float) -> _Answer:
-    version = run([qemu, "--version"], deadline=10, check=False).text.partition("\n")[0]
-    fault = _closed_door(dev_kvm) or probe(qemu, Accel.KVM, deadline)
-    return _Answer(fault is None, fault or "KVM runs a guest here", version)
-
-
 def _closed_door(dev_kvm: Path) -> str | None:
     """Return why /dev/kvm cannot be opened, or None."""
     try:
@@ -258,20 +237,15 @@ def _closed_door(dev_kvm: Path) -> str | None:
     if os.access(dev_kvm, os.R_OK | os.W_OK):
         return None
     if stat.S_IMODE(node.st_mode) & 0o060 == 0o060:
-        group = _group_name(node.st_gid)
+        group = str(node.st_gid)
+        with suppress(KeyError):
+            group = grp.getgrgid(node.st_gid).gr_name
         return (
             f"no permission for {dev_kvm}: add yourself to the group {group} "
             f"(sudo usermod -aG {group} $USER) and log in again"
         )
     mode = stat.filemode(node.st_mode)
     return f"no permission for {dev_kvm}: it is its owner's alone ({mode}); root can change that"
-
-
-def _group_name(gid: int) -> str:
-    try:
-        return grp.getgrgid(gid).gr_name
-    except KeyError:
-        return str(gid)
 
 
 def _said(text: str, qemu: Path) -> str:

@@ -16,11 +16,11 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from linklab.errors import LabError
 from linklab.events import Listener, Note
@@ -29,6 +29,8 @@ MANIFEST = "manifest.json"
 _LOCK_WAIT = 3600.0
 _MANY_HOLES = 16 << 20  # bytes
 _BLOCK = 64 << 10
+
+_Fact = TypeVar("_Fact")
 
 
 def cache_root() -> Path:
@@ -153,6 +155,14 @@ class Cache:
         """Return the lock that guards the making of `KIND/KEY`."""
         return self.root / "locks" / f"{kind}-{key}.lock"
 
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """Yield a folder on the cache's file system that is gone afterwards."""
+        with reporting(self.root):
+            (self.root / "tmp").mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=self.root / "tmp") as folder:
+                yield Path(folder)
+
     def find(self, kind: str, key: str, listener: Listener) -> Artefact | None:
         """Return the artefact if it is there and whole; throw it away if it is not whole."""
         found = self._look(kind, key)
@@ -260,6 +270,15 @@ def discard(path: Path) -> None:
 
 
 @contextmanager
+def drafted(path: Path) -> Iterator[Path]:
+    """Yield where to make a folder that gets its name only when it is whole."""
+    draft = path.with_name(f".{path.name}.new")
+    shutil.rmtree(draft, ignore_errors=True)
+    yield draft
+    draft.rename(path)
+
+
+@contextmanager
 def reporting(root: Path) -> Iterator[None]:
     """Turn what the file system says into an error that says what to do."""
     try:
@@ -269,3 +288,78 @@ def reporting(root: Path) -> Iterator[None]:
             f"the cache folder {root} cannot be used: {error.strerror or error} "
             f"(LINKLAB_CACHE names another one)"
         ) from error
+
+
+def load_json(path: Path) -> dict[str, Any]:
+    """Return what a memo holds; nothing where it is missing, cut short or of another kind."""
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def save_json(path: Path, value: dict[str, Any]) -> None:
+    """Write a memo: a reader finds the old one or the new one, never half of it."""
+    write_whole(path, json.dumps(value, indent=1, sort_keys=True))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file so that a reader finds the old one or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(text)
+    draft.replace(path)
+
+
+def host_fact(
+    name: str, read: Callable[[str], _Fact], ask: Callable[[], str], root: Path | None = None
+) -> _Fact:
+    """Return a fact about this host, asked for once: `name` says what it depends on.
+
+    It is kept in the cache, as text that `read` understands or refuses with
+    `ValueError`. A cache that cannot be written only costs asking again.
+    """
+    memo = (root or cache_root()) / "host" / name
+    with suppress(OSError, ValueError):
+        return read(memo.read_text())
+    text = ask()
+    with suppress(OSError):
+        write_whole(memo, f"{text}\n")
+    return read(text)
+
+
+class Answers:
+    """What programs of the host said, for as long as the files that it rests on are the same.
+
+    Asking a program costs 5 to 15 ms, and an image asks half a dozen of them
+    each time only to find out that nothing changed.
+    """
+
+    def __init__(self, cache: Cache) -> None:
+        self._path = cache.root / "answers.json"
+        self._known = load_json(self._path)
+
+    def get(self, question: str, ask: Callable[[], tuple[Any, Iterable[Path]]]) -> Any:
+        """Return the answer to a question, from memory where that still holds.
+
+        `ask` returns the answer, which JSON can hold, and the files that it rests on.
+        """
+        known = self._known.get(question)
+        if known is None or any(_stamp(Path(p)) != s for p, s in known["rests_on"].items()):
+            answer, files = ask()
+            known = {"answer": answer, "rests_on": {str(path): _stamp(path) for path in files}}
+            self._known[question] = known
+            # Another run may have added to it since; and what cannot be kept is asked again.
+            with suppress(OSError):
+                save_json(self._path, {**load_json(self._path), question: known})
+        return known["answer"]
+
+
+def _stamp(path: Path) -> list[int] | None:
+    """Return what changes with a file's content; ctime also where its age was set back."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return [status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]

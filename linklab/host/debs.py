@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from linklab.errors import LabError
 from linklab.events import Listener, Note, step
+from linklab.host.cache import Answers, Cache
 from linklab.host.run import CommandFailed, run
 
 _FETCH_LIMIT = 1800.0  # s; a full kernel's package is 100 MB
@@ -28,31 +31,61 @@ class Package:
     name: str
     version: str
     sha256: str
-    depends: tuple[str, ...] = field(default=())
+    depends: tuple[str, ...] = ()
 
 
 class Archive:
     """What apt can fetch on this machine, seen without root."""
 
-    def __init__(self, folder: Path, listener: Listener, root: Path = Path("/")) -> None:
-        self._folder = folder
+    def __init__(self, cache: Cache, listener: Listener, root: Path = Path("/")) -> None:
+        self._cache = cache
+        self._folder = cache.root / "apt"
         self._listener = listener
         self._system_lists = root / "var/lib/apt/lists"
         self._configuration = root / "etc/apt"
-        self._own_lists = _time(folder / "lists") > _time(self._system_lists)
-
-    def rests_on(self) -> list[Path]:
-        """Return what changes when another answer of `find` is to be expected."""
-        lists = [self._system_lists, self._folder / "lists"]
-        parts = ["sources.list", "sources.list.d", "preferences", "preferences.d"]
-        return [*lists, *(self._configuration / name for name in parts)]
+        self._own_lists = _time(self._folder / "lists") > _time(self._system_lists)
 
     def find(self, name: str) -> Package:
         """Return the version of a package that apt would install.
 
+        apt is asked again only when its lists or its configuration are others.
         Raises `LabError` when there is no apt, or none that knows the package.
         """
-        _check_apt()
+
+        def ask() -> tuple[Any, list[Path]]:
+            found = asdict(self._found(name))
+            parts = ("sources.list", "sources.list.d", "preferences", "preferences.d")
+            own = (self._configuration / part for part in parts)
+            return found, [self._system_lists, self._folder / "lists", *own]
+
+        known = Answers(self._cache).get(f"package {name}", ask)
+        return Package(**{**known, "depends": tuple(known["depends"])})
+
+    @contextmanager
+    def fetched(self, package: Package) -> Iterator[Path]:
+        """Yield a package's file, which is gone afterwards.
+
+        apt checks it against the archive's signature. It is of a later version
+        where the one asked for is gone.
+        """
+        with self._cache.scratch() as folder:
+            with step(self._listener, f"fetch {package.name}"):
+                try:
+                    self._download(package, folder)
+                except CommandFailed:
+                    if self._own_lists:
+                        raise
+                    # The archive keeps few old versions: older lists name what is gone.
+                    self._fetch_lists(f"{package.name} {package.version} could not be fetched")
+                    self._download(self._found(package.name), folder)
+            (file,) = folder.glob("*.deb")
+            yield file.rename(folder / f"{package.name}.deb")
+
+    def _found(self, name: str) -> Package:
+        if missing := [one for one in ("apt-get", "apt-cache") if shutil.which(one) is None]:
+            raise LabError(
+                f"{missing[0]} is not on this machine: packages are fetched with Debian's apt"
+            )
         found = self._look(name)
         if found is None and not self._own_lists:
             self._fetch_lists(f"apt's lists do not name {name}")
@@ -64,32 +97,9 @@ class Archive:
             )
         return found
 
-    def fetch(self, package: Package, target: Path) -> None:
-        """Put a package's file at `target`; apt checks it against the archive's signature.
-
-        It is of a later version where the one asked for is gone.
-        """
-        folder = target.with_name(f".{target.name}.fetched")
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        with step(self._listener, f"fetch {package.name}"):
-            try:
-                self._download(package, folder)
-            except CommandFailed:
-                if self._own_lists:
-                    raise
-                # The archive keeps few old versions: lists of last week name what is gone.
-                self._fetch_lists(f"{package.name} {package.version} could not be fetched")
-                self._download(self.find(package.name), folder)
-            (file,) = folder.glob("*.deb")
-            file.replace(target)
-        folder.rmdir()
-
     def _download(self, package: Package, folder: Path) -> None:
         what = f"{package.name}={package.version}"
-        # As root apt would become another user, who may not write here.
-        argv = ["apt-get", "-q", "-o", "APT::Sandbox::User=root", *self._options(), "download"]
-        run([*argv, what], cwd=folder, deadline=_FETCH_LIMIT)
+        run(self._apt_get("download", what), cwd=folder, deadline=_FETCH_LIMIT)
 
     def _look(self, name: str) -> Package | None:
         argv = ["apt-cache", *self._options(), "show", "--no-all-versions", name]
@@ -102,34 +112,28 @@ class Archive:
         depends = tuple(_depends(fields.get("Depends", "")))
         return Package(name, fields["Version"], fields["SHA256"], depends)
 
+    def _apt_get(self, *words: str) -> list[str]:
+        # As root apt would become another user, who may not write here.
+        return ["apt-get", "-q", "-o", "APT::Sandbox::User=root", *self._options(), *words]
+
     def _options(self) -> Sequence[str]:
         if not self._own_lists:
             return ()
-        settings: Mapping[str, Path] = {
-            "Dir::State::Lists": self._folder / "lists",
-            "Dir::Cache": self._folder / "cache",
-        }
-        return [word for name, path in settings.items() for word in ("-o", f"{name}={path}")]
+        places = {"Dir::State::Lists": "lists", "Dir::Cache": "cache"}
+        return [word for name, place in places.items()
+                for word in ("-o", f"{name}={self._folder / place}")]  # fmt: skip
 
     def _fetch_lists(self, why: str) -> None:
         self._listener(Note(f"{why}: fetching lists of the lab's own"))
         self._own_lists = True
         for name in ("lists/partial", "cache/archives/partial"):
             (self._folder / name).mkdir(parents=True, exist_ok=True)
-        argv = ["apt-get", "-q", "-o", "APT::Sandbox::User=root", *self._options(), "update"]
-        with step(self._listener, "package lists"):
-            run(argv, check=False, deadline=_UPDATE_LIMIT)  # one mirror of several may be away
+        with step(self._listener, "package lists"):  # one mirror of several may be away
+            run(self._apt_get("update"), check=False, deadline=_UPDATE_LIMIT)
 
 
 def _time(path: Path) -> float:
     return path.stat().st_mtime if path.exists() else 0.0
-
-
-def _check_apt() -> None:
-    if missing := [name for name in ("apt-get", "apt-cache") if shutil.which(name) is None]:
-        raise LabError(
-            f"{missing[0]} is not on this machine: packages are fetched with Debian's apt"
-        )
 
 
 def _fields(stanza: str) -> Iterator[tuple[str, str]]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 import shutil
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from linklab.errors import LabError
-from linklab.host.cache import cache_root, key_of
+from linklab.host.cache import host_fact, key_of
 from linklab.host.run import run
 
 PROGRAM = "qemu-system-x86_64"
@@ -33,16 +32,14 @@ def find_qemu(root: Path | None = None) -> Qemu:
     if found is None:
         raise LabError(f"{PROGRAM} is not installed: `invoke setup` installs it")
     path = Path(found)
+
+    def ask() -> str:
+        said = run([path, "--version"], deadline=20).text
+        version = re.search(r"version (\d+(?:\.\d+)+)", said)
+        if not version:
+            raise LabError(f"{path} --version says {said!r}: that is no QEMU")
+        return version[1]
+
     stat = path.stat()
     key = key_of({"path": str(path.resolve()), "size": stat.st_size, "mtime": stat.st_mtime_ns})
-    memo = (root or cache_root()) / "host" / f"qemu-version-{key}"
-    with suppress(OSError):
-        return Qemu(path, memo.read_text().strip())
-    said = run([path, "--version"], deadline=20).text
-    version = re.search(r"version (\d+(?:\.\d+)+)", said)
-    if not version:
-        raise LabError(f"{path} --version says {said!r}: that is no QEMU")
-    with suppress(OSError):
-        memo.parent.mkdir(parents=True, exist_ok=True)
-        memo.write_text(version[1] + "\n")
-    return Qemu(path, version[1])
+    return Qemu(path, host_fact(f"qemu-version-{key}", str.strip, ask, root))

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import ctypes
 import os
+import select
 import shlex
+import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -22,6 +25,8 @@ from linklab.errors import LabError
 
 _PR_SET_PDEATHSIG = 1
 _REAP_LIMIT = 1.0  # s for the output of a program that was killed
+_SYSTEM_FOLDERS = "/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
+_TICK = 0.2  # s between looks at whether a silent program still lives
 _libc = ctypes.CDLL(None, use_errno=True)
 
 Argv = Sequence[str | Path]
@@ -56,6 +61,30 @@ class Completed:
 def shown(argv: Argv) -> str:
     """Return the command as one would paste it into a shell."""
     return shlex.join(str(word) for word in argv)
+
+
+def look_for(command: str) -> Path | None:
+    """Return where a program is, also in the folders for root's programs; None without it."""
+    found = shutil.which(command, path=f"{os.environ.get('PATH', '')}:{_SYSTEM_FOLDERS}")
+    return Path(found) if found else None
+
+
+def find_program(command: str, package: str) -> Path:
+    """Return where `look_for` finds a program.
+
+    Raises `LabError`, with the Debian package and what to do, when it is not there.
+    """
+    if found := look_for(command):
+        return found
+    raise lacking(command, package)
+
+
+def lacking(what: str | Path, package: str) -> LabError:
+    """Return the error for a program or a file that a package of Debian would bring."""
+    return LabError(
+        f"{what} is not on this machine: it comes with Debian's package {package}, "
+        f"and `invoke setup` installs what is missing"
+    )
 
 
 def environment(extra: Mapping[str, str | None] | None = None) -> dict[str, str]:
@@ -121,6 +150,46 @@ def start(
         ) from error
     except OSError as error:
         raise CommandFailed(f"{argv[0]} cannot be run: {error.strerror}") from error
+
+
+@contextmanager
+def ending(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    """Yield a program that runs beside us; afterwards it is dead and its pipes are closed."""
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            if pipe is not None:
+                with suppress(OSError):
+                    pipe.close()
+
+
+def lines_of(process: subprocess.Popen[bytes], silence: float = float("inf")) -> Iterator[bytes]:
+    """Yield what a program prints, line by line, until it ends.
+
+    Not until the pipe ends: what it started and left behind may hold that.
+    Raises `TimeoutError` when nothing came for `silence` seconds.
+    """
+    assert process.stdout is not None
+    rest, heard = b"", time.monotonic()
+    while True:
+        gone = process.poll() is not None
+        if select.select([process.stdout], [], [], 0 if gone else _TICK)[0]:
+            data = os.read(process.stdout.fileno(), 1 << 16)
+            heard = time.monotonic()
+            *lines, rest = (rest + data).split(b"\n")
+            yield from lines
+            if not data:
+                break
+        elif gone:
+            break
+        elif time.monotonic() - heard > silence:
+            raise TimeoutError
+    if rest:
+        yield rest
 
 
 def run(

@@ -3,39 +3,51 @@
 The same inputs give the same bytes. The archive for direct boots is not
 compressed, because unpacking costs more boot time than the bytes do; the one
 for the ISO is packed with zstd, the one format that the lab's kernels unpack.
+
+A kernel's modules are an archive of their own behind the image's: the kernel
+unpacks one after the other. So the image stays as it is, byte for byte, and on
+an ISO with several kernels each gets its own modules.
 """
 
 from __future__ import annotations
 
 import itertools
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from linklab import paths
 from linklab.events import Listener, step
-from linklab.host import run
-from linklab.host.answers import Answers
-from linklab.host.cache import Artefact, Cache, hash_file, key_of
-from linklab.image import agentbuild
-from linklab.image.entries import REST, Entry, File, identity_of, tree_of
+from linklab.host.cache import Answers, Artefact, Cache, hash_file, key_of
+from linklab.host.run import find_program, run
+from linklab.image.programs import PROGRAM, build_agent
 from linklab.image.userland import (
     LIVE,
-    Manifest,
+    REST,
+    Entry,
+    File,
     extra_entries,
-    find_program,
+    identity_of,
     is_elf_file,
     program_entries,
     read_manifest,
+    tree_of,
     version_of,
 )
+from linklab.kernel.modules import Module
 
 ARCHIVE = "initramfs.cpio"
 PACKED = "initramfs.cpio.zst"
+MODULES = "modules.cpio"
+"""The archive of modules alone; `ARCHIVE` is the image's with it."""
+
 _FORMAT = 2  # of what the artefact says about itself; part of its key
+_MODULES_FORMAT = 1
 _MTREE = "initramfs.mtree"
+_LIST = "linklab.load"  # guest/agent/modules.c reads it
+_OPTIONAL = "-"
 
 # Levels above 19 save 0.3 KB of 1.8 MB and take longer. One thread, because
 # several cut the input into pieces.
@@ -44,27 +56,41 @@ _ZSTD = ("-19", *_ZSTD_OPTIONS)
 _ZSTD_FOR_SHARES = ("-9", *_ZSTD_OPTIONS)  # the proportions are the same, 15 times as fast
 
 
-@dataclass(frozen=True)
-class _Inputs:
+class _Image:
     """All that goes into an archive. Rendering is left for when there is need to."""
 
-    manifest: Manifest
-    entries: tuple[Entry, ...]
-    values: Mapping[str, Any]
-    templates: Path
-    bsdtar: Path
-    bsdtar_version: str
-
-    def identity(self) -> Mapping[str, Any]:
-        names = {template.name for template in self.manifest.templates} | {_MTREE}
-        return {
+    def __init__(
+        self, cache: Cache, agent: Artefact, more: Sequence[Entry], image: Path, templates: Path
+    ) -> None:
+        manifest, answers = read_manifest(image), Answers(cache)
+        others = [e.content for e in more if isinstance(e, File) and isinstance(e.content, Path)]
+        elves = [path for path in others if is_elf_file(path)]
+        of_host, replaced = program_entries(manifest, answers, elves)
+        agent_entry = File(manifest.agent, 0o755, agent.file(PROGRAM), "agent")
+        self._manifest, self._templates = manifest, templates
+        self._values = {**manifest.values, "replaced": replaced}
+        self._entries = (*manifest.fixed, *of_host, agent_entry, *more)
+        names = {template.name for template in manifest.templates} | {_MTREE}
+        self.identity: Mapping[str, Any] = {
             "format": _FORMAT,
-            "entries": [identity_of(entry) for entry in self.entries],
-            "rendered": [[t.path, t.mode, t.name] for t in self.manifest.templates],
-            "templates": {name: hash_file(self.templates / name) for name in sorted(names)},
-            "values": self.values,
-            "bsdtar": self.bsdtar_version,
+            "entries": [identity_of(entry) for entry in self._entries],
+            "rendered": [[t.path, t.mode, t.name] for t in manifest.templates],
+            "templates": {name: hash_file(templates / name) for name in sorted(names)},
+            "values": self._values,
+            "bsdtar": version_of(find_program("bsdtar", "libarchive-tools"), answers),
         }
+
+    def entries(self) -> tuple[Entry, ...]:
+        rendered = (File(path, mode, text) for path, mode, text in self.rendered())
+        return tree_of([*self._entries, *rendered])
+
+    def rendered(self) -> Iterator[tuple[str, int, bytes]]:
+        """Yield the path, the mode and the text of each file that is rendered."""
+        from linklab.templating import render  # 60 ms that a cached build does not need
+
+        for template in self._manifest.templates:
+            text = render(template.name, self._templates, **self._values)
+            yield template.path, template.mode, text.encode()
 
 
 def build_initramfs(
@@ -82,28 +108,22 @@ def build_initramfs(
     parts of the image with their bytes. Raises `LabError` when a program is
     missing, the manifest is wrong, or two files claim one path.
     """
-    agent = agentbuild.build_agent(cache, listener)
-    inputs = _inputs(cache, agent, [*extra_entries(extra or {}), *more], image, templates)
-    identity = inputs.identity()
+    added = [*extra_entries(extra or {}), *more]
+    whole = _Image(cache, build_agent(cache, listener), added, image, templates)
 
     def make(folder: Path) -> Mapping[str, Any]:
         with step(listener, "initramfs"):
-            entries = tree_of([*inputs.entries, *_rendered(inputs)])
-            _archive(entries, folder / ARCHIVE, inputs.bsdtar, inputs.templates)
-        return {"inputs": identity, "parts": _parts(entries, folder / ARCHIVE)}
+            entries = whole.entries()
+            write_archive(entries, folder / ARCHIVE, templates)
+        return {"inputs": whole.identity, "parts": _parts(entries, folder / ARCHIVE)}
 
-    return cache.get("initramfs", key_of(identity), make, listener, "the initramfs")
+    return cache.get("initramfs", key_of(whole.identity), make, listener, "the initramfs")
 
 
 def rendered_scripts(cache: Cache, listener: Listener) -> Mapping[str, bytes]:
     """Return the image's shell scripts as a guest runs them, by their paths there."""
-    agent = agentbuild.build_agent(cache, listener)
-    rendered = _rendered(_inputs(cache, agent, [], LIVE, paths.TEMPLATES))
-    return {
-        entry.path: entry.content
-        for entry in rendered
-        if isinstance(entry, File) and isinstance(entry.content, bytes)
-    }
+    image = _Image(cache, build_agent(cache, listener), (), LIVE, paths.TEMPLATES)
+    return {path: text for path, _, text in image.rendered()}
 
 
 def pack_initramfs(initramfs: Artefact, cache: Cache, listener: Listener) -> Artefact:
@@ -125,7 +145,7 @@ def pack_initramfs(initramfs: Artefact, cache: Cache, listener: Listener) -> Art
 
     def make(folder: Path) -> Mapping[str, Any]:
         with step(listener, "initramfs, packed"):
-            packed = run.run([zstd, *_ZSTD, archive]).stdout
+            packed = run([zstd, *_ZSTD, archive]).stdout
             (folder / PACKED).write_bytes(packed)
             named = [path for part in parts for path in part["paths"]]
             alone = [_packed_alone(bsdtar, zstd, archive, part, named) for part in parts]
@@ -138,72 +158,32 @@ def pack_initramfs(initramfs: Artefact, cache: Cache, listener: Listener) -> Art
     return cache.get("initramfs-zst", key_of(inputs), make, listener, "the packed initramfs")
 
 
-def _inputs(
-    cache: Cache, agent: Artefact, more: Sequence[Entry], image: Path, templates: Path
-) -> _Inputs:
-    manifest = read_manifest(image)
-    answers = Answers(cache)
-    others = [e.content for e in more if isinstance(e, File) and isinstance(e.content, Path)]
-    elves = [path for path in others if is_elf_file(path)]
-    programs, replaced = program_entries(manifest, answers, elves)
-    program = agent.file(agentbuild.PROGRAM)
-    entries = [
-        *manifest.fixed,
-        *programs,
-        File(manifest.agent, 0o755, program, "agent"),
-        *more,
-    ]
-    values = {**manifest.values, "replaced": replaced}
-    bsdtar = find_program("bsdtar", "libarchive-tools")
-    version = version_of(bsdtar, answers)
-    return _Inputs(manifest, tuple(entries), values, templates, bsdtar, version)
-
-
-def _rendered(inputs: _Inputs) -> list[Entry]:
-    from linklab.templating import render  # 60 ms that a cached build does not need
-
-    return [
-        File(t.path, t.mode, render(t.name, inputs.templates, **inputs.values).encode())
-        for t in inputs.manifest.templates
-    ]
-
-
 def write_archive(entries: Iterable[Entry], target: Path, templates: Path) -> None:
-    """Write a cpio archive of these entries, to stand beside an image's own.
-
-    Raises `LabError` when bsdtar is missing.
-    """
-    _archive(entries, target, find_program("bsdtar", "libarchive-tools"), templates)
-
-
-def _archive(entries: Iterable[Entry], target: Path, bsdtar: Path, templates: Path) -> None:
-    """Write the archive, by way of tar.
+    """Write a cpio archive of these entries, by way of tar.
 
     bsdtar takes the inode number and the device of each file that it reads
     into a cpio archive, whatever the mtree says, and they differ from host to
-    host (libarchive issue 975). tar has no place for either.
+    host (libarchive issue 975). tar has no place for either. Raises `LabError`
+    when bsdtar is missing.
     """
     from linklab.templating import render
 
+    bsdtar = find_program("bsdtar", "libarchive-tools")
     work = target.with_suffix(".work")
     work.mkdir()
     entries = tuple(entries)
-    files = [entry for entry in entries if isinstance(entry, File)]
-    sources = {
-        file.path: _as_file(file.content, work / f"{number}") for number, file in enumerate(files)
-    }
+    sources: dict[str, str] = {}
+    for number, file in enumerate(entry for entry in entries if isinstance(entry, File)):
+        source = file.content
+        if isinstance(source, bytes):
+            source = work / f"{number}"
+            source.write_bytes(file.read())
+        sources[file.path] = str(source)
     mtree, tar = work / _MTREE, work / "initramfs.tar"
     mtree.write_text(render(_MTREE, templates, entries=entries, sources=sources))
-    run.run([bsdtar, "--format", "ustar", "-cf", tar, f"@{mtree}"])
-    run.run([bsdtar, "--format", "newc", "-cf", target, f"@{tar}"])
+    run([bsdtar, "--format", "ustar", "-cf", tar, f"@{mtree}"])
+    run([bsdtar, "--format", "newc", "-cf", target, f"@{tar}"])
     shutil.rmtree(work)
-
-
-def _as_file(content: bytes | Path, path: Path) -> str:
-    if isinstance(content, Path):
-        return str(content)
-    path.write_bytes(content)
-    return str(path)
 
 
 def _parts(entries: Iterable[Entry], archive: Path) -> list[dict[str, Any]]:
@@ -231,8 +211,8 @@ def _packed_alone(
     """
     option, chosen = ("--include", part["paths"]) if part["paths"] else ("--exclude", named)
     choice = [word for path in chosen for word in (option, path)]
-    only = run.run([bsdtar, "--format", "newc", "-cf", "-", *choice, f"@{archive}"]).stdout
-    return len(run.run([zstd, *_ZSTD_FOR_SHARES], stdin=only).stdout)
+    only = run([bsdtar, "--format", "newc", "-cf", "-", *choice, f"@{archive}"]).stdout
+    return len(run([zstd, *_ZSTD_FOR_SHARES], stdin=only).stdout)
 
 
 def _shares(weights: Sequence[int], total: int) -> list[int]:
@@ -240,3 +220,52 @@ def _shares(weights: Sequence[int], total: int) -> list[int]:
     sums = list(itertools.accumulate(weights, initial=0))
     ends = [round(total * part / sums[-1]) for part in sums]
     return [end - begin for begin, end in itertools.pairwise(ends)]
+
+
+def with_modules(
+    initramfs: Artefact,
+    release: str,
+    modules: Sequence[Module],
+    cache: Cache,
+    listener: Listener,
+    templates: Path = paths.TEMPLATES,
+) -> Artefact:
+    """Return the artefact with an image's archive and these modules, to be loaded in this order.
+
+    `about["modules"]` has the SHA-256 of each by its name.
+    """
+    hashes = {module.name: sha256(module.content).hexdigest() for module in modules}
+    inputs = {
+        "format": _MODULES_FORMAT,
+        "image": initramfs.hashes[ARCHIVE],
+        "release": release,
+        "modules": [[_line(m), hashes[m.name]] for m in modules],
+        "template": hash_file(templates / _MTREE),
+    }
+
+    def make(folder: Path) -> Mapping[str, Any]:
+        with step(listener, "initramfs, with modules"):
+            write_archive(tree_of(_module_entries(release, modules)), folder / MODULES, templates)
+            base = initramfs.file(ARCHIVE).read_bytes()
+            (folder / ARCHIVE).write_bytes(base + (folder / MODULES).read_bytes())
+        return {"inputs": inputs, "modules": hashes}
+
+    what = f"the initramfs with modules of {release}"
+    return cache.get("initramfs-modules", key_of(inputs), make, listener, what)
+
+
+def _module_entries(release: str, modules: Sequence[Module]) -> list[Entry]:
+    folder = f"/lib/modules/{release}"
+    files: list[Entry] = [
+        File(f"{folder}/{_file(module)}", 0o644, module.content, "modules") for module in modules
+    ]
+    listed = "".join(f"{_line(module)}\n" for module in modules)
+    return [*files, File(f"{folder}/{_LIST}", 0o644, listed.encode())]
+
+
+def _line(module: Module) -> str:
+    return f"{_OPTIONAL if module.optional else ''}{_file(module)}"
+
+
+def _file(module: Module) -> str:
+    return f"{paths.EXTERNAL_MODULES}/{module.name}.ko" if module.external else f"{module.name}.ko"

@@ -16,14 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from linklab import paths
-from linklab.errors import LabError, UsageError
+from linklab.errors import UsageError
 from linklab.events import Listener, step
-from linklab.host import run
-from linklab.host.answers import Answers
-from linklab.host.cache import Artefact, Cache, hash_file, key_of
+from linklab.host.cache import Answers, Artefact, Cache, hash_file, key_of
 from linklab.host.elf import read_elf
+from linklab.host.run import find_program, lacking, run
 from linklab.image.initramfs import PACKED, pack_initramfs
-from linklab.image.userland import find_program, version_of
+from linklab.image.userland import version_of
 
 IMAGE = "linklab.iso"
 _CONFIG = "isolinux.cfg"
@@ -106,7 +105,7 @@ def build_iso(
         with step(listener, "iso"):
             _lay_out(tree, kernels, packed, loader, templates)
             stopped: list[str | Path] = [faketime, "-f", _MOMENT, genisoimage]
-            run.run([*stopped, *_GENISOIMAGE, "-o", folder / IMAGE, tree])
+            run([*stopped, *_GENISOIMAGE, "-o", folder / IMAGE, tree])
             total = (folder / IMAGE).stat().st_size
             parts = _parts(tree, kernels, packed, total)
             shutil.rmtree(tree)
@@ -152,10 +151,7 @@ def _loader_files(menu: bool) -> list[Path]:
 def _host_file(package: str, name: str) -> Path:
     file = _PLACES[package] / name
     if not file.is_file():
-        raise LabError(
-            f"{file} is not on this machine: it comes with Debian's package {package}, "
-            f"and `invoke setup` installs what is missing"
-        )
+        raise lacking(file, package)
     return file
 
 

@@ -1,30 +1,114 @@
-"""The userland of an image: programs of this host with all they need to run.
+"""What an image holds: its entries, and the programs of this host with all they need to run.
 
-What it holds is data, `images/live/manifest.toml`; this module finds out what
+What that is is data, `images/live/manifest.toml`; this module finds out what
 the data leaves open: where a program is, which shared libraries it needs, and
-which applets busybox has.
+which applets busybox has. An entry's `kind` is its type in mtree(5), `mode`
+its permission bits.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from pathlib import Path, PurePosixPath
+from typing import Any, ClassVar
 
 from linklab import paths
 from linklab.errors import LabError
-from linklab.host import run
-from linklab.host.answers import Answers
+from linklab.host.cache import Answers, hash_file
 from linklab.host.elf import is_elf, read_elf
-from linklab.image.entries import Device, Directory, Entry, File, Link
+from linklab.host.run import find_program, look_for, run
 
 LIVE = paths.IMAGES / "live"
-_SYSTEM_FOLDERS = "/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
+REST = "links, devices, /etc"
 _PROGRAM_MODE, _FILE_MODE = 0o755, 0o644
+
+
+@dataclass(frozen=True)
+class Directory:
+    """A folder."""
+
+    kind: ClassVar = "dir"
+    path: str
+    mode: int = 0o755
+
+
+@dataclass(frozen=True)
+class Device:
+    """A character device's node."""
+
+    kind: ClassVar = "char"
+    path: str
+    mode: int
+    major: int
+    minor: int
+
+
+@dataclass(frozen=True)
+class Link:
+    """A symbolic link."""
+
+    kind: ClassVar = "link"
+    mode: ClassVar = 0o777
+    path: str
+    target: str
+
+
+@dataclass(frozen=True)
+class File:
+    """A file whose content is bytes, or a file of the host.
+
+    `part` is the line of the weight table that it counts for.
+    """
+
+    kind: ClassVar = "file"
+    path: str
+    mode: int
+    content: bytes | Path
+    part: str = REST
+
+    def read(self) -> bytes:
+        """Return the content."""
+        return self.content if isinstance(self.content, bytes) else self.content.read_bytes()
+
+
+Entry = Directory | Device | Link | File
+
+
+def tree_of(entries: Iterable[Entry]) -> tuple[Entry, ...]:
+    """Return the entries in the order of their paths, the folders on the way added.
+
+    Raises `LabError` for a path that is relative or there twice.
+    """
+    by_path: dict[str, Entry] = {}
+    for entry in entries:
+        path = PurePosixPath(entry.path)
+        if not path.is_absolute() or ".." in path.parts or str(path) != entry.path:
+            raise LabError(f"{entry.path!r} is no path for an image: /a/path/like/this expected")
+        if entry.path in by_path:
+            raise LabError(f"{entry.path} is twice in the image: leave one out of its manifest")
+        by_path[entry.path] = entry
+    for known in list(by_path):
+        for folder in PurePosixPath(known).parents:
+            if folder.name and str(folder) not in by_path:
+                by_path[str(folder)] = Directory(str(folder))
+    return tuple(by_path[known] for known in sorted(by_path))
+
+
+def identity_of(entry: Entry) -> list[Any]:
+    """Return what distinguishes the entry, its content as a hash, for JSON."""
+    match entry:
+        case Directory(path, mode):
+            return [entry.kind, path, mode]
+        case Device(path, mode, major, minor):
+            return [entry.kind, path, mode, major, minor]
+        case Link(path, target):
+            return [entry.kind, path, target]
+        case File(path, mode, content):
+            known = hash_file(content) if isinstance(content, Path) else sha256(content).hexdigest()
+            return [entry.kind, path, mode, known]
 
 
 @dataclass(frozen=True)
@@ -56,32 +140,33 @@ class Template:
 class Manifest:
     """An image's manifest as read: see the comments in `images/live/manifest.toml`."""
 
-    programs: tuple[Program, ...]
-    templates: tuple[Template, ...]
-    fixed: tuple[Entry, ...]
-    agent: str
-    values: Mapping[str, Any]
+    programs: tuple[Program, ...] = ()
+    templates: tuple[Template, ...] = ()
+    fixed: tuple[Entry, ...] = ()
+    agent: str = ""
+    values: Mapping[str, Any] = field(default_factory=dict)
     host_files: tuple[str, ...] = ()
+
+
+_OF_A_WHOLE_IMAGE = ("programs", "templates", "directories", "devices", "files")
 
 
 def read_manifest(folder: Path = LIVE) -> Manifest:
     """Read `manifest.toml` of an image's folder.
 
-    With `include = "../OTHER"` it adds to the manifest in that folder. Raises
-    `LabError` when it is missing, malformed, or lacks something.
+    With `include = "../OTHER"` it adds to the manifest in that folder, or puts
+    something in its place. Raises `LabError` when it is missing, malformed, or
+    lacks something.
     """
     path = folder / "manifest.toml"
     try:
         data = tomllib.loads(path.read_text())
         if "include" in data:
             return _added(read_manifest((folder / data["include"]).resolve()), data, folder)
-        return Manifest(
-            programs=_programs(data["programs"]),
-            templates=_templates(data["templates"]),
-            fixed=(*_nodes(data["directories"], data["devices"]), *_files(data["files"], folder)),
-            agent=data["agent"]["path"],
-            values={"init": data["init"], "agent": data["agent"]},
-        )
+        for key in _OF_A_WHOLE_IMAGE:
+            data[key]
+        values = {"init": data["init"], "agent": data["agent"]}
+        return _added(Manifest(agent=data["agent"]["path"], values=values), data, folder)
     except KeyError as error:
         raise LabError(f"the manifest {path} lacks {error}") from error
     except (OSError, TypeError, ValueError) as error:
@@ -89,81 +174,53 @@ def read_manifest(folder: Path = LIVE) -> Manifest:
 
 
 def _added(base: Manifest, data: Mapping[str, Any], folder: Path) -> Manifest:
-    """Return a manifest with what another one, which includes it, adds or puts in its place."""
-    added = (
-        *_nodes(data.get("directories", {}), data.get("devices", {})),
-        *_files(data.get("files", {}), folder),
-        *(Link(path, target) for path, target in data.get("links", {}).items()),
-    )
+    added = list(_fixed(data, folder))
     own = {entry.path for entry in added}
-    programs = (*_programs(data.get("programs", ())), *_tools(data.get("tools", ())))
+    templates = (
+        Template(target, int(entry["mode"], 8), entry["template"])
+        for target, entry in data.get("templates", {}).items()
+    )
     return replace(
         base,
-        programs=(*base.programs, *programs),
-        templates=(*base.templates, *_templates(data.get("templates", {}))),
+        programs=(*base.programs, *_programs(data)),
+        templates=(*base.templates, *templates),
         fixed=(*(entry for entry in base.fixed if entry.path not in own), *added),
         host_files=(*base.host_files, *data.get("host", {}).get("files", ())),
     )
 
 
-def _programs(data: Iterable[Mapping[str, Any]]) -> tuple[Program, ...]:
-    return tuple(
-        Program(
-            entry["command"],
-            entry["package"],
-            entry["path"],
-            tuple(entry.get("links", ())),
-            entry.get("applets"),
-        )
-        for entry in data
-    )
+def _fixed(data: Mapping[str, Any], folder: Path) -> Iterator[Entry]:
+    """Yield the entries that need nothing of the host."""
+    for path, mode in data.get("directories", {}).items():
+        yield Directory(path, int(mode, 8))
+    for path, entry in data.get("devices", {}).items():
+        yield Device(path, int(entry["mode"], 8), entry["major"], entry["minor"])
+    for path, source in data.get("files", {}).items():
+        yield _file(path, (folder / source).read_bytes())
+    for path, target in data.get("links", {}).items():
+        yield Link(path, target)
 
 
-def _tools(data: Iterable[Mapping[str, Any]]) -> Iterator[Program]:
-    """Yield programs that stand several in a line, each of which the host may lack."""
-    for entry in data:
+def _programs(data: Mapping[str, Any]) -> Iterator[Program]:
+    """Yield programs, last those that stand several in a line, each of which the host may lack."""
+    for entry in data.get("programs", ()):
+        links = tuple(entry.get("links", ()))
+        path, applets = entry["path"], entry.get("applets")
+        yield Program(entry["command"], entry["package"], path, links, applets)
+    for entry in data.get("tools", ()):
         for command in entry["commands"]:
             path = f"{entry['folder']}/{Path(command).name}"
             yield Program(command, entry["package"], path, optional=True)
 
 
-def _templates(data: Mapping[str, Any]) -> tuple[Template, ...]:
-    return tuple(
-        Template(target, int(entry["mode"], 8), entry["template"]) for target, entry in data.items()
-    )
+def extra_entries(extra: Mapping[str, bytes]) -> list[Entry]:
+    """Return files to add to an image, by their paths in it: programs and scripts may run."""
+    return [_file(path, content) for path, content in extra.items()]
 
 
-def _nodes(directories: Mapping[str, Any], devices: Mapping[str, Any]) -> Iterator[Entry]:
-    for path, mode in directories.items():
-        yield Directory(path, int(mode, 8))
-    for path, entry in devices.items():
-        yield Device(path, int(entry["mode"], 8), entry["major"], entry["minor"])
-
-
-def _files(data: Mapping[str, Any], folder: Path) -> Iterator[Entry]:
-    for path, source in data.items():
-        content = (folder / source).read_bytes()
-        yield File(path, _mode_of(content), content)
-
-
-def find_program(command: str, package: str) -> Path:
-    """Return where a program of this host is, also in the folders for root's programs.
-
-    Raises `LabError`, with the Debian package and what to do, when it is not there.
-    """
-    found = look_for(command)
-    if found is None:
-        raise LabError(
-            f"{command} is not on this machine: it comes with Debian's package {package}, "
-            f"and `invoke setup` installs what is missing"
-        )
-    return found
-
-
-def look_for(command: str) -> Path | None:
-    """Return where a program of this host is, or None where it is not there."""
-    found = shutil.which(command, path=f"{os.environ.get('PATH', '')}:{_SYSTEM_FOLDERS}")
-    return Path(found) if found else None
+def _file(path: str, content: bytes) -> File:
+    runs = is_elf(content) or content.startswith(b"#!")
+    return File(path, _PROGRAM_MODE if runs else _FILE_MODE, content)
 
 
 def libraries_of(program: Path) -> tuple[str, ...]:
@@ -183,7 +240,7 @@ def libraries_of(program: Path) -> tuple[str, ...]:
     # As ldd does: the loader's own --list stops at the first library that is missing.
     env = {"LD_TRACE_LOADED_OBJECTS": "1", "LD_LIBRARY_PATH": "", "LD_PRELOAD": ""}
     options = ["--inhibit-cache", "--glibc-hwcaps-mask", "none"]
-    listing = run.run([loader, *options, program.resolve()], env=env, deadline=20).text
+    listing = run([loader, *options, program.resolve()], env=env, deadline=20).text
     found = {loader}
     for line in listing.splitlines():
         name, arrow, target = line.strip().partition(" => ")
@@ -196,7 +253,7 @@ def libraries_of(program: Path) -> tuple[str, ...]:
 
 def applets_of(busybox: Path) -> tuple[str, ...]:
     """Return the names that this busybox answers to."""
-    return tuple(run.run([busybox, "--list"], deadline=20).text.split())
+    return tuple(run([busybox, "--list"], deadline=20).text.split())
 
 
 def version_of(program: Path, answers: Answers) -> str:
@@ -204,7 +261,7 @@ def version_of(program: Path, answers: Answers) -> str:
 
     def ask() -> tuple[str, list[Path]]:
         files = [program, *map(Path, libraries_of(program))]
-        return run.run([program, "--version"], deadline=20).text, files
+        return run([program, "--version"], deadline=20).text, files
 
     return str(answers.get(f"version of {program}", ask))
 
@@ -283,13 +340,3 @@ def _known_libraries(program: Path, answers: Answers) -> list[str]:
 
 def _known_applets(program: Path, answers: Answers) -> list[str]:
     return list(answers.get(f"applets of {program}", lambda: (applets_of(program), [program])))
-
-
-def extra_entries(extra: Mapping[str, bytes]) -> list[Entry]:
-    """Return files to add to an image, by their paths in it: programs and scripts may run."""
-    return [File(path, _mode_of(content), content) for path, content in extra.items()]
-
-
-def _mode_of(content: bytes) -> int:
-    """Return the mode of a file that is packed: programs and scripts may run."""
-    return _PROGRAM_MODE if is_elf(content) or content.startswith(b"#!") else _FILE_MODE

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from linklab.host.memo import load_json, save_json
-from linklab.kernel.diagnosis import STEP_LINE
+from linklab.host.cache import load_json, save_json
+from linklab.kernel.make import STEP_LINE
 
 MEMORY = "warnings.json"
 
@@ -88,19 +88,10 @@ def remember(slot: Path, lines: Iterable[str], tree: Path) -> list[CompilerWarni
     known |= parse_warnings(lines, tree)
     known = {unit: said for unit, said in known.items() if said and (slot / unit).exists()}
     save_json(slot / MEMORY, {unit: [w.to_json() for w in said] for unit, said in known.items()})
-    return _merged(known.values())
-
-
-def _merged(groups: Iterable[Sequence[CompilerWarning]]) -> list[CompilerWarning]:
-    """Return what several objects say. A header's warning counts once, not for each of them."""
-    found: dict[CompilerWarning, int] = {}
-    for group in groups:
-        for warning, count in Counter(group).items():
-            found[warning] = max(found.get(warning, 0), count)
-    return sorted(
-        (warning for warning, count in found.items() for _ in range(count)),
-        key=lambda warning: (warning.file, warning.line, warning.text),
-    )
+    found: Counter[CompilerWarning] = Counter()
+    for said in known.values():  # a header's warning counts once, not for each object
+        found |= Counter(said)
+    return sorted(found.elements(), key=lambda each: (each.file, each.line, each.text))
 
 
 def new_warnings(

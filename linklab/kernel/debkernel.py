@@ -20,10 +20,9 @@ from linklab.errors import LabError, UsageError
 from linklab.events import Listener, step
 from linklab.host.cache import Artefact, Cache, hash_file, key_of
 from linklab.host.debs import Archive, Package
-from linklab.host.run import start
-from linklab.kernel.bootfile import bzimage_release
-from linklab.kernel.debfiles import archive_of, downloaded, known_package
-from linklab.kernel.moduletree import ModuleTree, ZipStore, add_to_zip
+from linklab.host.run import ending, start
+from linklab.kernel.bzimage import bzimage_release
+from linklab.kernel.modules import ModuleTree, ZipStore, add_to_zip
 
 NEWEST = "debian"
 """The name that stands for this Debian's own newest kernel."""
@@ -70,11 +69,11 @@ def package_artefact(name: str, cache: Cache, listener: Listener) -> Artefact:
     if _is_file(word):
         file = Path(word).expanduser().resolve()
         return _artefact(file, hash_file(file), cache, listener)
-    archive = archive_of(cache, listener)
-    package = _with_kernel(word, archive, cache)
+    archive = Archive(cache, listener)
+    package = _with_kernel(word, archive)
     if found := cache.find(_KIND, _key(package.sha256), listener):
         return found
-    with downloaded(package, archive, cache) as file:
+    with archive.fetched(package) as file:
         return _artefact(file, hash_file(file), cache, listener)
 
 
@@ -94,14 +93,14 @@ def _is_file(word: str) -> bool:
     return "/" in word or word.endswith(".deb")
 
 
-def _with_kernel(name: str, archive: Archive, cache: Cache) -> Package:
+def _with_kernel(name: str, archive: Archive) -> Package:
     """Return the package with a kernel in it that a name comes to, by way of meta-packages."""
-    package = known_package(name, archive, cache)
+    package = archive.find(name)
     for _ in range(_MOST_STEPS):
         further = [other for other in package.depends if other.startswith("linux-image-")]
         if not further:
             return package
-        package = known_package(further[0], archive, cache)
+        package = archive.find(further[0])
     raise LabError(f"package {name} leads from one meta-package to the next")
 
 
@@ -126,8 +125,7 @@ def _take_apart(file: Path, folder: Path) -> None:
     with ExitStack() as stack:
         errors = stack.enter_context(tempfile.TemporaryFile())
         argv: list[str | Path] = ["dpkg-deb", "--fsys-tarfile", file]
-        process = start(argv, stdout=subprocess.PIPE, stderr=errors)
-        stack.callback(_end, process)
+        process = stack.enter_context(ending(start(argv, stdout=subprocess.PIPE, stderr=errors)))
         modules = stack.enter_context(zipfile.ZipFile(folder / MODULES, "w"))
         assert process.stdout is not None
         try:
@@ -149,11 +147,3 @@ def _take(name: str, content: IO[bytes], folder: Path, modules: zipfile.ZipFile)
         (folder / kind).write_bytes(content.read())
     elif path.parts[:2] == ("lib", "modules"):
         add_to_zip(modules, PurePosixPath(*path.parts[3:]).as_posix(), content.read())
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        process.kill()
-    process.wait()
-    if process.stdout is not None:
-        process.stdout.close()

@@ -12,14 +12,13 @@ surrounding git (a hook, `git bisect run`) leaks in through the environment.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from linklab.errors import LabError
-from linklab.host.cache import discard
+from linklab.host.cache import discard, drafted
 from linklab.host.run import Argv, CommandFailed, Completed, run
 
 _LONG = 1800.0
@@ -42,6 +41,17 @@ def git_environment(**own: str) -> dict[str, str | None]:
     env.update(GIT_CONFIG_GLOBAL=os.devnull, GIT_CONFIG_SYSTEM=os.devnull)
     env.update(own)
     return env
+
+
+def git_in(folder: Path, argv: Argv, *, check: bool = True) -> Completed:
+    """Run git in a person's tree, whoever owns it, without that person's configuration."""
+    return run(
+        ["git", "-c", "safe.directory=*", *argv],
+        cwd=folder,
+        env=git_environment(),
+        deadline=_LONG,
+        check=check,
+    )
 
 
 @dataclass(frozen=True)
@@ -72,20 +82,15 @@ class GitStore:
     def create(self, object_format: str = "sha1") -> None:
         """Make an empty repository, throwing away what was there."""
         discard(self.repository)
-        draft = self.folder / "git.new"
-        shutil.rmtree(draft, ignore_errors=True)
         self.folder.mkdir(parents=True, exist_ok=True)
-        run(
-            ["git", "init", "--quiet", "--bare", "--template=",
-             f"--object-format={object_format}", draft],
-            env=git_environment(),
-        )  # fmt: skip
-        with (draft / "config").open("a") as config:
-            for name, value in _SETTINGS.items():
-                section, key = name.split(".")
-                config.write(f"[{section}]\n\t{key} = {value}\n")
-        (draft / "info").mkdir(exist_ok=True)
-        draft.rename(self.repository)
+        with drafted(self.repository) as draft:
+            argv = ["git", "init", "--quiet", "--bare", "--template="]
+            run([*argv, f"--object-format={object_format}", draft], env=git_environment())
+            with (draft / "config").open("a") as config:
+                for name, value in _SETTINGS.items():
+                    section, key = name.split(".")
+                    config.write(f"[{section}]\n\t{key} = {value}\n")
+            (draft / "info").mkdir(exist_ok=True)
 
     def git(
         self,
@@ -110,6 +115,10 @@ class GitStore:
             deadline=_LONG,
             check=check,
         )
+
+    def has(self, name: str) -> bool:
+        """Tell whether there is an object of that name, as git spells names."""
+        return self.git(["cat-file", "-e", name], check=False).returncode == 0
 
     def files(self, tree: str) -> Iterator[tuple[str, str]]:
         """Yield each file of a tree: its path and the name of its content."""
@@ -174,10 +183,7 @@ class GitStore:
         marker.touch()
         self.tree.mkdir(exist_ok=True)
         self._index.with_name(self._index.name + ".lock").unlink(missing_ok=True)
-        self._tree_git("read-tree", "--reset", "-u", tree)
+        self.git(["read-tree", "--reset", "-u", tree], index=self._index, work_tree=self.tree)
         if interrupted:
-            self._tree_git("clean", "-ffdxq")
+            self.git(["clean", "-ffdxq"], index=self._index, work_tree=self.tree)
         marker.unlink()
-
-    def _tree_git(self, *argv: str) -> None:
-        self.git(argv, index=self._index, work_tree=self.tree)

@@ -1,6 +1,7 @@
-"""Config fragments: what they ask for, and whether the finished config has it.
+"""Config fragments: the lab's kernels by name, what they ask for, whether a config has it.
 
-A fragment is a list of `CONFIG_X=value` and `# CONFIG_X is not set` lines,
+The lab's kernels are data: `images/kernel/flavours.toml` and the fragments
+beside it.  A fragment is a list of `CONFIG_X=value` and `# CONFIG_X is not set` lines,
 each with an optional comment that says why.  Later fragments override earlier
 ones.  Kconfig silently drops what does not fit, so what came out is compared
 with what was asked for, option by option.
@@ -9,18 +10,70 @@ with what was asked for, option by option.
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from linklab.errors import BuildSkipped, UsageError
+from linklab.paths import IMAGES
 
 _SET = re.compile(r'^(CONFIG_\w+)=("(?:[^"\\]|\\.)*"|[^\s#"]+)\s*(?:#.*)?$')
 _UNSET = re.compile(r"^#\s*(CONFIG_\w+) is not set\b")
 _NUMBER = re.compile(r"^(?:0[xX][0-9a-fA-F]+|-?[0-9]+)$")
 
+_FOLDER = IMAGES / "kernel"
+MODULAR = _FOLDER / "modules.config"
+"""What lets a kernel of the lab take modules."""
+
+_BASE = "base"
+_TREES = ("sysfs", "nosysfs")  # what every flavour is one of
+
 UNSET = "n"
 """The value of an option that is off: `.config` says "is not set"."""
+
+
+def flavours(folder: Path = _FOLDER) -> tuple[str, ...]:
+    """Return the names of the lab's kernels, in the order of their list."""
+    return tuple(_read(folder))
+
+
+def fragments(flavour: str, folder: Path = _FOLDER) -> tuple[Path, ...]:
+    """Return the files that a flavour's config is merged from, the weakest first.
+
+    Raises `KeyError` for a name that is none of `flavours`.
+    """
+    names = (_BASE, *_read(folder)[flavour]["fragments"])
+    return tuple(folder / f"{name}.config" for name in names)
+
+
+def named_fragments(word: str, folder: Path = _FOLDER) -> tuple[Path, ...]:
+    """Return the fragments that a word of `--config` stands for.
+
+    A file is itself. A flavour's name stands for what makes that flavour beyond
+    the ones it builds on (`debug`: its checks and symbols, without `sysfs`), a
+    fragment's for that fragment. Anything else is taken for a file, whose
+    absence is told by who reads it.
+    """
+    own = folder / f"{word}.config"
+    if Path(word).expanduser().exists() or "/" in word or word == _BASE:
+        return (Path(word),)
+    if word in _read(folder):
+        added = [name for name in _read(folder)[word]["fragments"] if name not in _TREES]
+        return tuple(folder / f"{name}.config" for name in added or [word])
+    return (own,) if own.is_file() else (Path(word),)
+
+
+def is_timed(flavour: str, folder: Path = _FOLDER) -> bool:
+    """Tell whether a flavour is made to be timed, rather than to find bugs."""
+    return bool(_read(folder)[flavour]["timed"])
+
+
+@cache
+def _read(folder: Path) -> dict[str, dict[str, Any]]:
+    return tomllib.loads((folder / "flavours.toml").read_text())
 
 
 @dataclass(frozen=True)
@@ -132,35 +185,22 @@ def parse_config(text: str) -> dict[str, str]:
 
 def overlay(config: str, merged: Mapping[str, Wish]) -> str:
     """Return a `.config` with every wish in it, for `make olddefconfig` to complete."""
-    kept = [
-        line
-        for line in config.splitlines()
-        if not ((match := _SET.match(line) or _UNSET.match(line)) and match[1] in merged)
-    ]
+    lines = ((line, _SET.match(line) or _UNSET.match(line)) for line in config.splitlines())
+    kept = [line for line, match in lines if not (match and match[1] in merged)]
     return "\n".join([*kept, *(wish.line for wish in merged.values()), ""])
 
 
 def unmet(merged: Mapping[str, Wish], config: Mapping[str, str]) -> list[Unmet]:
     """Return the wishes that a finished config does not fulfil."""
-    found = []
-    for wish in merged.values():
-        got = config.get(wish.option, UNSET)
-        if not _same(wish.value, got):
-            found.append(Unmet(wish, got))
-    return found
+    pairs = [(wish, config.get(wish.option, UNSET)) for wish in merged.values()]
+    return [Unmet(wish, got) for wish, got in pairs if _plain(wish.value) != _plain(got)]
 
 
-def _same(wanted: str, got: str) -> bool:
-    """Compare values; Kconfig may write a number in another way, `0x10` for `0X10`."""
-    if wanted == got:
-        return True
-    if _NUMBER.match(wanted) and _NUMBER.match(got):
-        return _number(wanted) == _number(got)
-    return False
-
-
-def _number(text: str) -> int:
-    return int(text, 16) if text.lower().startswith("0x") else int(text)
+def _plain(value: str) -> str | int:
+    """Return a value to compare: Kconfig may write a number in another way, `0x10` for `0X10`."""
+    if not _NUMBER.match(value):
+        return value
+    return int(value, 16 if value.lower().startswith("0x") else 10)
 
 
 def check(

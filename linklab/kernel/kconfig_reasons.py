@@ -1,35 +1,165 @@
-"""Why an option did not hold: what overrode it, as far as Kconfig files tell.
+"""Why an option did not hold: what overrode it, as far as a source's Kconfig files tell.
 
-A reason is a help, not a proof: defaults, `imply` and the values of
-`$(cc-option,...)` are not worked out.
+Of the Kconfig language (Documentation/kbuild/kconfig-language.rst of the
+kernel) this reads what an option depends on, by its own lines and by the menus
+and `if` blocks around it, when it can be set by hand, and what selects it.
+What it does not understand it passes over.  A reason is a help, not a proof:
+defaults, `imply` and the values of `$(cc-option,...)` are not worked out.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from linklab.kernel.kconfig import UNSET, Unmet
-from linklab.kernel.kconfig_files import Option, read_kconfig
 
+_SYMBOL = re.compile(r"^(?:menu)?config\s+(\w+)")
+_SOURCE = re.compile(r'^source\s+"([^"]+)"')
+_PROMPT = re.compile(
+    r"^(?:bool|tristate|int|hex|string|prompt)\s+"
+    r"""(?:"[^"]*"|'[^']*')\s*(?:if\s+(?P<condition>.*))?$"""
+)
+_COMMENT = re.compile(r"""\s+#[^"']*$""")
+_ARCH = re.compile(r"\$[({]?SRCARCH[)}]?")
+_DEPTH = 32
 _TOKEN = re.compile(
     r"""\s*(&&|\|\||!=|<=|>=|[!()=<>]|"[^"]*"|'[^']*'|\$\([^()]*(?:\([^()]*\))*\)|[\w.-]+)"""
 )
 _NAME = re.compile(r"[A-Z0-9_]*[A-Z][A-Z0-9_]*")
 
 
+@dataclass
+class _Option:
+    """What Kconfig says about one option, over all places that define it.
+
+    `places` are its definitions, each as the conditions that must all hold;
+    `prompts` are the conditions under which it can be set by hand; `selectors`
+    are the options that select it, each with its condition.
+    """
+
+    name: str
+    places: list[tuple[str, ...]] = field(default_factory=list)
+    prompts: list[str] = field(default_factory=list)
+    selectors: list[tuple[str, str]] = field(default_factory=list)
+    ranges: list[str] = field(default_factory=list)
+    choice: int | None = None
+
+
+@dataclass(frozen=True)
+class _Context:
+    """The conditions of the menus, choices and `if` blocks around a line."""
+
+    conditions: tuple[str, ...] = ()
+    choice: int | None = None
+
+    def within(self, condition: str) -> _Context:
+        return replace(self, conditions=(*self.conditions, condition))
+
+
+_TOP = _Context()
+_BLOCKS = frozenset(
+    ("if", "menu", "choice", "endif", "endmenu", "endchoice", "comment", "mainmenu")
+)
+
+
+class _Reader:
+    """Reads Kconfig files; knows which options there are by now."""
+
+    def __init__(self, tree: Path, srcarch: str) -> None:
+        self.options: dict[str, _Option] = {}
+        self._choices = 0
+        self._tree = tree
+        self._srcarch = srcarch
+
+    def read(self, name: str, context: _Context = _TOP, depth: int = 0) -> None:
+        """Take a file and those that it sources; where there is none, or no end, pass over it."""
+        try:
+            text = (self._tree / _ARCH.sub(self._srcarch, name)).read_text(errors="replace")
+        except OSError:
+            return
+        stack = [context]
+        option: _Option | None = None
+        block_open = False  # `depends on` belongs to the block just opened
+        for line in _lines(text):
+            word, _, rest = line.partition(" ")
+            rest = rest.strip()
+            if match := _SOURCE.match(line):
+                if depth < _DEPTH:
+                    self.read(match[1], stack[-1], depth + 1)
+            elif match := _SYMBOL.match(line):
+                option, block_open = self._option(match[1]), False
+                option.places.append(stack[-1].conditions)
+                option.choice = stack[-1].choice
+            elif word in _BLOCKS:
+                option, block_open = None, word in {"menu", "choice"}
+                self._block(word, rest, stack)
+            elif word == "depends":
+                condition = rest.removeprefix("on").strip()
+                if option is not None:
+                    option.places[-1] = (*option.places[-1], condition)
+                elif block_open:
+                    stack[-1] = stack[-1].within(condition)
+            elif option is not None:
+                self._detail(option, word, rest, line)
+
+    def _option(self, name: str) -> _Option:
+        return self.options.setdefault(name, _Option(name))
+
+    def _block(self, word: str, rest: str, stack: list[_Context]) -> None:
+        """Open or close a block."""
+        if word == "if":
+            stack.append(stack[-1].within(rest))
+        elif word == "menu":
+            stack.append(stack[-1])
+        elif word == "choice":
+            self._choices += 1
+            stack.append(replace(stack[-1], choice=self._choices))
+        elif word.startswith("end"):
+            del stack[max(1, len(stack) - 1) :]
+
+    def _detail(self, option: _Option, word: str, rest: str, line: str) -> None:
+        if word == "select":
+            target, _, condition = rest.partition(" if ")
+            self._option(target.strip()).selectors.append((option.name, condition.strip()))
+        elif word == "range":
+            option.ranges.append(rest)
+        elif prompt := _PROMPT.match(line):
+            option.prompts.append((prompt["condition"] or "").strip())
+
+
+def _lines(text: str) -> Iterator[str]:
+    """Yield logical lines: continued ones joined, comments and help texts left out."""
+    in_help, help_indent = False, 0
+    for raw in text.replace("\\\n", " ").splitlines():
+        line = raw.expandtabs()
+        stripped = line.strip()
+        indent = len(line) - len(line.lstrip())
+        if in_help:
+            help_indent = help_indent or indent
+            if not stripped or (indent and indent >= help_indent):
+                continue
+            in_help = False
+        if stripped in {"help", "---help---"}:
+            in_help, help_indent = True, 0
+        elif stripped and not stripped.startswith("#"):
+            yield _COMMENT.sub("", stripped)
+
+
 def explain(tree: Path, config: Mapping[str, str], missing: Sequence[Unmet]) -> list[Unmet]:
     """Return the wishes that a finished config lacks, each with its reason where there is one."""
-    reasons = Reasons(read_kconfig(tree), config)
+    reader = _Reader(tree, "x86")
+    reader.read("Kconfig")
+    reasons = _Reasons(reader.options, config)
     return [replace(entry, reason=reasons.of(entry)) for entry in missing]
 
 
-class Reasons:
+class _Reasons:
     """The options of a source tree, against a finished config of it."""
 
-    def __init__(self, options: Mapping[str, Option], config: Mapping[str, str]) -> None:
+    def __init__(self, options: Mapping[str, _Option], config: Mapping[str, str]) -> None:
         self._options = options
         self._config = config
 
@@ -42,7 +172,7 @@ class Reasons:
             return self._why_set(option)
         return self._why_not(option)
 
-    def _why_set(self, option: Option) -> str:
+    def _why_set(self, option: _Option) -> str:
         active = {
             f"CONFIG_{name}"
             for name, condition in option.selectors
@@ -56,23 +186,20 @@ class Reasons:
             return "it is the default of its choice: set another member of that choice"
         return ""
 
-    def _why_not(self, option: Option) -> str:
+    def _why_not(self, option: _Option) -> str:
         if not any(all(map(self._holds, place)) for place in option.places):
             return f"it depends on {self._what_lacks(min(option.places, key=len))}"
         if hidden := self._why_hidden(option, "set"):
             return hidden
         if option.ranges:
             return f"its range is {' or '.join(map(self._with_values, option.ranges))}"
-        others = [
-            other.name
-            for other in self._options.values()
-            if option.choice is not None
-            and other.choice == option.choice
-            and self._is_on(other.name)
-        ]
-        return f"another member of its choice is set: CONFIG_{others[0]}" if others else ""
+        if option.choice is not None:
+            for other in self._options.values():
+                if other.choice == option.choice and self._is_on(other.name):
+                    return f"another member of its choice is set: CONFIG_{other.name}"
+        return ""
 
-    def _why_hidden(self, option: Option, what: str) -> str:
+    def _why_hidden(self, option: _Option, what: str) -> str:
         if not option.prompts:
             return f"it cannot be {what} by hand: it follows from other options"
         if not any(map(self._holds, option.prompts)):
@@ -89,7 +216,8 @@ class Reasons:
         """Return the conditions that do not hold, and what each of their options is."""
         failed = [condition for condition in conditions if not self._holds(condition)]
         text = " && ".join(f"({c})" if "||" in c and len(failed) > 1 else c for c in failed)
-        names = sorted({name for condition in failed for name in _names(condition)})
+        tokens = {token for condition in failed for token in _TOKEN.findall(condition)}
+        names = sorted(filter(_NAME.fullmatch, tokens))
         states = ", ".join(f"{name} is {'on' if self._is_on(name) else 'off'}" for name in names)
         return f"`{text}`" + (f", and {states}" if states else "")
 
@@ -97,65 +225,39 @@ class Reasons:
         return self._config.get(f"CONFIG_{name}", UNSET) != UNSET
 
     def _holds(self, condition: str) -> bool:
-        return not condition or _Expression(condition, self._config).holds()
+        """Tell whether an expression has another value than `n`."""
+        return not condition or self._either(_TOKEN.findall(condition)[::-1])
 
+    # Each of these takes what it understands from the end of the tokens.
 
-def _names(condition: str) -> Iterator[str]:
-    """Yield the options that a condition names."""
-    return (token for token in _TOKEN.findall(condition) if _NAME.fullmatch(token))
-
-
-class _Expression:
-    """A Kconfig expression, true where its value is not `n`."""
-
-    def __init__(self, text: str, config: Mapping[str, str]) -> None:
-        self._tokens = _TOKEN.findall(text)
-        self._config = config
-        self._at = 0
-
-    def holds(self) -> bool:
-        return self._either()
-
-    def _peek(self) -> str:
-        return self._tokens[self._at] if self._at < len(self._tokens) else ""
-
-    def _take(self) -> str:
-        token = self._peek()
-        self._at += 1
-        return token
-
-    def _either(self) -> bool:
-        value = self._both()
-        while self._peek() == "||":
-            self._take()
-            value = self._both() or value
+    def _either(self, tokens: list[str]) -> bool:
+        value = self._both(tokens)
+        while tokens[-1:] == ["||"]:
+            tokens.pop()
+            value = self._both(tokens) or value
         return value
 
-    def _both(self) -> bool:
-        value = self._one()
-        while self._peek() == "&&":
-            self._take()
-            value = self._one() and value
+    def _both(self, tokens: list[str]) -> bool:
+        value = self._one(tokens)
+        while tokens[-1:] == ["&&"]:
+            tokens.pop()
+            value = self._one(tokens) and value
         return value
 
-    def _one(self) -> bool:
-        token = self._take()
+    def _one(self, tokens: list[str]) -> bool:
+        token = tokens.pop() if tokens else ""
         if token == "!":
-            return not self._one()
+            return not self._one(tokens)
         if token == "(":
-            value = self._either()
-            self._take()
+            value = self._either(tokens)
+            del tokens[-1:]
             return value
         left = self._value(token)
-        operator = self._peek()
-        if operator in {"=", "!="}:
-            self._take()
-            return (left == self._value(self._take())) == (operator == "=")
-        if operator in {"<", ">", "<=", ">="}:
-            self._take()
-            self._take()
-            return True  # versions of tools: not ours to judge
-        return left not in {UNSET, ""}
+        if not tokens or tokens[-1] not in {"=", "!=", "<", ">", "<=", ">="}:
+            return left not in {UNSET, ""}
+        operator, right = tokens.pop(), self._value(tokens.pop() if tokens else "")
+        # Other comparisons are of the versions of tools, which are not ours to judge.
+        return (left == right) == (operator == "=") or operator not in {"=", "!="}
 
     def _value(self, token: str) -> str:
         if token.startswith("$"):

@@ -1,19 +1,31 @@
-"""Patches as they travel: one file's bytes to the messages and diffs in it.
+"""Patches as they travel: the mails and diffs in a file, an mbox, a folder, a maildir.
 
-What counts as a message, where its diff begins and who wrote it follows what
+What counts as a mail, where its diff begins and who wrote it follows what
 `git am` does (builtin/mailsplit.c and mailinfo.c in git), because that is what
-a maintainer will run on the same file. Pure: bytes in, values out.
+a maintainer will run on the same file. The mails of each come in the order in
+which `git am` would take them.
 """
 
 from __future__ import annotations
 
+import gzip
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from email.header import decode_header, make_header
 from email.message import Message
 from email.parser import BytesHeaderParser, BytesParser
 from email.utils import mktime_tz, parsedate_tz
+from pathlib import Path
+
+from linklab.errors import UsageError
+
+QUILT = "series"
+"""The file by which quilt, and Debian's `debian/patches`, order a folder."""
+
+_SUFFIXES = frozenset((".patch", ".diff", ".eml", ".mbox", ".mbx"))
+_GZIP = b"\x1f\x8b"
 
 # The line before each message of an mbox. That it ends with a time and a year
 # tells it from prose that begins with "From " (mailsplit.c, is_from_line).
@@ -41,11 +53,12 @@ class Tag:
 
 
 @dataclass(frozen=True)
-class Letter:
-    """One message, or a bare diff, which has no subject and no author.
+class Mail:
+    """One mail, or a bare diff, which has no subject and no author.
 
     `diff` is empty of a cover letter and of a discussion; `date` is as git
     dates a commit, `1700000000 +0100`, and empty where none can be read.
+    `path` is the file that it was in.
     """
 
     subject: str
@@ -58,33 +71,30 @@ class Letter:
     diff: bytes
     is_reply: bool = False
     date: str = ""
+    path: Path = Path()
 
 
-def read_letters(content: bytes) -> list[Letter]:
-    """Return what a file holds: the messages of an mbox, one message, or a bare diff."""
+def read_mails(content: bytes) -> list[Mail]:
+    """Return what a file holds: the mails of an mbox, one mail, or a bare diff."""
     starts = list(_FROM_LINE.finditer(content))
     if starts and not content[: starts[0].start()].strip():
         ends = [match.start() for match in starts[1:]] + [len(content)]
         raw = (content[match.end() : end] for match, end in zip(starts, ends, strict=True))
-        return [_letter(each) for each in raw if each.strip()]
+        return [_mail(each) for each in raw if each.strip()]
     if _is_message(content):
-        return [_letter(content.lstrip(b"\n"))]
+        return [_mail(content.lstrip(b"\n"))]
     description, diff = _split(content)
-    return [Letter("", Tag(), "", "", frozenset(), "", _text(description), diff)]
+    return [Mail("", Tag(), "", "", frozenset(), "", _text(description), diff)]
 
 
 def _is_message(content: bytes) -> bool:
     """Tell whether the first paragraph is a header that a mail would have."""
     lines = content.lstrip(b"\n").partition(b"\n\n")[0].replace(b"\r", b"").split(b"\n")
-    whole = all(_HEADER_LINE.match(line) for line in lines[: _blank(lines)])
-    return whole and any(_HEADER.match(line) for line in lines)
+    header = lines[: lines.index(b"")] if b"" in lines else lines
+    return all(map(_HEADER_LINE.match, header)) and any(map(_HEADER.match, lines))
 
 
-def _blank(lines: list[bytes]) -> int:
-    return lines.index(b"") if b"" in lines else len(lines)
-
-
-def _letter(raw: bytes) -> Letter:
+def _mail(raw: bytes) -> Mail:
     if raw.partition(b"\n")[0].endswith(b"\r"):  # the line ends of the transport, not the files'
         raw = raw.replace(b"\r\n", b"\n")
     header = BytesHeaderParser().parsebytes(raw.partition(b"\n\n")[0] + b"\n\n")
@@ -95,7 +105,7 @@ def _letter(raw: bytes) -> Letter:
     reply_to = _ids(_decoded(header.get("In-Reply-To")))
     references = _ids(_decoded(header.get("References")))
     ids = _ids(_decoded(header.get("Message-ID")))
-    return Letter(
+    return Mail(
         subject=bare,
         tag=tag,
         author=own.get("from") or _decoded(header.get("From")),
@@ -208,3 +218,63 @@ def _text(data: bytes, charset: str | None = None) -> str:
         return data.decode(charset or "utf-8")
     except (LookupError, UnicodeDecodeError):
         return data.decode("utf-8", errors="replace")
+
+
+@dataclass(frozen=True)
+class Collection:
+    """What one path holds. `ordered` says that somebody wrote the order down."""
+
+    path: Path
+    mails: tuple[Mail, ...]
+    files: tuple[Path, ...]
+    ordered: bool = False
+
+
+def collect(path: Path) -> Collection:
+    """Return what a file, an mbox, a folder, a quilt folder or a maildir holds.
+
+    Raises `UsageError` for one that cannot be read, and for a folder without
+    patches.
+    """
+    path = path.expanduser()
+    if not path.is_dir():
+        return Collection(path, _mails_in([path]), (path,))
+    order = path / QUILT
+    if order.is_file():
+        lines = _content(order).decode(errors="replace").splitlines()
+        words = [line.partition("#")[0].split() for line in lines]
+        files = [path / each[0] for each in words if each]
+        return Collection(path, _mails_in(files), (order, *files), ordered=True)
+    if (path / "cur").is_dir() and (path / "new").is_dir():
+        files = [file for part in ("cur", "new") for file in (path / part).iterdir()]
+    else:
+        files = [file for file in path.iterdir() if file.suffix in _SUFFIXES and file.is_file()]
+        if not files:
+            wanted = ", ".join(f"*{suffix}" for suffix in sorted(_SUFFIXES))
+            raise UsageError(
+                f"folder {path} holds no patches: expected {wanted}, a maildir, or quilt's "
+                f"`{QUILT}`"
+            )
+    files.sort(key=lambda file: _natural(file.name))
+    return Collection(path, _mails_in(files), tuple(files))
+
+
+def _mails_in(files: Sequence[Path]) -> tuple[Mail, ...]:
+    found = ((mail, file) for file in files for mail in read_mails(_content(file)))
+    return tuple(replace(mail, path=file) for mail, file in found)
+
+
+def _content(path: Path) -> bytes:
+    """Return a file's bytes, unpacked: lore.kernel.org gives threads as `t.mbox.gz`."""
+    try:
+        content = path.read_bytes()
+        return gzip.decompress(content) if content.startswith(_GZIP) else content
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"patch {path} cannot be read: {reason}") from error
+
+
+def _natural(name: str) -> list[tuple[int, int | str]]:
+    """Order names as a person does: 2.patch before 10.patch."""
+    words = re.split(r"(\d+)", name)
+    return [(0, int(word)) if word.isdigit() else (1, word) for word in words]

@@ -4,29 +4,38 @@ A source belongs to a family: a tarball to the one of its content, a person's
 folder to the one of its path.  A family keeps, in the cache, a private
 repository and one work tree that every state of the source is written to in
 turn, so that going from one state to the next touches only the files that
-differ.  The person's own folder is only ever read.
+differ.
+
+A person's own folder is only ever read.  A git checkout lends its objects
+(through `objects/info/alternates`) and a copy of its index, so that only files
+which changed are read.  Its own index, objects and files are never changed.
+(Git renews the time of an object that it finds where it would have written the
+same one, which keeps it from `git gc`.)
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+import re
+import shutil
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from linklab.errors import LabError, UsageError
 from linklab.events import Listener, step
-from linklab.host.cache import Cache, discard, hash_file, locked
-from linklab.host.memo import load_json, save_json
+from linklab.host.cache import Cache, discard, hash_file, load_json, locked, save_json, write_whole
 from linklab.host.packages import kernel_sources
-from linklab.kernel.folder import committed, snapshot
-from linklab.kernel.gitstore import GitStore
+from linklab.host.run import CommandFailed
+from linklab.kernel.gitstore import GitStore, git_in
 from linklab.kernel.tarball import import_tarball, unpacker_of
 
 _PREFERRED = "linux-source-6.12.tar.xz"
 _SAVED = "base.json"
+# Patterns that leave nothing: Debian's linux-source ends its .gitignore with "/*".
+_IGNORE_ALL = re.compile(r"^/?\*+(/\*+)*/?$")
 
 
 @dataclass(frozen=True)
@@ -59,12 +68,9 @@ class Source:
                 if not self.origin.is_dir():
                     raise
                 # What a person's repository lent, it may have thrown away since.
-                with self._reading(listener):
-                    snapshot(self.origin, self.store, listener, afresh=True)
+                with _reading(self.cache, self.family, self.origin, listener):
+                    _snapshot(self.origin, self.store, listener, afresh=True)
                 self.store.set_tree(tree)
-
-    def _reading(self, listener: Listener) -> AbstractContextManager[None]:
-        return _reading(self.cache, self.family, self.origin, listener)
 
     def building(self, listener: Listener, *, wait: bool = True) -> AbstractContextManager[None]:
         """Hold the family's work tree and objects: one build at a time.
@@ -89,36 +95,12 @@ def default_source() -> Path:
     return next((path for path in found if path.name == _PREFERRED), found[-1])
 
 
-def open_source(
-    path: Path | None,
-    cache: Cache,
-    listener: Listener,
-    *,
-    read: bool = True,
-    revision: str = "",
-) -> Source | None:
-    """Return the present state of a source: a folder, a tarball, or Debian's for None.
-
-    Of a git tree a `revision` names a commit to take instead.  With `read`
-    false a tarball that was never read gives None instead of being read, which
-    takes half a minute.  Raises `UsageError` when it is neither, no kernel
-    source, or has no such commit.
-    """
-    origin = check_source(path)
-    if origin.is_dir():
-        return _from_folder(origin, cache, listener, revision)
-    if revision:
-        raise UsageError(f"{origin} is no git tree: it has no commit {revision}")
-    return _from_tarball(origin, cache, listener, read)
-
-
 def check_source(path: Path | None) -> Path:
     """Return the absolute path of a source; raise `UsageError` if it cannot be one."""
     origin = (default_source() if path is None else path).expanduser().resolve()
     if origin.is_dir():
-        missing = [text for text, there in _KERNEL_TREE if not there(origin)]
-        if missing:
-            raise UsageError(f"{origin} is no kernel tree: it lacks {', '.join(missing)}")
+        if lacks := _lacks(_text(origin / "Makefile"), lambda name: (origin / name).exists()):
+            raise UsageError(f"{origin} is no kernel tree: it lacks {lacks}")
     elif origin.exists():
         unpacker_of(origin)
     else:
@@ -126,93 +108,35 @@ def check_source(path: Path | None) -> Path:
     return origin
 
 
-def _has_version(folder: Path) -> bool:
-    return _names_version(_text(folder / "Makefile"))
+def open_source(
+    path: Path | None, cache: Cache, listener: Listener, *, revision: str = ""
+) -> Source:
+    """Return the present state of a source: a folder, a tarball, or Debian's for None.
 
-
-def _names_version(makefile: str) -> bool:
-    lines = [line.replace(" ", "") for line in makefile.splitlines()[:20]]
-    return all(any(li.startswith(word) for li in lines) for word in ("VERSION=", "PATCHLEVEL="))
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(errors="replace")
-    except OSError:
-        return ""
-
-
-_KERNEL_TREE: tuple[tuple[str, Callable[[Path], bool]], ...] = (
-    ("a Makefile with VERSION and PATCHLEVEL", _has_version),
-    ("Kconfig", lambda folder: (folder / "Kconfig").is_file()),
-    ("arch/x86", lambda folder: (folder / "arch" / "x86").is_dir()),
-)
-
-
-def _from_folder(origin: Path, cache: Cache, listener: Listener, revision: str) -> Source:
-    family = f"folder-{hashlib.sha256(os.fsencode(origin)).hexdigest()[:16]}"
+    Of a git tree a `revision` names a commit to take instead.  Raises
+    `UsageError` when it is neither, no kernel source, or has no such commit.
+    """
+    origin = check_source(path)
+    if revision and not origin.is_dir():
+        raise UsageError(f"{origin} is no git tree: it has no commit {revision}")
+    if origin.is_dir():
+        family = f"folder-{hashlib.sha256(os.fsencode(origin)).hexdigest()[:16]}"
+    else:
+        family = f"tarball-{tarball_hash(origin, cache)[:16]}"
     store = GitStore(cache.root / "sources" / family)
-    with _reading(cache.root, family, origin, listener):
-        tree = committed(origin, store, revision) if revision else snapshot(origin, store, listener)
-        _note_origin(store, origin)
-    return Source(origin, tree, family, cache.root)
-
-
-def _reading(
-    cache: Path, family: str, origin: Path, listener: Listener
-) -> AbstractContextManager[None]:
-    """Hold what a source is read with; a build of the family may go on meanwhile."""
-    return locked(cache / "locks" / f"read-{family}.lock", listener, f"reading {origin}")
-
-
-def _note_origin(store: GitStore, origin: Path) -> None:
-    """Leave word, for whoever looks through the cache, of what this folder belongs to."""
-    note = store.folder / "origin"
-    if _text(note) != f"{origin}\n":
-        note.write_text(f"{origin}\n")
-
-
-def _from_tarball(origin: Path, cache: Cache, listener: Listener, read: bool) -> Source | None:
-    family = f"tarball-{tarball_hash(origin, cache)[:16]}"
-    store = GitStore(cache.root / "sources" / family)
-    tree = _saved_tree(store)
+    tree = None if origin.is_dir() else _saved_tree(store)
     if tree is None:
-        if not read:
-            return None
         with _reading(cache.root, family, origin, listener):
-            tree = _saved_tree(store) or _read(origin, store, listener)
+            if revision:
+                tree = _committed(origin, store, revision)
+            elif origin.is_dir():
+                tree = _snapshot(origin, store, listener)
+            else:
+                tree = _saved_tree(store) or _read(origin, store, listener)
+            note = store.folder / "origin"  # for whoever looks through the cache
+            if _text(note) != f"{origin}\n":
+                note.write_text(f"{origin}\n")
     return Source(origin, tree, family, cache.root)
-
-
-def _saved_tree(store: GitStore) -> str | None:
-    saved = load_json(store.folder / _SAVED)
-    tree = saved.get("tree")
-    return tree if isinstance(tree, str) and store.exists() else None
-
-
-def _read(origin: Path, store: GitStore, listener: Listener) -> str:
-    store.create()
-    try:
-        tree = import_tarball(origin, store, listener)
-        _check_tree(origin, store, tree)
-    except BaseException:
-        discard(store.repository)
-        raise
-    _note_origin(store, origin)
-    save_json(store.folder / _SAVED, {"tree": tree})
-    return tree
-
-
-def _check_tree(origin: Path, store: GitStore, tree: str) -> None:
-    top = store.git(["ls-tree", "--name-only", tree]).text.splitlines()
-    makefile = store.git(["cat-file", "blob", f"{tree}:Makefile"], check=False).text
-    found = {
-        "a Makefile with VERSION and PATCHLEVEL": _names_version(makefile),
-        "Kconfig": "Kconfig" in top,
-        "arch/x86": store.git(["cat-file", "-e", f"{tree}:arch/x86"], check=False).returncode == 0,
-    }
-    if missing := [text for text, there in found.items() if not there]:
-        raise UsageError(f"{origin} holds no kernel source: it lacks {', '.join(missing)}")
 
 
 def tarball_hash(path: Path, cache: Cache) -> str:
@@ -227,3 +151,231 @@ def tarball_hash(path: Path, cache: Cache) -> str:
     digest = hash_file(path)
     save_json(memo, {**known, str(path): [*stamp, digest]})
     return digest
+
+
+def _lacks(makefile: str, there: Callable[[str], bool]) -> str:
+    """Return, in words, what a folder or a tree lacks of a kernel's source."""
+    lines = [line.replace(" ", "") for line in makefile.splitlines()[:20]]
+    named = all(any(li.startswith(word) for li in lines) for word in ("VERSION=", "PATCHLEVEL="))
+    missing = [] if named else ["a Makefile with VERSION and PATCHLEVEL"]
+    return ", ".join([*missing, *(name for name in ("Kconfig", "arch/x86") if not there(name))])
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def _reading(
+    cache: Path, family: str, origin: Path, listener: Listener
+) -> AbstractContextManager[None]:
+    """Hold what a source is read with; a build of the family may go on meanwhile."""
+    return locked(cache / "locks" / f"read-{family}.lock", listener, f"reading {origin}")
+
+
+def _saved_tree(store: GitStore) -> str | None:
+    tree = load_json(store.folder / _SAVED).get("tree")
+    return tree if isinstance(tree, str) and store.exists() else None
+
+
+def _read(origin: Path, store: GitStore, listener: Listener) -> str:
+    """Read a tarball into a new repository."""
+    store.create()
+    try:
+        tree = import_tarball(origin, store, listener)
+        makefile = store.git(["cat-file", "blob", f"{tree}:Makefile"], check=False).text
+        if lacks := _lacks(makefile, lambda name: store.has(f"{tree}:{name}")):
+            raise UsageError(f"{origin} holds no kernel source: it lacks {lacks}")
+    except BaseException:
+        discard(store.repository)
+        raise
+    save_json(store.folder / _SAVED, {"tree": tree})
+    return tree
+
+
+# A person's folder, as it is now
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """Where a git checkout keeps what a snapshot of it starts from."""
+
+    index: Path
+    objects: Path
+    exclude: Path
+    object_format: str
+
+
+def find_checkout(folder: Path) -> Checkout | None:
+    """Return where git keeps things, None when the folder is not the top of a checkout.
+
+    Asks git, which knows about linked work trees and `.git` files.  Whoever
+    owns the checkout: it is only read.
+    """
+    asked = git_in(
+        folder,
+        ["rev-parse", "--path-format=absolute", "--show-toplevel", "--git-path", "index",
+         "--git-path", "objects", "--git-path", "info/exclude", "--show-object-format"],
+        check=False,
+    )  # fmt: skip
+    lines = asked.text.split("\n")
+    if asked.returncode != 0 or len(lines) != 5 or Path(lines[0]).resolve() != folder:
+        return None
+    return Checkout(Path(lines[1]), Path(lines[2]), Path(lines[3]), lines[4])
+
+
+def _snapshot(folder: Path, store: GitStore, listener: Listener, *, afresh: bool = False) -> str:
+    """Return the tree of everything in the folder that counts as source.
+
+    That is what `git add --all` takes, uncommitted and new files included.
+    `afresh` reads every file again, whatever is remembered of it: for objects
+    that the checkout lent and has thrown away since.  Raises `LabError` when a
+    file cannot be read.
+    """
+    checkout = find_checkout(folder)
+    _prepare(store, checkout)
+    index = store.folder / "folder.index"
+    index.with_name(index.name + ".lock").unlink(missing_ok=True)
+    with step(listener, f"look for changes in {folder}"):
+        if not afresh:
+            try:
+                if not index.exists() and checkout is not None and checkout.index.exists():
+                    # With its times: git tells by them which entries are too young to trust.
+                    shutil.copy2(checkout.index, index)
+                return _add_all(folder, store, index, checkout)
+            except CommandFailed:
+                pass  # an index of a kind that works only in its place, or one cut short
+        index.unlink(missing_ok=True)
+        try:
+            # Tracked files count even where ignored.
+            if checkout is not None and (head := _tree_of(folder, "HEAD")):
+                store.git(["read-tree", head], index=index)
+            return _add_all(folder, store, index, checkout)
+        except CommandFailed as error:
+            index.unlink(missing_ok=True)
+            raise LabError(
+                f"the source tree {folder} cannot be read", error.evidence or error.message
+            ) from error
+
+
+def _committed(folder: Path, store: GitStore, revision: str) -> str:
+    """Return the tree of one of a checkout's commits, whatever lies in the folder now.
+
+    Of any folder a tree that was read from it before can be named, too. Raises
+    `UsageError` where there is neither.
+    """
+    checkout = find_checkout(folder)
+    if checkout is not None:
+        _prepare(store, checkout)
+        if tree := _tree_of(folder, revision):
+            return tree
+    found = store.git(_asking_for_tree(revision), check=False) if store.exists() else None
+    if found is None or found.returncode != 0:
+        what = "" if checkout else ": it is not the top of a git tree"
+        raise UsageError(f"{folder} has no commit {revision}{what}")
+    return found.text
+
+
+def _tree_of(folder: Path, revision: str) -> str | None:
+    """Return the tree that a checkout's own name for a commit stands for: HEAD^, a branch, a tag.
+
+    Its names are its own: the private repository has its objects only.
+    """
+    found = git_in(folder, _asking_for_tree(revision), check=False)
+    return found.text if found.returncode == 0 else None
+
+
+def _asking_for_tree(revision: str) -> list[str]:
+    return ["rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{tree}}"]
+
+
+def _prepare(store: GitStore, checkout: Checkout | None) -> None:
+    """Make the repository, or point it at the checkout's objects where they are now."""
+    wanted = checkout.object_format if checkout else "sha1"
+    if store.exists() and store.git(["rev-parse", "--show-object-format"]).text != wanted:
+        shutil.rmtree(store.folder)
+    if not store.exists():
+        store.create(wanted)
+    own = checkout.exclude if checkout else None
+    for name, text in (
+        ("objects/info/alternates", f"{checkout.objects}\n" if checkout else ""),
+        ("info/exclude", own.read_text() if own and own.is_file() else ""),
+    ):
+        path = store.repository / name
+        if not path.exists() or path.read_text() != text:  # a build may be reading it
+            write_whole(path, text)
+
+
+def _add_all(folder: Path, store: GitStore, index: Path, checkout: Checkout | None) -> str:
+    if checkout is not None:
+        if index.exists():
+            _unhide(folder, store, index)
+        store.git(["add", "--all", "."], index=index, work_tree=folder)
+    else:
+        _add_plain(folder, store, index)
+    return store.write_tree(index)
+
+
+def _unhide(folder: Path, store: GitStore, index: Path) -> None:
+    """Clear the marks by which a person told git to overlook changes; make does not either.
+
+    A file that a sparse checkout left out keeps its mark: it is not there.
+    """
+    listing = store.git(["ls-files", "-v", "-z"], index=index, work_tree=folder).stdout
+    marked: dict[str, list[bytes]] = {"--no-assume-unchanged": [], "--no-skip-worktree": []}
+    for entry in listing.split(b"\0")[:-1]:
+        tag, path = entry[:1], entry[2:]
+        if tag.islower():
+            marked["--no-assume-unchanged"].append(path)
+        if tag in b"Ss" and os.path.lexists(os.path.join(os.fsencode(folder), path)):  # noqa: PTH118
+            marked["--no-skip-worktree"].append(path)
+    for option, paths in marked.items():
+        if paths:
+            listed = b"".join(path + b"\0" for path in paths)
+            argv = ["update-index", "-z", option, "--stdin"]
+            store.git(argv, index=index, work_tree=folder, stdin=listed)
+
+
+def _add_plain(folder: Path, store: GitStore, index: Path) -> None:
+    """Add a tree that git does not track: here nothing says which ignored files count.
+
+    So the ignore files are read as one list, without the patterns that would
+    leave no file at all.
+    """
+    patterns = store.folder / "ignored"
+    patterns.write_text("".join(f"{line}\n" for line in _ignore_patterns(folder)))
+    argv = ["ls-files", "-z", "--cached", "--others", f"--exclude-from={patterns}"]
+    paths = store.git(argv, index=index, work_tree=folder).stdout
+    # The first time, one pack instead of a file for each object.
+    packed = [] if index.exists() else ["-c", "core.bigFileThreshold=1"]
+    argv = [*packed, "update-index", "--add", "--remove", "-z", "--stdin"]
+    store.git(argv, index=index, work_tree=folder, stdin=paths)
+
+
+def _ignore_patterns(folder: Path) -> Iterator[str]:
+    """Yield the patterns of every .gitignore, each made relative to the top folder."""
+    for path in sorted(_ignore_files(folder), key=lambda p: len(p.parts)):
+        inside = path.parent.relative_to(folder).as_posix()
+        for line in path.read_text(errors="replace").splitlines():
+            pattern = line.rstrip()
+            if pattern and not pattern.startswith("#") and not _IGNORE_ALL.match(pattern):
+                yield pattern if inside == "." else _moved(pattern, inside)
+
+
+def _moved(pattern: str, inside: str) -> str:
+    """Return a pattern of a subfolder's .gitignore as the top folder would write it."""
+    negation = "!" if pattern.startswith("!") else ""
+    bare = pattern.removeprefix("!")
+    if "/" in bare.rstrip("/"):  # anchored
+        return f"{negation}/{inside}/{bare.lstrip('/')}"
+    return f"{negation}/{inside}/**/{bare}"
+
+
+def _ignore_files(folder: Path) -> Iterator[Path]:
+    for where, folders, files in os.walk(folder):
+        if ".git" in folders:
+            folders.remove(".git")
+        if ".gitignore" in files:
+            yield Path(where) / ".gitignore"

@@ -9,17 +9,17 @@ from __future__ import annotations
 import os
 import subprocess
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, cast
 
 from linklab.errors import LabError, UsageError
 from linklab.events import Listener, StepAdvanced, step
-from linklab.host.run import start
+from linklab.host.run import ending, start
 from linklab.kernel.gitstore import GitStore, git_environment
 
-BRANCH = "refs/heads/base"
+_BRANCH = "refs/heads/base"
 
 _MEGA = 1 << 20
 
@@ -69,44 +69,20 @@ def import_tarball(path: Path, store: GitStore, listener: Listener) -> str:
             done = os.lseek(file.fileno(), 0, os.SEEK_CUR) // _MEGA
             listener(StepAdvanced(name, done))
 
-        unpacker = start(command, stdin=file, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        started.callback(_end, unpacker)
-        importer = start(
-            ["git", "fast-import", "--quiet", "--depth=0", "--done"],
-            cwd=store.repository,
-            env=git_environment(GIT_DIR=str(store.repository)),
-            stdin=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+        pipe = subprocess.PIPE
+        unpacker = started.enter_context(
+            ending(start(command, stdin=file, stdout=pipe, stderr=pipe))
         )
-        started.callback(_end, importer)
+        argv = ["git", "fast-import", "--quiet", "--depth=0", "--done"]
+        env = git_environment(GIT_DIR=str(store.repository))
+        importer = started.enter_context(
+            ending(start(argv, cwd=store.repository, env=env, stdin=pipe, stderr=pipe))
+        )
         assert unpacker.stdout is not None
         assert importer.stdin is not None
-        fault = _transfer(unpacker.stdout, _Feed(importer.stdin), tell)
+        fault = _transfer(unpacker.stdout, importer.stdin, tell)
         _finish(path, unpacker, importer, fault)
-    return store.git(["rev-parse", f"{BRANCH}^{{tree}}"]).text
-
-
-class _Feed:
-    """Writes the stream that git-fast-import(1) reads."""
-
-    def __init__(self, pipe: IO[bytes]) -> None:
-        self._pipe = pipe
-        self._write = pipe.write
-
-    def begin(self) -> None:
-        self._write(b"commit %s\ncommitter linklab <> 0 +0000\ndata 0\n" % BRANCH.encode())
-
-    def blob(self, path: str, mode: bytes, data: bytes) -> None:
-        self._write(b"M %s inline %s\ndata %d\n" % (mode, _quoted(path), len(data)))
-        self._write(data)
-        self._write(b"\n")
-
-    def copy(self, source: str, path: str) -> None:
-        self._write(b"C %s %s\n" % (_quoted(source), _quoted(path)))
-
-    def end(self) -> None:
-        self._write(b"done\n")
-        self._pipe.flush()
+    return store.git(["rev-parse", f"{_BRANCH}^{{tree}}"]).text
 
 
 class _Watched:
@@ -122,40 +98,48 @@ class _Watched:
         return data
 
 
-def _transfer(archive: IO[bytes], feed: _Feed, tell: Callable[[], None]) -> Exception | None:
+def _transfer(archive: IO[bytes], feed: IO[bytes], tell: Callable[[], None]) -> Exception | None:
     """Pass every member on; return what stopped it, which the programs explain better."""
     try:
-        feed.begin()
         watched = _Watched(archive)
         with tarfile.open(fileobj=cast(IO[bytes], watched), mode="r|", bufsize=_MEGA) as tar:
-            for count, member in enumerate(tar):
-                _pass_on(tar, member, feed)
-                tar.members = []  # type: ignore[attr-defined]  # it keeps all of them otherwise
-                if count % 512 == 0:
+            for count, piece in enumerate(_commands(tar)):
+                feed.write(piece)
+                if count % 1024 == 0:
                     tell()
         while watched.read(_MEGA):  # the padding: an unpacker that is not read to its end fails
             pass
         if watched.tail.strip(b"\0"):
             return EOFError("it lacks the two empty blocks that end a tarball")
-        feed.end()
+        feed.write(b"done\n")
+        feed.flush()
     except (tarfile.TarError, OSError, EOFError) as error:
         return error
     return None
 
 
-def _pass_on(tar: tarfile.TarFile, member: tarfile.TarInfo, feed: _Feed) -> None:
-    path = _inside(member.name)
-    if not path:
-        return
-    if member.isreg():
-        content = tar.extractfile(member)
-        assert content is not None
-        mode = b"100755" if member.mode & 0o100 else b"100644"
-        feed.blob(path, mode, content.read())
-    elif member.issym():
-        feed.blob(path, b"120000", os.fsencode(member.linkname))
-    elif member.islnk():
-        feed.copy(_inside(member.linkname), path)
+def _commands(tar: tarfile.TarFile) -> Iterator[bytes]:
+    """Yield one commit with all members, as git-fast-import(1) reads it."""
+    yield b"commit %s\ncommitter linklab <> 0 +0000\ndata 0\n" % _BRANCH.encode()
+    for member in tar:
+        tar.members = []  # type: ignore[attr-defined]  # it keeps all of them otherwise
+        path = _quoted(_inside(member.name))
+        if path == b'""':
+            continue
+        if member.isreg():
+            content = tar.extractfile(member)
+            assert content is not None
+            yield from _blob(path, b"100755" if member.mode & 0o100 else b"100644", content.read())
+        elif member.issym():
+            yield from _blob(path, b"120000", os.fsencode(member.linkname))
+        elif member.islnk():
+            yield b"C %s %s\n" % (_quoted(_inside(member.linkname)), path)
+
+
+def _blob(path: bytes, mode: bytes, data: bytes) -> Iterator[bytes]:
+    yield b"M %s inline %s\ndata %d\n" % (mode, path, len(data))
+    yield data
+    yield b"\n"
 
 
 def _inside(name: str) -> str:
@@ -182,9 +166,9 @@ def _finish(
     assert unpacker.stderr is not None
     assert importer.stderr is not None
     unpacker.stdout.close()
+    assert importer.stdin is not None
     with suppress(OSError):
-        if importer.stdin is not None:
-            importer.stdin.close()
+        importer.stdin.close()
     unpack_says = unpacker.stderr.read().decode(errors="replace").strip()
     import_says = importer.stderr.read().decode(errors="replace").strip()
     unpacked, imported = unpacker.wait(), importer.wait()
@@ -192,13 +176,3 @@ def _finish(
         raise LabError(f"git cannot store what is in {path}", import_says)
     if fault is not None or unpacked != 0:
         raise UsageError(f"{path} is cut short, or no tarball: {unpack_says or fault}") from fault
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        process.kill()
-        process.wait()
-    for pipe in (process.stdin, process.stdout, process.stderr):
-        if pipe is not None:
-            with suppress(OSError):
-                pipe.close()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from linklab.agent.client import AgentRestarted
 from linklab.agent.line import ConsoleLine, LineClosed
-from linklab.console.faults import Fault
+from linklab.console.formats import Fault
 from linklab.console.report import Report
 from linklab.errors import (
     GuestHung,

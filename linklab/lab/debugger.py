@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-import select
 import signal
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -17,7 +15,7 @@ from pathlib import Path
 from linklab.agent.line import ConsoleLine
 from linklab.errors import LabError, MachineLost
 from linklab.host.run import start
-from linklab.lab.console_access import Visits, visits_to
+from linklab.lab.console_access import ConsoleAccess
 from linklab.machine.process import Machine
 from linklab.machine.spec import MachineSpec
 
@@ -25,7 +23,6 @@ PROGRAM = "gdb"
 GUEST = "gdb"  # what its guest is called
 _SOCKET_LIMIT = 20.0  # s for QEMU to listen
 _SOCKET_POLL = 0.02  # s
-_TICK = 0.2  # s between looks at the guest's prompt while nothing happens
 # templates/shrc; behind it busybox may ask the terminal where its cursor is.
 _PROMPT = re.compile(r"# (?:\x1b\[6n)?\Z")
 
@@ -87,12 +84,11 @@ def debug(qemu: Path | str, spec: MachineSpec, what: Debugging, log: Path) -> No
         with (
             Machine(qemu, replace(spec, debugger=socket), controlled=True) as machine,
             closing(ConsoleLine(machine.console, log)) as console,
-            visits_to(machine, console, name=GUEST) as visits,
+            ConsoleAccess(machine, console, name=GUEST) as people,
         ):
-            if visits.door is not None:
-                visits.door.give_over()  # gdb has this terminal: a person types at another one
+            people.give_over()  # gdb has this terminal: a person types at another one
             _wait_for(socket, machine)
-            _attend(gdb_argv(what, script), console, visits, what)
+            _attend(gdb_argv(what, script), console, people, what)
 
 
 def _wait_for(socket: Path, machine: Machine) -> None:
@@ -105,21 +101,17 @@ def _wait_for(socket: Path, machine: Machine) -> None:
         time.sleep(_SOCKET_POLL)
 
 
-def _attend(argv: Sequence[str], console: ConsoleLine, visits: Visits, what: Debugging) -> None:
+def _attend(
+    argv: Sequence[str], console: ConsoleLine, people: ConsoleAccess, what: Debugging
+) -> None:
     """Run gdb on this terminal; read the console meanwhile, or the guest would block on it."""
     typist = _Typist(console, what.typed)
     limit = time.monotonic() + what.limit if what.commands else None
     gdb = start(argv, stdin=None, stdout=None, stderr=None)
     try:
-        with _interrupts_left_to_others(), _pidfd(gdb) as ended:
+        with _interrupts_left_to_others(), os.fdopen(os.pidfd_open(gdb.pid), "rb") as ended:
             while gdb.poll() is None:
-                awaited = [ended, *(companion.fileno for companion in visits.companions)]
-                if not console.closed:
-                    awaited.append(console.fileno())
-                select.select(awaited, [], [], _TICK)
-                console.pump()
-                for companion in visits.companions:
-                    companion.ready()
+                people.look_after((ended.fileno(),))
                 typist.look()
                 if limit is not None and time.monotonic() > limit:
                     raise LabError(
@@ -159,12 +151,3 @@ def _interrupts_left_to_others() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-@contextmanager
-def _pidfd(process: subprocess.Popen[bytes]) -> Iterator[int]:
-    fd = os.pidfd_open(process.pid)
-    try:
-        yield fd
-    finally:
-        os.close(fd)

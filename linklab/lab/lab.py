@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from linklab.agent.replies import Hello
-from linklab.console.noise import NO_NOISE, Noise
+from linklab.console.report import NO_NOISE, Noise
 from linklab.errors import LabError, UsageError
 from linklab.events import Listener, step
 from linklab.host.accel import Accel
 from linklab.host.cache import Cache, hash_file, key_of
-from linklab.host.clock import VIRTUAL_TSC_KHZ
+from linklab.host.cpus import VIRTUAL_TSC_KHZ
 from linklab.host.qemu import Qemu
-from linklab.lab.console_access import Keeper
+from linklab.lab.console_access import Hold
 from linklab.lab.recording import recorded
 from linklab.lab.session import Session, Snapshot, open_session, save_session
 from linklab.machine.commandline import DISTRIBUTION, RECORDING, measuring_command_line
@@ -29,6 +29,7 @@ from linklab.machine.spec import (
     IsoBoot,
     MachineSpec,
     MachineType,
+    Share,
     qemu_argv,
 )
 
@@ -95,8 +96,9 @@ class Lab:
     noise: Noise = NO_NOISE  # reports of kernels that are known and do not count
     clock: Clock = Clock.REAL
     slowness: float = 1.0  # how many times as long guests may take here as elsewhere: for deadlines
-    keeper: Keeper | None = None  # takes a guest that failed, which then does not end by itself
+    hold: Hold | None = None  # takes a guest that failed, which then does not end by itself
     records: bool = False  # a guest that fails leaves its recording beside its console's log
+    shares: tuple[Share, ...] = ()  # folders of the host that its guests may mount
 
     @property
     def clock_name(self) -> str:
@@ -125,13 +127,21 @@ class Lab:
             words = measuring_command_line(
                 device,
                 self.tsc_khz,
-                stays=self.keeper is not None,
+                stays=self.hold is not None,
                 takes_turns=self.clock is Clock.VIRTUAL,
             )
             recorded_words = RECORDING if self.records else ()
             words += (*spared, *subject.parameters, *recorded_words)
             boot = DirectBoot(subject.kernel, subject.initramfs or self.initramfs, words)
-        return MachineSpec(boot, self.accel, machine, self.cpus, self.memory, clock=self.clock)
+        return MachineSpec(
+            boot,
+            self.accel,
+            machine,
+            self.cpus,
+            self.memory,
+            clock=self.clock,
+            shares=self.shares,
+        )
 
     def argv_for(self, subject: Subject) -> tuple[str, ...]:
         """Return QEMU's command line for a kernel, without its ports."""
@@ -157,7 +167,7 @@ class Lab:
                 saved,
                 noise=self.noise,
                 symbols=subject.symbols,
-                keeper=self.keeper,
+                hold=self.hold,
             )
             yield stack.enter_context(opened)
 
@@ -168,12 +178,12 @@ class Lab:
     def with_snapshots(
         self, subjects: Sequence[Subject], cache: Cache, listener: Listener, draw: int = 0
     ) -> Lab:
-        """Return the same lab with a saved guest for each kernel, saving what is missing.
+        """Return the same lab with a saved guest for each kernel too, saving what is missing.
 
         In virtual time guests saved with the same `draw` had the same entropy.
         """
         saved = {s.name: self._snapshot(s, cache, listener, draw) for s in subjects}
-        return replace(self, snapshots=saved)
+        return replace(self, snapshots={**self.snapshots, **saved})
 
     def _snapshot(self, subject: Subject, cache: Cache, listener: Listener, draw: int) -> Snapshot:
         """Return the guest saved with this kernel, image, machine, QEMU and host CPU."""

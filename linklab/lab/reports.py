@@ -6,8 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from linklab.console.kmsg import Record, is_confirmed
-from linklab.console.noise import NO_NOISE, Noise
-from linklab.console.report import Report
+from linklab.console.report import NO_NOISE, Noise, Report
 from linklab.console.watch import ConsoleWatch
 
 

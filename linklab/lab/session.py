@@ -14,15 +14,13 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from linklab.agent import protocol
 from linklab.agent.client import Agent
 from linklab.agent.line import AgentLine, Companion, ConsoleLine, LineClosed, LineStuck
 from linklab.agent.replies import Hello
 from linklab.console import taint
-from linklab.console.faults import Fault
+from linklab.console.formats import Fault
 from linklab.console.kmsg import Record, records_in
-from linklab.console.noise import NO_NOISE, Noise
-from linklab.console.report import Report
+from linklab.console.report import NO_NOISE, Noise, Report
 from linklab.errors import (
     GuestHung,
     GuestIncomplete,
@@ -33,8 +31,7 @@ from linklab.errors import (
     MachineLost,
 )
 from linklab.lab.attribution import has_refused_module, hear_out, judge, settle
-from linklab.lab.console_access import Keeper, Visits, visits_to
-from linklab.lab.door import TakenOver
+from linklab.lab.console_access import ConsoleAccess, Hold, TakenOver
 from linklab.lab.findings import Finding, file_findings
 from linklab.lab.reports import KernelReports
 from linklab.machine.commandline import AGENT_PATH
@@ -70,13 +67,8 @@ class _AttentiveAgent(Agent):
         super().__init__(line, first)
         self._after = after
 
-    def call(
-        self, operation: str, fields: Sequence[protocol.Field], deadline: float
-    ) -> protocol.FieldReader:
-        """Do an operation as `Agent.call` does."""
-        reply = super().call(operation, fields, deadline)
+    def _done(self) -> None:
         self._after()
-        return reply
 
 
 class Session:
@@ -106,8 +98,8 @@ class Session:
         if machine.spec.is_virtual:
             first = _FIRST_RESUMED if is_resumed else _FIRST_BOOTED
         turns = machine.control if machine.spec.is_virtual else None
-        self._line = AgentLine(machine.agent, companions, turns)
-        self.agent: Agent = _AttentiveAgent(self._line, self._request_done, first)
+        self.line = AgentLine(machine.agent, companions, turns)
+        self.agent: Agent = _AttentiveAgent(self.line, self._request_done, first)
         self.reports = KernelReports(console.watch, noise, _is_private(machine.spec))
         self._boot_limit = boot_limit
         self.ignored: tuple[Finding, ...] = ()  # known noise, once the session is over
@@ -141,7 +133,7 @@ class Session:
             now, entropy = _VIRTUAL_NOW, _entropy(self.machine.spec.seed)
             # It was saved where it had stopped, after its last word.
             self.machine.control.resumed_stopped()
-            self._line.has_spoken = True
+            self.line.has_spoken = True
         nonce = self.agent.wake(self.machine.started + self._boot_limit, now, entropy)
         self.boot_seconds = time.monotonic() - self.machine.started
         if nonce != hello.nonce:
@@ -152,7 +144,7 @@ class Session:
         """End the guest in order and take the kernel's last words into account."""
         faults = taint.new_faults(self._taint, self._read_taint())
         self.agent.power_off(time.monotonic() + _POWER_OFF_LIMIT)
-        self._line.companions.clear()
+        self.line.companions.clear()
         end = settle(self.machine, self.console, True, _POWER_OFF_LIMIT)
         if self.reports.counting:
             raise _KernelSpoke
@@ -168,7 +160,7 @@ class Session:
     def await_stop(self, limit: float) -> None:
         """Wait until the machine has stopped after the agent's last word, in virtual time."""
         try:
-            self._line.await_stop(time.monotonic() + limit)
+            self.line.await_stop(time.monotonic() + limit)
         except LineStuck as error:
             raise GuestHung(str(error)) from error
 
@@ -264,7 +256,7 @@ def open_session(
     snapshot: Snapshot | None = None,
     noise: Noise = NO_NOISE,
     symbols: Path | None = None,
-    keeper: Keeper | None = None,
+    hold: Hold | None = None,
 ) -> Iterator[Session]:
     """Boot a machine and yield it with its agent ready; end it on every way out.
 
@@ -272,7 +264,7 @@ def open_session(
     seconds it may take to the agent's hello; reports that `noise` covers do
     not end it, the others are decoded by `symbols`, a vmlinux with debug
     information. People may look at the console meanwhile (`linklab/lab/console_access.py`);
-    `keeper` takes a guest that failed. Everything that ends a session early
+    `hold` takes a guest that failed. Everything that ends a session early
     comes out as a `LinklabError` of the right kind, with the console's last
     lines as evidence.
     """
@@ -286,9 +278,9 @@ def open_session(
                 Machine(qemu, resumed, controlled=True, pass_fds=(state,))
             )
         console = stack.enter_context(closing(ConsoleLine(machine.console, console_log)))
-        visits = stack.enter_context(visits_to(machine, console, keeper, symbols))
+        people = stack.enter_context(ConsoleAccess(machine, console, hold, symbols))
         is_resumed = snapshot is not None
-        with _attended(machine, console, boot_limit, noise, symbols, visits, is_resumed) as session:
+        with _attended(machine, console, boot_limit, noise, symbols, people, is_resumed) as session:
             if snapshot is None:
                 session.wait_until_ready()
             else:
@@ -319,22 +311,22 @@ def _attended(
     boot_limit: float,
     noise: Noise = NO_NOISE,
     symbols: Path | None = None,
-    visits: Visits | None = None,
+    people: ConsoleAccess | None = None,
     is_resumed: bool = False,
 ) -> Iterator[Session]:
     """Yield a session on a machine; judge whatever ends it early, and let people look at it."""
-    others = visits.companions if visits else ()
+    others = people.companions if people else ()
     session = Session(machine, console, boot_limit, noise, others, is_resumed)
     try:
         yield session
     except TakenOver as error:
-        assert visits is not None
-        visits.leave_to_visitors()
+        assert people is not None
+        people.leave_to_visitors()
         raise Interrupted("somebody took the guest over at its console") from error
     except (_KernelSpoke, LineClosed, LinklabError) as error:
         verdict = judge(machine, console, session.reports, error, symbols)
-        if visits is not None:
-            visits.keep(verdict)
+        if people is not None:
+            people.hold(verdict)
         if verdict is error:
             raise
         raise verdict from error

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from linklab.agent.line import ConsoleLine
-from linklab.console import helpers
-from linklab.console.frames import Frame, frame_in, guilty, plain_name, trusted
+from linklab.console.frames import Frame, blamed_function, frame_in, reliable, source_name
 from linklab.console.lines import read_line
+from linklab.console.skipped_frames import STANDSTILL
 from linklab.errors import LabError
 from linklab.machine.process import Machine
 from linklab.machine.qmp import registers, send_break
@@ -61,13 +61,13 @@ class Whereabouts:
         """The stack at which the guest stands still, empty where none was found."""
         busy = [stack for stack in self.working if not _is_idle(stack)]
         stacks = [*self.waiting, *busy]
-        return next((stack for stack in stacks if guilty(stack, helpers.STANDSTILL)), ())
+        return next((stack for stack in stacks if blamed_function(stack, STANDSTILL)), ())
 
     @property
     def function(self) -> str | None:
         """The function at which the guest stands still, None where none was found."""
         if self.stack or self.working:
-            return guilty(self.stack, helpers.STANDSTILL)
+            return blamed_function(self.stack, STANDSTILL)
         # No interrupt gets through: the pointers are all there is.
         return next((name for name in self.spinning if not _MACHINE_WAITS.search(name)), None)
 
@@ -125,7 +125,7 @@ def _functions_at(pointers: Sequence[int], system_map: Path | None) -> dict[int,
     for pointer in pointers:
         at = bisect_right(starts, pointer) - 1
         if 0 <= at < len(code) - 1:
-            found[pointer] = plain_name(code[at][1])
+            found[pointer] = source_name(code[at][1])
     return found
 
 
@@ -160,7 +160,7 @@ def _parts(lines: Sequence[str], start: re.Pattern[str]) -> list[list[str]]:
 
 
 def _frames(lines: Sequence[str]) -> Stack:
-    return trusted([frame for line in lines if (frame := frame_in(line))])
+    return reliable([frame for line in lines if (frame := frame_in(line))])
 
 
 def _interrupted(stack: Stack) -> Stack:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from linklab.console.frames import Frame, frame_in, trusted
+from linklab.console.frames import Frame, frame_in, reliable
 from linklab.console.lines import read_line
 from linklab.host.run import run
 
@@ -86,7 +86,7 @@ def decoded(text: str, vmlinux: Path) -> str:
     lines = text.splitlines()
     frames = [frame_in(read_line(line).text) for line in lines]
     places = places_of([frame for frame in frames if frame], vmlinux)
-    certain = set(trusted([frame for frame in frames if frame]))
+    certain = set(reliable([frame for frame in frames if frame]))
     shown: list[str] = []
     for line, frame in zip(lines, frames, strict=True):
         found = places.get(frame) if frame else None

@@ -7,6 +7,7 @@ descriptors are open) is decided before and stands in the spec.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -113,6 +114,18 @@ class Recording:
 
 
 @dataclass(frozen=True)
+class Share:
+    """A folder of the host that the guest may mount, by its tag, over 9p.
+
+    The guest's root acts as the user who runs QEMU: it needs no right to more.
+    """
+
+    tag: str
+    folder: Path
+    writable: bool = False
+
+
+@dataclass(frozen=True)
 class MachineSpec:
     """Everything that decides what a machine is.
 
@@ -142,6 +155,7 @@ class MachineSpec:
     clock: Clock = Clock.REAL
     seed: int = 0
     recording: Recording | None = None
+    shares: tuple[Share, ...] = ()
 
     @property
     def is_virtual(self) -> bool:
@@ -172,6 +186,7 @@ def qemu_argv(qemu: Path | str, spec: MachineSpec) -> tuple[str, ...]:
         *(("-serial", "chardev:console") if spec.console else ("-serial", "none")),
         *_port_args("agent", spec.agent),
         *_agent_device_args(spec),
+        *_share_args(spec),
         *_port_args("control", spec.control),
         *(("-mon", "chardev=control,mode=control") if spec.control else ()),
         *_boot_args(spec.boot),
@@ -255,6 +270,17 @@ def _agent_device_args(spec: MachineSpec) -> tuple[str, ...]:
         *("-device", f"virtio-serial-{bus},max_ports=2"),
         *("-device", "virtserialport,chardev=agent,name=linklab.agent"),
     )
+
+
+def _share_args(spec: MachineSpec) -> Iterator[str]:
+    bus = "pci" if spec.machine is MachineType.PC else "device"
+    for share in spec.shares:
+        # `none`: who QEMU runs as owns what the guest makes.  `remap`: the folder may hold
+        # several file systems, whose inode numbers would meet in the guest.
+        where = f"path={_escaped(share.folder)},security_model=none,multidevs=remap"
+        where += "" if share.writable else ",readonly=on"
+        yield from ("-fsdev", f"local,id={share.tag},{where}")
+        yield from ("-device", f"virtio-9p-{bus},fsdev={share.tag},mount_tag={share.tag}")
 
 
 def _boot_args(boot: DirectBoot | IsoBoot) -> tuple[str, ...]:

@@ -1,16 +1,24 @@
-"""Diffs as values: what a patch does to each file, hunk by hunk.
+"""Diffs as values: what a patch does to each file, hunk by hunk, read from its text.
 
 What is understood is what `git apply` understands (git-apply(1), and "Generating
-patch text with -p" in git-diff(1)): git's own headers, with renames, copies,
+patch text with -p" in git-diff(1)): git's own headers with renames, copies,
 modes and binary content, and the plain `---`/`+++` of diff(1).  Paths lose
-their first part, as with `-p1`.
+their first part, as with `-p1`.  Binary content is in the format of
+`emit_binary_diff_body` (diff.c), its deltas in that of packs (gitformat-pack(5),
+"Deltified representation").
 """
 
 from __future__ import annotations
 
+import base64
+import io
 import os
+import re
+import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import count, islice
 
 from linklab.errors import UsageError
 
@@ -23,7 +31,12 @@ REGULAR = 0o100644
 
 
 class DiffError(UsageError):
-    """Text that is no whole diff."""
+    """Text that is not a complete diff."""
+
+
+def lines_of(content: bytes) -> Lines:
+    """Return content as lines. Only a newline ends a line here."""
+    return tuple(io.BytesIO(content))
 
 
 @dataclass(frozen=True)
@@ -42,9 +55,9 @@ class Block:
 class Hunk:
     """One hunk. `old` and `new` are its text before and after, context included.
 
-    `start` is the line, from 0, that `old` begins at; `context` the lines of
-    context that it begins and ends with; `heading` what follows the second @@,
-    which is the line that the function begins with.
+    `start` is the line, from 0, that `old` begins at; `context` the number of
+    context lines at its beginning and at its end; `heading` the text behind the
+    second @@, which is the first line of the function.
     """
 
     start: int
@@ -61,20 +74,25 @@ class Hunk:
         return self.start + len(self.old)
 
     @cached_property
-    def added_at(self) -> frozenset[int]:
-        """Where in `new` the lines are that it adds."""
-        found: set[int] = set()
+    def changes(self) -> tuple[tuple[Block, int], ...]:
+        """Each block, and where in `new` the lines begin that it adds."""
+        found: list[tuple[Block, int]] = []
         shift = -self.start
         for block in self.blocks:
-            found.update(range(block.start + shift, block.start + shift + block.added))
+            found.append((block, block.start + shift))
             shift += block.added - block.removed
-        return frozenset(found)
+        return tuple(found)
+
+    @cached_property
+    def added_at(self) -> frozenset[int]:
+        """Where in `new` the lines are that it adds."""
+        return frozenset(n for block, at in self.changes for n in range(at, at + block.added))
 
     @cached_property
     def removed_at(self) -> frozenset[int]:
         """Where in `old` the lines are that it removes."""
         starts = ((block.start - self.start, block.removed) for block in self.blocks)
-        return frozenset(at for start, count in starts for at in range(start, start + count))
+        return frozenset(at for start, size in starts for at in range(start, start + size))
 
     @cached_property
     def added(self) -> Lines:
@@ -93,37 +111,30 @@ def made_hunk(
     """Return a hunk made of lines and their kinds: ` `, `-` and `+`."""
     pairs = list(zip(kinds, texts, strict=True))
     changed = [at for at, kind in enumerate(kinds) if kind != b" "]
-    context = (changed[0], len(kinds) - changed[-1] - 1) if changed else (len(kinds), 0)
+    blocks: list[Block] = []
+    line, removed, added = max(start, 0), 0, 0
+    for kind in [*kinds, b" "]:
+        removed += kind == b"-"
+        added += kind == b"+"
+        if kind == b" ":
+            if removed or added:
+                blocks.append(Block(line, removed, added))
+            line += removed + 1
+            removed = added = 0
     return Hunk(
         start,
         new_start,
         heading,
         tuple(text for kind, text in pairs if kind != b"+"),
         tuple(text for kind, text in pairs if kind != b"-"),
-        context,
-        tuple(_blocks(kinds, max(start, 0))),
+        (changed[0], len(kinds) - changed[-1] - 1) if changed else (len(kinds), 0),
+        tuple(blocks),
     )
-
-
-def _blocks(kinds: list[bytes], line: int) -> list[Block]:
-    found: list[Block] = []
-    removed = added = 0
-    for kind in [*kinds, b" "]:
-        if kind == b"-":
-            removed += 1
-        elif kind == b"+":
-            added += 1
-        else:
-            if removed or added:
-                found.append(Block(line, removed, added))
-            line += removed + 1
-            removed = added = 0
-    return found
 
 
 @dataclass(frozen=True)
 class Binary:
-    """Binary content, still packed. `is_delta`: to be put together from the old content."""
+    """Binary content, still packed. `is_delta`: it is applied to the old content."""
 
     packed: bytes
     size: int
@@ -134,11 +145,11 @@ class Binary:
 class FileDiff:
     """What a patch does to one file.
 
-    `old` is None for a file that it makes, `new` for one that it deletes; they
+    `old` is None for a file that it creates, `new` for one that it deletes; they
     differ for a rename or a copy.  Modes are None where they are not named.
-    `old_blob` and `new_blob` are git's names of the content, cut short or
+    `old_blob` and `new_blob` are git's names of the content, abbreviated or
     empty.  `binary` is None for text; `lacks_content` says that the content is
-    binary and the diff does not have it.
+    binary and not in the diff.
     """
 
     old: str | None
@@ -154,7 +165,7 @@ class FileDiff:
 
     @property
     def path(self) -> str:
-        """What the file is called, after the patch if it is there then."""
+        """The file's path, after the patch if it still exists then."""
         return self.new or self.old or ""
 
     @property
@@ -163,23 +174,193 @@ class FileDiff:
         return None not in (self.old, self.new) and self.old != self.new and not self.is_copy
 
 
-def path_of(raw: bytes) -> str | None:
-    """Return a path of a `---` or `+++` line without its first part; None for /dev/null."""
-    text = raw
-    if text.startswith(b'"'):
-        text, _ = unquoted(text)
-    else:
-        text = text.split(b"\t")[0].rstrip(b"\r\n")
-    if text == b"/dev/null":
-        return None
-    first, slash, rest = text.partition(b"/")
-    return inside(rest.lstrip(b"/") if slash else first)
+# --- reading ---------------------------------------------------------------------
 
-
+_GIT = b"diff --git "
+_HEADER = re.compile(
+    rb"(old mode|new mode|new file mode|deleted file mode|(?:rename|copy) (?:from|to)"
+    rb"|index(?= [0-9a-f]+\.\.[0-9a-f])|(?:dis)?similarity index) (.*)",
+    re.DOTALL,
+)
+_INDEX = re.compile(rb"([0-9a-f]+)\.\.([0-9a-f]+)(?: (\d+))?")
+_HUNK = re.compile(rb"^@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@ ?(.*)")
+_NO_CONTENT = re.compile(rb"^Binary files .* differ\r?\n?$")
+_BINARY = re.compile(rb"^(literal|delta) (\d+)\r?\n?$")
+# diff(1) gives a file that does not exist the time 0, in the time zone of whoever ran it.
+_EPOCH = re.compile(rb"\t(?:1969-12-31|1970-01-01) \d\d:\d\d(?::00(?:\.0+)?)?(?: [-+]\d{4})?\s*$")
+_QUOTED = re.compile(rb'"((?:[^"\\]|\\.)*)"', re.DOTALL)
+_ESCAPED = re.compile(rb"\\([0-7]{3}|.)", re.DOTALL)
+_ESCAPES = dict(zip(b'abtnvfr"\\', b'\a\b\t\n\v\f\r"\\', strict=True))
 _OUTSIDE = {b"", b".", b"..", b".git"}
 
 
-def inside(path: bytes) -> str:
+def parse_diff(content: bytes) -> tuple[FileDiff, ...]:
+    """Return what a patch does to each file, in its order; other text is skipped.
+
+    Raises `DiffError` for a hunk that is cut short or miscounts its lines.
+    """
+    reader = _Reader(content)
+    found: list[FileDiff] = []
+    while reader.line:
+        if reader.line.startswith(_GIT):
+            found.append(_git_diff(reader))
+        elif reader.at_names:
+            found.append(_plain_diff(reader))
+        else:
+            reader.take()
+    return tuple(found)
+
+
+class _Reader:
+    """Lines one after the other; `number` is the present one's, from 1; past the end b""."""
+
+    def __init__(self, content: bytes) -> None:
+        self._lines = (*lines_of(content), b"", b"")
+        self.number = 1
+
+    @property
+    def line(self) -> bytes:
+        return self._lines[min(self.number, len(self._lines)) - 1]
+
+    @property
+    def at_names(self) -> bool:
+        """Whether the next two lines name a file, as diff(1) does."""
+        is_old = self.line.startswith(b"--- ")
+        return is_old and self._lines[self.number].startswith(b"+++ ")
+
+    def take(self) -> bytes:
+        line = self.line
+        self.number += 1
+        return line
+
+
+def _git_diff(reader: _Reader) -> FileDiff:
+    where = reader.number
+    old, new = _both_names(reader.take()[len(_GIT) :].rstrip(b"\r\n"))
+    said: dict[bytes, bytes] = {}
+    while header := _HEADER.match(reader.line.rstrip(b"\r\n")):
+        said[header[1]] = header[2]
+        reader.take()
+    is_copy = bool({b"copy from", b"copy to"} & said.keys())
+    for word in (b"rename", b"copy"):
+        old = _name(said[word + b" from"]) if word + b" from" in said else old
+        new = _name(said[word + b" to"]) if word + b" to" in said else new
+    creates, deletes = b"new file mode" in said, b"deleted file mode" in said
+    hunks: tuple[Hunk, ...] = ()
+    binary, lacks_content = None, False
+    if reader.at_names:
+        before, after = path_of(reader.take()[4:]), path_of(reader.take()[4:])
+        creates, deletes = creates or before is None, deletes or after is None
+        old, new = before or old, after or new
+        hunks = _hunks(reader)
+    elif reader.line.startswith(b"GIT binary patch"):
+        reader.take()
+        binary = _binary(reader)
+    elif _NO_CONTENT.match(reader.line):
+        reader.take()
+        lacks_content = True
+    if old is None or new is None:
+        raise DiffError(f"line {where} of the diff names no file")
+    index = _INDEX.match(said.get(b"index", b""))
+    old_blob, new_blob = (index[1].decode(), index[2].decode()) if index else ("", "")
+    same = index[3] if index else None
+    old_mode = _mode(same, said.get(b"old mode"), said.get(b"deleted file mode"))
+    new_mode = _mode(same, said.get(b"new mode"), said.get(b"new file mode"))
+    return FileDiff(
+        None if creates else old,
+        None if deletes else new,
+        hunks,
+        None if creates else old_mode,
+        None if deletes else new_mode or (REGULAR if creates else None),
+        old_blob.rstrip("0") and old_blob,
+        new_blob.rstrip("0") and new_blob,
+        is_copy,
+        binary,
+        lacks_content,
+    )
+
+
+def _mode(*words: bytes | None) -> int | None:
+    word = next((word for word in words if word is not None), None)
+    try:
+        return None if word is None else int(word, 8)
+    except ValueError:
+        shown = (word or b"").decode(errors="replace")
+        raise DiffError(f"the diff names the mode {shown!r}, which is no octal number") from None
+
+
+def _both_names(rest: bytes) -> tuple[str | None, str | None]:
+    """Return the names on a `diff --git` line, where they can be told apart.
+
+    Nothing marks the end of the first, unless it is quoted; but both are the
+    same unless the header names them once more.
+    """
+    if rest.startswith(b'"'):
+        first, tail = _unquoted(rest)
+        second = _unquoted(tail.lstrip())[0] if tail.lstrip().startswith(b'"') else tail.lstrip()
+    else:
+        middle = len(rest) // 2
+        first, second = rest[:middle], rest[middle + 1 :]
+    old, new = first.partition(b"/")[2], second.partition(b"/")[2]
+    return (_inside(old), _inside(new)) if old == new and old else (None, None)
+
+
+def _plain_diff(reader: _Reader) -> FileDiff:
+    before, after = reader.take()[4:], reader.take()[4:]
+    hunks = _hunks(reader)
+    old, new = path_of(before), path_of(after)
+    one = hunks[0] if len(hunks) == 1 else None
+    if old is not None and _EPOCH.search(before) and one and not one.old:
+        old = None
+    if new is not None and _EPOCH.search(after) and one and not one.new:
+        new = None
+    if old is not None and new is not None:  # as git-apply picks it: `a.c`, not `a.c.orig`
+        old = new = old if len(old) < len(new) else new
+    return FileDiff(old, new, hunks, new_mode=REGULAR if old is None else None)
+
+
+def _hunks(reader: _Reader) -> tuple[Hunk, ...]:
+    found: list[Hunk] = []
+    while match := _HUNK.match(reader.line):
+        where = reader.number
+        reader.take()
+        old, new = (1 if size is None else int(size) for size in match.group(2, 4))
+        # Without lines on a side, the header names the line before the place, not the first one.
+        start, new_start = int(match[1]) - bool(old), int(match[3]) - bool(new)
+        kinds: list[bytes] = []
+        texts: list[bytes] = []
+        while old > 0 or new > 0:
+            line = reader.take()
+            is_blank = line in (b"\n", b"\r\n")  # a mailer removed the space
+            kind = b" " if is_blank else line[:1]
+            old -= kind in b" -"
+            new -= kind in b" +"
+            if kind not in (b" ", b"-", b"+") or old < 0 or new < 0:
+                raise DiffError(f"the hunk at line {where} of the diff is cut short or miscounted")
+            kinds.append(kind)
+            texts.append(line if is_blank else line[1:])
+            if reader.line.startswith(b"\\"):  # \ No newline at end of file
+                reader.take()
+                texts[-1] = texts[-1].removesuffix(b"\n")
+        found.append(made_hunk(start, max(new_start, 0), match[5].strip(), kinds, texts))
+    return tuple(found)
+
+
+def path_of(raw: bytes) -> str | None:
+    """Return a path of a `---` or `+++` line without its first part; None for /dev/null."""
+    is_quoted = raw.startswith(b'"')
+    text = _unquoted(raw)[0] if is_quoted else raw.split(b"\t")[0].rstrip(b"\r\n")
+    if text == b"/dev/null":
+        return None
+    first, slash, rest = text.partition(b"/")
+    return _inside(rest.lstrip(b"/") if slash else first)
+
+
+def _name(raw: bytes) -> str:
+    return _inside(_unquoted(raw)[0] if raw.startswith(b'"') else raw)
+
+
+def _inside(path: bytes) -> str:
     """Return a path as text; raise `DiffError` for one that leads out of the tree."""
     if any(part.lower() in _OUTSIDE for part in path.split(b"/")):
         shown = path.decode(errors="replace")
@@ -187,35 +368,99 @@ def inside(path: bytes) -> str:
     return os.fsdecode(path)
 
 
-_ESCAPES = {
-    ord("a"): 7, ord("b"): 8, ord("t"): 9, ord("n"): 10, ord("v"): 11,
-    ord("f"): 12, ord("r"): 13, ord('"'): 34, ord("\\"): 92,
-}  # fmt: skip
-
-
-def unquoted(raw: bytes) -> tuple[bytes, bytes]:
-    """Return a path that git put in quotes, as C does, and what follows it."""
-    out, at = bytearray(), 1
-    while at < len(raw) and raw[at] != ord('"'):
-        if raw[at] != ord("\\"):
-            out.append(raw[at])
-            at += 1
-            continue
-        code = raw[at + 1] if at + 1 < len(raw) else 0
-        if code in _ESCAPES:
-            out.append(_ESCAPES[code])
-            at += 2
-        else:
-            out.append(_octal(raw[at + 1 : at + 4]))
-            at += 4
-    if at >= len(raw):
+def _unquoted(raw: bytes) -> tuple[bytes, bytes]:
+    """Return a path that git quoted, as C does, and the text behind it."""
+    match = _QUOTED.match(raw)
+    if match is None:
         raise DiffError(f"a path in quotes does not end: {raw.decode(errors='replace').rstrip()}")
-    return bytes(out), raw[at + 1 :]
+    return _ESCAPED.sub(_character, match[1]), raw[match.end() :]
 
 
-def _octal(digits: bytes) -> int:
+def _character(match: re.Match[bytes]) -> bytes:
+    code = match[1]
+    if len(code) == 3:
+        return bytes([int(code, 8) & 0xFF])
+    if code[0] in _ESCAPES:
+        return bytes([_ESCAPES[code[0]]])
+    shown = code.decode(errors="replace")
+    raise DiffError(f"a path in quotes holds \\{shown}, which is no character")
+
+
+# --- binary content --------------------------------------------------------------
+
+_TORN = "binary content in the diff is torn"
+
+
+def _binary(reader: _Reader) -> Binary:
+    """Return the content after the patch; what git adds for reverting it is skipped."""
+    where = reader.number
+    forward = _packed(reader)
+    if forward is None:
+        raise DiffError(f"the binary content at line {where} of the diff is cut short")
+    _packed(reader)
+    return forward
+
+
+def _packed(reader: _Reader) -> Binary | None:
+    match = _BINARY.match(reader.line)
+    if match is None:
+        return None
+    reader.take()
+    lines: list[bytes] = []
+    while reader.line.strip():
+        lines.append(reader.take())
+    reader.take()
+    return Binary(b"".join(lines), int(match[2]), match[1] == b"delta")
+
+
+def unpack(binary: Binary, old: bytes) -> bytes:
+    """Return the new content. `old` is what a delta refers to.
+
+    Raises `DiffError` for content that is torn, or a delta to something else.
+    """
     try:
-        return int(digits, 8) & 0xFF
-    except ValueError:
-        shown = digits.decode(errors="replace")
-        raise DiffError(f"a path in quotes holds \\{shown}, which is no character") from None
+        data = zlib.decompress(b"".join(_decoded(line) for line in binary.packed.splitlines()))
+    except (zlib.error, ValueError) as error:
+        raise DiffError(f"{_TORN}: {error}") from error
+    if len(data) != binary.size:
+        raise DiffError(f"{_TORN}: {len(data)} bytes instead of {binary.size}")
+    try:
+        return _after_delta(data, old) if binary.is_delta else data
+    except StopIteration:
+        raise DiffError(_TORN) from None
+
+
+def _decoded(line: bytes) -> bytes:
+    """Return one line's bytes. Its first letter is their number: A to Z, then a to z."""
+    letter = line[0]
+    size = letter - 64 if letter < 91 else letter - 96 + 26
+    return base64.b85decode(line[1:])[:size]
+
+
+def _after_delta(delta: bytes, old: bytes) -> bytes:
+    """Return the content that a delta makes; raise `StopIteration` where the delta is cut short."""
+    codes = iter(delta)
+    if (size := _number(codes)) != len(old):
+        raise DiffError(f"a binary delta is to {size} bytes, not to {len(old)}")
+    size, out = _number(codes), bytearray()
+    for code in codes:
+        if code & 0x80:  # copy: its bits say which bytes of the start and of the size follow
+            given = bytes([next(codes) if code >> bit & 1 else 0 for bit in range(7)])
+            start, length = (int.from_bytes(part, "little") for part in (given[:4], given[4:]))
+            out += old[start : start + (length or 0x10000)]
+        else:
+            out += bytes(islice(codes, code))
+    if len(out) != size:
+        raise DiffError(f"{_TORN}: a delta makes {len(out)} bytes instead of {size}")
+    return bytes(out)
+
+
+def _number(codes: Iterator[int]) -> int:
+    """Return a number of seven bits a byte, the lowest first."""
+    value = 0
+    for shift in count(0, 7):
+        byte = next(codes)
+        value |= (byte & 0x7F) << shift
+        if not byte & 0x80:
+            break
+    return value

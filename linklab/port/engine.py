@@ -4,46 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Protocol
 
-from linklab.port.depend import Unmet
-from linklab.port.diff import DiffError, FileDiff
-from linklab.port.draft import Draft
-from linklab.port.files import File, Tree
-from linklab.port.later import Later
-from linklab.port.moved import Moves
-from linklab.port.outcome import Conflict, Fault, FileOutcome, Outcome, Status, worst
-from linklab.port.parse import parse_diff
-from linklab.port.shifts import Shifts
-from linklab.port.tools import Merge, Tools
-from linklab.port.trial import try_file
-
-
-class Patch(Protocol):
-    """What is asked of a patch: its place in the series, its subject, its diff."""
-
-    @property
-    def number(self) -> int:
-        """Its place in the series, from 1."""
-        ...
-
-    @property
-    def subject(self) -> str:
-        """The first line of its message; empty for a bare diff."""
-        ...
-
-    @property
-    def diff(self) -> bytes:
-        """The text that `git apply` would take."""
-        ...
+from linklab.kernel.series import Patch
+from linklab.port.diff import DiffError, FileDiff, parse_diff
+from linklab.port.follow import FailedChanges, Later, Shifts
+from linklab.port.outcome import Conflict, Fault, FileOutcome, PatchOutcome, Status, worst
+from linklab.port.tree import Draft, File, Moves, Tree
+from linklab.port.trial import Merger, Tools, try_file
 
 
 @dataclass(frozen=True)
 class Tried:
-    """A patch, what became of it, and the files that it changes; none if it was left out."""
+    """A patch's outcome and the files that it changes; none if it was left out."""
 
-    outcome: Outcome
+    outcome: PatchOutcome
     changes: Mapping[str, File | None]
 
 
@@ -55,37 +29,39 @@ class _Parsed:
     fault: str = ""
 
 
-def port(patches: Sequence[Patch], tree: Tree, merge: Merge) -> Iterator[Tried]:
-    """Try each patch on the tree as the ones before it left it; yield what became of it.
+def port(patches: Sequence[Patch], tree: Tree, merger: Merger) -> Iterator[Tried]:
+    """Try each patch on the tree as the ones before it left it; yield its outcome.
 
     A patch is applied whole or not at all. `tree` is changed on the way.
     """
     parsed = [_parse(patch) for patch in patches]
-    paths = {path for patch in parsed for diff in patch.diffs for path in (diff.old, diff.new)}
-    own = {path for path in paths if path is not None}
+    diffs = [diff for patch in parsed for diff in patch.diffs]
+    own = {path for diff in diffs for path in (diff.old, diff.new) if path is not None}
     tree.fetch(own)
-    merge.expect(diff.old_blob for patch in parsed for diff in patch.diffs)
-    moves = _moves(parsed, tree, own)
+    merger.expect(diff.old_blob for diff in diffs)
+    moves = _moves(diffs, tree, own)
     later = Later({patch.number: patch.diffs for patch in parsed})
-    unmet, shifts, roots = Unmet(), Shifts(), dict[int, tuple[int, ...]]()
+    failures, shifts, roots = FailedChanges(), Shifts(), dict[int, set[int]]()
     for patch in parsed:
-        number = patch.number
-        tools = Tools(
-            locate=moves.locate,
-            namesakes=moves.namesakes,
-            merge=merge,
-            shift=shifts.near,
-            forms=partial(later.forms, number),
-            contents=partial(later.contents, number),
-            names=partial(later.names, number),
-        )
-        tried = _try(patch, tree, tools, unmet)
-        outcome = _with_roots(tried.outcome, roots)
-        if not outcome.status.failed:
+        tools = Tools(patch.number, moves, later, shifts, merger)
+        tried = _try(patch, tree, tools, failures)
+        outcome = tried.outcome
+        if outcome.status.failed:
+            # The conflicts at the beginning of what it depends on; its own if it is one.
+            found = {root for need in outcome.needs for root in roots[need]}
+            roots[patch.number] = {patch.number} if outcome.status is Status.CONFLICT else found
+            outcome = replace(outcome, roots=tuple(sorted(found)))
+        else:
             tree.change(tried.changes)
             for file, diff in zip(outcome.files, patch.diffs, strict=True):
                 shifts.learn(diff, file.hunks)
-        _follow(patch, outcome, unmet)
+        for file, diff in zip(outcome.files, patch.diffs, strict=False):
+            there = {hunk.hunk for hunk in file.hunks if hunk.status is Status.THERE}
+            failures.follow(
+                diff,
+                patch.number if outcome.status.failed else None,
+                there if file.status is not Status.DEPENDS else (),
+            )
         yield Tried(outcome, tried.changes if outcome.status.applies else {})
 
 
@@ -96,33 +72,32 @@ def _parse(patch: Patch) -> _Parsed:
         return _Parsed(patch.number, patch.subject, (), error.message)
 
 
-def _moves(parsed: Sequence[_Parsed], tree: Tree, own: set[str]) -> Moves:
+def _moves(diffs: Sequence[FileDiff], tree: Tree, own: set[str]) -> Moves:
     """Look for the files that the series expects and the source lacks, before it begins."""
     moves, made = Moves(tree, own), set[str]()
-    for patch in parsed:
-        for diff in patch.diffs:
-            old = diff.old
-            if old is not None and old not in made and old not in tree.listing:
-                moves.learn(old, diff)
-            if diff.new is not None and diff.new != old:
-                made.add(diff.new)
+    for diff in diffs:
+        old = diff.old
+        if old is not None and old not in made and old not in tree.listing:
+            moves.learn(old, diff)
+        if diff.new is not None and diff.new != old:
+            made.add(diff.new)
     return moves
 
 
-def _try(patch: _Parsed, tree: Tree, tools: Tools, unmet: Unmet) -> Tried:
+def _try(patch: _Parsed, tree: Tree, tools: Tools, failures: FailedChanges) -> Tried:
     if patch.fault:
         conflict = Conflict("", Fault.TORN, patch.fault)
         torn = FileOutcome("", Status.CONFLICT, conflicts=(conflict,))
-        return Tried(Outcome(patch.number, patch.subject, Status.CONFLICT, (torn,)), {})
+        return Tried(PatchOutcome(patch.number, patch.subject, Status.CONFLICT, (torn,)), {})
     draft = Draft(tree, patch.diffs)
-    files = [_with_needs(try_file(d, draft, tools), d, unmet) for d in patch.diffs]
+    files = [_with_needs(try_file(d, draft, tools), d, failures) for d in patch.diffs]
     status = worst([file.status for file in files])
     changes = draft.effective()
     if status.applies and not changes:
         status = Status.THERE
     needs = {need for file in files for c in file.conflicts for need in c.needs}
-    notes = (*_there_notes(files), *_reliance(patch, files, unmet)) if status.applies else ()
-    outcome = Outcome(
+    notes = (*_there_notes(files), *_reliance(patch, files, failures)) if status.applies else ()
+    outcome = PatchOutcome(
         patch.number, patch.subject, status, tuple(files), notes, tuple(sorted(needs))
     )
     return Tried(outcome, changes)
@@ -136,79 +111,52 @@ def _there_notes(files: Sequence[FileOutcome]) -> Iterator[str]:
             yield f"{file.path}: there already" + (f", as patch {later} leaves it" * bool(later))
 
 
-def _with_needs(file: FileOutcome, diff: FileDiff, unmet: Unmet) -> FileOutcome:
-    """Return a file's outcome with what it owes to failed patches.
+def _with_needs(file: FileOutcome, diff: FileDiff, failures: FailedChanges) -> FileOutcome:
+    """Return a file's outcome with the failed patches that it depends on.
 
-    What follows or undoes a failed patch's change only seems to be there already.
+    What follows or reverts a failed patch's change only seems to be there already.
     """
     conflicts = tuple(
-        replace(conflict, needs=tuple(sorted(_needs(conflict, diff, unmet))))
+        replace(conflict, needs=tuple(sorted(_needs(conflict, diff, failures))))
         for conflict in file.conflicts
     )
-    if not conflicts:
-        conflicts = tuple(_only_seeming(file, diff, unmet))
+    conflicts = conflicts or tuple(_only_seeming(file, diff, failures))
     if not conflicts:
         return file
-    own = [conflict for conflict in conflicts if not conflict.needs]
-    status = Status.CONFLICT if own else Status.DEPENDS
+    is_own = any(not conflict.needs for conflict in conflicts)
+    status = Status.CONFLICT if is_own else Status.DEPENDS
     return replace(file, status=status, conflicts=conflicts)
 
 
-def _needs(conflict: Conflict, diff: FileDiff, unmet: Unmet) -> set[int]:
+def _needs(conflict: Conflict, diff: FileDiff, failures: FailedChanges) -> set[int]:
     if conflict.hunk:
-        return unmet.of_hunk(diff, diff.hunks[conflict.hunk - 1])
+        return failures.of_hunk(diff, diff.hunks[conflict.hunk - 1])
     if conflict.fault in {Fault.NO_FILE, Fault.EXISTS}:
-        return unmet.of_file(diff)
-    return unmet.of_any(diff) if conflict.fault is Fault.DIFFERS else set()
+        return failures.of_file(diff)
+    return failures.of_any(diff) if conflict.fault is Fault.DIFFERS else set()
 
 
-def _only_seeming(file: FileOutcome, diff: FileDiff, unmet: Unmet) -> Iterator[Conflict]:
-    path = file.target or file.path
+def _only_seeming(file: FileOutcome, diff: FileDiff, failures: FailedChanges) -> Iterator[Conflict]:
+    path, why = file.target or file.path, "it follows or undoes a change that was left out"
     there = [hunk for hunk in file.hunks if hunk.status is Status.THERE]
-    for hunk in there:
-        if needs := unmet.of_hunk(diff, diff.hunks[hunk.hunk - 1]) if diff.hunks else set():
-            yield Conflict(
-                path,
-                Fault.TEXT,
-                "it follows or undoes a change that was left out",
-                hunk.hunk,
-                len(file.hunks),
-                hunk.line,
-                needs=tuple(sorted(needs)),
-            )
-    if file.status is Status.THERE and not there and (needs := unmet.of_file(diff)):
-        why = "it follows or undoes a change that was left out"
-        yield Conflict(path, Fault.NO_FILE, why, needs=tuple(sorted(needs)))
+    for hunk in there if diff.hunks else ():
+        if needs := sorted(failures.of_hunk(diff, diff.hunks[hunk.hunk - 1])):
+            place = hunk.hunk, len(file.hunks), hunk.line
+            yield Conflict(path, Fault.TEXT, why, *place, needs=tuple(needs))
+    needs = sorted(failures.of_file(diff))
+    if file.status is Status.THERE and not there and needs:
+        yield Conflict(path, Fault.NO_FILE, why, needs=tuple(needs))
 
 
-def _reliance(patch: _Parsed, files: Sequence[FileOutcome], unmet: Unmet) -> Iterator[str]:
-    """Yield what to say of hunks that apply although they look at lines of a failed patch."""
+def _reliance(
+    patch: _Parsed, files: Sequence[FileOutcome], failures: FailedChanges
+) -> Iterator[str]:
+    """Yield a note on each hunk that applies although it compares lines of a failed patch."""
     for file, diff in zip(files, patch.diffs, strict=True):
         for hunk in file.hunks if diff.hunks else ():
-            if hunk.status is Status.THERE:
-                continue
-            if owners := sorted(unmet.of_hunk(diff, diff.hunks[hunk.hunk - 1])):
-                named = ", ".join(map(str, owners))
+            owners = sorted(failures.of_hunk(diff, diff.hunks[hunk.hunk - 1]))
+            if owners and hunk.status is not Status.THERE:
                 yield (
                     f"{file.path}, hunk {hunk.hunk} of {len(file.hunks)}: next to what patch "
-                    f"{named} changes, which was left out"
+                    f"{', '.join(map(str, owners))} changes, which was left out"
                 )
-
-
-def _with_roots(outcome: Outcome, roots: dict[int, tuple[int, ...]]) -> Outcome:
-    """Return an outcome with the conflicts at the beginning of what it depends on; note its own."""
-    if not outcome.status.failed:
-        return outcome
-    found = {root for need in outcome.needs for root in roots[need]}
-    if outcome.status is Status.CONFLICT:
-        roots[outcome.number] = (outcome.number,)
-    else:
-        roots[outcome.number] = tuple(sorted(found))
-    return replace(outcome, roots=tuple(sorted(found)))
-
-
-def _follow(patch: _Parsed, outcome: Outcome, unmet: Unmet) -> None:
-    failed = outcome.number if outcome.status.failed else None
-    for file, diff in zip(outcome.files, patch.diffs, strict=False):
-        there = {hunk.hunk for hunk in file.hunks if hunk.status is Status.THERE}
-        unmet.follow(diff, failed, there if file.status is not Status.DEPENDS else ())

@@ -1,4 +1,4 @@
-"""What became of a patch, as values: for tables, for port.json, for a person."""
+"""The outcome of a patch, of its files and hunks, as values for tables and port.json."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import StrEnum
 
 
 class Status(StrEnum):
-    """What became of a patch, from the best to the worst of those that apply."""
+    """The outcome of a patch or of a part of it, from the best to the worst."""
 
     CLEAN = "clean"
     OFFSET = "offset"
@@ -28,7 +28,7 @@ class Status(StrEnum):
 
     @property
     def failed(self) -> bool:
-        """Whether a person has to do it."""
+        """Whether a person has to apply it."""
         return self in {Status.CONFLICT, Status.DEPENDS}
 
     @property
@@ -54,7 +54,7 @@ MEANING = {
 
 
 class Fault(StrEnum):
-    """Why a file's part of a patch does not apply."""
+    """Why a part of a patch does not apply."""
 
     TEXT = "other text"
     UNSURE = "several places"
@@ -113,7 +113,7 @@ class HunkOutcome:
 
 @dataclass(frozen=True)
 class FileOutcome:
-    """What became of a file's part. `target` is its path in the source where that differs."""
+    """The outcome of a file's part. `target` is its path in the source where that differs."""
 
     path: str
     status: Status
@@ -124,8 +124,8 @@ class FileOutcome:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of a patch.
+class PatchOutcome:
+    """The outcome of a patch.
 
     `needs` are the numbers of the failed patches that it depends on; `roots`
     those at the beginning of these chains, which are conflicts.
@@ -151,14 +151,14 @@ class Outcome:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What was adapted, for a person and for the new patch."""
+        """What was adapted, for a reader and for the new patch."""
         return (*(note for file in self.files for note in file.notes), *self.notes)
 
 
 def worst(statuses: Sequence[Status]) -> Status:
-    """Return what a patch is, from what its parts are.
+    """Return the status of a patch from those of its parts.
 
-    One of which only some parts are there already is partly there.
+    It is partly there where only some of its parts are there already.
     """
     order = tuple(Status)
     if not statuses:

@@ -1,5 +1,6 @@
-"""Where a hunk fits into a file: as it is, shifted, with less context, or there already.
+"""Where the hunks of a diff fit into a file, or why they do not, and the file after them.
 
+A hunk fits as it is, shifted, with less context, or its result is there already.
 The rules are those of `git apply`: all lines must match; a hunk of a file's
 first line fits at its beginning only, one without context behind it at its end
 only; with less context the longer side gives way first (apply.c,
@@ -9,35 +10,161 @@ places, the function that the @@ line names decides first.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from difflib import SequenceMatcher
+from functools import cached_property
 
-from linklab.port.diff import Hunk, Lines
-from linklab.port.text import Text, tells
+from linklab.port.diff import Hunk, Lines, lines_of
+from linklab.port.outcome import Conflict, Fault, HunkOutcome, Status
 
 LEAST_CONTEXT = 1
 """Lines of context on each side that must match, where a hunk has any."""
+
+# A line that names a function, as git finds it for the @@ line (userdiff.c): it
+# begins at the margin and is no label.
+_NAMING = re.compile(rb"^[A-Za-z_$](?![A-Za-z0-9_]*:\s*(?:$|/[/*]))")
+_HEADING = 40  # bytes that distinguish two headings; git cuts them at 80
+_WORD = re.compile(rb"[A-Za-z0-9]{3}")
+_AROUND = 3  # lines around the likeliest place that are compared, too
+
+
+def is_telling(lines: Iterable[bytes]) -> bool:
+    """Tell whether lines identify a place: they are more than braces and blank lines."""
+    return any(_WORD.search(line) for line in lines)
+
+
+Edit = tuple[int, int, Lines, bytes]
+"""The lines from one to another of a text; those that replace them; which the series wrote."""
+
+
+class Text:
+    """The content of a text file, as lines. It never changes."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+        self._own = b""  # a flag for each line that the series wrote; empty: none
+
+    @cached_property
+    def lines(self) -> Lines:
+        """The lines with their ends; the last may lack one."""
+        return lines_of(self.content)
+
+    def edited(self, edits: Iterable[Edit]) -> Text:
+        """Return the text after edits that do not overlap."""
+        lines = list(self.lines)
+        own = bytearray(self._own or bytes(len(lines)))
+        for start, end, new, flags in sorted(edits, key=lambda edit: edit[0], reverse=True):
+            lines[start:end] = new
+            own[start:end] = flags
+        after = Text(b"".join(lines))
+        after.lines, after._own = tuple(lines), bytes(own)
+        return after
+
+    def became(self, content: bytes) -> Text:
+        """Return a content that this one was merged into, the new lines marked as the series'."""
+        after = lines_of(content)
+        matcher = SequenceMatcher(None, self.lines, after, autojunk=False)
+        changes = (each for each in matcher.get_opcodes() if each[0] != "equal")
+        return self.edited((a, b, after[c:d], b"\1" * (d - c)) for _, a, b, c, d in changes)
+
+    def is_own(self, at: int) -> bool:
+        """Tell whether the series wrote a line, from 0."""
+        return at < len(self._own) and bool(self._own[at])
+
+    def places_of(self, line: bytes) -> Sequence[int]:
+        """Return where a line stands, from 0."""
+        return self._where.get(line, ())
+
+    @cached_property
+    def _where(self) -> dict[bytes, list[int]]:
+        found: dict[bytes, list[int]] = {}
+        for number, line in enumerate(self.lines):
+            found.setdefault(line, []).append(number)
+        return found
+
+    def stands_at(self, wanted: Lines, at: int) -> bool:
+        """Tell whether these lines stand at a place."""
+        return 0 <= at <= len(self.lines) and self.lines[at : at + len(wanted)] == wanted
+
+    def find(self, wanted: Lines) -> list[int]:
+        """Return every place at which these lines stand, in order."""
+        block, content = b"".join(wanted), self.content
+        found: list[int] = []
+        line = counted = 0
+        at = content.find(block) if wanted else -1
+        while at >= 0:
+            line += content.count(b"\n", counted, at)
+            counted = at
+            if self.stands_at(wanted, line):  # else it begins or ends within a line
+                found.append(line)
+            at = content.find(block, at + 1)
+        return found
+
+    def heading_at(self, at: int) -> bytes:
+        """Return the line that names the function before a place; empty at a file's beginning."""
+        before = reversed(self.lines[:at])
+        return next((line.strip() for line in before if _NAMING.match(line)), b"")
+
+    def is_under(self, heading: bytes, at: int) -> bool:
+        """Tell whether a place is in the function that a hunk's @@ line names.
+
+        A heading that no function has, such as a label, says nothing.
+        """
+        return not _NAMING.match(heading) or _key(self.heading_at(at)) == _key(heading)
+
+    def has_heading(self, heading: bytes) -> bool:
+        """Tell whether the file has the function that a hunk's @@ line names."""
+        key = _key(heading)
+        return self.content.startswith(key) or b"\n" + key in self.content
+
+
+def _key(heading: bytes) -> bytes:
+    return heading[:_HEADING].rstrip()
+
+
+# --- one hunk --------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Try:
+    """The lines to look for, after the context in `skipped` was given up before and behind them."""
+
+    wanted: Lines
+    skipped: tuple[int, int] = (0, 0)
+    at_start: bool = False
+    at_end: bool = False
+    loose: bool = False
 
 
 @dataclass(frozen=True)
 class Place:
     """A place for a hunk: from `start` to `end` in the file's lines, from 0.
 
-    `there` says that the hunk's result stands there already. `offset` is the
-    distance from where it was expected, `fuzz` the lines of context that do
-    not match, `loose` that it is no longer at the file's beginning or end.
-    `skipped` are the lines of context left out before and behind it. `rivals`
-    counts other places that are as good.
+    `offset` is the distance from where it was expected, `skipped` the lines of
+    context left out before and behind it, `loose` says that it is no longer at
+    the file's beginning or end, `there` that the hunk's result stands there
+    already. `rivals` counts other places that are as good.
     """
 
     start: int
     end: int
     offset: int
-    fuzz: int = 0
+    skipped: tuple[int, int] = (0, 0)
     loose: bool = False
     there: bool = False
-    skipped: tuple[int, int] = (0, 0)
     rivals: int = 0
+
+    @property
+    def fuzz(self) -> int:
+        """How many lines of context do not match."""
+        return sum(self.skipped)
+
+    @property
+    def first(self) -> int:
+        """Where the hunk begins, with the context that was left out."""
+        return self.start - self.skipped[0]
 
     @property
     def is_exact(self) -> bool:
@@ -45,22 +172,10 @@ class Place:
         return not (self.fuzz or self.loose)
 
 
-@dataclass(frozen=True)
-class _Try:
-    """The lines to look for after some context was given up."""
-
-    wanted: Lines
-    fuzz: int = 0
-    skipped: tuple[int, int] = (0, 0)
-    at_start: bool = False
-    at_end: bool = False
-    loose: bool = False
-
-
 def find_place(
     text: Text, hunk: Hunk, expected: int, taken: Sequence[Place] = (), *, fuzz: bool = True
 ) -> Place | None:
-    """Return the best place for a hunk, or None where it has none that is certain.
+    """Return the best place for a hunk, or None where none is certain.
 
     `expected` is the line, from 0, where it should begin; `taken` are the
     places of the file's other hunks.  Without `fuzz` every line must match.
@@ -70,9 +185,9 @@ def find_place(
         fits = _best(text, hunk, ahead, expected, taken)
         if fits is not None and fits.offset == 0 and fits.is_exact:
             return fits
-        stands = _there(text, hunk, back, expected, taken)
-        if fits is not None or stands is not None:
-            return _better(fits, stands)
+        places = [each for each in (fits, _there(text, hunk, back, expected, taken)) if each]
+        if places:  # the nearer one; at the same place the one of more lines
+            return min(places, key=lambda place: (abs(place.offset), place.start - place.end))
     return None
 
 
@@ -85,12 +200,13 @@ def find_there(text: Text, hunk: Hunk, expected: int, taken: Sequence[Place] = (
 
 def _tries(hunk: Hunk, wanted: Lines, *, fuzz: bool) -> Iterator[_Try]:
     lead, trail = hunk.context
-    bound = (hunk.start == 0, trail == 0)
-    yield _Try(wanted, at_start=bound[0], at_end=bound[1])
+    at_start, at_end = hunk.start == 0, trail == 0
+    yield _Try(wanted, at_start=at_start, at_end=at_end)
     ends_file = any(lines and not lines[-1].endswith(b"\n") for lines in (hunk.old, hunk.new))
     if not fuzz or ends_file:  # a last line without an end must stay the last one
         return
-    if any(bound):
+    loose = at_start or at_end
+    if loose:
         yield _Try(wanted, loose=True)
     before = behind = 0
     while max(lead - before, trail - behind) > LEAST_CONTEXT:
@@ -98,38 +214,28 @@ def _tries(hunk: Hunk, wanted: Lines, *, fuzz: bool) -> Iterator[_Try]:
             before += 1
         if trail - behind > lead - before:
             behind += 1
-        shorter = wanted[before : len(wanted) - behind]
-        yield _Try(shorter, before + behind, (before, behind), loose=any(bound))
-
-
-def _better(fits: Place | None, stands: Place | None) -> Place | None:
-    """Return the nearer one; at the same place the one that more lines speak for."""
-    if fits is None or stands is None:
-        return fits or stands
-    places = (fits, stands)
-    return min(places, key=lambda place: (abs(place.offset), place.start - place.end))
+        yield _Try(wanted[before : len(wanted) - behind], (before, behind), loose=loose)
 
 
 def _there(
     text: Text, hunk: Hunk, attempt: _Try, expected: int, taken: Sequence[Place]
 ) -> Place | None:
-    """Return where a hunk's result stands, if it is certain to be its own and not a twin's.
+    """Return where a hunk's result stands, if it is certainly its own and not a twin's.
 
-    Who takes a change for done drops it, so more is asked than for doing it.
+    A change that is taken for done is dropped, so this asks for more than applying it does.
     """
     place = _best(text, hunk, attempt, expected, taken)
-    if place is None or (place.rivals and place.offset):
+    if place is None or (place.rivals and (place.offset or not place.is_exact)):
         return None
-    # A function that has another name by now needs lines that speak for themselves.
+    # A function that has another name by now needs lines that identify it, and so does a
+    # place with less context.
     is_elsewhere = place.offset and not text.is_under(hunk.heading, place.start)
-    if is_elsewhere and not (place.is_exact and tells(hunk.added)):
+    if is_elsewhere and not place.is_exact:
+        return None
+    if (is_elsewhere or not place.is_exact) and not is_telling(hunk.added):
         return None
     # What an earlier patch of the series wrote is that patch's, not this one's.
-    first = place.start - place.skipped[0]
-    if any(text.is_own(first + at) for at in hunk.added_at):
-        return None
-    # With less context the added lines themselves must say what they are.
-    if not place.is_exact and (place.rivals or not tells(hunk.added)):
+    if any(text.is_own(place.first + at) for at in hunk.added_at):
         return None
     return replace(place, there=True)
 
@@ -142,44 +248,36 @@ def _best(
     Not in another function while their own is in the file as well, and not
     with less context in one of several places.
     """
-    at, size = expected + attempt.skipped[0], len(attempt.wanted)
-    # The usual case needs no index of the file; twins elsewhere lose to it anyway.
-    starts = [at] if attempt.wanted and text.stands_at(attempt.wanted, at) else []
-    if not starts or attempt.at_start or attempt.at_end or not _is_free(at, at + size, taken):
-        starts = _starts(text, attempt)
-    free = [s for s in starts if _is_free(s, s + size, taken)]
-    if not free:
-        return None
-    ranked = sorted((_rank(text, hunk, s, at), abs(s - at), s) for s in free)
-    rank, distance, start = ranked[0]
-    rivals = sum(1 for other in ranked[1:] if other[0] == rank) if distance else 0
-    if rank == _ELSEWHERE and text.has_heading(hunk.heading):
-        return None
-    if attempt.fuzz and distance and (rivals or not tells(attempt.wanted)):
-        return None
-    return Place(
-        start,
-        start + size,
-        start - at,
-        attempt.fuzz,
-        attempt.loose,
-        skipped=attempt.skipped,
-        rivals=rivals,
+    wanted, skipped = attempt.wanted, attempt.skipped
+    at, size = expected + skipped[0], len(wanted)
+
+    def is_free(start: int) -> bool:
+        return all(start + size <= place.start or start >= place.end for place in taken)
+
+    # The usual case needs no search of the file; twins elsewhere lose to it anyway.
+    is_bound = attempt.at_start or attempt.at_end
+    if wanted and not is_bound and text.stands_at(wanted, at) and is_free(at):
+        return Place(at, at + size, 0, skipped, attempt.loose)
+    # First those where they should be (0), then those in their function, then others (2).
+    ranked = sorted(
+        (0 if s == at else 1 if text.is_under(hunk.heading, s) else 2, abs(s - at), s)
+        for s in _starts(text, attempt)
+        if is_free(s)
     )
-
-
-_ELSEWHERE = 2
-
-
-def _rank(text: Text, hunk: Hunk, start: int, at: int) -> int:
-    if start == at:
-        return 0
-    return 1 if text.is_under(hunk.heading, start) else _ELSEWHERE
+    if not ranked:
+        return None
+    rank, distance, start = ranked[0]
+    rivals = sum(other[0] == rank for other in ranked[1:]) if distance else 0
+    if rank == 2 and text.has_heading(hunk.heading):
+        return None
+    if any(skipped) and distance and (rivals or not is_telling(wanted)):
+        return None
+    return Place(start, start + size, start - at, skipped, attempt.loose, rivals=rivals)
 
 
 def _starts(text: Text, attempt: _Try) -> list[int]:
     wanted, end = attempt.wanted, len(text.lines) - len(attempt.wanted)
-    if not wanted:  # without a line to go by, any place would do
+    if not wanted:  # without a line to compare, any place would do
         return [] if text.lines else [0]
     if attempt.at_start and attempt.at_end:
         return [0] if text.lines == wanted else []
@@ -189,5 +287,178 @@ def _starts(text: Text, attempt: _Try) -> list[int]:
     return text.find(wanted)
 
 
-def _is_free(start: int, end: int, taken: Sequence[Place]) -> bool:
-    return all(end <= place.start or start >= place.end for place in taken)
+# --- all hunks of a file ---------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A hunk's place, None where it has none, and the line, from 0, where it was expected.
+
+    `later` is the patch in whose form it is there.
+    """
+
+    hunk: Hunk
+    place: Place | None
+    expected: int
+    later: int = 0
+
+
+Forms = Callable[[Hunk], Iterable[tuple[int, Hunk]]]
+"""What later patches make of a hunk's result."""
+
+
+def place_hunks(
+    text: Text,
+    hunks: Sequence[Hunk],
+    *,
+    fuzz: bool = True,
+    shift: int = 0,
+    forms: Forms = lambda _hunk: (),
+) -> tuple[Placed, ...]:
+    """Return the place of each hunk in a file.
+
+    The first one is expected `shift` lines below its own line, each other one
+    as far from its line as the one before it was.
+    """
+    found: list[Placed] = []
+    taken: list[Place] = []
+    for hunk in hunks:
+        each = _place(text, hunk, hunk.start + shift, taken, forms, fuzz=fuzz)
+        found.append(each)
+        if each.place is not None:
+            taken.append(each.place)
+            # Lines up to where the hunk ends, in the patch and here.
+            shift = each.place.end + each.place.skipped[1] - hunk.end
+    return tuple(found)
+
+
+def _place(
+    text: Text, hunk: Hunk, expected: int, taken: Sequence[Place], forms: Forms, *, fuzz: bool
+) -> Placed:
+    place = find_place(text, hunk, expected, taken, fuzz=fuzz)
+    if place is None or not place.is_exact:
+        for later, form in forms(hunk):
+            there = find_there(text, form, expected, taken)
+            if there is not None and (place is None or there.is_exact):
+                return Placed(hunk, there, expected, later)
+    return Placed(hunk, place, expected)
+
+
+def apply_hunks(text: Text, placed: Iterable[Placed]) -> Text:
+    """Return a file with hunks applied; those that are there already change nothing."""
+    edits: list[Edit] = []
+    for hunk, place in ((each.hunk, each.place) for each in placed):
+        if place is None or place.there:
+            continue
+        before, behind = place.skipped
+        olds = range(before, len(hunk.old) - behind)
+        news = range(before, len(hunk.new) - behind)
+        kept = iter([text.is_own(place.first + at) for at in olds if at not in hunk.removed_at])
+        own = bytes(at in hunk.added_at or next(kept) for at in news)
+        edits.append((place.start, place.end, hunk.new[news.start : news.stop], own))
+    return text.edited(edits)
+
+
+def hunk_outcomes(placed: Iterable[Placed]) -> tuple[HunkOutcome, ...]:
+    """Return the outcome of each hunk, given its place."""
+    return tuple(_outcome(number, each) for number, each in enumerate(placed, 1))
+
+
+def _outcome(number: int, placed: Placed) -> HunkOutcome:
+    hunk, place = placed.hunk, placed.place
+    if place is None:
+        return HunkOutcome(number, Status.CONFLICT)
+    offset = place.first - (hunk.new_start if place.there else hunk.start)
+    if place.there:
+        status = Status.THERE
+    elif not place.is_exact:
+        status = Status.FUZZ
+    else:
+        status = Status.OFFSET if offset else Status.CLEAN
+    line, later = place.first + 1, placed.later
+    return HunkOutcome(number, status, line, offset, place.fuzz, place.rivals, later)
+
+
+# --- a hunk without a place ------------------------------------------------------
+
+
+def shown(lines: Lines) -> tuple[str, ...]:
+    """Return lines as text, without their ends."""
+    return tuple(line.decode(errors="replace").rstrip("\r\n") for line in lines)
+
+
+def explain(path: str, text: Text, hunk: Hunk, number: int, hunks: int, expected: int) -> Conflict:
+    """Return why a hunk, the `number`th of `hunks`, does not fit into a file."""
+
+    def conflict(
+        fault: Fault, why: str, line: int, wanted: Lines = (), there: Lines = ()
+    ) -> Conflict:
+        return Conflict(path, fault, why, number, hunks, line + 1, shown(wanted), shown(there))
+
+    if not hunk.old:
+        return conflict(Fault.TEXT, "it has no context that says where it belongs", expected)
+    if places := text.find(hunk.old):
+        if all(text.is_under(hunk.heading, place) for place in places):
+            lines = ", ".join(str(place + 1) for place in places)
+            why = f"it fits at lines {lines}, where other hunks go"
+            return conflict(Fault.UNSURE, why, places[0])
+        other = text.heading_at(places[0]).decode(errors="replace")
+        own = hunk.heading.decode(errors="replace")
+        why = (
+            f"it fits only under `{other or 'the beginning of the file'}`, and is meant for `{own}`"
+        )
+        return conflict(Fault.ELSEWHERE, why, places[0])
+    likely = _likeliest(text, hunk.old, expected)
+    if likely is None:  # perhaps the white space differs everywhere
+        likely = _likeliest(Text(_squeezed(text.lines)), lines_of(_squeezed(hunk.old)), expected)
+    if likely is None:
+        at = min(max(expected, 0), len(text.lines))
+        wanted = hunk.removed or hunk.old
+        return conflict(Fault.TEXT, "none of its lines is in the file", at, wanted)
+    start = max(likely - _AROUND, 0)
+    window = text.lines[start : likely + len(hunk.old) + _AROUND]
+    at, wanted, there = _difference(hunk.old, window, likely - start)
+    if _squeezed(hunk.old) in _squeezed(window):
+        why = "it differs in white space only"
+    elif set(wanted) & set(hunk.removed):
+        why = "the lines that it changes are other ones"
+    else:
+        why = "the lines around its change are other ones"
+    return conflict(Fault.TEXT, why, start + at, wanted, there)
+
+
+def _likeliest(text: Text, wanted: Lines, expected: int) -> int | None:
+    """Return where most of some lines stand, rare ones counting more; None if none does."""
+    votes: dict[int, float] = {}
+    for at, line in enumerate(wanted):
+        places = text.places_of(line) if is_telling([line]) else ()
+        for place in places:
+            votes[place - at] = votes.get(place - at, 0.0) + 1 / len(places)
+    if not votes:
+        return None
+    # What differs in length shifts the lines behind it: neighbours stand for the same place.
+    near = {at: sum(votes.get(at + d, 0.0) / (1 + abs(d)) for d in range(-3, 4)) for at in votes}
+    return min(near, key=lambda at: (-near[at], abs(at - expected)))
+
+
+def _squeezed(lines: Lines) -> bytes:
+    return b"".join(b"".join(line.split()) + b"\n" for line in lines)
+
+
+def _difference(wanted: Lines, window: Lines, likely: int) -> tuple[int, Lines, Lines]:
+    """Return the line at which the differences begin, what was wanted there, and what is there.
+
+    `likely` is where in the window the wanted lines should be.
+    """
+    matcher = SequenceMatcher(None, wanted, window, autojunk=False)
+    blocks = [block for block in matcher.get_matching_blocks() if block.size]
+    if not blocks:
+        return likely, wanted, window[likely : likely + len(wanted)]
+    first, last = blocks[0], blocks[-1]
+    # In front of the first line in common, and behind the last one, as much as the hunk has there.
+    start = max(first.b - first.a, 0) if first.a else first.b + first.size
+    lead = 0 if first.a else first.size
+    rest = len(wanted) - last.a - last.size
+    end = min(last.b + last.size + rest, len(window)) if rest else last.b
+    trail = len(wanted) if rest else last.a
+    return start, wanted[lead:trail], window[start:end]

@@ -1,4 +1,4 @@
-"""What became of a series, on a terminal: the sum first, then what a person has to do."""
+"""The outcome of a series on a terminal: the sum first, then what a person has to do."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from linklab.port.outcome import MEANING, Conflict, Fault, Outcome, Status
+from linklab.port.outcome import MEANING, Conflict, Fault, PatchOutcome, Status
 from linklab.port.porting import Ported
 from linklab.report.layout import plain_table, plain_text, title_line
 
@@ -61,7 +61,7 @@ def _summary(ported: Ported) -> Table:
 
 
 def _by_hand(ported: Ported, everything: bool) -> Iterator[RenderableType]:
-    """Yield the conflicts. What depends on one is done once that is: it has no row here."""
+    """Yield the conflicts. Patches that only depend on one have no row: they apply after it."""
     conflicts = [o for o in ported.outcomes if o.status is Status.CONFLICT]
     lacking = [o for o in conflicts if _lacks_files(o) and not everything]
     others = [o for o in conflicts if o not in lacking]
@@ -81,11 +81,11 @@ def _by_hand(ported: Ported, everything: bool) -> Iterator[RenderableType]:
         yield _lacking_table(lacking)
 
 
-def _lacks_files(outcome: Outcome) -> bool:
+def _lacks_files(outcome: PatchOutcome) -> bool:
     return all(conflict.fault is Fault.NO_FILE for conflict in outcome.conflicts)
 
 
-def _lacking_table(lacking: Sequence[Outcome]) -> Table:
+def _lacking_table(lacking: Sequence[PatchOutcome]) -> Table:
     """Return the patches to files that the source lacks, by folder: often it is one feature."""
     folders: dict[str, dict[str, None]] = {}
     numbers: dict[str, list[int]] = {}
@@ -105,7 +105,7 @@ def _lacking_table(lacking: Sequence[Outcome]) -> Table:
     return table
 
 
-def _conflict_text(outcome: Outcome, everything: bool) -> Text:
+def _conflict_text(outcome: PatchOutcome, everything: bool) -> Text:
     text = Text(outcome.subject or "(no subject)", style="bold")
     conflicts = list(outcome.conflicts)
     shown = conflicts if everything else conflicts[:_PLACES]
@@ -130,7 +130,7 @@ def _append_lines(text: Text, conflict: Conflict, everything: bool) -> None:
 
 
 def _to_look_at(ported: Ported, everything: bool) -> Iterator[RenderableType]:
-    """Yield what applies in a way that wants a look, and the folders that moved."""
+    """Yield the patches that apply but need a look, and the folders that moved."""
     moved = _moved_folders(ported.outcomes)
     if moved:
         table = plain_table("")
@@ -156,11 +156,11 @@ def _to_look_at(ported: Ported, everything: bool) -> Iterator[RenderableType]:
     yield from _rest(len(looks) - len(shown), "to look at")
 
 
-def _only_moved(outcome: Outcome) -> bool:
+def _only_moved(outcome: PatchOutcome) -> bool:
     return outcome.status is Status.MOVED and not outcome.notes
 
 
-def _moved_folders(outcomes: Sequence[Outcome]) -> Counter[tuple[str, str]]:
+def _moved_folders(outcomes: Sequence[PatchOutcome]) -> Counter[tuple[str, str]]:
     """Return how many patches found their files in another folder, by both folders."""
     found: Counter[tuple[str, str]] = Counter()
     for outcome in outcomes:

@@ -2,33 +2,85 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
+from pathlib import Path
 
-from linklab.port.binary import unpack
-from linklab.port.diff import GITLINK, REGULAR, DiffError, FileDiff
-from linklab.port.draft import Draft
-from linklab.port.explain import explain, shown
-from linklab.port.files import File, blob_name
-from linklab.port.hunks import (
-    Placed,
-    apply_hunks,
-    as_merged,
-    hunk_outcomes,
-    notes_of,
-    place_hunks,
-)
+from linklab.host.run import run
+from linklab.kernel.gitstore import GitStore, git_environment
+from linklab.port.diff import GITLINK, REGULAR, DiffError, FileDiff, lines_of, unpack
+from linklab.port.follow import Later, Shifts
 from linklab.port.outcome import Conflict, Fault, FileOutcome, HunkOutcome, Status, worst
-from linklab.port.text import Text
-from linklab.port.tools import Tools
+from linklab.port.place import Text, apply_hunks, explain, hunk_outcomes, place_hunks, shown
+from linklab.port.tree import Draft, File, Moves, blob_name, known_objects, read_objects
 
 _KIND = 0o170000
 _SHOWN = 6  # lines of a difference between whole files
+_MERGE_LIMIT = 60.0  # s
+
+
+class Merger:
+    """Three-way merges, where the file that a patch was made for is known.
+
+    As `git am --3way` does it: the diff's `index` line names the content that it
+    changes.  If a repository, or one that it borrows from, has that, the patch's
+    result is made of it and merged with the source's file.
+    """
+
+    def __init__(self, store: GitStore) -> None:
+        self._store = store
+        self._known: frozenset[str] = frozenset()
+
+    def expect(self, blobs: Iterable[str]) -> None:
+        """Ask once which of the contents that a series names are known; no other is looked for."""
+        self._known = known_objects(self._store, blobs)
+
+    def merge(self, diff: FileDiff, ours: Text) -> Text | None:
+        """Return a diff merged into a file; None without its base or with a conflict."""
+        blob = diff.old_blob
+        base = read_objects(self._store, [blob]).get(blob) if blob in self._known else None
+        if base is None:
+            return None
+        text = Text(base)
+        placed = place_hunks(text, diff.hunks, fuzz=False)
+        places = [each.place for each in placed]
+        if any(place is None or place.offset or place.there for place in places):
+            return None  # another file, whose name begins with the same letters
+        merged = _merged(base, ours.content, apply_hunks(text, placed).content)
+        return None if merged is None else ours.became(merged)
+
+
+def _merged(base: bytes, ours: bytes, theirs: bytes) -> bytes | None:
+    with tempfile.TemporaryDirectory(prefix="linklab-merge-") as name:
+        folder = Path(name)
+        for title, content in (("ours", ours), ("base", base), ("theirs", theirs)):
+            (folder / title).write_bytes(content)
+        done = run(
+            ["git", "merge-file", "--stdout", "ours", "base", "theirs"],
+            cwd=folder,
+            env=git_environment(GIT_CEILING_DIRECTORIES=str(folder.parent)),
+            deadline=_MERGE_LIMIT,
+            check=False,
+        )
+    return done.stdout if done.returncode == 0 else None
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What is known beyond the file and its diff, which belongs to patch `number`."""
+
+    number: int
+    moves: Moves
+    later: Later
+    shifts: Shifts
+    merger: Merger
 
 
 def try_file(diff: FileDiff, draft: Draft, tools: Tools) -> FileOutcome:
-    """Apply a file's part of a patch to a draft, or say why it cannot be."""
+    """Apply a file's part of a patch to a draft, or say why that is not possible."""
     if GITLINK in {diff.old_mode, diff.new_mode}:
         return _conflict(diff, diff.path, Fault.KIND, "it is about a submodule")
     if diff.old is None:
@@ -46,11 +98,11 @@ def _target(diff: FileDiff, path: str) -> str:
 
 
 def _differing(file: File, wanted: bytes) -> dict[str, object]:
-    """Return where a file begins to differ from what a patch has in its place."""
-    ours, theirs = file.text.lines, Text(wanted).lines
-    pairs = zip(ours, theirs, strict=False)
-    at = next((n for n, (one, other) in enumerate(pairs) if one != other), None)
-    first = min(len(ours), len(theirs)) if at is None else at
+    """Return where a file begins to differ from the content that a patch expects of it."""
+    ours, theirs = file.text.lines, lines_of(wanted)
+    pairs = enumerate(zip(ours, theirs, strict=False))
+    shorter = min(len(ours), len(theirs))
+    first = next((at for at, (one, other) in pairs if one != other), shorter)
     return {
         "line": first + 1,
         "expected": shown(theirs[first : first + _SHOWN]),
@@ -60,77 +112,53 @@ def _differing(file: File, wanted: bytes) -> dict[str, object]:
 
 def _create(diff: FileDiff, draft: Draft, tools: Tools) -> FileOutcome:
     assert diff.new is not None
-    path = tools.locate(diff.new, diff) or diff.new
+    path = tools.moves.locate(diff.new, diff) or diff.new
+    target = _target(diff, path)
     if diff.lacks_content:
         return _conflict(diff, path, Fault.NO_CONTENT, "the patch lacks its binary content")
-    try:
-        content = _new_content(diff)
-    except DiffError as error:
-        return _conflict(diff, path, Fault.TORN, error.message)
-    there = draft.standing(path)
-    if there is not None:
-        return _judge_existing(diff, path, there, content, tools)
-    if why := draft.blocked(path):
-        return _conflict(diff, path, Fault.EXISTS, why)
-    draft.put(path, File(diff.new_mode or REGULAR, Text(content)))
-    status = Status.MOVED if path != diff.new else Status.CLEAN
-    return FileOutcome(diff.path, status, _target(diff, path), notes=_moved_note(diff, path))
-
-
-def _new_content(diff: FileDiff) -> bytes:
+    content = b"".join(line for hunk in diff.hunks for line in hunk.new)
     if diff.binary is not None:
-        return unpack(diff.binary, b"")
-    return b"".join(line for hunk in diff.hunks for line in hunk.new)
-
-
-def _judge_existing(
-    diff: FileDiff, path: str, there: File, content: bytes, tools: Tools
-) -> FileOutcome:
-    """Judge a file that a patch makes and that is there: as the patch has it, or a later one."""
-    target = _target(diff, path)
-    if there.content == content:
-        return FileOutcome(diff.path, Status.THERE, target)
-    for later, form in tools.contents(diff.new or "", Text(content).lines):
+        try:
+            content = unpack(diff.binary, b"")
+        except DiffError as error:
+            return _conflict(diff, path, Fault.TORN, error.message)
+    there = draft.standing(path)
+    if there is None:
+        if why := draft.blocked(path):
+            return _conflict(diff, path, Fault.EXISTS, why)
+        draft.put(path, File(diff.new_mode or REGULAR, Text(content)))
+        status, notes = (Status.MOVED, (_moved_note(diff, path),)) if target else (Status.CLEAN, ())
+        return FileOutcome(diff.path, status, target, notes=notes)
+    forms = tools.later.contents(tools.number, diff.new, lines_of(content))
+    for later, form in chain([(0, content)], forms):
         if there.content == form:
-            whole = (HunkOutcome(1, Status.THERE, 1, later=later),)
-            return FileOutcome(diff.path, Status.THERE, target, whole)
+            hunks = (HunkOutcome(1, Status.THERE, 1, later=later),) if later else ()
+            return FileOutcome(diff.path, Status.THERE, target, hunks)
     why = "the patch makes it, and it is there already with another content"
     return _conflict(diff, path, Fault.EXISTS, why, **_differing(there, content))
 
 
-def _moved_note(diff: FileDiff, path: str) -> tuple[str, ...]:
-    return (f"{diff.path} is {path} in this source",) if path != diff.path else ()
+def _moved_note(diff: FileDiff, path: str) -> str:
+    return f"{diff.path} is {path} in this source"
 
 
 class _FileTrial:
-    """A change to a file that is there before the patch."""
+    """A change to a file that exists before the patch. `old` and `new` are its paths here."""
 
     def __init__(self, diff: FileDiff, draft: Draft, tools: Tools) -> None:
         assert diff.old is not None
         self.diff, self.draft, self.tools = diff, draft, tools
-        self.old = self._find(diff.old)
-        self.new = self._destination()
         self.notes: list[str] = []
+        names = chain([diff.old], (name for _, name in self._later_names(diff.old)))
+        here = next((name for name in names if name and draft.get(name) is not None), None)
+        self.old = here or tools.moves.locate(diff.old, diff)
+        self.new = self.old
+        if diff.new != diff.old:
+            self.new = diff.new and (tools.moves.locate(diff.new, diff) or diff.new)
+        self.moved = self.old not in (None, diff.old) or (self.new != diff.new and diff.is_rename)
 
-    def _find(self, path: str) -> str | None:
-        if self.draft.get(path) is not None:
-            return path
-        names = (name for _, name in self.tools.names(path) if name is not None)
-        later = next((name for name in names if self.draft.get(name) is not None), None)
-        return later or self.tools.locate(path, self.diff)
-
-    def _destination(self) -> str | None:
-        """Return the path after the patch."""
-        diff = self.diff
-        if diff.new is None or diff.new == diff.old:
-            return diff.new and self.old
-        return self.tools.locate(diff.new, diff) or diff.new
-
-    @property
-    def moved(self) -> bool:
-        return self.old not in (None, self.diff.old) or (
-            self.new != self.diff.new and self.diff.is_rename
-        )
+    def _later_names(self, path: str) -> Iterator[tuple[int, str | None]]:
+        return self.tools.later.names(self.tools.number, path)
 
     def outcome(self) -> FileOutcome:
         diff, old = self.diff, self.old
@@ -141,21 +169,17 @@ class _FileTrial:
         if diff.old_mode is not None and file.mode & _KIND != diff.old_mode & _KIND:
             return _conflict(diff, old, Fault.KIND, f"it is of mode {file.mode:o} in this source")
         if self.moved and diff.new == diff.old:
-            self.notes.append(f"{diff.path} is {old} in this source")
-        if diff.new is None:
+            self.notes.append(_moved_note(diff, old))
+        if self.new is None:
             return self._delete(old, file)
-        if self.new not in (None, old) and (why := self._obstacle(self.new)):
-            return _conflict(diff, self.new, Fault.EXISTS, why)
+        if self.new != old:
+            why = f"the patch makes it of {diff.old}, and it is there already"
+            if self.draft.standing(self.new) is not None or (why := self.draft.blocked(self.new)):
+                return _conflict(diff, self.new, Fault.EXISTS, why)
         return self._change(old, file)
 
-    def _obstacle(self, new: str) -> str:
-        """Return why a file cannot get another name; empty where it can."""
-        if self.draft.standing(new) is not None:
-            return f"the patch makes it of {self.diff.old}, and it is there already"
-        return self.draft.blocked(new)
-
     def _without_file(self) -> FileOutcome:
-        """Judge a change to a file that is not there: deleted or renamed already, or missing."""
+        """Judge a change to a file that is missing: deleted or renamed already, or never there."""
         diff = self.diff
         assert diff.old is not None
         if diff.new is None:
@@ -166,80 +190,67 @@ class _FileTrial:
                 return FileOutcome(diff.path, Status.THERE)
             self.notes.append(f"{diff.path} has this name already")
             outcome = self._change(diff.new, renamed)
-            return replace(
-                outcome, status=max(outcome.status, Status.PARTLY, key=tuple(Status).index)
-            )
-        for later, name in self.tools.names(diff.new):
+            least = max(outcome.status, Status.PARTLY, key=tuple(Status).index)
+            return replace(outcome, status=least)
+        for later, name in self._later_names(diff.new):
             if name is None:
                 hunks = range(1, len(diff.hunks) + 1)
                 gone = tuple(HunkOutcome(n, Status.THERE, later=later) for n in hunks)
                 return FileOutcome(diff.path, Status.THERE, hunks=gone)
         why = "there is no such file in this source"
-        if others := self.tools.namesakes(diff.old):
+        if others := self.tools.moves.namesakes(diff.old):
             why += f"; of its name: {', '.join(others)}"
         return _conflict(diff, diff.old, Fault.NO_FILE, why)
 
     def _delete(self, old: str, file: File) -> FileOutcome:
-        wanted = b"".join(line for hunk in self.diff.hunks for line in hunk.old)
+        diff = self.diff
+        wanted = b"".join(line for hunk in diff.hunks for line in hunk.old)
         is_same = file.content == wanted
-        if self.diff.binary is not None or self.diff.lacks_content:
-            is_same = self._is_blob(file.content, self.diff.old_blob)
-            wanted = file.content
+        if diff.binary is not None or diff.lacks_content:
+            is_same, wanted = _is_blob(file.content, diff.old_blob), file.content
         if not is_same:
             why = "the patch deletes it, and its content is another one in this source"
-            more = _differing(file, wanted)
-            return _conflict(self.diff, old, Fault.DIFFERS, why, **more)
+            return _conflict(diff, old, Fault.DIFFERS, why, **_differing(file, wanted))
         self.draft.remove(old)
         return self._made([Status.CLEAN])
 
     def _change(self, old: str, file: File) -> FileOutcome:
         """Apply hunks or binary content, the mode and the name."""
-        diff = self.diff
+        diff, tools = self.diff, self.tools
         if diff.binary is not None or diff.lacks_content:
             return self._change_binary(old, file)
-        shift = self.tools.shift(diff.old, diff.hunks[0].start) if diff.hunks else 0
-        forms = partial(self.tools.forms, diff.new)
-        placed = place_hunks(file.text, diff.hunks, shift=shift, forms=forms)
+        placed = place_hunks(
+            file.text,
+            diff.hunks,
+            shift=tools.shifts.near(diff.old, diff.hunks[0].start) if diff.hunks else 0,
+            forms=partial(tools.later.forms, tools.number, diff.new),
+        )
         hunks = hunk_outcomes(placed)
         after: Text | None = None
         if any(hunk.status in {Status.CONFLICT, Status.FUZZ} for hunk in hunks):
-            after = self.tools.merge(diff, file.text)
+            after = tools.merger.merge(diff, file.text)
             if after is not None:
-                hunks = as_merged(hunks, is_there=after.content == file.content)
-        if after is None and any(each.place is None for each in placed):
-            return self._failed(old, file, placed, hunks)
+                hunks = _as_merged(hunks, is_there=after.content == file.content)
         if after is None:
+            conflicts = tuple(
+                explain(old, file.text, each.hunk, number, len(placed), each.expected)
+                for number, each in enumerate(placed, 1)
+                if each.place is None
+            )
+            if conflicts:
+                target = _target(diff, old) if diff.new == diff.old else ""
+                return FileOutcome(diff.path, Status.CONFLICT, target, hunks, conflicts=conflicts)
             after = apply_hunks(file.text, placed)
-        self.notes += notes_of(diff.path, hunks)
+        self.notes += _hunk_notes(diff.path, hunks)
         return self._write(old, file, after, hunks)
-
-    def _failed(
-        self,
-        old: str,
-        file: File,
-        placed: Sequence[Placed],
-        hunks: tuple[HunkOutcome, ...],
-    ) -> FileOutcome:
-        conflicts = [
-            explain(old, file.text, each.hunk, number, len(placed), each.expected)
-            for number, each in enumerate(placed, 1)
-            if each.place is None
-        ]
-        return FileOutcome(
-            self.diff.path,
-            Status.CONFLICT,
-            _target(self.diff, old) if self.diff.new == self.diff.old else "",
-            hunks,
-            conflicts=tuple(conflicts),
-        )
 
     def _change_binary(self, old: str, file: File) -> FileOutcome:
         diff = self.diff
-        if self._is_blob(file.content, diff.new_blob):
+        if _is_blob(file.content, diff.new_blob):
             return self._write(old, file, file.text, (HunkOutcome(1, Status.THERE),))
         if diff.binary is None:
             return _conflict(diff, old, Fault.NO_CONTENT, "the patch lacks its binary content")
-        if diff.old_blob and not self._is_blob(file.content, diff.old_blob):
+        if diff.old_blob and not _is_blob(file.content, diff.old_blob):
             why = "it is binary, and another one than the patch was made for"
             return _conflict(diff, old, Fault.DIFFERS, why)
         try:
@@ -255,7 +266,6 @@ class _FileTrial:
         mode, changes_mode = file.mode, diff.old_mode != diff.new_mode
         if changes_mode and None not in (diff.old_mode, diff.new_mode):
             mode = diff.new_mode or mode
-        after = File(mode, text if text.content != file.content else file.text)
         statuses = [hunk.status for hunk in hunks]
         if changes_mode:
             statuses.append(Status.CLEAN if mode != file.mode else Status.THERE)
@@ -265,21 +275,55 @@ class _FileTrial:
                 self.draft.remove(old)
         if self.moved:
             statuses.append(Status.MOVED)
-        self.draft.put(new, after)
+        self.draft.put(new, File(mode, text if text.content != file.content else file.text))
         return self._made(statuses, hunks)
 
     def _made(self, statuses: list[Status], hunks: tuple[HunkOutcome, ...] = ()) -> FileOutcome:
         status = worst(statuses)
         if set(statuses) <= {Status.THERE, Status.MOVED} and Status.THERE in statuses:
             status = Status.THERE
-        target = self.old or self.new or ""
-        return FileOutcome(
-            self.diff.path,
-            status,
-            _target(self.diff, target) if self.diff.new in (None, self.diff.old) else "",
-            hunks,
-            tuple(self.notes) if status is not Status.THERE else (),
-        )
+        is_renamed = self.diff.new not in (None, self.diff.old)
+        target = "" if is_renamed else _target(self.diff, self.old or self.new or "")
+        notes = tuple(self.notes) if status is not Status.THERE else ()
+        return FileOutcome(self.diff.path, status, target, hunks, notes)
 
-    def _is_blob(self, content: bytes, name: str) -> bool:
-        return bool(name) and blob_name(content, len(name)).startswith(name)
+
+def _is_blob(content: bytes, name: str) -> bool:
+    return bool(name) and blob_name(content, len(name)).startswith(name)
+
+
+def _as_merged(hunks: Sequence[HunkOutcome], *, is_there: bool) -> tuple[HunkOutcome, ...]:
+    """Return the outcomes of hunks after a three-way merge.
+
+    `is_there` says that the merge changed nothing.
+    """
+    taken = tuple(Status) if is_there else (Status.CONFLICT, Status.FUZZ)
+    status = Status.THERE if is_there else Status.MERGED
+    return tuple(
+        HunkOutcome(hunk.hunk, status, hunk.line) if hunk.status in taken else hunk
+        for hunk in hunks
+    )
+
+
+def _hunk_notes(path: str, hunks: Sequence[HunkOutcome]) -> Iterator[str]:
+    """Yield what was adapted; lines that only moved need no mention."""
+    if all(hunk.status is Status.THERE for hunk in hunks):
+        return
+    for hunk in hunks:
+        if said := _hunk_note(hunk):
+            yield f"{path}, hunk {hunk.hunk} of {len(hunks)}: {said}"
+
+
+def _hunk_note(hunk: HunkOutcome) -> str:
+    at = f"at line {hunk.line}"
+    match hunk.status:
+        case Status.FUZZ if hunk.fuzz:
+            return f"{at}, with {hunk.fuzz} lines less context"
+        case Status.FUZZ:
+            return f"{at}, no longer at the file's beginning or end"
+        case Status.THERE:
+            later = f", as patch {hunk.later} leaves it" if hunk.later else ""
+            return f"there already {at}{later}"
+        case Status.MERGED:
+            return "by a three-way merge"
+    return f"{at}, the nearest of {hunk.rivals + 1} places that fit" if hunk.rivals else ""

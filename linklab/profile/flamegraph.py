@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from linklab import paths
-from linklab.profile.difference import Change, Rate
-from linklab.profile.stacks import Stack, Stacks, frame_name, is_kernel
+from linklab.profile.stacks import Stacks, frame_name, space_of
+from linklab.profile.store import Change, Rate
 from linklab.templating import render
 
 TEMPLATE = "flamegraph.svg"
@@ -29,9 +29,8 @@ _PADDING = 4
 _LEAST_WIDTH = 0.5  # nobody sees a narrower box
 _LEAST_LETTERS = 3
 _LINE = 18
-_HEAD = 44  # the title and the room around it
+_HEAD = 44  # the title with its margins
 _LEGEND = 30
-
 
 _SPACES = (
     ("process", "process"),
@@ -60,7 +59,7 @@ class Box:
 
 @dataclass
 class _Node:
-    """A frame: samples with what it calls, and `own`, when it ran itself; `before` are A's."""
+    """A frame: its samples with those of its calls, and its own; `before` are A's."""
 
     samples: int = 0
     own: int = 0
@@ -70,7 +69,7 @@ class _Node:
 
 
 _Look = Callable[[_Node, str], tuple[str, str]]
-"""Returns the paint of a node of a kind, and what its title says behind its name."""
+"""Returns the paint of a node of a kind, and the rest of its title behind the name."""
 
 
 def flame_graph(
@@ -97,8 +96,8 @@ def difference_graph(
 ) -> str:
     """Return the graph of what B costs more than A as SVG; `text` says a change in words.
 
-    Where a box has its colour from is the function itself: those that it
-    calls have their own. What A alone does has no box.
+    A box is coloured by the function's own cost, without its calls. Calls that
+    only A makes have no box.
     """
     root = _tree(b, a)
     most = max((abs(change.difference) for change in _own_changes(root, rate)), default=0.0)
@@ -112,7 +111,7 @@ def difference_graph(
 
 
 def _own_changes(node: _Node, rate: Rate) -> Iterator[Change]:
-    """Yield what each function costs more by itself, of those that are different."""
+    """Yield the changes of the functions' own costs that are different."""
     own = rate.change(node.own_before, node.own)
     if own.is_different:
         yield own
@@ -135,14 +134,15 @@ def _drawn(
     notes: Sequence[str],
     templates: Path,
 ) -> str:
-    top = _HEAD + _LINE * len(notes)
-    foot = top + ROW * _depth(root, _scale(root))
+    scale = (WIDTH - 2 * _MARGIN) / max(1, root.samples)
+    foot = _HEAD + _LINE * len(notes) + ROW * _depth(root, scale)
+    boxes = _boxes(root, "all", "all", (float(_MARGIN), foot - ROW), scale, look)
     return render(
         TEMPLATE,
         templates,
         title=title,
         notes=list(enumerate(notes)),
-        boxes=list(_boxes(root, foot, look)),
+        boxes=list(boxes),
         legend=legend,
         width=WIDTH,
         height=foot + _LEGEND,
@@ -156,69 +156,47 @@ def _drawn(
 
 def _tree(stacks: Stacks, before: Stacks) -> _Node:
     root = _Node()
-    for stack in sorted(stacks):
-        nodes = _grown(root, stack)
+    for stack in (*sorted(stacks), *sorted(before.keys() - stacks.keys())):
+        samples, earlier = stacks.get(stack, 0), before.get(stack, 0)
+        nodes = [root]
+        for frame in stack:
+            nodes.append(nodes[-1].children.setdefault(frame, _Node()))
         for node in nodes:
-            node.samples += stacks[stack]
-        nodes[-1].own += stacks[stack]
-    for stack in sorted(before):
-        nodes = _grown(root, stack)
-        for node in nodes:
-            node.before += before[stack]
-        nodes[-1].own_before += before[stack]
+            node.samples += samples
+            node.before += earlier
+        nodes[-1].own += samples
+        nodes[-1].own_before += earlier
     return root
 
 
-def _grown(root: _Node, stack: Stack) -> list[_Node]:
-    """Return the nodes of a stack from the root, made where there are none."""
-    nodes = [root]
-    for frame in stack:
-        nodes.append(nodes[-1].children.setdefault(frame, _Node()))
-    return nodes
-
-
-def _scale(root: _Node) -> float:
-    return (WIDTH - 2 * _MARGIN) / max(1, root.samples)
-
-
 def _depth(node: _Node, scale: float) -> int:
-    """Return how many rows the boxes take that are wide enough to be drawn."""
+    """Return how many rows the boxes need that are wide enough to be drawn."""
     if node.samples * scale < _LEAST_WIDTH:
         return 0
     return 1 + max((_depth(child, scale) for child in node.children.values()), default=0)
 
 
-def _boxes(root: _Node, foot: float, look: _Look) -> Iterator[Box]:
-    corner = (float(_MARGIN), foot - ROW)
-    yield from _boxes_of(root, "all", "all", corner, _scale(root), look)
-
-
-def _boxes_of(
+def _boxes(
     node: _Node, frame: str, kind: str, corner: tuple[float, float], scale: float, look: _Look
 ) -> Iterator[Box]:
-    """Yield a frame's box, its lower left corner's row given, and those that stand on it."""
+    """Yield a frame's box, whose lower left corner is given, and those that stand on it."""
     width = node.samples * scale
     if width < _LEAST_WIDTH:
         return
     x, y = corner
     name = frame_name(frame)
-    paint, said = look(node, kind)
-    title = f"{name} ({kind}): {said}"
+    paint, text = look(node, kind)
+    title = f"{name} ({kind}): {text}"
     yield Box(round(x, 2), y, round(width, 2), paint, _fitting(name, width), title)
     for child, below in node.children.items():
-        yield from _boxes_of(below, child, _kind(child, kind), (x, y - ROW), scale, look)
+        child_kind = "process" if kind == "all" else space_of(child)
+        yield from _boxes(below, child, child_kind, (x, y - ROW), scale, look)
         x += below.samples * scale
 
 
-def _kind(frame: str, parent: str) -> str:
-    if parent == "all":
-        return "process"
-    return "kernel" if is_kernel(frame) else "user"
-
-
 def _fitting(name: str, width: float) -> str:
-    """Return a name as far as it fits into a box, or nothing."""
-    room = int((width - 2 * _PADDING) / _LETTER)
-    if len(name) <= room:
+    """Return a name, shortened where it does not fit into a box, or nothing."""
+    most = int((width - 2 * _PADDING) / _LETTER)
+    if len(name) <= most:
         return name
-    return f"{name[: room - 1]}…" if room >= _LEAST_LETTERS else ""
+    return f"{name[: most - 1]}…" if most >= _LEAST_LETTERS else ""

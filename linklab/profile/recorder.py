@@ -17,8 +17,7 @@ from pathlib import Path
 
 from linklab.agent.client import Agent
 from linklab.errors import GuestIncomplete, LabError
-from linklab.host.run import run
-from linklab.image.userland import find_program
+from linklab.host.run import find_program, run
 from linklab.profile.stacks import Samples, read_script
 
 PERF, PERF_PACKAGE = "perf", "linux-perf"
@@ -36,19 +35,19 @@ _GOLDEN = 0.6180339887498949  # its multiples are spread evenly, and none is nea
 FILE_MIB = 128
 """How large perf's file may become: it lies in the guest's memory. A sample takes
 some 200 bytes."""
-_TURN = 0.002  # s between two looks
+_TURN = 0.002  # s between two polls
 _LIMIT = 120.0  # s for anything that perf is asked to do
 
 
 class Event(StrEnum):
-    """What makes a sample: so many cycles, or so much time of a CPU's clock."""
+    """What triggers a sample: a number of cycles, or a time of a CPU's clock."""
 
     CYCLES = "cycles"
     CPU_CLOCK = "cpu-clock"
 
 
 def choose_event(agent: Agent, *, emulated: bool) -> tuple[Event, str]:
-    """Return what to sample by in this guest, and why.
+    """Return the event to sample by in this guest, and why.
 
     An emulated CPU has no counters; one under KVM has them if the host lets it.
     """
@@ -65,9 +64,9 @@ def choose_event(agent: Agent, *, emulated: bool) -> tuple[Event, str]:
 def periods_of(frequency: int) -> tuple[int, ...]:
     """Return periods, in ns, of timers that together take so many samples a second.
 
-    A single timer marches in step with work that repeats itself, such as a
-    loop over interfaces, and then samples the same few instructions of it
-    again and again. Of many unlike ones only a few can.
+    A single timer can fall into step with work that repeats itself, such as a
+    loop over its objects, and then samples the same few of its instructions.
+    Of many timers with different periods only a few can.
     """
     lengths = [1 + _SPREAD * (number * _GOLDEN % 1 - 0.5) for number in range(_TIMERS)]
     each = 1e9 / frequency * sum(1 / length for length in lengths)
@@ -78,8 +77,8 @@ def periods_of(frequency: int) -> tuple[int, ...]:
 class Recorder:
     """`perf record` on all CPUs of a guest, `frequency` samples a second on each.
 
-    Without `idle` none of the idle task: in virtual time a guest waits for a
-    second or two before timed work.
+    Without `idle` the idle task is not sampled: in virtual time a guest waits
+    for a second or two before timed work.
     """
 
     agent: Agent
@@ -89,9 +88,9 @@ class Recorder:
 
     @contextmanager
     def recording(self) -> Iterator[Callable[[], bytes]]:
-        """Run perf, switched off; yield what ends it and returns its file.
+        """Run perf, switched off; yield a function that ends it and returns its file.
 
-        Raises `LabError`, with perf's words, when it does not start or fails.
+        Raises `LabError`, with perf's output, when it does not start or fails.
         """
         tuning = ("-m", _BUFFER, f"--max-size={FILE_MIB}M", "--no-buildid")
         words = ["/bin/sh", _SCRIPT, "-a", "-g", *self._events(), *tuning]
@@ -105,7 +104,7 @@ class Recorder:
         yield self._stop
 
     def _events(self) -> tuple[str, ...]:
-        """Return perf's options for what makes a sample. What hardware counts is irregular."""
+        """Return perf's options for the event. Hardware counters are irregular by themselves."""
         if self.event is Event.CYCLES:
             return "-e", self.event.value, "-F", str(self.frequency)
         busy = "" if self.idle else "I"
@@ -156,7 +155,7 @@ class Recorder:
     def _failed(self, status: int) -> LabError:
         if status == 0:
             return LabError(
-                f"perf's file reached {FILE_MIB} MiB in the guest: profile fewer interfaces, "
+                f"perf's file reached {FILE_MIB} MiB in the guest: profile less work, "
                 "or with a lower --frequency"
             )
         said = self.agent.read_file(_LOG, _soon()).decode(errors="replace").strip()
@@ -199,8 +198,8 @@ def decode(data: bytes, kernel_symbols: bytes) -> Samples:
         file, symbols = Path(folder) / "perf.data", Path(folder) / "kallsyms"
         file.write_bytes(data)
         symbols.write_bytes(kernel_symbols)
-        # Libraries of this host would lend their symbols to what happens to
-        # lie at the same addresses in the guest: --symfs hides them.
+        # perf would take symbols of this host's libraries for the same addresses
+        # in the guest: --symfs hides the libraries.
         options = ("--kallsyms", symbols, "--symfs", folder, "-F", "comm,pid,ip,sym,dso")
         done = run([perf, "script", "-i", file, *options], env={"PAGER": "cat"})
     return read_script(done.stdout.decode(errors="replace"))

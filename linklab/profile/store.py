@@ -1,20 +1,39 @@
 """Stored profiles: a folder for each, from which everything shown can be made again.
 
-Two that were subtracted lie in the folders `a` and `b` of one that says what
-came out.
+Two that were subtracted are in the folders `a` and `b` of one with the
+difference: what an operation costs more on B than on A, function by function.
+A sample stands for the time between two samples, and a profile has those of a
+number of repetitions; so samples times period over repetitions is the cost of
+one operation. In virtual time a nanosecond is an instruction.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from linklab.errors import LabError, UsageError
-from linklab.profile.shares import kernel_share, share_of, symbol_shares
-from linklab.profile.stacks import Stacks, collapsed, read_collapsed
+from linklab.machine.spec import Clock
+from linklab.profile.stacks import (
+    Stack,
+    Stacks,
+    collapsed,
+    frame_name,
+    kernel_share,
+    read_collapsed,
+    share_of,
+    space_of,
+    symbol_shares,
+)
+from linklab.results.model import first_shape
+from linklab.results.other import work_of
 
 SCHEMA = 1
 PROFILE_FILE = "profile.json"
@@ -23,6 +42,10 @@ FOLDED_FILE = "folded.txt"
 GRAPH_FILE = "flamegraph.svg"
 TABLE_FILE = "table.txt"
 SIDES = ("a", "b")
+
+SURE = 4.0
+"""Standard deviations that a function's difference must exceed. Chance does so once
+in 16 000 times, and a profile has up to a thousand functions."""
 
 
 @dataclass(frozen=True)
@@ -34,16 +57,24 @@ class StoredProfile:
 
 
 def write_profile(folder: Path, profile: StoredProfile) -> None:
-    """Write what is measured, and the shares that follow from it, into a folder.
+    """Write the stacks, and the shares that follow from them, into a folder.
 
     Raises `LabError` when it cannot be written.
     """
-    _write(folder / FOLDED_FILE, collapsed(profile.stacks))
-    _write_json(folder / PROFILE_FILE, {**profile.about, **_shares(profile.stacks)})
+    stacks = profile.stacks
+    kernel, among = kernel_share(stacks), sum(stacks.values())
+    shares = {"kernel": kernel, "user": share_of(among - kernel.samples, among)}
+    about = {
+        **profile.about,
+        "shares": {space: vars(share) for space, share in shares.items()},
+        "symbols": [symbol.to_json() for symbol in symbol_shares(stacks)],
+    }
+    _write(folder / FOLDED_FILE, collapsed(stacks))
+    _write_json(folder / PROFILE_FILE, about)
 
 
 def write_difference(folder: Path, about: Mapping[str, Any]) -> None:
-    """Write what came out of two profiles into their folder. Raises `LabError` where it cannot."""
+    """Write the difference of two profiles into their folder. Raises `LabError` on failure."""
     _write_json(folder / DIFFERENCE_FILE, about)
 
 
@@ -56,16 +87,6 @@ def _write(path: Path, text: str) -> None:
         path.write_text(text)
     except OSError as error:
         raise LabError(f"the folder {path.parent} cannot be written: {error.strerror}") from error
-
-
-def _shares(stacks: Stacks) -> dict[str, Any]:
-    kernel = kernel_share(stacks)
-    among = sum(stacks.values())
-    shares = {"kernel": kernel, "user": share_of(among - kernel.samples, among)}
-    return {
-        "shares": {space: vars(share) for space, share in shares.items()},
-        "symbols": [symbol.to_json() for symbol in symbol_shares(stacks)],
-    }
 
 
 def read_profile(folder: Path) -> StoredProfile:
@@ -82,3 +103,172 @@ def read_profile(folder: Path) -> StoredProfile:
     if schema != SCHEMA:
         raise UsageError(f"{folder} was written by schema {schema}, this version reads {SCHEMA}")
     return StoredProfile(about, stacks)
+
+
+class Unit(StrEnum):
+    """The unit of a cost; it follows from the guest's clock."""
+
+    SECONDS = "seconds"
+    INSTRUCTIONS = "instructions"
+
+
+@dataclass(frozen=True)
+class Change:
+    """What one operation costs on A and on B, and `SURE` standard deviations of the difference.
+
+    Samples are assumed to be independent (Poisson). For the whole that is too
+    much, as they come at even distances.
+    """
+
+    a: float
+    b: float
+    error: float
+
+    @property
+    def difference(self) -> float:
+        """How much more it costs on B."""
+        return self.b - self.a
+
+    @property
+    def is_different(self) -> bool:
+        """Whether the difference is more than samples give by chance."""
+        return abs(self.difference) > self.error
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON takes it."""
+        return {**vars(self), "difference": self.difference, "different": self.is_different}
+
+
+@dataclass(frozen=True)
+class Rate:
+    """What one sample on A, and one on B, adds to the cost of one operation."""
+
+    a: float
+    b: float
+
+    def change(self, a: int, b: int) -> Change:
+        """Return the costs that so many samples on A and on B give."""
+        error = SURE * math.sqrt(a * self.a**2 + b * self.b**2)
+        return Change(a * self.a, b * self.b, error)
+
+
+def together(changes: Iterable[Change]) -> Change:
+    """Return the sum of changes that share no sample."""
+    each = list(changes)
+    error = math.hypot(*(change.error for change in each))
+    return Change(sum(change.a for change in each), sum(change.b for change in each), error)
+
+
+@dataclass(frozen=True)
+class FunctionChange:
+    """A function's own cost on A and on B. `space` is "kernel" or "user"."""
+
+    symbol: str
+    space: str
+    change: Change
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON takes it."""
+        return {"symbol": self.symbol, "space": self.space, **self.change.to_json()}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Two profiles of the same work, subtracted.
+
+    `unsampled` are the medians of the operation's whole time on A and on B
+    without perf; `functions` begin with the largest difference.
+    """
+
+    unit: Unit
+    rate: Rate
+    whole: Change
+    functions: tuple[FunctionChange, ...]
+    unsampled: tuple[float, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON takes it."""
+        a, b = self.unsampled
+        return {
+            "unit": self.unit.value,
+            "whole": self.whole.to_json(),
+            "unsampled": {"a": a, "b": b, "difference": b - a},
+            "symbols": [function.to_json() for function in self.functions],
+        }
+
+
+def clock_of(about: Mapping[str, Any]) -> str:
+    """Return the clock of a stored profile. Profiles without an entry are of real time."""
+    return str(about.get("clock", Clock.REAL.value))
+
+
+def _same(about: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what must be alike; the first release's profiles do not name their axes."""
+    axes = about.get("axes") or [axis.name for axis in first_shape().axes]
+    return ("scenario", *axes, "given", "accel", "machine", "cpus")
+
+
+def subtract(a: StoredProfile, b: StoredProfile) -> Difference:
+    """Return B less A.
+
+    Raises `LabError` where they are not of the same work, done the same way.
+    """
+    names = dict.fromkeys((*_same(a.about), *_same(b.about)))
+    differing = [name for name in names if a.about.get(name) != b.about.get(name)]
+    if clock_of(a.about) != clock_of(b.about):
+        differing.append("clock")
+    if differing:
+        raise LabError(f"two profiles cannot be subtracted: they differ in {', '.join(differing)}")
+    unit = Unit.INSTRUCTIONS if clock_of(a.about) == Clock.VIRTUAL else Unit.SECONDS
+    second = 1e9 if unit is Unit.INSTRUCTIONS else 1.0
+    rate = Rate(second * _seconds_each(a.about), second * _seconds_each(b.about))
+    first, then = (
+        second * median(measure["seconds"] for measure in profile.about["unsampled"])
+        for profile in (a, b)
+    )
+    whole = rate.change(sum(a.stacks.values()), sum(b.stacks.values()))
+    return Difference(unit, rate, whole, _functions(a.stacks, b.stacks, rate), (first, then))
+
+
+def as_stored(a: StoredProfile, b: StoredProfile) -> dict[str, Any]:
+    """Return two profiles' circumstances and their difference, as difference.json has them."""
+    both = (a.about, b.about)
+    alike = {name: a.about.get(name) for name in (*_same(a.about), "boot", "memory", "event")}
+    alike["work"] = work_of(a.about)
+    return {
+        "command": a.about.get("command"),
+        "start": a.about.get("start"),
+        "end": b.about.get("end"),
+        **alike,
+        "clock": clock_of(a.about),
+        "kernels": [about["kernel"] for about in both],
+        "repetitions": [len(about["sampled"]) for about in both],
+        "samples": [about["samples"] for about in both],
+        **subtract(a, b).to_json(),
+    }
+
+
+def _seconds_each(about: Mapping[str, Any]) -> float:
+    """Return what a sample adds to the seconds of one operation."""
+    return 1 / (float(about["event"]["frequency"]) * len(about["sampled"]))
+
+
+def _functions(a: Stacks, b: Stacks, rate: Rate) -> tuple[FunctionChange, ...]:
+    """Return each function's own change. One that is not known on a side costs nothing there."""
+    own = Counter[str](), Counter[str]()
+    for counter, stacks in zip(own, (a, b), strict=True):
+        for stack, count in stacks.items():
+            counter[stack[-1]] += count
+    found = (
+        FunctionChange(
+            frame_name(frame), space_of(frame), rate.change(own[0][frame], own[1][frame])
+        )
+        for frame in own[0] | own[1]
+    )
+    return tuple(sorted(found, key=lambda f: (-abs(f.change.difference), f.symbol, f.space)))
+
+
+def gone(a: Stacks, b: Stacks) -> int:
+    """Return how many of A's samples lie in calls that B never makes."""
+    made: set[Stack] = {stack[:depth] for stack in b for depth in range(1, len(stack) + 1)}
+    return sum(count for stack, count in a.items() if stack not in made)

@@ -11,8 +11,8 @@ from rich.text import Text
 from linklab.bisect.driver import duration
 from linklab.bisect.history import History, Revision
 from linklab.bisect.journal import FILE
-from linklab.report.figures import VIRTUAL, seconds_are
 from linklab.report.layout import plain_table, plain_text
+from linklab.results.figures import VIRTUAL, seconds_are
 
 _STYLE = {"good": "green", "bad": "red", "skip": "yellow"}
 _EVIDENCE_LINES = 30

@@ -11,10 +11,9 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from linklab.report.figures import VIRTUAL, seconds_are
 from linklab.report.layout import plain_table
-from linklab.report.versus import comparison_of
-from linklab.results.comparison import Comparison, Effect
+from linklab.results.comparison import SECONDS, Comparison, Effect
+from linklab.results.figures import VIRTUAL, seconds_are
 from linklab.results.statistics import share_interval
 
 
@@ -26,6 +25,7 @@ class Aims:
     fewest_found: float
 
 
+_SHOWN = (Effect.BETTER, Effect.WORSE, Effect.SAME, Effect.INCONCLUSIVE)
 _REAL = Aims(0.05, 0.9)
 _VIRTUAL = Aims(0.0, 0.99)
 
@@ -100,8 +100,8 @@ def calibration_of(about: Mapping[str, Any]) -> Calibration:
     stored, plan = about["calibration"], about["plan"]
     aims = _VIRTUAL if about.get("clock") == VIRTUAL else _REAL
     most, fewest = aims.most_false_alarms, aims.fewest_found
-    alarms = frozenset({Effect.SLOWER, Effect.FASTER})
-    same = [comparison_of(entry) for entry in stored["same"]]
+    alarms = frozenset({Effect.WORSE, Effect.BETTER, Effect.DIFFERENT})
+    same = [Comparison.from_json(entry) for entry in stored["same"]]
     aim = f"at most {100 * most:g} %" if most else "none"
     cases = [Case("with itself", same, "False alarms", alarms, aim, most=most)]
     slowed = []
@@ -110,15 +110,15 @@ def calibration_of(about: Mapping[str, Any]) -> Calibration:
         cases.append(
             Case(
                 f"with itself, slowed by {percent}",
-                [comparison_of(one) for one in entry["comparisons"]],
+                [Comparison.from_json(one) for one in entry["comparisons"]],
                 f"{percent} found",
-                frozenset({Effect.SLOWER}),
+                frozenset({Effect.WORSE}),
                 f"at least {100 * fewest:g} %",
                 fewest=fewest,
             )
         )
         measured = entry["measured"]
-        known = comparison_of(measured) if measured else None
+        known = Comparison.from_json(measured) if measured else None
         slowed.append(Slowed(entry["slowdown"], entry["loops"], known))
     return Calibration(
         cases=cases,
@@ -163,11 +163,11 @@ def render(found: Calibration) -> Group:
 def _table(found: Calibration) -> RenderableType:
     table = plain_table("the kernel compared, and what was said of the second one")
     table.add_column("", overflow="fold")
-    for name in ("comparisons", *(effect.value for effect in Effect)):
+    for name in ("comparisons", *(effect.word(SECONDS) for effect in _SHOWN)):
         table.add_column(name, justify="right", no_wrap=True)
     for case in found.cases:
         numbers = Counter(one.verdict for one in case.comparisons)
-        counts = (str(numbers[effect]) for effect in Effect)
+        counts = (str(numbers[effect]) for effect in _SHOWN)
         table.add_row(case.title, str(len(case.comparisons)), *counts)
     return table
 
@@ -186,8 +186,8 @@ def _slowed_text(found: Slowed) -> str:
     if found.measured is None:
         return f"A slowed kernel was to be slower by {percent}."
     one = found.measured
+    middle, low, high = one.percent
     return (
-        f"A slowed kernel ({found.loops} loops for each interface, to take {percent} longer) "
-        f"took {100 * (one.ratio - 1):.2f} % longer [{100 * (one.low - 1):.2f}, "
-        f"{100 * (one.high - 1):.2f}] over all {one.blocks} blocks."
+        f"A slowed kernel ({found.loops} loops for each piece of work, to take {percent} longer) "
+        f"took {middle:.2f} % longer [{low:.2f}, {high:.2f}] over all {one.blocks} blocks."
     )

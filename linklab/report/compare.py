@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from linklab.errors import UsageError
-from linklab.report.figures import RECORDED, VIRTUAL, Cell, Figures, kernel_title
 from linklab.results.again import files_of
+from linklab.results.figures import RECORDED, VIRTUAL, Figure, Figures
 from linklab.results.model import Run
+from linklab.results.shape import Cell, values_on
 
 _ABSENT = "unknown"
 
@@ -56,23 +57,21 @@ class KernelRow:
 class CellRow:
     """One cell of the table in each of several runs; None where a run has none."""
 
-    operation: str
     kernel: str
-    arm: str
-    interfaces: int
-    cells: Sequence[Cell | None]
+    cell: Cell
+    figures: Sequence[Figure | None]
 
     @property
-    def seconds(self) -> list[float | None]:
+    def values(self) -> list[float | None]:
         """The medians."""
-        return [cell.seconds if cell else None for cell in self.cells]
+        return [figure.value if figure else None for figure in self.figures]
 
     def is_within_spread(self, number: int) -> bool:
         """Whether the interval of a run's median and that of the first run's overlap.
 
         Then the trials do not tell them apart. False where there are no intervals.
         """
-        one, other = self.cells[0], self.cells[number]
+        one, other = self.figures[0], self.figures[number]
         if one is None or other is None or one.interval is None or other.interval is None:
             return False
         return one.interval.low <= other.interval.high and other.interval.low <= one.interval.high
@@ -90,7 +89,6 @@ _MUST_AGREE = {
     "guest memory (MiB)": ("memory",),
     "guest CPUs": ("cpus",),
     "host CPU": ("host", "cpu"),
-    "listeners": ("plan", "listeners"),
     "guest for each trial": ("plan", "fresh_guest"),
     "trials in each guest and round": ("plan", "trials"),
     "trials thrown away before them": ("plan", "settling"),
@@ -98,7 +96,6 @@ _MUST_AGREE = {
 _BEFORE_IT_WAS_KEPT = {
     "kind of result": "run",
     "clock": "real",
-    "listeners": "0",
     "guest for each trial": "False",
     "trials in each guest and round": "1",
     "trials thrown away before them": "0",
@@ -121,11 +118,20 @@ def _entry(about: Mapping[str, Any], path: Sequence[str], absent: str = _ABSENT)
 
 
 def _fixed(run: Run) -> dict[str, str]:
-    facts = {
+    facts: dict[str, str] = {
         what: _entry(run.about, path, _BEFORE_IT_WAS_KEPT.get(what, _ABSENT))
         for what, path in _MUST_AGREE.items()
     }
-    return facts | {f"image: {name}": value for name, value in _hashes(run, "image").items()}
+    facts["axes"] = ", ".join(axis.name for axis in run.shape.axes)
+    facts["metric"] = f"{run.shape.metric.name} {run.shape.metric.unit}".rstrip()
+    facts |= {f"image: {name}": value for name, value in _hashes(run, "image").items()}
+    given = run.plan.get("given") or _given_before(run)
+    return facts | {f"parameter {name}": str(value) for name, value in given.items()}
+
+
+def _given_before(run: Run) -> Mapping[str, Any]:
+    """Return what the first release kept of the one parameter that it had."""
+    return {"listeners": run.plan.get("listeners", 0)}
 
 
 def _hashes(run: Run, entry: str) -> dict[str, str]:
@@ -193,6 +199,7 @@ def kernel_rows(runs: Sequence[Stored]) -> list[KernelRow]:
     Those of the same name do; where then one is left of each run, those do.
     """
     each = [stored.figures.kernels for stored in runs]
+    kernel_title = runs[0].run.shape.kernel_title
     shared = [name for name in each[0] if all(name in kernels for kernels in each)]
     rest = [[name for name in kernels if name not in shared] for kernels in each]
     rows = [KernelRow(kernel_title(name), [name] * len(runs)) for name in shared]
@@ -207,30 +214,30 @@ def kernel_rows(runs: Sequence[Stored]) -> list[KernelRow]:
     ]
 
 
-def operations_of(runs: Sequence[Stored]) -> list[str]:
-    """Return the operations of any of the runs, in the order they came."""
-    return list(dict.fromkeys(o for stored in runs for o in stored.figures.operations))
+def sheets_of(runs: Sequence[Stored]) -> list[Cell]:
+    """Return the sheets of any of the runs, in the order they came."""
+    return list(dict.fromkeys(sheet for stored in runs for sheet in stored.figures.sheets))
 
 
-def arms_of(runs: Sequence[Stored], operation: str) -> list[str]:
-    """Return the arms of any of the runs, `group` first."""
-    return list(dict.fromkeys(arm for stored in runs for arm in stored.figures.arms(operation)))
-
-
-def counts_of(runs: Sequence[Stored], operation: str) -> list[int]:
-    """Return the numbers of interfaces of any of the runs, smallest first."""
-    return sorted({count for stored in runs for count in stored.figures.counts(operation)})
+def cells_of(runs: Sequence[Stored], sheet: Cell) -> Iterator[Cell]:
+    """Yield the cells of a sheet that any of the runs has: columns, then rows by size."""
+    shape = runs[0].run.shape
+    having = [stored.figures for stored in runs if sheet in stored.figures.sheets]
+    columns = dict.fromkeys(column for figures in having for column in figures.columns(sheet))
+    rows = values_on(shape.rows, [{shape.rows: r} for f in having for r in f.rows(sheet)])
+    for column in columns:
+        for row in rows:
+            yield having[0].cell(sheet, row, column)
 
 
 def cell_rows(runs: Sequence[Stored]) -> Iterator[CellRow]:
     """Yield every cell that any of the runs has, with that of each."""
-    for operation in operations_of(runs):
+    for sheet in sheets_of(runs):
         for kernel in kernel_rows(runs):
-            for arm in arms_of(runs, operation):
-                for count in counts_of(runs, operation):
-                    cells = [
-                        stored.figures.cell(operation, name, arm, count) if name else None
-                        for stored, name in zip(runs, kernel.names, strict=True)
-                    ]
-                    if any(cell and cell.valid + cell.invalid for cell in cells):
-                        yield CellRow(operation, kernel.title, arm, count, cells)
+            for cell in cells_of(runs, sheet):
+                found = [
+                    stored.figures.figure(name, cell) if name else None
+                    for stored, name in zip(runs, kernel.names, strict=True)
+                ]
+                if any(each and each.valid + each.invalid for each in found):
+                    yield CellRow(kernel.title, cell, found)

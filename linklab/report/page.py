@@ -11,18 +11,29 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from linklab.numbers import number_text, ratio_text, seconds_text
 from linklab.paths import TEMPLATES
-from linklab.report.compare import Stored, operations_of, together
-from linklab.report.curves import ratio_panel, seconds_panels
-from linklab.report.figures import kernel_title, ratio_text, seconds_are, seconds_text
-from linklab.report.keyfigure import key_figure
+from linklab.report.compare import Stored, sheets_of, together
+from linklab.report.curves import panels, ratio_panel
+from linklab.report.grid import Grid
 from linklab.report.layout import plain_text
-from linklab.report.pagetable import PageTable
 from linklab.report.plots import Panel, svg
-from linklab.report.printed import found_by
-from linklab.report.sections import claims_table, cost_table, fit_table, tables_of
+from linklab.report.printed import found_by, headline
+from linklab.report.tables import (
+    claims_grid,
+    comparison_grid,
+    cost_grid,
+    given_text,
+    growth_grid,
+    main_grid,
+    metric_title,
+    reference_grid,
+    sheet_text,
+)
 from linklab.results.again import command_of, files_of
+from linklab.results.figures import Figures, seconds_are
 from linklab.results.model import Run
+from linklab.results.shape import Cell
 
 TEMPLATE = "report.html"
 FILE = "report.html"
@@ -49,12 +60,11 @@ class Figure:
 
 @dataclass(frozen=True)
 class Part:
-    """One operation's part of the page."""
+    """One sheet's part of the page."""
 
-    operation: str
     figure: Figure | None
-    cost: PageTable | None
-    fit: PageTable | None
+    costs: Sequence[Grid]
+    growths: Sequence[Grid]
 
 
 @dataclass(frozen=True)
@@ -95,11 +105,25 @@ def page(found: Sequence[tuple[Path, Run]]) -> str:
         title=_title(runs),
         summary=list(_summary(runs)),
         heads=heads,
-        parts=[_part(runs, operation) for operation in operations_of(runs)],
-        tables=tables_of(runs),
-        claims=None if any(head.found for head in heads) else claims_table(runs),
+        metric=metric_title(runs[0].figures.metric),
+        parts=[_part(runs, sheet) for sheet in sheets_of(runs)],
+        tables=_tables(runs),
+        claims=None if any(head.found for head in heads) else _claims(runs),
         again=[_again(stored) for stored in runs],
     )
+
+
+def _tables(runs: Sequence[Stored]) -> list[Grid]:
+    """Return the tables of the first metric: of one run in its shape, of several side by side."""
+    if len(runs) > 1:
+        return [comparison_grid(runs)]
+    figures = runs[0].figures
+    theirs = reference_grid(figures)
+    return [*(main_grid(figures, sheet) for sheet in figures.sheets), *([theirs] if theirs else [])]
+
+
+def _claims(runs: Sequence[Stored]) -> Grid | None:
+    return claims_grid([stored.run for stored in runs], [stored.letter for stored in runs])
 
 
 def _title(runs: Sequence[Stored]) -> str:
@@ -107,37 +131,41 @@ def _title(runs: Sequence[Stored]) -> str:
     scenario = str(about.get("kind") or about.get("scenario", "run")).capitalize()
     if len(runs) > 1:
         return f"{scenario}: {len(runs)} runs beside each other"
-    kernels = " and ".join(kernel_title(name) for name in runs[0].figures.kernels)
-    return f"{scenario}, {kernels}"
+    title = runs[0].run.shape.kernel_title
+    return f"{scenario}, {' and '.join(map(title, runs[0].figures.kernels))}"
 
 
 def _summary(runs: Sequence[Stored]) -> Iterator[str]:
-    """Yield what the group gains at the most interfaces, a sentence for each kernel."""
+    """Yield how the two columns that are compared differ, a sentence for each kernel."""
     for stored in runs:
-        for operation in stored.figures.operations:
+        for sheet in stored.figures.sheets:
             for kernel in stored.figures.kernels:
-                if text := _gain(stored, operation, kernel):
+                if text := _gain(stored.figures, sheet, kernel):
                     yield f"{stored.letter}: {text}" if stored.letter else text
 
 
-def _gain(stored: Stored, operation: str, kernel: str) -> str:
-    figures = stored.figures
-    known = [c for c in figures.counts(operation) if figures.ratio(operation, kernel, c)]
+def _gain(figures: Figures, sheet: Cell, kernel: str) -> str:
+    versus = figures.shape.versus
+    if not figures.has_ratio(sheet) or versus is None:
+        return ""
+    cells = [figures.cell(sheet, row, "") for row in figures.rows(sheet)]
+    known = [cell for cell in cells if figures.ratio(kernel, cell)]
     if not known:
         return ""
-    group, process = (
-        seconds_text(figures.cell(operation, kernel, arm, known[-1]).seconds)
-        for arm in ("group", "process")
+    shape, metric = figures.shape, figures.metric
+    more, less = (
+        f"{column} {number_text(figures.figure(kernel, cell).value, metric.unit or '1')} "
+        f"{metric.unit}".rstrip()
+        for column in versus
+        for cell in [known[-1].with_(**{shape.columns: column})]
     )
-    factor = ratio_text(figures.ratio(operation, kernel, known[-1])).removesuffix("x")
-    return (
-        f"{operation} of {known[-1]} interfaces, {_on(kernel)}: one group request took {group} s, "
-        f"a process for each {process} s, {factor} times as long."
-    )
+    where = shape.in_words(known[-1].of((*shape.sheets, shape.rows)))
+    factor = ratio_text(figures.ratio(kernel, known[-1])).removesuffix("x")
+    return f"{where}, {_on(figures.run, kernel)}: {less}, {more}, {factor} times as much."
 
 
-def _on(kernel: str) -> str:
-    title = kernel_title(kernel)
+def _on(run: Run, kernel: str) -> str:
+    title = run.shape.kernel_title(kernel)
     return title if title != kernel else f"on {kernel}"
 
 
@@ -147,7 +175,7 @@ def _head(stored: Stored) -> Head:
     text = _VERDICT_TEXT.get(verdict, "it was killed, or goes on still")
     found = found_by(stored.run)
     if found is not None:
-        text = key_figure(stored.run).rstrip(".")  # the same words mean other things there
+        text = headline(stored.run).rstrip(".")  # the same words mean other things there
     return Head(
         stored.letter,
         stored.name,
@@ -162,8 +190,7 @@ def _head(stored: Stored) -> Head:
 
 def _faults(run: Run) -> list[str]:
     messages = [str(run.about.get("message") or "")]
-    faults = run.about.get("faults")
-    messages += [str(fault.get("message", "")) for fault in faults or () if isinstance(fault, dict)]
+    messages += [str(fault.get("message", "")) for fault in run.faults]
     return [message for message in dict.fromkeys(messages) if message]
 
 
@@ -172,15 +199,15 @@ def _invalid(run: Run) -> str:
     if not wrong:
         return ""
     return (
-        f"{wrong} of {len(run.samples)} samples are not valid: the interfaces were in a wrong "
-        "state afterwards. Their times are left out; a cross marks where no other was."
+        f"{wrong} of {len(run.samples)} samples are not valid: they left a wrong state. "
+        "Their figures are left out; a cross marks where no other was."
     )
 
 
 def _facts(run: Run) -> Iterator[tuple[str, str]]:
     """Yield what was run on what, as pairs of words."""
     about = run.about
-    kernels = [f"Linux {k.release} {_on(k.name)}" for k in run.kernels]
+    kernels = [f"Linux {k.release} {_on(run, k.name)}" for k in run.kernels]
     yield "kernels", "; ".join(kernels)
     yield "seconds", seconds_are(about)
     yield "accelerator", str(about.get("accel")).upper()
@@ -189,6 +216,8 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
     yield "guest", f"{about.get('machine')}, {cpus} CPU, {memory} MiB"
     yield "QEMU", _inside(run, "qemu", "version")
     yield "host", f"{_inside(run, 'host', 'cpu')}; Linux {_inside(run, 'host', 'kernel')}"
+    if given := given_text(run):
+        yield "parameters", given.removeprefix("; ")
     if (trials := _trials(run)) != "unknown":
         yield "trials", trials
     yield "time", _time(run)
@@ -232,40 +261,53 @@ def plot_files(folder: Path, run: Run) -> Iterator[tuple[str, str]]:
     stored = Stored(folder, run)
     style = "".join((TEMPLATES / name).read_text() for name in ("colours.css", "plot.css"))
     head = '<svg xmlns="http://www.w3.org/2000/svg" style="background: var(--paper)" '
-    for operation in stored.figures.operations:
-        for number, drawing in enumerate(_drawings([stored], operation), 1):
+    for sheet in stored.figures.sheets:
+        for number, drawing in enumerate(_drawn(_panels([stored], sheet)), 1):
             opened = drawing.replace("<svg ", head, 1)
             yield (
-                f"{operation}-{number}.svg",
+                f"{sheet.text.replace('/', '-') or 'plot'}-{number}.svg",
                 opened.replace(
                     "</title>", f"</title>\n<style>{style}text {{ font-family: serif; }}</style>", 1
                 ),
             )
 
 
-def _drawings(runs: Sequence[Stored], operation: str) -> list[str]:
-    panels = seconds_panels(runs, operation)
-    drawn = [*(svg(panel, panels) for panel in panels), svg(ratio_panel(runs, operation))]
+def _panels(runs: Sequence[Stored], sheet: Cell) -> tuple[list[Panel], Panel]:
+    return panels(runs, sheet), ratio_panel(runs, sheet)
+
+
+def _drawn(plots: tuple[list[Panel], Panel]) -> list[str]:
+    side_by_side, gain = plots
+    drawn = [*(svg(panel, side_by_side) for panel in side_by_side), svg(gain)]
     return [drawing for drawing in drawn if drawing]
 
 
-def _part(runs: Sequence[Stored], operation: str) -> Part:
-    panels = seconds_panels(runs, operation)
-    gain = ratio_panel(runs, operation)
-    plots = _drawings(runs, operation)
-    figure = Figure(plots, _caption(operation, [*panels, gain])) if plots else None
-    return Part(operation, figure, cost_table(runs, operation), fit_table(runs, operation))
+def _part(runs: Sequence[Stored], sheet: Cell) -> Part:
+    plots = _panels(runs, sheet)
+    drawn = _drawn(plots)
+    figure = Figure(drawn, _caption(runs, sheet, plots)) if drawn else None
+    having = [stored for stored in runs if sheet in stored.figures.sheets]
+    each = [(stored.figures, sheet, stored.letter) for stored in having]
+    costs = [grid for args in each if (grid := cost_grid(*args))]
+    growths = [grid for args in each if (grid := growth_grid(*args))]
+    return Part(figure, costs, growths)
 
 
-def _caption(operation: str, panels: Sequence[Panel]) -> str:
-    text = f"{operation}: seconds in the guest against interfaces"
-    if panels[-1].curves:
-        text += ", and how many times those of one group request a process for each takes"
-    points = [point for panel in panels for curve in panel.curves for point in curve.points]
-    if any(point.least is not None for point in points):
+def _caption(runs: Sequence[Stored], sheet: Cell, plots: tuple[list[Panel], Panel]) -> str:
+    side_by_side, gain = plots
+    first = (side_by_side or [gain])[0]
+    head = sheet_text(runs[0].figures, sheet)
+    what = f"{metric_title(runs[0].figures.metric)} against {first.x_name}"
+    text = f"{head}: {what}" if head else what
+    versus = runs[0].run.shape.versus
+    if gain.curves and versus:
+        text += f", and how many times that of {versus[1]} {versus[0]} takes"
+    every = [curve for panel in (*side_by_side, gain) for curve in panel.curves]
+    if any(point.least is not None for curve in every for point in curve.points):
         text += f". Medians; upright lines hold the median (95{NO_BREAK}% from six trials on)"
-    if any(curve.is_reference for panel in panels for curve in panel.curves):
-        text += ". Hollow, dotted: the paper, 2011, under KVM"
+    if any(curve.is_reference for curve in every):
+        source = (runs[0].run.about.get("reference") or {}).get("source", "")
+        text += f". Hollow, dotted: {source}"
     return f"{text}."
 
 

@@ -1,4 +1,4 @@
-"""Plots as inline SVG: a panel of curves on two logarithmic axes.
+"""Plots as inline SVG: curves or bars on logarithmic or linear axes.
 
 Colours, fonts and line widths are in `templates/plot.css`, so that a plot
 follows the page into the dark and onto paper; here are the places alone. No
@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-
-from linklab.report.axes import LogAxis, apart, tick_text
+from math import ceil, floor, log10
 
 WIDTH, HEIGHT = 350, 300  # pixels, about what a telephone is wide: text keeps its size there
 _LEFT, _TOP, _BOTTOM = 42, 30, 44
 _CHARACTER = 6.1  # pixels, of a label's text
 _LABEL_GAP = 13  # pixels between two labels' lines
 _MOST_TICKS = 7
+_BAR = 14  # pixels, its width (plot.css)
 _ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;"})
 
 _MARKERS = {
@@ -28,6 +28,86 @@ _MARKERS = {
     "down": "M0 4l3.8-6.6h-7.6z",
     "cross": "M-3.2-3.2l6.4 6.4M3.2-3.2l-6.4 6.4",
 }
+_ROOM = 0.06  # of the axis' length, left free at each end
+_LEAST_DECADES = 0.3  # a single value, too, stands on an axis that has a length
+_STEPS: tuple[tuple[float, ...], ...] = ((1, 2, 5), (1, 3), (1,))
+_DECIMALS = 9
+
+
+@dataclass(frozen=True)
+class Scale:
+    """An axis from `low` to `high` drawn from `start` to `end`, in pixels.
+
+    On a logarithmic one all values are above 0.
+    """
+
+    low: float
+    high: float
+    start: float
+    end: float
+    is_log: bool = True
+
+    def place(self, value: float) -> float:
+        """Return where a value stands, rounded to what a screen can show."""
+        if self.is_log:
+            share = log10(value / self.low) / log10(self.high / self.low)
+        else:
+            share = (value - self.low) / (self.high - self.low)
+        return round(self.start + share * (self.end - self.start), 1)
+
+    @classmethod
+    def around(
+        cls, values: Iterable[float], start: float, end: float, *, log: bool = True
+    ) -> Scale:
+        """Return an axis on which all of `values` have room; a linear one begins at 0.
+
+        Raises `ValueError` when there are none, or on a logarithmic one a value
+        that is not above 0.
+        """
+        known = sorted(values)
+        if not known or (log and known[0] <= 0):
+            raise ValueError("an axis needs values, a logarithmic one values above 0")
+        if not log:
+            low, high = min(0.0, known[0]), max(0.0, known[-1])
+            room = (high - low or 1.0) * _ROOM
+            return cls(low - room * (low < 0), high + room, start, end, is_log=False)
+        low, high = log10(known[0]), log10(known[-1])
+        lacking = max(0.0, _LEAST_DECADES - (high - low)) / 2
+        low, high = low - lacking, high + lacking
+        room = (high - low) * _ROOM
+        return cls(10 ** (low - room), 10 ** (high + room), start, end)
+
+    def ticks(self, most: int) -> list[float]:
+        """Return round values on the axis: as many as fit."""
+        return self._log_ticks(most) if self.is_log else self._linear_ticks(most)
+
+    def _linear_ticks(self, most: int) -> list[float]:
+        step = 10.0 ** floor(log10((self.high - self.low) / most))
+        factor = next(f for f in (1, 2, 5, 10) if (self.high - self.low) / (step * f) <= most)
+        step *= factor
+        numbers = range(ceil(self.low / step), floor(self.high / step) + 1)
+        return [round(number * step, _DECIMALS) for number in numbers]
+
+    def _log_ticks(self, most: int) -> list[float]:
+        exponents = range(floor(log10(self.low)), ceil(log10(self.high)) + 1)
+        found: list[float] = []
+        for steps in _STEPS:
+            exact = (round(step * 10.0**e, _DECIMALS) for e in exponents for step in steps)
+            found = [value for value in exact if self.low <= value <= self.high]
+            if len(found) <= most:
+                return found
+        return found[:: -(-len(found) // most)]
+
+    def spread(self, values: Sequence[float], gap: float) -> list[float]:
+        """Return those of `values` whose labels, `gap` pixels apart, do not touch.
+
+        The last one, where curves end, always stays.
+        """
+        kept: list[float] = []
+        for value in sorted(set(values), reverse=True):
+            if not kept or abs(self.place(kept[-1]) - self.place(value)) >= gap:
+                kept.append(value)
+        return kept[::-1]
 
 
 @dataclass(frozen=True)
@@ -40,9 +120,9 @@ class Point:
     most: float | None = None
 
     @property
-    def is_drawable(self) -> bool:
-        """Whether it has a place on logarithmic axes."""
-        return self.x > 0 and self.y > 0 and (self.least is None or self.least > 0)
+    def extent(self) -> list[float]:
+        """Its value, and the ends of the interval around it."""
+        return [value for value in (self.y, self.least, self.most) if value is not None]
 
 
 @dataclass(frozen=True)
@@ -62,15 +142,18 @@ class Curve:
     invalid: Sequence[float] = ()
 
     def drawable(self) -> list[Point]:
-        """Return the points that logarithmic axes can show, from left to right."""
-        return sorted((p for p in self.points if p.is_drawable), key=lambda point: point.x)
+        """Return the points from left to right."""
+        return sorted(self.points, key=lambda point: point.x)
 
 
 @dataclass(frozen=True)
 class Panel:
     """A plot: what it shows, its axes' names and its curves.
 
-    `unit` stands after a value, `label` over the plot where several stand side by side.
+    `unit` stands after a value, `label` over the plot where several stand side
+    by side. Values that are not above 0 make an axis linear, as does `log` of
+    the horizontal one. With `names` the places are those words, from 0, and
+    the curves are bars; `steps` keep a value until the next point.
     """
 
     identity: str
@@ -80,17 +163,27 @@ class Panel:
     curves: Sequence[Curve]
     unit: str = ""
     label: str = ""
+    log: bool = True
+    names: Sequence[str] = ()
+    steps: bool = False
+
+    def place(self, x: float) -> str:
+        """Return a place on the horizontal axis in words."""
+        return self.names[round(x)] if self.names else f"{_text(x)} {self.x_name}"
 
     def description(self) -> str:
         """Return in words what the curves show, for who does not see them."""
         parts = []
         for curve in self.curves:
             points = curve.drawable()
-            text = ", ".join(f"{_text(p.y)}{self.unit} at {_text(p.x)}" for p in points)
-            wrong = ", ".join(_text(x) for x in curve.invalid)
+            text = ", ".join(f"{_text(p.y)}{self.unit} at {self._at(p.x)}" for p in points)
+            wrong = ", ".join(self._at(x) for x in curve.invalid)
             text += f"{'; ' if text else ''}not valid at {wrong}" if wrong else ""
             parts.append(f"{curve.name}: {text or 'nothing to show'}.")
         return f"{self.y_name} against {self.x_name}. " + " ".join(parts)
+
+    def _at(self, x: float) -> str:
+        return self.names[round(x)] if self.names else _text(x)
 
 
 def svg(panel: Panel, y_like: Iterable[Panel] = ()) -> str:
@@ -100,15 +193,16 @@ def svg(panel: Panel, y_like: Iterable[Panel] = ()) -> str:
     side are compared.
     """
     shown = [point for curve in panel.curves for point in curve.drawable()]
-    places = [p.x for p in shown] + [x for curve in panel.curves for x in curve.invalid if x > 0]
+    places = [p.x for p in shown] + [x for curve in panel.curves for x in curve.invalid]
     all_curves = [*panel.curves, *(curve for other in y_like for curve in other.curves)]
-    heights = [y for curve in all_curves for p in curve.drawable() for y in _extent(p)]
+    heights = [y for curve in all_curves for point in curve.points for y in point.extent]
     if not shown:
         return ""
     labelled = [curve for curve in panel.curves if curve.drawable()]
     right = 12 + _CHARACTER * max(len(curve.name) for curve in labelled)
-    x = LogAxis.around(places, _LEFT, WIDTH - right)
-    y = LogAxis.around(heights, HEIGHT - _BOTTOM, _TOP)
+    x = _across(panel, places, WIDTH - right)
+    log = min(heights) > 0 and not panel.names
+    y = Scale.around(heights, HEIGHT - _BOTTOM, _TOP, log=log)
     title, about = f"{panel.identity}-title", f"{panel.identity}-desc"
     return "\n".join(
         [
@@ -117,7 +211,7 @@ def svg(panel: Panel, y_like: Iterable[Panel] = ()) -> str:
             f'<title id="{title}">{escape(panel.title)}</title>',
             f'<desc id="{about}">{escape(panel.description())}</desc>',
             *_axes(panel, x, y, places),
-            *(part for curve in panel.curves for part in _curve(panel, curve, x, y)),
+            *(part for number in range(len(panel.curves)) for part in _curve(panel, number, x, y)),
             *_names(labelled, x, y),
             "</svg>",
         ]
@@ -129,8 +223,15 @@ def escape(text: str) -> str:
     return text.translate(_ESCAPES)  # the library's `html` takes 2 ms to import
 
 
-def _extent(point: Point) -> Sequence[float]:
-    return [value for value in (point.y, point.least, point.most) if value is not None]
+def _across(panel: Panel, places: Sequence[float], end: float) -> Scale:
+    if panel.names:
+        return Scale(-0.5, len(panel.names) - 0.5, _LEFT, end, is_log=False)
+    log = panel.log and min(places) > 0
+    if log:
+        return Scale.around(places, _LEFT, end)
+    low, high = min(places), max(places)
+    room = (high - low or 1.0) * _ROOM
+    return Scale(low - room, high + room, _LEFT, end, is_log=False)
 
 
 def _text(value: float) -> str:
@@ -145,38 +246,47 @@ def _line(kind: str, x1: float, y1: float, x2: float, y2: float) -> str:
     return f'<path class="{kind}" d="M{x1} {y1}L{x2} {y2}"/>'
 
 
-def _axes(panel: Panel, x: LogAxis, y: LogAxis, places: Sequence[float]) -> Iterator[str]:
-    """Yield grid, ticks and names. Interfaces are ticked where they were measured."""
+def _axes(panel: Panel, x: Scale, y: Scale, places: Sequence[float]) -> Iterator[str]:
+    """Yield grid, ticks and names. Places are ticked where something was measured."""
     for value in y.ticks(_MOST_TICKS):
         at = y.place(value)
         yield _line("grid", x.start, at, x.end, at)
         yield _word("y tick", _LEFT - 6, at + 4, tick_text(value))
     yield _line("axis", x.start, y.start, x.end, y.start)
-    for value in sorted(set(places)):
+    places = range(len(panel.names)) if panel.names else sorted(set(places))
+    for value in places:
         yield _line("axis", x.place(value), y.start, x.place(value), y.start + 4)
-    for value in x.spread(places, gap=_CHARACTER * 5.5):
-        yield _word("x tick", x.place(value), y.start + 17, tick_text(value))
+    for value in (panel.names and places) or x.spread(places, gap=_CHARACTER * 5.5):
+        text = panel.names[int(value)] if panel.names else tick_text(value)
+        yield _word("x tick", x.place(value), y.start + 17, text)
     yield _word("x name", round((x.start + x.end) / 2, 1), HEIGHT - 8, panel.x_name)
     yield _word("y name", 4, 14, panel.y_name)
     if panel.label:
         yield _word("label", x.end, 14, panel.label)
 
 
-def _curve(panel: Panel, curve: Curve, x: LogAxis, y: LogAxis) -> Iterator[str]:
-    points = [(x.place(p.x), y.place(p.y), p) for p in curve.drawable()]
+def _curve(panel: Panel, number: int, x: Scale, y: Scale) -> Iterator[str]:
+    curve = panel.curves[number]
+    # Bars of several curves stand beside each other.
+    aside = _BAR * (number - (len(panel.curves) - 1) / 2) if panel.names else 0.0
+    points = [(round(x.place(p.x) + aside, 1), y.place(p.y), p) for p in curve.drawable()]
     kind = " ".join(filter(None, ("curve", curve.tone, curve.dash, "ref" * curve.is_reference)))
     yield f'<g class="{escape(kind)}">'
-    if len(points) > 1:
-        yield '<path class="run" d="M' + "L".join(f"{a} {b}" for a, b, _ in points) + '"/>'
+    if panel.names:
+        for across, up, _ in points:
+            yield _line("bar", across, y.place(0), across, up)
+    elif len(points) > 1:
+        joint = "H{0}V{1}" if panel.steps else "L{0} {1}"
+        path = "".join(joint.format(a, b) for a, b, _ in points[1:])
+        yield f'<path class="run" d="M{points[0][0]} {points[0][1]}{path}"/>'
     for across, up, point in points:
         if point.least is not None and point.most is not None and point.least < point.most:
             yield _line("range", across, y.place(point.least), across, y.place(point.most))
-        words = f"{curve.name}, {_text(point.x)} {panel.x_name}: {_text(point.y)}{panel.unit}"
+        words = f"{curve.name}, {panel.place(point.x)}: {_text(point.y)}{panel.unit}"
         yield _mark(curve.marker, across, up, words)
     for value in curve.invalid:
-        if value > 0:
-            words = f"{curve.name}, {_text(value)} {panel.x_name}: not valid"
-            yield _mark("cross", x.place(value), y.start - 6, words)
+        words = f"{curve.name}, {panel.place(value)}: not valid"
+        yield _mark("cross", x.place(value), y.start - 6, words)
     yield "</g>"
 
 
@@ -185,7 +295,7 @@ def _mark(shape: str, x: float, y: float, words: str) -> str:
     return f'<path {place} d="{_MARKERS[shape]}"><title>{escape(words)}</title></path>'
 
 
-def _names(curves: Sequence[Curve], x: LogAxis, y: LogAxis) -> Iterator[str]:
+def _names(curves: Sequence[Curve], x: Scale, y: Scale) -> Iterator[str]:
     """Yield each curve's name beside its end, with a hair line where it had to move."""
     ends = [curve.drawable()[-1] for curve in curves]
     wanted = [y.place(end.y) for end in ends]
@@ -198,3 +308,30 @@ def _names(curves: Sequence[Curve], x: LogAxis, y: LogAxis) -> Iterator[str]:
         if abs(at - want) > 2 or left - near > 12:
             yield f'<path class="leader {escape(curve.tone)}" d="M{near} {want}L{left - 2} {at}"/>'
         yield _word(kind, left, round(at + 4, 1), curve.name)
+
+
+def apart(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Return places near the wanted ones, in their order, at least `gap` apart.
+
+    They stay between `low` and `high` where there is room for them all.
+    """
+    order = sorted(range(len(wanted)), key=lambda index: wanted[index])
+    placed: list[float] = []
+    for index in order:
+        placed.append(max(wanted[index], placed[-1] + gap if placed else low))
+    limit = high
+    for number in reversed(range(len(placed))):
+        placed[number] = min(placed[number], limit)
+        limit = placed[number] - gap
+    if placed and placed[0] < low:  # too many: evenly, from the top
+        step = (high - low) / max(1, len(placed) - 1)
+        placed = [low + number * step for number in range(len(placed))]
+    result = [0.0] * len(wanted)
+    for number, index in enumerate(order):
+        result[index] = round(placed[number], 1)
+    return result
+
+
+def tick_text(value: float) -> str:
+    """Return a tick's value as people write it: 0.001, 0.5, 20, 2000."""
+    return f"{value:.{_DECIMALS}f}".rstrip("0").rstrip(".")

@@ -13,11 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 from linklab.profile.flamegraph import flame_graph
-from linklab.profile.shares import SymbolShare, symbol_shares
-from linklab.profile.stacks import Stacks
+from linklab.profile.stacks import Stacks, SymbolShare, symbol_shares
 from linklab.profile.store import StoredProfile
-from linklab.report.figures import VIRTUAL, seconds_are
 from linklab.report.layout import TEXT_WIDTH, plain_text
+from linklab.results.figures import VIRTUAL, seconds_are
+from linklab.results.other import work_of
 
 ROWS = 25
 
@@ -52,10 +52,7 @@ def graph_of(profile: StoredProfile) -> str:
 
 def _title(about: Mapping[str, Any]) -> str:
     kernel = about["kernel"]
-    return (
-        f"Profile of {about['operation']} by {about['arm']}, {about['interfaces']} interfaces, "
-        f"kernel {kernel['name']} {kernel['release']}"
-    )
+    return f"Profile of {work_of(about)}, kernel {kernel['name']} {kernel['release']}"
 
 
 def _lines(about: Mapping[str, Any]) -> Iterator[str]:

@@ -12,10 +12,19 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from linklab.profile.difference import SURE, Change, Difference, Unit, gone, subtract, together
 from linklab.profile.flamegraph import difference_graph
-from linklab.profile.store import StoredProfile
-from linklab.report.figures import seconds_are
+from linklab.profile.store import (
+    SURE,
+    Change,
+    Difference,
+    StoredProfile,
+    Unit,
+    gone,
+    subtract,
+    together,
+)
+from linklab.results.figures import seconds_are
+from linklab.results.other import work_of
 
 ROWS = 25
 _SIZES = {
@@ -95,7 +104,7 @@ def graph_of(a: StoredProfile, b: StoredProfile) -> str:
 
 def _title(a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
     first, second = (f"{each['kernel']['name']} {each['kernel']['release']}" for each in (a, b))
-    work = f"{a['operation']} by {a['arm']}, {a['interfaces']} interfaces"
+    work = work_of(a)
     return f"Difference in {work}: A is {first}, B is {second}"
 
 

@@ -10,8 +10,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from linklab.report.figures import VIRTUAL, seconds_are
 from linklab.report.layout import plain_table, plain_text
+from linklab.results.figures import VIRTUAL, seconds_are
 from linklab.results.outcomes import Outcome, Status
 from linklab.selftests.record import Attempt, TestRecord, records_of
 

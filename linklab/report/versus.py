@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from linklab.report.figures import duration_text, seconds_are, timed_by
+from linklab.numbers import amount_text
+from linklab.report.compare import kernel_rows, together
 from linklab.report.layout import plain_table
-from linklab.results.comparison import Comparison, Effect
-from linklab.results.work import Work
+from linklab.report.tables import metric_title
+from linklab.results.comparison import Comparison, Effect, Pair, Rule, compare, values_of
+from linklab.results.figures import seconds_are, timed_by
+from linklab.results.model import Run
+from linklab.results.shape import Cell, Metric, Shape
 
 _STYLE = {
-    Effect.SLOWER: "red",
-    Effect.FASTER: "green",
+    Effect.WORSE: "red",
+    Effect.BETTER: "green",
+    Effect.DIFFERENT: "yellow",
     Effect.SAME: "",
     Effect.INCONCLUSIVE: "yellow",
 }
@@ -27,19 +32,14 @@ _STYLE = {
 class Row:
     """One comparison of the table. `kernel` is empty where A and B are the kernels."""
 
-    work: Work
+    cell: Cell
     comparison: Comparison
     kernel: str = ""
-
-    @property
-    def place(self) -> str:
-        """Where it was measured, in words."""
-        return f"{self.work.text}, kernel {self.kernel}" if self.kernel else self.work.text
 
 
 @dataclass(frozen=True)
 class Versus:
-    """Two subjects and what is known of them.
+    """Two subjects and what is known of them in a metric.
 
     `seconds` says what the seconds are that were compared; `setting` how they
     were measured, in words for a sentence.
@@ -51,6 +51,13 @@ class Versus:
     threshold: float
     seconds: str
     setting: str
+    shape: Shape
+    metric: Metric
+
+    def place(self, row: Row) -> str:
+        """Return where a row was measured, in words."""
+        text = self.shape.in_words(row.cell)
+        return f"{text}, kernel {row.kernel}" if row.kernel else text
 
     def sentence(self) -> str:
         """Return what to quote: what B is, by how much, how sure, and where it was measured."""
@@ -63,22 +70,36 @@ class Versus:
     def summary(self) -> str:
         """Return what B is, in a few words."""
         if len(self.rows) == 1:
-            one = self.rows[0].comparison
-            return f"{one.verdict}, {100 * (one.ratio - 1):+.1f} % in {self.rows[0].work.text}"
+            (row,) = self.rows
+            said = f"{row.comparison.verdict.word(self.metric)}, {self._amount(row.comparison)}"
+            return f"{said} in {self.shape.in_words(row.cell)}"
         numbers = Counter(row.comparison.verdict for row in self.rows)
-        return ", ".join(f"{numbers[effect]} {effect}" for effect in Effect if numbers[effect])
+        return ", ".join(
+            f"{numbers[effect]} {effect.word(self.metric)}" for effect in Effect if numbers[effect]
+        )
+
+    def _amount(self, one: Comparison) -> str:
+        """Return by how much B is more than A."""
+        if one.by_ratio:
+            return f"{one.percent[0]:+.1f} %"
+        return _signed(one.change, self.metric)
 
     def _one(self, row: Row) -> str:
-        one, place = row.comparison, row.place
-        sure = f"95 % interval {_span(one)}, p = {p_text(one.p_value)}, {one.blocks} blocks"
+        one, place, name = row.comparison, self.place(row), self.metric.short or self.metric.name
+        span = span_text(one, self.metric)
+        sure = f"95 % interval {span}, p = {p_text(one.p_value)}, {one.blocks} blocks"
+        takes = self.metric.is_time
         match one.verdict:
-            case Effect.SLOWER | Effect.FASTER:
-                return f"{self.b} takes {change_text(one.ratio)} than {self.a} in {place}: {sure}"
+            case Effect.WORSE | Effect.BETTER | Effect.DIFFERENT:
+                verb = "takes" if takes else "has"
+                than = f"{verb} {change_text(one, self.metric)} than {self.a} in {place}"
+                return f"{self.b} {than}: {sure}"
             case Effect.SAME:
-                same = f"{self.b} takes as long as {self.a} in {place}, within {self._within}"
-                return f"{same}: {sure}"
+                what = "takes as long as" if takes else f"has as much {name} as"
+                return f"{self.b} {what} {self.a} in {place}, within {self._within}: {sure}"
             case Effect.INCONCLUSIVE:
-                open_ = f"Whether {self.b} takes longer than {self.a} in {place} is not known"
+                what = "takes longer than" if takes else f"has another {name} than"
+                open_ = f"Whether {self.b} {what} {self.a} in {place} is not known"
                 return f"{open_}: {sure}; {more_text(one)}"
 
     def _several(self) -> str:
@@ -86,8 +107,8 @@ class Versus:
         for row in self.rows:
             found[row.comparison.verdict].append(row)
         parts = [
-            f"{effect} in {'; '.join(_how_much(row) for row in found[effect])}"
-            for effect in (Effect.SLOWER, Effect.FASTER)
+            f"{effect.word(self.metric)} in {'; '.join(map(self._how_much, found[effect]))}"
+            for effect in (Effect.WORSE, Effect.BETTER, Effect.DIFFERENT)
             if found[effect]
         ]
         if same := found[Effect.SAME]:
@@ -96,28 +117,62 @@ class Versus:
             parts.append(f"inconclusive in {len(unsettled)}")
         return f"{self.b} against {self.a} in {len(self.rows)} comparisons: {', '.join(parts)}"
 
+    def _how_much(self, row: Row) -> str:
+        one = row.comparison
+        span = span_text(one, self.metric)
+        return f"{self.place(row)} ({change_text(one, self.metric)}, 95 % interval {span})"
+
     @property
     def _within(self) -> str:
+        if self.metric.zero:
+            return amount_text(self.metric.matters, self.metric.unit)
         return f"{100 * self.threshold:g} %"
 
 
-def versus_of(about: Mapping[str, Any]) -> Versus:
-    """Return the comparison that a run.json holds."""
+def versus_of(run: Run) -> Versus:
+    """Return the comparison that a stored run holds."""
+    about, shape, plan = run.about, run.shape, run.plan
     stored = about["comparison"]
-    rows = [
-        Row(Work(entry["operation"], entry["arm"], entry["interfaces"]), comparison_of(entry))
-        for entry in stored["results"]
-    ]
-    plan = about["plan"]
+    metric = shape.metric_named(stored.get("metric") or shape.metric.name)
+    rows = [Row(shape.cell_in(entry), Comparison.from_json(entry)) for entry in stored["results"]]
     trials = "1 trial" if plan["trials"] == 1 else f"{plan['trials']} trials"
     setting = f"{timed_by(about)}, {about['boot']} boot, {trials} in each guest"
-    return Versus(stored["a"], stored["b"], rows, stored["threshold"], seconds_are(about), setting)
+    return Versus(
+        stored["a"], stored["b"], rows, stored["threshold"], seconds_are(about), setting, shape,
+        metric,
+    )  # fmt: skip
 
 
-def comparison_of(entry: Mapping[str, Any]) -> Comparison:
-    """Return one comparison as run.json holds it; what is not known is ignored."""
-    known = {field.name: entry[field.name] for field in fields(Comparison)}
-    return Comparison(**known | {"verdict": Effect(entry["verdict"])})
+def versus_of_runs(one: tuple[Path, Run], other: tuple[Path, Run], rule: Rule) -> Versus:
+    """Return what two stored runs say of each other, kernel by kernel and cell by cell.
+
+    Their trials were not taken side by side, so what changed on the host
+    between the runs counts as an effect. Raises `UsageError` where they must
+    not be compared.
+    """
+    runs = together([one, other])
+    shape = one[1].shape
+    metric = shape.metric
+    values = [values_of(stored.run.samples, metric) for stored in runs]
+    pairs: dict[tuple[str, Cell], Pair] = {}
+    for row in kernel_rows(runs):
+        title = " / ".join(dict.fromkeys(name for name in row.names if name))
+        for cell in sorted(values[0].keys() & values[1].keys()):
+            a, b = (
+                list(found[cell].get(name or "", {}).values())
+                for found, name in zip(values, row.names, strict=True)
+            )
+            if min(len(a), len(b)) >= 2:
+                pairs[title, cell] = Pair(a, b, paired=False, metric=metric)
+    found = compare(pairs, rule)
+    several = len({title for title, _ in pairs}) > 1
+    rows = [Row(cell, c, title if several else "") for (title, cell), c in found.items()]
+    about = one[1].about
+    names = [stored.name for stored in runs]
+    setting = f"{timed_by(about)}, two runs at different times"
+    return Versus(
+        names[0], names[1], rows, rule.threshold, seconds_are(about), setting, shape, metric
+    )
 
 
 def render(versus: Versus) -> Group:
@@ -135,10 +190,12 @@ def _table(versus: Versus) -> RenderableType:
     numbers = sorted({row.comparison.blocks for row in versus.rows})
     many = f"{numbers[0]} to {numbers[-1]}" if len(numbers) > 1 else str(numbers[0])
     titled = any(row.kernel for row in versus.rows)
-    table = plain_table(f"seconds in the guest, medians of {many} blocks")
+    title = metric_title(versus.metric)
+    table = plain_table(f"{title}, medians of {many} blocks")
     for name in ("", *(["kernel"] * titled)):
         table.add_column(name, overflow="fold")
-    for name in ("A", "B", "B / A [95 % interval]", "p"):
+    effect = "B - A" if versus.metric.zero else "B / A"
+    for name in ("A", "B", f"{effect} [95 % interval]", "p"):
         table.add_column(name, justify="right", no_wrap=True)
     if len(numbers) > 1:
         table.add_column("blocks", justify="right", no_wrap=True)
@@ -146,14 +203,14 @@ def _table(versus: Versus) -> RenderableType:
     for row in versus.rows:
         one = row.comparison
         table.add_row(
-            f"{row.work.operation} by {row.work.arm}, {row.work.interfaces}",
+            versus.shape.in_words(row.cell),
             *([Text(row.kernel)] * titled),
-            duration_text(one.median_a),
-            duration_text(one.median_b),
-            f"{one.ratio:.3f} [{one.low:.3f}, {one.high:.3f}]",
+            amount_text(one.median_a, versus.metric.unit),
+            amount_text(one.median_b, versus.metric.unit),
+            _effect_text(one, versus.metric),
             p_text(one.p_value),
             *([str(one.blocks)] * (len(numbers) > 1)),
-            Text(one.verdict.value, style=_STYLE[one.verdict]),
+            Text(one.verdict.word(versus.metric), style=_STYLE[one.verdict]),
         )
     return table
 
@@ -163,13 +220,19 @@ def _notes(versus: Versus) -> Iterator[RenderableType]:
     unsettled = [row for row in versus.rows if not row.comparison.conclusive]
     if len(versus.rows) > 1 and unsettled:
         for row in unsettled:
-            yield Text(f"{row.place}: {more_text(row.comparison)}")
+            yield Text(f"{versus.place(row)}: {more_text(row.comparison)}")
         yield Text()
 
 
-def _how_much(row: Row) -> str:
-    one = row.comparison
-    return f"{row.place} ({change_text(one.ratio)}, 95 % interval {_span(one)})"
+def _effect_text(one: Comparison, metric: Metric) -> str:
+    if one.by_ratio:
+        return f"{one.change:.3f} [{one.low:.3f}, {one.high:.3f}]"
+    low, high = (amount_text(value, metric.unit) for value in (one.low, one.high))
+    return f"{_signed(one.change, metric)} [{low}, {high}]"
+
+
+def _signed(value: float, metric: Metric) -> str:
+    return f"{'+' if value > 0 else ''}{amount_text(value, metric.unit)}"
 
 
 def more_text(one: Comparison) -> str:
@@ -179,10 +242,15 @@ def more_text(one: Comparison) -> str:
     return f"about {one.more_blocks_needed} more blocks would settle it"
 
 
-def change_text(ratio: float) -> str:
-    """Return a ratio in words: 9.8 % longer, 12 % less time."""
-    percent = f"{abs(100 * (ratio - 1)):.1f} %"
-    return f"{percent} longer" if ratio >= 1 else f"{percent} less time"
+def change_text(one: Comparison, metric: Metric) -> str:
+    """Return a change in words: 9.8 % longer, 12 % less time, 3 % less goodput."""
+    is_more = one.change >= (1 if one.by_ratio else 0)
+    amount = amount_text(abs(one.change), metric.unit)
+    if one.by_ratio:
+        amount = f"{abs(one.percent[0]):.1f} %"
+    if metric.is_time:
+        return f"{amount} longer" if is_more else f"{amount} less time"
+    return f"{amount} {'more' if is_more else 'less'} {metric.short or metric.name}"
 
 
 def p_text(p_value: float) -> str:
@@ -190,6 +258,8 @@ def p_text(p_value: float) -> str:
     return "< 0.0001" if p_value < 1e-4 else f"{p_value:.2g}"
 
 
-def _span(one: Comparison) -> str:
-    """Return an interval as changes in per cent."""
-    return f"{100 * (one.low - 1):+.1f} to {100 * (one.high - 1):+.1f} %"
+def span_text(one: Comparison, metric: Metric) -> str:
+    """Return an interval as changes, in per cent where they are ratios."""
+    if one.by_ratio:
+        return f"{one.percent[1]:+.1f} to {one.percent[2]:+.1f} %"
+    return f"{_signed(one.low, metric)} to {_signed(one.high, metric)}"

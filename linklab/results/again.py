@@ -22,8 +22,10 @@ def options_of(about: Mapping[str, Any]) -> dict[str, Any] | None:
     found = about.get(ENTRY)
     if not isinstance(found, Mapping):
         return None
-    # A run from before there was another clock was done in real time.
     options = {str(name): value for name, value in found.items()}
+    if listeners := options.pop("listeners", ""):  # the first release had an option for it
+        options["param"] = [f"listeners={listeners}"]
+    # A run from before there was another clock was done in real time.
     return options | {"clock": options.get("clock", "real")}
 
 

@@ -1,38 +1,42 @@
-"""Whether B takes longer than A: what measurements in blocks say, and how surely.
+"""Whether B is worse than A: what measurements in blocks say, and how surely.
 
 A block measures each subject once, one right after the other, in random order.
 What disturbs the host for longer than a block disturbs both alike. So blocks,
 and never single values, are what is drawn again (bootstrap) and what is
 permuted.
 
-- The effect is the ratio of the medians, B over A. Medians, since a disturbance
-  lengthens some measurements by any amount and shortens none.
+- The effect is the ratio of the medians, B over A, or of a metric that may be 0
+  their difference. Medians, since a disturbance lengthens some measurements by
+  any amount and shortens none.
 - Its interval is the percentile bootstrap over blocks (Efron and Tibshirani,
   "An Introduction to the Bootstrap", chapter 13): the pairs stay together, so
   a drift that both share does not widen it for nothing. Of few blocks it is
   too narrow, so its tails are chosen as Student's t has them (Hesterberg, "What
   Teachers Should Know About the Bootstrap", The American Statistician 69, 2015,
   pages 371 to 386).
-- The test is a permutation test of the same ratio. If B is as A, it is chance
+- The test is a permutation test of the same effect. If B is as A, it is chance
   which value of a block belongs to whom, so exchanging them within blocks gives
   what chance gives (Good, "Permutation, Parametric, and Bootstrap Tests of
   Hypotheses", 3rd ed.). That is exact for any distribution and any
   drift from block to block.
-- Several operations are several chances of a false alarm: Holm's correction
+- Several cells are several chances of a false alarm: Holm's correction
   (Scandinavian Journal of Statistics 6, 1979, pages 65 to 70), which needs no
-  independence. Operations of one guest are not independent.
+  independence. Cells of one guest are not independent.
 
 Pure: the same values and seed give the same result.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
 from math import ceil, exp, log
 from statistics import NormalDist, median
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from linklab.results.model import Sample
+from linklab.results.shape import Better, Cell, Metric
 
 if TYPE_CHECKING:
     from linklab.results.resampling import Chance
@@ -51,18 +55,34 @@ DRAWS = 10_000
 _POWER = 0.8
 
 
-class Effect(StrEnum):
-    """What is known of B against A."""
+SECONDS = Metric("seconds", "s")
 
-    FASTER = "faster"
-    SLOWER = "slower"
+
+class Effect(StrEnum):
+    """What is known of B against A, in the direction of the metric.
+
+    `DIFFERENT` is a difference in a metric of which neither way is better.
+    """
+
+    BETTER = "better"
+    WORSE = "worse"
+    DIFFERENT = "different"
     SAME = "same"
     INCONCLUSIVE = "inconclusive"
+
+    def word(self, metric: Metric) -> str:
+        """Return it as the metric's reader says it: `slower` of a time."""
+        worse, better = metric.words
+        return {Effect.WORSE: worse, Effect.BETTER: better}.get(self, self.value)
+
+
+_FIRST_WORDS = {"slower": Effect.WORSE, "faster": Effect.BETTER}
+"""What results of the first release have for an effect."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """What two subjects took, in seconds: one value each for a block.
+    """What two subjects gave in a metric: one value each for a block.
 
     Not `paired` are values from different times, such as two runs. Then any of
     them may be exchanged for any other, and what changed between those times
@@ -72,17 +92,23 @@ class Pair:
     a: Sequence[float]
     b: Sequence[float]
     paired: bool = True
+    metric: Metric = SECONDS
 
     def __post_init__(self) -> None:
         if self.blocks < 2 or (self.paired and len(self.a) != len(self.b)):
             raise ValueError("a comparison needs two blocks at least, and both subjects in each")
-        if min(*self.a, *self.b) <= 0:
-            raise ValueError("a comparison needs values above 0")
+        if self.by_ratio and min(*self.a, *self.b) <= 0:
+            raise ValueError(f"a ratio of {self.metric.name} needs values above 0")
 
     @property
     def blocks(self) -> int:
         """How many values there are of the one that has fewer."""
         return min(len(self.a), len(self.b))
+
+    @property
+    def by_ratio(self) -> bool:
+        """Whether the effect is a ratio, and not a difference."""
+        return not self.metric.zero
 
 
 @dataclass(frozen=True)
@@ -122,16 +148,17 @@ class Rule:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What the blocks say of B against A in one operation.
+    """What the blocks say of B against A in one cell.
 
-    `ratio` is the median of B over that of A, `low` to `high` its interval at
-    `level`; `p_value` is corrected over the operations compared with it and,
-    as the interval, over the looks at growing data.
-    `more_blocks_needed` estimates how many more blocks would settle it: 0 where
-    it is settled, None where no number of blocks within reason would.
+    `change` is the ratio of the median of B to that of A, or their difference
+    (not `by_ratio`), `low` to `high` its interval at `level`; `p_value` is
+    corrected over the cells compared with it and, as the interval, over the
+    looks at growing data. `more_blocks_needed` estimates how many more blocks
+    would settle it: 0 where it is settled, None where no number of blocks
+    within reason would.
     """
 
-    ratio: float
+    change: float
     low: float
     high: float
     p_value: float
@@ -141,24 +168,85 @@ class Comparison:
     median_a: float
     median_b: float
     level: float
+    by_ratio: bool = True
 
     @property
     def conclusive(self) -> bool:
         """Whether it is known what B is."""
         return self.verdict is not Effect.INCONCLUSIVE
 
+    @property
+    def percent(self) -> tuple[float, float, float]:
+        """By how many per cent B is more than A, and the interval of that; by ratio only."""
+        return (self.change - 1) * 100, (self.low - 1) * 100, (self.high - 1) * 100
+
+    def to_json(self, metric: Metric) -> dict[str, Any]:
+        """Return it as JSON takes it, its verdict in the metric's words."""
+        own = asdict(self)
+        name = "ratio" if own.pop("by_ratio") else "difference"
+        return {name: own.pop("change"), **own, "verdict": self.verdict.word(metric),
+                "effect": self.verdict.value}  # fmt: skip
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Return a stored comparison; what is not known is ignored."""
+        by_ratio = "ratio" in data
+        said = str(data.get("effect") or data["verdict"])
+        effect = _FIRST_WORDS.get(said) or Effect(said)
+        known = {f.name: data[f.name] for f in fields(cls) if f.name in data}
+        change = data["ratio" if by_ratio else "difference"]
+        return cls(**known | {"change": change, "verdict": effect, "by_ratio": by_ratio})
+
+
+Values = dict[Cell, dict[str, dict[int, float]]]
+
+
+def values_of(samples: Iterable[Sample], metric: Metric) -> Values:
+    """Return a metric's value for each cell, kernel and block: the median of a guest's trials.
+
+    The unit is the guest. Its trials have in common how its memory lies, what
+    is in its caches and which second of the host it had, so they are not as
+    many measurements. Set-up, and trials that left a wrong state, are left out.
+    """
+    trials: dict[tuple[Cell, str, int], list[float]] = {}
+    for sample in samples:
+        value = sample.metrics.get(metric.name)
+        if sample.trial > 0 and sample.verified and value is not None:
+            block = sample.block or sample.trial  # in runs from before blocks, they are the same
+            trials.setdefault((sample.cell, sample.kernel, block), []).append(value)
+    found: Values = {}
+    for (cell, kernel, block), values in trials.items():
+        found.setdefault(cell, {}).setdefault(kernel, {})[block] = median(values)
+    return found
+
+
+def pairs_of(samples: Iterable[Sample], metric: Metric, a: str, b: str) -> dict[Cell, Pair]:
+    """Return what kernels A and B gave in the blocks that have both.
+
+    A cell with fewer than two such blocks, as a run that was ended early may
+    have, is left out: it says nothing.
+    """
+    pairs: dict[Cell, Pair] = {}
+    for cell, kernels in values_of(samples, metric).items():
+        one, other = kernels.get(a, {}), kernels.get(b, {})
+        both = sorted(one.keys() & other.keys())
+        if len(both) >= 2:
+            values = [one[block] for block in both], [other[block] for block in both]
+            pairs[cell] = Pair(*values, metric=metric)
+    return pairs
+
 
 def compare(pairs: Mapping[Key, Pair], rule: Rule, family: int = 0) -> dict[Key, Comparison]:
-    """Return what the blocks say of each operation; their p values are corrected together.
+    """Return what the blocks say of each cell; their p values are corrected together.
 
-    `family` is how many operations there are where some are no longer among
+    `family` is how many cells there are where some are no longer among
     `pairs`, as they were settled at an earlier look.
     """
-    operations = max(family, len(pairs))
-    raw = [_chance(pair, rule).p_value(operations) for pair in pairs.values()]
-    corrected = [min(1.0, p_value / rule.share) for p_value in holm(raw, operations)]
+    family = max(family, len(pairs))
+    raw = [_chance(pair, rule).p_value(family) for pair in pairs.values()]
+    corrected = [min(1.0, p_value / rule.share) for p_value in holm(raw, family)]
     return {
-        key: _comparison(pair, p_value, rule, operations)
+        key: _comparison(pair, p_value, rule, family)
         for (key, pair), p_value in zip(pairs.items(), corrected, strict=True)
     }
 
@@ -184,32 +272,35 @@ def holm(p_values: Sequence[float], family: int = 0) -> list[float]:
     return corrected
 
 
-def fewest_blocks(rule: Rule, operations: int = 1) -> int:
+def fewest_blocks(rule: Rule, family: int = 1) -> int:
     """Return the blocks below which no difference, however large, can be significant.
 
     Of n blocks there are 2**n exchanges, and two of them are as extreme as it
     gets. Fewer are not taken for a proof that two subjects are the same, either.
     """
     blocks = 2
-    while 2.0 ** (1 - blocks) * operations > rule.risk:
+    while 2.0 ** (1 - blocks) * family > rule.risk:
         blocks += 1
     return blocks
 
 
-def _comparison(pair: Pair, p_value: float, rule: Rule, operations: int) -> Comparison:
+def _comparison(pair: Pair, p_value: float, rule: Rule, family: int) -> Comparison:
     chance = _chance(pair, rule)
     effect = chance.effect
     low, high = chance.interval()
+    limit = log(1 + rule.threshold) if pair.by_ratio else pair.metric.matters
     verdict = Effect.INCONCLUSIVE
     if pair.blocks >= fewest_blocks(rule):
-        verdict = _verdict(effect, low, high, p_value, rule)
+        sure = p_value <= rule.alpha
+        verdict = _verdict(effect, low, high, limit, sure, pair.metric.better)
     more: int | None = 0
     if verdict is Effect.INCONCLUSIVE:
-        more = _more_blocks(pair.blocks, effect, low, high, rule, operations)
+        more = _more_blocks(pair.blocks, effect, low, high, limit, rule, family)
+    shown = exp if pair.by_ratio else float
     return Comparison(
-        ratio=exp(effect),
-        low=exp(low),
-        high=exp(high),
+        change=shown(effect),
+        low=shown(low),
+        high=shown(high),
         p_value=p_value,
         verdict=verdict,
         more_blocks_needed=more,
@@ -217,28 +308,38 @@ def _comparison(pair: Pair, p_value: float, rule: Rule, operations: int) -> Comp
         median_a=median(pair.a),
         median_b=median(pair.b),
         level=1 - rule.alpha,
+        by_ratio=pair.by_ratio,
     )
 
 
-def _verdict(effect: float, low: float, high: float, p_value: float, rule: Rule) -> Effect:
-    """Return what is known, from logarithms of ratios.
+def _verdict(
+    effect: float, low: float, high: float, limit: float, sure: bool, better: Better
+) -> Effect:
+    """Return what is known, from differences or logarithms of ratios.
 
     A difference needs both: test and interval rule out that there is none, and
     it is large enough to matter. A smaller effect is never reported as one,
     however sure; it is `same` once the interval rules out a larger one.
     """
-    limit = log(1 + rule.threshold)
-    if -limit < low and high < limit:
+    if -limit <= low and high <= limit:
         return Effect.SAME
-    if p_value <= rule.alpha and low > 0 and effect >= limit:
-        return Effect.SLOWER
-    if p_value <= rule.alpha and high < 0 and effect <= -limit:
-        return Effect.FASTER
-    return Effect.INCONCLUSIVE
+    is_more = sure and low > 0 and effect >= limit
+    is_less = sure and high < 0 and effect <= -limit
+    if not (is_more or is_less):
+        return Effect.INCONCLUSIVE
+    if better is Better.NEITHER:
+        return Effect.DIFFERENT
+    return Effect.WORSE if is_more is (better is Better.LESS) else Effect.BETTER
 
 
 def _more_blocks(
-    blocks: int, effect: float, low: float, high: float, rule: Rule, operations: int
+    blocks: int,
+    effect: float,
+    low: float,
+    high: float,
+    limit: float,
+    rule: Rule,
+    family: int,
 ) -> int | None:
     """Return how many more blocks would settle it, if the effect is what it seems to be.
 
@@ -247,18 +348,17 @@ def _more_blocks(
     one operation, and else to lie within the threshold. So many blocks that it
     does with a probability of 80 %, as the effect seen then is another one.
     """
-    limit = log(1 + rule.threshold)
     matters = abs(effect) >= limit
     room = abs(effect) if matters else limit - abs(effect)
     have = _normal(rule.risk)
-    need = _normal(rule.risk / operations if matters else rule.risk) + NormalDist().inv_cdf(_POWER)
+    need = _normal(rule.risk / family if matters else rule.risk) + NormalDist().inv_cdf(_POWER)
     reach = (high - low) / 2 * need / have
     if room <= 0 or reach <= 0:
-        return None if room <= 0 else max(1, fewest_blocks(rule, operations) - blocks)
+        return None if room <= 0 else max(1, fewest_blocks(rule, family) - blocks)
     needed = blocks * (reach / room) ** 2
     if needed - blocks > MOST_MORE:
         return None
-    return max(1, ceil(needed) - blocks, fewest_blocks(rule, operations) - blocks)
+    return max(1, ceil(needed) - blocks, fewest_blocks(rule, family) - blocks)
 
 
 def _normal(risk: float) -> float:
@@ -273,5 +373,11 @@ def _chance(pair: Pair, rule: Rule) -> Chance:
     from linklab.results.resampling import Chance
 
     return Chance(
-        np.asarray(pair.a), np.asarray(pair.b), pair.paired, rule.risk, rule.seed, rule.draws
+        np.asarray(pair.a, dtype=float),
+        np.asarray(pair.b, dtype=float),
+        pair.paired,
+        rule.risk,
+        rule.seed,
+        rule.draws,
+        pair.by_ratio,
     )

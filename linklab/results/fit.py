@@ -1,9 +1,9 @@
-"""Seconds as a function of interfaces: a + b N + c N^2, with what is significant.
+"""A time as a function of a number: a + b N + c N^2, with what is significant.
 
 Times differ by a factor from trial to trial, not by an amount, so the squares
-of relative errors are made least. One figure for each number of interfaces
-goes in: trials in one guest share what is odd about that guest, and would
-promise more certainty than there is. Pure Python, for three terms at most.
+of relative errors are made least. One figure for each number goes in: trials
+in one guest share what is odd about that guest, and would promise more
+certainty than there is.
 """
 
 from __future__ import annotations
@@ -17,11 +17,9 @@ SIGNIFICANT = 0.05
 _NEVER = 2.0  # beyond any chance
 _EXACT = 1e-9  # a relative error below which a fit is exact, and rounding all that is left
 
-Matrix = list[list[float]]
-
 
 class Power(Enum):
-    """A term of the fit, by the power of the number of interfaces."""
+    """A term of the fit, by the power of the number."""
 
     FIXED = 0
     LINEAR = 1
@@ -48,9 +46,9 @@ class Fit:
     counts: int
     error: float
 
-    def at(self, interfaces: float) -> float:
-        """Return the seconds that the fit gives for a number of interfaces."""
-        return sum(term.value * interfaces**power.value for power, term in self.terms.items())
+    def at(self, number: float) -> float:
+        """Return the seconds that the fit gives for a number."""
+        return sum(term.value * number**power.value for power, term in self.terms.items())
 
     @property
     def is_significant(self) -> bool:
@@ -59,7 +57,7 @@ class Fit:
 
     @property
     def growth(self) -> str:
-        """Say in words how time grows with the interfaces."""
+        """Say in words how time grows with the number."""
         if Power.QUADRATIC not in self.tried:
             return "not known: needs 4 counts"
         if not self.is_significant:
@@ -69,17 +67,17 @@ class Fit:
         return "linear" if Power.LINEAR in self.terms else "none found"
 
 
-def fit(points: Mapping[int, float]) -> Fit | None:
-    """Return the fit of seconds by interfaces, or None of fewer than three counts.
+def fit(points: Mapping[int, float] | Mapping[float, float]) -> Fit | None:
+    """Return the fit of seconds by numbers, or None of fewer than three.
 
-    Three terms take at least four counts, two take three: one more than terms,
+    Three terms take at least four numbers, two take three: one more than terms,
     or nothing says how good it is. The least significant term is left out and
     the rest fitted anew until each that is left differs from 0 with 95 %
     (Student's t of its standard error, which for one term is the F-test). No
     work costs less than nothing, nor less when there is more of it: a term
     that would say so is left out before all others.
     """
-    known = {count: seconds for count, seconds in points.items() if seconds > 0}
+    known = {float(number): seconds for number, seconds in points.items() if seconds > 0}
     if len(known) < 3:
         return None
     tried = tuple(Power)[: 3 if len(known) >= 4 else 2]
@@ -93,34 +91,31 @@ def fit(points: Mapping[int, float]) -> Fit | None:
 
 
 def _solve(
-    points: Mapping[int, float], powers: Sequence[Power]
+    points: Mapping[float, float], powers: Sequence[Power]
 ) -> tuple[dict[Power, Term], dict[Power, float], float]:
     """Return the terms, for each the chance that it is none, and the relative error."""
+    import numpy as np  # takes longer to import than a command takes that fits nothing
+
     most = max(points)
-    # Interfaces in units of the largest number, seconds in units of each figure:
-    # all columns are then of one size, and the errors of one weight.
-    rows = [
-        [(count / most) ** power.value / seconds for power in powers]
-        for count, seconds in points.items()
-    ]
-    size = range(len(powers))
-    normal = [[sum(row[i] * row[j] for row in rows) for j in size] for i in size]
-    right = [sum(row[i] for row in rows) for i in size]
-    inverse = invert(normal)
-    scaled = [sum(inverse[i][j] * right[j] for j in size) for i in size]
+    numbers = np.array(list(points)) / most
+    # Numbers in units of the largest one, seconds in units of each figure: all
+    # columns are then of one size, and the errors of one weight.
+    seconds = np.array(list(points.values()))
+    rows = np.stack([numbers**power.value / seconds for power in powers], axis=1)
+    inverse = np.linalg.inv(rows.T @ rows)
+    scaled = inverse @ rows.T @ np.ones(len(points))
     free = len(points) - len(powers)
-    left = sum((1 - sum(row[i] * scaled[i] for i in size)) ** 2 for row in rows)
-    error = sqrt(left / free)
+    error = float(sqrt(np.sum((1 - rows @ scaled) ** 2) / free))
     limit = student_quantile(1 - SIGNIFICANT, free)
     terms, chances = {}, {}
-    impossible = _impossible(dict(zip(powers, scaled, strict=True)))
+    impossible = _impossible({p: float(s) for p, s in zip(powers, scaled, strict=True)})
     for place, power in enumerate(powers):
         unit = float(most) ** power.value
         # Rounding is an error, too: a term that an exact fit does not need is not there.
-        share = max(abs(row[place] * scaled[place]) for row in rows)
-        deviation = max(error, _EXACT) * sqrt(inverse[place][place])
-        terms[power] = Term(scaled[place] / unit, limit * deviation / unit)
-        chances[power] = student_outside(abs(scaled[place]) / deviation, free)
+        share = float(np.max(np.abs(rows[:, place] * scaled[place])))
+        deviation = max(error, _EXACT) * sqrt(inverse[place, place])
+        terms[power] = Term(float(scaled[place]) / unit, limit * deviation / unit)
+        chances[power] = student_outside(abs(float(scaled[place])) / deviation, free)
         if share < _EXACT:
             chances[power] = 1.0
         if power in impossible:
@@ -129,31 +124,12 @@ def _solve(
 
 
 def _impossible(scaled: Mapping[Power, float]) -> set[Power]:
-    """Return the terms that no cost can have; coefficients in units of the largest count."""
+    """Return the terms that no cost can have; coefficients in units of the largest number."""
     found = {p for p in (Power.FIXED, Power.LINEAR) if scaled.get(p, 0.0) < 0}
     linear, square = scaled.get(Power.LINEAR, 0.0), scaled.get(Power.QUADRATIC, 0.0)
-    if square < 0 and linear + 2 * square < 0:  # the slope at the largest count
+    if square < 0 and linear + 2 * square < 0:  # the slope at the largest number
         found.add(Power.QUADRATIC)
     return found
-
-
-def invert(matrix: Matrix) -> Matrix:
-    """Return the inverse of a small regular matrix (Gauss-Jordan, the largest pivot first)."""
-    size = len(matrix)
-    rows = [[*row, *(float(i == j) for j in range(size))] for i, row in enumerate(matrix)]
-    for column in range(size):
-        pivot = max(range(column, size), key=lambda i: abs(rows[i][column]))
-        rows[column], rows[pivot] = rows[pivot], rows[column]
-        divisor = rows[column][column]
-        rows[column] = [value / divisor for value in rows[column]]
-        for i in range(size):
-            if i != column:
-                factor = rows[i][column]
-                rows[i] = [
-                    value - factor * other
-                    for value, other in zip(rows[i], rows[column], strict=True)
-                ]
-    return [row[size:] for row in rows]
 
 
 def student_outside(t: float, free: int) -> float:

@@ -1,10 +1,12 @@
-"""KTAP: what the kernel's self-tests say of themselves, read into a tree.
+"""KTAP: the results that the kernel's self-tests print, read into a tree.
 
 Reads KTAP version 1 and TAP 13 as tests really print them: subtests indented,
 or behind the `# ` that kselftest's runner puts before the output of a test;
 plans before the results, after them or nowhere; messages of the kernel and of
 the shell in between.  What was announced and never reported is `MISSING`,
-which is never a pass.
+which is never a pass.  The grammar of a line is that of the kernel's
+Documentation/dev-tools/ktap.rst, and of TAP 13 and 14 where they differ: an
+optional dash before the description, `# Subtest:`.
 """
 
 from __future__ import annotations
@@ -13,30 +15,148 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 
-from linklab.results.ktap_lines import (
-    BailOut,
-    Line,
-    Plan,
-    Result,
-    ResultLine,
-    Subtest,
-    Version,
-    nesting_of,
-    read_line,
-)
-
-__all__ = ["Report", "Result", "Test", "parse", "worst"]
-
+_VERSION = re.compile(r"K?TAP version \d+\s*$")
+_PLAN = re.compile(r"1\.\.(\d{1,9})\s*(?:#\s*(.*))?$")
+_RESULT = re.compile(r"(not )?ok\b(?:\s+(\d{1,9})\b)?(?:\s+-(?=\s|$))?(?:\s+(.*))?$")
+_BAIL_OUT = re.compile(r"Bail out!\s*(.*)$")
+_SUBTEST = re.compile(r"# Subtest: (.+)$")
+# Skipping and expected failures are spelt in any case (TAP 13); a remark may begin with "error".
+_DIRECTIVE = re.compile(r"((?i:SKIP|TODO|XFAIL)\w*|XPASS|TIMEOUT|ERROR)\b:?\s*(.*)$")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+_RUNNERS_PREFIX = "# "  # kselftest's runner puts it before each line of a test (prefix.pl)
+
+
+class Result(StrEnum):
+    """The result of one test. The worst first: an earlier one outweighs a later one.
+
+    `MISSING`: announced and never reported, or cut short. `XFAIL`: it failed
+    as expected.
+    """
+
+    FAIL = "fail"
+    MISSING = "missing"
+    PASS = "pass"
+    XFAIL = "xfail"
+    SKIP = "skip"
+
+
+@dataclass(frozen=True)
+class Version:
+    """The first line of a document."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How many tests there are; `skipped` says why there are none."""
+
+    count: int
+    skipped: str | None = None
+
+
+@dataclass(frozen=True)
+class ResultLine:
+    """The result of one test; `message` is the text behind the hash sign and the directive."""
+
+    result: Result
+    number: int | None
+    name: str
+    message: str
+
+
+@dataclass(frozen=True)
+class BailOut:
+    """The tests were given up."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Subtest:
+    """The name of the test whose subtests follow (TAP 14), or go on (KUnit)."""
+
+    name: str
+
+
+Line = Version | Plan | ResultLine | BailOut | Subtest
+
+
+def read_line(text: str) -> Line | None:
+    """Return a line of KTAP, its nesting already removed; None where it is none."""
+    if _VERSION.match(text):
+        return Version()
+    if found := _PLAN.match(text):
+        return _plan(int(found[1]), found[2] or "")
+    if found := _BAIL_OUT.match(text):
+        return BailOut(found[1].strip())
+    if found := _SUBTEST.match(text):
+        return Subtest(found[1].strip())
+    if found := _RESULT.match(text):
+        name, remark = _split(found[3] or "")
+        result, message = _judged(found[1] is None, remark)
+        number = int(found[2]) if found[2] else None
+        return ResultLine(result, number, name or message, message)
+    return None
+
+
+def _nesting_of(text: str) -> str:
+    """Return the prefix of a line that begins a deeper level; empty for another line.
+
+    Behind the runner's prefix only a version counts: any program may print "# ok 1".
+    """
+    if text.startswith(_RUNNERS_PREFIX):
+        inner = read_line(text[len(_RUNNERS_PREFIX) :])
+        return _RUNNERS_PREFIX if isinstance(inner, Version) else ""
+    bare = text.lstrip(" \t")
+    if bare == text:
+        return ""
+    line = read_line(bare)
+    begins = line is not None and not isinstance(line, BailOut)
+    if isinstance(line, ResultLine):
+        begins = line.number == 1
+    return text[: -len(bare)] if begins else ""
+
+
+def _plan(count: int, remark: str) -> Plan:
+    if count:
+        return Plan(count)
+    found = _DIRECTIVE.match(remark)
+    return Plan(0, found[2] if found else remark)
+
+
+def _split(text: str) -> tuple[str, str]:
+    """Return a result's description and the text behind the hash sign."""
+    if text.startswith("#"):
+        return "", text[1:].strip()
+    name, _, remark = text.partition(" #")
+    return name.strip(), remark.strip()
+
+
+def _judged(ok: bool, remark: str) -> tuple[Result, str]:
+    """Return the result of a line, by its first word and its directive, and its message."""
+    found = _DIRECTIVE.match(remark)
+    if found is None:
+        return (Result.PASS if ok else Result.FAIL), remark
+    word, message = found[1].upper(), found[2].strip()
+    if word.startswith("SKIP"):
+        return Result.SKIP, message
+    if word.startswith("XFAIL"):  # kselftest.h prints `ok` before it, others `not ok`
+        return Result.XFAIL, message
+    if word.startswith("TODO"):
+        return (Result.PASS if ok else Result.XFAIL), message
+    if word == "XPASS" and ok:  # kselftest.h; ktap.rst does not know it: then the first word counts
+        return Result.PASS, remark
+    # A timeout or an error is no pass, whatever stands before it.
+    return Result.FAIL, remark
 
 
 @dataclass(frozen=True)
 class Test:
-    """A test and what came of it.
+    """A test and its result.
 
-    `message` is what its line says behind the `#`, the directive left out;
-    `diagnostics` are the lines before it that no subtest claims.
+    `message` is the text of its line behind the `#`, without the directive;
+    `diagnostics` are the lines before it that belong to no subtest.
     """
 
     __test__ = False  # pytest need not look into it
@@ -58,11 +178,11 @@ class Test:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that one output says.
+    """The results in one output.
 
-    `announced` tells whether it claims to be (K)TAP at all: a version, a plan
-    or a bail-out stands in it. `skipped` and `bailed_out` are reasons. `faults`
-    says in words what is wrong with the output itself.
+    `announced` says whether it claims to be (K)TAP at all: it has a version, a
+    plan or a bail-out. `skipped` and `bailed_out` are reasons. `faults` says in
+    words what is wrong with the output itself.
     """
 
     tests: tuple[Test, ...] = ()
@@ -74,7 +194,7 @@ class Report:
 
     @property
     def result(self) -> Result | None:
-        """What all of it says together, None for an output without any test."""
+        """The result of all tests together, None for an output without any test."""
         if self.bailed_out is not None:
             return Result.FAIL
         if self.tests:
@@ -90,13 +210,13 @@ class Report:
 
 
 def worst(results: Iterable[Result]) -> Result:
-    """Return what several tests, one at least, say together; a pass outweighs what was skipped."""
+    """Return the result of one test or more together; a pass outweighs what was skipped."""
     found = set(results)
     return next(result for result in Result if result in found)
 
 
 def parse(text: str) -> Report:
-    """Return what an output says. Takes any text; what is no KTAP is kept as diagnostics.
+    """Return the results in any text; lines that are no KTAP are kept as diagnostics.
 
     A last line without its newline was cut short, so it gives no pass.
     """
@@ -111,11 +231,11 @@ def parse(text: str) -> Report:
 
 @dataclass
 class _Level:
-    """One depth of nesting; `prefix` is what each of its lines begins with.
+    """One depth of nesting; each of its lines begins with `prefix`.
 
     `start` is where the tests of the present document begin: an output may
     hold several, one after another. `child` are subtests whose parent has not
-    reported yet, `child_name` is its name where that was said.
+    reported yet, `child_name` is its name where that is known.
     """
 
     prefix: str
@@ -142,8 +262,8 @@ class _Level:
     def takes(self, line: Line | None) -> bool:
         """Tell whether a line is one of this level's.
 
-        Where nothing says that this is KTAP, or tests have numbers and this
-        has none, "ok" is a word that any program may print; so it is alone.
+        Where nothing says that this is KTAP, or tests have numbers and this one
+        has none, any program may have printed "ok"; likewise "ok" alone.
         """
         if not isinstance(line, ResultLine):
             return line is not None
@@ -161,7 +281,7 @@ class _Reader:
     faults: list[str] = field(default_factory=list)
 
     def take(self, text: str, *, whole: bool = True) -> None:
-        """Take one line: of the deepest level that it can belong to."""
+        """Take one line for the deepest level that it can belong to."""
         for depth in range(len(self.levels) - 1, -1, -1):
             level = self.levels[depth]
             if not text.startswith(level.prefix):
@@ -169,7 +289,7 @@ class _Reader:
             rest = text[len(level.prefix) :]
             line, nesting = read_line(rest), ""
             if not level.takes(line):
-                nesting = nesting_of(rest)
+                nesting = _nesting_of(rest)
                 line = read_line(rest[len(nesting) :]) if nesting else None
             if line is not None:
                 self._close_below(depth)
@@ -263,7 +383,7 @@ class _Reader:
         )
 
     def _cut_short(self, level: _Level) -> None:
-        """End subtests whose parent never reported: whatever they say, it did not pass."""
+        """End subtests whose parent never reported: whatever they report, it did not pass."""
         if level.child is None:
             return
         child, level.child = level.child, None

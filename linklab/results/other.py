@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from linklab.errors import UsageError
+from linklab.results.model import first_shape
 
 PROFILE = "profile"
 DIFFERENCE = "difference"
@@ -93,12 +94,16 @@ def figure(kind: str, about: Mapping[str, Any]) -> str:
     return ", ".join(f"{count} {status}" for status, count in about["counts"].items() if count)
 
 
-def _work(about: Mapping[str, Any]) -> str:
-    return f"{about['operation']} by {about['arm']}, {about['interfaces']} interfaces"
+def work_of(about: Mapping[str, Any]) -> str:
+    """Return what a profile is of, in words; the first release did not store them."""
+    if "work" in about:
+        return str(about["work"])
+    shape = first_shape()
+    return shape.in_words(shape.cell_in(about))
 
 
 def _top_symbol(about: Mapping[str, Any]) -> str:
-    what = _work(about)
+    what = work_of(about)
     if not about["symbols"]:
         return what
     top = about["symbols"][0]
@@ -111,7 +116,7 @@ def _top_difference(about: Mapping[str, Any]) -> str:
         part = 100 * whole["difference"] / whole["a"]
     surely = next((symbol for symbol in about["symbols"] if symbol["different"]), None)
     where = f"most in {surely['symbol']}" if surely else "no function is different"
-    return f"{_work(about)}: {part:+.1f} % {about['unit']}, {where}"
+    return f"{work_of(about)}: {part:+.1f} % {about['unit']}, {where}"
 
 
 def _first_bad(about: Mapping[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """What chance gives: the bootstrap and the permutations behind a comparison.
 
-Each works on the logarithm of the ratio of two medians, B over A; see
-`comparison.py` for what is made of it. Pure: the same seed gives the same.
+Each works on the logarithm of the ratio of two medians, B over A, or on their
+difference; see `comparison.py` for what is made of it. Pure: the same seed gives the same.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ class Chance:
 
     `paired` values are those of the same blocks and stay together. `risk` is
     what may be left outside, `draws` how many draws there are at least.
+    `by_ratio` tells ratios, of values above 0, from differences.
     """
 
     a: Array
@@ -40,11 +41,12 @@ class Chance:
     risk: float
     seed: int
     draws: int
+    by_ratio: bool = True
 
     @property
     def effect(self) -> float:
-        """The logarithm of the ratio of the medians."""
-        return float(_effects(self.a[None, :], self.b[None, :])[0])
+        """The logarithm of the ratio of the medians, or their difference."""
+        return float(self._effects(self.a[None, :], self.b[None, :])[0])
 
     def interval(self) -> tuple[float, float]:
         """Return the percentile bootstrap interval of the effect."""
@@ -55,7 +57,7 @@ class Chance:
         for part in _parts(self._draws(tail), max(len(a), len(b))):
             drawn = random.integers(0, len(a), (part, len(a)))
             other = drawn if self.paired else random.integers(0, len(b), (part, len(b)))
-            found.append(_effects(a[drawn], b[other]))
+            found.append(self._effects(a[drawn], b[other]))
         low, high = np.quantile(np.concatenate(found), [tail, 1 - tail])
         return min(float(low), self.effect), max(float(high), self.effect)
 
@@ -66,10 +68,10 @@ class Chance:
         together: the more, the smaller they must be, and the more draws it takes.
         """
         a, b = self.a, self.b
-        seen = _extremes(a[None, :], b[None, :])[0] - _TIED
+        seen = self._extremes(a[None, :], b[None, :])[0] - self._tied
         if self.paired and len(a) <= _EXACT:
             every = np.arange(2 ** len(a))[:, None] >> np.arange(len(a)) & 1
-            return float(np.mean(_extremes(*_exchanged(a, b, every == 1)) >= seen))
+            return float(np.mean(self._extremes(*_exchanged(a, b, every == 1)) >= seen))
         random = np.random.default_rng([self.seed, 2])
         draws, beyond = self._draws(self.risk / operations), 0
         for part in _parts(draws, len(a) + len(b)):
@@ -78,9 +80,34 @@ class Chance:
             else:
                 mixed = random.permuted(np.tile(np.concatenate((a, b)), (part, 1)), axis=1)
                 one, other = mixed[:, : len(a)], mixed[:, len(a) :]
-            beyond += int(np.sum(_extremes(one, other) >= seen))
+            beyond += int(np.sum(self._extremes(one, other) >= seen))
         # What was seen is one of the exchanges (Phipson and Smyth, 2010): never 0.
         return (beyond + 1) / (draws + 1)
+
+    def _extremes(self, a: Array, b: Array) -> Array:
+        """Return how far from equality the two subjects are in each row.
+
+        The effect; where that is the same, as it often is of values with little
+        or no spread, the means tell.
+        """
+        if self.by_ratio:
+            means = np.mean(np.log(b), axis=1) - np.mean(np.log(a), axis=1)
+        else:
+            means = np.mean(b, axis=1) - np.mean(a, axis=1)
+        return np.asarray(np.abs(self._effects(a, b)) + _TIE_BREAK * np.abs(means))
+
+    def _effects(self, a: Array, b: Array) -> Array:
+        """Return the effect of each row."""
+        if self.by_ratio:
+            return np.asarray(np.log(_medians(b) / _medians(a)))
+        return np.asarray(_medians(b) - _medians(a))
+
+    @property
+    def _tied(self) -> float:
+        """What rounding makes of equal effects."""
+        if self.by_ratio:
+            return _TIED
+        return _TIED * float(max(np.max(np.abs(self.a)), np.max(np.abs(self.b))))
 
     def _draws(self, tail: float) -> int:
         """Return how many draws it takes to know a tail of this probability."""
@@ -96,21 +123,6 @@ def _tail(alpha: float, blocks: int) -> float:
 def _exchanged(a: Array, b: Array, which: NDArray[np.bool_]) -> tuple[Array, Array]:
     """Return both subjects' values, in each row with other blocks exchanged."""
     return np.where(which, b, a), np.where(which, a, b)
-
-
-def _extremes(a: Array, b: Array) -> Array:
-    """Return how far from equality the two subjects are in each row.
-
-    The ratio of the medians; where that is the same, as it often is of values
-    with little or no spread, that of the geometric means.
-    """
-    means = np.mean(np.log(b), axis=1) - np.mean(np.log(a), axis=1)
-    return np.asarray(np.abs(_effects(a, b)) + _TIE_BREAK * np.abs(means))
-
-
-def _effects(a: Array, b: Array) -> Array:
-    """Return the logarithm of the ratio of medians of each row."""
-    return np.asarray(np.log(_medians(b) / _medians(a)))
 
 
 def _medians(rows: Array) -> Array:

@@ -18,11 +18,18 @@ from statistics import median
 from typing import Any
 
 from linklab.errors import Verdict
-from linklab.results.blocks import pairs_of, values_of
-from linklab.results.comparison import DEFAULT_THRESHOLD, Comparison, Rule, compare
+from linklab.results.comparison import (
+    DEFAULT_THRESHOLD,
+    Comparison,
+    Effect,
+    Rule,
+    compare,
+    pairs_of,
+    values_of,
+)
 from linklab.results.kinds import SERIES
 from linklab.results.model import Run
-from linklab.results.work import Work
+from linklab.results.shape import Better, Cell, Metric, Shape
 
 BASE = 0
 
@@ -100,16 +107,10 @@ class Trouble:
 
 @dataclass(frozen=True)
 class Change:
-    """What an operation takes in a state, against another state of the same flavour."""
+    """What a cell gives in a state, against another state of the same flavour."""
 
     against: int
     comparison: Comparison
-
-    @property
-    def percent(self) -> tuple[float, float, float]:
-        """How much longer it takes, and the interval of that, in per cent."""
-        found = self.comparison
-        return (found.ratio - 1) * 100, (found.low - 1) * 100, (found.high - 1) * 100
 
 
 @dataclass(frozen=True)
@@ -118,9 +119,9 @@ class Row:
 
     state: StateRecord
     trouble: Trouble | None
-    seconds: Mapping[Work, float]
-    before: Mapping[Work, Change]
-    base: Mapping[Work, Change]
+    values: Mapping[Cell, float]
+    before: Mapping[Cell, Change]
+    base: Mapping[Cell, Change]
 
 
 @dataclass(frozen=True)
@@ -129,13 +130,24 @@ class Findings:
 
     patches: Sequence[PatchRecord]
     rows: Mapping[str, Sequence[Row]]
-    works: Sequence[Work]
+    cells: Sequence[Cell]
     fail_above: float  # per cent
     threshold: float  # per cent
+    shape: Shape
+    metric: Metric
 
     def is_regression(self, change: Change) -> bool:
-        """Tell whether an operation takes longer by more than is allowed, surely."""
-        return change.percent[1] > self.fail_above
+        """Tell whether a metric is worse by more than is allowed, surely.
+
+        A metric that is compared by its difference is, where it is surely worse.
+        """
+        one = change.comparison
+        if not one.by_ratio or self.metric.better is Better.NEITHER:
+            return one.verdict is Effect.WORSE
+        _, low, high = one.percent
+        if self.metric.better is Better.MORE:
+            return high < -self.fail_above
+        return low > self.fail_above
 
     def verdict_of(self, row: Row) -> Verdict:
         """Return what a patch's row says; a base that fails leaves nothing to test."""
@@ -188,12 +200,19 @@ def rule_of(fail_above: float, seed: int) -> Rule:
     return Rule(threshold=min(DEFAULT_THRESHOLD, fail_above / 100 or DEFAULT_THRESHOLD), seed=seed)
 
 
+def metric_of(run: Run) -> Metric:
+    """Return the metric that a series is judged by."""
+    name = (run.about.get(SERIES) or {}).get("metric")
+    return run.shape.metric_named(name) if name else run.shape.metric
+
+
 def find(run: Run) -> Findings:
     """Return what a stored run of a series says, finished or not."""
     stored = _stored(run.about)
     rule = rule_of(stored.fail_above, int((run.about.get("plan") or {}).get("seed", 0)))
-    troubles = dict(_troubles(run.about, stored.states))
-    values = values_of(run.samples)
+    troubles = dict(_troubles(run, stored.states))
+    shape, metric = run.shape, metric_of(run)
+    values = values_of(run.samples, metric)
     flavours = {state.flavour: _of_flavour(stored.states, state.flavour) for state in stored.states}
     measured = {kernel for kernels in values.values() for kernel in kernels}
     before, base = _changes(run, flavours, measured, rule)
@@ -202,9 +221,9 @@ def find(run: Run) -> Findings:
             Row(
                 state=state,
                 trouble=troubles.get(state.measured_as),
-                seconds={
-                    work: median(kernels[state.measured_as].values())
-                    for work, kernels in values.items()
+                values={
+                    cell: median(kernels[state.measured_as].values())
+                    for cell, kernels in values.items()
                     if state.measured_as in kernels
                 },
                 before=before.get(state.kernel, {}),
@@ -214,14 +233,15 @@ def find(run: Run) -> Findings:
         ]
         for flavour, states in flavours.items()
     }
-    return Findings(stored.patches, rows, sorted(values), stored.fail_above, rule.threshold * 100)
+    cells, threshold = sorted(values), rule.threshold * 100
+    return Findings(stored.patches, rows, cells, stored.fail_above, threshold, shape, metric)
 
 
 def _of_flavour(states: Iterable[StateRecord], flavour: str) -> list[StateRecord]:
     return sorted((s for s in states if s.flavour == flavour), key=lambda state: state.number)
 
 
-_Changes = dict[str, dict[Work, Change]]
+_Changes = dict[str, dict[Cell, Change]]
 
 
 def _changes(
@@ -244,29 +264,27 @@ def _changes(
 
 def _compared(run: Run, wanted: Sequence[tuple[StateRecord, StateRecord]], rule: Rule) -> _Changes:
     pairs = {
-        (a.number, b.kernel, work): pair
+        (a.number, b.kernel, cell): pair
         for a, b in wanted
-        for work, pair in pairs_of(run.samples, a.kernel, b.kernel).items()
+        for cell, pair in pairs_of(run.samples, metric_of(run), a.kernel, b.kernel).items()
     }
     found: _Changes = {}
-    for (number, kernel, work), comparison in compare(pairs, rule).items():
-        found.setdefault(kernel, {})[work] = Change(number, comparison)
+    for (number, kernel, cell), comparison in compare(pairs, rule).items():
+        found.setdefault(kernel, {})[cell] = Change(number, comparison)
     return found
 
 
 _DOES = {Verdict.CRASH: "crashes", Verdict.HANG: "hangs"}
 
 
-def _troubles(
-    about: Mapping[str, Any], states: Iterable[StateRecord]
-) -> Iterator[tuple[str, Trouble]]:
+def _troubles(run: Run, states: Iterable[StateRecord]) -> Iterator[tuple[str, Trouble]]:
     """Yield the first thing that went wrong with each kernel."""
     for state in states:
         if state.failure:
             text = "does not build"
             yield state.kernel, Trouble(Verdict.SKIP, text, state.failure, state.evidence)
     seen = set()
-    for fault in about.get("faults", ()):
+    for fault in run.faults:
         kernel = str(fault.get("kernel"))
         if kernel not in seen:
             seen.add(kernel)
@@ -274,15 +292,18 @@ def _troubles(
             yield (
                 kernel,
                 Trouble(
-                    verdict, _deed(verdict, fault), fault["message"], fault.get("evidence", "")
+                    verdict,
+                    _what(run.shape, verdict, fault),
+                    fault["message"],
+                    fault.get("evidence", ""),
                 ),
             )
 
 
-def _deed(verdict: Verdict, fault: Mapping[str, Any]) -> str:
-    """Return what a kernel did and at what: `crashes at mtu by group`."""
+def _what(shape: Shape, verdict: Verdict, fault: Mapping[str, Any]) -> str:
+    """Return what a kernel did and at what: `crashes at mtu by group, 512 interfaces`."""
     place = str(fault.get("during") or "")
-    if fault.get("operation"):
-        place = f"{fault['operation']} by {fault['arm']}"
+    if all(axis.name in fault for axis in shape.axes):
+        place = shape.in_words(shape.cell_in(fault))
     at = f" at {place}" if place else ""
     return f"{_DOES.get(verdict, 'fails')}{at}"

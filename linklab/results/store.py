@@ -1,23 +1,36 @@
 """The store: a folder for each run, readable whenever the run was killed.
 
-`run.json` is written at the start and again at each turn, in full and under
-another name first; `samples.jsonl` grows by one flushed line a sample. So a
-run that is killed leaves what it had measured.
+`run.json` is written at the start and at the end, under another name first;
+samples, boots, tallies and faults are lines of files of their own, each flushed
+as it comes. So a run that is killed leaves what it had measured.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from linklab.errors import KernelFault, LabError, LinklabError, UsageError
-from linklab.results.model import SCHEMA, BootRecord, Run, Sample, SchemaError, TallyRecord
+from linklab.results.model import (
+    BOOTS,
+    FAULTS,
+    IGNORED,
+    LINES,
+    SCHEMA,
+    TALLIES,
+    BootRecord,
+    Run,
+    Sample,
+    TallyRecord,
+)
+from linklab.results.shape import SchemaError, Shape
+
+T = TypeVar("T")
 
 RUN_FILE = "run.json"
 SAMPLES_FILE = "samples.jsonl"
@@ -39,15 +52,13 @@ class RunFolder:
     def __init__(self, path: Path, about: Mapping[str, Any]) -> None:
         self.path = path
         self._logs = 0
+        self._samples: list[Sample] = []
+        self._lines: dict[str, list[dict[str, Any]]] = {name: [] for name in LINES}
         self._about: dict[str, Any] = {
             "schema": SCHEMA,
             "start": utc_now(),
             "end": None,
             "verdict": None,
-            "boots": [],
-            "tallies": [],
-            "faults": [],
-            "ignored": [],
             **about,
         }
         with _reporting(path):
@@ -55,35 +66,44 @@ class RunFolder:
                 (path / RUN_FILE).touch(exist_ok=False)  # one of two runs gets it
             except FileExistsError:
                 raise _held(path) from None
-        self._write_about()
+        self.update()
 
-    def console_log(self, kernel: str, interfaces: int) -> Path:
+    @property
+    def run(self) -> Run:
+        """Everything that is in it now, as it is read when it is stored."""
+        return Run(dict(self._about), list(self._samples), self._lines)
+
+    def console_log(self, *words: str) -> Path:
         """Return where a guest's console goes; a name of its own for each guest."""
         self._logs += 1
-        return self.path / f"console-{self._logs:03d}-{kernel.replace('/', '_')}-{interfaces}.log"
+        name = "-".join((f"{self._logs:03d}", *words)).replace("/", "_")
+        return self.path / f"console-{name}.log"
+
+    def drop_logs(self) -> None:
+        """Remove the consoles' logs so far: of guests that ended well."""
+        for log in self.path.glob("console-*.log"):
+            log.unlink()
 
     def add_sample(self, sample: Sample) -> None:
         """Append a sample; it is on its way to the disk when this returns."""
-        with _reporting(self.path), (self.path / SAMPLES_FILE).open("a") as file:
-            file.write(json.dumps(sample.to_json()) + "\n")
+        self._samples.append(sample)
+        self._append(SAMPLES_FILE, sample.to_json())
 
     def add_boot(self, boot: BootRecord) -> None:
-        """Note that a guest booted."""
-        self._about["boots"].append(asdict(boot))
-        self._write_about()
+        """Append that a guest booted."""
+        self._add(BOOTS, boot.to_json())
 
     def add_tally(self, tally: TallyRecord) -> None:
-        """Note what an operation by an arm asks of the kernel."""
-        self._about["tallies"].append(asdict(tally))
-        self._write_about()
+        """Append what a cell's work asks of the kernel."""
+        self._add(TALLIES, tally.to_json())
 
     def add_fault(self, kernel: str, fault: LinklabError, **at: Any) -> None:
-        """Note what a kernel did wrong, whatever becomes of the run after it.
+        """Append what a kernel did wrong, whatever becomes of the run after it.
 
-        `at` says what its guest was at: `interfaces`, `during` (boot, trial,
-        count, end), and of a trial or count its `operation` and `arm`. Where
-        the kernel reported it, its class, title, function, fingerprint and the
-        file that holds the report are in the entry, too.
+        `at` says what its guest was at: `guest`, `during` (boot, trial, count,
+        end), and the values of its cell. Where the kernel reported it, its
+        class, title, function, fingerprint and the file that holds the report
+        are in the line, too.
         """
         entry: dict[str, Any] = {"kernel": kernel, "verdict": fault.verdict.value}
         findings = fault.findings if isinstance(fault, KernelFault) else ()
@@ -91,18 +111,19 @@ class RunFolder:
         first = said[0] if said else {}
         more = {"reports": said} if len(said) > 1 else {}
         entry |= {"message": fault.message, "evidence": fault.evidence, **first, **more, **at}
-        self._about["faults"].append(entry)
-        self._write_about()
+        self._add(FAULTS, entry)
 
     def add_ignored(self, kernel: str, report: Mapping[str, Any], **at: Any) -> None:
-        """Note a report of the kernel's that is known noise; `at` as for a fault."""
-        self._about["ignored"].append({"kernel": kernel, **report, **at})
-        self._write_about()
+        """Append a report of the kernel's that is known noise; `at` as for a fault."""
+        self._add(IGNORED, {"kernel": kernel, **report, **at})
 
     def update(self, **entries: Any) -> None:
-        """Change entries of run.json."""
+        """Change entries of run.json, and write it."""
         self._about.update(entries)
-        self._write_about()
+        with _reporting(self.path):
+            draft = self.path / f".{RUN_FILE}.{os.getpid()}"
+            draft.write_text(json.dumps(self._about, indent=1) + "\n")
+            draft.replace(self.path / RUN_FILE)
 
     def write_text(self, name: str, text: str) -> Path:
         """Write another file of the run, a table or a page."""
@@ -110,11 +131,13 @@ class RunFolder:
             (self.path / name).write_text(text, encoding="utf-8")
         return self.path / name
 
-    def _write_about(self) -> None:
-        with _reporting(self.path):
-            draft = self.path / f".{RUN_FILE}.{os.getpid()}"
-            draft.write_text(json.dumps(self._about, indent=1) + "\n")
-            draft.replace(self.path / RUN_FILE)
+    def _add(self, name: str, entry: Mapping[str, Any]) -> None:
+        self._lines[name].append(dict(entry))
+        self._append(f"{name}.jsonl", entry)
+
+    def _append(self, name: str, entry: Mapping[str, Any]) -> None:
+        with _reporting(self.path), (self.path / name).open("a") as file:
+            file.write(json.dumps(entry) + "\n")
 
 
 def _held(path: Path) -> UsageError:
@@ -211,10 +234,22 @@ def read_run(path: Path) -> Run:
 
     Raises `UsageError` when there is no run, or one of another schema.
     """
-    return Run(read_about(path), list(_read_samples(path / SAMPLES_FILE)))
+    about = read_about(path)
+    shape = Run(about, ()).shape
+    lines = {name: list(_read_lines(path / f"{name}.jsonl", dict)) for name in LINES}
+    run = Run(about, list(_read_samples(path / SAMPLES_FILE, shape)), lines)
+    try:
+        run.check()
+    except SchemaError as error:
+        raise UsageError(f"{path}: {error}") from error
+    return run
 
 
-def _read_samples(path: Path) -> Iterator[Sample]:
+def _read_samples(path: Path, shape: Shape) -> Iterator[Sample]:
+    return _read_lines(path, lambda line: Sample.from_json(line, shape))
+
+
+def _read_lines(path: Path, read: Callable[[Any], T]) -> Iterator[T]:
     try:
         lines = path.read_bytes().split(b"\n")
     except FileNotFoundError:
@@ -225,8 +260,8 @@ def _read_samples(path: Path) -> Iterator[Sample]:
         if not line:
             continue
         try:
-            yield Sample.from_json(json.loads(line))
-        except (ValueError, SchemaError) as error:
+            yield read(json.loads(line))
+        except (ValueError, TypeError, SchemaError) as error:
             if number == len(lines):  # without its newline: killed while writing
                 return
             raise UsageError(f"{path}, line {number}: {error}") from error

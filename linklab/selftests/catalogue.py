@@ -1,26 +1,144 @@
-"""Which self-tests there are, and which of them a person means.
+"""The self-tests of one state of a source: their files, which there are, which a person means.
 
-A collection is a folder of tests with a Makefile; what counts as a test is
-what that Makefile says, and make is asked for it.
+The tree that kernels are compiled in is held for minutes; the tests' files are
+wanted meanwhile. So they have a second, smaller work tree beside it, which the
+same repository fills.  A collection is a folder of tests with a Makefile; what
+counts as a test is what that Makefile says, and make is asked for it.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import PurePosixPath
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path, PurePosixPath
 
 from linklab import paths
 from linklab.errors import LabError, UsageError
+from linklab.events import Listener
+from linklab.host.cache import locked
 from linklab.host.run import CommandFailed, run
-from linklab.kernel.kbuild import build_environment
-from linklab.selftests.checkout import ROOT, Checkout
+from linklab.kernel.gitstore import GitStore
+from linklab.kernel.make import build_environment
+from linklab.kernel.source import Source
 
+ROOT = "tools/testing/selftests"
+"""Where the self-tests are in a kernel's source."""
+
+HEADER_PARTS = (
+    "Kbuild", "Makefile", "arch/x86/Makefile", "arch/x86/Makefile_32.cpu",
+    "arch/x86/entry/syscalls", "arch/x86/include", "arch/x86/tools", "include/asm-generic",
+    "include/uapi", "scripts", "usr",
+)  # fmt: skip
+"""What the kernel's headers for user space are made of, and with."""
+
+# Tests are made with these as well: libbpf, the netlink specs' C library.
+_PARTS = (
+    ROOT, *HEADER_PARTS, "tools/arch", "tools/build", "tools/include", "tools/lib", "tools/net",
+    "tools/scripts", "Documentation/netlink/specs",
+)  # fmt: skip
+_WORK = "selftests"
+_MAKEFILE = "Makefile"
 _LIST = paths.IMAGES / "selftest" / "collection.mk"
 _OUTPUT = "/out"
 _NEAR = 5  # names that an error offers
 _SOURCES = (".c", ".sh", ".py")
+
+
+@dataclass(frozen=True)
+class SelftestFiles:
+    """The self-tests' files. `tree` names their content, whatever the rest of the source is.
+
+    The files on disk may be used inside `checked_out` only.
+    """
+
+    source: Source
+    tree: str
+
+    @property
+    def store(self) -> GitStore:
+        """The source's repository with the work tree of the self-tests."""
+        return replace(self.source.store, work=_WORK)
+
+    @property
+    def root(self) -> Path:
+        """The folder of the self-tests."""
+        return self.store.tree / ROOT
+
+    @cached_property
+    def blobs(self) -> Mapping[str, str]:
+        """Git's name of each file's content, by its path in the source."""
+        return dict(self.store.files(self.tree))
+
+    @cached_property
+    def collections(self) -> tuple[str, ...]:
+        """The folders that have tests: those with a Makefile, by their paths below the root."""
+        makefiles = (path for path in self.below("") if path.endswith(f"/{_MAKEFILE}"))
+        return tuple(sorted(path.removesuffix(f"/{_MAKEFILE}") for path in makefiles))
+
+    def below(self, folder: str) -> list[str]:
+        """Return the files below a folder of the self-tests, by their paths from the root."""
+        prefix = f"{ROOT}/{folder}/" if folder else f"{ROOT}/"
+        return [path[len(ROOT) + 1 :] for path in self.blobs if path.startswith(prefix)]
+
+    def own_files(self, collection: str) -> list[str]:
+        """Return the files of a collection without those of the collections inside it."""
+        inner = [name for name in self.collections if name.startswith(f"{collection}/")]
+        return [
+            path
+            for path in self.below(collection)
+            if not any(path.startswith(f"{name}/") for name in inner)
+        ]
+
+    def read(self, path: str) -> bytes:
+        """Return the content of a file, or of a link's target, by its path from the root."""
+        return (self.root / path).read_bytes()
+
+    def has(self, path: str) -> bool:
+        """Tell whether there is a file with this path from the root."""
+        return f"{ROOT}/{path}" in self.blobs
+
+
+def find_selftests(source: Source, tree: str) -> SelftestFiles:
+    """Return the self-tests in a state of a source, patched or not. Writes no work tree.
+
+    Raises `UsageError` when it has none.
+    """
+    store = source.store
+    index = store.folder / f"{_WORK}.{os.getpid()}.index"
+    listing = store.git(["ls-tree", "-r", "-z", tree, "--", *_PARTS]).stdout
+    if f"\t{ROOT}/".encode() not in listing:
+        raise UsageError(f"{source.origin} has no self-tests: there is no {ROOT} in it")
+    try:
+        store.git(["update-index", "-z", "--index-info"], index=index, stdin=listing)
+        return SelftestFiles(source, store.write_tree(index))
+    finally:
+        index.unlink(missing_ok=True)
+
+
+@contextmanager
+def checked_out(files: SelftestFiles, listener: Listener) -> Iterator[SelftestFiles]:
+    """Hold the work tree of the self-tests, with this state of them in it."""
+    lock = files.source.cache / "locks" / f"{_WORK}-{files.source.family}.lock"
+    with locked(lock, listener, f"the self-tests of {files.source.origin}"):
+        files.store.set_tree(files.tree)
+        yield files
+
+
+def normalized(collection: str, path: str) -> str | None:
+    """Return a path that a collection's Makefile names, from the root; None outside of that."""
+    parts: list[str] = []
+    for part in PurePosixPath(collection, path).parts:
+        if part != "..":
+            parts.append(part)
+        elif parts:
+            parts.pop()
+        else:
+            return None
+    return "/".join(parts)
 
 
 @dataclass(frozen=True)
@@ -60,7 +178,7 @@ class Selftest:
 
     @property
     def path(self) -> str:
-        """What a person calls it."""
+        """Its path from the root of the self-tests."""
         return f"{self.collection.name}/{self.name}"
 
     @property
@@ -69,15 +187,16 @@ class Selftest:
         return self.name in self.collection.built
 
 
-def read_collection(checkout: Checkout, name: str) -> Collection:
+def read_collection(files: SelftestFiles, name: str) -> Collection:
     """Return what a collection's Makefile names; the caller has the files checked out.
 
     Raises `LabError` when make cannot read it on this machine.
     """
-    make = ["make", "-s", "--no-print-directory", "-C", str(checkout.root / name)]
-    files = ["-f", "Makefile", "-f", str(_LIST)]
+    make = ["make", "-s", "--no-print-directory", "-C", str(files.root / name), "-f", "Makefile"]
+    environment = {**build_environment(), "MAKEFLAGS": None, "MAKELEVEL": None}
     try:
-        text = run([*make, *files, f"OUTPUT={_OUTPUT}", "linklab-list"], env=_environment()).text
+        asked = [*make, "-f", str(_LIST), f"OUTPUT={_OUTPUT}", "linklab-list"]
+        text = run(asked, env=environment).text
     except CommandFailed as error:
         raise LabError(f"the Makefile of {ROOT}/{name} cannot be read", error.evidence) from error
     words: dict[str, list[str]] = {}
@@ -98,68 +217,56 @@ def read_collection(checkout: Checkout, name: str) -> Collection:
     )
 
 
-def _environment() -> dict[str, str | None]:
-    return {**build_environment(), "MAKEFLAGS": None, "MAKELEVEL": None}
-
-
-def choose_tests(checkout: Checkout, words: Sequence[str]) -> list[Selftest]:
+def choose_tests(files: SelftestFiles, words: Sequence[str]) -> list[Selftest]:
     """Return the tests that words mean, each once: `net/tls`, `net`, `net/forwarding/x.sh`.
 
-    Also as kselftest writes them, `net:tls`. The caller has the files checked
-    out. Raises `UsageError` for a word that means none, with those near it.
+    `net:tls`, as kselftest writes it, is the same. The caller has the files
+    checked out. Raises `UsageError` for a word that means none, with similar ones.
     """
     known: dict[str, Collection] = {}
     chosen: dict[str, Selftest] = {}
 
     def collection(name: str) -> Collection:
-        return known.setdefault(name, read_collection(checkout, name))
+        return known.setdefault(name, read_collection(files, name))
 
     for word in words:
         wanted = word.strip().removeprefix(f"{ROOT}/").replace(":", "/").strip("/")
-        if wanted in checkout.collections:
+        if wanted in files.collections:
             tests = [Selftest(collection(wanted), name) for name in collection(wanted).tests]
             if not tests:
                 raise UsageError(f"{word} has no tests: its Makefile names none")
         else:
-            tests = [_one(checkout, word, wanted, collection)]
+            tests = [_one(files, word, wanted, collection)]
         chosen.update((test.path, test) for test in tests)
     return list(chosen.values())
 
 
 def _one(
-    checkout: Checkout, word: str, wanted: str, collection: Callable[[str], Collection]
+    files: SelftestFiles, word: str, wanted: str, collection: Callable[[str], Collection]
 ) -> Selftest:
     folder, _, name = wanted.rpartition("/")
-    if folder not in checkout.collections:
-        raise UsageError(f"there is no self-test {word!r}{_near(checkout, wanted)}")
+    if folder not in files.collections:
+        raise UsageError(f"there is no self-test {word!r}{_near(files, wanted)}")
     found = collection(folder)
     if name in found.tests or name in found.extended:
         return Selftest(found, name)
     if name in found.built:
         what = "is compiled for other tests to run, and no test by itself"
-    elif checkout.has(wanted):
+    elif files.has(wanted):
         what = f"is a file of {folder} and no test: its Makefile does not name it as one"
     else:
-        raise UsageError(f"there is no self-test {word!r}{_near(checkout, wanted)}")
-    raise UsageError(f"{word} {what}{_near(checkout, wanted)}")
+        raise UsageError(f"there is no self-test {word!r}{_near(files, wanted)}")
+    raise UsageError(f"{word} {what}{_near(files, wanted)}")
 
 
-def _near(checkout: Checkout, wanted: str) -> str:
-    """Return what somebody may have meant, as the end of a sentence."""
-    others = [name for name in _candidates(checkout) if name != wanted]
+def _near(files: SelftestFiles, wanted: str) -> str:
+    """Return what a person may have meant, as the end of a sentence."""
+    candidates = [*files.collections]
+    for path in map(PurePosixPath, files.below("")):
+        if path.suffix in _SOURCES and str(path.parent) in files.collections:
+            candidates.append(str(path.with_suffix("")) if path.suffix == ".c" else str(path))
+    others = [name for name in candidates if name != wanted]
     found = difflib.get_close_matches(wanted, others, n=_NEAR, cutoff=0.6)
-    if not found:
-        return (
-            ": a collection, such as net, or a test of one, such as net/rtnetlink.sh, is expected"
-        )
-    return f"; near are {', '.join(found)}"
-
-
-def _candidates(checkout: Checkout) -> Iterable[str]:
-    """Return the collections, and what looks like a test in one."""
-    yield from checkout.collections
-    known = frozenset(checkout.collections)
-    for path in checkout.below(""):
-        pure = PurePosixPath(path)
-        if pure.suffix in _SOURCES and str(pure.parent) in known:
-            yield str(pure.with_suffix("")) if pure.suffix == ".c" else path
+    if found:
+        return f"; near are {', '.join(found)}"
+    return ": a collection, such as net, or a test of one, such as net/rtnetlink.sh, is expected"

@@ -1,4 +1,8 @@
-"""Self-tests that are compiled: one by one, so that one which cannot be stops no other."""
+"""Self-tests that are compiled: one by one, so that one that fails does not stop the others.
+
+They are compiled against the headers for user space of the source under test:
+self-tests use what a kernel defines before any distribution ships it.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +16,20 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from linklab import paths
-from linklab.errors import LabError
-from linklab.events import Listener, StepAdvanced
+from linklab.errors import BuildSkipped, LabError
+from linklab.events import Listener, StepAdvanced, step
 from linklab.host.cache import Artefact, Cache, key_of
 from linklab.host.run import CommandFailed, run
-from linklab.kernel.kbuild import COMPILER, LINKER, build_environment
-from linklab.selftests.checkout import ROOT, Checkout
-from linklab.selftests.headers import INCLUDE
+from linklab.kernel.make import COMPILER, LINKER, build_environment, check_place, check_tools, jobs
+from linklab.selftests.catalogue import HEADER_PARTS, ROOT, SelftestFiles
+
+INCLUDE = "include"
+"""The folder of the headers' artefact that a compiler is given."""
 
 PROGRAM = "program"
 STEP = "build self-tests"
 _PACKAGES = paths.IMAGES / "selftest" / "packages.toml"
-_LIMIT = 600.0  # s: libbpf is built for some
+_LIMIT = 600.0  # s: some need libbpf; the headers take ten
 _SCRIPTS = (".sh", ".py", ".pkt")
 _PARTS = ("tools/", "Documentation/")
 
@@ -34,49 +40,79 @@ _ERROR = re.compile(r"^.*\b(?:error|undefined reference)\b.*$", re.MULTILINE)
 _NO_PROGRAM = re.compile(r"(?:/bin/sh: \d+: |make(?:\[\d+\])?: )(\S+): (?:not found|No such file)")
 
 
+def build_headers(files: SelftestFiles, cache: Cache, listener: Listener) -> Artefact:
+    """Return the artefact with the headers of a state of a source, in `include/`.
+
+    The files are checked out. Raises `BuildSkipped` when the
+    source does not give any, `LabError` when this machine cannot install them.
+    """
+    parts = {path: name for path, name in files.blobs.items() if path.startswith(HEADER_PARTS)}
+
+    def make(folder: Path) -> Mapping[str, Any]:
+        check_tools()
+        check_place(files.store.folder)
+        work = folder / "work"
+        work.mkdir()
+        argv = ["make", "-C", str(files.store.tree), f"O={work}", f"-j{jobs()}", "headers"]
+        with step(listener, "install the kernel's headers"):
+            try:
+                run(argv, env=build_environment(), deadline=_LIMIT)
+            except CommandFailed as error:
+                raise BuildSkipped(
+                    f"the headers of {files.source.origin} cannot be installed", error.evidence
+                ) from error
+            unwanted = shutil.ignore_patterns(".*", "Makefile")
+            shutil.copytree(work / "usr" / "include", folder / INCLUDE, ignore=unwanted)
+            shutil.rmtree(work)
+        return {"tree": files.tree}
+
+    key = key_of({"schema": 1, "parts": parts})
+    return cache.get("headers", key, make, listener, "the kernel's headers")
+
+
 class Unbuilt(LabError):
     """A program that this machine cannot compile, or that does not compile."""
 
 
 @dataclass(frozen=True)
 class Workshop:
-    """What programs are compiled with; the files of `checkout` are checked out."""
+    """What programs are compiled with; the files are checked out."""
 
-    checkout: Checkout
+    files: SelftestFiles
     headers: Artefact
     cache: Cache
     listener: Listener
 
     @cached_property
     def tools(self) -> list[str]:
-        """What compiler and linker call themselves."""
+        """The versions of compiler and linker, as they print them."""
         return [run([tool, "--version"]).text.partition("\n")[0] for tool in (COMPILER, LINKER)]
 
     def build(self, collection: str, name: str) -> Path:
         """Return a program of a collection, compiled. Raises `Unbuilt` with the reason."""
+        what = f"{collection}/{name}"
         inputs = {
             "schema": 1,
-            "name": f"{collection}/{name}",
+            "name": what,
             "headers": self.headers.key,
             "tools": self.tools,
             "sources": self._sources(collection),
         }
 
         def make(folder: Path) -> Mapping[str, Any]:
-            self.listener(StepAdvanced(STEP, 0, f"{collection}/{name}"))
+            self.listener(StepAdvanced(STEP, 0, what))
             self._make(collection, name, folder)
             return {"inputs": inputs}
 
-        key, what = key_of(inputs), f"{collection}/{name}"
-        return self.cache.get("selftest", key, make, self.listener, what).file(PROGRAM)
+        made = self.cache.get("selftest", key_of(inputs), make, self.listener, what)
+        return made.file(PROGRAM)
 
     def _sources(self, collection: str) -> dict[str, str]:
-        """Return what a program may be made of: all but scripts, and other collections."""
-        files = self.checkout.files
-        own = {f"{ROOT}/{path}" for path in self.checkout.own_files(collection)}
+        """Return the files that a program may be made of: no scripts, no other collections."""
+        own = {f"{ROOT}/{path}" for path in self.files.own_files(collection)}
         return {
             path: content
-            for path, content in files.items()
+            for path, content in self.files.blobs.items()
             if PurePosixPath(path).suffix not in _SCRIPTS
             and (path in own or _is_shared(path))
         }  # fmt: skip
@@ -85,7 +121,7 @@ class Workshop:
         work = folder / "work"
         work.mkdir()
         target = work / name
-        argv = ["make", "-C", str(self.checkout.root / collection), f"CC={COMPILER}"]
+        argv = ["make", "-C", str(self.files.root / collection), f"CC={COMPILER}"]
         include = f"KHDR_INCLUDES=-isystem {self.headers.file(INCLUDE)}"
         try:
             run(
@@ -100,7 +136,7 @@ class Workshop:
 
 
 def _is_shared(path: str) -> bool:
-    """Tell whether a file is for all collections: the harness, the tools' headers and libraries."""
+    """Tell whether all collections use a file: the harness, the tools' headers and libraries."""
     if path.startswith(f"{ROOT}/"):
         return str(PurePosixPath(path).parent) == ROOT
     return path.startswith(_PARTS)

@@ -1,4 +1,4 @@
-"""What came of self-tests, as run.json keeps it."""
+"""The results of self-tests, as run.json keeps them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from linklab.errors import Verdict
 from linklab.results.kinds import SELFTEST
 from linklab.results.model import Run
 from linklab.results.outcomes import Outcome, Status, Suite, worst
-from linklab.results.runfacts import circumstances, facts_of
+from linklab.results.suites import circumstances, facts_of
 
 TESTS = "tests"
 _VERDICTS = {
@@ -47,7 +47,7 @@ class Attempt:
 
 @dataclass(frozen=True)
 class TestRecord:
-    """A test and each attempt at it, in order. `lacking` are tools that it asked for in vain."""
+    """A test and each attempt at it, in order. `lacking` are tools that the image lacked."""
 
     __test__ = False  # pytest need not look into it
 
@@ -58,7 +58,7 @@ class TestRecord:
 
     @property
     def last(self) -> Attempt:
-        """What counts."""
+        """The attempt that counts."""
         return self.attempts[-1]
 
     @property
@@ -69,7 +69,7 @@ class TestRecord:
 
 
 def verdict_of(records: Sequence[TestRecord]) -> Verdict:
-    """Return what tests say together: that nothing failed is a pass, whatever was skipped."""
+    """Return the verdict of tests together: without a failure it is a pass, even of skips alone."""
     found = {record.last.status for record in records}
     return next((_VERDICTS[status] for status in _VERDICTS if status in found), Verdict.PASS)
 
@@ -128,7 +128,7 @@ def suites_of(about: Mapping[str, Any]) -> list[Suite]:
 
 
 def _exported(record: TestRecord) -> Outcome:
-    """Return a test with its subtests; what it says itself is one more where they do not say it.
+    """Return a test with its subtests, and its own result as one more where theirs differs.
 
     Exporters go by the subtests alone. Those of a test that passed although
     its lines say FAIL are left out: its exit status counts.
@@ -147,5 +147,5 @@ def _exported(record: TestRecord) -> Outcome:
 
 
 def tally(record: TestRecord) -> str:
-    """Return what came of each attempt, in order."""
+    """Return the result of each attempt, in order."""
     return ", then ".join(attempt.status.value for attempt in record.attempts)

@@ -1,4 +1,4 @@
-"""A self-test in a guest of its own: started, listened to, ended, judged."""
+"""A self-test in a guest of its own: started, its output kept, ended at its limit, classified."""
 
 from __future__ import annotations
 
@@ -13,25 +13,71 @@ from linklab.agent.client import Agent, JobLimits
 from linklab.agent.replies import JobNews
 from linklab.errors import Interrupted, LabError, LinklabError
 from linklab.events import Listener, StepAdvanced
+from linklab.host.accel import Accel
 from linklab.lab.lab import Lab, Subject
 from linklab.machine.spec import Clock
 from linklab.results.outcomes import Status, status_of
 from linklab.selftests.catalogue import Selftest
-from linklab.selftests.judge import End, Judgement, judge
-from linklab.selftests.limits import patience
-from linklab.selftests.pack import GUEST_ROOT
+from linklab.selftests.classify import Decision, End, classify
 from linklab.selftests.record import Attempt
+from linklab.selftests.workplan import GUEST_ROOT
 
+DEFAULT = 45.0
+"""Seconds where a collection has no `settings` (kselftest/runner.sh)."""
+
+UNLIMITED = 4 * 3600.0
+"""Seconds where its `settings` say 0, which stands for no limit: a lab has one."""
+
+TCG_FACTOR = 5.0
+"""How much longer a test may take where the guest's CPU is emulated.
+
+The kernel's limits are for hardware. Under TCG code runs ten times slower and
+more, but most of a test is waiting, which takes no longer. In virtual time
+nothing is slower for the guest, so there limits count as they are.
+"""
+
+# Host's s at most for one of a busy guest in virtual time, on a host of ordinary speed
+# (ORDINARY_SPEED in linklab/host/accel.py) that has four times as much other work.
+_BUSY_SECOND = 50.0
+_ANSWER = 120.0  # s for an answer of a guest that is busy with a test
 _SHELL = "/bin/sh"
 _SCRIPT = "/usr/lib/linklab/selftest"
 _LAST_WORDS = 10  # lines
 _TURN = 0.25  # guest's s that the agent gathers output for before it answers
-# The same where it tells by itself (virtual time): each time stops the machine for 1.5 ms of
-# the host's, and a second of a busy guest is some ten of the host's.
+# The same where it reports unasked (virtual time): each report stops the machine for 1.5 ms of
+# the host's, and a second of a busy guest takes the host some ten.
 _PACE = 2.0
 _GRACE = 10.0  # s for a test to clean up once it was told to end
-_NO_END = End(0, 0.0, 0.0)  # of a test whose guest ended first: its subtests are read all the same
-_MOST_OUTPUT = 64 << 20  # bytes; what prints more goes round in circles
+_NO_END = End(0, 0.0, 0.0)  # of a test whose guest ended first: its subtests are read anyway
+_MOST_OUTPUT = 64 << 20  # bytes; a test that prints more loops
+
+
+def limit_of(settings: str | None, accel: Accel, clock: Clock, asked: float | None) -> float:
+    """Return the seconds that a test may take: the guest's in virtual time, else the host's.
+
+    `settings` is the text of the collection's file, None without one; `asked`
+    is a person's own limit, which is not scaled.
+    """
+    if asked is not None:
+        return asked
+    seconds = DEFAULT
+    for line in (settings or "").splitlines():
+        field, _, value = line.partition("=")
+        if field.strip() == "timeout" and value.strip().isdigit():
+            seconds = float(value)
+    if seconds == 0:
+        return UNLIMITED
+    is_slow = accel is Accel.TCG and clock is Clock.REAL
+    return seconds * (TCG_FACTOR if is_slow else 1.0)
+
+
+def patience(seconds: float, clock: Clock, slowness: float = 1.0) -> float:
+    """Return the host's seconds to wait for work of so many seconds in a guest, at most.
+
+    It guards against a lost guest and is no limit of a test: a slow host is not
+    a slow kernel. `slowness` is the lab's.
+    """
+    return _ANSWER + seconds * (slowness * _BUSY_SECOND if clock is Clock.VIRTUAL else 1.0)
 
 
 @dataclass(frozen=True)
@@ -45,11 +91,11 @@ class SelftestRunner:
     draw: int = 0  # of the first attempt, in virtual time
 
     def run(self, test: Selftest, limit: float, number: int, step: str, done: int) -> Attempt:
-        """Run a test in a fresh guest and judge it. `number` counts the attempts at it, from 1.
+        """Run a test in a fresh guest. `number` counts the attempts at it, from 1.
 
         In virtual time each attempt draws other random numbers, or it would be
-        nearly the same. `step` and `done` say where it stands among others.
-        Raises `Interrupted`; whatever else ends a guest is the attempt's result.
+        nearly the same. `step` and `done` say how far all tests are. Raises
+        `Interrupted`; whatever else ends a guest is the attempt's result.
         """
         label = f"{test.path.replace('/', '_')}-{number}"
         output, console = f"{label}.txt", f"console-{label}.log"
@@ -64,13 +110,12 @@ class SelftestRunner:
         tell("")
         end: End | None = None
         took: float | None = None
-        path = self.folder / output
+        failure: LinklabError | None = None
+        path, draw = self.folder / output, self.draw + number - 1
         try:
             with (
                 path.open("wb") as file,
-                self.lab.session(
-                    self.subject, self.folder / console, self.draw + number - 1
-                ) as session,
+                self.lab.session(self.subject, self.folder / console, draw) as session,
             ):
                 started = time.monotonic()
                 end = _Job(session.agent, file, limit, self.lab, tell).run(test)
@@ -78,40 +123,27 @@ class SelftestRunner:
         except Interrupted:
             raise
         except LinklabError as error:
-            said = judge(_text(path), end or _NO_END)
-            return Attempt(
-                status=status_of(error.verdict),
-                message=error.message,
-                seconds=end.seconds if end else None,
-                limit=limit,
-                exit_code=end.exit_code if end else None,
-                output=output,
-                console=console,
-                subtests=said.subtests,
-                faults=said.faults,
-                evidence=error.evidence,
-                host_seconds=took,
-            )
-        said = judge(_text(path), end)
+            failure = error
+        found = classify(_text(path), end or _NO_END)
         return Attempt(
-            status=said.status,
-            message=said.message,
-            seconds=end.seconds,
+            status=status_of(failure.verdict) if failure else found.status,
+            message=failure.message if failure else found.message,
+            seconds=end.seconds if end else None,
             limit=limit,
-            exit_code=end.exit_code,
+            exit_code=end.exit_code if end else None,
             output=output,
             console=console,
-            subtests=said.subtests,
-            faults=said.faults,
-            evidence=_last_words(path, said),
+            subtests=found.subtests,
+            faults=found.faults,
+            evidence=failure.evidence if failure else _last_words(path, found),
             host_seconds=took,
         )
 
 
-def _last_words(path: Path, said: Judgement) -> str:
-    """Return the end of what a test printed that failed without a subtest to blame for it."""
-    leaves = (leaf for each in said.subtests for _, leaf in each.leaves())
-    if said.status is not Status.FAIL or any(leaf.status.blames_kernel for leaf in leaves):
+def _last_words(path: Path, found: Decision) -> str:
+    """Return the end of a test's output where it failed and no subtest did."""
+    leaves = (leaf for each in found.subtests for _, leaf in each.leaves())
+    if found.status is not Status.FAIL or any(leaf.status.blames_kernel for leaf in leaves):
         return ""
     return "\n".join(_text(path).rstrip().splitlines()[-_LAST_WORDS:])
 
@@ -122,7 +154,7 @@ def _text(path: Path) -> str:
 
 @dataclass
 class _Job:
-    """One test that runs in a guest, its output on its way into a file.
+    """One test that runs in a guest; its output goes into a file.
 
     Its `limit` is in the guest's seconds in virtual time, else in the host's.
     """
@@ -141,7 +173,7 @@ class _Job:
         """Run a test to its end, or to the end of its limit. Raises `LabError` on a slow host."""
         argv = [_SHELL, _SCRIPT, f"{GUEST_ROOT}/{test.collection.name}", test.name]
         self.began = time.monotonic()
-        news = self._follow(argv) if self._is_virtual else self._ask_again_and_again(argv)
+        news = self._follow(argv) if self._is_virtual else self._poll(argv)
         if news.wait_status is not None:
             return self._end_of(news)
         flooded = self._is_flood
@@ -156,13 +188,13 @@ class _Job:
         return self.size > _MOST_OUTPUT
 
     def _follow(self, argv: Sequence[str]) -> JobNews:
-        """Run it with nothing that reaches the guest from outside until its time is over."""
+        """Run it; until its time is over nothing reaches the guest from outside."""
         limits = JobLimits(self.limit, _MOST_OUTPUT, _PACE)
-        news = self.agent.follow_job(argv, limits, self._hear, self._soon(_PACE))
+        news = self.agent.follow_job(argv, limits, self._take_report, self._soon(_PACE))
         self._take(news)
         return news
 
-    def _hear(self, news: JobNews) -> float:
+    def _take_report(self, news: JobNews) -> float:
         self._take(news)
         took = time.monotonic() - self.began
         if took >= self._patience(self.limit):
@@ -172,7 +204,7 @@ class _Job:
             )
         return self._soon(_PACE)
 
-    def _ask_again_and_again(self, argv: Sequence[str]) -> JobNews:
+    def _poll(self, argv: Sequence[str]) -> JobNews:
         self.agent.start_job(argv, self._soon(_TURN))
         while True:
             news = self._ask()
@@ -184,7 +216,7 @@ class _Job:
         return self.guest_seconds if self._is_virtual else time.monotonic() - self.began
 
     def _stop(self) -> JobNews | None:
-        """End it, kindly first: what it says while it cleans up may tell why it took so long."""
+        """End it with SIGTERM first: what it prints at cleaning up may say why it took so long."""
         for number in (signal.SIGTERM, signal.SIGKILL):
             self.agent.signal_job(number, self._soon(_TURN))
             until = self._elapsed() + _GRACE
@@ -200,7 +232,7 @@ class _Job:
         return news
 
     def _take(self, news: JobNews) -> None:
-        """Keep what it printed."""
+        """Store its output and show the last line."""
         self.guest_seconds = news.measure.seconds
         if news.output:
             self.file.write(news.output)

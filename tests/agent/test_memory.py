@@ -26,7 +26,7 @@ from linklab.agent.protocol import (
     encode_parts_list,
 )
 from linklab.host.run import run
-from linklab.image.agentbuild import SOURCES
+from linklab.image.programs import SOURCES
 
 pytestmark = pytest.mark.agent
 

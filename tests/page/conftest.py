@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 from browser import Browser, browser, find
-from hand_made import PAPER_COUNTS, both_arms, created, run_of, sample
+from hand_made import PAPER_COUNTS, both_arms, created, run_of, sample, sample_in
 
+from linklab.commands.report import with_claims
 from linklab.report.page import page
 from linklab.results.model import Run
 from linklab.results.outcomes import Status
+from linklab.results.shape import Axis, Better, Cell, Metric, Shape
 from linklab.selftests.record import Attempt, TestRecord, to_json
 
 ARMS = ("group", "netlink", "batch", "process", "dump")
@@ -31,7 +33,8 @@ def common() -> Run:
     samples = [s for k in ("nosysfs", "sysfs") for s in both_arms(k, growing)]
     samples += [created(k, count, 0.5) for k in ("nosysfs", "sysfs") for count in PAPER_COUNTS]
     options = {"kernel": "nosysfs,sysfs", "counts": ",".join(map(str, PAPER_COUNTS))}
-    return run_of(["sysfs", "nosysfs"], samples, [0.6], 5_150_000, verdict="pass", options=options)
+    about: dict[str, Any] = {"verdict": "pass", "options": options}
+    return with_claims(run_of(["sysfs", "nosysfs"], samples, [0.6], 5_150_000, **about))
 
 
 def everything() -> Run:
@@ -47,7 +50,30 @@ def everything() -> Run:
     samples.append(sample("sysfs", "group", 4096, 1.0, verified=False))
     message = f"kernel {LONG}: " + "a_symbol_that_has_no_place_to_break" * 5
     options = {"kernel": f"sysfs,{LONG}", "patch": [LONG + ".patch"] * 3}
-    return run_of(["sysfs", LONG], samples, verdict="fail", message=message, options=options)
+    about: dict[str, Any] = {"verdict": "fail", "message": message, "options": options}
+    return with_claims(run_of(["sysfs", LONG], samples, **about))
+
+
+def another() -> Run:
+    """A run of another experiment: linear axes that begin at 0, a rate, and what was lost."""
+    shape = Shape(
+        axes=(Axis("mode", among=("plain", "fast")), Axis("size", title="bytes", log=False)),
+        metrics=(
+            Metric("goodput", "Mbit/s", Better.MORE, zero=True, title="goodput, Mbit/s"),
+            Metric("loss", "%", zero=True),
+        ),
+        rows="size",
+        columns="mode",
+        versus=("fast", "plain"),
+    )
+    samples = [
+        sample_in("k", Cell({"mode": mode, "size": size}),
+                  {"goodput": factor * size * (1 + trial / 100), "loss": trial / 4}, trial=trial)
+        for factor, mode in enumerate(("plain", "fast"), 1)
+        for size in (0, 64, 512, 1500, 9000)
+        for trial in (1, 2, 3)
+    ]  # fmt: skip
+    return run_of(["k"], samples, scenario="another", verdict="pass", shape=shape.to_json())
 
 
 def tested() -> Run:
@@ -67,7 +93,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "everything": page([(Path("everything"), everything())]),
         "comparison": page([(Path(name), everything()) for name in ("before", "after", "later")]),
         "self-tests": page([(Path("self-tests"), tested())]),
-        "empty": page([(Path("empty"), run_of(["sysfs"]))]),
+        "another": page([(Path("another"), another())]),
+        "empty": page([(Path("empty"), with_claims(run_of(["sysfs"])))]),
     }
     for name, text in content.items():
         (folder / f"{name}.html").write_text(text, encoding="utf-8")

@@ -14,6 +14,7 @@ the stages a list of actions, done in order. What a play does not say goes well.
     log       no actions: what the kernel's log holds
     taint     no actions: what the kernel answers, each time that it is asked
     end       the agent is asked to power off; `ended`: it has said its last word
+    stream    a job's streams are asked for, again and again: actions up to `news` or `over`
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from linklab.agent.protocol import Frame, FrameKind, encode_fields, encode_frame
 from linklab.console.taint import PATH as TAINT  # noqa: E402
 
 LOG = b"/dev/kmsg"
+JOB_ROOM = 65536  # bytes of input that a job takes at once
 Play = dict[str, list[list[Any]]]
 STAMP = {"timestamp": {"seconds": 0, "microseconds": 0}}
 FLOOD_LINE = "[%5d.000000] again and again, for the %d. time, says the kernel\r\n"
@@ -84,6 +86,8 @@ class FakeQemu:
         }
         self.big_lock = threading.RLock()  # it stops, and says so, between two commands of QMP
         self.woken = b""  # what `wake` brought
+        self.typed = b""  # a job's input, not echoed yet
+        self.signals: list[int] = []  # what a job was sent
         if not (self.incoming and self.is_virtual):
             self.runs.set()
 
@@ -150,7 +154,7 @@ class FakeQemu:
         for action, *arguments in self.play.get(name, default):
             self.actions[action](*arguments)
 
-    def _work(self, body: bytes) -> bytes:
+    def _work(self, body: bytes) -> bytes:  # noqa: PLR0911 - one operation after the other
         operation, *fields = fields_of(body)
         if operation == b"hello":
             return encode_fields([0, *hello_fields(self.model.nonce)])
@@ -159,6 +163,13 @@ class FakeQemu:
             return encode_fields([0, self.model.nonce, 4711])
         if operation == b"read-file" and (content := self._known(fields[0])) is not None:
             return encode_fields([0, content])
+        if operation == b"job-open":
+            return encode_fields([0, 51, JOB_ROOM])
+        if operation == b"job-signal":
+            self.signals.append(int.from_bytes(fields[0], "little"))
+            return encode_fields([0])
+        if operation == b"job-stream":
+            return self._stream(fields)
         if operation == b"power-off":
             self.stage("end", [])
             return encode_fields([0, "end"])
@@ -166,6 +177,47 @@ class FakeQemu:
         if self.replying == "refused":
             return encode_fields([3, 19, 0, "No such device"])
         return encode_fields([0, b"content of " + fields[0]])
+
+    def _stream(self, fields: Sequence[bytes]) -> bytes:
+        """Play a job's streams up to what the lab is told: news, or the end.
+
+        `news` is standard output and standard error; `over` the wait status with
+        both. "TYPED" stands for the input so far, "SIGNALS" for the signals.
+        """
+        self.typed += fields[2]
+        is_all = bool(int.from_bytes(fields[1], "little"))
+        script = self.play["stream"]
+        while True:
+            action, *arguments = script[0]
+            if action == "until typed" and not is_all:
+                return self._told(0, None, "", "")
+            if action == "until signal" and not self.signals:
+                time.sleep(0.01)
+                return self._told(0, None, "", "")
+            if action != "for ever":
+                script.pop(0)
+            if action in {"until typed", "until signal"}:
+                continue
+            if action == "news":
+                return self._told(0, None, *arguments)
+            if action == "over":
+                return self._told(1, *arguments)
+            if action == "for ever":
+                return self._told(0, None, *arguments)
+            self.actions[action](*arguments)
+
+    def _told(self, ended: int, status: int | None, output: str, errors: str) -> bytes:
+        shown = [self._meant(text) for text in (output, errors)]
+        measure = [1_000_000, 0, 0, 0, 1, 0]
+        return encode_fields([0, ended, status or 0, *measure, 1, JOB_ROOM, *shown])
+
+    def _meant(self, text: str) -> bytes:
+        if text == "TYPED":
+            typed, self.typed = self.typed, b""
+            return typed
+        if text == "SIGNALS":
+            return " ".join(map(str, self.signals)).encode()
+        return text.encode("latin-1")
 
     def _known(self, path: bytes) -> str | bytes | None:
         """What the kernel says of itself, and the lab has said; None of any other file."""

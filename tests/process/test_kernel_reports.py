@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from stage import PANIC, SHORT, WARNING, Stage, ask
 
-from linklab.console.faults import Fault
-from linklab.console.noise import read_noise
+from linklab.console.formats import Fault
+from linklab.console.report import read_noise
 from linklab.errors import GuestHung, KernelCrashed, KernelFault, LinklabError
 
 pytestmark = pytest.mark.process

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import pytest
 from stage import PANIC, WARNING, Stage, ask
 
-from linklab.commands.keep import keeper
+from linklab.commands.guests import hold_here
 from linklab.errors import Interrupted, KernelCrashed, LabError, LinklabError, WrongState
 from linklab.events import Event, TerminalLent, TerminalReturned
 from linklab.host.guests import RunningGuest, find_guest, running_guests
@@ -109,7 +109,7 @@ class Keep:
 
 @contextmanager
 def kept_session(stage: Stage, keep: object, **play: object) -> Iterator[Session]:
-    with open_session(stage.qemu, stage.spec(**play), stage.log, 30, keeper=keep) as opened:  # type: ignore[arg-type]
+    with open_session(stage.qemu, stage.spec(**play), stage.log, 30, hold=keep) as opened:  # type: ignore[arg-type]
         yield opened
 
 
@@ -161,7 +161,7 @@ def test_the_terminal_is_lent_to_whoever_looks(
     with (
         pytest.raises(KernelCrashed),
         kept_session(
-            stage, keeper(events.append), request=[["console", WARNING], ["hang"]]
+            stage, hold_here(events.append), request=[["console", WARNING], ["hang"]]
         ) as opened,
     ):
         ask(opened)

@@ -28,7 +28,10 @@ def well(_kernel: str, _count: int) -> FakeGuest:
 
 @dataclass(frozen=True)
 class FakeLab(Lab):
-    """Boots the `FakeGuest` that `make` gives for a kernel and a number of interfaces."""
+    """Boots the `FakeGuest` that `make` gives for a kernel and a number of interfaces.
+
+    The number is the last word of the console's name; 0 where that is none.
+    """
 
     make: MakeGuest = well
     booted: list[tuple[str, int]] = field(default_factory=list)
@@ -45,7 +48,8 @@ class FakeLab(Lab):
     @contextmanager
     def session(self, subject: Subject, console_log: Path, draw: int = 0) -> Iterator[Any]:
         """Yield what the trials need of a session."""
-        guest = subject.name, int(console_log.stem.rpartition("-")[2])
+        last = console_log.stem.rpartition("-")[2]
+        guest = subject.name, int(last) if last.isdigit() else 0
         self.booted.append(guest)
         self.draws.append(draw)
         self.logs.append(console_log.name)

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterable
 from pathlib import Path
 
-from linklab.kernel.moduletree import FolderStore, ModuleTree
+from linklab.kernel.modules import FolderStore, ModuleTree
 
 RELEASE = "6.12.0-test"
 

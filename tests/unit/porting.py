@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from linklab.kernel.gitstore import GitStore
+from linklab.kernel.series import Patch
 from linklab.port.engine import Tried, port
-from linklab.port.files import Tree
-from linklab.port.merge import Merger
-from linklab.port.outcome import Outcome
+from linklab.port.outcome import PatchOutcome
+from linklab.port.tree import Tree
+from linklab.port.trial import Merger
 
 Files = Mapping[str, str | bytes | None]
 """Content by path; None removes a file, a path that ends with * makes it executable."""
@@ -39,13 +39,9 @@ def git(folder: Path, *words: str | Path, stdin: bytes | None = None) -> bytes:
     return done.stdout
 
 
-@dataclass(frozen=True)
-class SmallPatch:
-    """What the engine asks of a patch."""
-
-    number: int
-    subject: str
-    diff: bytes
+def small_patch(number: int, subject: str, diff: bytes) -> Patch:
+    """Return a patch of which only these matter."""
+    return Patch(number, number, 1, subject, "", "", "", "", diff, Path("x.patch"))
 
 
 class Workshop:
@@ -77,14 +73,14 @@ class Workshop:
         git(self.repo, "commit", "--quiet", "--allow-empty", "-m", message)
         return git(self.repo, "rev-parse", "HEAD").decode().strip()
 
-    def series(self, base: Files, *changes: Files) -> list[SmallPatch]:
+    def series(self, base: Files, *changes: Files) -> list[Patch]:
         """Return a patch for each change, the first one on `base`."""
         self.commit(base, "base")
         patches = []
         for number, change in enumerate(changes, 1):
             self.commit(change, f"net: change {number}")
             diff = git(self.repo, "show", "--format=", "--binary", "-M", "-C", "HEAD")
-            patches.append(SmallPatch(number, f"net: change {number}", diff))
+            patches.append(small_patch(number, f"net: change {number}", diff))
         return patches
 
     def source(self, files: Files) -> Tree:
@@ -106,16 +102,16 @@ class Workshop:
         self.store.git(["update-index", "--index-info"], index=index, stdin=listing)
         return self.store.write_tree(index)
 
-    def tried(self, patches: Sequence[SmallPatch], onto: Files) -> tuple[list[Tried], Tree]:
+    def tried(self, patches: Sequence[Patch], onto: Files) -> tuple[list[Tried], Tree]:
         """Try a series on a source of these files."""
         tree = self.source(onto)
         return list(port(patches, tree, Merger(self.store))), tree
 
-    def outcomes(self, patches: Sequence[SmallPatch], onto: Files) -> list[Outcome]:
+    def outcomes(self, patches: Sequence[Patch], onto: Files) -> list[PatchOutcome]:
         """Return what becomes of each patch on a source of these files."""
         return [tried.outcome for tried in self.tried(patches, onto)[0]]
 
 
-def words(outcomes: Sequence[Outcome]) -> list[str]:
+def words(outcomes: Sequence[PatchOutcome]) -> list[str]:
     """Return the outcomes' words, to compare."""
     return [outcome.status.value for outcome in outcomes]

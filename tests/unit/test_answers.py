@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from linklab.host.answers import Answers
-from linklab.host.cache import Cache
+from linklab.host.cache import Answers, Cache
 
 Ask = Callable[[], tuple[int, list[Path]]]
 

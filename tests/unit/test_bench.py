@@ -9,8 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from linklab import benchmarks
-from linklab.benchmarks import (
+from linklab.commands import benchmarks
+from linklab.commands.bench import checked_vng
+from linklab.commands.benchmarks import (
     TOUCHED,
     Figure,
     edits,
@@ -19,7 +20,6 @@ from linklab.benchmarks import (
     vng_words,
     whole_command,
 )
-from linklab.commands.bench import checked_vng
 from linklab.errors import LabError, UsageError
 from linklab.host.accel import Accel
 from linklab.host.cache import Artefact, Cache

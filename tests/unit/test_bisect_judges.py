@@ -6,25 +6,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from fake_lab import subject
-from hand_made import sample
+from hand_made import cell, sample
 from revisions import journal_of
 
-from linklab.bisect.criterion import (
-    FaultKind,
-    FaultRule,
-    parse_metric,
-    parse_threshold,
-    symptoms,
-)
-from linklab.bisect.figures import FigureJudge, by_ratio, by_seconds
+from linklab.bisect.criterion import FaultKind, FaultRule, parse_threshold, symptoms
+from linklab.bisect.figures import FigureJudge, by_ratio, by_value
 from linklab.bisect.history import Revision
 from linklab.bisect.journal import Journal, Step
 from linklab.bisect.search import Judgement
 from linklab.bisect.verdicts import Tries, VerdictJudge, of_kernel
-from linklab.console.faults import Fault
+from linklab.commands.judging import CriterionOptions, check_criterion
+from linklab.commands.work import typed_cell
+from linklab.console.formats import Fault
 from linklab.console.report import Report
 from linklab.errors import (
     BuildSkipped,
@@ -39,11 +36,16 @@ from linklab.errors import (
 from linklab.lab.lab import Subject
 from linklab.results.comparison import Pair
 from linklab.results.model import Sample
-from linklab.scenarios.grouping.change import Operation
-from linklab.scenarios.grouping.ways import Arm
+from linklab.results.shape import Better, Cell, Metric
+from linklab.scenarios.grouping import Grouping
+from linklab.trials.sequential import Blocks
 
 ONE = Revision("a" * 40, "aaaa", "net: one")
 GOOD = Revision("b" * 40, "bbbb", "net: good")
+CELL = cell("mtu", "group", 1024)
+SECONDS = Grouping.shape.metric
+RATE = Metric("rate", "Mbit/s", Better.MORE)
+LOST = Metric("lost", "packets", zero=True)
 
 
 def reported(fault: Fault, title: str, text: str) -> KernelCrashed:
@@ -204,24 +206,37 @@ def test_each_kind_of_fault_is_known() -> None:
 
 
 def test_a_metric_names_operation_arm_and_interfaces() -> None:
-    metric = parse_metric("mtu/group/1024")
-    assert (metric.operation, metric.arm, metric.interfaces) == (Operation.MTU, Arm.GROUP, 1024)
-    assert metric.text == "mtu/group/1024"
+    found = typed_cell("metric", "mtu/group/1024", Grouping)
+    assert dict(found) == {"operation": "mtu", "arm": "group", "interfaces": 1024}
+    assert found.text == "mtu/group/1024"
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("mtu/group", "operation/arm/interfaces is expected"),
+        ("mtu/group", "operation/arm/interfaces is expected, such as mtu/process/128"),
         ("frob/group/1", "--metric frob"),
         ("mtu/frob/1", "--metric frob"),
         ("mtu/group/many", "whole number"),
-        ("create/group/1", "group cannot do create"),
+        ("mtu/group/1,2", "one value for each of operation/arm/interfaces"),
+        ("mtu/all/1", "one value for each of operation/arm/interfaces"),
+        ("create/group/1", "create/group/1: a group has no members"),
     ],
 )
 def test_a_metric_that_cannot_be_measured_is_refused(text: str, words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        parse_metric(text)
+        typed_cell("metric", text, Grouping)
+
+
+def test_a_metric_may_be_another_than_the_first() -> None:
+    first = check_criterion(CriterionOptions(metric="mtu/group/8", above="1s"))
+    assert (first.cell, first.metric) == (cell("mtu", "group", 8), SECONDS)
+    assert first.text == "mtu/group/8 above 1s"
+    other = check_criterion(CriterionOptions(metric="messages:mtu/group/8", above="20"))
+    assert other.metric is not None and other.threshold is not None
+    assert (other.metric.name, other.threshold.value) == ("messages", 20)
+    with pytest.raises(UsageError, match="--metric frob: unknown; valid are seconds, "):
+        check_criterion(CriterionOptions(metric="frob:mtu/group/8", above="20"))
 
 
 @pytest.mark.parametrize(
@@ -237,15 +252,28 @@ def test_a_metric_that_cannot_be_measured_is_refused(text: str, words: str) -> N
 def test_a_threshold_is_a_share_a_ratio_or_a_time(
     text: str, ratio: float | None, seconds: float | None
 ) -> None:
-    found = parse_threshold(text)
+    found = parse_threshold(text, SECONDS)
     assert found.ratio == pytest.approx(ratio)
-    assert found.seconds == pytest.approx(seconds)
+    assert found.value == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize("text", ["", "10", "-5%", "0%", "1x", "0.5x", "much", "1e3s"])
 def test_a_threshold_that_says_nothing_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="--above"):
-        parse_threshold(text)
+        parse_threshold(text, SECONDS)
+
+
+def test_a_threshold_has_the_unit_of_its_metric() -> None:
+    assert parse_threshold("940Mbit/s", RATE).value == 940
+    assert parse_threshold("10%", RATE).ratio == pytest.approx(1.1)
+    assert parse_threshold("3 packets", LOST).value == 3
+    for text in ("1s", "940"):
+        with pytest.raises(UsageError, match=r"a value \(20Mbit/s\)"):
+            parse_threshold(text, RATE)
+    neither = replace(RATE, better=Better.NEITHER)
+    for metric in (LOST, neither):
+        with pytest.raises(UsageError, match=f"{metric.name} is compared by no ratio"):
+            parse_threshold("10%", metric)
 
 
 # --- figures -----------------------------------------------------------------
@@ -277,16 +305,31 @@ def test_what_blocks_do_not_tell_is_a_skip() -> None:
 
 def test_a_time_is_compared_with_a_limit() -> None:
     values = around(0.2, 0.1, 16)
-    assert by_seconds(values, 0.1, 1).judgement is Judgement.BAD
-    assert by_seconds(values, 0.3, 1).judgement is Judgement.GOOD
-    assert by_seconds(values, 0.2, 1).judgement is Judgement.SKIP
-    assert by_seconds(values[:4], 0.1, 1).judgement is Judgement.SKIP  # too few to be sure
-    assert by_seconds([], 0.1, 1).judgement is Judgement.SKIP
+    assert by_value(values, 0.1, 1, SECONDS).judgement is Judgement.BAD
+    assert by_value(values, 0.3, 1, SECONDS).judgement is Judgement.GOOD
+    assert by_value(values, 0.2, 1, SECONDS).judgement is Judgement.SKIP
+    assert by_value(values[:4], 0.1, 1, SECONDS).judgement is Judgement.SKIP  # too few to be sure
+    assert by_value([], 0.1, 1, SECONDS).judgement is Judgement.SKIP
+
+
+def test_of_a_metric_of_which_more_is_better_less_is_bad() -> None:
+    values = around(200, 0.1, 16)
+    assert by_value(values, 100, 1, RATE).judgement is Judgement.GOOD
+    assert by_value(values, 300, 1, RATE).judgement is Judgement.BAD
+    assert by_value(values, 200, 1, RATE).judgement is Judgement.SKIP
+    base = around(100, 0.02, 16)
+    for factor, judgement in ((0.6, Judgement.BAD), (1.0, Judgement.GOOD), (1.5, Judgement.GOOD)):
+        pair = Pair(base, around(100 * factor, 0.02, 16, 1), metric=RATE)
+        judged = by_ratio(pair, 1.2, 1, 0)
+        assert judged.judgement is judgement
+        assert judged.figure is not None
+        assert judged.figure["rate"] == pytest.approx(100 * factor, rel=0.05)
+        assert "Mbit/s against" in judged.why
 
 
 @dataclass
 class FakeMeter:
-    """Gives each kernel its seconds, with some noise."""
+    """Gives each kernel its seconds, with some noise; to the blocks it is their engine."""
 
     seconds: dict[str, float]
     names: Sequence[str] = ()
@@ -295,29 +338,50 @@ class FakeMeter:
     culprit: str = ""
     asked: list[int] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
+    metric: str = "seconds"
+    ended: list[LinklabError | None] = field(default_factory=list)
 
-    def __call__(self, subjects: Sequence[Subject], folder: str) -> FakeMeter:
+    def __call__(self, subjects: Sequence[Subject], folder: str) -> Blocks:
         self.names = [each.name for each in subjects]
-        return self
+        engine: Any = self
+        return Blocks(engine, subjects, [CELL])
 
-    def more(self, blocks: int) -> Sequence[Sample]:
-        self.asked.append(blocks)
+    @property
+    def failed(self) -> str:
+        return self.culprit
+
+    def measure(self, subjects: Sequence[Subject], cells: Sequence[Cell], numbers: range) -> None:
+        assert [each.name for each in subjects] == list(self.names)
+        assert list(cells) == [CELL]
+        self.asked.append(len(numbers))
         if self.fault is not None:
             raise self.fault
-        random, done = Random(sum(self.asked)), sum(self.asked[:-1])
-        for block in range(done + 1, done + blocks + 1):
+        random = Random(sum(self.asked))
+        for block in numbers:
             for name in self.names:
                 value = self.seconds[name] * random.uniform(1 - self.noise, 1 + self.noise)
                 one = sample(name, "group", 1024, value)
-                self.samples.append(replace(one, block=block))
-        return self.samples
+                self.samples.append(replace(one, block=block, metrics={self.metric: value}))
+
+    def end(self, error: LinklabError | None = None) -> None:
+        self.ended.append(error)
 
 
 def figures(
     journal: Journal, meter: FakeMeter, above: str = "10%", noise: float = 0.0
 ) -> FigureJudge:
-    metric, threshold = parse_metric("mtu/group/1024"), parse_threshold(above)
-    return FigureJudge(built, meter, metric, threshold, GOOD, 64, 0, journal, noise)
+    return FigureJudge(
+        build=built,
+        blocks=meter,
+        cell=CELL,
+        metric=SECONDS,
+        threshold=parse_threshold(above, SECONDS),
+        good=GOOD,
+        most=64,
+        seed=0,
+        journal=journal,
+        noise=noise,
+    )
 
 
 @pytest.mark.parametrize(
@@ -331,6 +395,23 @@ def test_a_revision_is_measured_beside_the_good_one(
     judged = figures(journal, meter).judge(ONE, 3)
     assert (judged.judgement, judged.folder) == (judgement, "steps/03-aaaa")
     assert meter.names == ["bbbb", "aaaa"]
+    assert meter.ended == [None], "its folder says that it came to its end"
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.001])
+@pytest.mark.parametrize(("rate", "judgement"), [(1.3, Judgement.GOOD), (0.7, Judgement.BAD)])
+def test_less_of_what_more_is_better_of_is_bad(
+    journal: Journal, rate: float, judgement: Judgement, noise: float
+) -> None:
+    meter = FakeMeter({"bbbb": 1.0, "aaaa": rate}, noise=noise, metric="rate")
+    for above in ("10%", "0.9Mbit/s"):
+        judge = replace(figures(journal, meter, noise=noise), metric=RATE)
+        judge = replace(judge, threshold=parse_threshold(above, RATE))
+        judged = judge.judge(ONE, 3)
+        assert judged.judgement is judgement
+        assert judged.figure is not None
+        assert judged.figure["rate"] == pytest.approx(rate, rel=0.01)
+        meter.samples.clear()
 
 
 def test_what_is_not_clear_is_measured_again_until_it_is_or_there_is_enough(
@@ -368,8 +449,10 @@ def test_the_good_kernel_under_another_name_need_not_be_measured(journal: Journa
 
 
 def test_a_kernel_that_crashes_cannot_be_measured_and_is_a_skip(journal: Journal) -> None:
-    judged = figures(journal, FakeMeter({}, fault=BUG, culprit="aaaa")).judge(ONE, 1)
+    meter = FakeMeter({}, fault=BUG, culprit="aaaa")
+    judged = figures(journal, meter).judge(ONE, 1)
     assert (judged.judgement, judged.verdict) == (Judgement.SKIP, "crash")
+    assert meter.ended == [BUG]
     with pytest.raises(KernelCrashed):
         figures(journal, FakeMeter({}, fault=BUG, culprit="bbbb")).judge(ONE, 2)
 
@@ -451,13 +534,12 @@ class TestInVirtualTime:
         self, journal: Journal
     ) -> None:
         class Alternating(FakeMeter):
-            def more(self, blocks: int) -> Sequence[Sample]:
-                super().more(blocks)
+            def measure(self, *asked: Any) -> None:
+                super().measure(*asked)
                 for number, one in enumerate(self.samples):
                     if one.kernel == "aaaa":
                         seconds = 1.1 * (1.0004 if one.block % 2 else 0.9995)
-                        self.samples[number] = replace(one, seconds=seconds)
-                return self.samples
+                        self.samples[number] = replace(one, metrics={"seconds": seconds})
 
         meter = Alternating({"bbbb": 1.0, "aaaa": 1.1}, noise=0.0)
         judge = replace(figures(journal, meter, "10%", self.NOISE), most=16)
@@ -473,8 +555,9 @@ class TestInVirtualTime:
 
     def test_a_block_without_the_kernel_does_not_tell(self, journal: Journal) -> None:
         class Forgetful(FakeMeter):
-            def more(self, blocks: int) -> Sequence[Sample]:
-                return [s for s in super().more(blocks) if s.kernel != "aaaa"]
+            def measure(self, *asked: Any) -> None:
+                super().measure(*asked)
+                self.samples[:] = [s for s in self.samples if s.kernel != "aaaa"]
 
         meter = Forgetful({"bbbb": 1.0, "aaaa": 1.0})
         judged = figures(journal, meter, "10%", self.NOISE).judge(ONE, 1)

@@ -329,6 +329,11 @@ def test_each_verdict_has_its_status(verdict: Verdict | None, status: int) -> No
     assert status_of(lambda: verdict) == status
 
 
+@pytest.mark.parametrize("status", [0, 1, 2, 3, 137])
+def test_a_program_in_a_guest_has_its_own_status(status: int) -> None:
+    assert status_of(lambda: status) == status
+
+
 def test_errors_that_nobody_foresaw_are_the_labs(capsys: pytest.CaptureFixture[str]) -> None:
     """1 would tell a bisection that the kernel is bad."""
     assert status_of(raising(ZeroDivisionError("division by zero")), as_json=True) == 3

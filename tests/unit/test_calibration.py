@@ -12,6 +12,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from experiments import plan_of
 from fake_lab import FakeLab, lab_of, subject
 from slow_guest import SlowGuest
 
@@ -27,16 +28,16 @@ from linklab.lab import lab as lab_module
 from linklab.lab.lab import Lab, Subject
 from linklab.machine.spec import Boot
 from linklab.report.calibration import Case
-from linklab.report.keyfigure import key_figure
+from linklab.report.printed import headline
 from linklab.results.comparison import Comparison, Effect, Rule
+from linklab.results.shape import Better
 from linklab.results.store import RunFolder, read_run
-from linklab.scenarios.grouping.calibration import Calibration, Slowed
-from linklab.scenarios.grouping.change import Operation
-from linklab.scenarios.grouping.plan import Plan
-from linklab.scenarios.grouping.slowed import PARAMETER, PATCH, slowed
-from linklab.scenarios.grouping.ways import Arm
+from linklab.scenarios.grouping import Grouping
+from linklab.trials.calibrate import Calibration, Slowed
 
-PLAN = Plan((2,), (Operation.MTU,), (Arm.GROUP,), repeat=8, fresh_guest=True, seed=1)
+PLAN = plan_of(arms=("group",), counts=(2,), repeat=8, fresh_guest=True, seed=1)
+assert Grouping.slower
+PARAMETER = Grouping.slower.parameter
 BASE, PATCHED = subject("nosysfs"), subject("nosysfs+slow-group.patch")
 LOOP = 2e-7  # s for all interfaces
 WORK = 0.02  # s
@@ -64,11 +65,13 @@ class LoopingLab(FakeLab):
     random: Random = field(default_factory=lambda: Random(2))
     saves: list[str] = field(default_factory=list)
     drawn: list[int] = field(default_factory=list)  # what each of these drew its numbers from
+    subjects: dict[str, Subject] = field(default_factory=dict)  # that were booted
     crashes_at: int = -1
     disturbed: int = 0  # guests, the first ones: of those the slowed ones take thrice as long
 
     @contextmanager
     def session(self, subject: Subject, console_log: Path, draw: int = 0) -> Iterator[Any]:
+        self.subjects[subject.name] = subject
         said = " ".join(subject.parameters)
         found = re.fullmatch(rf"{PARAMETER}=(\d+)", said)
         seconds = WORK + self.cost * (int(found[1]) if found else 0)
@@ -98,7 +101,8 @@ def looping(boot: Boot = Boot.DIRECT, **other: Any) -> LoopingLab:
 
 def calibration(tmp_path: Path, lab: FakeLab, *slowed: Slowed) -> Calibration:
     rule = Rule(draws=500)
-    made = Calibration(lab, PLAN, RunFolder(tmp_path, {"kernels": []}), rule, ignore)
+    folder = RunFolder(tmp_path, {"kernels": []})
+    made = Calibration(lab, PLAN, folder, rule, Grouping.shape.metric, ignore)
     made.outcome.slowed.extend(slowed)
     return made
 
@@ -136,20 +140,43 @@ def test_a_patch_that_slows_nothing_down_is_no_calibration(tmp_path: Path) -> No
         calibration(tmp_path, looping(cost=0.0)).tune(BASE, PATCHED, [0.1])
 
 
-def test_the_slowed_kernel_is_the_patched_one_with_a_parameter() -> None:
-    slow = slowed(PATCHED, 4000)
+def test_the_slowed_kernel_is_the_patched_one_with_a_parameter(tmp_path: Path) -> None:
+    lab = looping()
+    calibration(tmp_path, lab).tune(BASE, PATCHED, [0.1])
+    plain, slow = lab.subjects[BASE.name], lab.subjects["nosysfs+slow-group.patch (4000 loops)"]
+    assert plain == BASE
     assert slow.parameters == ("linklab_group_loops=4000",)
-    assert slow.name == "nosysfs+slow-group.patch (4000 loops)"
     assert replace(slow, parameters=(), name=PATCHED.name) == PATCHED
-    lab = lab_of()
     assert "linklab_group_loops=4000" in " ".join(lab.argv_for(slow))
     assert "linklab_group_loops" not in " ".join(lab.argv_for(PATCHED))
 
 
 def test_the_patch_defines_the_parameter() -> None:
-    text = PATCH.read_text()
+    assert Grouping.slower
+    text = Grouping.slower.patch.read_text()
     assert f"core_param({PARAMETER}, {PARAMETER}, uint, 0);" in text
     assert "rtnl_group_changelink" in text
+
+
+def test_a_metric_of_which_more_is_better_slows_down_by_what_it_loses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here one that grows with the loops, so they make it better, and nothing is slowed down."""
+    metric = replace(Grouping.shape.metric, better=Better.MORE)
+    made = Calibration(
+        looping(), PLAN, RunFolder(tmp_path, {"kernels": []}), Rule(draws=500), metric, ignore
+    )
+    monkeypatch.setattr("linklab.trials.calibrate._MOST_LOOPS", 1 << 20)
+    with pytest.raises(LabError, match="do not slow the kernel down"):
+        made.tune(BASE, PATCHED, [0.1])
+
+
+def test_a_metric_that_is_0_cannot_be_slowed_down_by_a_share(tmp_path: Path) -> None:
+    metric = Grouping.shape.metric_named("notifications")  # nobody listens
+    folder = RunFolder(tmp_path, {"kernels": []})
+    made = Calibration(looping(), PLAN, folder, Rule(draws=500), metric, ignore)
+    with pytest.raises(LabError, match="notifications is 0 here"):
+        made.tune(BASE, PATCHED, [0.1])
 
 
 # Comparing
@@ -159,12 +186,12 @@ def test_each_comparison_has_blocks_of_its_own_with_all_kernels(tmp_path: Path) 
     wanted = [Slowed(share, loops_for(share)) for share in (0.1, 0.2)]
     outcome = calibration(tmp_path, looping(), *wanted).run(BASE, PATCHED, 4)
     assert [one.verdict for one in outcome.same] == [Effect.SAME] * 4
-    assert len({one.ratio for one in outcome.same}) == 4
+    assert len({one.change for one in outcome.same}) == 4
     for found in outcome.slowed:
-        assert [one.verdict for one in found.comparisons] == [Effect.SLOWER] * 4
+        assert [one.verdict for one in found.comparisons] == [Effect.WORSE] * 4
         assert found.measured is not None
         assert found.measured.blocks == 4 * 8
-        assert found.measured.ratio == pytest.approx(1 + found.slowdown, rel=0.01)
+        assert found.measured.change == pytest.approx(1 + found.slowdown, rel=0.01)
     assert len(outcome.seconds) == 4
     samples = [s for s in read_run(tmp_path).samples if s.trial]
     kernels = {"nosysfs", "nosysfs#2", f"{SLOWED} 10 %", f"{SLOWED} 20 %"}
@@ -204,7 +231,7 @@ def test_a_fault_keeps_its_log_and_what_was_found_before(tmp_path: Path) -> None
 
 def case(verdicts: list[Effect], most: float = 1.0, fewest: float = 0.0) -> Case:
     found = [replace(COMPARISON, verdict=verdict) for verdict in verdicts]
-    return Case("", found, "", frozenset({Effect.SLOWER}), "", most, fewest)
+    return Case("", found, "", frozenset({Effect.WORSE}), "", most, fewest)
 
 
 @pytest.mark.parametrize(
@@ -220,12 +247,12 @@ def case(verdicts: list[Effect], most: float = 1.0, fewest: float = 0.0) -> Case
 def test_an_aim_is_met_by_what_was_seen(
     slower: int, of: int, most: float, fewest: float, met: bool
 ) -> None:
-    verdicts = [Effect.SLOWER] * slower + [Effect.SAME] * (of - slower)
+    verdicts = [Effect.WORSE] * slower + [Effect.SAME] * (of - slower)
     assert case(verdicts, most, fewest).met is met
 
 
 def test_a_share_has_its_exact_interval() -> None:
-    shown = case([Effect.SLOWER] * 2 + [Effect.SAME] * 38).share_text
+    shown = case([Effect.WORSE] * 2 + [Effect.SAME] * 38).share_text
     assert shown == "5.0 % [0.6, 16.9]"
 
 
@@ -256,8 +283,10 @@ def calibrate(monkeypatch: pytest.MonkeyPatch) -> Calibrate:
         ({"comparisons": "0"}, "--comparisons 0"),
         ({"slowdown": "0"}, "--slowdown 0"),
         ({"threshold": "-1"}, "--threshold -1"),
+        ({"metric": "frob"}, "--metric frob"),
         ({"counts": "0"}, "--counts 0"),
-        ({"counts": "1,2"}, "--counts 1,2: one is expected here, not 2"),
+        ({"arms": "group", "operations": "create"}, "no members before they are created"),
+        ({"counts": "1,2"}, "one cell is calibrated at a time, not 2"),
     ],
 )
 def test_a_wrong_option_is_refused_and_leaves_nothing(
@@ -286,7 +315,7 @@ def test_a_quiet_machine_meets_the_aims(
     assert "False alarms" in Path("out/table.txt").read_text()
     show(ShowOptions("out", "."))
     assert "False alarms" in capsys.readouterr().out
-    assert key_figure(read_run(Path("out"))) == "False alarms: 0 of 3, 10 % found: 3 of 3"
+    assert headline(read_run(Path("out"))) == "False alarms: 0 of 3, 10 % found: 3 of 3"
 
 
 def test_a_machine_too_noisy_to_find_the_slowdown_misses_the_aim(

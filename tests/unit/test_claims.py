@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import pytest
-from hand_made import PAPER_COUNTS, both_arms, created, run_of, sample
+from hand_made import PAPER_COUNTS, both_arms, cell, created, run_of, sample
 
-from linklab.report import paper
-from linklab.report.claims import Claim, Finding, claims
-from linklab.report.figures import Figures
+from linklab.commands.report import with_claims
+from linklab.report.tables import reference_points
 from linklab.results.model import Run
+from linklab.results.store import RunFolder, read_run
+from linklab.scenarios.grouping.paper import REFERENCE, TABLE_I, claims
+from linklab.scenarios.scenario import Claim, Finding
 
 # Table I, column by column: group and no group.
 WITHOUT_SYSFS = {
@@ -31,7 +35,7 @@ GROWING = dict(zip(PAPER_COUNTS, (20.0, 40.0, 60.0, 80.0, 100.0), strict=True))
 
 
 def claim_of(run: Run, about: str) -> Claim:
-    (claim,) = (claim for claim in claims(Figures(run)) if about in claim.text)
+    (claim,) = (claim for claim in claims(run) if about in claim.text)
     return claim
 
 
@@ -54,21 +58,20 @@ def creation(times: Mapping[int, tuple[float, float]]) -> Claim:
     ("kernel", "rows"), [("nosysfs", WITHOUT_SYSFS), ("sysfs", WITH_SYSFS)], ids=["without", "with"]
 )
 def test_the_papers_table_is_the_papers(kernel: str, rows: dict[int, tuple[float, float]]) -> None:
-    assert len(paper.TABLE_I[kernel]) == len(rows)
+    assert TABLE_I[kernel] == rows
     for count, (group, process) in rows.items():
-        found = paper.row(kernel, count)
-        assert found is not None
-        assert (found.group, found.process) == (group, process)
-        assert found.ratio == pytest.approx(process / group)
+        assert REFERENCE.points[kernel, cell("mtu", "group", count)] == group
+        assert REFERENCE.points[kernel, cell("mtu", "process", count)] == process
 
 
-def test_the_paper_says_nothing_of_other_kernels_and_counts() -> None:
-    assert paper.row("sysfs", 100) is None
-    assert paper.row("./bzImage", 128) is None
+def test_the_paper_says_nothing_of_other_kernels_counts_and_operations() -> None:
+    assert len(REFERENCE.points) == 2 * 2 * len(PAPER_COUNTS)
+    assert {kernel for kernel, _ in REFERENCE.points} == {"sysfs", "nosysfs"}
+    assert {point["operation"] for _, point in REFERENCE.points} == {"mtu"}
 
 
 def test_every_claim_is_always_there_and_says_the_papers_figure() -> None:
-    found = claims(Figures(run_of([])))
+    found = claims(run_of([]))
     assert [c.finding for c in found] == [Finding.NOT_MEASURED] * 4
     figures = " / ".join(claim.theirs for claim in found)
     for figure in ("49x to 68x", "53x to 64x", "55 s with, 7 s without at 1024", "13 MB", "5 s"):
@@ -252,3 +255,34 @@ def test_a_guest_that_was_resumed_was_not_booted() -> None:
     claim = claim_of(run_of(["sysfs"], boots=[0.1], boot="resume"), "boots")
     assert (claim.finding, claim.ours) == (Finding.NOT_MEASURED, "-")
     assert "resumed" in claim.why
+
+
+# Stored with a run
+
+
+def test_a_run_of_the_first_release_has_its_claims_added_and_any_other_keeps_its_own() -> None:
+    run = with_claims(run_of(["sysfs"], both_arms("sysfs", GROWING), boots=[0.6]))
+    assert [claim["finding"] for claim in run.about["claims"]] == [
+        claim.finding.value for claim in claims(run)
+    ]
+    assert reference_points(run) == REFERENCE.points
+    stored = [{**run.about["claims"][0], "ours": "as it was stored"}]
+    kept = Run({**run.about, "claims": stored}, run.samples)
+    assert with_claims(kept) is kept
+
+
+@pytest.mark.parametrize(
+    "about", [{"kind": "compare"}, {"scenario": "no-longer-here"}, {"scenario": "run"}]
+)
+def test_what_no_scenario_here_judges_has_no_claims_added(about: dict[str, Any]) -> None:
+    run = run_of(["sysfs"], both_arms("sysfs", GROWING), **about)
+    assert with_claims(run) is run
+
+
+def test_claims_and_the_papers_points_survive_a_runs_folder(tmp_path: Path) -> None:
+    run = run_of(["sysfs"], both_arms("sysfs", GROWING))
+    folder = RunFolder(tmp_path, run.about)
+    folder.update(claims=[claim.to_json() for claim in claims(run)], reference=REFERENCE.to_json())
+    read = read_run(tmp_path)
+    assert reference_points(read) == REFERENCE.points
+    assert read.about["claims"] == with_claims(run).about["claims"]

@@ -14,7 +14,7 @@ from virtual_line import VirtualLine, lost, only, torn, unrecognizable
 from linklab.agent import client, exchange
 from linklab.agent.client import Agent, AgentRestarted, JobLimits
 from linklab.agent.protocol import Field, Frame, FrameKind, encode_fields, encode_frame
-from linklab.agent.replies import Heard, JobNews, Measure, Run
+from linklab.agent.replies import Heard, JobNews, Measure, Run, StreamNews
 from linklab.errors import (
     GuestHung,
     GuestIncomplete,
@@ -189,6 +189,50 @@ class TestRequests:
         assert [news.output for news in heard] == [b"so far"]
         assert (news.output, news.exit_code) == (b"rest", 4)
 
+    def test_open_job(self, line: VirtualLine) -> None:
+        agent = agent_on(line, 51, 65536)
+        words = ["/bin/sh", "x"]
+        assert agent.open_job(words, "/home/me", {"A": "1", "B": "b c"}, 1010) == 65536
+        told = [b"job-open", b"/home/me", number(2), b"A=1", b"B=b c"]
+        assert asked(line) == [*told, number(2), b"/bin/sh", b"x"]
+
+    def test_stream_job(self, line: VirtualLine) -> None:
+        agent = agent_on(line, 0, 0, *MEASURE, 1, 4096, b"out", b"err")
+        heard: list[StreamNews] = []
+        news = agent.stream_job(2.5, b"in", heard.append, 1010, is_all=True)
+        assert asked(line) == [b"job-stream", number(2500), number(1), b"in"]
+        measure = Measure(1.5, 0.25, 0.125, 7, 3, 4)
+        assert news == StreamNews(b"out", b"err", True, 4096, measure)
+        assert heard == [news]
+
+    def test_the_end_of_a_streamed_job(self, line: VirtualLine) -> None:
+        agent = agent_on(line, 1, 4 << 8, *MEASURE, 0, 0, b"", b"")
+        news = agent.stream_job(0.0, b"", lambda _: None, 1010)
+        assert (news.wait_status, news.reads, news.room) == (4 << 8, False, 0)
+
+    def test_what_was_printed_is_taken_before_anything_else_is_done(
+        self, line: VirtualLine
+    ) -> None:
+        done: list[str] = []
+
+        class Attentive(Agent):
+            def _done(self) -> None:
+                done.append("looked at the console")
+
+        agent = Attentive(agent_on(line, 0, 0, *MEASURE, 1, 0, b"", b"")._line)
+        agent.stream_job(0.0, b"", lambda _: done.append("taken"), 1010)
+        assert done == ["taken", "looked at the console"]
+
+    def test_a_nudge_is_a_poke_for_the_request_in_hand(self, line: VirtualLine) -> None:
+        agent = agent_on(line)
+        agent.signal_job(15, 1010)
+        agent.nudge(1010)
+        assert line.agent.heard[-1] == Frame(FrameKind.POKE, agent._seq)
+
+    def test_share(self, line: VirtualLine) -> None:
+        agent_on(line).share([("root", "/"), ("rw0", "/home/me")], 1010)
+        assert asked(line) == [b"share", number(2), b"root", b"/", b"rw0", b"/home/me"]
+
     def test_signal_job(self, line: VirtualLine) -> None:
         agent_on(line).signal_job(15, 1010)
         assert asked(line) == [b"job-signal", number(15)]
@@ -264,6 +308,9 @@ CALLS: list[Callable[[Agent], object]] = [
     lambda agent: agent.run_each(["/bin/ip"], 0, 1, 1010),
     lambda agent: agent.start_job(["/bin/ip"], 1010),
     lambda agent: agent.job_news(0.1, 1010),
+    lambda agent: agent.open_job(["/bin/sh"], "/", {}, 1010),
+    lambda agent: agent.stream_job(0.1, b"x", lambda _: None, 1010),
+    lambda agent: agent.share([("root", "/")], 1010),
     lambda agent: agent.signal_job(15, 1010),
     lambda agent: agent.netlink([b"x"], 1010),
     lambda agent: agent.netlink_each(b"x", 0, 1, offset=0, width=0, deadline=1010),

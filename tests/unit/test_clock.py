@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from linklab.errors import LabError
-from linklab.host.clock import tsc_khz
+from linklab.host.cpus import tsc_khz
 from linklab.host.run import CommandFailed, CommandMissing
 
 

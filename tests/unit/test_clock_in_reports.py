@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from hand_made import both_arms, run_of, sample
 from test_history import OPTIONS, listed, store
 from test_page import text_of
 from test_series_findings import series
-from test_versus import SLOWER, WORK, against, stored
+from test_versus import CELL, SLOWER, against, comparison_of, stored
 
 from linklab.commands import history as commands
 from linklab.commands.kept import kept, revived
@@ -20,30 +20,32 @@ from linklab.errors import UsageError
 from linklab.exports.kcidb import kcidb
 from linklab.report.calibration import calibration_of
 from linklab.report.calibration import render as calibration_table
-from linklab.report.claims import Finding, claims
 from linklab.report.compare import differences, obstacles, together
-from linklab.report.figures import Figures, seconds_are, timed_by
 from linklab.report.layout import plain_text
 from linklab.report.selftest import as_text as selftest_table
 from linklab.report.series import render as series_table
-from linklab.report.table import as_text
+from linklab.report.tables import as_text
 from linklab.report.versus import render as versus_table
 from linklab.report.versus import versus_of
 from linklab.results.again import command_of
-from linklab.results.comparison import Comparison, Effect
-from linklab.results.model import Run, Sample
-from linklab.results.runfacts import circumstances
-from linklab.results.runsuites import suites_of
+from linklab.results.comparison import SECONDS, Comparison, Effect
+from linklab.results.figures import seconds_are, timed_by
+from linklab.results.model import Run, Sample, first_shape
 from linklab.results.series import find
+from linklab.results.suites import circumstances, suites_of
+from linklab.scenarios.grouping.paper import claims
+from linklab.scenarios.scenario import Finding
 
 KVM, TCG = "KVM", "TCG (software emulation: compare ratios, not seconds)"
 VIRTUAL = "virtual time: 1 ns for each instruction; no caches, no waiting for the host"
+RECORDED = "recorded: 1 ns for each instruction; comparable with nothing"
 ABOUTS: list[tuple[dict[str, Any], str, str]] = [
     ({"accel": "kvm"}, KVM, "KVM"),
     ({"accel": "tcg"}, TCG, "TCG"),
     ({"accel": "kvm", "clock": "real"}, KVM, "KVM"),
     ({"accel": "tcg", "clock": "real"}, TCG, "TCG"),
     ({"accel": "tcg", "clock": "virtual"}, VIRTUAL, "virtual time"),
+    ({"accel": "tcg", "clock": "recorded"}, RECORDED, "recorded"),
 ]
 EACH_CLOCK = pytest.mark.parametrize(
     ("about", "text"), [(about, text) for about, text, _ in ABOUTS]
@@ -80,7 +82,9 @@ def test_a_comparisons_sentence() -> None:
     assert sentence.endswith("(virtual time, resume boot, 5 trials in each guest).")
 
 
-@EACH_CLOCK
+@pytest.mark.parametrize(
+    ("about", "text"), [(about, text) for about, text, _ in ABOUTS if text != RECORDED]
+)
 def test_a_comparison_of_stored_runs(about: dict[str, Any], text: str) -> None:
     found = against(stored({"sysfs": 0.02}, **about), stored({"sysfs": 0.02}, **about))
     assert found.seconds == text
@@ -128,7 +132,7 @@ def test_what_other_tools_get() -> None:
 
 def test_a_boot_whose_instructions_were_counted_says_nothing_of_five_seconds() -> None:
     run = run_of(["sysfs"], boots=[7.0], **IN_VIRTUAL_TIME)
-    (claim,) = (claim for claim in claims(Figures(run)) if "boots" in claim.text)
+    (claim,) = (claim for claim in claims(run) if "boots" in claim.text)
     assert (claim.finding, claim.ours) == (Finding.NOT_MEASURED, "-")
     assert "--clock real" in claim.why
 
@@ -144,6 +148,13 @@ def test_runs_of_different_clocks_are_never_compared() -> None:
         assert "clock: " in caught.value.evidence
         with pytest.raises(UsageError, match="must not be compared"):
             together([(Path("one"), one), (Path("other"), other)])
+
+
+def test_a_run_that_was_recorded_compares_with_nothing_not_even_itself() -> None:
+    run = stored({"sysfs": 0.02}, clock="recorded")
+    assert [d.what for d in obstacles(run, run)] == ["clock, which compares with nothing"]
+    with pytest.raises(UsageError, match="must not be compared"):
+        against(run, run)
 
 
 def test_the_clock_alone_is_what_differs() -> None:
@@ -184,8 +195,9 @@ def test_another_emulator_or_machine_counts_other_instructions() -> None:
 def test_a_sample_without_a_clock_is_one_in_real_time() -> None:
     data = sample("sysfs", "group", 128, 0.1).to_json()
     assert data.pop("clock") == "real"
-    assert Sample.from_json(data).clock == "real"
-    assert Sample.from_json({**data, "clock": "virtual"}).clock == "virtual"
+    assert Sample.from_json(data, first_shape()).clock == "real"
+    virtual = Sample.from_json({**data, "clock": "virtual"}, first_shape())
+    assert virtual.clock == "virtual"
 
 
 def test_a_run_without_a_clock_is_done_again_in_real_time() -> None:
@@ -208,10 +220,10 @@ def test_a_run_is_done_again_by_the_clock_that_was_decided(clock: str) -> None:
 
 
 def found(verdict: Effect) -> dict[str, Any]:
-    return asdict(Comparison(1.0, 0.9, 1.1, 1.0, verdict, 0, 8, 1.0, 1.0, 0.95))
+    return Comparison(1.0, 0.9, 1.1, 1.0, verdict, 0, 8, 1.0, 1.0, 0.95).to_json(SECONDS)
 
 
-SAME, FOUND = found(Effect.SAME), found(Effect.SLOWER)
+SAME, FOUND = found(Effect.SAME), found(Effect.WORSE)
 
 
 def calibration(**about: Any) -> dict[str, Any]:
@@ -302,18 +314,7 @@ def test_a_calibration_of_the_first_release_is_read_as_one_slowdown() -> None:
     assert len(aims_in(about)) == 2
 
 
-def comparison(**about: Any) -> dict[str, Any]:
-    """What run.json says of one."""
-    return {
-        "kind": "compare",
-        "accel": "tcg",
-        "boot": "resume",
-        "plan": {"trials": 5},
-        "comparison": {
-            "a": "nosysfs",
-            "b": "nosysfs+fix.patch",
-            "threshold": 0.03,
-            "results": [{**asdict(WORK), **asdict(SLOWER)}],
-        },
-        **about,
-    }
+def comparison(**about: Any) -> Run:
+    """A comparison that was stored."""
+    run = comparison_of({**CELL, **SLOWER.to_json(SECONDS)})
+    return replace(run, about={**run.about, **about})

@@ -28,8 +28,7 @@ from linklab.commands.prepare import KernelOptions, MachineOptions
 from linklab.commands.selftest import SelftestOptions
 from linklab.commands.verdict import VerdictOptions
 from linklab.errors import BuildSkipped, KernelCrashed, LabError, UsageError, Verdict
-from linklab.kernel.bootable import Kernel
-from linklab.kernel.kernel import BuildOptions
+from linklab.kernel.kernel import BuildOptions, Kernel
 from linklab.lab import lab as lab_module
 from linklab.lab.lab import Lab
 from linklab.options import flat
@@ -204,7 +203,7 @@ def test_self_tests_are_run_of_each_commit(world: World, monkeypatch: pytest.Mon
         record = TestRecord("net/a.sh", "nosysfs", (Attempt(status, "", 1, 9, 0, "", ""),))
         folder = RunFolder(Path(options.output), {"kernels": []})
         folder.update(tests=[to_json(record)])
-        return Finished(folder.path, verdict_of([record]))
+        return Finished(folder.path, verdict_of([record]), folder.run)
 
     monkeypatch.setattr(selftest, "run", run)
     options = world.options(criterion=CriterionOptions(selftest="net/a.sh"))
@@ -248,7 +247,7 @@ def test_a_series_is_searched_by_its_patches(world: World, tmp_path: Path) -> No
         ),
         ({"criterion": replace(QUICK, fault="odd")}, "--fault odd"),
         ({"criterion": replace(QUICK, tries="0")}, "--tries 0"),
-        ({"criterion": replace(QUICK, operations="group")}, "none of the arms"),
+        ({"criterion": replace(QUICK, operations="group")}, "none of it can be measured: group"),
     ],
 )
 def test_a_wrong_option_is_refused_and_leaves_nothing(

@@ -87,7 +87,10 @@ def compare(monkeypatch: pytest.MonkeyPatch) -> Compare:
         ({"max_time": "10"}, "--max-time goes with --until conclusive"),
         ({"blocks": "1"}, "--blocks 1"),
         ({"trials": "0"}, "--trials 0"),
-        ({"arms": "group", "operations": "create"}, "none of the arms can do"),
+        (
+            {"arms": "group", "operations": "create"},
+            "create by group, 2 interfaces: a group has no",
+        ),
         ({"machine": MachineOptions(boot="frob")}, "--boot frob"),
         ({"a": "frob"}, "there is no kernel 'frob'"),
     ],

@@ -18,7 +18,7 @@ from linklab.commands.prepare import (
     prepare_lab,
     prepare_subjects,
 )
-from linklab.console.faults import Fault
+from linklab.console.formats import Fault
 from linklab.console.report import Report
 from linklab.errors import UsageError
 from linklab.events import ignore
@@ -26,8 +26,7 @@ from linklab.host.accel import ORDINARY_SPEED, Accel, Decision
 from linklab.host.cache import Artefact, Cache
 from linklab.host.qemu import Qemu
 from linklab.image.iso import IsoKernel
-from linklab.kernel.bootable import Kernel
-from linklab.kernel.kernel import BuildOptions, Compression
+from linklab.kernel.kernel import BuildOptions, Compression, Kernel
 from linklab.kernel.series import read_series
 from linklab.machine.spec import Boot, Clock, MachineType
 

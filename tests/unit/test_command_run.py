@@ -12,12 +12,16 @@ import pytest
 from fake_guest import FakeGuest
 from fake_kernel import How, Misbehaviour, Wish
 from fake_lab import lab_of, subject
+from fake_tree import header
+from rate_scenario import SOURCE, WITH_FRAGMENT
 
 from linklab.commands import run as command
 from linklab.commands.equip import Purpose
 from linklab.commands.exports import ExportOptions
+from linklab.commands.history import RerunOptions, rerun
+from linklab.commands.kept import RunOptions
 from linklab.commands.prepare import KernelOptions, MachineOptions
-from linklab.commands.run import RunOptions, check
+from linklab.commands.run import check
 from linklab.errors import (
     BuildSkipped,
     GuestHung,
@@ -30,11 +34,11 @@ from linklab.errors import (
 from linklab.lab import lab as lab_module
 from linklab.lab.lab import Lab, Subject
 from linklab.machine.spec import Boot
+from linklab.results.model import Run
 from linklab.results.store import read_run
+from linklab.scenarios.grouping import ARMS, Grouping
 from linklab.scenarios.grouping.change import Operation
-from linklab.scenarios.grouping.plan import Plan
-from linklab.scenarios.grouping.schedule import schedule
-from linklab.scenarios.grouping.ways import Arm
+from linklab.trials.plan import schedule
 
 OPTIONS = RunOptions(
     kernels=KernelOptions("sysfs,nosysfs"),
@@ -55,7 +59,7 @@ BEGUN_WITH_SYSFS = replace(
     seed=next(
         str(seed)
         for seed in range(1000)
-        if schedule(Plan((2, 3), seed=seed), KERNELS, 64)[0].seat.kernel == "sysfs"
+        if schedule(OPTIONS.plan({}, seed=seed), KERNELS, 64)[0].seat.kernel == "sysfs"
     ),
 )
 
@@ -80,10 +84,16 @@ BAD: list[tuple[RunOptions, list[str]]] = [
     (replace(OPTIONS, kernels=KernelOptions("sysfs", source="nowhere")), ["nowhere"]),
     (replace(OPTIONS, kernels=KernelOptions("sysfs", patches=("no.patch",))), ["no.patch"]),
     (replace(OPTIONS, kernels=KernelOptions("sysfs", configs=("no.config",))), ["no.config"]),
-    (replace(OPTIONS, scenario="frob"), ["--scenario frob", "valid are grouping"]),
+    (replace(OPTIONS, scenario="frob"), ["--scenario frob", "valid are grouping", "a file"]),
+    (replace(OPTIONS, scenario="./frob.py"), ["frob.py: there is no such file"]),
+    (replace(OPTIONS, axis=("arm=group",)), ["--arms and --axis arm are the same"]),
+    (replace(OPTIONS, axis=("size=3",)), ["--axis size=3", "are operation, arm, interfaces"]),
     (replace(OPTIONS, operations="mtu,frob"), ["--operations frob", "create, mtu, up"]),
-    (replace(OPTIONS, arms="frob"), ["--arms frob", "group, netlink, batch"]),
-    (replace(OPTIONS, arms="group", operations="group"), ["none of the arms", "IFLA_GROUP"]),
+    (replace(OPTIONS, arms="frob"), ["--arms frob", "group, process, netlink, batch, dump"]),
+    (
+        replace(OPTIONS, arms="group", operations="group"),
+        ["none of it can be measured", "group by group", "IFLA_GROUP"],
+    ),
     (replace(OPTIONS, counts="many"), ["--counts many", "whole number"]),
     (replace(OPTIONS, counts="128,0"), ["--counts 0", "from 1 to 32768"]),
     (replace(OPTIONS, counts="-5"), ["--counts -5", "from 1 to 32768"]),
@@ -93,7 +103,10 @@ BAD: list[tuple[RunOptions, list[str]]] = [
     (replace(OPTIONS, warmup="-1"), ["--warmup -1", "from 0"]),
     (replace(OPTIONS, seed="dice"), ["--seed dice", "whole number"]),
     (replace(OPTIONS, jobs="0"), ["--jobs 0", "from 1"]),
-    (replace(OPTIONS, listeners="1000"), ["--listeners 1000", "from 0"]),
+    (replace(OPTIONS, param=("listeners=1000",)), ["--param listeners=1000", "from 0 to 256"]),
+    (replace(OPTIONS, param=("listeners=many",)), ["--param listeners=many", "a number"]),
+    (replace(OPTIONS, param=("listeners",)), ["--param listeners:", "NAME=VALUE", "listeners"]),
+    (replace(OPTIONS, param=("frob=1",)), ["--param frob=1", "are listeners"]),
     (with_machine(accel="frob"), ["--accel frob", "auto, kvm, tcg"]),
     (with_machine(boot="frob"), ["--boot frob", "direct, iso"]),
     (with_machine(machine="frob"), ["--machine frob", "pc, microvm"]),
@@ -124,7 +137,7 @@ def test_counts_beyond_what_the_memory_holds_are_refused_with_what_fits() -> Non
         check(options)
     fits = re.search(r"at most (\d+) fit into 128 MiB", caught.value.message)
     assert fits, caught.value.message
-    assert "--counts 2048" in caught.value.message
+    assert "--counts 2048: 2048 interfaces" in caught.value.message
     assert "--memory gives 128" in caught.value.message
     assert check(replace(options, counts=fits[1])).memory == 128
     with pytest.raises(UsageError):
@@ -146,9 +159,12 @@ def test_an_output_folder_with_a_run_in_it_is_refused(tmp_path: Path) -> None:
 
 def test_right_options_become_a_plan() -> None:
     request = check(replace(OPTIONS, counts="10,5", operations="all", arms="all", timeout="9"))
-    assert request.plan.counts == (5, 10)
-    assert request.plan.operations == tuple(Operation)
-    assert request.plan.arms == tuple(Arm)
+    cells = request.plan.cells
+    assert [setup["interfaces"] for setup in request.plan.setups] == [5, 10]
+    assert {cell["operation"] for cell in cells} == set(Operation)
+    assert {cell["arm"] for cell in cells} == set(ARMS)
+    possible = len(Operation) * len(ARMS) - 2  # a group is neither created nor regrouped
+    assert len(cells) == len(set(cells)) == 2 * possible
     assert request.plan.limit == 9.0
     assert request.folder == Path("out")
     assert request.memory == 256
@@ -237,8 +253,15 @@ def test_what_is_kept_says_what_was_measured_on_what(prepared: Prepared) -> None
     assert about["qemu"]["version"] == "7.2.22"
     assert set(about["qemu"]["command_lines"]) == {"sysfs", "nosysfs"}
     plan = about["plan"]
-    assert (plan["counts"], plan["operations"]) == ([2, 3], ["mtu"])
-    assert (plan["arms"], plan["repeat"]) == (["process", "group"], 1)
+    assert plan["axes"] == {
+        "operation": ["mtu"],
+        "arm": ["process", "group"],
+        "interfaces": [2, 3],
+    }
+    assert sorted(plan["cells"]) == [
+        ["mtu", arm, count] for arm in ("group", "process") for count in (2, 3)
+    ]
+    assert (plan["given"], plan["repeat"]) == ({"listeners": 0}, 1)
     assert 0 <= plan["seed"] < 1 << 32, "without it nobody could do it again"
     assert about["host"]["cpus"] >= 1
 
@@ -295,7 +318,7 @@ def test_a_run_that_goes_wrong_says_so_and_shows_what_it_has(
     run = read_run(Path("out"))
     assert run.about["verdict"] == verdict.value
     assert run.about["message"]
-    assert run.samples[0].operation == "create"
+    assert run.samples[0].cell["operation"] == "create"
     assert Path("out/table.txt").exists()
     if as_json:
         assert json.loads(out)["run"]["verdict"] == verdict.value
@@ -316,10 +339,10 @@ def test_what_each_kernel_did_is_told_and_the_first_one_gives_the_verdict(
     err = capsys.readouterr().err
     assert "crash: kernel sysfs: the kernel reports a panic" in err
     assert "hang: kernel nosysfs: no answer" in err
-    faults = read_run(Path("out")).about["faults"]
-    assert [(f["kernel"], f["verdict"]) for f in faults] == [
-        ("sysfs", "crash"),
-        ("nosysfs", "hang"),
+    faults = read_run(Path("out")).faults
+    assert [(f["kernel"], f["verdict"], f["guest"], f["during"]) for f in faults] == [
+        ("sysfs", "crash", "guest", "boot"),
+        ("nosysfs", "hang", "guest", "trial"),
     ]
 
 
@@ -361,6 +384,129 @@ def test_a_run_gives_its_results_to_other_tools(prepared: Prepared) -> None:
     assert command.main(replace(OPTIONS, exports=exports), ["invoke", "run"]) is Verdict.PASS
     assert 'failures="0" errors="0"' in Path("junit.xml").read_text()
     assert "ok 1 grouping.sysfs" in Path("out.ktap").read_text()
+
+
+def test_a_scenario_of_ones_own_is_measured_shown_and_exported(
+    prepared: Prepared, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("mine.py").write_text(SOURCE)
+    options = RunOptions(
+        scenario="mine.py",
+        axis=("protocol=udp,tcp",),
+        param=("pace=2",),
+        kernels=OPTIONS.kernels,
+        machine=OPTIONS.machine,
+        output="out",
+        exports=ExportOptions(ktap="out.ktap"),
+    )
+    assert command.main(options, ["invoke", "run"]) is Verdict.PASS
+    out = capsys.readouterr().out
+    assert "verdict: pass" in out
+    run = read_run(Path("out"))
+    assert (run.about["scenario"], run.plan["given"]) == ("rate", {"pace": 2.0, "queue": "fifo"})
+    assert {sample.cell.text: sample.metrics["rate"] for sample in run.samples} == {
+        "64/udp": 128.0,
+        "64/tcp": 128.0,
+        "1500/udp": 3000.0,
+        "1500/tcp": 3000.0,
+    }
+    assert sorted((boot.kernel, boot.cell.text) for boot in run.boots) == [
+        (kernel, size) for kernel in ("nosysfs", "sysfs") for size in ("1500", "64")
+    ]
+    assert "rate" in Path("out/table.txt").read_text()
+    assert "ok 1 rate.sysfs" in Path("out.ktap").read_text()
+    assert Path("out/report.html").is_file()
+
+
+def work_of(run: Run) -> list[tuple[str, str, int]]:
+    """Return what was measured, in the order in which it was."""
+    return [(sample.kernel, sample.cell.text, sample.trial) for sample in run.samples]
+
+
+def test_a_run_with_axes_and_parameters_is_done_again_in_the_same_order(
+    prepared: Prepared, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = replace(
+        OPTIONS,
+        operations="",
+        arms="",
+        axis=("operation=mtu,create", "arm=group,netlink,process"),
+        param=("listeners=2",),
+        repeat="2",
+    )
+    command.main(options, ["invoke", "run"])
+    capsys.readouterr()
+    assert rerun(RerunOptions("out", output="again"), ["invoke", "rerun"]) is Verdict.PASS
+    assert "every input is the same" in capsys.readouterr().out
+    before, now = read_run(Path("out")), read_run(Path("again"))
+    assert now.plan == before.plan
+    assert now.plan["given"] == {"listeners": 2}
+    assert work_of(now) == work_of(before)
+    assert now.about["options"] == before.about["options"]
+
+
+def test_a_run_of_the_first_release_is_done_again(
+    prepared: Prepared, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command.main(replace(OPTIONS, param=("listeners=2",), seed="7"), ["invoke", "run"])
+    capsys.readouterr()
+    new = read_run(Path("out"))
+    about = dict(new.about)
+    for entry in ("shape", "reference", "claims"):
+        del about[entry]
+    own = {k: v for k, v in about["options"].items() if k not in ("axis", "param")}
+    words = {"counts": "2,3", "operations": "mtu", "arms": "process,group", "listeners": "2"}
+    about |= {
+        "options": own | words,
+        "plan": {
+            "counts": [2, 3],
+            "operations": ["mtu"],
+            "arms": ["process", "group"],
+            "pairs": [["mtu", "process"], ["mtu", "group"]],
+            **{k: v for k, v in new.plan.items() if k not in ("axes", "cells", "given")},
+            "listeners": 2,
+        },
+        "boots": [boot.to_json() for boot in new.boots],
+        "faults": [],
+    }
+    lines = [{**sample.to_json(), "listeners": 2} for sample in new.samples]
+    Path("old").mkdir()
+    Path("old/run.json").write_text(json.dumps(about))
+    Path("old/samples.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    assert sorted(read_run(Path("old")).cells) == sorted(new.cells)
+    assert rerun(RerunOptions("old", output="again"), ["invoke", "rerun"]) is Verdict.PASS
+    assert "every input is the same" in capsys.readouterr().out
+    again = read_run(Path("again"))
+    assert (again.plan, work_of(again)) == (new.plan, work_of(new))
+    assert again.about["options"] == new.about["options"]
+
+
+@pytest.mark.parametrize("kernel", ["sysfs", "bzImage"])
+def test_a_scenarios_fragment_goes_into_the_labs_kernels_and_into_no_other(kernel: str) -> None:
+    Path("mine.config").write_text("CONFIG_VETH=y\n")
+    Path("mine.py").write_text(WITH_FRAGMENT)
+    Path("bzImage").write_bytes(header("6.1"))
+    options = replace(
+        OPTIONS,
+        scenario="mine.py",
+        counts="",
+        operations="",
+        arms="",
+        kernels=KernelOptions(f"nosysfs,./{kernel}" if kernel == "bzImage" else kernel),
+    )
+    check(options)
+    needed = options.kernels.with_scenario(options.kind)
+    assert not needed.is_stock
+    fragment = Path("mine.config").absolute()
+    assert needed.build_options("nosysfs").configs == (fragment,)
+    assert needed.build_options("./bzImage").configs == ()
+    Path("user.config").write_text("CONFIG_HZ_250=y\n")
+    own = replace(needed, configs=("user.config",))
+    assert own.build_options("nosysfs").configs == (fragment, Path("user.config")), (
+        "who has the last word"
+    )
+    assert options.kernels.with_scenario(Grouping) == options.kernels
+    assert Purpose.of(options.kind, lab_of()).needs == (str(fragment),)
 
 
 def test_a_run_that_never_begins_says_so_to_other_tools(prepared: Prepared) -> None:

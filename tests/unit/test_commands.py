@@ -16,10 +16,10 @@ from linklab.errors import LabError, UsageError, Verdict
 from linklab.host.accel import Accel
 from linklab.host.cache import Artefact
 from linklab.host.doctor import Finding
+from linklab.host.packages import SetupOutcome
 from linklab.host.qemu import Qemu
-from linklab.host.setup import SetupOutcome
 from linklab.image.iso import IMAGE
-from linklab.kernel.bootable import Kernel
+from linklab.kernel.kernel import Kernel
 from linklab.lab.lab import Lab, Subject
 from linklab.machine.spec import Boot, DirectBoot, IsoBoot, TerminalPort
 from linklab.paths import ROOT

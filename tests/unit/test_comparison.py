@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from linklab.results.comparison import (
+    SECONDS,
     VIRTUAL_THRESHOLD,
     Comparison,
     Effect,
@@ -22,14 +23,17 @@ from linklab.results.comparison import (
     fewest_blocks,
     holm,
 )
+from linklab.results.shape import Better, Metric
 
 ROUNDS = 200
 QUICK = Rule(draws=400)
-DIFFERENT = (Effect.SLOWER, Effect.FASTER)
-SECONDS = st.floats(1e-4, 1e3)
-PAIRS = st.lists(st.tuples(SECONDS, SECONDS), min_size=2, max_size=20).map(
+DIFFERENT = (Effect.WORSE, Effect.BETTER)
+TIMES = st.floats(1e-4, 1e3)
+PAIRS = st.lists(st.tuples(TIMES, TIMES), min_size=2, max_size=20).map(
     lambda both: Pair([a for a, _ in both], [b for _, b in both])
 )
+GOODPUT = Metric("goodput", "Mbit/s", Better.MORE)
+LOSS = Metric("loss", "%", zero=True, matters=0.5)
 Draw = Callable[[np.random.Generator, int], tuple[np.ndarray, np.ndarray]]
 
 
@@ -92,7 +96,7 @@ def test_what_is_the_same_is_taken_for_different_once_in_twenty_at_most(
 @pytest.mark.parametrize("draw", [heavy_tailed, drifting, disturbed])
 def test_a_tenth_more_is_found(draw: Draw) -> None:
     found = simulated(draw, 20, 1.1, 100)
-    assert sum(one.verdict is Effect.SLOWER for one in found) >= 90
+    assert sum(one.verdict is Effect.WORSE for one in found) >= 90
 
 
 def test_looking_again_and_again_raises_false_alarms_unless_each_look_pays_for_it() -> None:
@@ -119,9 +123,9 @@ def test_all_looks_together_spend_no_more_than_the_risk() -> None:
 @given(PAIRS)
 def test_the_ratio_lies_in_its_interval_and_p_is_a_probability(pair: Pair) -> None:
     found = compare_one(pair, QUICK)
-    assert found.low <= found.ratio <= found.high
+    assert found.low <= found.change <= found.high
     assert 0 < found.p_value <= 1
-    assert isclose(found.ratio, found.median_b / found.median_a)
+    assert isclose(found.change, found.median_b / found.median_a)
     assert found.conclusive == (found.more_blocks_needed == 0)
 
 
@@ -130,7 +134,7 @@ def test_the_ratio_lies_in_its_interval_and_p_is_a_probability(pair: Pair) -> No
 def test_the_unit_of_time_does_not_matter(pair: Pair, unit: float) -> None:
     scaled = Pair([unit * value for value in pair.a], [unit * value for value in pair.b])
     one, other = compare_one(pair, QUICK), compare_one(scaled, QUICK)
-    assert one.ratio == pytest.approx(other.ratio)
+    assert one.change == pytest.approx(other.change)
     assert (one.low, one.high) == pytest.approx((other.low, other.high))
     assert one.p_value == pytest.approx(other.p_value)
 
@@ -139,7 +143,7 @@ def test_the_unit_of_time_does_not_matter(pair: Pair, unit: float) -> None:
 @given(PAIRS)
 def test_the_other_way_round_it_is_the_reciprocal(pair: Pair) -> None:
     there, back = compare_one(pair, QUICK), compare_one(Pair(pair.b, pair.a), QUICK)
-    assert there.ratio == pytest.approx(1 / back.ratio)
+    assert there.change == pytest.approx(1 / back.change)
     assert (there.low, there.high) == pytest.approx((1 / back.high, 1 / back.low))
     assert there.p_value == pytest.approx(back.p_value)
 
@@ -153,7 +157,7 @@ def test_the_same_values_and_seed_give_the_same_result() -> None:
 
 @pytest.mark.parametrize(
     ("ratio", "verdict"),
-    [(1.2, Effect.SLOWER), (1.0, Effect.SAME), (1.02, Effect.SAME), (0.8, Effect.FASTER)],
+    [(1.2, Effect.WORSE), (1.0, Effect.SAME), (1.02, Effect.SAME), (0.8, Effect.BETTER)],
 )
 def test_the_verdict_says_what_b_is(ratio: float, verdict: Effect) -> None:
     a = [1 + 0.0001 * number for number in range(10)]
@@ -168,7 +172,7 @@ def test_what_surely_differs_but_does_not_matter_is_the_same() -> None:
     assert found.p_value < 0.05
     assert found.verdict is Effect.SAME
     strict = compare_one(Pair(a, [1.02 * value for value in a]), replace(QUICK, threshold=0.01))
-    assert strict.verdict is Effect.SLOWER
+    assert strict.verdict is Effect.WORSE
 
 
 def test_few_blocks_prove_nothing_and_the_blocks_that_would_are_told() -> None:
@@ -187,7 +191,7 @@ def test_the_blocks_that_are_told_are_about_right() -> None:
         b *= 1.1
         first = compare_one(Pair(a[:10].tolist(), b[:10].tolist()), QUICK)
         more = first.more_blocks_needed
-        if first.conclusive or more is None or more > 390 or first.ratio < 1.05:
+        if first.conclusive or more is None or more > 390 or first.change < 1.05:
             continue
         asked += 1
         blocks = 10 + more
@@ -205,7 +209,7 @@ def test_two_subjects_without_any_spread_need_enough_blocks_all_the_same() -> No
     found = compare_one(Pair([1.0] * 4, [1.5] * 4), QUICK)
     assert found.verdict is Effect.INCONCLUSIVE
     assert found.more_blocks_needed == 2
-    assert compare_one(Pair([1.0] * 6, [1.5] * 6), QUICK).verdict is Effect.SLOWER
+    assert compare_one(Pair([1.0] * 6, [1.5] * 6), QUICK).verdict is Effect.WORSE
 
 
 VIRTUAL = replace(QUICK, threshold=VIRTUAL_THRESHOLD)
@@ -219,7 +223,7 @@ class TestExactFigures:
     def test_that_are_identical_are_the_same(self, values: list[float]) -> None:
         found = compare_one(Pair(values, list(values)), VIRTUAL)
         assert found.verdict is Effect.SAME
-        assert found.ratio == 1.0
+        assert found.change == 1.0
         assert found.low <= 1.0 <= found.high
         assert found.p_value == pytest.approx(1.0)
 
@@ -232,9 +236,9 @@ class TestExactFigures:
             compare_one(Pair(values, higher), VIRTUAL),
             compare_one(Pair(higher, values), VIRTUAL),
         )
-        assert (there.verdict, back.verdict) == (Effect.SLOWER, Effect.FASTER)
-        assert there.ratio == pytest.approx(ratio)
-        assert there.low <= there.ratio <= there.high
+        assert (there.verdict, back.verdict) == (Effect.WORSE, Effect.BETTER)
+        assert there.change == pytest.approx(ratio)
+        assert there.low <= there.change <= there.high
         assert there.p_value < 0.05
 
     def test_that_differ_by_less_than_matters_are_the_same(self, values: list[float]) -> None:
@@ -248,7 +252,7 @@ class TestExactFigures:
             "faster": Pair(values, [0.995 * value for value in values]),
         }
         found = compare(pairs, VIRTUAL)
-        assert {name: one.verdict.value for name, one in found.items()} == {
+        assert {name: one.verdict.word(SECONDS) for name, one in found.items()} == {
             name: name for name in pairs
         }
 
@@ -256,7 +260,7 @@ class TestExactFigures:
         same = compare_one(Pair(values, list(values), paired=False), VIRTUAL)
         higher = [1.005 * value for value in values]
         slower = compare_one(Pair(values, higher, paired=False), VIRTUAL)
-        assert (same.verdict, slower.verdict) == (Effect.SAME, Effect.SLOWER)
+        assert (same.verdict, slower.verdict) == (Effect.SAME, Effect.WORSE)
 
 
 def test_few_blocks_prove_nothing_however_exact_they_are() -> None:
@@ -291,7 +295,7 @@ def test_more_operations_ask_for_more_of_each() -> None:
     same = Pair([1.0 + n / 1000 for n in range(7)], [1.0 + n / 1000 for n in range(7)])
     alone = compare({"mtu": clear}, QUICK)["mtu"]
     among = compare({"mtu": clear, **{str(n): same for n in range(7)}}, QUICK)["mtu"]
-    assert alone.verdict is Effect.SLOWER
+    assert alone.verdict is Effect.WORSE
     assert among.p_value == pytest.approx(8 * alone.p_value)
     assert among.verdict is Effect.INCONCLUSIVE
 
@@ -304,11 +308,22 @@ def test_the_fewest_blocks_that_can_show_a_difference(operations: int, blocks: i
 
 @pytest.mark.parametrize(
     ("a", "b"),
-    [((), ()), ((1.0,), (1.0,)), ((1.0, 1.0), (1.0, 2.0, 3.0)), ((0.0, 1.0), (1.0, 1.0))],
+    [((), ()), ((1.0,), (1.0,)), ((1.0, 1.0), (1.0, 2.0, 3.0))],
 )
-def test_what_is_no_comparison_is_refused(a: tuple[float, ...], b: tuple[float, ...]) -> None:
+@pytest.mark.parametrize("metric", [SECONDS, LOSS], ids=lambda metric: metric.name)
+def test_what_is_no_comparison_is_refused(
+    a: tuple[float, ...], b: tuple[float, ...], metric: Metric
+) -> None:
     with pytest.raises(ValueError, match="a comparison needs"):
-        Pair(a, b)
+        Pair(a, b, metric=metric)
+
+
+@pytest.mark.parametrize("wrong", [0.0, -1.0])
+def test_what_has_no_ratio_is_refused_and_the_metric_named(wrong: float) -> None:
+    for a, b in ([(wrong, 1.0), (1.0, 1.0)], [(1.0, 1.0), (1.0, wrong)]):
+        with pytest.raises(ValueError, match="a ratio of goodput needs values above 0"):
+            Pair(a, b, metric=GOODPUT)
+    assert Pair((wrong, 1.0), (1.0, 1.0), metric=LOSS).blocks == 2
 
 
 # Values from different times
@@ -325,7 +340,7 @@ def test_values_from_different_times_need_not_be_as_many() -> None:
     random = np.random.default_rng(4)
     a, b = random.lognormal(0, 0.02, 10), random.lognormal(0.1, 0.02, 14)
     found = compare_one(Pair(a.tolist(), b.tolist(), paired=False), QUICK)
-    assert found.verdict is Effect.SLOWER
+    assert found.verdict is Effect.WORSE
     assert found.blocks == 10
     assert found.low < float(np.exp(0.1)) < found.high
 

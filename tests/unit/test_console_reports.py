@@ -11,11 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from linklab.console.collect import MAX_LINES, MAX_REPORTS, reports_in
-from linklab.console.faults import Fault
+from linklab.console.formats import Fault
 from linklab.console.lines import read_line
 from linklab.console.report import Report
-from linklab.console.watch import ConsoleWatch
+from linklab.console.watch import MAX_LINES, MAX_REPORTS, ConsoleWatch, reports_in
 from linklab.errors import Verdict
 
 REPORTS = Path(__file__).parent / "reports"

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linklab.console.faults import Fault
+from linklab.console.formats import Fault
 from linklab.console.lines import MAX_LINE, read_line
 from linklab.console.report import Report
 from linklab.console.watch import TAIL_LINES, ConsoleWatch

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from linklab.host.cores import own_cores, parse_cpu_list, pin, share_out
+from linklab.host.cpus import own_cores, parse_cpu_list, pin, share_out
 
 PAIRS = [frozenset({0, 4}), frozenset({1, 5}), frozenset({2, 6}), frozenset({3, 7})]
 

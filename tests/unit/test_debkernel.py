@@ -14,15 +14,15 @@ from linklab.events import Event, Note, ignore
 from linklab.host.cache import Cache
 from linklab.host.debs import Archive
 from linklab.host.run import CommandFailed
+from linklab.kernel.compile import CONFIG
 from linklab.kernel.debkernel import (
-    CONFIG,
     VMLINUZ,
     check_package,
     is_package,
     modules_of,
     package_artefact,
 )
-from linklab.kernel.foreign import find_kernel
+from linklab.kernel.kernel import find_kernel
 
 RELEASE = "6.1.0-56-cloud-amd64"
 IMAGE = f"linux-image-{RELEASE}"
@@ -96,7 +96,7 @@ def test_this_debians_kernel_is_fetched_once(apt: FakeApt, cache: Cache) -> None
 def test_what_apt_said_is_remembered_while_its_lists_are_the_same(
     apt: FakeApt, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("linklab.kernel.debfiles.Archive", rooted(apt))
+    monkeypatch.setattr("linklab.kernel.debkernel.Archive", rooted(apt))
     package_artefact("debian", cache, ignore)
     asked = apt.calls.count("apt-cache")
     package_artefact("debian", cache, ignore)
@@ -109,7 +109,7 @@ def test_what_apt_said_is_remembered_while_its_lists_are_the_same(
 
 
 def rooted(apt: FakeApt) -> object:
-    return lambda folder, listener: Archive(folder, listener, apt.root)
+    return lambda cache, listener: Archive(cache, listener, apt.root)
 
 
 def test_a_machine_without_lists_gets_lists_of_the_labs_own(apt: FakeApt, cache: Cache) -> None:

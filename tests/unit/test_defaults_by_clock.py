@@ -9,14 +9,15 @@ from pathlib import Path
 
 import pytest
 from fake_lab import lab_of
+from hand_made import cell
 from test_series_run import chain
 
-from linklab.commands import calibrate, compare, judging, prepare, run, series
+from linklab.commands import calibrate, compare, prepare, run, series
 from linklab.commands.calibrate import CalibrateOptions
 from linklab.commands.compare import CompareOptions
 from linklab.commands.judging import CriterionOptions, Workbench, check_criterion
+from linklab.commands.kept import RunOptions
 from linklab.commands.prepare import KernelOptions, MachineOptions
-from linklab.commands.run import RunOptions
 from linklab.commands.series import SeriesOptions
 from linklab.commands.work import MAX_JOBS, jobs_of, seed_of
 from linklab.errors import UsageError
@@ -26,6 +27,7 @@ from linklab.host.cache import Cache
 from linklab.host.qemu import Qemu
 from linklab.lab import lab as lab_module
 from linklab.machine.spec import Clock
+from linklab.results.store import read_about
 
 REAL, VIRTUAL = MachineOptions(clock="real"), MachineOptions(clock="virtual")
 CPUS = 3
@@ -56,7 +58,7 @@ class TestInVirtualTime:
         found = calibrate.check(CalibrateOptions(machine=machine))
         plan = found.plan
         assert (found.comparisons, found.slowdowns) == (20, (0.005, 0.01, 0.1))
-        assert (plan.counts, plan.repeat, plan.trials) == ((512,), 10, 3)
+        assert (plan.cells, plan.repeat, plan.trials) == ((cell("mtu", "group", 512),), 10, 3)
         assert (plan.seed, plan.jobs) == (0, CPUS)
         assert found.rule.threshold == 0.0025
 
@@ -89,7 +91,8 @@ class TestInRealTime:
         found = calibrate.check(CalibrateOptions(machine=REAL))
         plan = found.plan
         assert (found.comparisons, found.slowdowns) == (40, (0.1,))
-        assert (plan.counts, plan.repeat, plan.trials, plan.jobs) == ((1024,), 20, 5, 1)
+        assert plan.cells == (cell("mtu", "group", 512),)
+        assert (plan.repeat, plan.trials, plan.jobs) == (20, 5, 1)
         assert found.rule.threshold == 0.03
 
     def test_a_series(self) -> None:
@@ -132,7 +135,7 @@ class TestWhatIsAskedForIsTaken:
         found = calibrate.check(asked)
         plan = found.plan
         assert (found.comparisons, found.slowdowns) == (5, (0.02, 0.003))
-        assert (plan.counts, plan.repeat, plan.trials) == ((64,), 7, 4)
+        assert (plan.cells, plan.repeat, plan.trials) == ((cell("mtu", "group", 64),), 7, 4)
         assert (plan.seed, plan.jobs, found.rule.threshold) == (9, 2, 0.01)
 
     def test_by_a_series(self, machine: MachineOptions) -> None:
@@ -187,18 +190,19 @@ def test_a_figure_is_judged_by_one_block_where_chance_leaves_little(
     assert getattr(judge, "noise") == noise  # noqa: B009 - a judge by verdicts has none
 
 
-def test_what_a_kernel_is_judged_by_is_drawn_alike_in_virtual_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_kernel_is_judged_by_is_drawn_alike_in_virtual_time(tmp_path: Path) -> None:
     criterion = check_criterion(CriterionOptions(metric="mtu/group/8", above="1%"))
-    seeds: list[int] = []
-    monkeypatch.setattr(judging, "RunMeter", lambda _s, _l, plan, *_: seeds.append(plan.seed))
-    for number in range(2):
-        lab = replace(lab_of(), clock=Clock.VIRTUAL)
-        bench = Workbench("nosysfs", lab, Cache(tmp_path), criterion, ignore)
-        (tmp_path / str(number)).mkdir()
-        bench.meter([], str(tmp_path / str(number)))
-    assert seeds == [0, 0]
+    seeds: dict[Clock, set[int]] = {}
+    for clock in (Clock.REAL, Clock.VIRTUAL):
+        for number in range(4):
+            lab = replace(lab_of(), clock=clock)
+            bench = Workbench("nosysfs", lab, Cache(tmp_path), criterion, ignore)
+            folder = tmp_path / f"{clock}-{number}"
+            folder.mkdir()
+            bench.blocks([], str(folder))
+            seeds.setdefault(clock, set()).add(read_about(folder)["plan"]["seed"])
+    assert seeds[Clock.VIRTUAL] == {0}
+    assert len(seeds[Clock.REAL]) > 1
 
 
 def series_options(machine: MachineOptions) -> SeriesOptions:

@@ -11,17 +11,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from documented import documented_scenario
 from invoke.parser import Parser
 from invoke.program import Program
 
 import tasks
+from linklab.commands.work import ScenarioOptions
 from linklab.paths import ROOT
+from linklab.scenarios import scenario_named
 
 WORKFLOW = ROOT / "docs" / "github-actions.yml"
 PAGES = (
     *(
         ROOT / "docs" / f"{name}.md"
-        for name in ("bisecting", "exports", "porting", "profiling", "comparing")
+        for name in ("bisecting", "exports", "porting", "profiling", "comparing", "scenarios")
     ),
     WORKFLOW,
 )
@@ -53,6 +56,16 @@ def test_every_command_and_option_that_is_documented_exists(page: str, command: 
     called = parser.parse_argv(words[1:])
     assert len(called) == 2, f"{page}: {command}"
     assert not called.unparsed
+
+
+def test_the_scenario_that_is_documented_is_one(tmp_path: Path) -> None:
+    path = tmp_path / "sysctl.py"
+    path.write_text(documented_scenario())
+    kind = scenario_named(str(path))
+    assert kind.name == "sysctl"
+    options = ScenarioOptions(str(path), param=("file=kernel/ostype",))
+    assert [cell.text for cell in options.cells({})] == ["cat/10", "cat/100", "dd/10", "dd/100"]
+    assert options.given() == {"file": "kernel/ostype"}
 
 
 def test_the_workflow_is_one_that_github_takes() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linklab.host.elf import is_elf, read_elf
-from linklab.image.userland import find_program
+from linklab.host.run import find_program
 
 MENU = Path("/usr/lib/syslinux/modules/bios/menu.c32")
 

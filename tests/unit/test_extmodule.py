@@ -18,19 +18,20 @@ from linklab.commands.equip import Purpose, image_for, module_words
 from linklab.errors import BuildSkipped, LabError, UsageError
 from linklab.events import Event, Note, StepStarted, ignore
 from linklab.host.cache import Cache
-from linklab.image.entries import Entry
-from linklab.image.initramfs import build_initramfs
-from linklab.image.moduleimage import MODULES
-from linklab.kernel.bootable import Kernel
-from linklab.kernel.buildfolder import (
+from linklab.image.initramfs import MODULES, build_initramfs
+from linklab.image.userland import Entry
+from linklab.kernel.extmodule import (
     SYMBOLS,
+    Against,
     InstalledBuild,
     PackagedBuild,
     PackedBuild,
+    build_modules,
     open_build,
     pack_build,
+    source_hashes,
 )
-from linklab.kernel.extmodule import Against, build_modules, source_hashes
+from linklab.kernel.kernel import Kernel
 from linklab.machine.spec import Boot
 
 # What a kernel's Makefile does for `make M=`, in miniature.

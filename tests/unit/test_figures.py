@@ -1,15 +1,17 @@
-"""Figures worked out of hand-made runs, and how they are written."""
+"""Figures worked out of hand-made runs."""
 
 from __future__ import annotations
 
-import re
+from dataclasses import replace
 
 import pytest
-from hand_made import both_arms, created, run_of, sample
-from hypothesis import given
-from hypothesis import strategies as st
+from hand_made import both_arms, cell, created, run_of, sample, sample_in
 
-from linklab.report.figures import Cell, Figures, ratio_text, seconds_text
+from linklab.results.figures import Figure, Figures
+from linklab.results.model import first_shape
+from linklab.results.shape import Axis, Better, Cell, Metric, Shape
+
+MTU = Cell({"operation": "mtu"})
 
 
 def test_a_cell_is_the_median_of_what_is_valid() -> None:
@@ -19,23 +21,26 @@ def test_a_cell_is_the_median_of_what_is_valid() -> None:
     ]
     wrong = sample("sysfs", "group", 128, 0.0001, trial=4, verified=False)
     figures = Figures(run_of(["sysfs"], [*samples, wrong]))
-    cell = figures.cell("mtu", "sysfs", "group", 128)
-    assert (cell.seconds, cell.valid, cell.invalid) == (0.3, 3, 1)
-    assert cell.interval is not None
-    assert cell.interval.low >= 0.1, "what is not valid is not in it"
+    found = figures.figure("sysfs", cell("mtu", "group", 128))
+    assert (found.value, found.valid, found.invalid) == (0.3, 3, 1)
+    assert found.interval is not None
+    assert found.interval.low >= 0.1, "what is not valid is not in it"
 
 
 def test_a_cell_of_wrong_states_alone_has_no_figure() -> None:
     figures = Figures(run_of(["sysfs"], [sample("sysfs", "group", 128, 0.1, verified=False)]))
-    assert figures.cell("mtu", "sysfs", "group", 128) == Cell(None, 0, 1)
+    assert figures.figure("sysfs", cell("mtu", "group", 128)) == Figure(None, 0, 1)
 
 
 def test_a_cell_that_was_not_measured_is_empty() -> None:
     figures = Figures(run_of(["sysfs"], both_arms("sysfs", {128: 40})))
-    for cell in (("up", "sysfs", "group", 128), ("mtu", "nosysfs", "group", 128)):
-        assert figures.cell(*cell) == Cell(None, 0, 0)
-    assert figures.cell("mtu", "sysfs", "batch", 128) == Cell(None, 0, 0)
-    assert figures.cell("mtu", "sysfs", "group", 256) == Cell(None, 0, 0)
+    for kernel, place in (
+        ("sysfs", cell("up", "group", 128)),
+        ("nosysfs", cell("mtu", "group", 128)),
+        ("sysfs", cell("mtu", "batch", 128)),
+        ("sysfs", cell("mtu", "group", 256)),
+    ):
+        assert figures.figure(kernel, place) == Figure(None, 0, 0)
 
 
 def test_samples_of_different_cells_are_not_mixed() -> None:
@@ -54,32 +59,35 @@ def test_samples_of_different_cells_are_not_mixed() -> None:
     ]
     figures = Figures(run_of(["sysfs", "nosysfs"], samples))
     for one in samples:
-        cell = figures.cell(one.operation, one.kernel, one.arm, one.interfaces)
-        assert cell == Cell(one.seconds, 1, 0)
+        assert figures.figure(one.kernel, one.cell) == Figure(one.metrics["seconds"], 1, 0)
 
 
 def test_the_creation_of_the_set_up_is_kept_apart_from_the_operation() -> None:
     trial = sample("sysfs", "netlink", 128, 5.0, operation="create")
     figures = Figures(run_of(["sysfs"], [created("sysfs", 128, 1.0), trial]))
-    assert figures.creation("sysfs", 128) == 1.0
-    assert figures.cell("create", "sysfs", "netlink", 128) == Cell(5.0, 1, 0)
+    create = cell("create", "netlink", 128)
+    assert figures.set_up("sysfs", create) == 1.0
+    assert figures.figure("sysfs", create) == Figure(5.0, 1, 0)
     only_set_up = Figures(run_of(["sysfs"], [created("sysfs", 128, 1.0)]))
-    assert only_set_up.operations == []
-    assert only_set_up.counts("create") == []
+    assert only_set_up.sheets == []
+    assert only_set_up.rows(create.of(["operation"])) == []
+    assert only_set_up.set_up("nosysfs", create) is None
+    wrong = replace(created("sysfs", 128, 1.0), verified=False)
+    assert Figures(run_of(["sysfs"], [wrong])).set_up("sysfs", create) is None
 
 
 def test_columns_come_as_in_the_paper_and_rows_by_size() -> None:
     samples = both_arms("sysfs", {2048: 60, 128: 40})
     figures = Figures(run_of(["my/bzImage", "sysfs", "nosysfs"], samples))
     assert figures.kernels == ["nosysfs", "sysfs", "my/bzImage"]
-    assert figures.counts("mtu") == [128, 2048]
-    assert figures.arms("mtu") == ["group", "process"]
+    assert figures.rows(MTU) == [128, 2048]
+    assert figures.columns(MTU) == ["group", "process"]
 
 
 def test_arms_beside_the_group_come_in_the_order_they_were_measured() -> None:
     arms = ("netlink", "process", "group", "batch")
     figures = Figures(run_of(["sysfs"], [sample("sysfs", arm, 128, 1) for arm in arms]))
-    assert figures.arms("mtu") == ["group", "netlink", "process", "batch"]
+    assert figures.columns(MTU) == ["group", "netlink", "process", "batch"]
 
 
 def test_arms_and_operations_come_as_they_were_listed_in_whatever_order_they_were_measured() -> (
@@ -89,13 +97,14 @@ def test_arms_and_operations_come_as_they_were_listed_in_whatever_order_they_wer
     tried = [("up", "netlink"), ("mtu", "group"), ("mtu", "netlink"), ("mtu", "process")]
     samples = [sample("sysfs", arm, 128, 1, operation=operation) for operation, arm in tried]
     figures = Figures(run_of(["sysfs"], samples, plan=plan))
-    assert figures.operations == ["mtu", "up"]
-    assert figures.arms("mtu") == ["group", "process", "netlink"]
+    assert [sheet.text for sheet in figures.sheets] == ["mtu", "up"]
+    assert figures.columns(MTU) == ["group", "process", "netlink"]
 
 
 def test_operations_come_in_the_order_they_were_measured() -> None:
     samples = [sample("sysfs", "group", 1, 1, operation=o) for o in ("up", "mtu", "up", "down")]
-    assert Figures(run_of(["sysfs"], samples)).operations == ["up", "mtu", "down"]
+    sheets = Figures(run_of(["sysfs"], samples)).sheets
+    assert [sheet.text for sheet in sheets] == ["up", "mtu", "down"]
 
 
 @pytest.mark.parametrize(
@@ -110,17 +119,17 @@ def test_a_ratio_needs_both_arms(
         for arm, seconds in (("group", group), ("process", process))
         if seconds is not None
     ]
-    found = Figures(run_of(["sysfs"], samples)).ratio("mtu", "sysfs", 128)
+    found = Figures(run_of(["sysfs"], samples)).ratio("sysfs", cell("mtu", "group", 128))
     assert found == (pytest.approx(ratio) if ratio is not None else None)
 
 
-def test_counts_of_creation_are_those_that_all_the_kernels_have() -> None:
-    samples = [created("sysfs", c, 1) for c in (128, 256, 512)]
-    samples += [created("nosysfs", c, 1) for c in (512, 256)]
+def test_counts_of_set_up_are_those_of_any_kernel_by_size() -> None:
+    samples = [created("sysfs", c, 1) for c in (512, 128, 256)]
+    samples += [created("nosysfs", c, 1) for c in (512, 64)]
+    samples += [sample("sysfs", "group", 1024, 1)]
     figures = Figures(run_of(["sysfs", "nosysfs", "other"], samples))
-    assert figures.creation_counts(["sysfs", "nosysfs"]) == [256, 512]
-    assert figures.creation_counts(["sysfs", "other"]) == []
-    assert figures.creation_counts([]) == []
+    assert figures.set_up_values("interfaces") == [64, 128, 256, 512]
+    assert Figures(run_of(["sysfs"])).set_up_values("interfaces") == []
 
 
 def test_the_boot_is_the_median_of_all_boots() -> None:
@@ -128,51 +137,79 @@ def test_the_boot_is_the_median_of_all_boots() -> None:
     assert Figures(run_of(["sysfs"])).boot_seconds() is None
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (None, "-"),
-        (0.0, "0"),
-        (0.00312, "0.00312"),
-        (0.312, "0.312"),
-        (3.12, "3.12"),
-        (31.2, "31.2"),
-        (312.0, "312"),
-        (3123.0, "3123"),
-        (0.0123456, "0.0123"),
-        (0.9994, "0.999"),
-        (0.9996, "1.00"),
-        (9.996, "10.0"),
-        (99.96, "100"),
-        (0.000000123, "0.000000123"),
-    ],
+# Another experiment
+
+
+SHAPE = Shape(
+    axes=(
+        Axis("links", per_guest=True),
+        Axis("mode", among=("plain", "fast")),
+        Axis("size", log=False),
+    ),
+    metrics=(Metric("goodput", "Mbit/s", Better.MORE), Metric("loss", "%", zero=True)),
+    rows="size",
+    columns="mode",
+    versus=("fast", "plain"),
 )
-def test_seconds_have_three_digits_that_count(seconds: float | None, text: str) -> None:
-    assert seconds_text(seconds) == text
 
 
-@given(st.floats(1e-6, 1e5))
-def test_seconds_as_text_are_the_seconds_to_half_a_percent(seconds: float) -> None:
-    text = seconds_text(seconds)
-    assert float(text) == pytest.approx(seconds, rel=0.0051)
-    digits = re.sub(r"^[0.]*", "", text).replace(".", "")
-    assert len(digits) == 3 or seconds > 999
+def sent(mode: str, size: int, goodput: float, links: int = 1, **metrics: float) -> Figures:
+    place = Cell({"links": links, "mode": mode, "size": size})
+    return Figures(
+        run_of(["k"], [sample_in("k", place, {"goodput": goodput, **metrics})],
+               shape=SHAPE.to_json())
+    )  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("ratio", "text"),
-    [
-        (None, "-"),
-        (0.5, "0.5x"),
-        (1.0, "1x"),
-        (1.44, "1.4x"),
-        (9.94, "9.9x"),
-        (9.99, "10x"),
-        (10.4, "10x"),
-        (40.7, "41x"),
-        (312.4, "312x"),
-        (12345.0, "12345x"),
-    ],
-)
-def test_a_factor_has_two_or_three_digits(ratio: float | None, text: str) -> None:
-    assert ratio_text(ratio) == text
+def test_a_run_is_asked_by_its_own_axes_and_metrics() -> None:
+    figures = sent("fast", 64, 9.5, loss=0.0)
+    (sheet,) = figures.sheets
+    assert sheet == Cell({"links": 1})
+    place = figures.cell(sheet, 64, "fast")
+    assert place == Cell({"links": 1, "mode": "fast", "size": 64})
+    assert list(place) == ["links", "mode", "size"], "in the order of the axes"
+    assert figures.figure("k", place) == Figure(9.5, 1, 0)
+    loss = SHAPE.metric_named("loss")
+    assert figures.figure("k", place, loss) == Figure(0.0, 1, 0), "nothing lost is a figure"
+
+
+def test_a_metric_that_was_not_measured_has_no_figure() -> None:
+    figures = sent("fast", 64, 9.5)
+    place = figures.cell(figures.sheets[0], 64, "fast")
+    assert figures.figure("k", place, SHAPE.metric_named("loss")) == Figure(None, 0, 0)
+
+
+def test_a_ratio_is_the_first_of_the_two_columns_by_the_second() -> None:
+    rows = [("fast", 9.0), ("plain", 6.0)]
+    samples = [
+        sample_in("k", Cell({"links": 1, "mode": m, "size": 64}), {"goodput": v}) for m, v in rows
+    ]
+    figures = Figures(run_of(["k"], samples, shape=SHAPE.to_json()))
+    (sheet,) = figures.sheets
+    assert figures.columns(sheet) == ["plain", "fast"], "what is divided by stands first"
+    assert figures.has_ratio(sheet)
+    assert figures.ratio("k", figures.cell(sheet, 64, "plain")) == 1.5
+    without = replace(SHAPE, versus=None)
+    figures = Figures(run_of(["k"], samples, shape=without.to_json()))
+    assert not figures.has_ratio(sheet)
+    assert figures.ratio("k", figures.cell(sheet, 64, "plain")) is None
+
+
+def test_sheets_of_numbers_come_by_size() -> None:
+    samples = [
+        sample_in("k", Cell({"links": n, "mode": "fast", "size": 64}), {"goodput": 1.0})
+        for n in (16, 2, 4)
+    ]
+    figures = Figures(run_of(["k"], samples, shape=SHAPE.to_json()))
+    assert [sheet["links"] for sheet in figures.sheets] == [2, 4, 16]
+
+
+def test_values_come_as_a_plan_lists_them_by_axis_or_as_the_first_release_did() -> None:
+    samples = [sample("k", arm, 8, 1.0) for arm in ("dump", "batch", "netlink")]
+    for plan in (
+        {"axes": {"arm": ["netlink", "dump", "batch"]}},
+        {"arms": ["netlink", "dump", "batch"]},
+    ):
+        found = Figures(run_of(["k"], samples, plan=plan)).columns(MTU)
+        assert found == ["netlink", "dump", "batch"]
+    assert first_shape().axis("arm").alias == "arms"

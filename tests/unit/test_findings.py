@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from linklab.console.collect import reports_in
+from linklab.console.watch import reports_in
 from linklab.errors import LabError
 from linklab.lab.findings import Finding, file_findings
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linklab.report import paper
-from linklab.results.fit import Fit, Power, fit, invert, student_outside, student_quantile
+from linklab.results.fit import Fit, Power, fit, student_outside, student_quantile
+from linklab.scenarios.grouping.paper import TABLE_I
 
 COUNTS = (128, 256, 512, 1024, 2048)
 A, B, C = Power.FIXED, Power.LINEAR, Power.QUADRATIC
@@ -60,7 +60,7 @@ def test_what_is_not_there_is_seldom_found_and_what_is_there_always(
 
 def test_the_papers_process_column_grows_with_the_square() -> None:
     """3.4 ms N + 3.5 us N^2: `ip` dumped all links before each change."""
-    found = fitted({row.interfaces: row.process for row in paper.TABLE_I["nosysfs"]})
+    found = fitted({count: process for count, (_, process) in TABLE_I["nosysfs"].items()})
     assert set(found.terms) == {B, C}
     assert found.terms[B].value == pytest.approx(3.4e-3, rel=0.02)
     assert found.terms[C].value == pytest.approx(3.5e-6, rel=0.02)
@@ -134,12 +134,21 @@ def test_terms_and_margins_are_those_of_numpy() -> None:
         assert found.terms[power].margin == pytest.approx(4.3027 * deviations[place], rel=1e-4)
 
 
-@given(st.lists(st.lists(st.floats(-10, 10), min_size=3, max_size=3), min_size=3, max_size=3))
-def test_an_inverse_is_that_of_numpy(matrix: list[list[float]]) -> None:
-    if abs(numpy.linalg.det(matrix)) > 1e-2:
-        numpy.testing.assert_allclose(
-            invert(matrix), numpy.linalg.inv(matrix), rtol=1e-6, atol=1e-9
-        )
+@given(st.lists(st.floats(1e-3, 1e3), min_size=4, max_size=4, unique=True), st.data())
+def test_every_term_that_is_kept_is_numpys_whatever_the_counts(
+    counts: list[float], data: st.DataObject
+) -> None:
+    """Also where the numbers are far apart, or hardly."""
+    points = {n: data.draw(st.floats(1e-3, 1e3)) for n in counts}
+    found = fit(points)
+    assert found is not None
+    powers = [power for power in Power if power in found.terms]
+    numbers, seconds = numpy.array(list(points)), numpy.array(list(points.values()))
+    columns = numpy.column_stack([numbers**power.value / seconds for power in powers])
+    size = numpy.linalg.norm(columns, axis=0)
+    if numpy.linalg.cond(columns / size) < 1e4:
+        solution = numpy.linalg.lstsq(columns / size, numpy.ones(4), rcond=None)[0] / size
+        assert [found.terms[power].value for power in powers] == pytest.approx(solution, rel=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from linklab.commands.prepare import KernelOptions
-from linklab.kernel.flavours import flavours, fragments, named_fragments
+from linklab.kernel.kconfig import flavours, fragments, named_fragments
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linklab.commands.prepare import KernelOptions
-from linklab.kernel.footprint import Footprint, footprint_for, footprint_of
 from linklab.kernel.kernel import BuildOptions
+from linklab.kernel.requirements import Footprint, footprint_for, footprint_of
 
 PLAIN = Footprint()
 LOCKDEP = footprint_of({"CONFIG_PROVE_LOCKING": "y"})

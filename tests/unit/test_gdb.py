@@ -20,9 +20,7 @@ from linklab.errors import LabError, UsageError
 from linklab.events import Event, Note, ignore
 from linklab.host.cache import Cache
 from linklab.host.packages import DEBUGGING
-from linklab.kernel.bootable import Kernel
-from linklab.kernel.kernel import BuildOptions, KernelSpec, plan
-from linklab.kernel.sources_at import sources_of
+from linklab.kernel.kernel import BuildOptions, Kernel, KernelSpec, plan, sources_of
 from linklab.lab.debugger import Debugging, _Typist, gdb_argv, gdb_script
 from linklab.machine.spec import DirectBoot
 

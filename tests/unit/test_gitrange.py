@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,14 @@ from linklab.commands.prepare import KernelOptions
 from linklab.errors import UsageError
 from linklab.events import ignore
 from linklab.host.cache import Cache
-from linklab.kernel.gitrange import range_series
-from linklab.kernel.patches import patched_trees
-from linklab.kernel.series import read_series
+from linklab.kernel.patches import patched_tree
+from linklab.kernel.series import Patch, range_series, read_series
 from linklab.kernel.source import Source, open_source
+
+
+def patched_trees(source: Source, patches: Sequence[Patch]) -> list[str]:
+    """Return the tree after each of the patches."""
+    return [patched_tree(source, patches[: number + 1]) for number in range(len(patches))]
 
 
 @pytest.fixture
@@ -35,9 +40,7 @@ def commit(folder: Path, name: str, text: str, message: str) -> None:
 
 
 def opened(tree: Path, revision: str) -> Source:
-    source = open_source(tree, Cache(tree.parent / "cache"), ignore, revision=revision)
-    assert source is not None
-    return source
+    return open_source(tree, Cache(tree.parent / "cache"), ignore, revision=revision)
 
 
 def tree_of(folder: Path, word: str) -> str:

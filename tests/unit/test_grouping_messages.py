@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from linklab.agent.replies import Run
+from linklab.scenarios.grouping import Grouping
 from linklab.scenarios.grouping.change import CHANGES, FIRST_NUMBER, LinkState, Operation
 from linklab.scenarios.grouping.messages import (
     IFLA_ADDRESS,
@@ -23,8 +24,8 @@ from linklab.scenarios.grouping.messages import (
     read_run,
     template,
 )
-from linklab.scenarios.grouping.plan import MAX_COUNT
 
+MAX_COUNT = Grouping.shape.axis("interfaces").most
 NUMBERS = (0, 1, 9_999, MAX_COUNT - 1)  # of the interfaces of a guest, from the first on
 
 

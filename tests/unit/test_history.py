@@ -11,18 +11,18 @@ from typing import Any
 import pytest
 from fake_tree import PATCH
 from hand_made import both_arms, run_of, sample
+from rate_scenario import SOURCE
 
 from linklab.commands import history as commands
 from linklab.commands import run as command_run
 from linklab.commands.history import HistoryOptions, RerunOptions, ShowOptions
-from linklab.commands.kept import kept, kept_files, revived
+from linklab.commands.kept import RunOptions, kept, kept_files, revived
 from linklab.commands.outcome import Finished
 from linklab.commands.prepare import KernelOptions, MachineOptions
-from linklab.commands.run import RunOptions
 from linklab.errors import UsageError, Verdict, WrongState
 from linklab.host.cache import hash_file
 from linklab.report.compare import Stored
-from linklab.report.keyfigure import key_figure
+from linklab.report.tables import key_figure
 from linklab.results.again import command_of
 from linklab.results.history import chosen, entries, find
 from linklab.results.model import Run
@@ -40,6 +40,12 @@ OPTIONS = RunOptions(
     timeout="0",
     as_json=True,
 )
+FIRST_RELEASE = {
+    "kernel": "nosysfs", "source": "", "patch": [], "config": [], "range": "", "accel": "tcg",
+    "memory": "256", "seed": "7", "counts": "3", "operations": "mtu,up", "arms": "group",
+    "timeout": "0", "boot": "direct", "machine": "auto", "cpus": "1", "boot_timeout": "0",
+    "scenario": "grouping", "repeat": "1", "fresh_guest": False,
+}  # fmt: skip
 
 
 def store(folder: Path, run: Run | None = None, **about: Any) -> Path:
@@ -160,7 +166,7 @@ class TestList:
     def test_samples_of_another_kind_are_told_and_stop_no_list(
         self, results: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        odd = replace(sample("nosysfs", "group", 1, 1.0), seconds="long")  # type: ignore[arg-type]
+        odd = sample("nosysfs", "group", 1, "long")  # type: ignore[arg-type]
         store(results / "odd", run_of(["nosysfs"], [odd, odd]), start="2027-01-01T00:00:00Z")
         assert "make no sense" in listed(results, capsys)[0]["figure"]
 
@@ -256,6 +262,17 @@ class TestShow:
         commands.show(ShowOptions("4", str(results)))
         assert capsys.readouterr().out.endswith("kernel sysfs: no answer\n")
 
+    @pytest.mark.parametrize("scenario", ["{}/mine.py", "gone", "grouping"])
+    def test_a_file_that_a_run_names_as_its_scenario_is_not_executed(
+        self, results: Path, capsys: pytest.CaptureFixture[str], scenario: str
+    ) -> None:
+        (results / "mine.py").write_text("raise SystemExit('executed')")
+        store(results / "4", scenario=scenario.format(results))
+        commands.show(ShowOptions("4", str(results)))
+        out = capsys.readouterr().out
+        assert "50x" in out
+        assert ("the paper's claims" in out) is (scenario == "grouping")
+
     def test_as_json_it_is_one_document(
         self, results: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -267,6 +284,71 @@ class TestOptions:
     def test_what_is_kept_comes_back(self) -> None:
         about = {"options": json.loads(json.dumps(kept(OPTIONS)))}
         assert revived(about, "somewhere", as_json=True) == OPTIONS
+
+    def test_axes_and_parameters_come_back_with_the_same_cells_in_the_same_order(self) -> None:
+        options = replace(
+            OPTIONS,
+            counts="",
+            operations="create,mtu",
+            arms="",
+            axis=("arm=group,process", "interfaces=3"),
+            param=("listeners=2",),
+        )
+        decided = kept(options, **options.decided({}))
+        assert decided["axis"] == ["operation=create,mtu", "arm=group,process", "interfaces=3"]
+        assert decided["param"] == ["listeners=2"]
+        again = revived({"options": json.loads(json.dumps(decided))}, "", as_json=False)
+        assert again.plan({}) == options.plan({})
+        cells = [cell.text for cell in again.plan({}).cells]
+        assert cells == ["create/process/3", "mtu/group/3", "mtu/process/3"]
+        assert again.plan({}).given == {"listeners": 2}
+
+    def test_what_was_left_open_stays_as_it_was_when_defaults_change(self) -> None:
+        options = replace(OPTIONS, counts="", operations="", arms="")
+        again = revived({"options": kept(options, **options.decided({}))}, "", as_json=False)
+        assert again.axis == (
+            "operation=mtu",
+            "arm=process,group",
+            "interfaces=128,256,512,1024,2048",
+        )
+        assert again.param == ("listeners=0",)
+
+    @pytest.mark.parametrize("listeners", ["4", "0", None])
+    def test_options_of_the_first_release_mean_what_they_meant(self, listeners: str | None) -> None:
+        about = {"options": dict(FIRST_RELEASE)}
+        if listeners:
+            about["options"]["listeners"] = listeners
+        again = revived(about, "", as_json=False)
+        plan = again.plan({})
+        assert [cell.text for cell in plan.cells] == ["mtu/group/3", "up/group/3"]
+        assert plan.given == {"listeners": int(listeners or 0)}
+        assert (again.seed, again.machine.clock) == ("7", "real")
+        command = command_of(about)
+        assert "--counts 3 --operations mtu,up --arms group" in command
+        assert "--listeners" not in command
+        assert ("--param listeners=4" in command) is (listeners == "4")
+
+    def test_a_scenario_of_ones_own_is_one_of_the_files(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        Path("mine.py").write_text(SOURCE)
+        options = replace(
+            OPTIONS, scenario="./mine.py", counts="", operations="", arms="",
+            axis=("size=64",), param=("pace=1.5", "queue=fq"),
+        )  # fmt: skip
+        about = {"options": kept(options, **options.decided({})), "files": kept_files(options)}
+        assert about["options"]["scenario"] == str(tmp_path / "mine.py")
+        assert about["files"] == {str(tmp_path / "mine.py"): hash_file(Path("mine.py"))}
+        monkeypatch.chdir("/")
+        plan = revived(about, "", as_json=False).plan({})
+        assert ([cell.text for cell in plan.cells], plan.given) == (
+            ["64/tcp"],
+            {"pace": 1.5, "queue": "fq"},
+        )
+        (tmp_path / "mine.py").write_text(f"{SOURCE}# changed\n")
+        with pytest.raises(UsageError, match=r"mine\.py is not what it was begun with"):
+            revived(about, "", as_json=False)
 
     def test_what_was_decided_takes_the_place_of_what_was_open(self) -> None:
         options = kept(OPTIONS, accel="tcg", memory="256", seed="7")
@@ -387,17 +469,15 @@ class TestRerun:
         store(tmp_path / "old", options=kept(OPTIONS), image={"agent": "a"})
         return tmp_path
 
-    def again(self, results: Path, monkeypatch: pytest.MonkeyPatch, **about: Any) -> Finished:
+    def again(self, results: Path, monkeypatch: pytest.MonkeyPatch, **about: Any) -> None:
         """What a run would do, without a guest."""
-        finished = Finished(results / "new", Verdict.PASS)
 
         def run(options: RunOptions, _command: Any, _listener: Any) -> Finished:
             faster = run_of(["nosysfs"], both_arms("nosysfs", {128: 25.0}))
             store(results / "new", faster, options=kept(options), **about)
-            return finished
+            return Finished(results / "new", Verdict.PASS, read_run(results / "new"))
 
         monkeypatch.setattr(command_run, "run", run)
-        return finished
 
     def test_it_is_done_with_the_same_options_and_compared(
         self, results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -410,7 +490,7 @@ class TestRerun:
         assert ["128", "0.500", "0.250", "-50.0", "%"] in [
             line.split()[-5:] for line in text.splitlines()
         ]
-        assert read_run(results / "new").about["options"] == kept(OPTIONS)
+        assert read_run(results / "new").about["options"] == json.loads(json.dumps(kept(OPTIONS)))
         assert (results / "new/report.html").is_file()
 
     def test_inputs_that_differ_are_named_and_forbid_comparing(
@@ -436,17 +516,16 @@ class TestRerun:
     def test_the_verdict_is_that_of_the_new_run(
         self, results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        finished = self.again(results, monkeypatch)
-        monkeypatch.setattr(
-            command_run, "run", self.failing(command_run.run, finished, WrongState("wrong MTU"))
-        )
+        self.again(results, monkeypatch)
+        failing = self.failing(command_run.run, WrongState("wrong MTU"))
+        monkeypatch.setattr(command_run, "run", failing)
         assert commands.rerun(RerunOptions("old", str(results)), []) is Verdict.FAIL
         assert "wrong MTU" in capsys.readouterr().err
 
     @staticmethod
-    def failing(run: Any, finished: Finished, fault: WrongState) -> Any:
+    def failing(run: Any, fault: WrongState) -> Any:
         def wrapped(*arguments: Any) -> Finished:
-            run(*arguments)
+            finished: Finished = run(*arguments)
             return replace(finished, verdict=fault.verdict, faults=(fault,))
 
         return wrapped

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from linklab.host import run
-from linklab.image.userland import find_program, read_manifest
+from linklab.host.run import find_program
+from linklab.image.userland import read_manifest
 from linklab.templating import render
 
 TWO_UARTS = "0: uart:16550A port:000003F8 irq:4\n1: uart:16550A port:000002F8 irq:3\n"

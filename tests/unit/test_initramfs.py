@@ -16,7 +16,6 @@ from linklab.errors import LabError
 from linklab.events import Event, StepStarted, ignore
 from linklab.host import run
 from linklab.host.cache import Artefact, Cache
-from linklab.image.agentbuild import PROGRAM, build_agent
 from linklab.image.initramfs import (
     ARCHIVE,
     PACKED,
@@ -24,6 +23,7 @@ from linklab.image.initramfs import (
     pack_initramfs,
     rendered_scripts,
 )
+from linklab.image.programs import PROGRAM, build_agent
 
 
 @pytest.fixture(scope="module")

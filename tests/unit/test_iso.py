@@ -275,7 +275,7 @@ class TestRefused:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         pack_initramfs(initramfs, cache, ignore)
-        monkeypatch.setattr("linklab.image.userland._SYSTEM_FOLDERS", "/nowhere")
+        monkeypatch.setattr("linklab.host.run._SYSTEM_FOLDERS", "/nowhere")
         monkeypatch.setenv("PATH", "/nowhere")
 
         with pytest.raises(LabError, match=r"zstd is not .* package zstd"):

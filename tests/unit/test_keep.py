@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import pytest
 
 from linklab.commands import guests, shell
-from linklab.commands.keep import check_keep
+from linklab.commands.guests import check_keep
 from linklab.errors import LabError, UsageError
 from linklab.events import Event, StepStarted, TerminalLent, TerminalReturned
 from linklab.host.guests import RunningGuest, announced

@@ -22,17 +22,16 @@ from linklab.events import Event, Note, StepAdvanced, StepFinished, StepStarted,
 from linklab.host.cache import Artefact, Cache
 from linklab.host.run import run
 from linklab.kernel import compile as compile_module
-from linklab.kernel import kbuild, slots
 from linklab.kernel import make as make_module
-from linklab.kernel.estimate import Estimate
-from linklab.kernel.flavours import flavours, fragments
+from linklab.kernel.compile import Estimate
+from linklab.kernel.kconfig import flavours, fragments
 from linklab.kernel.kernel import (
+    KIND,
     BuildOptions,
     Compression,
     KernelSpec,
     build_kernel,
     check_kernel,
-    is_built,
     plan,
     resolve_kernel,
 )
@@ -46,7 +45,7 @@ GCC = shutil.which("gcc")
 @pytest.fixture(autouse=True)
 def no_tools_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The miniature needs make and gcc, not all that the kernel needs."""
-    monkeypatch.setattr(kbuild, "_NEEDED", frozenset(("gcc", "make")))
+    monkeypatch.setattr(make_module, "_NEEDED", frozenset(("gcc", "make")))
 
 
 @pytest.fixture
@@ -117,6 +116,10 @@ def test_a_kernel_with_debug_information_keeps_a_vmlinux_with_symbols_beside_it(
     assert plain.symbols is None
 
 
+def is_built(spec: KernelSpec, cache: Cache) -> bool:
+    return cache.find(KIND, plan(spec, cache, ignore).key, ignore) is not None
+
+
 def test_the_same_inputs_are_built_once(spec: KernelSpec, cache: Cache) -> None:
     assert not is_built(spec, cache)
     first, events = building(spec, cache)
@@ -154,7 +157,7 @@ def test_each_input_has_its_part_in_the_key(
     }
     (tree / "net/a.c").write_text("// changed\n")
     keys.add(plan(spec, cache, ignore).key)
-    monkeypatch.setattr(kbuild, "IDENTITY", {})
+    monkeypatch.setattr(make_module, "IDENTITY", {})
     assert len(keys) == 6
 
 
@@ -349,8 +352,8 @@ def test_what_the_machine_lacks_is_named(
 def test_missing_tools_are_named_with_their_packages_before_anything_starts(
     spec: KernelSpec, cache: Cache, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(kbuild, "_NEEDED", frozenset(("flex", "libelf headers")))
-    monkeypatch.setattr(kbuild, "unmet", tuple)
+    monkeypatch.setattr(make_module, "_NEEDED", frozenset(("flex", "libelf headers")))
+    monkeypatch.setattr(make_module, "unmet", tuple)
     with pytest.raises(LabError, match=r"flex \(package flex\).*invoke setup") as error:
         building(spec, cache)
     assert "lz4 (package lz4)" in error.value.message
@@ -472,7 +475,7 @@ def test_a_half_built_slot_is_not_copied(spec: KernelSpec, cache: Cache, tmp_pat
 def test_the_oldest_slots_of_persons_configs_are_removed(
     spec: KernelSpec, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(slots, "KEPT", 2)
+    monkeypatch.setattr(compile_module, "KEPT", 2)
     objects = slot_of(spec, cache).parent
     building(spec, cache)
     seen: list[set[str]] = []
@@ -522,14 +525,13 @@ def test_without_ccache_rebuilds_go_without_it(
 BUILDER = """
 import sys
 from pathlib import Path
-from linklab.kernel import kbuild, slots
 from linklab.kernel import make as make_module
-from linklab.kernel.estimate import Estimate
+from linklab.kernel.compile import Estimate
 from linklab.kernel.kernel import BuildOptions, KernelSpec, build_kernel
 from linklab.events import Note, StepAdvanced
 from linklab.host.cache import Cache
 
-kbuild._NEEDED = frozenset()
+make_module._NEEDED = frozenset()
 flavour, tree, cache = sys.argv[1:]
 
 def tell(event):
@@ -688,13 +690,13 @@ def test_a_build_waits_for_what_is_left_of_one_that_was_killed(
     spec: KernelSpec, cache: Cache
 ) -> None:
     building(spec, cache)
-    slot = kbuild.Slot(slot_of(spec, cache), plan(spec, cache, ignore).source.store.tree)
+    slot = make_module.Slot(slot_of(spec, cache), plan(spec, cache, ignore).source.store.tree)
     marker = slot.folder / "building"
     marker.touch()
     with subprocess.Popen(["flock", marker, "sleep", "0.4"]) as left_over:
         wait_until(lambda: bool(users_of(slot.folder)))
         began = time.monotonic()
-        with kbuild.working_in(slot):
+        with make_module.working_in(slot):
             waited = time.monotonic() - began
         assert waited > 0.1
         left_over.wait()
@@ -704,14 +706,14 @@ def test_a_build_waits_for_what_is_left_of_one_that_was_killed(
 def test_processes_of_a_killed_build_that_never_end_are_an_error(
     spec: KernelSpec, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kbuild, "_SETTLE", 0.1)
-    slot = kbuild.Slot(slot_of(spec, cache), plan(spec, cache, ignore).source.store.tree)
+    monkeypatch.setattr(make_module, "_SETTLE", 0.1)
+    slot = make_module.Slot(slot_of(spec, cache), plan(spec, cache, ignore).source.store.tree)
     slot.folder.mkdir(parents=True)
     marker = slot.folder / "building"
     with subprocess.Popen(["flock", marker, "sleep", "60"]) as left_over:
         wait_until(lambda: bool(users_of(slot.folder)))
         try:
-            with pytest.raises(LabError, match="still work in"), kbuild.working_in(slot):
+            with pytest.raises(LabError, match="still work in"), make_module.working_in(slot):
                 pass
         finally:
             for pid in users_of(slot.folder):

@@ -12,10 +12,10 @@ from fake_tree import RELEASE, header
 from linklab.errors import UsageError
 from linklab.events import ignore
 from linklab.host.cache import Cache, hash_file
+from linklab.host.elf import has_debug_info, has_pvh_entry
 from linklab.host.run import run
-from linklab.kernel.bootable import Kernel
-from linklab.kernel.bootfile import bzimage_release, has_debug_info, has_pvh_entry
-from linklab.kernel.kernel import BuildOptions, check_kernel, resolve_kernel
+from linklab.kernel.bzimage import bzimage_release
+from linklab.kernel.kernel import BuildOptions, Kernel, check_kernel, resolve_kernel
 
 
 def resolved(path: Path) -> Kernel:

@@ -9,7 +9,7 @@ from fake_tree import make_tree
 
 from linklab.events import ignore
 from linklab.host.cache import Cache
-from linklab.kernel.buildfolder import PACKED, SYMBOLS, PackedBuild, open_build
+from linklab.kernel.extmodule import PACKED, SYMBOLS, PackedBuild, open_build
 from linklab.kernel.kernel import BuildOptions, KernelSpec, build_kernel, resolve_kernel
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from linklab.console.collect import reports_in
 from linklab.console.kmsg import Record, is_confirmed, records_in
 from linklab.console.report import Report
+from linklab.console.watch import reports_in
 
 LOG = """\
 5,0,0,-;Linux version 6.12.117 (linklab@linklab)

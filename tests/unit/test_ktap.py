@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from linklab.results.ktap import Report, Result, Test, parse, worst
-from linklab.results.ktap_lines import ResultLine, read_line
+from linklab.results.ktap import Report, Result, ResultLine, Test, parse, read_line, worst
 
 PASS, FAIL, SKIP = Result.PASS, Result.FAIL, Result.SKIP
 XFAIL, MISSING = Result.XFAIL, Result.MISSING
@@ -406,9 +405,13 @@ def test_a_result_that_is_lost_is_never_a_pass(tree: list[Node], data: st.DataOb
     assert parse(lines(*text)).result in (FAIL, MISSING)
 
 
-@given(st.text())
-def test_any_text_can_be_read(text: str) -> None:
-    parse(text)
+@given(st.text().filter(lambda text: not {"\x1b", "\0"} & set(text)))
+def test_any_text_can_be_read_and_what_is_no_ktap_is_kept(text: str) -> None:
+    report = parse(text)
+    if report.result is None:
+        *whole, rest = text.split("\n")
+        kept = [line.rstrip("\r") for line in whole] + ([rest] if rest else [])
+        assert list(report.diagnostics) == kept
 
 
 @given(

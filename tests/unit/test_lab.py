@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linklab.agent.replies import Hello
-from linklab.console.noise import read_noise
+from linklab.console.report import read_noise
 from linklab.errors import LabError, UsageError
 from linklab.events import ignore
 from linklab.host.accel import Accel
@@ -152,7 +152,7 @@ def test_a_session_boots_that_machine_with_that_log_and_limit(
         assert str(session) == "session"
     *place, named = seen
     assert place == [LAB.qemu.path, LAB.spec_for(OURS), log, 60.0, None]
-    assert named == {"noise": noise, "symbols": Path("vmlinux"), "keeper": None}
+    assert named == {"noise": noise, "symbols": Path("vmlinux"), "hold": None}
 
 
 def test_a_session_draws_its_random_numbers_with_what_it_is_given(

@@ -12,8 +12,8 @@ import pytest
 from fake_modules import elf_with, module, modules_folder, tree_in
 
 from linklab.errors import UsageError
-from linklab.kernel.modinfo import module_name, read_modinfo, unpacked
-from linklab.kernel.moduletree import ModuleTree, ZipStore
+from linklab.host.compression import unpacked
+from linklab.kernel.modules import ModuleTree, ZipStore, module_name, read_modinfo
 
 
 def loaded(tree: ModuleTree, *wanted: str) -> list[str]:

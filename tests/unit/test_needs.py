@@ -16,15 +16,15 @@ from linklab.commands.equip import Purpose, image_for
 from linklab.errors import UsageError
 from linklab.events import Event, Note, ignore
 from linklab.host.cache import Cache
-from linklab.image.initramfs import ARCHIVE, build_initramfs
-from linklab.image.moduleimage import MODULES, with_modules
-from linklab.kernel.bootable import Kernel
-from linklab.kernel.foreign import find_kernel
-from linklab.kernel.moduletree import Module, ModuleTree
-from linklab.kernel.needs import BOOT, SHELL, modules_needed, needs_of
+from linklab.image.initramfs import ARCHIVE, MODULES, build_initramfs, with_modules
+from linklab.kernel.kernel import Kernel, find_kernel
+from linklab.kernel.modules import Module, ModuleTree
+from linklab.kernel.requirements import BOOT, SHELL, modules_needed, needs_of
 from linklab.machine.spec import Boot, MachineType
-from linklab.scenarios.grouping.plan import NAME as GROUPING
+from linklab.scenarios.grouping import Grouping
+from linklab.scenarios.scenario import Scenario
 
+(GROUPING,) = Grouping.all_needs()
 GROUPS = (BOOT, GROUPING)
 
 
@@ -96,6 +96,39 @@ def test_modules_without_the_one_that_is_needed_are_told(tmp_path: Path) -> None
     tree = tree_in(modules_folder(tmp_path / "modules"))
     with pytest.raises(UsageError, match="CONFIG_DUMMY"):
         modules_needed(kernel(tmp_path, None, tree), GROUPS)
+
+
+def test_a_scenarios_fragment_is_checked_on_a_kernel_that_the_lab_did_not_build(
+    tmp_path: Path,
+) -> None:
+    fragment = tmp_path / "mine.config"
+    fragment.write_text("CONFIG_VETH=y\nCONFIG_HZ=250\n# CONFIG_KASAN is not set\n")
+
+    class Fragmented(Scenario):
+        fragment = tmp_path / "mine.config"
+
+    groups = (BOOT, *Fragmented.all_needs())
+    assert modules_needed(kernel(tmp_path, "CONFIG_VETH=y\n"), groups) == ()
+    with pytest.raises(UsageError) as caught:
+        modules_needed(kernel(tmp_path, "CONFIG_HZ=100\n"), groups)
+    assert "CONFIG_VETH, which is not built in: the scenario" in caught.value.message
+    assert "CONFIG_HZ" not in caught.value.message, "only what is switched on is a need"
+    with pytest.raises(UsageError, match="CONFIG_VETH, which is a module and must be built in"):
+        modules_needed(kernel(tmp_path, "CONFIG_VETH=m\n"), groups)
+
+
+def test_a_list_of_a_scenarios_own_goes_before_its_fragment(tmp_path: Path) -> None:
+    (tmp_path / "needs.toml").write_text('CONFIG_VETH = { module = "veth", why = "the links" }\n')
+
+    class Listed(Scenario):
+        fragment = tmp_path / "mine.config"
+        needs = tmp_path / "needs.toml"
+
+    assert Listed.all_needs() == (str(tmp_path / "needs.toml"),)
+    tree = tree_in(modules_folder(tmp_path / "modules", net_veth=module()))
+    mine = kernel(tmp_path, "CONFIG_VETH=m\n", tree)
+    assert modules_needed(mine, Listed.all_needs()) == ("veth",)
+    assert Scenario.all_needs() == ()
 
 
 # Where the modules of a file lie

@@ -17,12 +17,7 @@ from rich.console import Console
 
 from linklab.agent.replies import Measure, ProgramEnd
 from linklab.commands import bench
-from linklab.commands.networks import agreed, networked, run_all, table, verdict
-from linklab.errors import LabError, UsageError
-from linklab.events import ignore
-from linklab.lab.lab import Lab, Subject
-from linklab.machine.spec import Clock
-from linklab.networks import (
+from linklab.commands.network_flows import (
     EXPERIMENTS,
     FRAGMENT,
     Experiment,
@@ -33,6 +28,11 @@ from linklab.networks import (
     read_flow,
     words_for,
 )
+from linklab.commands.networks import agreed, networked, run_all, table, verdict
+from linklab.errors import LabError, UsageError
+from linklab.events import ignore
+from linklab.lab.lab import Lab, Subject
+from linklab.machine.spec import Clock
 from linklab.options import made
 
 LINK = Link(rate=10, delay=20, queue=1000, lost=10)

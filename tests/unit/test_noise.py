@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from linklab.console.faults import Fault
-from linklab.console.noise import Noise, read_noise
-from linklab.console.report import Report
+from linklab.console.formats import Fault
+from linklab.console.report import Noise, Report, read_noise
 from linklab.errors import UsageError
 
 

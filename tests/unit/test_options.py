@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from linklab.bisect.criterion import FaultKind
 from linklab.errors import UsageError, Verdict
 from linklab.host.accel import Accel
 from linklab.machine.spec import Boot, MachineType
@@ -24,12 +25,10 @@ from linklab.options import (
     option,
     options_of,
     seconds,
-    single,
     split_list,
     word,
 )
 from linklab.scenarios.grouping.change import Operation
-from linklab.scenarios.grouping.ways import Arm
 
 WORDS = st.text(st.characters(exclude_characters=",", exclude_categories=["Z", "C"]), min_size=1)
 COUNTS = st.integers(1, 32768)
@@ -77,7 +76,7 @@ def test_a_word_that_is_there_twice_is_refused_and_named() -> None:
         ("boot", Boot),
         ("machine", MachineType),
         ("operations", Operation),
-        ("arms", Arm),
+        ("fault", FaultKind),
     ],
 )
 def test_an_unknown_name_is_refused_with_all_valid_ones(option: str, valid: type[StrEnum]) -> None:
@@ -91,8 +90,8 @@ def test_an_unknown_name_is_refused_with_all_valid_ones(option: str, valid: type
 
 
 def test_one_unknown_name_in_a_list_is_enough() -> None:
-    message = refused(lambda: choose_list("arms", "group,frob,process", Arm))
-    assert message.startswith("--arms frob: unknown; valid are group, netlink, batch, ")
+    message = refused(lambda: choose_list("fault", "hang,frob,crash", FaultKind))
+    assert message == "--fault frob: unknown; valid are crash, hang, fail, warning"
 
 
 @given(st.lists(st.sampled_from(list(Operation)), min_size=1, unique=True))
@@ -101,8 +100,8 @@ def test_names_keep_their_order(wanted: list[Operation]) -> None:
 
 
 def test_all_stands_for_all_and_for_nothing_beside_others() -> None:
-    assert choose_list("arms", " all ", Arm) == tuple(Arm)
-    assert "--arms all: unknown" in refused(lambda: choose_list("arms", "group,all", Arm))
+    assert choose_list("fault", " all ", FaultKind) == tuple(FaultKind)
+    assert "--fault all: unknown" in refused(lambda: choose_list("fault", "hang,all", FaultKind))
 
 
 # Numbers
@@ -221,9 +220,3 @@ def test_values_by_name_make_an_instance_and_back() -> None:
     assert run == Run("7", "", Machine("8", files=("a", "b")))
     assert made(Run, flat(run)) == run
     assert made(Run, {}) == Run() == Run("5", "", Machine("4"))
-
-
-def test_one_word_is_expected_where_a_list_makes_no_sense() -> None:
-    assert single("arms", " group ") == "group"
-    with pytest.raises(UsageError, match="--arms a,b: one is expected here, not 2"):
-        single("arms", "a,b")

@@ -15,8 +15,8 @@ from linklab.commands.history import HistoryOptions, RerunOptions, ShowOptions
 from linklab.commands.report import ReportOptions
 from linklab.commands.report import main as report
 from linklab.errors import UsageError
-from linklab.port.record import FILE as PORT_FILE
-from linklab.port.record import SCHEMA as PORT_SCHEMA
+from linklab.port.porting import FILE as PORT_FILE
+from linklab.port.porting import SCHEMA as PORT_SCHEMA
 from linklab.profile.store import DIFFERENCE_FILE, PROFILE_FILE
 from linklab.profile.store import SCHEMA as PROFILE_SCHEMA
 from linklab.results import other

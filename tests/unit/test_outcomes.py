@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hand_made import run_of, sample
+from hand_made import cell, run_of, sample
 
 from linklab.errors import Verdict
-from linklab.results.comparesuites import suite_of_runs
-from linklab.results.model import Run
-from linklab.results.outcomes import Outcome, Status, Suite, family, status_of, worst
-from linklab.results.runsuites import suites_of
+from linklab.results.comparison import Comparison
+from linklab.results.model import Run, Sample, first_shape
+from linklab.results.outcomes import Figure, Outcome, Status, Suite, family, status_of, worst
+from linklab.results.shape import Axis, Better, Cell, Metric, Shape
+from linklab.results.suites import suite_of_runs, suites_of
 
 PLAN = {"counts": [128], "pairs": [["mtu", "group"], ["mtu", "process"]], "repeat": 1}
 BOTH = [sample("sysfs", "group", 128, 0.01), sample("sysfs", "process", 128, 0.5)]
@@ -113,7 +114,8 @@ def test_a_run_that_did_not_keep_its_pairs_has_those_that_were_measured() -> Non
 
 def compared(verdict: str, work: str = "mtu") -> dict[str, Any]:
     entry = {"operation": work, "arm": "group", "interfaces": 128, "verdict": verdict, "blocks": 9}
-    return {**entry, "ratio": 1.25, "low": 1.1, "high": 1.4, "p_value": 0.01}
+    entry |= {"ratio": 1.25, "low": 1.1, "high": 1.4, "p_value": 0.01, "level": 0.95}
+    return {**entry, "median_a": 0.02, "median_b": 0.025, "more_blocks_needed": 0}
 
 
 @pytest.mark.parametrize(
@@ -138,9 +140,42 @@ def test_a_comparison_is_a_test_of_the_second_kernel(verdict: str, status: Statu
 
 
 def test_two_stored_runs_compared_are_a_suite_of_their_own() -> None:
-    suite = suite_of_runs([{**compared("slower"), "kernel": "sysfs"}], "old", "new")
+    found = [("sysfs", cell("mtu", "group", 128), Comparison.from_json(compared("slower")))]
+    suite = suite_of_runs(found, first_shape().metric, "old", "new")
     assert (suite.name, suite.status) == ("compare new", Status.FAIL)
-    assert "compare.sysfs/mtu/group/128" in leaves(suite)
+    one = leaves(suite)["compare.sysfs/mtu/group/128"]
+    assert one.message == "slower: 1.25x [1.1, 1.4] of old, p = 0.01, 9 blocks"
+
+
+def test_a_metric_that_may_be_nought_is_compared_by_a_difference_in_its_unit() -> None:
+    entry = compared("slower")
+    entry |= {"difference": entry.pop("ratio"), "effect": "worse"}
+    comparison = {"a": "old", "b": "sysfs", "metric": "system_seconds", "results": [entry]}
+    one = leaves(suites_of(run_with(BOTH, comparison=comparison))[0])["compare.mtu/group/128"]
+    assert (one.status, one.figure and one.figure.unit) == (Status.FAIL, "s")
+    assert one.message == "slower: 1.25 [1.1, 1.4] of old, p = 0.01, 9 blocks"
+
+
+def test_a_cell_of_another_shape_is_named_by_its_axes_and_its_figure_has_its_unit() -> None:
+    shape = Shape(
+        (Axis("size", (64,)), Axis("protocol", ("tcp",), among=("tcp", "udp"))),
+        (Metric("rate", "Mbit/s", Better.MORE),),
+        rows="size",
+        columns="protocol",
+    )
+    done = Sample("rate", "sysfs", "direct", "tcg", Cell({"size": 64, "protocol": "udp"}), 1,
+                  {"rate": 940.0}, 0, True)  # fmt: skip
+    plan = {"cells": [[64, "tcp"], [64, "udp"]], "repeat": 1}
+    boot = {"kernel": "sysfs", "seconds": 0.5, "clocksource": "tsc", "clock_resolution": 1e-9}
+    about: dict[str, Any] = {"shape": shape.to_json(), "plan": plan, "boots": [boot]}
+    (suite,) = suites_of(run_of(["sysfs"], [done], **about))
+    assert statuses(suite) == {
+        "boot.guest": Status.PASS,
+        "64.tcp": Status.MISSING,
+        "64.udp": Status.PASS,
+    }
+    found = leaves(suite)["64.udp"]
+    assert (found.seconds, found.figure) == (None, Figure(940.0, "Mbit/s"))
 
 
 def test_each_kernel_has_a_suite_of_its_own_with_what_is_known_of_it() -> None:

@@ -10,13 +10,12 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from hand_made import PAPER_COUNTS, both_arms, created, run_of, sample
+from hand_made import PAPER_COUNTS, both_arms, created, run_of, sample, sample_in
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from linklab.commands.report import ReportOptions, main, named
+from linklab.commands.report import ReportOptions, main, named, with_claims
 from linklab.errors import UsageError
-from linklab.report import pagetable
 from linklab.report.compare import (
     Stored,
     cell_rows,
@@ -27,15 +26,9 @@ from linklab.report.compare import (
     together,
 )
 from linklab.report.page import page, plot_files
-from linklab.report.sections import (
-    claims_table,
-    comparison_table,
-    cost_table,
-    fit_table,
-    seconds_table,
-)
 from linklab.results.model import Run
 from linklab.results.outcomes import Status
+from linklab.results.shape import Axis, Better, Cell, Metric, Shape
 from linklab.results.store import RunFolder
 from linklab.selftests.record import Attempt, TestRecord, to_json
 
@@ -84,11 +77,8 @@ def both_kernels(**about: Any) -> Run:
 
 
 def text_of(*runs: Run) -> str:
-    return Text(page([(HERE.with_name(f"run{n}"), run) for n, run in enumerate(runs)])).text
-
-
-def cells_of(table: pagetable.PageTable) -> list[list[str]]:
-    return [[value.text for value in row] for row in table.rows]
+    found = [(HERE.with_name(f"run{n}"), with_claims(run)) for n, run in enumerate(runs)]
+    return Text(page(found)).text
 
 
 class TestPage:
@@ -113,16 +103,23 @@ class TestPage:
         ):
             assert words in text
 
+    def test_it_says_how_often_and_in_what_order(self) -> None:
+        text = text_of(both_kernels(plan={"repeat": 5, "seed": 7}))
+        assert "trials 5, in an order shuffled with the seed 7" in text
+        assert "shuffled" not in text_of(both_kernels(plan={"repeat": 1, "seed": 7}))
+
     def test_it_begins_with_what_the_group_gains(self) -> None:
         text = text_of(both_kernels())
         assert (
-            "mtu of 2048 interfaces, without sysfs: one group request took 0.0100 s, "
-            "a process for each 1.00 s, 100 times as long." in text
+            "mtu, 2048 interfaces, without sysfs: group 0.0100 s, process 1.00 s, "
+            "100 times as much." in text
         )
 
     def test_it_has_every_part(self) -> None:
         text = text_of(both_kernels())
-        for title in ("Seconds", "Where the time goes", "How it grows", "The paper’s claims"):  # noqa: RUF001
+        for title in (
+            "Seconds in the guest", "What it cost", "How it grows", "The paper’s claims",  # noqa: RUF001
+        ):  # fmt: skip
             assert title in text
         assert "To run it again" in text
 
@@ -173,104 +170,115 @@ class TestPage:
 
 class TestTables:
     def test_the_table_has_the_papers_shape(self) -> None:
-        table = seconds_table(Stored(HERE, both_kernels()).figures, "mtu")
-        assert [(span.name, span.columns) for span in table.spans] == [
-            ("without sysfs", 3),
-            ("with sysfs", 3),
-        ]
-        assert [c.name for c in table.columns] == ["interfaces", *["group", "process", "ratio"] * 2]
-        assert cells_of(table)[3] == ["1024", "0.0100", "0.800", "80×", "0.0100", "0.800", "80×"]  # noqa: RUF001
+        text = text_of(both_kernels())
+        assert "without sysfs with sysfs interfaces group process ratio group process ratio" in text
+        assert "1024 0.0100 0.800 80x 0.0100 0.800 80x" in text
+
+    def test_the_papers_own_table_stands_under_it_with_its_kernels(self) -> None:
+        text = text_of(both_kernels())
+        theirs = text[text.index("the same in 2011, under KVM (Dogaru") :]
+        assert "2048 0.32 21.74 68x 0.36 23.05 64x" in theirs
 
     def test_repeated_trials_show_their_interval_and_what_was_not_valid(self) -> None:
         samples = [sample("sysfs", "group", 9, s, trial=n) for n, s in enumerate((1, 2, 3), 1)]
         samples.append(sample("sysfs", "group", 9, 9, trial=4, verified=False))
-        table = seconds_table(Stored(HERE, run_of(["sysfs"], samples)).figures, "mtu")
-        value = table.rows[0][1]
-        assert (value.text, value.number, value.kind) == ("2.00", 2, "invalid")
-        assert value.remark == "1.00 to 3.00, 1 of 4 not valid"
-
-    def test_a_cell_tells_not_valid_from_not_measured(self) -> None:
-        samples = [sample("a", "group", 9, 1, verified=False), sample("b", "group", 9, 1)]
-        samples.append(sample("b", "process", 9, 1))
-        table = seconds_table(Stored(HERE, run_of(["a", "b"], samples)).figures, "mtu")
-        assert cells_of(table) == [["9", "not valid", "-", "-", "1.00", "1.00", "1×"]]  # noqa: RUF001
-
-    def test_the_cost_is_that_of_the_most_interfaces(self) -> None:
-        one = sample("sysfs", "process", 256, 4.0)
-        big = [
-            replace(one, trial=n, user_seconds=u, context_switches=7, processes=256, messages=256)
-            for n, u in enumerate((1.0, 2.0, 9.0), 1)
-        ]
-        run = run_of(["sysfs"], [sample("sysfs", "process", 128, 1.0), *big])
-        table = cost_table([Stored(HERE, run)], "mtu")
-        assert table is not None and table.caption == "mtu at 256 interfaces"
-        assert cells_of(table) == [
-            ["with sysfs", "process", "4.00", "2.00", "0", "7", "256", "-", "-"]
-        ]
+        assert "9 2.00 [1.00, 3.00], 1 of 4 not valid" in text_of(run_of(["sysfs"], samples))
 
     def test_what_was_counted_and_heard_is_shown_where_it_was(self) -> None:
         tally = {"kernel": "sysfs", "operation": "mtu", "arm": "group", "interfaces": 9}
-        one = sample("sysfs", "group", 9, 1.0)
-        heard = replace(one, listeners=2, notifications=18, notifications_lost=1)
-        run = run_of(["sysfs"], [heard], tallies=[{**tally, "system_calls": 70, "messages": 3}])
-        table = cost_table([Stored(HERE, run)], "mtu")
-        assert table is not None
-        assert cells_of(table)[0][-5:] == ["3", "70", "2", "18", "1"]
+        heard = [
+            sample("sysfs", "group", 9, 1.0, notifications=18, notifications_lost=1),
+            sample("sysfs", "batch", 9, 2.0),
+        ]
+        run = run_of(["sysfs"], heard, tallies=[{**tally, "system_calls": 70, "messages": 3}])
+        text = text_of(run)
+        assert "messages heard lost netlink messages system calls" in text
+        assert "sysfs group 1.00 s 1 18 1 3 70" in text
+        assert "sysfs batch 2.00 s 1 0 0 - -" in text
 
     def test_runs_of_other_counts_say_at_how_many_interfaces(self) -> None:
         runs = [
-            Stored(HERE, run_of(["sysfs"], [sample("sysfs", "group", count, 1.0)]), letter)
-            for letter, count in (("A", 8), ("B", 9))
+            run_of(["sysfs"], [sample("sysfs", arm, count, 1.0) for arm in ("group", "batch")])
+            for count in (8, 9)
         ]
-        table = cost_table(runs, "mtu")
-        assert table is not None
-        assert [row[:3] for row in cells_of(table)] == [
-            ["with sysfs A", "group", "8"],
-            ["with sysfs B", "group", "9"],
-        ]
-
-    def test_without_a_valid_sample_there_is_no_cost(self) -> None:
-        run = run_of(["sysfs"], [sample("sysfs", "process", 9, 1.0, verified=False)])
-        assert cost_table([Stored(HERE, run)], "mtu") is None
+        text = text_of(*runs)
+        for letter, count in (("A", 8), ("B", 9)):
+            table = text[text.index(f"the same work for {count} interfaces") :]
+            assert f"with sysfs {letter} group 1.00 s" in table
 
     def test_growth_is_fitted_where_the_counts_can_tell(self) -> None:
         samples = [sample("sysfs", "process", n, 0.024 * n) for n in PAPER_COUNTS]
-        table = fit_table([Stored(HERE, run_of(["sysfs"], samples))], "mtu")
-        assert table is not None
-        assert cells_of(table)[0][:5] == ["with sysfs", "process", "-", "24", "-"]
-        assert cells_of(table)[0][-1] == "linear"
-        few = run_of(["sysfs"], samples[:2])
-        assert fit_table([Stored(HERE, few)], "mtu") is None
+        assert "sysfs process - 24.0 ms ± 0% - linear" in text_of(run_of(["sysfs"], samples))
+        assert "How it grows" not in text_of(run_of(["sysfs"], samples[:2]))
 
     def test_claims_of_several_runs_stand_beside_each_other(self) -> None:
-        runs = together([(HERE, both_kernels()), (HERE, both_kernels())])
-        assert [c.name for c in claims_table(runs).columns] == [
-            "claim",
-            "2011",
-            "here A",
-            "here B",
-        ]
+        assert "claim 2011 here A here B" in text_of(both_kernels(), both_kernels())
 
-    @pytest.mark.parametrize(
-        ("before", "now", "text"),
-        [(2.0, 3.0, "+50.0 %"), (2.0, 1.0, "-50.0 %"), (None, 1.0, "-"), (1.0, None, "-")],
+    def test_a_run_whose_scenario_claims_nothing_has_no_claims(self) -> None:
+        run = both_kernels(scenario="no longer here")
+        text = text_of(run)
+        assert "claims" not in text and "2011" not in text
+        assert "1024 0.0100 0.800 80x" in text, "but its table"
+
+
+class TestAnotherExperiment:
+    SHAPE = Shape(
+        axes=(Axis("mode", among=("plain", "fast")), Axis("size", title="bytes", log=False)),
+        metrics=(
+            Metric("goodput", "Mbit/s", Better.MORE, zero=True, title="goodput, Mbit/s"),
+            Metric("loss", "%", zero=True),
+        ),
+        rows="size",
+        columns="mode",
     )
-    def test_a_change_is_told_in_per_cent(
-        self, before: float | None, now: float | None, text: str
-    ) -> None:
-        assert pagetable.change(before, now).text == text
 
-    def test_a_change_that_trials_cannot_tell_says_so(self) -> None:
-        def repeated(*seconds: float) -> Stored:
-            samples = [sample("k", "group", 1, s, trial=n) for n, s in enumerate(seconds, 1)]
-            return Stored(HERE, run_of(["k"], samples))
+    def run(self, factor: float = 1.0) -> Run:
+        samples = [
+            sample_in("k", Cell({"mode": mode, "size": size}),
+                      {"goodput": factor * goodput, "loss": loss})
+            for mode, size, goodput, loss in (
+                ("plain", 0, 0.0, 0.0), ("plain", 1500, 9.0, 0.25),
+                ("fast", 0, 0.0, 0.0), ("fast", 1500, 18.0, 0.0),
+            )
+        ]  # fmt: skip
+        return run_of(["k"], samples, shape=self.SHAPE.to_json(), scenario="another")
 
-        def last_of(before: Stored, now: Stored) -> pagetable.Value:
-            return comparison_table([before, now]).rows[0][-1]
+    def test_has_a_page_in_its_own_words(self) -> None:
+        text = text_of(self.run())
+        assert "Another, k" in text
+        assert "Goodput, Mbit/s" in text
+        assert "bytes plain fast 0 0 0 1500 9.00 18.0" in text
+        assert "k plain 9.00 Mbit/s 0.250 %" in text
+        assert "How it grows" not in text, "a rate has no cost for each"
+        assert "interfaces" not in text and "sysfs" not in text
 
-        assert last_of(repeated(1, 2, 3), repeated(2, 3, 4)).remark == "within the spread"
-        assert last_of(repeated(1, 2, 3), repeated(4, 5, 6)).remark == ""
-        assert last_of(repeated(1), repeated(1)).remark == ""
+    def test_is_plotted_with_its_zeros(self) -> None:
+        drawing = page([(HERE, self.run())])
+        assert "0 Mbit/s at 0, 18 Mbit/s at 1500" in drawing
+
+    def test_stands_beside_another_run_of_it(self) -> None:
+        text = text_of(self.run(), self.run(1.5))
+        assert "k plain 1500 9.00 13.5 +50.0 %" in text
+        assert "k plain 0 0 0 -" in text
+
+    def test_that_varied_or_measured_something_else_by_the_same_name_is_refused(self) -> None:
+        """As one's own scenario does from one day to the next."""
+        axes, (goodput, loss) = self.SHAPE.axes, self.SHAPE.metrics
+        more = replace(self.SHAPE, axes=(*axes, Axis("links")))
+        turned = replace(self.SHAPE, metrics=(loss, goodput))
+        larger = replace(self.SHAPE, metrics=(replace(goodput, unit="Gbit/s"),))
+        for now, words in (
+            (more, "axes: mode, size and mode, size, links"),
+            (turned, "metric: goodput Mbit/s and loss %"),
+            (larger, "metric: goodput Mbit/s and goodput Gbit/s"),
+        ):
+            later = run_of(["k"], shape=now.to_json(), scenario="another")
+            with pytest.raises(UsageError) as caught:
+                page([(HERE, self.run()), (HERE, later)])
+            assert caught.value.evidence == words
+
+    def test_its_plots_are_files_too(self, tmp_path: Path) -> None:
+        assert list(dict(plot_files(tmp_path, self.run()))) == ["plot-1.svg"]
 
 
 class TestComparison:
@@ -286,7 +294,8 @@ class TestComparison:
             ({"scenario": "other"}, "scenario: grouping and other"),
             ({"host": {"cpu": "Other"}}, "host CPU: unknown and Other"),
             ({"image": {"agent": "b"}}, "image: agent: unknown and b"),
-            ({"plan": {"listeners": 3}}, "listeners: 0 and 3"),
+            ({"plan": {"listeners": 3}}, "parameter listeners: 0 and 3"),
+            ({"plan": {"given": {"listeners": 3}}}, "parameter listeners: 0 and 3"),
         ],
     )
     def test_runs_of_other_seconds_are_refused_with_the_reason(
@@ -306,9 +315,9 @@ class TestComparison:
         text = text_of(both_kernels(), run_of(["sysfs", "nosysfs"], faster, scenario="grouping"))
         assert "A run0" in text and "B run1" in text
         assert "B against A" in text
-        assert "mtu nosysfs process" not in text
-        assert "mtu without sysfs process 128 0.200 0.100 -50.0 %" in text
-        assert "mtu without sysfs process 256 0.400 - -" in text
+        assert "nosysfs mtu process" not in text
+        assert "without sysfs mtu process 128 0.200 0.100 -50.0 %" in text
+        assert "without sysfs mtu process 256 0.400 - -" in text
 
     def test_kernels_of_one_name_stand_beside_each_other_and_so_does_what_is_left(self) -> None:
         def runs(*names: list[str]) -> list[Stored]:
@@ -331,7 +340,7 @@ class TestComparison:
             Stored(HERE, run_of(["k"], [sample("k", "group", 1, 2.0)])),
             Stored(HERE, run_of(["k"], [sample("k", "group", 2, 3.0)])),
         ]
-        assert [row.seconds for row in cell_rows(runs)] == [[2.0, None], [None, 3.0]]
+        assert [row.values for row in cell_rows(runs)] == [[2.0, None], [None, 3.0]]
 
     def test_differences_name_kernels_files_and_host(self) -> None:
         before = both_kernels(files={"/p": "1"}, host={"kernel": "6.1"})

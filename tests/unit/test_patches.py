@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +12,14 @@ from fake_tree import PATCH, STALE_PATCH, make_tree
 from linklab.errors import BuildSkipped, UsageError
 from linklab.events import ignore
 from linklab.host.cache import Cache
-from linklab.kernel.patches import patched_tree, patched_trees
+from linklab.kernel.patches import patched_tree
 from linklab.kernel.series import Patch, read_series
 from linklab.kernel.source import Source, open_source
+
+
+def patched_trees(source: Source, patches: Sequence[Patch]) -> list[str]:
+    """Return the tree after each of the patches."""
+    return [patched_tree(source, patches[: number + 1]) for number in range(len(patches))]
 
 
 @pytest.fixture
@@ -22,9 +28,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 def opened(tree: Path) -> Source:
-    source = open_source(tree, Cache(tree.parent / "cache"), ignore)
-    assert source is not None
-    return source
+    return open_source(tree, Cache(tree.parent / "cache"), ignore)
 
 
 def patches(folder: Path, *texts: str) -> tuple[Patch, ...]:
@@ -71,8 +75,8 @@ def test_patches_are_applied_in_order(tree: Path) -> None:
 def test_each_state_of_a_series_has_a_tree_and_the_last_is_that_of_all(tree: Path) -> None:
     source = opened(tree)
     both = patches(tree.parent, PATCH, SECOND)
-    states = patched_trees(source, both)
-    assert states == [patched_tree(source, both[:1]), patched_tree(source, both)]
+    states = [content(source, tree) for tree in patched_trees(source, both)]
+    assert states == ["// a\n1\ntwo\nthree\n", "// a\nuno\ntwo\nthree\n"]
     with pytest.raises(BuildSkipped, match=r"patch 2/2 .* does not apply to .* after 1/2, 2/2: "):
         patched_trees(source, [*both, both[1]])
 

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ET
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hand_made import both_arms, run_of, sample
+from hand_made import both_arms, run_of, sample, sample_in
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linklab.report.axes import LogAxis, apart, tick_text
+from linklab.commands.report import with_claims
+from linklab.paths import TEMPLATES
 from linklab.report.compare import Stored
-from linklab.report.curves import ratio_panel, seconds_panels, short, tone_of
-from linklab.report.plots import WIDTH, Curve, Panel, Point, svg
-from linklab.results.model import Run
+from linklab.report.curves import look_of, panels, ratio_panel, short
+from linklab.report.page import page
+from linklab.report.plots import HEIGHT, WIDTH, Curve, Panel, Point, Scale, apart, svg, tick_text
+from linklab.results.model import Run, first_shape
+from linklab.results.shape import Axis, Better, Cell, Metric, Shape
 
 POSITIVE = st.floats(min_value=1e-9, max_value=1e9)
+NUMBERS = st.floats(min_value=-1e6, max_value=1e6).map(lambda value: round(value, 3))
+MTU, UP = Cell({"operation": "mtu"}), Cell({"operation": "up"})
 
 
 def parsed(drawing: str) -> ET.Element:
@@ -33,8 +39,8 @@ def words(drawing: str, kind: str = "") -> list[str]:
     ]
 
 
-def panel(*curves: Curve) -> Panel:
-    return Panel("p", "a title", "interfaces", "seconds", curves, " s")
+def panel(*curves: Curve, **more: object) -> Panel:
+    return Panel("p", "a title", "interfaces", "seconds", curves, " s", **more)  # type: ignore[arg-type]
 
 
 def curve(name: str, *points: tuple[float, float], **more: object) -> Curve:
@@ -42,47 +48,62 @@ def curve(name: str, *points: tuple[float, float], **more: object) -> Curve:
 
 
 def stored(run: Run, letter: str = "") -> Stored:
-    return Stored(Path("x"), run, letter)
+    return Stored(Path("x"), with_claims(run), letter)
 
 
-class TestAxis:
+def marks(drawing: str) -> list[tuple[float, float]]:
+    """Where the marks of all curves stand, in pixels."""
+    transforms = [path.get("transform") for path in parsed(drawing).iter("path")]
+    return [
+        (float(x), float(y))
+        for place in transforms
+        if place
+        for x, y in [place.removeprefix("translate(").rstrip(")").split()]
+    ]
+
+
+def paths(drawing: str, kind: str) -> list[str]:
+    return [p.get("d", "") for p in parsed(drawing).iter("path") if p.get("class") == kind]
+
+
+class TestLogarithmic:
     @given(st.lists(POSITIVE, min_size=1, max_size=20))
     def test_every_value_stands_on_it(self, values: list[float]) -> None:
-        axis = LogAxis.around(values, 40, 300)
+        axis = Scale.around(values, 40, 300)
         assert all(40 <= axis.place(value) <= 300 for value in values)
 
     @given(st.lists(POSITIVE, min_size=2, max_size=20))
     def test_a_larger_value_never_stands_before_a_smaller_one(self, values: list[float]) -> None:
-        axis = LogAxis.around(values, 40, 300)
+        axis = Scale.around(values, 40, 300)
         places = [axis.place(value) for value in sorted(values)]
         assert places == sorted(places)
 
     def test_equal_factors_are_equal_distances(self) -> None:
-        axis = LogAxis(1, 1000, 0, 300)
+        axis = Scale(1, 1000, 0, 300)
         assert [axis.place(value) for value in (1, 10, 100, 1000)] == [0, 100, 200, 300]
 
     def test_an_axis_upwards_counts_from_below(self) -> None:
-        axis = LogAxis(1, 100, 200, 0)
+        axis = Scale(1, 100, 200, 0)
         assert (axis.place(1), axis.place(10), axis.place(100)) == (200, 100, 0)
 
     @pytest.mark.parametrize("values", [[], [0.0], [-1.0, 1.0]])
     def test_what_has_no_logarithm_is_refused(self, values: list[float]) -> None:
         with pytest.raises(ValueError, match="above 0"):
-            LogAxis.around(values, 0, 1)
+            Scale.around(values, 0, 1)
 
     @given(st.lists(POSITIVE, min_size=1, max_size=20), st.integers(2, 9))
     def test_ticks_are_on_the_axis_and_not_too_many(self, values: list[float], most: int) -> None:
-        axis = LogAxis.around(values, 0, 100)
+        axis = Scale.around(values, 0, 100)
         ticks = axis.ticks(most)
         assert len(ticks) <= most
         assert all(axis.low <= tick <= axis.high for tick in ticks)
 
     def test_ticks_are_round(self) -> None:
-        assert LogAxis(0.9, 12, 0, 100).ticks(7) == [1, 2, 5, 10]
-        assert LogAxis(0.009, 150, 0, 100).ticks(7) == [0.01, 0.1, 1, 10, 100]
+        assert Scale(0.9, 12, 0, 100).ticks(7) == [1, 2, 5, 10]
+        assert Scale(0.009, 150, 0, 100).ticks(7) == [0.01, 0.1, 1, 10, 100]
 
     def test_labels_that_would_touch_are_left_out_but_the_last(self) -> None:
-        axis = LogAxis(1, 1000, 0, 300)
+        axis = Scale(1, 1000, 0, 300)
         assert axis.spread([1, 1.1, 10, 990, 1000], 30) == [1.1, 10, 1000]
 
     @pytest.mark.parametrize(
@@ -90,6 +111,52 @@ class TestAxis:
     )
     def test_ticks_read_as_people_write(self, value: float, text: str) -> None:
         assert tick_text(value) == text
+
+
+class TestLinear:
+    @given(st.lists(NUMBERS, min_size=1, max_size=20))
+    def test_every_value_stands_on_it_and_so_does_0(self, values: list[float]) -> None:
+        axis = Scale.around(values, 40, 300, log=False)
+        assert all(40 <= axis.place(value) <= 300 for value in [*values, 0])
+
+    @given(st.lists(NUMBERS, min_size=2, max_size=20))
+    def test_a_larger_value_never_stands_before_a_smaller_one(self, values: list[float]) -> None:
+        axis = Scale.around(values, 40, 300, log=False)
+        places = [axis.place(value) for value in sorted(values)]
+        assert places == sorted(places)
+
+    def test_equal_amounts_are_equal_distances(self) -> None:
+        axis = Scale(0, 30, 0, 300, is_log=False)
+        assert [axis.place(value) for value in (0, 10, 20, 30)] == [0, 100, 200, 300]
+
+    def test_it_begins_at_0_where_nothing_is_below(self) -> None:
+        assert Scale.around([5, 10], 0, 100, log=False).low == 0
+        assert Scale.around([-5, 10], 0, 100, log=False).low < -5
+        assert Scale.around([-5, -1], 0, 100, log=False).high >= 0
+
+    def test_zeros_alone_have_an_axis_too(self) -> None:
+        axis = Scale.around([0, 0], 200, 0, log=False)
+        assert axis.high > axis.low
+        assert axis.place(0) == 200
+
+    def test_of_no_values_there_is_none(self) -> None:
+        with pytest.raises(ValueError, match="needs values"):
+            Scale.around([], 0, 1, log=False)
+
+    @given(st.lists(NUMBERS, min_size=1, max_size=20), st.integers(2, 9))
+    def test_ticks_are_on_the_axis_and_not_too_many(self, values: list[float], most: int) -> None:
+        axis = Scale.around(values, 0, 100, log=False)
+        ticks = axis.ticks(most)
+        assert 1 <= len(ticks) <= most + 1
+        assert all(axis.low <= tick <= axis.high for tick in ticks)
+
+    def test_ticks_are_round(self) -> None:
+        assert Scale(0, 10.6, 0, 100, is_log=False).ticks(7) == [0, 2, 4, 6, 8, 10]
+        assert Scale(0, 0.53, 0, 100, is_log=False).ticks(7) == [0, 0.1, 0.2, 0.3, 0.4, 0.5]
+        assert Scale(-3, 3, 0, 100, is_log=False).ticks(7) == [-3, -2, -1, 0, 1, 2, 3]
+        assert [tick_text(value) for value in Scale(-3, 3, 0, 9, is_log=False).ticks(3)] == [
+            "-2", "0", "2",
+        ]  # fmt: skip
 
 
 class TestApart:
@@ -127,11 +194,69 @@ class TestSvg:
 
     def test_nothing_to_show_is_no_drawing(self) -> None:
         assert svg(panel()) == ""
-        assert svg(panel(curve("group", (128, 0.0)))) == ""
+        assert svg(panel(curve("group"))) == ""
+        assert svg(panel(curve("group", invalid=[256]))) == ""
 
-    def test_what_logarithmic_axes_cannot_show_is_left_out(self) -> None:
-        drawing = parsed(svg(panel(curve("group", (128, 0.0), (256, 1.0)))))
-        assert len([p for p in drawing.iter("path") if "mark" in p.get("class", "")]) == 1
+    def test_a_value_that_has_no_logarithm_makes_the_axis_linear(self) -> None:
+        drawing = svg(panel(curve("group", (128, 0.0), (256, 1.0), (512, 2.0))))
+        (_, zero), (_, one), (_, two) = marks(drawing)
+        assert zero - one == pytest.approx(one - two, abs=0.2)
+        assert "0" in words(drawing, "y")
+        (axis,) = (d for d in paths(drawing, "axis") if d.startswith("M42 "))
+        assert axis.startswith(f"M42 {zero:g}L"), "the zero stands on the lower edge"
+
+    def test_a_zero_across_makes_that_axis_linear_alone(self) -> None:
+        drawing = svg(panel(curve("group", (0, 1.0), (10, 10.0), (20, 100.0))))
+        places = marks(drawing)
+        assert places[1][0] - places[0][0] == pytest.approx(places[2][0] - places[1][0], abs=0.2)
+        assert places[0][1] - places[1][1] == pytest.approx(places[1][1] - places[2][1], abs=0.2)
+
+    def test_an_axis_across_may_be_linear_without_a_zero(self) -> None:
+        points = [(64, 1.0), (782, 1.0), (1500, 1.0)]
+        for log in (False, True):
+            first, middle, last = (x for x, _ in marks(svg(panel(curve("a", *points), log=log))))
+            assert (middle - first == pytest.approx(last - middle, abs=0.2)) is not log
+
+    def test_a_panel_beside_one_with_zeros_is_linear_too(self) -> None:
+        low, high = panel(curve("a", (1, 0.0))), panel(curve("a", (1, 1.0), (2, 2.0), (3, 3.0)))
+        (_, one), (_, two), (_, three) = marks(svg(high, [low, high]))
+        assert one - two == pytest.approx(two - three, abs=0.2)
+
+    def test_words_across_have_bars_from_0(self) -> None:
+        bars = panel(curve("group", (0, 4.0), (1, 0.0), (2, 2.0)), names=["eth", "ip", "tcp"])
+        drawing = svg(bars)
+        assert words(drawing, "x")[:3] == ["eth", "ip", "tcp"]
+        assert paths(drawing, "run") == []
+        found = [list(map(float, d[1:].replace("L", " ").split())) for d in paths(drawing, "bar")]
+        assert [x1 for x1, *_ in found] == [x2 for _, _, x2, _ in found], "upright"
+        (ground,) = {start for _, start, _, _ in found}
+        heights = [ground - end for *_, end in found]
+        assert heights[1] == 0
+        assert heights[0] == pytest.approx(2 * heights[2], abs=0.3)
+        assert [x for x, *_ in found] == [x for x, _ in marks(drawing)]
+
+    def test_bars_begin_at_0_though_all_values_have_a_logarithm(self) -> None:
+        drawing = svg(panel(curve("group", (0, 4.0), (1, 2.0)), names=["a", "b"]))
+        (_, high), (_, low) = marks(drawing)
+        ground = Scale.around([4.0, 2.0], HEIGHT - 44, 30, log=False).place(0)
+        assert ground - high == pytest.approx(2 * (ground - low), abs=0.3)
+
+    def test_bars_may_go_below_0(self) -> None:
+        drawing = svg(panel(curve("group", (0, -2.0), (1, 2.0)), names=["a", "b"]))
+        bars = (d[1:].replace("L", " ").split() for d in paths(drawing, "bar"))
+        down, up = (list(map(float, bar)) for bar in bars)
+        assert down[3] > down[1] == up[1] > up[3]
+
+    def test_steps_keep_a_value_until_the_next_point(self) -> None:
+        points = ((1, 1.0), (10, 2.0), (100, 4.0))
+        (line,), (stairs,) = (
+            paths(svg(panel(curve("a", *points), steps=steps)), "run") for steps in (False, True)
+        )
+        places = marks(svg(panel(curve("a", *points))))
+        assert "L" in line and not {"H", "V"} & set(line)
+        assert stairs == f"M{places[0][0]} {places[0][1]}" + "".join(
+            f"H{x}V{y}" for x, y in places[1:]
+        )
 
     def test_what_is_not_valid_is_a_cross_with_words(self) -> None:
         drawing = parsed(svg(panel(curve("group", (128, 1.0), invalid=[256]))))
@@ -167,50 +292,63 @@ class TestSvg:
 
     @given(st.lists(st.tuples(POSITIVE, POSITIVE), min_size=1, max_size=8))
     def test_every_mark_is_inside(self, points: list[tuple[float, float]]) -> None:
-        drawing = parsed(svg(panel(curve("group", *points))))
-        for mark in drawing.iter("path"):
-            if place := mark.get("transform"):
-                x, y = map(float, place.removeprefix("translate(").rstrip(")").split())
-                assert 0 <= x <= WIDTH and 0 <= y <= 300
+        places = marks(svg(panel(curve("group", *points))))
+        assert len(places) == len(points)
+        assert all(0 <= x <= WIDTH and 0 <= y <= HEIGHT for x, y in places)
+
+    @given(
+        st.lists(st.tuples(NUMBERS, NUMBERS), min_size=1, max_size=8),
+        st.booleans(),
+        st.booleans(),
+    )
+    def test_every_mark_of_any_numbers_is_inside(
+        self, points: list[tuple[float, float]], log: bool, steps: bool
+    ) -> None:
+        places = marks(svg(panel(curve("group", *points), log=log, steps=steps)))
+        assert len(places) == len(points)
+        assert all(0 <= x <= WIDTH and 0 <= y <= HEIGHT for x, y in places)
 
 
 class TestPanels:
     def test_each_kernel_has_a_panel_with_a_curve_for_each_arm(self) -> None:
         samples = [s for k in ("sysfs", "nosysfs") for s in both_arms(k, {128: 10, 256: 20})]
-        panels = seconds_panels([stored(run_of(["sysfs", "nosysfs"], samples))], "mtu")
-        assert [panel.label for panel in panels] == ["without sysfs", "with sysfs"]
-        ours = [c.name for c in panels[0].curves if not c.is_reference]
+        found = panels([stored(run_of(["sysfs", "nosysfs"], samples))], MTU)
+        assert [panel.label for panel in found] == ["without sysfs", "with sysfs"]
+        assert [panel.title for panel in found] == ["mtu, without sysfs", "mtu, with sysfs"]
+        assert (found[0].x_name, found[0].y_name) == ("interfaces", "seconds in the guest")
+        ours = [c.name for c in found[0].curves if not c.is_reference]
         assert ours == ["group", "process"]
-        assert [point.y for point in panels[0].curves[1].points] == pytest.approx([0.1, 0.2])
+        assert [point.y for point in found[0].curves[1].points] == pytest.approx([0.1, 0.2])
 
     def test_the_papers_points_stand_beside_ours(self) -> None:
         run = run_of(["sysfs"], both_arms("sysfs", {100: 10, 512: 10}))
-        panels = seconds_panels([stored(run)], "mtu")
-        theirs = {c.name: c.points for c in panels[0].curves if c.is_reference}
+        (found,) = panels([stored(run)], MTU)
+        theirs = {c.name: c.points for c in found.curves if c.is_reference}
         assert set(theirs) == {"group 2011", "process 2011"}
         process = [Point(128, 0.53), Point(256, 1.15), Point(512, 2.59)]
         assert theirs["process 2011"] == process
 
     def test_the_paper_has_no_points_for_other_operations_or_kernels(self) -> None:
         up = [sample("sysfs", "group", 128, 1, operation="up")]
-        panels = seconds_panels([stored(run_of(["sysfs"], up))], "up")
-        panels += seconds_panels([stored(run_of(["mine"], both_arms("mine", {128: 10})))], "mtu")
-        assert not [c for panel in panels for c in panel.curves if c.is_reference]
+        found = panels([stored(run_of(["sysfs"], up))], UP)
+        found += panels([stored(run_of(["mine"], both_arms("mine", {128: 10})))], MTU)
+        assert len(found) == 2
+        assert not [c for panel in found for c in panel.curves if c.is_reference]
 
     def test_a_cell_without_a_valid_sample_is_marked_as_such(self) -> None:
         wrong = [sample("sysfs", "group", 128, 1, verified=False)]
-        found = seconds_panels([stored(run_of(["sysfs"], wrong))], "mtu")[0].curves[0]
+        found = panels([stored(run_of(["sysfs"], wrong))], MTU)[0].curves[0]
         assert (list(found.points), list(found.invalid)) == ([], [128])
 
     def test_repeated_trials_give_an_interval(self) -> None:
         samples = [sample("sysfs", "group", 128, s, trial=n) for n, s in enumerate((1, 2, 3), 1)]
-        found = seconds_panels([stored(run_of(["sysfs"], samples))], "mtu")[0].curves[0]
+        found = panels([stored(run_of(["sysfs"], samples))], MTU)[0].curves[0]
         assert found.points == [Point(128, 2, 1, 3)]
 
     def test_runs_beside_each_other_have_curves_of_their_own(self) -> None:
         run = run_of(["sysfs"], both_arms("sysfs", {128: 10}))
-        panels = seconds_panels([stored(run, "A"), stored(run, "B")], "mtu")
-        ours = [(c.name, c.dash) for c in panels[0].curves if not c.is_reference]
+        (found,) = panels([stored(run, "A"), stored(run, "B")], MTU)
+        ours = [(c.name, c.dash) for c in found.curves if not c.is_reference]
         assert ours == [
             ("group A", ""),
             ("group B", "dash2"),
@@ -220,17 +358,98 @@ class TestPanels:
 
     def test_the_ratio_is_that_of_the_table_and_of_the_paper(self) -> None:
         run = run_of(["sysfs"], both_arms("sysfs", {128: 10, 256: 20}))
-        ours, theirs = ratio_panel([stored(run)], "mtu").curves
+        found = ratio_panel([stored(run)], MTU)
+        assert found.y_name == "process / group, seconds"
+        ours, theirs = found.curves
+        assert (ours.name, theirs.name) == ("with sysfs", "sysfs 2011")
         assert [round(point.y) for point in ours.points] == [10, 20]
         assert [round(point.y) for point in theirs.points] == [53, 38]
 
+    def test_a_kernel_that_one_of_two_runs_lacks_has_the_curves_of_the_other(self) -> None:
+        both = [s for k in ("mine", "sysfs") for s in both_arms(k, {128: 10})]
+        runs = [
+            stored(run_of(["sysfs"], both_arms("sysfs", {128: 10})), "A"),
+            stored(run_of(["mine", "sysfs"], both), "B"),
+        ]
+        found = {panel.label: panel for panel in panels(runs, MTU)}
+        assert [c.name for c in found["mine"].curves] == ["group B", "process B"]
+        ours = [c.name for c in ratio_panel(runs, MTU).curves if not c.is_reference]
+        assert ours == ["with sysfs A", "with sysfs B", "mine B"]
+
     def test_without_both_arms_there_is_no_ratio_to_plot(self) -> None:
         run = run_of(["sysfs"], [sample("sysfs", "group", 128, 1)])
-        assert svg(ratio_panel([stored(run)], "mtu")) == ""
+        assert svg(ratio_panel([stored(run)], MTU)) == ""
 
     def test_of_a_long_name_the_end_is_shown(self) -> None:
         assert short("/home/a/linux/arch/x86/boot/bzImage") == "…86/boot/bzImage"
-        assert short("sysfs") == "with sysfs"
+        assert short("with sysfs") == "with sysfs"
 
-    def test_an_arm_that_is_not_known_has_a_colour_all_the_same(self) -> None:
-        assert tone_of("teleport") == "arm-other"
+    def test_a_column_looks_the_same_in_every_plot_and_is_told_by_its_marker_too(self) -> None:
+        shape = first_shape()
+        looks = [look_of(shape, arm) for arm in shape.axis("arm").among]
+        assert len(set(looks)) == len({tone for tone, _ in looks}) == len(looks)
+        assert len({marker for _, marker in looks}) == len(looks)
+
+    def test_a_column_that_is_not_known_has_a_colour_all_the_same(self) -> None:
+        assert look_of(first_shape(), "teleport")[0] == "tone0"
+        assert look_of(first_shape(), 5)[0] == "tone0"
+
+    def test_every_colour_of_a_curve_is_in_the_style(self) -> None:
+        style = (TEMPLATES / "plot.css").read_text()
+        shape = first_shape()
+        for column in (*shape.axis("arm").among, "teleport"):
+            assert re.search(rf"\.{look_of(shape, column)[0]}\b", style), column
+
+
+RATES = Shape(
+    axes=(Axis("mode", among=("plain", "fast")), Axis("size", title="bytes", log=False)),
+    metrics=(Metric("goodput", "Mbit/s", Better.MORE, zero=True),),
+    rows="size",
+    columns="mode",
+    versus=("fast", "plain"),
+)
+
+
+class TestAnotherExperiment:
+    def run(self, shape: Shape = RATES) -> Run:
+        return run_of(
+            ["k"],
+            [
+                sample_in("k", Cell({"mode": mode, "size": size}), {"goodput": value})
+                for mode, size, value in (
+                    ("plain", 64, 0.0), ("plain", 1500, 9.0),
+                    ("fast", 64, 2.0), ("fast", 1500, 18.0),
+                )
+            ],
+            shape=shape.to_json(),
+            scenario="another",
+        )  # fmt: skip
+
+    def test_has_its_own_names_and_unit(self) -> None:
+        (found,) = panels([stored(self.run())], Cell())
+        assert (found.title, found.x_name, found.y_name) == ("k", "bytes", "goodput, Mbit/s")
+        assert not found.log
+        assert [c.name for c in found.curves] == ["plain", "fast"]
+        assert "plain: 0 Mbit/s at 64, 9 Mbit/s at 1500." in found.description()
+
+    def test_is_drawn_with_its_zero(self) -> None:
+        (found,) = panels([stored(self.run())], Cell())
+        assert len(marks(svg(found))) == 4
+
+    def test_has_a_ratio_where_that_can_be(self) -> None:
+        (ours,) = ratio_panel([stored(self.run())], Cell()).curves
+        assert ours.points == [Point(1500, 2.0)], "of nothing there is none"
+        without = Shape(RATES.axes, RATES.metrics, "size", "mode")
+        assert svg(ratio_panel([stored(self.run(without))], Cell())) == ""
+
+    def test_rows_that_are_words_are_bars_beside_each_other(self) -> None:
+        turned = Shape(RATES.axes, RATES.metrics, "mode", "size", versus=("1500", "64"))
+        run = self.run(turned)
+        (bars,) = panels([stored(run)], Cell())
+        drawn = parsed(svg(bars))
+        assert list(bars.names) == ["plain", "fast"]
+        lines = [path.get("d", "") for path in drawn.iter() if path.get("class") == "bar"]
+        places = [line.split("L")[0] for line in lines]
+        assert len(places) == len(set(places)) == 2 * len(bars.curves)
+        assert svg(ratio_panel([stored(run)], Cell())) == ""
+        assert "plain" in page([(Path("x"), run)]), "and a page with its table"

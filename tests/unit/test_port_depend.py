@@ -7,9 +7,8 @@ from difflib import SequenceMatcher, unified_diff
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linklab.port.depend import Unmet
-from linklab.port.diff import FileDiff
-from linklab.port.parse import parse_diff
+from linklab.port.diff import FileDiff, parse_diff
+from linklab.port.follow import FailedChanges
 
 LINES = 40
 # Where a patch edits, how many lines it takes there, and how many it puts in their place.
@@ -31,7 +30,7 @@ def test_a_hunk_depends_on_whoever_wrote_the_lines_that_it_looks_at(
 ) -> None:
     lines = [f"line {n}\n" for n in range(LINES)]
     writers: list[int | None] = [None] * LINES
-    unmet = Unmet()
+    failures = FailedChanges()
     for number, (failed, edits) in enumerate(patches, 1):
         after = list(lines)
         for n, (at, removed, added) in enumerate(edits):
@@ -41,8 +40,8 @@ def test_a_hunk_depends_on_whoever_wrote_the_lines_that_it_looks_at(
         diff = diff_of(lines, after)
         for hunk in diff.hunks:
             looked_at = writers[hunk.start : hunk.end]
-            assert unmet.of_hunk(diff, hunk) == {w for w in looked_at if w is not None}
-        unmet.follow(diff, number if failed else None)
+            assert failures.of_hunk(diff, hunk) == {w for w in looked_at if w is not None}
+        failures.follow(diff, number if failed else None)
         writers = _written(lines, after, writers, number if failed else None)
         lines = after
 
@@ -64,36 +63,36 @@ def removal(of: int) -> tuple[FileDiff, list[str], list[str]]:
 
 def test_a_place_where_a_failed_patch_removes_lines_counts_inside_a_hunk_only() -> None:
     diff, _, after = removal(10)
-    unmet = Unmet()
-    unmet.follow(diff, 1)
+    failures = FailedChanges()
+    failures.follow(diff, 1)
     inside = diff_of(after, [*after[:11], "new\n", *after[11:]])
     edge = diff_of(after, [*after[:13], "new\n", *after[13:]])
-    assert unmet.of_hunk(inside, inside.hunks[0]) == {1}
+    assert failures.of_hunk(inside, inside.hunks[0]) == {1}
     assert edge.hunks[0].start == 10
-    assert unmet.of_hunk(edge, edge.hunks[0]) == set()
+    assert failures.of_hunk(edge, edge.hunks[0]) == set()
 
 
 def test_hunks_that_are_there_already_leave_no_mark() -> None:
     diff, _, after = removal(10)
-    unmet = Unmet()
-    unmet.follow(diff, 1, there={1})
+    failures = FailedChanges()
+    failures.follow(diff, 1, there={1})
     later = diff_of(after, [*after[:11], "new\n", *after[11:]])
-    assert unmet.of_hunk(later, later.hunks[0]) == set()
+    assert failures.of_hunk(later, later.hunks[0]) == set()
 
 
 def test_marks_and_names_follow_a_file_that_is_renamed_copied_or_deleted() -> None:
     diff, _, after = removal(10)
-    unmet = Unmet()
-    unmet.follow(diff, 1)
-    unmet.follow(FileDiff("x", "copy", is_copy=True), None)
-    unmet.follow(FileDiff("x", "y"), None)
+    failures = FailedChanges()
+    failures.follow(diff, 1)
+    failures.follow(FileDiff("x", "copy", is_copy=True), None)
+    failures.follow(FileDiff("x", "y"), None)
     later = diff_of(after, [*after[:11], "new\n", *after[11:]])
     for name, expected in (("x", set()), ("y", {1}), ("copy", {1})):
         moved = FileDiff(name, name, later.hunks)
-        assert unmet.of_hunk(moved, later.hunks[0]) == expected
-    unmet.follow(FileDiff("y", "z"), 4)
-    assert unmet.of_file(FileDiff("z", "z")) == {4}
-    assert unmet.of_file(FileDiff("y", None)) == {4}
-    unmet.follow(FileDiff("z", None), None)
-    assert unmet.of_file(FileDiff(None, "z")) == set()
-    assert unmet.of_any(FileDiff("copy", "copy")) == {1}
+        assert failures.of_hunk(moved, later.hunks[0]) == expected
+    failures.follow(FileDiff("y", "z"), 4)
+    assert failures.of_file(FileDiff("z", "z")) == {4}
+    assert failures.of_file(FileDiff("y", None)) == {4}
+    failures.follow(FileDiff("z", None), None)
+    assert failures.of_file(FileDiff(None, "z")) == set()
+    assert failures.of_any(FileDiff("copy", "copy")) == {1}

@@ -10,9 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from porting import Workshop, git
 
-from linklab.port.binary import unpack
-from linklab.port.diff import Binary, Block, DiffError
-from linklab.port.parse import parse_diff
+from linklab.port.diff import Binary, Block, DiffError, parse_diff, unpack
 
 PLAIN = b"""--- a/net/a.c\t2024-01-01 00:00:00.000000000 +0100
 +++ b/net/a.c\t2024-01-02 00:00:00.000000000 +0100
@@ -99,6 +97,7 @@ def test_what_stands_around_a_diff_is_passed_over() -> None:
         b'--- "a/x\n+++ "b/x\n@@ -1 +1 @@\n-x\n+y\n',
         b'--- "a/\\q"\n+++ "b/\\q"\n@@ -1 +1 @@\n-x\n+y\n',
         b"diff --git a/x b/x\nGIT binary patch\nnonsense\n",
+        b"diff --git a/x b/x\nold mode 100644\nnew mode 10o755\n",
     ],
 )
 def test_a_torn_diff_is_refused(text: bytes) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from porting import FUNCTIONS, Files, SmallPatch, Workshop, git, words
+from porting import FUNCTIONS, Files, Workshop, git, small_patch, words
 
-from linklab.port.outcome import Fault, Outcome
+from linklab.port.outcome import Fault, PatchOutcome
 
 NAME = "net/core/dev.c"
 
@@ -25,7 +25,7 @@ def edited(text: str, old: str, new: str) -> str:
 WORKED = edited(FUNCTIONS, "\tbeta_work(a);\n", "\tbeta_work(a + 1);\n")
 
 
-def only(outcomes: list[Outcome]) -> Outcome:
+def only(outcomes: list[PatchOutcome]) -> PatchOutcome:
     (outcome,) = outcomes
     return outcome
 
@@ -189,7 +189,7 @@ def test_conflicts_of_whole_files_are_named(
 
 def test_a_torn_diff_is_a_conflict_of_its_patch_alone(shop: Workshop) -> None:
     (patch,) = shop.series({NAME: FUNCTIONS}, {NAME: WORKED})
-    torn = SmallPatch(1, "torn", patch.diff[:-40])
+    torn = small_patch(1, "torn", patch.diff[:-40])
     outcomes = shop.outcomes([torn, patch], {NAME: FUNCTIONS})
     assert words(outcomes) == ["conflict", "clean"]
     assert "cut short" in next(outcomes[0].conflicts).why
@@ -309,7 +309,7 @@ def test_binary_content_that_the_diff_lacks_is_asked_for(shop: Workshop) -> None
     shop.series({"logo.bin": b"\0one"}, {"logo.bin": b"\0two"})
     diff = git(shop.repo, "diff", "HEAD~", "HEAD")
     assert b"Binary files" in diff
-    outcome = only(shop.outcomes([SmallPatch(1, "", diff)], {"logo.bin": b"\0one"}))
+    outcome = only(shop.outcomes([small_patch(1, "", diff)], {"logo.bin": b"\0one"}))
     assert next(outcome.conflicts).fault is Fault.NO_CONTENT
 
 
@@ -435,7 +435,7 @@ def test_two_files_may_change_names(shop: Workshop) -> None:
         b"diff --git a/net/two.c b/net/one.c\nsimilarity index 100%\n"
         b"rename from net/two.c\nrename to net/one.c\n"
     )
-    (tried,), tree = shop.tried([SmallPatch(1, "swap", diff)], base)
+    (tried,), tree = shop.tried([small_patch(1, "swap", diff)], base)
     assert tried.outcome.status == "clean"
     one, two = tree.get("net/one.c"), tree.get("net/two.c")
     assert one is not None
@@ -460,7 +460,7 @@ def test_a_folder_whose_files_all_go_makes_room_for_a_file(shop: Workshop) -> No
         b"diff --git a/net/sub/y.c b/net/sub/y.c\ndeleted file mode 100644\n"
         b"--- a/net/sub/y.c\n+++ /dev/null\n@@ -1 +0,0 @@\n-y\n"
     )
-    (tried,), tree = shop.tried([SmallPatch(1, "room", diff)], base)
+    (tried,), tree = shop.tried([small_patch(1, "room", diff)], base)
     assert tried.outcome.status == "clean"
     assert tree.get("net/sub/y.c") is None
 
@@ -468,7 +468,7 @@ def test_a_folder_whose_files_all_go_makes_room_for_a_file(shop: Workshop) -> No
 @pytest.mark.parametrize("path", ["../x.c", "net/../../x.c", ".git/config", "net//x.c"])
 def test_a_patch_that_leads_out_of_the_tree_is_refused(shop: Workshop, path: str) -> None:
     diff = f"--- /dev/null\n+++ b/{path}\n@@ -0,0 +1 @@\n+x\n".encode()
-    outcome = only(shop.outcomes([SmallPatch(1, "out", diff)], {NAME: FUNCTIONS}))
+    outcome = only(shop.outcomes([small_patch(1, "out", diff)], {NAME: FUNCTIONS}))
     assert "no path in a source tree" in next(outcome.conflicts).why
 
 
@@ -478,5 +478,7 @@ def test_links_and_submodules_are_no_files_to_edit(shop: Workshop) -> None:
         b"@@ -1 +1 @@\n-there\n\\ No newline at end of file\n+here\n\\ No newline at end of file\n"
     )
     sub = diff.replace(b"120000", b"160000")
-    outcomes = shop.outcomes([SmallPatch(1, "", diff), SmallPatch(2, "", sub)], {"net/x": "there"})
+    outcomes = shop.outcomes(
+        [small_patch(1, "", diff), small_patch(2, "", sub)], {"net/x": "there"}
+    )
     assert [next(each.conflicts).fault for each in outcomes] == [Fault.KIND] * 2

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from linklab.port.explain import explain
+from linklab.port.diff import parse_diff
 from linklab.port.outcome import Conflict, Fault
-from linklab.port.parse import parse_diff
-from linklab.port.text import Text
+from linklab.port.place import Text, explain
 
 OLD = ["int f(void)\n", "{\n", "\tprepare();\n", "\twork(1);\n", "\tfinish();\n", "}\n"]
 

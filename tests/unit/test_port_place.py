@@ -11,10 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from porting import git
 
-from linklab.port.hunks import apply_hunks, hunk_outcomes, place_hunks
+from linklab.port.diff import parse_diff
 from linklab.port.outcome import HunkOutcome, Status
-from linklab.port.parse import parse_diff
-from linklab.port.text import Text
+from linklab.port.place import Text, apply_hunks, hunk_outcomes, place_hunks
 
 # Indented, so that none names a function; few enough to come twice.
 LINES = st.lists(st.sampled_from([f"\tline {n};\n" for n in range(25)]), min_size=1, max_size=40)

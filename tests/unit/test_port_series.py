@@ -11,8 +11,7 @@ from porting import FUNCTIONS, Files, Workshop, git
 from linklab.events import Event, StepAdvanced, StepFinished, ignore
 from linklab.kernel.series import Patch, Series, read_series
 from linklab.kernel.source import Source
-from linklab.port.newseries import patch_files
-from linklab.port.porting import Ported, port_series
+from linklab.port.porting import Ported, patch_files, port_series
 
 
 @pytest.fixture

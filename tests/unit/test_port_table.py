@@ -10,15 +10,14 @@ from rich.console import Console
 
 from linklab.kernel.series import Patch, Series
 from linklab.kernel.source import Source
-from linklab.port.newseries import NewSeries
-from linklab.port.outcome import Conflict, Fault, FileOutcome, Outcome, Status, worst
-from linklab.port.porting import Ported
+from linklab.port.outcome import Conflict, Fault, FileOutcome, PatchOutcome, Status, worst
+from linklab.port.porting import NewSeries, Ported
 from linklab.port.table import as_text, headline, ranges, render
 
 HERE = Path("/src/[linux].tar.xz")
 
 
-def made(*outcomes: Outcome) -> Ported:
+def made(*outcomes: PatchOutcome) -> Ported:
     patches = tuple(
         Patch(o.number, len(outcomes), 1, o.subject, "", "", "", "", b"", HERE) for o in outcomes
     )
@@ -28,9 +27,9 @@ def made(*outcomes: Outcome) -> Ported:
     return Ported(Series(patches), source, "6.1.192", outcomes, new, files)
 
 
-def conflict(number: int, *found: Conflict, subject: str = "net: [x] y") -> Outcome:
+def conflict(number: int, *found: Conflict, subject: str = "net: [x] y") -> PatchOutcome:
     file = FileOutcome("net/a.c", Status.CONFLICT, conflicts=found)
-    return Outcome(number, subject, Status.CONFLICT, (file,))
+    return PatchOutcome(number, subject, Status.CONFLICT, (file,))
 
 
 def text_of(ported: Ported, *, everything: bool = False) -> str:
@@ -69,7 +68,7 @@ def test_a_thousand_conflicts_are_a_few_rows_and_a_number() -> None:
 
 
 def test_what_waits_for_a_conflict_stands_beside_it() -> None:
-    waiting = [Outcome(n, "w", Status.DEPENDS, needs=(1,), roots=(1,)) for n in (2, 3, 4, 9)]
+    waiting = [PatchOutcome(n, "w", Status.DEPENDS, needs=(1,), roots=(1,)) for n in (2, 3, 4, 9)]
     shown = text_of(made(conflict(1, place(5)), *waiting))
     assert "2-4, 9" in shown
     assert "holds up" in shown
@@ -94,7 +93,7 @@ def test_patches_to_files_that_are_not_there_are_told_by_folder() -> None:
 def test_a_torn_diff_has_no_place_and_a_patch_may_have_no_subject() -> None:
     shown = text_of(made(conflict(1, Conflict("", Fault.TORN, "cut short"), subject="")))
     assert "(no subject)" in shown
-    assert "\n     cut short" in shown or "cut short" in shown
+    assert "cut short" in shown
 
 
 def test_moved_folders_are_counted_and_fuzz_is_listed() -> None:
@@ -102,9 +101,9 @@ def test_moved_folders_are_counted_and_fuzz_is_listed() -> None:
     fuzz = FileOutcome("net/a.c", Status.FUZZ, notes=("hunk 1 of 1: with 2 lines less context",))
     shown = text_of(
         made(
-            Outcome(1, "smb", Status.MOVED, (moved,)),
-            Outcome(2, "net: fuzzy", Status.FUZZ, (fuzz,)),
-            Outcome(3, "net: fine", Status.CLEAN),
+            PatchOutcome(1, "smb", Status.MOVED, (moved,)),
+            PatchOutcome(2, "net: fuzzy", Status.FUZZ, (fuzz,)),
+            PatchOutcome(3, "net: fine", Status.CLEAN),
         )
     )
     assert "fs/smb/client" in shown
@@ -115,14 +114,16 @@ def test_moved_folders_are_counted_and_fuzz_is_listed() -> None:
 
 def test_many_to_look_at_are_cut_short_too() -> None:
     file = FileOutcome("net/a.c", Status.FUZZ, notes=("less context",))
-    ported = made(*(Outcome(n, "x", Status.FUZZ, (file,)) for n in range(1, 31)))
+    ported = made(*(PatchOutcome(n, "x", Status.FUZZ, (file,)) for n in range(1, 31)))
     assert "15 more to look at" in text_of(ported)
     assert text_of(ported, everything=True).count("less context") >= 30
 
 
 def test_the_sum_is_one_line() -> None:
     ported = made(
-        Outcome(1, "a", Status.CLEAN), Outcome(2, "b", Status.THERE), conflict(3, place(1))
+        PatchOutcome(1, "a", Status.CLEAN),
+        PatchOutcome(2, "b", Status.THERE),
+        conflict(3, place(1)),
     )
     assert headline(ported) == "1 of 3 patches apply, 1 there already or empty, 1 to do by hand"
     assert "[linux].tar.xz" in text_of(ported)

@@ -11,6 +11,7 @@ import pytest
 from fake_guest import FakeGuest
 from fake_lab import lab_of, subject
 from fake_perf import PerfGuest, install_host_perf
+from rate_scenario import WITH_FRAGMENT
 
 from linklab.commands import profile as command
 from linklab.commands.prepare import KernelOptions, MachineOptions
@@ -72,8 +73,13 @@ BAD = [
     (replace(OPTIONS, kernels=KernelOptions("sysfs,nosysfs")), ["exactly one"]),
     (replace(OPTIONS, kernels=KernelOptions("frob")), ["frob"]),
     (replace(OPTIONS, operations="frob"), ["--operations frob", "create, mtu"]),
-    (replace(OPTIONS, arms="frob"), ["--arms frob", "group, netlink"]),
-    (replace(OPTIONS, arms="group", operations="create"), ["--arms group", "no members"]),
+    (replace(OPTIONS, arms="frob"), ["--arms frob", "group, process, netlink"]),
+    (
+        replace(OPTIONS, arms="group", operations="create"),
+        ["create by group", "a group has no members"],
+    ),
+    (replace(OPTIONS, arms="group,process"), ["one arm is expected here, not 2"]),
+    (replace(OPTIONS, counts="1,2"), ["one interfaces is expected here, not 2"]),
     (replace(OPTIONS, counts="0"), ["--counts 0", "from 1"]),
     (replace(OPTIONS, samples="few"), ["--samples few"]),
     (replace(OPTIONS, frequency="1"), ["--frequency 1"]),
@@ -101,6 +107,18 @@ def test_a_host_without_perf_is_told_the_package(
     with pytest.raises(LabError, match="linux-perf"):
         check(OPTIONS)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("against", ["", "nosysfs"])
+def test_a_flavour_is_built_with_what_the_scenario_needs(against: str) -> None:
+    Path("mine.config").write_text("CONFIG_VETH=y\n")
+    Path("mine.py").write_text(WITH_FRAGMENT)
+    options = replace(OPTIONS, scenario="mine.py", axis=("size=64",), against=against)
+    request = check(replace(options, counts="", operations="", arms=""))
+    assert len(request.sides) == (2 if against else 1)
+    for side in request.sides:
+        first, *_ = side.options.build_options(side.options.names).configs
+        assert first == Path("mine.config").absolute()
 
 
 def test_a_flavour_is_built_with_what_perf_needs_on_top_of_what_was_asked_for() -> None:
@@ -144,6 +162,10 @@ def test_a_profile_is_stored_whole(booted: Booted, tmp_path: Path) -> None:
     assert booted.image == IMAGE
     assert booted.kernels == profiled(OPTIONS.kernels)
     assert about["fragment"]
+    cell = {axis: about[axis] for axis in about["axes"]}
+    assert cell == {"operation": "mtu", "arm": "process", "interfaces": 3}
+    assert about["work"] == "mtu by process, 3 interfaces"
+    assert about["given"] == {"listeners": 0}
 
 
 def test_the_table_says_the_accelerator_first_and_everything_else(

@@ -11,9 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linklab.errors import LabError
-from linklab.profile.difference import SURE, Unit, as_stored, gone, subtract
 from linklab.profile.stacks import Stack
-from linklab.profile.store import StoredProfile
+from linklab.profile.store import SURE, StoredProfile, Unit, as_stored, gone, subtract
 from linklab.report.layout import plain_text
 from linklab.report.profile_difference import graph_of, render
 
@@ -145,6 +144,9 @@ def test_functions_sum_up_to_the_whole(a: dict[Stack, int], b: dict[Stack, int])
     ("about", "named"),
     [
         ({"interfaces": 16, "arm": "process"}, "arm, interfaces"),
+        ({"scenario": "rate"}, "scenario"),
+        ({"given": {"listeners": 3}}, "given"),
+        ({"axes": ["size"], "size": 3}, "size"),
         ({"clock": "real"}, "clock"),
         ({"accel": "kvm"}, "accel"),
     ],
@@ -156,6 +158,8 @@ def test_profiles_of_different_work_are_not_subtracted(about: dict[str, Any], na
 
 def test_what_is_stored_says_what_was_found_and_of_what() -> None:
     stored = as_stored(A, B)
+    assert (stored["operation"], stored["arm"], stored["interfaces"]) == ("mtu", "group", 8)
+    assert stored["work"] == "mtu by group, 8 interfaces"
     assert stored["unit"] == "instructions" and stored["clock"] == "virtual"
     assert [kernel["name"] for kernel in stored["kernels"]] == ["nosysfs", "nosysfs+slow.patch"]
     assert stored["whole"]["different"] and stored["repetitions"] == [10, 10]

@@ -11,8 +11,7 @@ import pytest
 from linklab.errors import LabError
 from linklab.host.doctor import examine, healthy
 from linklab.host.packages import NEEDS, PROFILING
-from linklab.image.entries import Directory, File
-from linklab.image.userland import read_manifest
+from linklab.image.userland import Directory, File, read_manifest
 from linklab.paths import IMAGES
 
 

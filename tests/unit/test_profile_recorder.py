@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from experiments import hosts_of
 from fake_perf import (
     KALLSYMS,
     PerfGuest,
@@ -13,18 +14,17 @@ from fake_perf import (
     one_millisecond_each,
     user_sample,
 )
+from hand_made import cell
 
 from linklab.errors import GuestIncomplete, LabError, WrongState
 from linklab.events import ignore
-from linklab.host.accel import Accel
 from linklab.profile import recorder as module
 from linklab.profile.recorder import Event, Recorder, choose_event, decode, periods_of
-from linklab.profile.shares import Rule
-from linklab.scenarios.grouping import profile as profile_module
-from linklab.scenarios.grouping.change import Operation
-from linklab.scenarios.grouping.experiment import Guest
-from linklab.scenarios.grouping.profile import Profile, Task, take_profile
-from linklab.scenarios.grouping.ways import Arm
+from linklab.profile.stacks import Rule
+from linklab.results.shape import Cell
+from linklab.scenarios.grouping import Grouping
+from linklab.trials import profile as profile_module
+from linklab.trials.profile import Profile, Profiler, Task
 
 
 @pytest.fixture(autouse=True)
@@ -171,9 +171,14 @@ def test_a_kernel_without_symbols_is_refused() -> None:
 # The work
 
 
-def profile_of(guest: PerfGuest, rule: Rule, seconds: float = 60, arm: Arm = Arm.GROUP) -> Profile:
-    task = Task(Operation.MTU, arm, rule, seconds)
-    return take_profile(Guest(guest, 3, Accel.TCG), recorder(guest), task, ignore)
+def profile_of(guest: PerfGuest, rule: Rule, seconds: float = 60) -> Profile:
+    return taken(guest, Task(cell("mtu", "group", 3), rule, seconds))
+
+
+def taken(guest: PerfGuest, task: Task) -> Profile:
+    scenario, hosts = Grouping({"listeners": 0}), hosts_of(guest, 3)
+    profiler = Profiler(scenario, hosts, recorder(guest), task, ignore)
+    return profiler.take(Cell({"interfaces": 3}))
 
 
 def test_work_is_repeated_until_there_are_enough_samples() -> None:
@@ -183,7 +188,7 @@ def test_work_is_repeated_until_there_are_enough_samples() -> None:
     assert len(profile.sampled) == 7
     # What sampling costs is told by the difference to those before, without samples.
     assert guest.told.count("enable") == 7
-    assert [measure.seconds for measure in profile.unsampled] == [0.4] * 5
+    assert [metrics["seconds"] for metrics in profile.unsampled] == [0.4] * 5
 
 
 def test_a_long_operation_is_done_without_samples_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,8 +223,8 @@ def test_the_time_that_was_given_ends_it_after_one_repetition_at_least() -> None
 @pytest.mark.parametrize(("seconds", "done"), [(60, 7), (0, 1)])
 def test_a_number_of_repetitions_takes_the_place_of_the_rule(seconds: float, done: int) -> None:
     guest = PerfGuest(each=10)
-    task = Task(Operation.MTU, Arm.GROUP, Rule(10_000), seconds, repetitions=7)
-    profile = take_profile(Guest(guest, 3, Accel.TCG), recorder(guest), task, ignore)
+    task = Task(cell("mtu", "group", 3), Rule(10_000), seconds, repetitions=7)
+    profile = taken(guest, task)
     assert len(profile.sampled) == done
     assert profile.samples.work == 10 * done
     assert task.missing(profile) == 7 - done

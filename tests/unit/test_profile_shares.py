@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linklab.profile.shares import LEAST, Rule, kernel_share, share_of, symbol_shares
-from linklab.profile.stacks import Stack
+from linklab.profile.stacks import LEAST, Rule, Stack, kernel_share, share_of, symbol_shares
 
 
 def test_the_interval_is_wilsons() -> None:

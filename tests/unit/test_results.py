@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-from dataclasses import MISSING, asdict, fields, replace
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hand_made import cell
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from linklab.console.collect import reports_in
-from linklab.errors import KernelCrashed, LabError, UsageError, Verdict, WrongState
+from linklab.console.watch import reports_in
+from linklab.errors import KernelCrashed, UsageError, WrongState
 from linklab.lab.findings import Finding, file_findings
-from linklab.results.model import SCHEMA, BootRecord, KernelRecord, Sample, SchemaError
+from linklab.results.model import (
+    LINES,
+    SCHEMA,
+    BootRecord,
+    KernelRecord,
+    Run,
+    Sample,
+    TallyRecord,
+    first_shape,
+)
+from linklab.results.shape import Better, Cell, Metric, SchemaError
 from linklab.results.store import (
     RunFolder,
-    claim_default_folder,
-    claim_folder,
+    read_about,
     read_run,
 )
 
@@ -29,20 +38,23 @@ SAMPLE = Sample(
     kernel="nosysfs",
     boot="direct",
     accel="tcg",
-    operation="mtu",
-    arm="group",
-    interfaces=128,
+    cell=cell("mtu", "group", 128),
     trial=1,
-    seconds=0.012,
-    user_seconds=0.001,
-    system_seconds=0.008,
-    context_switches=3,
-    messages=1,
-    processes=1,
+    metrics={
+        "seconds": 0.012,
+        "user_seconds": 0.001,
+        "system_seconds": 0.008,
+        "context_switches": 3,
+        "messages": 1,
+        "processes": 1,
+    },
     order=7,
     verified=True,
 )
-BOOT = BootRecord("sysfs", 128, 0.61, "tsc", 1e-9)
+FIRST = first_shape()
+METRICS = [metric.name for metric in FIRST.metrics]
+BOOT = BootRecord("sysfs", Cell({"interfaces": 128}), 0.61, "tsc", 1e-9)
+TALLY = TallyRecord("sysfs", SAMPLE.cell, {"messages": 2, "system_calls": 150})
 KERNEL = {
     "name": "sysfs",
     "release": "6.12.0",
@@ -55,12 +67,19 @@ TIMES = st.floats(0, 1e6, allow_nan=False)
 NUMBERS = st.integers(0, 2**40)
 SAMPLES = st.builds(
     Sample,
-    **{
-        field.name: {"str": st.text(), "int": NUMBERS, "float": TIMES, "bool": st.booleans()}[
-            str(field.type)
-        ]
-        for field in fields(Sample)
-    },
+    scenario=st.text(),
+    kernel=st.text(),
+    boot=st.text(),
+    accel=st.text(),
+    cell=st.builds(cell, st.text(), st.text(), NUMBERS),
+    trial=NUMBERS,
+    metrics=st.fixed_dictionaries(
+        {"seconds": TIMES}, optional=dict.fromkeys(METRICS[1:], TIMES | NUMBERS)
+    ),
+    order=NUMBERS,
+    verified=st.booleans(),
+    block=NUMBERS,
+    clock=st.text(),
 )
 
 
@@ -74,7 +93,7 @@ def folder_at(path: Path, **about: Any) -> RunFolder:
 @settings(max_examples=30)
 @given(SAMPLES)
 def test_a_sample_survives_json(sample: Sample) -> None:
-    assert Sample.from_json(json.loads(json.dumps(sample.to_json()))) == sample
+    assert Sample.from_json(json.loads(json.dumps(sample.to_json())), FIRST) == sample
 
 
 def test_a_run_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -83,10 +102,11 @@ def test_a_run_is_read_as_it_was_written(tmp_path: Path) -> None:
     for sample in samples:
         folder.add_sample(sample)
     folder.add_boot(BOOT)
+    folder.add_tally(TALLY)
     folder.update(verdict="pass")
     run = read_run(tmp_path)
     assert list(run.samples) == samples
-    assert run.boots == [BOOT]
+    assert (run.boots, run.tallies) == ([BOOT], [TALLY])
     assert run.kernels == [KernelRecord("sysfs", "6.12.0", "ab", {"config": "cd"}, 5_000_000)]
     assert (run.about["accel"], run.about["verdict"], run.about["schema"]) == ("tcg", "pass", 1)
 
@@ -108,7 +128,7 @@ def test_a_run_that_begins_says_when_and_that_it_has_no_verdict_yet(tmp_path: Pa
 
 def test_what_a_kernel_did_wrong_is_noted_at_once(tmp_path: Path) -> None:
     folder_at(tmp_path).add_fault("sysfs", WrongState("ll10000 is missing"))
-    assert read_run(tmp_path).about["faults"] == [
+    assert read_run(tmp_path).faults == [
         {"kernel": "sysfs", "verdict": "fail", "message": "ll10000 is missing", "evidence": ""}
     ]
 
@@ -123,7 +143,7 @@ def test_what_the_kernel_reported_is_noted_with_class_title_and_file(tmp_path: P
     fault = KernelCrashed("the kernel reports: WARNING in rtnl_group_changelink")
     fault.findings = (finding_of("warning", tmp_path), finding_of("kasan", tmp_path))
     folder_at(tmp_path).add_fault("sysfs", fault, interfaces=2)
-    (entry,) = read_run(tmp_path).about["faults"]
+    (entry,) = read_run(tmp_path).faults
     first = fault.findings[0].report
     assert entry["class"] == "WARNING"
     assert entry["title"] == "WARNING in rtnl_group_changelink"
@@ -137,7 +157,7 @@ def test_what_the_kernel_reported_is_noted_with_class_title_and_file(tmp_path: P
 def test_known_noise_is_noted_too(tmp_path: Path) -> None:
     finding = finding_of("warning", tmp_path)
     folder_at(tmp_path).add_ignored("sysfs", finding.to_json(), interfaces=2)
-    (entry,) = read_run(tmp_path).about["ignored"]
+    (entry,) = read_run(tmp_path).document()["ignored"]
     assert (entry["kernel"], entry["interfaces"]) == ("sysfs", 2)
     assert entry["title"] == "WARNING in rtnl_group_changelink"
 
@@ -149,6 +169,34 @@ def test_each_sample_is_one_line_that_is_on_disk_at_once(tmp_path: Path) -> None
         content = (tmp_path / "samples.jsonl").read_bytes()
         assert content.count(b"\n") == number
         assert content.endswith(b"\n")
+
+
+def test_each_boot_tally_and_fault_is_a_line_of_its_own_file_at_once(tmp_path: Path) -> None:
+    folder = folder_at(tmp_path)
+    before = (tmp_path / "run.json").read_bytes()
+    for number in range(1, 4):
+        folder.add_boot(BOOT)
+        folder.add_tally(TALLY)
+        folder.add_fault("sysfs", WrongState("ll10000 is missing"), guest=number)
+        folder.add_ignored("sysfs", {"title": "noise"}, guest=number)
+        for name in LINES:
+            content = (tmp_path / f"{name}.jsonl").read_bytes()
+            assert content.count(b"\n") == number
+            assert content.endswith(b"\n")
+    assert (tmp_path / "run.json").read_bytes() == before, "it is written at the start alone"
+    assert [fault["guest"] for fault in read_run(tmp_path).faults] == [1, 2, 3]
+
+
+def test_the_run_in_memory_is_the_one_on_disk(tmp_path: Path) -> None:
+    folder = folder_at(tmp_path, kernels=[KERNEL])
+    folder.add_sample(SAMPLE)
+    folder.add_boot(BOOT)
+    folder.add_tally(TALLY)
+    folder.add_fault("sysfs", WrongState("ll10000 is missing"), during="trial")
+    folder.add_ignored("sysfs", {"title": "noise"})
+    folder.update(verdict="fail")
+    assert folder.run == read_run(tmp_path)
+    assert folder.run.document() == read_run(tmp_path).document()
 
 
 def test_other_files_of_the_run_can_be_written(tmp_path: Path) -> None:
@@ -163,30 +211,45 @@ def test_other_files_of_the_run_can_be_written(tmp_path: Path) -> None:
 @settings(max_examples=20)
 @given(st.dictionaries(st.text(), st.integers() | st.text(), max_size=3))
 def test_fields_that_this_version_does_not_know_are_ignored(more: dict[str, Any]) -> None:
-    assert Sample.from_json({**more, **SAMPLE.to_json()}) == SAMPLE
+    assert Sample.from_json({**more, **SAMPLE.to_json()}, FIRST) == SAMPLE
 
 
 def test_a_run_of_a_later_version_with_more_in_it_can_be_read(tmp_path: Path) -> None:
     folder = folder_at(tmp_path, kernels=[{**KERNEL, "later": 1}], later={})
-    folder.update(boots=[{**asdict(BOOT), "later": [1]}])
+    folder.update(boots=[{**BOOT.to_json(), "later": [1]}])
     line = json.dumps({**SAMPLE.to_json(), "later": None})
     (tmp_path / "samples.jsonl").write_text(line + "\n")
     run = read_run(tmp_path)
     assert (run.boots, run.kernels[0].name, list(run.samples)) == ([BOOT], "sysfs", [SAMPLE])
 
 
-@pytest.mark.parametrize("missing", [f.name for f in fields(Sample) if f.default is MISSING])
+NEEDED = [f.name for f in fields(Sample) if f.default is MISSING]
+
+
+@pytest.mark.parametrize(
+    "missing", [*sorted(set(NEEDED) - {"cell", "metrics"}), *SAMPLE.cell, FIRST.metric.name]
+)
 def test_a_field_that_is_missing_is_named(missing: str) -> None:
     data = {name: value for name, value in SAMPLE.to_json().items() if name != missing}
     with pytest.raises(SchemaError, match=rf"\b{missing}\b"):
-        Sample.from_json(data)
+        Sample.from_json(data, FIRST)
 
 
-def test_a_field_that_came_later_may_be_missing() -> None:
+def test_what_a_sample_did_not_measure_may_be_missing() -> None:
+    """Another metric than the first one, and what came later than the first results."""
     data = SAMPLE.to_json()
-    for name in ("listeners", "notifications", "notifications_lost"):
+    for name in ("clock", "block", "processes"):
         del data[name]
-    assert Sample.from_json(data) == SAMPLE
+    found = Sample.from_json(data, FIRST)
+    assert (found.clock, found.block) == ("real", 0)
+    assert found.metrics == {n: v for n, v in SAMPLE.metrics.items() if n != "processes"}
+
+
+@pytest.mark.parametrize("missing", ["kernel", "seconds", "clocksource", "clock_resolution"])
+def test_what_a_boot_lacks_is_named(missing: str) -> None:
+    data = {name: value for name, value in BOOT.to_json().items() if name != missing}
+    with pytest.raises(SchemaError, match=rf"a boot lacks {missing}"):
+        BootRecord.from_json(data, FIRST)
 
 
 @pytest.mark.parametrize("entry", ["kernels", "boots"])
@@ -263,6 +326,35 @@ def test_a_last_line_cut_short_at_any_byte_costs_at_most_that_sample(tmp_path: P
         assert read == samples[: 2 if end >= len(whole) - 1 else 1]
 
 
+@pytest.mark.parametrize("name", LINES)
+def test_a_line_of_another_file_that_is_cut_short_costs_that_line(
+    name: str, tmp_path: Path
+) -> None:
+    folder = folder_at(tmp_path)
+    for _ in range(2):
+        folder.add_boot(BOOT)
+        folder.add_tally(TALLY)
+        folder.add_fault("sysfs", WrongState("no"))
+        folder.add_ignored("sysfs", {})
+    path = tmp_path / f"{name}.jsonl"
+    path.write_bytes(path.read_bytes()[:-2])
+    found = read_run(tmp_path).document()
+    assert {each: len(found[each]) for each in LINES} == {
+        each: 1 if each == name else 2 for each in LINES
+    }
+
+
+@pytest.mark.parametrize("name", LINES)
+@pytest.mark.parametrize("broken", [b"garbage", b"5", b"null", b'"text"'])
+def test_a_broken_line_of_another_file_is_refused_and_named(
+    name: str, broken: bytes, tmp_path: Path
+) -> None:
+    folder_at(tmp_path)
+    (tmp_path / f"{name}.jsonl").write_bytes(broken + b"\n{}\n")
+    with pytest.raises(UsageError, match=rf"{name}\.jsonl, line 1: "):
+        read_run(tmp_path)
+
+
 BROKEN = [
     b"{}",
     b"[]",
@@ -315,137 +407,98 @@ def test_the_run_file_is_replaced_whole_or_not_at_all(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run.json"]
 
 
-# Folders
+# The shape that a run keeps, and the first release's, which kept none
 
 
-@pytest.mark.parametrize("file", ["run.json", "samples.jsonl"])
-def test_a_folder_that_holds_a_run_is_not_used_again(file: str, tmp_path: Path) -> None:
-    (tmp_path / file).write_text("")
-    with pytest.raises(UsageError, match=rf"{re.escape(str(tmp_path))} already holds a run"):
-        claim_folder(tmp_path)
-    assert (tmp_path / file).read_text() == ""
+def test_a_run_without_a_shape_has_the_first_releases(tmp_path: Path) -> None:
+    """What the first release wrote: one run.json with all lists in it, and flat samples."""
+    about = {
+        "schema": 1,
+        "kernels": [KERNEL],
+        "plan": {"pairs": [["mtu", "group"], ["up", "process"]], "counts": [2, 3], "repeat": 1},
+        "boots": [{"kernel": "sysfs", "interfaces": 2, "seconds": 0.5, "clocksource": "tsc",
+                   "clock_resolution": 1e-9}],
+        "tallies": [{"kernel": "sysfs", "operation": "mtu", "arm": "group", "interfaces": 2,
+                     "system_calls": 70, "messages": 3}],
+        "faults": [{"kernel": "sysfs", "verdict": "fail", "message": "no", "evidence": "",
+                    "during": "trial", "operation": "up", "arm": "process", "interfaces": 3}],
+        "ignored": [{"kernel": "sysfs", "title": "noise"}],
+    }  # fmt: skip
+    line = {
+        "scenario": "grouping", "kernel": "sysfs", "boot": "direct", "accel": "tcg",
+        "operation": "mtu", "arm": "group", "interfaces": 2, "trial": 1, "seconds": 0.012,
+        "user_seconds": 0.001, "system_seconds": 0.008, "context_switches": 3, "messages": 1,
+        "processes": 1, "order": 7, "verified": True, "listeners": 0, "notifications": 0,
+        "notifications_lost": 0,
+    }  # fmt: skip
+    (tmp_path / "run.json").write_text(json.dumps(about))
+    (tmp_path / "samples.jsonl").write_text(json.dumps(line) + "\n")
+    run = read_run(tmp_path)
+    assert run.shape == FIRST
+    (found,) = run.samples
+    assert found.cell == cell("mtu", "group", 2)
+    assert found.metrics == {name: line[name] for name in METRICS}
+    assert (found.clock, found.block) == ("real", 0)
+    assert run.cells == [
+        cell("mtu", "group", 2),
+        cell("mtu", "group", 3),
+        cell("up", "process", 2),
+        cell("up", "process", 3),
+    ]
+    assert run.boots == [BootRecord("sysfs", Cell({"interfaces": 2}), 0.5, "tsc", 1e-9)]
+    (tally,) = run.tallies
+    assert tally == TallyRecord(
+        "sysfs", cell("mtu", "group", 2), {"messages": 3, "system_calls": 70}
+    )
+    assert run.shape.cell_in(run.faults[0]) == cell("up", "process", 3)
+    assert [entry["title"] for entry in run.document()["ignored"]] == ["noise"]
 
 
-def test_a_folder_is_made_with_its_parents_and_left_empty(tmp_path: Path) -> None:
-    path = claim_folder(tmp_path / "a" / "b")
-    assert list(path.iterdir()) == []
+def test_the_first_releases_shape_says_what_it_varied_and_measured() -> None:
+    assert [axis.name for axis in FIRST.axes] == ["operation", "arm", "interfaces"]
+    assert (FIRST.rows, FIRST.columns, FIRST.sheets) == ("interfaces", "arm", ("operation",))
+    assert FIRST.per_guest == ("interfaces",)
+    assert (FIRST.metric.name, FIRST.metric.unit) == ("seconds", "s")
+    assert FIRST.metric.is_time and not FIRST.metric.zero
+    assert FIRST.in_words(cell("mtu", "group", 8)) == "mtu by group, 8 interfaces"
 
 
-def test_a_folder_with_other_things_in_it_can_be_used(tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("mine")
-    claim_folder(tmp_path)
-    assert (tmp_path / "notes.txt").read_text() == "mine"
+def test_a_run_keeps_its_own_shape(tmp_path: Path) -> None:
+    shape = replace(
+        FIRST, metrics=(Metric("goodput", "Mbit/s", Better.MORE), Metric("loss", "%", zero=True))
+    )
+    folder = folder_at(tmp_path, shape=shape.to_json(), plan={"cells": [["mtu", "group", 4]]})
+    folder.add_sample(replace(SAMPLE, metrics={"goodput": 9.5, "loss": 0.0}))
+    run = read_run(tmp_path)
+    assert run.shape == shape
+    assert run.cells == [cell("mtu", "group", 4)]
+    assert run.samples[0].metrics == {"goodput": 9.5, "loss": 0.0}
+    (tmp_path / "samples.jsonl").write_text(json.dumps(SAMPLE.to_json()) + "\n")
+    with pytest.raises(UsageError, match=r"samples\.jsonl, line 1: a sample lacks goodput"):
+        read_run(tmp_path)
 
 
-def test_a_path_on_which_no_folder_can_be_made_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    for path in (
-        tmp_path / "file",
-        tmp_path / "file" / "below",
-        Path("/proc/linklab"),
-        tmp_path / ("x" * 300),
-    ):
-        with pytest.raises(UsageError, match=re.escape(f"{path} cannot be written: ")):
-            claim_folder(path)
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {},
+        {"axes": [], "metrics": [{"name": "x"}], "rows": "a", "columns": "b"},
+        {"axes": [{"name": "a"}], "metrics": [], "rows": "a", "columns": "a"},
+        {"axes": [{"title": "a"}], "metrics": [{"name": "x"}], "rows": "a", "columns": "a"},
+        {"axes": 5, "metrics": [{"name": "x"}], "rows": "a", "columns": "a"},
+        {"axes": [{"name": "a"}], "metrics": [{"name": "x", "better": "odd"}], "rows": "a",
+         "columns": "a"},
+    ],
+)  # fmt: skip
+def test_a_shape_that_cannot_be_read_is_refused(shape: dict[str, Any], tmp_path: Path) -> None:
+    folder_at(tmp_path, shape=shape)
+    for read in (read_about, read_run):
+        with pytest.raises(UsageError, match=r"run\.json"):
+            read(tmp_path)
 
 
-def test_a_folder_that_one_may_not_write_is_refused(common_folder: Path) -> None:
-    locked = common_folder / "locked"
-    locked.mkdir()
-    locked.chmod(0o500)
-    with pytest.raises(UsageError, match="Permission denied"):
-        claim_folder(locked)
-    with pytest.raises(UsageError, match="Permission denied"):
-        claim_folder(locked / "below")
-    closed = common_folder / "closed"
-    closed.mkdir()
-    closed.chmod(0)
-    with pytest.raises(UsageError, match="Permission denied"):
-        claim_folder(closed)
-    with pytest.raises(UsageError, match="Permission denied"):
-        claim_folder(closed / "below")
-
-
-def test_a_full_disk_is_noticed_before_anything_is_started_and_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    target = tmp_path / "results" / "run"
-
-    def full(path: Path, _data: bytes) -> int:
-        path.touch()  # the name still fits, what is in it does not
-        raise OSError(28, os.strerror(28))
-
-    monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(UsageError, match="No space left on device"):
-        claim_folder(target)
-    assert not list(tmp_path.rglob(".probe*"))
-
-
-def test_two_runs_never_share_a_folder(tmp_path: Path) -> None:
-    """Both found it empty; who begins second must not mix into the first one's results."""
-    for path in (claim_folder(tmp_path), claim_folder(tmp_path)):
-        assert path == tmp_path
-    folder_at(tmp_path, command="first")
-    with pytest.raises(UsageError, match="already holds a run"):
-        folder_at(tmp_path, command="second")
-    assert read_run(tmp_path).about["command"] == "first"
-
-
-def test_runs_that_start_in_the_same_second_get_folders_of_their_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    paths = [claim_default_folder("grouping") for _ in range(5)]
-    assert len(set(paths)) == 5
-    for path in paths:
-        assert re.fullmatch(r"results/\d{8}T\d{6}Z-grouping(-\d+)?", str(path))
-        assert path.is_dir()
-
-
-def test_a_default_folder_that_cannot_be_made_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "results").touch()
-    with pytest.raises(UsageError, match=r"results/.* cannot be written"):
-        claim_default_folder("grouping")
-    (tmp_path / "results").unlink()
-    (tmp_path / "results").symlink_to("nowhere")
-    with pytest.raises(UsageError, match=r"results/.* cannot be written"):
-        claim_default_folder("grouping")
-
-
-@pytest.mark.parametrize("file", ["samples.jsonl", "table.txt"])
-def test_a_disk_that_fills_up_is_the_labs_fault_and_says_so(file: str, tmp_path: Path) -> None:
-    folder = folder_at(tmp_path)
-    (tmp_path / file).symlink_to("/dev/full")
-    with pytest.raises(LabError, match="No space left on device") as caught:
-        if file == "samples.jsonl":
-            folder.add_sample(SAMPLE)
-        else:
-            folder.write_text(file, "text\n")
-    assert caught.value.verdict is Verdict.ERROR
-    assert str(tmp_path) in caught.value.message
-
-
-def test_a_folder_that_goes_away_is_the_labs_fault(tmp_path: Path) -> None:
-    (tmp_path / "run").mkdir()
-    folder = folder_at(tmp_path / "run")
-    (tmp_path / "run").rename(tmp_path / "elsewhere")
-    with pytest.raises(LabError, match="run cannot be written: No such file"):
-        folder.add_boot(BOOT)
-    with pytest.raises(LabError, match="run cannot be written: No such file"):
-        folder.add_sample(SAMPLE)
-
-
-def test_console_logs_have_names_of_their_own_in_the_order_of_the_guests(tmp_path: Path) -> None:
-    folder = folder_at(tmp_path)
-    names = []
-    for kernel in ("sysfs", "sysfs", "../../etc/x", "nosysfs"):
-        log = folder.console_log(kernel, 128)
-        assert log.parent == tmp_path
-        log.touch()
-        names.append(log.name)
-    assert names == sorted(set(names))
-    assert all(name.endswith("-128.log") for name in names)
-    assert "-sysfs-" in names[0]
+@pytest.mark.parametrize("name", LINES)
+@pytest.mark.parametrize("wrong", [5, "text", [1], {"a": 1}])
+def test_lists_in_a_run_file_that_are_none_are_refused(name: str, wrong: object) -> None:
+    with pytest.raises(SchemaError, match=name):
+        Run({"kernels": [], name: wrong}, ()).document()

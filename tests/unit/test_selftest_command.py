@@ -30,11 +30,9 @@ from linklab.results.outcomes import Status
 from linklab.results.store import read_about
 from linklab.selftests import runner as runner_module
 from linklab.selftests.catalogue import Collection, Selftest
-from linklab.selftests.config import Wanted
-from linklab.selftests.pack import GUEST_ROOT
 from linklab.selftests.programs import Unbuilt
 from linklab.selftests.record import records_of
-from linklab.selftests.workplan import Ready
+from linklab.selftests.workplan import GUEST_ROOT, Ready, Wanted
 
 OPTIONS = SelftestOptions(
     tests="net/a.sh",

@@ -9,10 +9,16 @@ from pathlib import Path
 import image_box
 import pytest
 
-from linklab.host.answers import Answers
-from linklab.host.cache import Cache
-from linklab.image.entries import Entry, File, Link, tree_of
-from linklab.image.userland import Manifest, program_entries, read_manifest
+from linklab.host.cache import Answers, Cache
+from linklab.image.userland import (
+    Entry,
+    File,
+    Link,
+    Manifest,
+    program_entries,
+    read_manifest,
+    tree_of,
+)
 from linklab.paths import GUEST, IMAGES
 
 MODPROBE = GUEST / "selftest" / "modprobe"

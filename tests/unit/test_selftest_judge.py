@@ -49,7 +49,8 @@ class FakeSelftest:
         ]
         folder = RunFolder(Path(options.output), {"kernels": [], "tests": []})
         folder.update(tests=[to_json(record) for record in records])
-        return Finished(folder.path, verdict_of(records), [self.fault] if self.fault else [])
+        faults = [self.fault] if self.fault else []
+        return Finished(folder.path, verdict_of(records), folder.run, faults)
 
 
 MakeJudge = Callable[..., Judge]

@@ -6,7 +6,7 @@ import pytest
 
 from linklab.host.accel import Accel
 from linklab.machine.spec import Clock
-from linklab.selftests.limits import DEFAULT, TCG_FACTOR, UNLIMITED, limit_of, patience
+from linklab.selftests.runner import DEFAULT, TCG_FACTOR, UNLIMITED, limit_of, patience
 
 
 @pytest.mark.parametrize(

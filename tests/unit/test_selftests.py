@@ -16,32 +16,48 @@ from linklab.commands.prepare import KernelOptions, MachineOptions
 from linklab.errors import BuildSkipped, LabError, UsageError
 from linklab.events import Note, ignore
 from linklab.host.cache import Cache
-from linklab.image.entries import Entry, File
-from linklab.kernel import kbuild
-from linklab.kernel.bootable import Kernel
-from linklab.kernel.kernel import BuildOptions, KernelSpec, plan
+from linklab.image.userland import Entry, File
+from linklab.kernel import make as make_module
+from linklab.kernel.kernel import BuildOptions, Kernel, KernelSpec, plan
 from linklab.machine.spec import Boot
-from linklab.selftests import config as config_module
-from linklab.selftests.catalogue import choose_tests
-from linklab.selftests.checkout import Checkout, checked_out, find_checkout, normalized
-from linklab.selftests.config import COMMON, built_in, said_of, wanted_by
-from linklab.selftests.headers import INCLUDE, build_headers
-from linklab.selftests.pack import (
+from linklab.selftests import workplan as workplan_module
+from linklab.selftests.catalogue import (
+    SelftestFiles,
+    checked_out,
+    choose_tests,
+    find_selftests,
+    normalized,
+)
+from linklab.selftests.programs import (
+    INCLUDE,
+    Unbuilt,
+    Workshop,
+    build_headers,
+    missing_in,
+    packages_of,
+)
+from linklab.selftests.workplan import (
     BUILT_IN,
+    COMMON,
     GUEST_ROOT,
     IMAGE,
     PYTHON_IMAGE,
+    Ready,
     Toolbox,
+    built_in,
     built_in_entry,
+    config_of,
+    make_ready,
+    plan_tests,
     read_toolbox,
+    said_of,
+    wanted_by,
 )
-from linklab.selftests.programs import Unbuilt, Workshop, missing_in, packages_of
-from linklab.selftests.workplan import Ready, config_of, make_ready, plan_tests
 
 
 @pytest.fixture(autouse=True)
 def no_tools_needed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kbuild, "_NEEDED", frozenset(("gcc", "make")))
+    monkeypatch.setattr(make_module, "_NEEDED", frozenset(("gcc", "make")))
 
 
 @pytest.fixture
@@ -54,25 +70,27 @@ def tree(tmp_path: Path) -> Path:
     return make_selftests(tmp_path / "linux")
 
 
-def checkout_of(tree: Path, cache: Cache) -> Checkout:
+def checkout_of(tree: Path, cache: Cache) -> SelftestFiles:
     planned = plan(KernelSpec("sysfs", BuildOptions(source=tree)), cache, ignore)
-    return find_checkout(planned.source, planned.tree)
+    return find_selftests(planned.source, planned.tree)
 
 
 @pytest.fixture
-def checkout(tree: Path, cache: Cache) -> Iterator[Checkout]:
+def checkout(tree: Path, cache: Cache) -> Iterator[SelftestFiles]:
     with checked_out(checkout_of(tree, cache), ignore) as there:
         yield there
 
 
-def chosen(checkout: Checkout, *words: str) -> list[str]:
+def chosen(checkout: SelftestFiles, *words: str) -> list[str]:
     return [test.path for test in choose_tests(checkout, words)]
 
 
 # --- which tests there are --------------------------------------------------------
 
 
-def test_a_collection_is_what_its_makefile_names_in_the_runners_order(checkout: Checkout) -> None:
+def test_a_collection_is_what_its_makefile_names_in_the_runners_order(
+    checkout: SelftestFiles,
+) -> None:
     assert chosen(checkout, "net") == [
         "net/good",
         "net/bad",
@@ -86,24 +104,24 @@ def test_a_collection_is_what_its_makefile_names_in_the_runners_order(checkout: 
 @pytest.mark.parametrize(
     "word", ["net/good", "net:good", "tools/testing/selftests/net/good", "/net/good/"]
 )
-def test_a_test_has_a_name_in_every_way_people_write_it(checkout: Checkout, word: str) -> None:
+def test_a_test_has_a_name_in_every_way_people_write_it(checkout: SelftestFiles, word: str) -> None:
     (test,) = choose_tests(checkout, [word])
     assert (test.path, test.is_built) == ("net/good", True)
 
 
-def test_a_test_that_two_words_name_is_run_once(checkout: Checkout) -> None:
+def test_a_test_that_two_words_name_is_run_once(checkout: SelftestFiles) -> None:
     assert chosen(checkout, "net/hello.sh", "net/good", "net/hello.sh") == [
         "net/hello.sh",
         "net/good",
     ]
 
 
-def test_collections_may_lie_in_one_another(checkout: Checkout) -> None:
+def test_collections_may_lie_in_one_another(checkout: SelftestFiles) -> None:
     assert chosen(checkout, "net/inner", "elsewhere") == ["net/inner/deep.sh", "elsewhere/other.sh"]
     assert "net/inner/deep.sh" not in checkout.own_files("net")
 
 
-def test_one_that_is_run_by_hand_has_to_be_named(checkout: Checkout) -> None:
+def test_one_that_is_run_by_hand_has_to_be_named(checkout: SelftestFiles) -> None:
     assert chosen(checkout, "net/byhand.sh") == ["net/byhand.sh"]
     assert "net/byhand.sh" not in chosen(checkout, "net")
 
@@ -120,13 +138,15 @@ def test_one_that_is_run_by_hand_has_to_be_named(checkout: Checkout) -> None:
         ("empty", "its Makefile names none"),
     ],
 )
-def test_a_word_that_means_no_test_is_refused(checkout: Checkout, word: str, said: str) -> None:
+def test_a_word_that_means_no_test_is_refused(
+    checkout: SelftestFiles, word: str, said: str
+) -> None:
     with pytest.raises(UsageError, match=said) as error:
         choose_tests(checkout, [word])
     assert word in error.value.message
 
 
-def test_a_makefile_that_make_cannot_read_is_named(checkout: Checkout) -> None:
+def test_a_makefile_that_make_cannot_read_is_named(checkout: SelftestFiles) -> None:
     with pytest.raises(LabError, match="selftests/broken") as error:
         choose_tests(checkout, ["broken"])
     assert "this collection cannot be read" in error.value.evidence
@@ -168,7 +188,7 @@ def test_modules_are_built_in_and_what_is_no_option_is_left_out() -> None:
 
 
 def test_a_collection_wants_its_own_options_or_those_around_it(
-    checkout: Checkout, cache: Cache
+    checkout: SelftestFiles, cache: Cache
 ) -> None:
     own, inner = (wanted_by(checkout, name, cache) for name in ("net", "net/inner"))
     assert own.fragments[0] == COMMON
@@ -179,10 +199,10 @@ def test_a_collection_wants_its_own_options_or_those_around_it(
 
 
 def test_options_that_a_kernel_lacks_are_named(
-    checkout: Checkout, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    checkout: SelftestFiles, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (common := tmp_path / "common").write_text("")
-    monkeypatch.setattr(config_module, "COMMON", common)
+    monkeypatch.setattr(workplan_module, "COMMON", common)
     wanted = wanted_by(checkout, "net", cache)
     (finished := tmp_path / "config").write_text("CONFIG_NET_NS=y\n")
     missing = wanted.missing(finished)
@@ -204,7 +224,7 @@ def test_a_config_that_makes_no_sense_names_its_file(tree: Path, cache: Cache) -
 
 
 @pytest.fixture
-def workshop(checkout: Checkout, cache: Cache) -> Workshop:
+def workshop(checkout: SelftestFiles, cache: Cache) -> Workshop:
     return Workshop(checkout, build_headers(checkout, cache, ignore), cache, ignore)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from linklab.errors import UsageError
-from linklab.kernel.mail import Tag, parse_subject, read_letters
+from linklab.kernel.mail import Tag, parse_subject, read_mails
 from linklab.kernel.series import Series, read_series
 
 DIFF = """diff --git a/net/{0}.c b/net/{0}.c
@@ -72,19 +72,19 @@ class TestSubjects:
         assert parse_subject(text) == expected
 
 
-class TestLetters:
+class TestMails:
     def test_a_bare_diff_is_taken_with_what_stands_before_it(self) -> None:
-        (letter,) = read_letters(f"Why.\n\n{DIFF.format('a')}".encode())
-        assert (letter.description, letter.subject) == ("Why.\n\n", "")
-        assert letter.diff == DIFF.format("a").encode()
+        (sent,) = read_mails(f"Why.\n\n{DIFF.format('a')}".encode())
+        assert (sent.description, sent.subject) == ("Why.\n\n", "")
+        assert sent.diff == DIFF.format("a").encode()
 
     def test_a_svn_like_diff_is_no_mail(self) -> None:
         text = f"Index: net/a.c\n=====\n{DIFF.format('a').partition(chr(10))[2]}"
-        assert read_letters(text.encode())[0].diff == text.encode()
+        assert read_mails(text.encode())[0].diff == text.encode()
 
     def test_prose_that_begins_with_from_does_not_split_a_message(self) -> None:
         text = mail("PATCH").replace("Why it is done.", "x\n\nFrom here on it is 12:30 in 2001.")
-        assert len(read_letters(text.encode())) == 1
+        assert len(read_mails(text.encode())) == 1
 
     @pytest.mark.parametrize(
         ("text", "expected"),
@@ -97,21 +97,21 @@ class TestLetters:
         ],
     )
     def test_dates_are_as_git_has_them(self, text: str, expected: str) -> None:
-        (letter,) = read_letters(mail("PATCH", Date=text).encode())
-        assert letter.date == expected
+        (sent,) = read_mails(mail("PATCH", Date=text).encode())
+        assert sent.date == expected
 
     def test_headers_are_decoded_and_unfolded(self) -> None:
         text = mail("PATCH", Subject="=?utf-8?q?=5BPATCH_1/2=5D_gr=C3=BCn?=\n =?utf-8?q?er?=",
                     From="=?iso-8859-1?q?J=F6rg?= <j@x>")  # fmt: skip
-        (letter,) = read_letters(text.encode())
-        assert (letter.subject, letter.author) == ("grüner", "Jörg <j@x>")
-        assert letter.tag == Tag(1, 2, 1, True)
+        (sent,) = read_mails(text.encode())
+        assert (sent.subject, sent.author) == ("grüner", "Jörg <j@x>")
+        assert sent.tag == Tag(1, 2, 1, True)
 
     def test_a_charset_that_nobody_knows_is_left_as_it_is(self) -> None:
         text = mail("PATCH", From="=?x-nothing?q?a?= <a@b>", Content_Type="text/plain; charset=x-y")
-        (letter,) = read_letters(text.encode())
-        assert letter.author == "=?x-nothing?q?a?= <a@b>"
-        assert letter.description == "Why it is done."
+        (sent,) = read_mails(text.encode())
+        assert sent.author == "=?x-nothing?q?a?= <a@b>"
+        assert sent.description == "Why it is done."
 
     @pytest.mark.parametrize("encoding", ["base64", "quoted-printable"])
     def test_a_transfer_encoding_is_undone_and_the_bytes_kept(self, encoding: str) -> None:
@@ -119,9 +119,9 @@ class TestLetters:
         body = b"Why.\n---\n\n" + diff
         coded = base64.encodebytes(body) if encoding == "base64" else quopri.encodestring(body)
         head = f"Subject: [PATCH] x\nContent-Transfer-Encoding: {encoding}\n\n".encode()
-        (letter,) = read_letters(head + coded)
-        assert diff in letter.diff
-        assert letter.description == "Why."
+        (sent,) = read_mails(head + coded)
+        assert diff in sent.diff
+        assert sent.description == "Why."
 
     def test_a_diff_that_is_attached_is_found(self) -> None:
         text = (
@@ -132,15 +132,15 @@ class TestLetters:
             f"{base64.encodebytes(DIFF.format('a').encode()).decode()}\n"
             "--B\nContent-Type: text/html\n\n<p>diff --git</p>\n--B--\n"
         )
-        (letter,) = read_letters(text.encode())
-        assert letter.diff.startswith(b"diff --git a/net/a.c")
-        assert "See the attachment." in letter.description
-        assert b"<p>" not in letter.diff
+        (sent,) = read_mails(text.encode())
+        assert sent.diff.startswith(b"diff --git a/net/a.c")
+        assert "See the attachment." in sent.description
+        assert b"<p>" not in sent.diff
 
     def test_line_ends_of_the_transport_are_not_the_files(self) -> None:
-        (letter,) = read_letters(mail("PATCH").replace("\n", "\r\n").encode())
-        assert b"\r" not in letter.diff
-        (bare,) = read_letters(DIFF.format("a").replace("one\n", "one\r\n").encode())
+        (sent,) = read_mails(mail("PATCH").replace("\n", "\r\n").encode())
+        assert b"\r" not in sent.diff
+        (bare,) = read_mails(DIFF.format("a").replace("one\n", "one\r\n").encode())
         assert b"-one\r\n" in bare.diff
 
     def test_line_ends_that_a_sender_encoded_are_not_the_files_unless_only_some_are(self) -> None:
@@ -149,13 +149,13 @@ class TestLetters:
             text = diff.replace("\n", "\r\n") if not kept else diff
             coded = base64.encodebytes(text.encode()).decode()
             mail = f"Subject: x\nContent-Transfer-Encoding: base64\n\n{coded}"
-            assert (b"\r" in read_letters(mail.encode())[0].diff) == kept
+            assert (b"\r" in read_mails(mail.encode())[0].diff) == kept
 
     def test_who_wrote_it_may_stand_in_the_body(self) -> None:
         text = mail("PATCH").replace("Why", "From: B <b@x>\nSubject: [PATCH v2] other\n\nWhy")
-        (letter,) = read_letters(text.encode())
-        assert (letter.author, letter.subject, letter.tag.version) == ("B <b@x>", "other", 2)
-        assert letter.description == "Why it is done."
+        (sent,) = read_mails(text.encode())
+        assert (sent.author, sent.subject, sent.tag.version) == ("B <b@x>", "other", 2)
+        assert sent.description == "Why it is done."
 
 
 class TestFilesAndFolders:
@@ -261,6 +261,13 @@ class TestThreads:
     def test_a_patch_that_came_twice_counts_once(self, tmp_path: Path) -> None:
         texts = series("PATCH", 2)
         assert subjects(read(write(tmp_path / "t.mbox", *texts, texts[1]))) == ["part1", "part2"]
+
+    def test_a_reroll_without_numbers_of_a_series_with_them_is_taken_as_it_is(
+        self, tmp_path: Path
+    ) -> None:
+        box = write(tmp_path / "box", *series("PATCH", 2), mail("PATCH v2", "part1"))
+        found = read(box)
+        assert (subjects(found), found.version) == (["part1"], 2)
 
     def test_of_patches_without_numbers_the_newest_of_each_is_taken(self, tmp_path: Path) -> None:
         texts = (mail("PATCH", "x"), mail("PATCH v2", "x"), mail("PATCH", "y"))

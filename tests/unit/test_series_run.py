@@ -14,6 +14,7 @@ import pytest
 from fake_guest import FakeGuest
 from fake_lab import FakeLab, lab_of
 from fake_tree import make_tree
+from hand_made import cell
 
 from linklab.agent.protocol import Field, FieldReader
 from linklab.commands import history
@@ -30,16 +31,15 @@ from linklab.errors import (
     UsageError,
     Verdict,
 )
-from linklab.kernel import kbuild
+from linklab.kernel import make as make_module
 from linklab.lab.lab import Lab, Subject
 from linklab.machine.spec import Boot
-from linklab.report.keyfigure import key_figure
+from linklab.report.printed import headline
 from linklab.results.history import entries
 from linklab.results.series import Findings, find
 from linklab.results.store import read_run
-from linklab.results.work import Work
 
-WORK = Work("mtu", "group", 2)
+CELL = cell("mtu", "group", 2)
 SLOW = 1.5
 
 
@@ -92,7 +92,7 @@ Make = Mapping[str, FakeGuest]
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LINKLAB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(kbuild, "_NEEDED", frozenset(("gcc", "make")))
+    monkeypatch.setattr(make_module, "_NEEDED", frozenset(("gcc", "make")))
     make_tree(tmp_path / "linux")
     return tmp_path
 
@@ -153,13 +153,13 @@ def test_each_patch_is_built_measured_and_judged(
     assert out.strip().splitlines()[-1].startswith("patch 1/4 adds 1 compiler warning on sysfs and")
     said = " ".join(out.split())
     assert "patch 2/4 does not build on nosysfs (3/4 mends it); " in said
-    assert "patch 4/4 slows mtu by group of 2 interfaces on nosysfs by 50.0 % [50.0, 50.0]" in said
+    assert "patch 4/4 slows mtu by group, 2 interfaces on nosysfs by 50.0 % [50.0, 50.0]" in said
     assert "net/b.c:1: unused variable 'x'" in out
     assert "#error no sysfs" in out
     assert "1/4 step 1" in out and "v2: net" in out
     slow = found.rows["nosysfs"][4]
-    assert slow.before[WORK].against == 3
-    assert found.rows["nosysfs"][3].before[WORK].against == 1, "the last one that was measured"
+    assert slow.before[CELL].against == 3
+    assert found.rows["nosysfs"][3].before[CELL].against == 1, "the last one that was measured"
     about = read_run(Path("out")).about
     assert (about["kind"], about["verdict"]) == ("series", "fail")
     assert about["end"]
@@ -167,7 +167,7 @@ def test_each_patch_is_built_measured_and_judged(
     assert capsys.readouterr().out == out
     (entry,) = entries(Path())
     assert entry.kernels == ["sysfs", "nosysfs"]
-    assert key_figure(read_run(Path("out"))) == out.splitlines()[-1]
+    assert headline(read_run(Path("out"))) == out.splitlines()[-1]
     assert 'name="mtu/group/2"' in Path("junit.xml").read_text()
     assert Path("out/table.txt").read_text().splitlines()[-1] == out.splitlines()[-1]
 
@@ -182,15 +182,13 @@ def test_a_series_that_changes_nothing_passes_and_its_kernels_are_measured_once(
     assert verdict is Verdict.PASS
     row = found.rows["sysfs"][1]
     assert row.state.same_as == 0
-    assert row.seconds == found.rows["sysfs"][0].seconds
+    assert row.values == found.rows["sysfs"][0].values
     assert {sample.kernel for sample in read_run(Path("out")).samples} == {
         "sysfs@base", "nosysfs@base",
     }  # fmt: skip
     out = capsys.readouterr().out
     assert "same kernel as base" in out
-    assert "the patch builds, boots and passes mtu by group of 2 interfaces" in " ".join(
-        out.split()
-    )
+    assert "the patch builds, boots and passes mtu by group, 2 interfaces" in " ".join(out.split())
 
 
 def test_a_kernel_that_does_not_boot_or_fails_leaves_the_others_to_be_tested(
@@ -210,8 +208,8 @@ def test_a_kernel_that_does_not_boot_or_fails_leaves_the_others_to_be_tested(
     assert verdict is Verdict.CRASH
     said = " ".join(capsys.readouterr().out.split())
     assert "patch 1/3 crashes at boot on sysfs; patch 2/3 hangs" in said
-    assert "patch 2/3 hangs at mtu by group on sysfs (3/3 mends it)" in said
-    assert found.rows["sysfs"][3].seconds
+    assert "patch 2/3 hangs at mtu by group, 2 interfaces on sysfs (3/3 mends it)" in said
+    assert found.rows["sysfs"][3].values
     assert found.verdict_of(found.rows["sysfs"][2]) is Verdict.HANG
 
 
@@ -310,13 +308,27 @@ def test_the_tree_may_change_while_its_series_is_tested(
         ({"fail_above": "some"}, "--fail-above some: a number of per cent"),
         ({"fail_above": "0"}, "--fail-above 0: per cent above 0"),
         ({"blocks": "1"}, "--blocks 1"),
-        ({"operations": "group"}, "none of the arms"),
+        ({"operations": "group"}, "none of it can be measured: group by group, 2 interfaces: "),
+        ({"metric": "frob"}, "--metric frob: unknown; valid are seconds, "),
     ],
 )
 def test_a_wrong_option_is_refused(here: Path, changes: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         check(options(chain("// 1"), **changes))
     assert not Path("out").exists()
+
+
+def test_a_series_is_judged_by_its_first_metric_or_the_one_that_is_named(
+    guests: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert check(options(chain("// 1"), output="other")).plan.metric.name == "seconds"
+    verdict, found = outcome_of(chain("// 1"), metric="context_switches")
+    assert verdict is Verdict.PASS
+    assert found.metric.name == "context_switches"
+    assert {change.comparison.by_ratio for change in found.rows["sysfs"][1].before.values()} == {
+        False
+    }
+    assert "context_switches, median of 8 guests" in capsys.readouterr().out
 
 
 def test_more_comparisons_take_more_blocks(here: Path) -> None:

@@ -13,10 +13,8 @@ import pytest
 
 from linklab.errors import LabError
 from linklab.events import Event, Note, StepAdvanced, StepFinished, StepStarted
-from linklab.host.apt import Apt, candidates, lists_age
-from linklab.host.packages import Need
+from linklab.host.packages import Apt, Need, SetupOutcome, candidates, lists_age, setup
 from linklab.host.run import CommandFailed
-from linklab.host.setup import SetupOutcome, setup
 
 NEEDS = (
     Need("tool", "why", ("tool-package",), programs=("tool",)),

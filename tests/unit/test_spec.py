@@ -24,6 +24,7 @@ from linklab.machine.spec import (
     PipePort,
     RamFile,
     Recording,
+    Share,
     TerminalPort,
     qemu_argv,
 )
@@ -40,6 +41,24 @@ def spec(*words: Any, **more: Any) -> MachineSpec:
 
 
 GOLDEN = {
+    "folders of the host on microvm": (
+        spec(
+            DIRECT, Accel.TCG, shares=(Share("root", Path("/")), Share("rw0", Path("/a,b"), True))
+        ),
+        """
+        qemu-system-x86_64 -nodefaults -no-user-config -no-reboot -name linklab
+        -machine microvm,pit=off,pic=off -accel tcg -cpu CPU -smp 1 -m 256M -display none
+        -chardev socket,id=console,fd=7 -serial chardev:console
+        -chardev socket,id=agent,fd=9
+        -device virtio-serial-device,max_ports=2
+        -device virtserialport,chardev=agent,name=linklab.agent
+        -fsdev local,id=root,path=/,security_model=none,multidevs=remap,readonly=on
+        -device virtio-9p-device,fsdev=root,mount_tag=root
+        -fsdev local,id=rw0,path=/a,,b,security_model=none,multidevs=remap
+        -device virtio-9p-device,fsdev=rw0,mount_tag=rw0
+        -kernel /cache/bzImage -initrd /cache/initramfs.cpio -append 'console=ttyS0 panic=-1'
+        """,
+    ),
     "a machine that waits for gdb": (
         spec(DIRECT, Accel.TCG, debugger=Path("/run/a,b/gdb")),
         """

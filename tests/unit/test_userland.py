@@ -11,16 +11,18 @@ import pytest
 
 from linklab.errors import LabError
 from linklab.host import run
-from linklab.host.answers import Answers
-from linklab.host.cache import Cache
-from linklab.image import userland
-from linklab.image.entries import Device, Directory, File, Link, tree_of
+from linklab.host.cache import Answers, Cache
+from linklab.host.run import find_program
 from linklab.image.userland import (
+    Device,
+    Directory,
+    File,
+    Link,
     applets_of,
-    find_program,
     libraries_of,
     program_entries,
     read_manifest,
+    tree_of,
     version_of,
 )
 
@@ -56,7 +58,7 @@ class TestFindProgram:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("PATH", "/nowhere")
-        monkeypatch.setattr(userland, "_SYSTEM_FOLDERS", "/nowhere")
+        monkeypatch.setattr(run, "_SYSTEM_FOLDERS", "/nowhere")
 
         with pytest.raises(LabError, match=r"busybox is not .* package busybox.*`invoke setup`"):
             find_program("busybox", "busybox")

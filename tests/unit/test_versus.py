@@ -2,35 +2,47 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+import re
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hand_made import run_of, sample
+from hand_made import cell, run_of, sample, sample_in
 
 from linklab.errors import UsageError
 from linklab.report.layout import plain_text
-from linklab.report.versus import Row, Versus, p_text, render, versus_of
-from linklab.report.versusruns import versus_of_runs
-from linklab.results.comparison import Comparison, Effect, Rule
+from linklab.report.versus import Row, Versus, p_text, render, versus_of, versus_of_runs
+from linklab.results.comparison import (
+    SECONDS,
+    Comparison,
+    Effect,
+    Rule,
+    compare,
+    pairs_of,
+)
 from linklab.results.kinds import has_comparison
-from linklab.results.model import Run
-from linklab.results.work import Work
+from linklab.results.model import Run, first_shape
+from linklab.results.outcomes import Status
+from linklab.results.shape import Axis, Better, Cell, Metric, Shape
+from linklab.results.suites import suite_of_runs, suites_of
 
-SLOWER = Comparison(1.098, 1.071, 1.126, 0.0004, Effect.SLOWER, 0, 20, 0.036, 0.0395, 0.95)
-FASTER = replace(SLOWER, ratio=0.88, low=0.85, high=0.9, verdict=Effect.FASTER)
-SAME = replace(SLOWER, ratio=1.002, low=0.991, high=1.013, p_value=0.7, verdict=Effect.SAME)
+SLOWER = Comparison(1.098, 1.071, 1.126, 0.0004, Effect.WORSE, 0, 20, 0.036, 0.0395, 0.95)
+FASTER = replace(SLOWER, change=0.88, low=0.85, high=0.9, verdict=Effect.BETTER)
+SAME = replace(SLOWER, change=1.002, low=0.991, high=1.013, p_value=0.7, verdict=Effect.SAME)
 OPEN = replace(
     SAME, low=0.96, high=1.09, verdict=Effect.INCONCLUSIVE, more_blocks_needed=35, blocks=14
 )
-WORK = Work("mtu", "group", 1024)
+CELL = cell("mtu", "group", 1024)
+FIRST = first_shape()
 TCG = "TCG (software emulation: compare ratios, not seconds)"
 
 
 def versus(*comparisons: Comparison) -> Versus:
-    rows = [Row(replace(WORK, interfaces=n), one) for n, one in enumerate(comparisons, 1024)]
-    return Versus("nosysfs", "nosysfs+fix.patch", rows, 0.03, TCG, "TCG, resume boot")
+    rows = [Row(CELL.with_(interfaces=n), one) for n, one in enumerate(comparisons, 1024)]
+    setting, metric = "TCG, resume boot", FIRST.metric
+    return Versus("nosysfs", "nosysfs+fix.patch", rows, 0.03, TCG, setting, FIRST, metric)
 
 
 @pytest.mark.parametrize(
@@ -102,8 +114,9 @@ def test_what_is_open_says_below_the_table_what_would_settle_it() -> None:
 
 
 def test_kernels_have_a_column_where_runs_are_compared() -> None:
-    rows = [Row(WORK, SAME, "sysfs"), Row(WORK, SLOWER, "nosysfs[x]")]
-    shown = plain_text(render(Versus("one", "other", rows, 0.03, "KVM", "KVM")), 200)
+    rows = [Row(CELL, SAME, "sysfs"), Row(CELL, SLOWER, "nosysfs[x]")]
+    found = Versus("one", "other", rows, 0.03, "KVM", "KVM", FIRST, FIRST.metric)
+    shown = plain_text(render(found), 200)
     assert "nosysfs[x]" in shown
     assert "mtu by group, 1024 interfaces, kernel nosysfs[x] (9.8 % longer" in shown
 
@@ -113,26 +126,45 @@ def test_a_p_value_that_cannot_be_told_from_0_is_a_bound() -> None:
     assert p_text(0.0312) == "0.031"
 
 
-def test_a_stored_comparison_is_read_back_as_it_was() -> None:
-    about = {
-        "kind": "compare",
-        "accel": "tcg",
-        "boot": "resume",
-        "plan": {"trials": 5},
-        "comparison": {
-            "a": "nosysfs",
-            "b": "nosysfs+fix.patch",
-            "threshold": 0.03,
-            "results": [{**asdict(WORK), **asdict(SLOWER)}],
+def comparison_of(*results: dict[str, Any], **more: Any) -> Run:
+    """A run as `invoke compare` stores it."""
+    return Run(
+        {
+            "kind": "compare",
+            "accel": "tcg",
+            "boot": "resume",
+            "kernels": [],
+            "plan": {"trials": 5},
+            "comparison": {
+                "a": "nosysfs",
+                "b": "nosysfs+fix.patch",
+                "threshold": 0.03,
+                "results": list(results),
+                **more,
+            },
         },
-    }
-    found = versus_of(about)
+        (),
+    )
+
+
+def test_a_stored_comparison_is_read_back_as_it_was() -> None:
+    run = comparison_of({**CELL, **SLOWER.to_json(SECONDS)})
+    found = versus_of(run)
     assert found == replace(
         versus(SLOWER), setting="TCG, resume boot, 5 trials in each guest", rows=found.rows
     )
-    assert list(found.rows) == [Row(WORK, SLOWER)]
-    assert has_comparison(about)
+    assert list(found.rows) == [Row(CELL, SLOWER)]
+    assert has_comparison(run.about)
     assert not has_comparison({})
+
+
+def test_a_comparison_of_the_first_release_is_read_back_too() -> None:
+    stored_then = {
+        "operation": "mtu", "arm": "group", "interfaces": 1024, "ratio": 1.098, "low": 1.071,
+        "high": 1.126, "p_value": 0.0004, "verdict": "slower", "more_blocks_needed": 0,
+        "blocks": 20, "median_a": 0.036, "median_b": 0.0395, "level": 0.95,
+    }  # fmt: skip
+    assert list(versus_of(comparison_of(stored_then)).rows) == [Row(CELL, SLOWER)]
 
 
 # Stored runs
@@ -158,14 +190,14 @@ def test_two_runs_are_compared_kernel_by_kernel() -> None:
     )
     assert (found.a, found.b) == ("then", "now")
     verdicts = {row.kernel: row.comparison.verdict for row in found.rows}
-    assert verdicts == {"sysfs": Effect.SLOWER, "nosysfs": Effect.SAME}
+    assert verdicts == {"sysfs": Effect.WORSE, "nosysfs": Effect.SAME}
     assert "at different times" in found.sentence()
 
 
 def test_kernels_that_are_left_over_stand_for_each_other() -> None:
     (row,) = against(stored({"nosysfs": 0.02}), stored({"nosysfs+fix.patch": 0.01})).rows
-    assert row.comparison.verdict is Effect.FASTER
-    assert row.comparison.ratio == pytest.approx(0.5)
+    assert row.comparison.verdict is Effect.BETTER
+    assert row.comparison.change == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize(
@@ -192,3 +224,170 @@ def test_runs_that_have_nothing_in_common_say_so() -> None:
     empty = run_of(["sysfs"], [], scenario="grouping")
     found = against(stored({"sysfs": 0.02}), empty)
     assert found.sentence() == "Nothing was measured of both then and now."
+
+
+# Other metrics than a time
+
+
+GOODPUT = Metric("goodput", "Mbit/s", Better.MORE)
+LOSS = Metric("loss", "%", zero=True, short="lost frames", matters=0.5)
+HEARD = Metric("heard", "", Better.NEITHER, zero=True, short="notifications", matters=1)
+RATES = Shape(
+    axes=(Axis("mode", among=("plain", "fast")), Axis("size", title="bytes")),
+    metrics=(GOODPUT, LOSS, HEARD),
+    rows="size",
+    columns="mode",
+)
+PLACE = Cell({"mode": "fast", "size": 1500})
+A_LITTLE = [0.01 * (block % 5) for block in range(12)]
+
+
+def rates(metric: Metric, a: Sequence[float], b: Sequence[float]) -> Versus:
+    """Two kernels in one metric, read back as a comparison that was stored."""
+    run = stored_rates(metric, a, b)
+    return versus_of(run)
+
+
+def stored_rates(metric: Metric, a: Sequence[float], b: Sequence[float]) -> Run:
+    samples = [
+        sample_in(kernel, PLACE, {**dict.fromkeys(("goodput", "loss", "heard"), 1.0),
+                                  metric.name: value}, block=block)
+        for kernel, values in (("a", a), ("b", b))
+        for block, value in enumerate(values, 1)
+    ]  # fmt: skip
+    found = compare(pairs_of(samples, metric, "a", "b"), Rule(draws=500))
+    results = [{**cell, **one.to_json(metric)} for cell, one in found.items()]
+    entry = {"a": "a", "b": "b", "threshold": 0.03, "metric": metric.name, "results": results}
+    return run_of(["a", "b"], samples, scenario="another", kind="compare", comparison=entry,
+                  plan={"trials": 1}, shape=RATES.to_json())  # fmt: skip
+
+
+def by(base: float, *, factor: float = 1.0, more: float = 0.0) -> list[float]:
+    return [factor * (base + little) + more for little in A_LITTLE]
+
+
+@pytest.mark.parametrize(
+    ("metric", "a", "b", "sentence", "summary"),
+    [
+        (
+            GOODPUT, by(9.0), by(9.0, factor=0.5),
+            r"b has 50\.0 % less goodput than a in fast, 1500 bytes: "
+            r"95 % interval -50\.0 to -50\.0 %, p = [\d.]+, 12 blocks "
+            r"\(TCG, direct boot, 1 trial in each guest\)\.",
+            r"less goodput, -50\.0 % in fast, 1500 bytes",
+        ),
+        (
+            GOODPUT, by(9.0), by(9.0, factor=2.0),
+            r"b has 100\.0 % more goodput than a in .*",
+            r"more goodput, \+100\.0 % in fast, 1500 bytes",
+        ),
+        (
+            GOODPUT, by(9.0), by(9.0),
+            r"b has as much goodput as a in fast, 1500 bytes, within 3 %: 95 % interval .*",
+            r"same, \+0\.0 % in .*",
+        ),
+        (
+            LOSS, by(0.0), by(0.0, more=2.0),
+            r"b has 2\.00 % more lost frames than a in fast, 1500 bytes: "
+            r"95 % interval \+2\.00 % to \+2\.00 %, p = [\d.]+, 12 blocks .*",
+            r"more lost frames, \+2\.00 % in fast, 1500 bytes",
+        ),
+        (
+            LOSS, by(0.0), by(0.0, more=0.7),
+            r"b has 0\.700 % more lost frames than a in .*: 95 % interval \+0\.700 % to .*",
+            r"more lost frames, \+0\.700 % in .*",
+        ),
+        (
+            LOSS, by(0.0, more=2.0), by(0.0),
+            r"b has 2\.00 % less lost frames than a in .*: 95 % interval -2\.00 % to -2\.00 %, .*",
+            r"less lost frames, -2\.00 % in .*",
+        ),
+        (
+            LOSS, [0.0] * 12, [0.0] * 12,
+            r"b has as much lost frames as a in fast, 1500 bytes, within 0\.500 %: "
+            r"95 % interval 0 % to 0 %, p = 1, 12 blocks .*",
+            r"same, 0 % in .*",
+        ),
+        (
+            HEARD, [5.0] * 12, [8.0] * 12,
+            r"b has 3\.00 more notifications than a in .*: 95 % interval \+3\.00 to \+3\.00, .*",
+            r"different, \+3\.00 in .*",
+        ),
+    ],
+)  # fmt: skip
+def test_a_metric_is_told_in_its_own_words_and_unit(
+    metric: Metric, a: list[float], b: list[float], sentence: str, summary: str
+) -> None:
+    found = rates(metric, a, b)
+    assert re.fullmatch(sentence, found.sentence()), found.sentence()
+    assert re.fullmatch(summary, found.summary()), found.summary()
+
+
+def test_what_is_open_of_a_difference_says_what_would_settle_it() -> None:
+    found = rates(LOSS, [0.0, 0.0, 0.0], [0.0, 5.0, 2.0])
+    assert re.match(
+        r"Whether b has another lost frames than a in fast, 1500 bytes is not known: "
+        r"95 % interval .*; (about \d+ more blocks would settle it|the effect is too near) ",
+        found.sentence(),
+    ), found.sentence()
+
+
+def test_the_table_says_that_it_is_a_difference() -> None:
+    shown = plain_text(render(rates(LOSS, [0.0] * 12, by(2.0))), 120)
+    assert "loss, %, medians of 12 blocks" in shown
+    assert "B - A [95 % interval]" in shown
+    assert re.search(r"0 % +2\.0\d % +\+2\.0\d % \[2\.0\d %, 2\.0\d %\]", shown)
+    assert "more lost frames" in shown
+    ratio = plain_text(render(rates(GOODPUT, by(9.0), by(18.0))), 120)
+    assert "goodput, Mbit/s, medians" in ratio and "B / A [95 % interval]" in ratio
+    assert "9.02 Mbit/s" in ratio and "more goodput" in ratio
+
+
+def test_several_comparisons_in_another_metric() -> None:
+    found = rates(LOSS, by(0.0), by(0.0, more=2.0))
+    (row,) = found.rows
+    same = replace(row.comparison, verdict=Effect.SAME)
+    several = replace(found, rows=[row, Row(PLACE.with_(size=64), same)])
+    assert several.summary() == "1 more lost frames, 1 same"
+    assert "more lost frames in fast, 1500 bytes (2.00 % more lost frames" in several.sentence()
+    assert "the same within 0.500 % in 1" in several.sentence()
+
+
+def test_two_runs_are_compared_in_their_first_metric() -> None:
+    def run(goodput: float) -> Run:
+        samples = [
+            sample_in("k", PLACE, {"goodput": goodput + little}, trial=n)
+            for n, little in enumerate(A_LITTLE, 1)
+        ]
+        return run_of(["k"], samples, shape=RATES.to_json(), scenario="another")
+
+    (row,) = against(run(9.0), run(6.0)).rows
+    assert (row.cell, row.comparison.verdict) == (PLACE, Effect.WORSE), "less is worse"
+    (row,) = against(run(6.0), run(9.0)).rows
+    assert row.comparison.verdict is Effect.BETTER
+    suite = suite_of_runs([("k", row.cell, row.comparison)], GOODPUT, "then", "now")
+    ((outcome,),) = ([*family.children] for family in suite.outcomes)
+    assert (outcome.name, outcome.status) == ("k/fast/1500", Status.PASS)
+    assert outcome.message.startswith("more goodput: 1.5x [")
+
+
+@pytest.mark.parametrize(
+    ("metric", "a", "b", "status", "message", "unit"),
+    [
+        (GOODPUT, by(9.0), by(9.0, factor=0.5), Status.FAIL, r"less goodput: 0\.5x \[", "x"),
+        (GOODPUT, by(9.0), by(9.0, factor=2.0), Status.PASS, r"more goodput: 2x \[", "x"),
+        (LOSS, [0.0] * 12, by(2.0), Status.FAIL, r"more lost frames: 2\.01 \[2, 2\.0", "%"),
+        (LOSS, [0.0] * 12, [0.0] * 12, Status.PASS, r"same: 0 \[0, 0\] of a, p = 1, 12", "%"),
+        (LOSS, [0.0] * 3, [0.0, 5.0, 2.0], Status.SKIP, r"inconclusive: 2 ", "%"),
+        (HEARD, [5.0] * 12, [8.0] * 12, Status.PASS, r"different: 3 \[3, 3\] of a", ""),
+    ],
+)
+def test_other_tools_get_the_same_by_the_metrics_direction(
+    metric: Metric, a: list[float], b: list[float], status: Status, message: str, unit: str
+) -> None:
+    run = stored_rates(metric, a, b)
+    suite = next(s for s in suites_of(run) if s.kernel and s.kernel.name == "b")
+    (outcome,) = next(o for o in suite.outcomes if o.name == "compare").children
+    assert (outcome.name, outcome.status) == ("fast/1500", status)
+    assert re.match(message, outcome.message), outcome.message
+    assert outcome.figure is not None and outcome.figure.unit == unit

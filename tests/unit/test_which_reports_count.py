@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from linklab.console.kmsg import Record
-from linklab.console.noise import NO_NOISE, Noise, read_noise
+from linklab.console.report import NO_NOISE, Noise, read_noise
 from linklab.console.watch import ConsoleWatch
 from linklab.lab.reports import KernelReports
 

@@ -25,6 +25,7 @@ from linklab.lab.lab import Lab, Subject
 from linklab.lab.session import Session
 from linklab.machine.spec import Boot
 from linklab.paths import ROOT
+from linklab.scenarios.grouping import Grouping
 
 
 @pytest.fixture
@@ -67,9 +68,8 @@ def virtual_lab(cache: Cache) -> Lab:
 @pytest.fixture(scope="session")
 def subjects(cache: Cache) -> dict[str, Subject]:
     """Both flavours, with their ISOs."""
-    made = prepare_subjects(
-        KernelOptions("sysfs,nosysfs"), Purpose(Boot.ISO, ("grouping",)), cache, ignore
-    )
+    purpose = Purpose(Boot.ISO, Grouping.all_needs())
+    made = prepare_subjects(KernelOptions("sysfs,nosysfs"), purpose, cache, ignore)
     return {subject.name: subject for subject in made}
 
 

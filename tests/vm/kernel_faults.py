@@ -15,6 +15,7 @@ from linklab.lab.session import Session
 from linklab.machine.spec import Clock, DirectBoot
 from linklab.scenarios.grouping.change import NEW
 from linklab.scenarios.grouping.links import Links
+from linklab.scenarios.scenario import GUEST, Host
 
 _DEBUGFS = "/tmp/debug"
 CRASH, HANG = Verdict.CRASH, Verdict.HANG
@@ -111,7 +112,8 @@ def program_takes_memory(scene: Scene) -> None:
 def kernel_takes_memory(scene: Scene) -> None:
     with scene.guest(memory=_SMALL) as session:
         due = scene.deadline()
-        Links(session.agent, 4000, due - time.monotonic()).bring_to(NEW)
+        host = Host(GUEST, session.agent, lambda _cell: due - time.monotonic())
+        Links(host, 4000).bring_to(NEW)
 
 
 STOCK_FAULTS: tuple[Fault, ...] = (

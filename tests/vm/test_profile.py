@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from guests import Invoke
 
-from linklab.scenarios.grouping.slowed import PARAMETER, PATCH
+from linklab.scenarios.grouping import Grouping
 
 pytestmark = [
     pytest.mark.vm,
@@ -47,8 +47,9 @@ def test_a_function_that_was_made_slower_is_found_by_subtracting_profiles(
     invoke: Invoke, tmp_path: Path
 ) -> None:
     # The parameter's default in place of a kernel command line, and a function of its own.
-    text = PATCH.read_text()
-    text = text.replace(f"unsigned int {PARAMETER};", f"unsigned int {PARAMETER} = 4000;")
+    assert Grouping.slower
+    text, name = Grouping.slower.patch.read_text(), Grouping.slower.parameter
+    text = text.replace(f"unsigned int {name};", f"unsigned int {name} = 4000;")
     text = text.replace("static void linklab_slow_down", "static noinline void linklab_slow_down")
     (tmp_path / "slow.patch").write_text(text)
     out = tmp_path / "difference"

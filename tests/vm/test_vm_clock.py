@@ -23,7 +23,7 @@ from linklab.lab.lab import Lab, Subject
 from linklab.lab.session import Session
 from linklab.machine.spec import Boot, MachineType
 from linklab.paths import ROOT
-from linklab.scenarios.grouping.ways import Arm
+from linklab.scenarios.grouping import Grouping
 
 pytestmark = pytest.mark.vm
 
@@ -78,7 +78,9 @@ def test_all_arms_take_the_same_twice_and_also_on_a_busy_host(
     assert busy.status == 0, busy.stderr
     before, now = (figures_of(done.document["samples"]) for done in (quiet, busy))
     assert before.keys() == now.keys()
-    assert {arm for _, operation, arm, _ in before if operation == "mtu"} == set(Arm)
+    assert {arm for _, operation, arm, _ in before if operation == "mtu"} == set(
+        Grouping.shape.axis("arm").among
+    )
     for cell, seconds in before.items():
         assert now[cell] == pytest.approx(seconds, rel=SAME), cell
 

@@ -11,16 +11,18 @@ from pathlib import Path
 
 import pexpect
 import pytest
+from documented import documented_scenario
 from guests import INVOKE, LIMIT, Invoke
 
 from linklab.host.cache import hash_file
 from linklab.paths import ROOT
-from linklab.scenarios.grouping.change import Operation
-from linklab.scenarios.grouping.ways import Arm, why_not
+from linklab.scenarios.grouping import Grouping
+from linklab.trials.plan import cells_of
 
 pytestmark = pytest.mark.vm
 
-POSSIBLE = sum(why_not(arm, operation) is None for arm in Arm for operation in Operation)
+EVERYTHING = {axis.name: axis.among or (4,) for axis in Grouping.shape.axes}
+POSSIBLE = len(cells_of(Grouping, EVERYTHING))
 
 
 def test_run_measures_and_verifies_everything_on_both_kernels(
@@ -43,6 +45,21 @@ def test_run_measures_and_verifies_everything_on_both_kernels(
     assert all(s["processes"] == s["interfaces"] for s in by_process)
     assert len(list(out.glob("console-*.log"))) == 4
     assert "without sysfs" in (out / "table.txt").read_text()
+
+
+def test_the_scenario_of_the_docs_is_measured(invoke: Invoke, tmp_path: Path) -> None:
+    path = tmp_path / "sysctl.py"
+    path.write_text(documented_scenario())
+    done = invoke(
+        *("run", "--scenario", str(path), "--kernel", "nosysfs", "--axis", "reads=5,20"),
+        *("--boot", "resume", "--output", str(tmp_path / "run"), "--json"),
+    )
+    assert done.status == 0, done.stderr
+    samples = done.document["samples"]
+    assert {(s["arm"], s["reads"]) for s in samples} == {
+        (arm, reads) for arm in ("cat", "dd") for reads in (5, 20)
+    }
+    assert all(s["rate"] > 0 and s["lost"] == 0 for s in samples)
 
 
 def test_run_from_the_iso_with_the_table_on_the_terminal(invoke: Invoke, tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from linklab.machine.spec import Boot, DirectBoot, MachineType
 from linklab.scenarios.grouping.change import CHANGES, NEW, Operation
 from linklab.scenarios.grouping.links import Links
 from linklab.scenarios.grouping.messages import group_delete
+from linklab.scenarios.scenario import GUEST, Host
 
 pytestmark = pytest.mark.vm
 
@@ -131,7 +132,7 @@ def test_flood_on_the_console_during_work_loses_nothing(
         agent.write_file("/proc/sys/kernel/printk_devkmsg", b"on\n", soon())
         flood = 'i=0; while [ $i -lt 3000 ]; do i=$((i+1)); echo "<3>flood $i"; done > /dev/kmsg &'
         agent.run(["/bin/sh", "-c", flood], soon())
-        links = Links(agent, 200, LIMIT)
+        links = Links(Host(GUEST, agent, lambda _cell: LIMIT), 200)
         links.bring_to(NEW)
         for operation in (Operation.MTU, Operation.UP, Operation.DOWN):
             change = CHANGES[operation]

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from linklab.commands.network_flows import EXPERIMENTS, MEMORY, run_flow
 from linklab.commands.networks import networked, prepare
 from linklab.commands.prepare import MachineOptions
 from linklab.events import ignore
 from linklab.host.cache import Cache
-from linklab.networks import EXPERIMENTS, MEMORY, run_flow
 
 pytestmark = pytest.mark.vm
 

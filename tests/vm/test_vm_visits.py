@@ -107,7 +107,7 @@ def look(console: str, *typed: str) -> None:
 
 def test_a_guest_in_a_wrong_state_is_kept_with_a_shell(guest: Opener, lab: Lab) -> None:
     person = Person(("is yours", "\r"), ("# ", "id\r"), ("uid=0", "\x01x"))
-    with pytest.raises(WrongState), guest(with_lab=replace(lab, keeper=person)):
+    with pytest.raises(WrongState), guest(with_lab=replace(lab, hold=person)):
         raise WrongState("t7 has mtu 1500 instead of 1400")
     assert "uid=0(root)" in person.seen
 
@@ -116,7 +116,7 @@ def test_a_kernel_that_panicked_stays_and_lets_gdb_in(guest: Opener, lab: Lab) -
     person = Person(("end Kernel panic", ""), ("is yours", "\x01g"), ("target remote", "\x01x"))
     with (
         pytest.raises(KernelCrashed, match="sysrq triggered crash"),
-        guest(with_lab=replace(lab, keeper=person)) as session,
+        guest(with_lab=replace(lab, hold=person)) as session,
     ):
         session.agent.write_file("/proc/sysrq-trigger", b"c", soon())
     assert "gdb can attach: gdb vmlinux -ex 'target remote /" in person.seen

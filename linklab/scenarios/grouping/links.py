@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from copy import copy
 from dataclasses import replace
 
-from linklab.agent.client import Agent
 from linklab.agent.replies import Measure
 from linklab.errors import WrongState
 from linklab.scenarios.grouping.change import (
@@ -34,39 +32,36 @@ from linklab.scenarios.grouping.messages import (
     read_run,
     template,
 )
+from linklab.scenarios.scenario import Host
 
 
 class Links:
-    """`count` dummy interfaces in a guest. `limit` is the seconds for one step of upkeep."""
+    """`count` dummy interfaces of a host."""
 
-    def __init__(self, agent: Agent, count: int, limit: float) -> None:
-        self.agent = agent
+    def __init__(self, host: Host, count: int) -> None:
+        self.host = host
         self.count = count
-        self._limit = limit
         self._state: LinkState | None = None
         self._others = _states(self._dump())
         self._last_other = max(self._others, default=0)
         self.first_index = 0
 
-    def seen_by(self, agent: Agent, count: int) -> Links:
-        """Return the first `count` of the interfaces as another agent sees them.
+    def seen_by(self, host: Host, count: int, times: float) -> Links:
+        """Return the first `count` of the interfaces as a slower host sees them.
 
         To do something to them: in what state all are is not known after that,
         until they are checked, or made anew after `scrap`.
         """
         seen = copy(self)
-        seen.agent, seen.count = agent, count
+        slow = replace(host, limit=lambda cell: times * host.limit(cell))
+        seen.host, seen.count = slow, count
         return seen
 
     def scrap(self) -> None:
         """Delete what there is of the interfaces, whatever state each is in."""
         for group in sorted({run.state.group for run in self._ours(self._dump())}):
-            self.agent.netlink([group_delete(group)], self.deadline())
+            self.host.agent.netlink([group_delete(group)], self.host.until())
         self.check(None)
-
-    def deadline(self) -> float:
-        """Return when a step of upkeep that begins now must be done (monotonic, s)."""
-        return time.monotonic() + self._limit
 
     def bring_to(self, wanted: LinkState | None) -> Measure | None:
         """Bring the interfaces into a state, untimed, and check that they are in it.
@@ -78,7 +73,7 @@ class Links:
             self._delete()
         elif wanted is not None:
             if self._state is None:
-                made = self.each(CHANGES[Operation.CREATE], self.deadline())
+                made = self.each(CHANGES[Operation.CREATE], self.host.until())
                 self.check(NEW, names=True)
             self._move(wanted)
         self.check(wanted)
@@ -88,7 +83,7 @@ class Links:
         """Do a change with one netlink message for each interface."""
         message = template(change)
         first = FIRST_NUMBER if message.width else self.first_index
-        return self.agent.netlink_each(
+        return self.host.agent.netlink_each(
             message.request,
             first,
             self.count,
@@ -154,23 +149,23 @@ class Links:
         assert state is not None
         if state.group != wanted.group:
             change = Change(Operation.GROUP, state, wanted)
-            self.each(change, self.deadline())
+            self.each(change, self.host.until())
         elif state != wanted:
             request = group_transition(GROUP, state, wanted)
-            self.agent.netlink([request], self.deadline())
+            self.host.agent.netlink([request], self.host.until())
         self._state = wanted
 
     def _delete(self) -> None:
         state = self._state
         group = GROUP if state is None else state.group
-        self.agent.netlink([group_delete(group)], self.deadline())
+        self.host.agent.netlink([group_delete(group)], self.host.until())
 
     def _dump(self, *extra: int) -> list[LinkRun]:
         kept = (IFLA_MTU, IFLA_GROUP, *extra)
-        runs = self.agent.dump(
+        runs = self.host.agent.dump(
             dump_request(),
             kept,
-            self.deadline(),
+            self.host.until(),
             header=IFINFOMSG_BYTES,
             index=INDEX_IN_IFINFOMSG,
         )

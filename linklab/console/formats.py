@@ -1,0 +1,419 @@
+"""What the kernel can report of itself: the faults, how each report begins, and its title.
+
+The formats are those of Linux 6.1 to 6.18, by the file that prints them. A
+pattern is matched right behind printk's prefix: "Spectre V2 : WARNING: ..." is
+advice. Titles have the words that syzbot uses, so that what is known of a
+fault can be searched for.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+from linklab.console import skipped_frames as skip
+from linklab.console.frames import FUNCTION
+from linklab.console.skipped_frames import SkippedFrames
+from linklab.errors import Verdict
+
+
+class Fault(StrEnum):
+    """The class of a report. Its value is what `run.json` says."""
+
+    # The kernel, or a task of it, came to an end.
+    PANIC = "panic"
+    INIT_KILLED = "killed init"
+    OOPS = "oops"
+    PAGE_FAULT = "page fault"
+    PROTECTION = "general protection fault"
+    DOUBLE_FAULT = "double fault"
+    INVALID_OPCODE = "invalid opcode"
+    DIVIDE = "divide error"
+    STACK = "stack corruption"
+    BUG = "BUG"
+    REBOOT = "reboot"
+    # It found something wrong and went on.
+    WARNING = "WARNING"
+    REFCOUNT = "refcount"
+    LIST = "list corruption"
+    SLAB = "slab corruption"
+    BOUNDS = "buffer overflow"
+    BAD_PAGE = "bad page"
+    ATOMIC = "sleeping in atomic context"
+    LOCKDEP = "lockdep"
+    RCU = "suspicious RCU use"
+    OUT_OF_MEMORY = "out of memory"
+    DEVICE_LEAK = "reference leak of a device"
+    LEAK = "memory leak"
+    TAINT = "taint"
+    # A sanitizer did.
+    KASAN = "KASAN"
+    KMSAN = "KMSAN"
+    KCSAN = "KCSAN"
+    KFENCE = "KFENCE"
+    UBSAN = "UBSAN"
+    # It stands still.
+    SOFT_LOCKUP = "soft lockup"
+    HARD_LOCKUP = "hard lockup"
+    RCU_STALL = "RCU stall"
+    HUNG_TASK = "hung task"
+    WORKQUEUE = "workqueue stall"
+    SILENCE = "silence"
+
+    @property
+    def verdict(self) -> Verdict:
+        """What a run says of a kernel with such a report."""
+        return Verdict.HANG if self in _STANDS_STILL else Verdict.CRASH
+
+
+_STANDS_STILL = {
+    Fault.SOFT_LOCKUP, Fault.HARD_LOCKUP, Fault.RCU_STALL, Fault.HUNG_TASK, Fault.WORKQUEUE,
+    Fault.SILENCE,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """A kind of report: how it begins, and how its title is made.
+
+    `title` may name groups of `start` and of `details`, which are searched in
+    the report's body; ` in {function}` is dropped where no function is to blame.
+    A group `function` in `start` is taken unless it is one of `skipped`.
+    `stands_still`: the function to blame is where the CPU is, not what noticed.
+    `after_backtrace`: its stack follows those words, older ones precede them.
+    `whole`: the report is one line.
+    """
+
+    fault: Fault
+    start: re.Pattern[str]
+    title: str
+    skipped: SkippedFrames
+    details: re.Pattern[str] | None = None
+    stands_still: bool = False
+    after_backtrace: bool = False
+    whole: bool = False
+
+
+def _pattern(
+    fault: Fault,
+    start: str,
+    title: str,
+    skipped: SkippedFrames = skip.MEMORY,
+    details: str | None = None,
+    **flags: bool,
+) -> Pattern:
+    search = re.compile(details) if details else None
+    return Pattern(fault, re.compile(start), title, skipped, search, **flags)
+
+
+def _lockdep(start: str, title: str, details: str | None = None) -> Pattern:
+    return _pattern(Fault.LOCKDEP, start, title, skip.LOCKS, details, after_backtrace=True)
+
+
+def _still(fault: Fault, start: str, title: str) -> Pattern:
+    return _pattern(fault, start, title, skip.STANDSTILL, stands_still=True)
+
+
+_IN_FUNCTION = rf"(?: in (?:{FUNCTION}|\S+)(?: \[.*\])?)?"
+_LOCK_TAKEN_AT = rf"^ #0: .* at: {FUNCTION}"  # the innermost one that is still held
+_PANIC = "Kernel panic - not syncing: "
+
+_PATTERNS = (
+    # kernel/panic.c, kernel/exit.c, kernel/sched/core.c, mm/oom_kill.c
+    _pattern(
+        Fault.INIT_KILLED,
+        rf"{_PANIC}Attempted to kill init!",
+        "kernel panic: Attempted to kill init!",
+    ),
+    _pattern(
+        Fault.STACK,
+        rf"{_PANIC}stack-protector: Kernel stack is corrupted in: {FUNCTION}",
+        "kernel panic: stack is corrupted in {function}",
+        skip.GENERAL,
+    ),
+    _pattern(
+        Fault.STACK,
+        rf"{_PANIC}corrupted stack end detected inside scheduler",
+        "kernel panic: corrupted stack end in {function}",
+        skip.STANDSTILL,
+    ),
+    _pattern(
+        Fault.OUT_OF_MEMORY,
+        rf"{_PANIC}(?:Out of memory|System is deadlocked on memory)",
+        "kernel panic: out of memory",
+    ),
+    _pattern(Fault.PANIC, rf"{_PANIC}(?P<why>.*)", "kernel panic: {why}"),
+    # mm/kasan/report.c, mm/kmsan/report.c, kernel/kcsan/report.c, mm/kfence/report.c, lib/ubsan.c
+    _pattern(
+        Fault.KASAN,
+        rf"BUG: KASAN: (?P<kind>[\w-]+(?: [\w-]+)*?){_IN_FUNCTION}$",
+        "KASAN: {kind} {access} in {function}",
+        details=r"^(?P<access>Read|Write) (?:of size|at addr)",
+    ),
+    _pattern(
+        Fault.KMSAN, rf"BUG: KMSAN: (?P<kind>[\w-]+){_IN_FUNCTION}$", "KMSAN: {kind} in {function}"
+    ),
+    _pattern(
+        Fault.KCSAN,
+        r"BUG: KCSAN: (?P<kind>[\w-]+) in (?P<both>[\w.]+ / [\w.]+)$",
+        "KCSAN: {kind} in {both}",
+    ),
+    _pattern(
+        Fault.KCSAN, rf"BUG: KCSAN: (?P<kind>[\w-]+){_IN_FUNCTION}$", "KCSAN: {kind} in {function}"
+    ),
+    _pattern(
+        Fault.KFENCE,
+        rf"BUG: KFENCE: (?P<kind>[\w-]+(?: [\w-]+)*?){_IN_FUNCTION}$",
+        "KFENCE: {kind} in {function}",
+    ),
+    _pattern(
+        Fault.UBSAN,
+        r"UBSAN: (?P<kind>[\w /-]+) in \S+:\d+",
+        "UBSAN: {kind} in {function}",
+        skip.ACCESS,
+    ),
+    # arch/x86/mm/fault.c, arch/x86/kernel/traps.c and dumpstack.c, lib/bug.c
+    _pattern(
+        Fault.PAGE_FAULT,
+        r"(?:BUG: )?(?:[uU]nable to handle )?kernel NULL pointer dereference",
+        "BUG: unable to handle kernel NULL pointer dereference in {function}",
+    ),
+    _pattern(
+        Fault.PAGE_FAULT,
+        r"(?:BUG: )?[uU]nable to handle (?:page fault|kernel)",
+        "BUG: unable to handle kernel paging request in {function}",
+    ),
+    _pattern(
+        Fault.PROTECTION,
+        r"(?:Oops: )?(?:segment-related )?general protection fault",
+        "general protection fault in {function}",
+    ),
+    _pattern(
+        Fault.DOUBLE_FAULT, r"(?:traps: )?PANIC: double fault", "PANIC: double fault in {function}"
+    ),
+    _pattern(Fault.INVALID_OPCODE, r"(?:Oops: )?invalid opcode: ", "invalid opcode in {function}"),
+    _pattern(Fault.DIVIDE, r"(?:Oops: )?divide error: ", "divide error in {function}"),
+    _pattern(
+        Fault.STACK,
+        r"BUG: .* stack guard page was hit",
+        "BUG: stack guard page was hit in {function}",
+    ),
+    _pattern(Fault.STACK, r"(?:Oops: )?stack segment: ", "stack segment fault in {function}"),
+    _pattern(Fault.STACK, r"Thread overran stack", "BUG: stack overflow in {function}"),
+    _pattern(Fault.BUG, rf"[kK]ernel BUG at (?:{FUNCTION}|\S+:\d+!)", "kernel BUG in {function}"),
+    _pattern(Fault.OOPS, r"Oops(?:: | - )", "Oops in {function}"),
+    # kernel/sched/core.c, lib/smp_processor_id.c, kernel/workqueue.c
+    _pattern(
+        Fault.ATOMIC,
+        r"BUG: sleeping function called from invalid context",
+        "BUG: sleeping function called from invalid context in {function}",
+        skip.SLEEPING,
+    ),
+    _pattern(
+        Fault.ATOMIC,
+        r"BUG: scheduling (?:while atomic|in a non-blocking section)",
+        "BUG: scheduling while atomic in {function}",
+        skip.STANDSTILL,
+    ),
+    _pattern(
+        Fault.ATOMIC,
+        r"BUG: using (?P<what>\w+)\(?\)? in preemptible",
+        "BUG: using {what} in preemptible code in {function}",
+        skip.SLEEPING,
+    ),
+    _pattern(
+        Fault.ATOMIC,
+        r"BUG: (?P<what>assuming \w+(?: \w+)? context) at",
+        "BUG: {what} in {function}",
+        skip.SLEEPING,
+    ),
+    _pattern(
+        Fault.ATOMIC,
+        r"BUG: workqueue leaked (?:atomic|lock)",
+        "BUG: workqueue leaked atomic, lock or RCU",
+    ),
+    # kernel/locking/lockdep.c and spinlock_debug.c
+    _lockdep(
+        r"WARNING: possible (?:circular|recursive) locking", "possible deadlock in {function}"
+    ),
+    _lockdep(
+        r"WARNING: (?:possible irq lock inversion|\S+-safe -> \S+-unsafe lock order)",
+        "possible deadlock in {function}",
+    ),
+    _lockdep(r"WARNING: inconsistent lock state", "inconsistent lock state in {function}"),
+    _lockdep(
+        r"WARNING: (?P<what>bad unlock balance|bad contention|held lock freed|chain_key collision)",
+        "WARNING: {what} in {function}",
+    ),
+    _lockdep(
+        r"WARNING: Nested lock was not taken", "WARNING: nested lock was not taken in {function}"
+    ),
+    _lockdep(
+        r"WARNING: .* still has locks held",
+        "WARNING: still has locks held in {function}",
+        _LOCK_TAKEN_AT,
+    ),
+    _lockdep(
+        r"WARNING: lock held when returning to user space",
+        "WARNING: lock held when returning to user space in {function}",
+        _LOCK_TAKEN_AT,
+    ),
+    _lockdep(r"\[ BUG: Invalid wait context \]", "BUG: invalid wait context in {function}"),
+    _lockdep(
+        r"INFO: trying to register non-static key",
+        "INFO: trying to register non-static key in {function}",
+    ),
+    _lockdep(r"BUG: (?P<what>MAX_\w+) too low", "BUG: {what} too low"),
+    _lockdep(
+        r"BUG: (?P<what>spinlock|rwlock) (?P<how>[\w ]+?) on CPU", "BUG: {what} {how} in {function}"
+    ),
+    _pattern(
+        Fault.RCU,
+        r"WARNING: suspicious RCU usage",
+        "WARNING: suspicious RCU usage in {function}",
+        skip.RCU,
+        after_backtrace=True,
+    ),
+    # kernel/watchdog.c, kernel/rcu/{tree_stall,tree_exp,tasks}.h, kernel/hung_task.c, workqueue.c
+    _still(Fault.SOFT_LOCKUP, r"(?:watchdog: )?BUG: soft lockup", "BUG: soft lockup in {function}"),
+    _still(
+        Fault.HARD_LOCKUP,
+        r"(?:(?:NMI )?watchdog: )?(?:CPU\d+: )?Watchdog detected hard LOCKUP",
+        "BUG: hard lockup in {function}",
+    ),
+    _still(
+        Fault.RCU_STALL,
+        r"(?:rcu: )?INFO: \S+ (?:self-)?detected (?:expedited )?stall",
+        "INFO: rcu detected stall in {function}",
+    ),
+    _still(
+        Fault.HUNG_TASK,
+        r"INFO: task .* blocked (?:in I/O wait )?for more than",
+        "INFO: task hung in {function}",
+    ),
+    _still(
+        Fault.WORKQUEUE,
+        r"(?:workqueue: )?BUG: workqueue lockup",
+        "BUG: workqueue lockup in {function}",
+    ),
+    # lib/refcount.c, lib/list_debug.c, mm/slub.c, mm/usercopy.c, lib/string_helpers.c,
+    # mm/page_alloc.c, mm/memory.c, kernel/fork.c
+    _pattern(Fault.REFCOUNT, r"refcount_t: ", "WARNING: refcount bug in {function}", skip.COUNTS),
+    _pattern(
+        Fault.LIST,
+        r"list_(?:add|del)[ .](?:corruption|double add)",
+        "BUG: corrupted list in {function}",
+    ),
+    _pattern(
+        Fault.SLAB,
+        r"BUG [\w:.,-]+ \(.*?\): (?P<what>[\w ,'-]+)",
+        "slab corruption: {what} in {function}",
+        skip.SLABS,
+    ),
+    _pattern(
+        Fault.BOUNDS, r"usercopy: Kernel memory \w+ attempt", "BUG: bad usercopy in {function}"
+    ),
+    _pattern(
+        Fault.BOUNDS,
+        r"\w+: detected (?P<what>buffer overflow|field-spanning write)",
+        "WARNING: {what} in {function}",
+    ),
+    _pattern(
+        Fault.BAD_PAGE,
+        r"BUG: (?P<what>Bad page \w+|Bad rss-counter state|non-zero pgtables_bytes)",
+        "BUG: {what} in {function}",
+    ),
+    # mm/oom_kill.c
+    _pattern(
+        Fault.OUT_OF_MEMORY,
+        r".{0,64}(?: invoked oom-killer: |[oO]ut of memory.*: Killed process )",
+        "out of memory: killed {task}",
+        details=r"[oO]ut of memory.*: Killed process \d+ \((?P<task>.*?)\)",
+    ),
+    # net/core/dev.c, lib/ref_tracker.c, mm/kmemleak.c, net/core/page_pool.c
+    _pattern(
+        Fault.DEVICE_LEAK,
+        r"unregister_netdevice: waiting for ",
+        "unregister_netdevice: waiting for a device to become free",
+    ),
+    _pattern(
+        Fault.DEVICE_LEAK,
+        r"ref_tracker: .* has \d+/\d+ users at",
+        "reference leak in {function}",
+        skip.LEAKS,
+    ),
+    _pattern(
+        Fault.LEAK,
+        r"(?:kmemleak: )?unreferenced object 0x",
+        "memory leak in {function}",
+        skip.LEAKS,
+    ),
+    _pattern(Fault.LEAK, r"kmemleak: \d+ new suspicious memory leaks", "memory leak", whole=True),
+    _pattern(
+        Fault.LEAK,
+        r"page_pool_release_retry\(\) stalled pool shutdown",
+        "memory leak: stalled page pool",
+        whole=True,
+    ),
+    # kernel/panic.c; since 6.18 the place comes first
+    _pattern(
+        Fault.WARNING,
+        rf"WARNING: (?:CPU: \d+ PID: \d+ at )?(?:\S+:\d+ )?(?:at )?{FUNCTION}",
+        "WARNING in {function}",
+        skip.COUNTS,
+    ),
+    _pattern(Fault.WARNING, r"WARNING: (?:CPU: \d+ PID: \d+ at |\S+:\d+ at )", "WARNING"),
+    _pattern(Fault.WARNING, r"ODEBUG: ", "WARNING: ODEBUG bug in {function}"),
+    _pattern(
+        Fault.WARNING,
+        r".{0,80}NETDEV WATCHDOG: .*transmit queue \d+ timed out",
+        "NETDEV WATCHDOG: transmit queue timed out",
+        whole=True,
+    ),
+    _pattern(Fault.WARNING, r"WARNING: (?P<why>.*)", "WARNING: {why}"),
+    _pattern(Fault.BUG, r"BUG: (?P<why>.*)", "BUG: {why}"),
+)
+
+# Advice that begins like a report: on the configuration, on unwinding.
+_ADVICE = re.compile(
+    r"WARNING: (?:'bootconfig' found|kernel stack (?:regs|frame pointer) at|stack recursion"
+    r"|bad lookup (?:idx|value)|Bad or missing|Corrupt \.orc|can't (?:access|dereference)"
+    r"|BIOS bug|polling idle|kernel not compiled|Flushing system-wide)"
+)
+
+_SECOND_TITLES = {
+    Fault.WARNING, Fault.BUG, Fault.OOPS, Fault.PAGE_FAULT, Fault.PROTECTION,
+    Fault.INVALID_OPCODE, Fault.DIVIDE, Fault.DOUBLE_FAULT, Fault.STACK, Fault.REFCOUNT,
+    Fault.BOUNDS,
+}  # fmt: skip
+
+# A panic that an earlier report asked for.
+_CONSEQUENCE = re.compile(
+    r"Kernel panic - not syncing: (?:Fatal |.*panic_on_\w+ set|softlockup: |hung_task: |"
+    r"Hard LOCKUP|RCU Stall|kasan\.fault=|Oops)"
+)
+
+
+def pattern_for(text: str) -> Pattern | None:
+    """Return the kind of report that a kernel's line begins, None where it begins none."""
+    if _ADVICE.match(text):
+        return None
+    return next((pattern for pattern in _PATTERNS if pattern.start.match(text)), None)
+
+
+def continues(pattern: Pattern, before: Pattern) -> bool:
+    """Whether a title below another one, without a stack between, is of the same report.
+
+    A refcount error ends in a WARNING, a BUG in an invalid opcode, a page fault
+    in an Oops, a wait for a device in the list of its users; CPUs that stand
+    still are reported one after the other.
+    """
+    if pattern is before:
+        return pattern.stands_still
+    return pattern.fault in _SECOND_TITLES or pattern.fault is before.fault
+
+
+def is_consequence(text: str) -> bool:
+    """Whether a line is the panic that an earlier report led to."""
+    return _CONSEQUENCE.match(text) is not None

@@ -1,0 +1,103 @@
+"""The programs of the guests, each compiled into one static file: the agent before all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from linklab import paths
+from linklab.errors import LabError
+from linklab.events import Listener, step
+from linklab.host.cache import Answers, Artefact, Cache, hash_file, key_of
+from linklab.host.run import CommandFailed, find_program, run
+
+PROGRAM = "linklab-agent"
+SOURCES = paths.GUEST / "agent"
+BUDGET = 150_000
+"""The agent's size in bytes may not exceed this: it is part of every boot."""
+
+# The kernel's headers come after musl's own, so that only what musl lacks,
+# <linux/*.h> and <asm/*.h>, is taken from the host. The image is for x86-64.
+FLAGS = (
+    *("-std=gnu11", "-Os", "-static", "-s"),
+    *("-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Wpointer-arith"),
+    *("-Wstrict-prototypes", "-Wmissing-prototypes", "-Werror"),
+    *("-idirafter", "/usr/include", "-idirafter", "/usr/include/x86_64-linux-gnu"),
+)
+
+
+def build_agent(
+    cache: Cache, listener: Listener, sources: Path = SOURCES, budget: int = BUDGET
+) -> Artefact:
+    """Return the artefact with the agent's program, `linklab-agent`. Raises as `build_static`."""
+    return build_static(Static("agent", PROGRAM, sources, budget), cache, listener)
+
+
+@dataclass(frozen=True)
+class Static:
+    """A program for guests: what it is called, its file, its C sources, its most bytes."""
+
+    name: str
+    file: str
+    sources: Path
+    budget: int
+
+
+def build_static(program: Static, cache: Cache, listener: Listener) -> Artefact:
+    """Return the artefact with a program, by the name of its file.
+
+    Raises `LabError` when the compiler is missing, the sources are missing or
+    do not compile, or the program exceeds the budget.
+    """
+    name, sources, budget = program.name, program.sources, program.budget
+    compiler = find_program("musl-gcc", "musl-tools")
+    files = sorted(sources.glob("*.[ch]"))
+    if not any(file.suffix == ".c" for file in files):
+        raise LabError(f"{sources} holds no C source: the {name}'s expected")
+    question = f"toolchain of {compiler} with REALGCC={os.environ.get('REALGCC', '')}"
+    inputs = {
+        "sources": {file.name: hash_file(file) for file in files},
+        "toolchain": Answers(cache).get(question, lambda: _toolchain(compiler)),
+        "flags": FLAGS,
+        "budget": budget,
+    }
+
+    def make(folder: Path) -> Mapping[str, Any]:
+        with step(listener, name):
+            _compile(compiler, program, folder / program.file)
+        size = (folder / program.file).stat().st_size
+        if size > budget:
+            raise LabError(
+                f"the {name} takes {size} bytes, its budget is {budget}: "
+                f"make {sources} smaller, it is part of every boot"
+            )
+        return {"inputs": inputs, "size": size}
+
+    return cache.get(name, key_of(inputs), make, listener, f"the {name}")
+
+
+def _toolchain(compiler: Path) -> tuple[dict[str, str], list[Path]]:
+    """Return the compiler's version and its C library's hash, and the files that decide them.
+
+    musl-gcc is a script that calls gcc (or what REALGCC names), and gcc calls cc1.
+    """
+    cc1, libc = (
+        Path(run([compiler, option]).text)
+        for option in ("-print-prog-name=cc1", "-print-file-name=libc.a")
+    )
+    version = run([compiler, "--version"]).text.splitlines()[0]
+    return {"compiler": version, "libc": hash_file(libc)}, [compiler, cc1, libc]
+
+
+def _compile(compiler: Path, program: Static, target: Path) -> None:
+    # Names relative to the folder: where the sources lie must not show in the program.
+    sources = program.sources
+    names = sorted(file.name for file in sources.glob("*.c"))
+    try:
+        run([compiler, *FLAGS, "-o", target, *names], cwd=sources)
+    except CommandFailed as error:
+        text = f"the {program.name} in {sources} does not compile"
+        raise LabError(text, error.evidence) from error

@@ -1,0 +1,269 @@
+"""The shape of an experiment: its axes, its metrics, and a cell of its table.
+
+A scenario declares its shape, and `run.json` keeps it. So results, statistics,
+tables and plots know what an experiment varies and measures without knowing
+the experiment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from typing import Any, Self
+
+Value = str | int | float
+CELL_SEPARATOR = "/"
+
+
+class SchemaError(ValueError):
+    """A stored result that this version cannot read."""
+
+
+class Better(StrEnum):
+    """Which way a metric is better."""
+
+    LESS = "less"
+    MORE = "more"
+    NEITHER = "neither"
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What an experiment varies.
+
+    `values` are those of a run that names none; `among` all that there are
+    where they are words, else values are whole numbers from 1 to `most`.
+    Another value of a `per_guest` axis needs another guest. `alias` is the
+    name of an option of its own, beside `--axis NAME=VALUES`.
+    """
+
+    name: str
+    values: tuple[Value, ...] = ()
+    title: str = ""
+    among: tuple[str, ...] = ()
+    most: int = 1_000_000
+    per_guest: bool = False
+    log: bool = True
+    alias: str = ""
+    help: str = ""
+
+    @property
+    def is_numeric(self) -> bool:
+        """Whether its values are numbers."""
+        return not self.among
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a trial yields: a number with a unit.
+
+    One that may be `zero` is compared by its difference, any other by its
+    ratio; `matters` is the smallest difference that counts for such a one.
+    `title` is what stands over a table, `short` over a column.
+    """
+
+    name: str
+    unit: str = ""
+    better: Better = Better.LESS
+    zero: bool = False
+    title: str = ""
+    short: str = ""
+    matters: float = 0.0
+
+    @property
+    def is_time(self) -> bool:
+        """Whether it is a time in seconds."""
+        return self.unit == "s"
+
+    @property
+    def words(self) -> tuple[str, str]:
+        """What B is where it is worse than A, and where it is better."""
+        if self.is_time and self.better is not Better.MORE:
+            return "slower", "faster"
+        more, less = f"more {self.short or self.name}", f"less {self.short or self.name}"
+        return (less, more) if self.better is Better.MORE else (more, less)
+
+
+class Cell(Mapping[str, Value]):
+    """One value for each axis: what a trial measures. Ordered as the axes are."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, values: Mapping[str, Any] | Iterable[tuple[str, Any]] = ()) -> None:
+        self._values: dict[str, Value] = dict(values)
+
+    def __getitem__(self, axis: str) -> Value:
+        return self._values[axis]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._values.items()))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Cell) and self._values == other._values
+
+    def __lt__(self, other: Cell) -> bool:
+        return _order(self) < _order(other)
+
+    def __repr__(self) -> str:
+        return f"Cell({self._values!r})"
+
+    @property
+    def text(self) -> str:
+        """Its values as they are typed: `mtu/group/1024`."""
+        return CELL_SEPARATOR.join(str(value) for value in self._values.values())
+
+    def number(self, axis: str) -> float:
+        """Return its value on an axis whose values are numbers."""
+        return float(self._values[axis])
+
+    def of(self, axes: Iterable[str]) -> Cell:
+        """Return the part of it on some axes."""
+        return Cell((axis, self._values[axis]) for axis in axes if axis in self._values)
+
+    def with_(self, **values: Value) -> Cell:
+        """Return it with other values on some axes, each in its place."""
+        return Cell({**self._values, **values})
+
+
+def _order(cell: Cell) -> tuple[tuple[bool, float, str], ...]:
+    return tuple(
+        (isinstance(v, str), 0.0 if isinstance(v, str) else float(v), str(v)) for v in cell.values()
+    )
+
+
+@dataclass(frozen=True)
+class Shape:
+    """An experiment's axes and metrics, and how its table lies.
+
+    The first metric is the one that is compared unless another is asked for;
+    `counted` are those of the repetition that is not timed. The table has
+    `rows` down and `columns` across, one sheet for each value of the other
+    axes. The first column of `versus` in units of the second is shown as a
+    ratio. `text` is a cell in a sentence. `kernels` are titles of kernels, in
+    the order of a table.
+    """
+
+    axes: tuple[Axis, ...]
+    metrics: tuple[Metric, ...]
+    rows: str
+    columns: str
+    text: str = ""
+    versus: tuple[str, str] | None = None
+    counted: tuple[Metric, ...] = ()
+    kernels: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        names = [axis.name for axis in self.axes]
+        for name in (self.rows, self.columns):
+            if name not in names:
+                raise SchemaError(f"the table has an axis {name!r}, the axes are {names}")
+        if not self.metrics:
+            raise SchemaError("an experiment needs a metric")
+
+    def axis(self, name: str) -> Axis:
+        """Return an axis by its name. Raises `KeyError`."""
+        return next(axis for axis in self.axes if axis.name == name)
+
+    @property
+    def metric(self) -> Metric:
+        """The metric that is compared unless another is asked for."""
+        return self.metrics[0]
+
+    def metric_named(self, name: str) -> Metric:
+        """Return a metric by its name; raises `SchemaError` naming those there are."""
+        for metric in self.metrics:
+            if metric.name == name:
+                return metric
+        known = ", ".join(metric.name for metric in self.metrics)
+        raise SchemaError(f"{name}: unknown; valid are {known}")
+
+    @property
+    def sheets(self) -> tuple[str, ...]:
+        """The axes that are neither rows nor columns."""
+        return tuple(a.name for a in self.axes if a.name not in (self.rows, self.columns))
+
+    @property
+    def per_guest(self) -> tuple[str, ...]:
+        """The axes of which another value needs another guest."""
+        return tuple(axis.name for axis in self.axes if axis.per_guest)
+
+    def in_words(self, cell: Mapping[str, Value]) -> str:
+        """Return a cell, or a part of one, as it stands in a sentence."""
+        if self.text and len(cell) == len(self.axes):
+            return self.text.format(**cell)
+        known = [axis for axis in self.axes if axis.name in cell]
+        words = (f"{cell[a.name]} {a.title or a.name}" if a.is_numeric else str(cell[a.name])
+                 for a in known)  # fmt: skip
+        return ", ".join(words)
+
+    def cell_in(self, data: Mapping[str, Any]) -> Cell:
+        """Return the cell of a flat JSON line. Raises `SchemaError` where an axis is missing."""
+        missing = [axis.name for axis in self.axes if axis.name not in data]
+        if missing:
+            raise SchemaError(f"a line lacks {', '.join(missing)}")
+        return Cell((axis.name, data[axis.name]) for axis in self.axes)
+
+    def kernel_title(self, name: str) -> str:
+        """Return what stands over a kernel's column."""
+        return dict(self.kernels).get(name, name)
+
+    def kernel_order(self, names: Iterable[str]) -> list[str]:
+        """Return kernels in the order of a table: those that have titles first."""
+        order = [name for name, _ in self.kernels]
+        return sorted(names, key=lambda n: order.index(n) if n in order else len(order))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON takes it, without what is left at its default."""
+        return dict(_plain(self))
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Return the shape in `data`; what is not known is ignored. Raises `SchemaError`."""
+        try:
+            known = _known(cls, data)
+            known["axes"] = tuple(Axis(**_known(Axis, each)) for each in data["axes"])
+            for name in ("metrics", "counted"):
+                each = data.get(name, ())
+                known[name] = tuple(_metric(one) for one in each)
+            known["kernels"] = tuple((str(n), str(t)) for n, t in data.get("kernels", ()))
+            return cls(**known)
+        except (KeyError, TypeError, ValueError) as error:
+            raise SchemaError(f"the run's shape cannot be read: {error}") from error
+
+
+def _metric(data: Mapping[str, Any]) -> Metric:
+    known = _known(Metric, data)
+    return Metric(**known | {"better": Better(known.get("better", Better.LESS))})
+
+
+def _known(kind: type, data: Mapping[str, Any]) -> dict[str, Any]:
+    values = {f.name: data[f.name] for f in fields(kind) if f.name in data}
+    return {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (Shape, Axis, Metric)):
+        kept = {f.name: getattr(value, f.name) for f in fields(value)}
+        default = {f.name: f.default for f in fields(value)}
+        return {name: _plain(v) for name, v in kept.items() if v != default[name]}
+    if isinstance(value, tuple):
+        return [_plain(each) for each in value]
+    return str(value) if isinstance(value, StrEnum) else value
+
+
+def values_on(
+    axis: str, cells: Iterable[Mapping[str, Value]], listed: Sequence[Value] = ()
+) -> list[Value]:
+    """Return what cells have on an axis, each once: numbers by size, words as listed."""
+    found = list(dict.fromkeys(cell[axis] for cell in cells))
+    if all(not isinstance(value, str) for value in found):
+        return sorted(found)
+    order = list(listed)
+    return sorted(found, key=lambda v: order.index(v) if v in order else len(order))

@@ -1,0 +1,287 @@
+"""What an author of an experiment writes against: a scenario, its hosts, its claims.
+
+A scenario is a class that declares what it varies and measures, and says what
+happens in a guest. The lab does the rest: kernels, images, guests, order,
+deadlines, verdicts, statistics, tables. `docs/scenarios.md` is the author's guide.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, ClassVar
+
+from linklab.agent.client import Agent, TracedAgent
+from linklab.agent.replies import Measure, ProgramEnd, Tally
+from linklab.errors import KernelFault, LabError, RequestRefused, UsageError
+from linklab.results.shape import Cell, Shape, Value
+
+Metrics = Mapping[str, float]
+IP = "/bin/ip"  # by its path: busybox has an `ip` of its own, without half of what this one does
+_BATCH_FILE = "/tmp/linklab.batch"
+_EXEC_FAILED = 127
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """Something that is the same for a whole run: `--param NAME=VALUE`.
+
+    Its default says what it is: a number, then from `least` to `most`, or a
+    word, then one of `among` where there are any.
+    """
+
+    name: str
+    default: Value
+    help: str
+    least: float = 0
+    most: float = 1_000_000
+    among: tuple[str, ...] = ()
+
+    def parse(self, text: str) -> Value:
+        """Return what was typed, checked. Raises `UsageError`."""
+        if isinstance(self.default, str):
+            if self.among and text not in self.among:
+                raise UsageError(
+                    f"--param {self.name}={text}: unknown; valid are {', '.join(self.among)}"
+                )
+            return text
+        try:
+            value = type(self.default)(text)
+        except ValueError:
+            raise UsageError(f"--param {self.name}={text}: a number is expected") from None
+        if not self.least <= value <= self.most:
+            raise UsageError(
+                f"--param {self.name}={text}: a number from {self.least:g} to {self.most:g} "
+                "is expected"
+            )
+        return value
+
+
+class Finding(StrEnum):
+    """What became of a claim."""
+
+    REPRODUCED = "reproduced"
+    IN_PART = "in part"
+    NOT_REPRODUCED = "not reproduced"
+    NOT_MEASURED = "not measured"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim of a paper, its figure, ours, and what to say of them."""
+
+    text: str
+    theirs: str
+    ours: str
+    finding: Finding
+    why: str = ""
+
+    def to_json(self) -> dict[str, str]:
+        """Return it as JSON takes it."""
+        return {name: str(value) for name, value in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What others measured, shown beside the run: values of the first metric.
+
+    `title` stands over their table, `label` behind a name in a plot, and
+    `source` says whose they are.
+    """
+
+    title: str
+    label: str
+    source: str
+    points: Mapping[tuple[str, Cell], float]  # by kernel and cell
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON takes it."""
+        points = [{"kernel": k, **cell, "value": v} for (k, cell), v in self.points.items()]
+        return {**asdict(replace(self, points={})), "points": points}
+
+
+@dataclass(frozen=True)
+class Slower:
+    """What makes a scenario's kernel slower by a known amount, for `invoke calibrate`.
+
+    The patch reads `parameter` from the kernel's command line: how often to
+    loop for each piece of the work of `cell`.
+    """
+
+    patch: Path
+    parameter: str
+    cell: Cell
+    first: int = 4000  # loops to begin with
+
+
+@dataclass(frozen=True)
+class Host:
+    """A host of the topology, driven through its agent. Every time is the guest's own."""
+
+    name: str
+    agent: Agent
+    limit: Callable[[Cell | None], float]
+    """Seconds until work counts as hung; of None, until a step of upkeep does."""
+    emulated: bool = True
+
+    def until(self, cell: Cell | None = None) -> float:
+        """Return when work that begins now must be done (monotonic, s)."""
+        return time.monotonic() + self.limit(cell)
+
+    def run(self, argv: Sequence[str], cell: Cell | None = None) -> Measure:
+        """Run a program; raise where it fails: `RequestRefused`, `KernelFault`, `LabError`."""
+        return succeeded(argv[0], self.agent.run(argv, self.until(cell)), 1)
+
+    def ip(self, words: str, cell: Cell | None = None) -> Measure:
+        """Run `ip` with some words."""
+        return self.run([IP, *words.split()], cell)
+
+    def write_batch(self, lines: Iterable[str]) -> None:
+        """Write the lines that `ip_batch` then reads."""
+        text = "".join(f"{line}\n" for line in lines)
+        self.agent.write_file(_BATCH_FILE, text.encode(), self.until())
+
+    def ip_batch(self, cell: Cell | None = None) -> Measure:
+        """Run `ip -batch` with the lines written before."""
+        return self.run([IP, "-batch", _BATCH_FILE], cell)
+
+    def ip_each(
+        self, words: Sequence[str], first: int, count: int, cell: Cell | None = None,
+        *, dump_first: bool = False,
+    ) -> Measure:  # fmt: skip
+        """Run `ip` once for each number from `first`, `{}` in its words replaced by it."""
+        end = self.agent.run_each(
+            [IP, *words], first, count, self.until(cell), dump_first=dump_first
+        )
+        return succeeded(IP, end, count)
+
+    @contextmanager
+    def traced(self) -> Iterator[tuple[Host, Callable[[], Tally]]]:
+        """Yield the same host, watched, and what tells what its last work asked of the kernel."""
+        agent = TracedAgent(self.agent)
+        yield replace(self, agent=agent), lambda: agent.tally
+
+
+Hosts = Mapping[str, Host]
+GUEST = "guest"
+"""The name of the host where there is one."""
+
+
+def succeeded(program: str, end: ProgramEnd, expected: int) -> Measure:
+    """Return the measure of programs that all succeeded; raise what a failure means."""
+    if end.done == expected and end.wait_status == 0:
+        return end.measure
+    said = end.output.decode(errors="replace").strip()
+    which = f"process {end.done + 1} of {expected}"
+    if end.exit_code == _EXEC_FAILED:
+        raise LabError(f"{program} cannot be run in the guest ({which})", said)
+    if end.exit_code < 0:
+        raise KernelFault(f"{program} was killed by signal {-end.exit_code} ({which})", said)
+    raise RequestRefused(f"{program} failed with status {end.exit_code} ({which}): {said}")
+
+
+def measured(measure: Measure) -> dict[str, float]:
+    """Return what the agent's stopwatch says as metrics, under the names of its fields."""
+    return asdict(measure)
+
+
+class Scenario:
+    """An experiment. One object of the class lives as long as the guests that it works in.
+
+    An author overrides `trial`, and what else differs from the defaults here.
+    What a guest is found at before and after is the scenario's: every trial
+    begins in the same state (`prepare`), and is checked (`check`).
+    """
+
+    name: ClassVar[str]
+    about: ClassVar[str]
+    shape: ClassVar[Shape]
+    parameters: ClassVar[tuple[Parameter, ...]] = ()
+    compared: ClassVar[Mapping[str, tuple[Value, ...]]] = {}
+    """The axes' values where kernels are compared and none are named."""
+    judged: ClassVar[Mapping[str, tuple[Value, ...]]] = {}
+    """The same where a kernel is only to be found good or bad: everything, and little of it."""
+    profiled: ClassVar[Mapping[str, tuple[Value, ...]]] = {}
+    """The same for a profile, which is of one cell."""
+    fragment: ClassVar[Path | None] = None
+    """Kernel options that it needs: a config fragment, or none beyond a flavour's."""
+    needs: ClassVar[Path | None] = None
+    """What kernels that the lab does not build are checked against, with the modules to
+    load: a list as `images/needs.toml`, without groups. Without one the fragment is."""
+    image: ClassVar[Path | None] = None
+    """The folder of an image manifest, where the live image lacks a program."""
+    slower: ClassVar[Slower | None] = None
+
+    def __init__(self, given: Mapping[str, Value]) -> None:
+        self.given = given
+
+    @classmethod
+    def all_needs(cls) -> tuple[str, ...]:
+        """Return the file that says what a kernel must have, if there is one."""
+        found = cls.needs or cls.fragment
+        return (str(found),) if found else ()
+
+    @classmethod
+    def refusal(cls, cell: Cell) -> str:
+        """Return why a cell cannot be measured, or nothing where it can."""
+        return ""
+
+    @classmethod
+    def memory(cls, setup: Cell, cpus: int) -> int:
+        """Return the MiB that a guest needs for a set-up."""
+        return 128
+
+    @classmethod
+    def limit(cls, cell: Cell, *, emulated: bool) -> float:
+        """Return the seconds after which a cell's work counts as hung.
+
+        A cell with the axes of a guest's set-up alone is a step of upkeep.
+        """
+        return 120.0
+
+    @classmethod
+    def cost(cls, cell: Cell) -> int:
+        """Return how long a trial takes against others, for the progress bar."""
+        return 50
+
+    @classmethod
+    def load(cls) -> None:
+        """Import what takes long: once, before guests and the processes that drive them start."""
+
+    def set_up(self, hosts: Hosts, setup: Cell) -> Iterable[tuple[Cell, Metrics]]:
+        """Bring a new guest to where trials begin. What is yielded is kept as trial 0."""
+        return ()
+
+    def warm_up(self, hosts: Hosts) -> None:
+        """Do what the first trial would otherwise pay for, where that one is kept."""
+
+    def prepare(self, hosts: Hosts, cell: Cell) -> None:
+        """Bring the hosts into the state that a trial begins in. Not timed."""
+
+    def trial(self, hosts: Hosts, cell: Cell) -> Metrics:
+        """Do a cell's work once and return what it took."""
+        raise NotImplementedError
+
+    def check(self, hosts: Hosts, cell: Cell) -> None:
+        """Raise `WrongState` where the work did not do what it says. Not timed."""
+
+    def count(self, hosts: Hosts, cell: Cell) -> Metrics:
+        """Return what the work asks of the kernel, in a repetition that is not timed.
+
+        Called at the end of a guest's life, where `shape.counted` is not empty.
+        """
+        return {}
+
+    @classmethod
+    def claims(cls, run: Any) -> Sequence[Claim]:
+        """Return what a stored run says of the claims of a paper, if there is one."""
+        return ()
+
+    @classmethod
+    def reference(cls) -> Reference | None:
+        """Return what others measured, if there is something."""
+        return None

@@ -1,0 +1,1 @@
+"""How a scenario is measured: plan, order, guests at work, places, sequential tests."""

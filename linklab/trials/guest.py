@@ -1,0 +1,220 @@
+"""A guest at work: one job at a time, and what came of it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
+
+from linklab.errors import GuestIncomplete, KernelFault, LabError, LinklabError, WrongState
+from linklab.host.accel import Accel
+from linklab.host.cpus import pin
+from linklab.lab.findings import Finding
+from linklab.lab.lab import Lab, Subject
+from linklab.lab.session import Session
+from linklab.results.model import BootRecord, TallyRecord
+from linklab.results.shape import Cell
+from linklab.scenarios.scenario import GUEST, Host, Hosts, Metrics, Scenario
+from linklab.trials.plan import Count, Plan, Seat, Turn
+
+Cores = frozenset[int]
+_SEEDS = 1 << 32
+
+
+@dataclass(frozen=True)
+class Open:
+    """Boot the guest, its console into a file, and set it up."""
+
+    console_log: Path
+
+
+@dataclass(frozen=True)
+class Close:
+    """End the guest in order."""
+
+
+Job = Open | Turn | Count | Close
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial as it ended; 0 is set-up. One that is not `verified` left a wrong state."""
+
+    cell: Cell
+    number: int
+    metrics: Metrics
+    verified: bool = True
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of a job. After an error the guest is gone.
+
+    There is no tally where the guest's kernel cannot count.
+    """
+
+    boot: BootRecord | None = None
+    trials: tuple[Trial, ...] = ()
+    tally: TallyRecord | None = None
+    error: LinklabError | None = None
+    ignored: tuple[Finding, ...] = ()  # known noise, once the guest has ended
+
+
+def host_of(
+    session: Session, lab: Lab, kind: type[Scenario], setup: Cell, limit: float | None
+) -> Host:
+    """Return a guest as its scenario sees it; `limit` is the seconds for work, if not its own."""
+    emulated = lab.accel is Accel.TCG
+
+    def seconds(cell: Cell | None) -> float:
+        return limit or lab.slowness * kind.limit(cell or setup, emulated=emulated)
+
+    return Host(GUEST, session.agent, seconds, emulated)
+
+
+class GuestAtWork:
+    """A guest from its boot to its end, and the scenario in it."""
+
+    def __init__(self, lab: Lab, plan: Plan, subject: Subject, seat: Seat) -> None:
+        self._lab = lab
+        self._plan = plan
+        self._subject = subject
+        self._seat = seat
+        self._stack = ExitStack()
+        self._scenario = plan.kind(plan.given)
+        self._session: Session | None = None
+        self._hosts: Hosts = {}
+        self._is_warm = False
+
+    def do(self, job: Job, cores: Cores | None) -> Answer:
+        """Do a job; whatever is wrong is in the answer. A signal to end comes through."""
+        try:
+            match job:
+                case Open(console_log):
+                    return self._open(console_log, cores)
+                case Turn():
+                    return self._turn(job, cores)
+                case Count():
+                    return self._count(job)
+                case Close():
+                    self._stack.close()
+                    return Answer(ignored=self._ignored())
+        except LinklabError as error:
+            return self._failed(error)
+
+    def drop(self) -> None:
+        """End it without asking whether it is well."""
+        dropped = _Dropped()
+        self._stack.__exit__(type(dropped), dropped, None)
+
+    def _failed(self, error: LinklabError, kept: Sequence[Trial] = ()) -> Answer:
+        if isinstance(error, KernelFault) and not error.guest:
+            error.guest = GUEST
+        return Answer(trials=tuple(kept), error=error, ignored=self._ignored())
+
+    def _ignored(self) -> tuple[Finding, ...]:
+        return self._session.ignored if self._session else ()
+
+    def _open(self, console_log: Path, cores: Cores | None) -> Answer:
+        draw = (self._plan.seed + self._seat.draw) % _SEEDS  # warm-up rounds count downwards from 0
+        opened = self._lab.session(self._subject, console_log, draw)
+        session = self._session = self._stack.enter_context(opened)
+        setup = self._seat.setup
+        with self._judged():
+            self._pin(cores)
+            host = host_of(session, self._lab, self._plan.kind, setup, self._plan.limit)
+            self._hosts = {GUEST: host}
+            set_up = self._scenario.set_up(self._hosts, setup)
+            made = [Trial(cell, 0, self._checked(metrics)) for cell, metrics in set_up]
+        hello = session.hello
+        boot = BootRecord(
+            kernel=self._subject.name,
+            cell=setup,
+            seconds=round(session.boot_seconds, 6),
+            clocksource=hello.clocksource,
+            clock_resolution=hello.clock_resolution,
+        )
+        return Answer(boot, tuple(made))
+
+    def _turn(self, turn: Turn, cores: Cores | None) -> Answer:
+        """Do the trials of a turn; one that leaves a wrong state is the guest's last one."""
+        kept: list[Trial] = []
+        try:
+            with self._judged():
+                self._pin(cores)
+                if not self._is_warm and self._plan.begins_cold:
+                    self._scenario.warm_up(self._hosts)
+                self._is_warm = True
+                for number in range(1 - self._plan.settling, self._plan.trials + 1):
+                    named = number if self._plan.trials > 1 else turn.number
+                    self._scenario.prepare(self._hosts, turn.cell)
+                    metrics = self._checked(self._scenario.trial(self._hosts, turn.cell))
+                    try:
+                        self._scenario.check(self._hosts, turn.cell)
+                    except WrongState:
+                        kept.append(Trial(turn.cell, named, metrics, verified=False))
+                        raise
+                    if number > 0:
+                        kept.append(Trial(turn.cell, named, metrics))
+        except LinklabError as judged:
+            if not kept or kept[-1].verified:
+                raise
+            return self._failed(judged, kept)
+        return Answer(trials=tuple(kept))
+
+    def _checked(self, metrics: Metrics) -> Metrics:
+        """Return what a trial yielded; raise `LabError` where that was not declared."""
+        name, shape = self._plan.kind.name, self._plan.shape
+        declared = {metric.name: metric for metric in shape.metrics}
+        if unknown := sorted(metrics.keys() - declared.keys()):
+            raise LabError(f"scenario {name} yields {unknown[0]}, which its shape does not have")
+        if shape.metric.name not in metrics:
+            raise LabError(f"scenario {name} does not yield {shape.metric.name}, its first metric")
+        for each, value in metrics.items():
+            if not isfinite(value) or (value <= 0 and not declared[each].zero):
+                raise LabError(
+                    f"scenario {name} yields {each} = {value}, which is compared by its ratio: a "
+                    "metric that may be 0 is declared with `zero=True`"
+                )
+        return metrics
+
+    def _count(self, job: Count) -> Answer:
+        with self._judged():
+            try:
+                counted = self._scenario.count(self._hosts, job.cell)
+            except GuestIncomplete:
+                return Answer()
+        return Answer(tally=TallyRecord(self._subject.name, job.cell, counted))
+
+    def _pin(self, cores: Cores | None) -> None:
+        if cores and self._session:
+            pin(self._session.machine.pid, cores)
+
+    @contextmanager
+    def _judged(self) -> Iterator[None]:
+        """Let the session say what an exception means; the guest ends with it."""
+        try:
+            yield
+        except BaseException:
+            self._stack.__exit__(*sys.exc_info())
+            raise
+
+
+class _Dropped(Exception):
+    """Nobody is interested in the guest any more."""
+
+
+@dataclass(frozen=True)
+class GuestMaker:
+    """Makes the guest of a seat, in whatever process it is to work."""
+
+    lab: Lab
+    plan: Plan
+    subjects: Mapping[str, Subject]
+
+    def __call__(self, seat: Seat) -> GuestAtWork:
+        """Return the guest, which is not open yet."""
+        return GuestAtWork(self.lab, self.plan, self.subjects[seat.kernel], seat)

@@ -1,0 +1,198 @@
+"""What to measure, how often, and in which order: shuffled, and interleaved over everything.
+
+A host drifts: it warms up, others use it, its clock goes down. Were all the
+trials of one arm done before those of the next, the drift would look like a
+difference between the arms. So trials come in rounds, each round has one of
+everything, in an order of its own (a randomised complete block design;
+Montgomery, "Design and Analysis of Experiments", chapter 4). Pure: the same
+plan, kernels and seed give the same order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+from linklab.results.shape import Cell, Shape, Value, values_on
+from linklab.scenarios import scenario_named
+from linklab.scenarios.scenario import Scenario
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to measure, how often, and in what guests.
+
+    Of each cell and kernel there are `warmup` rounds that are thrown away and
+    `repeat` that are kept, in an order drawn with `seed`. In a round a guest
+    does `settling` trials that are thrown away and `trials` that are kept, one
+    after the other. `limit` is the seconds for one trial, instead of the
+    scenario's own; `given` the values of its parameters.
+    """
+
+    scenario: str
+    cells: tuple[Cell, ...]
+    given: Mapping[str, Value] = field(default_factory=dict)
+    repeat: int = 1
+    limit: float | None = None
+    warmup: int = 0
+    seed: int = 0
+    fresh_guest: bool = False  # a guest for each trial, not for each kernel and set-up
+    jobs: int = 1  # guests at work at the same time
+    trials: int = 1
+    settling: int = 0
+
+    @property
+    def kind(self) -> type[Scenario]:
+        """The scenario's class."""
+        return scenario_named(self.scenario)
+
+    @property
+    def shape(self) -> Shape:
+        """The scenario's axes and metrics."""
+        return self.kind.shape
+
+    @property
+    def begins_cold(self) -> bool:
+        """Whether the first trial in a guest that several share is one that is kept."""
+        return not (self.warmup or self.settling or self.fresh_guest)
+
+    @property
+    def setups(self) -> list[Cell]:
+        """What guests are made for: the parts of cells that need a guest of their own."""
+        return list(dict.fromkeys(cell.of(self.shape.per_guest) for cell in self.cells))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what is kept of it: what was to be measured, how often, in what guests."""
+        return {
+            "axes": {a.name: values_on(a.name, self.cells) for a in self.shape.axes},
+            "cells": [list(cell.values()) for cell in self.cells],
+            "given": dict(self.given),
+            "repeat": self.repeat,
+            "warmup": self.warmup,
+            "seed": self.seed,
+            "fresh_guest": self.fresh_guest,
+            "jobs": self.jobs,
+            "trials": self.trials,
+            "settling": self.settling,
+        }
+
+
+def cells_of(kind: type[Scenario], values: Mapping[str, Iterable[Any]]) -> tuple[Cell, ...]:
+    """Return every cell of some values of the axes that the scenario does not refuse.
+
+    Those of one set-up come together, and within it in the order of the axes.
+    """
+    shape = kind.shape
+    found: list[dict[str, Value]] = [{}]
+    for axis in sorted(shape.axes, key=lambda axis: not axis.per_guest):
+        found = [{**cell, axis.name: value} for cell in found for value in values[axis.name]]
+    cells = (Cell((axis.name, cell[axis.name]) for axis in shape.axes) for cell in found)
+    return tuple(cell for cell in cells if not kind.refusal(cell))
+
+
+@dataclass(frozen=True)
+class Seat:
+    """A guest to be: its kernel, its set-up, and a number that no other has.
+
+    In virtual time guests of the same `draw` get the same entropy.
+    """
+
+    number: int
+    kernel: str
+    setup: Cell
+    draw: int = 0
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A plan's trials in one round. Those with a number below 1 are for warming up and not kept."""
+
+    seat: Seat
+    cell: Cell
+    number: int
+
+
+@dataclass(frozen=True)
+class Count:
+    """To count in a guest what a cell's work asks of the kernel, untimed."""
+
+    cell: Cell
+
+
+def countings(plan: Plan, turns: Sequence[Turn]) -> dict[Seat, list[Count]]:
+    """Return what is counted in which guest once its trials are done.
+
+    Where columns are compared, each once for each kernel, at the last row.
+    That is never part of a trial: it would be in its way.
+    """
+    shape = plan.shape
+    if not shape.counted:
+        return {}
+    across: dict[Cell, set[Value]] = {}
+    for cell in plan.cells:
+        across.setdefault(cell.of(shape.sheets), set()).add(cell[shape.columns])
+    last = values_on(shape.rows, plan.cells)[-1]
+    seats = {
+        (turn.seat.kernel, turn.cell): turn.seat
+        for turn in turns
+        if turn.cell[shape.rows] == last and len(across[turn.cell.of(shape.sheets)]) > 1
+    }
+    found: dict[Seat, list[Count]] = {}
+    for (_, cell), seat in seats.items():
+        found.setdefault(seat, []).append(Count(cell))
+    return found
+
+
+def schedule(plan: Plan, kernels: Sequence[str], room: int) -> list[Turn]:
+    """Return all trials of a run in order; at most `room` guests are open at a time.
+
+    Guests are shared by the trials of a kernel and set-up, or, with
+    `plan.fresh_guest`, made for each trial. Where there is one round only,
+    nothing is averaged and the guests come one after the other. Where not all
+    guests have room at once, trials are interleaved over as many as do.
+    """
+    random = Random(plan.seed)
+    rounds = range(1 - plan.warmup, plan.repeat + 1)
+    if plan.fresh_guest:
+        return blocks(plan, plan.cells, kernels, rounds, random)
+    pairs = [(kernel, setup) for kernel in kernels for setup in plan.setups]
+    seats = [Seat(number, kernel, setup) for number, (kernel, setup) in enumerate(pairs)]
+    random.shuffle(seats)
+    together = room if len(rounds) > 1 else 1
+    return [
+        turn
+        for first in range(0, len(seats), together)
+        for number in rounds
+        for turn in _round(plan, seats[first : first + together], number, random)
+    ]
+
+
+def _round(plan: Plan, seats: Sequence[Seat], number: int, random: Random) -> list[Turn]:
+    turns = [
+        Turn(seat, cell, number)
+        for seat in seats
+        for cell in plan.cells
+        if cell.of(plan.shape.per_guest) == seat.setup
+    ]
+    random.shuffle(turns)
+    return turns
+
+
+def blocks(
+    plan: Plan, cells: Sequence[Cell], kernels: Sequence[str], numbers: range, random: Random
+) -> list[Turn]:
+    """Return the turns of some rounds in order, each in a guest of its own.
+
+    The kernels come right after each other in each cell of each round, so that
+    a host that changes from one minute to the next changes for all of them.
+    """
+    per_guest = plan.shape.per_guest
+    turns: list[Turn] = []
+    for number in numbers:
+        for cell in random.sample(cells, len(cells)):
+            for kernel in random.sample(kernels, len(kernels)):
+                seat = Seat(len(turns), kernel, cell.of(per_guest), number)
+                turns.append(Turn(seat, cell, number))
+    return turns

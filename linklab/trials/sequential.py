@@ -1,0 +1,168 @@
+"""Kernels measured in blocks until something is known, or until the time or the blocks are over.
+
+The one procedure behind `compare`, bisection by a figure and `calibrate`: so
+many blocks, a look at all that there is, more blocks, another look. What each
+look may risk is the rule's (`Rule.at_look`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from math import ceil
+from typing import Any
+
+from linklab.errors import LinklabError
+from linklab.events import Listener, Note
+from linklab.lab.lab import Subject
+from linklab.results.comparison import Comparison, Rule, compare, pairs_of
+from linklab.results.model import Sample
+from linklab.results.shape import Cell, Metric
+from linklab.trials.engine import Engine
+
+MOST_BLOCKS = 10_000
+_FEWEST = 2  # blocks that say anything at all
+GROWTH = 1.5
+"""By how much the blocks grow from one look to the next. Every look costs some
+of the risk (`Rule.at_look`): with slower growth it is spent before there are
+blocks enough, with faster growth blocks are measured that were not needed."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How many blocks. With `seconds`, ever more of them until it is known or those are over."""
+
+    blocks: int
+    seconds: float | None = None
+    most: int = MOST_BLOCKS
+    growth: float = GROWTH
+
+
+class Blocks:
+    """Some kernels beside each other, block after block."""
+
+    def __init__(self, engine: Engine, subjects: Sequence[Subject], cells: Sequence[Cell]) -> None:
+        self.engine = engine
+        self.subjects = list(subjects)
+        self.cells = list(cells)  # that are still measured
+        self.done = 0
+
+    @property
+    def samples(self) -> Sequence[Sample]:
+        """Everything measured so far."""
+        return self.engine.samples
+
+    def measure(self, count: int) -> None:
+        """Measure so many more. Raises a kernel's fault, and the lab's own."""
+        numbers = range(self.done + 1, self.done + count + 1)
+        self.engine.measure(self.subjects, self.cells, numbers)
+        self.done += count
+
+
+Look = Callable[[int], bool]
+"""Looks at what was measured, for the so-manieth time, and says whether all is known."""
+
+
+def until_known(blocks: Blocks, effort: Effort, look: Look, listener: Listener) -> bool:
+    """Measure and look, until all is known. Says whether that was so, or the effort was spent.
+
+    Raises whatever ends the measuring, after a last look at what there is.
+    """
+    ends = None if effort.seconds is None else time.monotonic() + effort.seconds
+    pace, looks, target = 0.0, 0, effort.blocks
+
+    def is_over() -> bool:
+        return ends is not None and time.monotonic() + pace > ends
+
+    while True:
+        try:
+            while blocks.done < target and not (blocks.done >= _FEWEST and is_over()):
+                count = min(target - blocks.done, _fitting(ends, pace))
+                began = time.monotonic()
+                blocks.measure(count)
+                pace = (time.monotonic() - began) / count
+        except BaseException:
+            with suppress(LinklabError):
+                look(looks + 1)
+            raise
+        looks += 1
+        if look(looks):
+            return True
+        if is_over() or blocks.done >= effort.most:
+            return False
+        target = min(ceil(blocks.done * effort.growth), effort.most)
+        listener(Note(f"{blocks.done} blocks leave it unsettled: going on to {target}"))
+
+
+def _fitting(ends: float | None, pace: float) -> int:
+    """Return how many blocks to measure at once, so that the time is kept."""
+    if ends is None:
+        return MOST_BLOCKS
+    return max(1, int((ends - time.monotonic()) / pace)) if pace else _FEWEST
+
+
+@dataclass
+class Outcome:
+    """What is known. Also where an exception ended it: what was known by then.
+
+    `looks` are those at the data: after how many blocks, with what risk.
+    """
+
+    found: dict[Cell, Comparison] = field(default_factory=dict)
+    looks: list[tuple[int, float]] = field(default_factory=list)
+    in_time: bool = True
+
+    @property
+    def settled(self) -> bool:
+        """Whether everything is known that was asked."""
+        return all(one.conclusive for one in self.found.values())
+
+
+class Contest:
+    """Two kernels compared in some cells: what is settled at one look is not measured further."""
+
+    def __init__(self, blocks: Blocks, rule: Rule, metric: Metric, listener: Listener) -> None:
+        self.outcome = Outcome()
+        self._blocks = blocks
+        self._rule = rule
+        self._metric = metric
+        self._listener = listener
+        self._family = len(blocks.cells)
+        self._grows = False
+
+    def run(self, effort: Effort) -> Outcome:
+        """Measure and compare. Raises whatever ends the measuring, a kernel's fault, too."""
+        self._grows = effort.seconds is not None
+        known = until_known(self._blocks, effort, self._look, self._listener)
+        self.outcome.in_time = known or not self._grows
+        return self.outcome
+
+    def _look(self, number: int) -> bool:
+        blocks, found = self._blocks, self.outcome.found
+        rule = self._rule.at_look(number) if self._grows else self._rule
+        a, b = (subject.name for subject in blocks.subjects)
+        pairs = pairs_of(blocks.samples, self._metric, a, b)
+        wanted = {cell: pair for cell, pair in pairs.items() if cell in blocks.cells}
+        found.update(compare(wanted, rule, family=self._family))
+        self.outcome.looks.append((blocks.done, rule.risk))
+        blocks.cells = [c for c in blocks.cells if c not in found or not found[c].conclusive]
+        return not blocks.cells or not self._grows
+
+    def stored(self) -> dict[str, Any]:
+        """Return what run.json keeps of it."""
+        a, b = (subject.name for subject in self._blocks.subjects)
+        return {
+            "a": a,
+            "b": b,
+            "metric": self._metric.name,
+            "threshold": self._rule.threshold,
+            "alpha": self._rule.alpha,
+            "looks": [{"blocks": blocks, "risk": risk} for blocks, risk in self.outcome.looks],
+            "in_time": self.outcome.in_time,
+            "results": [
+                {**cell, **one.to_json(self._metric)}
+                for cell, one in sorted(self.outcome.found.items(), key=lambda each: each[0])
+            ],
+        }

@@ -1,0 +1,138 @@
+"""What bisection and series boot: a kernel with its symbols, and the image that it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_lab import FakeLab, lab_of
+from rate_scenario import SOURCE, WITH_FRAGMENT
+
+from linklab.commands import judging, seriesrun
+from linklab.commands.equip import Purpose
+from linklab.commands.judging import CriterionOptions, Workbench, check_criterion
+from linklab.commands.outcome import experiment
+from linklab.commands.seriesrun import SeriesPlan, SeriesRun
+from linklab.commands.work import ScenarioOptions
+from linklab.events import ignore
+from linklab.host.cache import Artefact, Cache
+from linklab.image.initramfs import ARCHIVE
+from linklab.kernel.kernel import BuildOptions, Kernel
+from linklab.kernel.series import Series
+from linklab.lab.lab import Subject
+from linklab.results.store import RunFolder, read_run
+
+IMAGE = Artefact("initramfs", "key", Path("image"), {"modules": {"veth": "ab"}})
+
+
+@dataclass
+class Stand:
+    """Stands in for the compiler and for what makes images."""
+
+    image: Artefact | None = IMAGE
+    built: list[BuildOptions] = field(default_factory=list)
+    purposes: list[Purpose] = field(default_factory=list)
+
+    def resolve(self, flavour: str, options: BuildOptions, *_: object) -> Kernel:
+        self.built.append(options)
+        sha256 = f"{len(self.built):064}"
+        return Kernel(
+            flavour, "6.12.0", Path("bzImage"), Path("vmlinux"), Path("config"), sha256, True,
+            {"config": "cd"}, symbols=Path("symbols/vmlinux"),
+        )  # fmt: skip
+
+    def image_for(self, _kernel: Kernel, purpose: Purpose, *_: object) -> Artefact | None:
+        self.purposes.append(purpose)
+        return self.image
+
+
+@pytest.fixture
+def stand(monkeypatch: pytest.MonkeyPatch) -> Stand:
+    made = Stand()
+    for module in (judging, seriesrun):
+        monkeypatch.setattr(module, "resolve_kernel", made.resolve)
+        monkeypatch.setattr(module, "image_for", made.image_for)
+    return made
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> str:
+    (tmp_path / "mine.config").write_text("CONFIG_VETH=y\n")
+    (tmp_path / "mine.py").write_text(WITH_FRAGMENT)
+    return str(tmp_path / "mine.py")
+
+
+def bench_of(tmp_path: Path, scenario: str) -> Workbench:
+    criterion = check_criterion(CriterionOptions(scenario=scenario))
+    return Workbench("nosysfs", lab_of(), Cache(tmp_path / "cache"), criterion, ignore)
+
+
+def test_a_revision_is_booted_with_its_symbols_and_its_image(stand: Stand, tmp_path: Path) -> None:
+    built = BuildOptions(source=Path("linux"), revision="abc")
+    subject = bench_of(tmp_path, "grouping").build("one", built)
+    assert (subject.name, subject.symbols) == ("one", Path("symbols/vmlinux"))
+    assert subject.initramfs == IMAGE.file(ARCHIVE)
+    assert subject.modules == {"veth": "ab"}
+    assert subject.inputs == {"config": "cd", "commit": "abc"}
+    assert stand.built == [built]
+    (purpose,) = stand.purposes
+    assert [Path(need).name for need in purpose.needs] == ["needs.toml"]
+
+
+def test_a_revision_that_needs_no_module_has_the_labs_own_image(
+    stand: Stand, tmp_path: Path
+) -> None:
+    stand.image = None
+    subject = bench_of(tmp_path, "grouping").build("one", BuildOptions())
+    assert (subject.initramfs, dict(subject.modules)) == (None, {})
+    assert "commit" not in subject.inputs
+
+
+def test_a_revision_is_built_with_what_the_scenario_needs(
+    stand: Stand, tmp_path: Path, own: str
+) -> None:
+    bench_of(tmp_path, own).build("one", BuildOptions(configs=(Path("user.config"),)))
+    assert stand.built[0].configs == (tmp_path / "mine.config", Path("user.config"))
+    assert stand.purposes[0].needs == (str(tmp_path / "mine.config"),)
+
+
+@dataclass(frozen=True)
+class NotingLab(FakeLab):
+    """A lab that notes what it boots."""
+
+    subjects: list[Subject] = field(default_factory=list)
+
+    @contextmanager
+    def session(self, subject: Subject, *rest: Any) -> Iterator[Any]:
+        self.subjects.append(subject)
+        with super().session(subject, *rest) as session:
+            yield session
+
+
+def test_each_state_of_a_series_is_booted_with_its_symbols_and_its_image(
+    stand: Stand, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.py").write_text(SOURCE)
+    options = ScenarioOptions(str(tmp_path / "mine.py"), axis=("size=64",))
+    measure = replace(options.plan({}), fresh_guest=True, repeat=2)
+    plan = SeriesPlan(
+        series=Series(),
+        flavours=["sysfs", "nosysfs"],
+        build=BuildOptions(),
+        measure=measure,
+        metric=measure.shape.metric,
+        fail_above=3.0,
+    )
+    lab = NotingLab(**vars(lab_of()))
+    folder = RunFolder(tmp_path, {"kind": "series", **experiment(measure)})
+    SeriesRun(plan, lab, folder, Cache(tmp_path / "cache"), ignore).run()
+    booted: Sequence[Subject] = lab.subjects
+    assert len(booted) == 4
+    assert {subject.symbols for subject in booted} == {Path("symbols/vmlinux")}
+    assert {subject.initramfs for subject in booted} == {IMAGE.file(ARCHIVE)}
+    kernels = read_run(tmp_path).about["kernels"]
+    assert [kernel["modules"] for kernel in kernels] == [{"veth": "ab"}] * 2
