@@ -326,11 +326,11 @@ def test_an_interruption_that_cannot_be_mended_is_an_error(debian: Debian) -> No
 
 def test_an_apt_that_says_nothing_is_stopped(debian: Debian) -> None:
     pid = debian.root / "pid"
-    debian.apt_get(install=f"echo $$ > {pid}; exec sleep 60")
+    debian.apt_get(install=f"echo $$ > {pid}; exec sleep 600")
     began = time.monotonic()
     with pytest.raises(LabError, match="said nothing"):
         Apt(debian.events.append, silence=0.2).install(["tool-package"])
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 300  # on however busy a host
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid.read_text()), 0)
 
