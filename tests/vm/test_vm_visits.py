@@ -93,7 +93,7 @@ def look(console: str, *typed: str) -> None:
     """Type, each when a text has come."""
     visitor = pexpect.spawn(
         sys.executable,
-        ["-m", "linklab.lab.terminal", console],
+        ["-m", "linklab.lab.console_access", console],
         cwd=str(ROOT),
         timeout=LIMIT,
         encoding="latin-1",
