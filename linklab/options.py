@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields, replace
 from enum import StrEnum
 from pathlib import Path
-from types import FunctionType
 from typing import Any, TypeVar
 
 from linklab.errors import UsageError
@@ -93,7 +92,8 @@ class Option:
     def completions(self) -> list[str]:
         """Return the values that a shell completes."""
         found: Any = self.values
-        return [str(each) for each in (found() if isinstance(found, FunctionType) else found)]
+        makes = callable(found) and not isinstance(found, type)  # an enum has its values
+        return [str(each) for each in (found() if makes else found)]
 
     @property
     def flag(self) -> str:
@@ -195,6 +195,22 @@ def numbers(option: str, text: str, least: int, most: int) -> tuple[int, ...]:
     """Return a comma-separated list of whole numbers within limits, in order, each once."""
     values = [number(option, word, least, most) for word in split_list(option, text)]
     return tuple(sorted(set(values)))
+
+
+def amounts(option: str, text: str, least: float, most: float) -> tuple[int | float, ...]:
+    """Return a comma-separated list of numbers within limits, in order, each once."""
+    found: set[int | float] = set()
+    for word in split_list(option, text):
+        try:
+            value = float(word.replace("_", ""))
+        except ValueError:
+            raise UsageError(f"--{option} {word}: a number is expected") from None
+        if not least <= value <= most:
+            raise UsageError(
+                f"--{option} {word}: a number from {least:g} to {most:.10g} is expected"
+            )
+        found.add(int(value) if value.is_integer() else value)
+    return tuple(sorted(found))
 
 
 def seconds(option: str, text: str | float) -> float | None:

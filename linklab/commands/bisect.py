@@ -33,6 +33,7 @@ from linklab.kernel.kernel import KernelSpec, check_spec
 from linklab.machine.spec import Clock
 from linklab.options import JSON, flat, group, made, option, options_of
 from linklab.results.store import claim
+from linklab.scenarios import own_file
 
 TABLE = "table.txt"
 
@@ -223,7 +224,10 @@ def document(history: History, journal: Journal) -> dict[str, Any]:
 def _files(options: BisectOptions) -> list[Path]:
     """Return the files that options, made absolute, name."""
     configs = (Path(config) for config in options.kernels.configs)
-    return [path.absolute() for path in (*options.kernels.series.files, *configs)]
+    noise = [Path(options.machine.noise)] if options.machine.noise else []
+    own = own_file(options.criterion.scenario)
+    files = (*options.kernels.series.files, *configs, *noise, *([own] if own else []))
+    return [path.absolute() for path in files]
 
 
 def _absolute(options: BisectOptions) -> BisectOptions:
@@ -233,8 +237,11 @@ def _absolute(options: BisectOptions) -> BisectOptions:
     def absolute(path: str) -> str:
         return str(Path(path).expanduser().absolute()) if path else ""
 
+    scenario = own_file(options.criterion.scenario)
     return replace(
         options,
+        machine=replace(options.machine, noise=absolute(options.machine.noise)),
+        criterion=replace(options.criterion, scenario=str(scenario or options.criterion.scenario)),
         kernels=replace(
             kernels,
             source=absolute(kernels.source),

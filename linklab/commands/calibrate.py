@@ -55,7 +55,7 @@ from linklab.machine.spec import Boot, Clock
 from linklab.options import JSON, group, number, option, percent, split_list
 from linklab.results.comparison import Rule
 from linklab.results.kinds import CALIBRATION
-from linklab.results.shape import Metric
+from linklab.results.shape import Better, Metric
 from linklab.results.store import RunFolder, claim, removed_if_empty
 from linklab.scenarios.scenario import Slower
 from linklab.trials.plan import Plan
@@ -149,9 +149,10 @@ def check(options: CalibrateOptions, listener: Listener = ignore) -> Request:
     rule = Rule(threshold_of(options.threshold or compared.threshold), seed=plan.seed)
     memory = memory_for(options.machine, plan, _kernels(options))
     metric = metric_of(options.kind, options.metric)
-    if metric.zero:
+    if metric.zero or metric.better is Better.NEITHER:
         raise UsageError(
-            f"--metric {metric.name}: it may be 0, so no kernel is worse in it by a share of it"
+            f"--metric {metric.name}: no kernel can be worse in it by a share: it may be 0, or "
+            "neither way is better"
         )
     folder = claim(options.output, KIND)
     return Request(plan, metric, rule, slowdowns, comparisons, memory, folder)

@@ -150,6 +150,7 @@ RENAMED = {
     "--operation": "--operations",
     "--arm": "--arms",
     "--timeout": "--max-time",
+    "--listeners": "--param listeners=N",
 }
 """Options that had another name, where the command has the new one and not the old."""
 
@@ -373,6 +374,7 @@ def _said(error: ParseError, argv: Sequence[str]) -> str:
     """Return what is wrong, with the new name of an option that had another one."""
     known = error.context.flags if error.context else {}
     for flag in (word.partition("=")[0] for word in argv):
-        if flag not in known and RENAMED.get(flag) in known and repr(flag) in str(error):
-            return f"{flag} is now {RENAMED[flag]}"
+        now = RENAMED.get(flag, "")
+        if flag not in known and now.split(" ")[0] in known and repr(flag) in str(error):
+            return f"{flag} is now {now}"
     return str(error)

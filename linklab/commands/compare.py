@@ -31,7 +31,7 @@ from linklab.commands.prepare import (
 )
 from linklab.commands.sides import GRAMMAR, Side, is_kernel, sides
 from linklab.commands.work import MAX_BLOCKS, MAX_TRIALS, TrialOptions, memory_for
-from linklab.errors import UsageError, Verdict
+from linklab.errors import LabError, UsageError, Verdict
 from linklab.events import Listener, Note, ignore, step
 from linklab.host.cache import Cache
 from linklab.image.userland import LIVE
@@ -42,9 +42,11 @@ from linklab.machine.spec import Boot, Clock, MachineType
 from linklab.options import JSON, RESULTS, group, number, option, past_runs, seconds, word
 from linklab.results.comparison import DEFAULT_THRESHOLD, VIRTUAL_THRESHOLD, Effect, Rule
 from linklab.results.kinds import COMPARISON
+from linklab.results.model import Run
 from linklab.results.shape import Metric, SchemaError
 from linklab.results.store import RUN_FILE, RunFolder, claim, read_run, removed_if_empty
 from linklab.results.suites import suite_of_runs, suites_of
+from linklab.scenarios import DEFAULT
 from linklab.scenarios.scenario import Scenario
 from linklab.trials.plan import Plan
 
@@ -164,13 +166,24 @@ def check(options: CompareOptions, listener: Listener = ignore) -> Request:
     both = sides(options.a, options.b, options.kernels.with_scenario(kind))
     options.machine.check()
     options.exports.check()
+    metric = metric_of(kind, options.metric)
+    if metric.zero and options.threshold:
+        raise no_share(metric, "threshold", options.threshold)
     clock = decide_clock(options.machine, listener)
     options = with_defaults(options, clock)
     plan, effort = _plan(options, clock), _effort(options)
     rule = Rule(threshold_of(options.threshold), seed=plan.seed)
     memory = max(memory_for(options.machine, plan, side.options) for side in both)
-    metric = metric_of(kind, options.metric)
     return Request(both, plan, metric, rule, effort, memory, claim(options.output, KIND))
+
+
+def no_share(metric: Metric, option: str, text: str) -> UsageError:
+    """Return why a metric that may be 0 has no smallest share that matters."""
+    return UsageError(
+        f"--{option} {text}: {metric.name} may be 0, so it is compared by its difference, and what "
+        f"matters of that the scenario says ({metric.matters:g} {metric.unit}".rstrip()
+        + ")"
+    )
 
 
 def metric_of(kind: type[Scenario], name: str) -> Metric:
@@ -262,6 +275,9 @@ def compete(
     contest = Contest(blocks, request.rule, request.metric, listener)
     with step(listener, f"comparing {subjects[0].name} with {subjects[1].name}"):
         faults = stopped_by(lambda: contest.run(request.effort))
+    if not faults and (left := [c for c in request.plan.cells if c not in contest.outcome.found]):
+        where = request.plan.shape.in_words(left[0])
+        faults = [LabError(f"nothing to compare was measured in {where}")]
     verdict, message = _verdict(request, contest)
     return finish(folder, faults, verdict, message, comparison=contest.stored())
 
@@ -342,14 +358,15 @@ def compare_runs(options: CompareOptions) -> Verdict:
 
     given = options.kernels
     changed = given.patches or given.range or given.source or given.configs or given.modules
-    if changed or options.until:
+    asked = options.axis or options.param  # the older names of axes may be a person's habit
+    if changed or asked or options.until or options.scenario != DEFAULT:
         raise UsageError("two stored runs are compared as they are: nothing is built or measured")
     options.exports.check()
     folders = [_stored_run(word, Path(options.results)) for word in (options.a, options.b)]
     one, other = ((folder, read_run(folder)) for folder in folders)
     clock = Clock.VIRTUAL if one[1].about.get("clock") == Clock.VIRTUAL else Clock.REAL
     rule = Rule(threshold_of(with_defaults(options, clock).threshold))
-    versus = versus_of_runs(one, other, rule)
+    versus = versus_of_runs(one, other, rule, _stored_metric(options, one[1]))
     if not versus.rows:
         raise UsageError(
             f"{folders[0]} and {folders[1]} have nothing in common: no cell that both measured "
@@ -366,6 +383,13 @@ def compare_runs(options: CompareOptions) -> Verdict:
         print_shown(render(versus))
         print(f"\nverdict: {verdict.value}")
     return verdict
+
+
+def _stored_metric(options: CompareOptions, run: Run) -> Metric:
+    try:
+        return run.shape.metric_named(options.metric) if options.metric else run.shape.metric
+    except SchemaError as error:
+        raise UsageError(f"--metric {error}") from None
 
 
 def _stored_run(word: str, results: Path) -> Path:

@@ -35,12 +35,14 @@ class Purpose:
     image: Path = LIVE
     clock: Clock = Clock.REAL
     more: tuple[Entry, ...] = ()
+    weighs_iso: bool = False  # the ISO's size is wanted, whatever is booted
 
     @classmethod
     def of(cls, kind: type[Scenario], lab: Lab) -> Purpose:
         """Return the purpose of being measured by a scenario in a lab."""
         image = kind.image or LIVE
-        return cls(lab.boot, kind.all_needs(), lab.machine, image, lab.clock)
+        needs = kind.all_needs()
+        return cls(lab.boot, needs, lab.machine, image, lab.clock, weighs_iso=kind.weighs_iso)
 
     @property
     def all_needs(self) -> tuple[str, ...]:

@@ -90,7 +90,9 @@ class Criterion:
         if self.tests:
             return f"{self.rule.text} in {self.tests}"
         if self.cell and self.threshold:
-            return f"{self.cell.text} above {self.threshold.text}"
+            first = self.plan.shape.metric
+            named = f"{self.metric.name} of " if self.metric and self.metric != first else ""
+            return f"{named}{self.cell.text} above {self.threshold.text}"
         return self.rule.text
 
     @property

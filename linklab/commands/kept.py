@@ -79,7 +79,7 @@ def kept_files(options: RunOptions) -> dict[str, str]:
     kernels = options.kernels
     configs = (Path(path) for path in kernels.configs)
     noise = [Path(options.machine.noise)] if options.machine.noise else []
-    own = [] if options.scenario in names() else [Path(options.scenario)]
+    own = [] if options.scenario in names() else [Path(options.scenario).expanduser()]
     files = (*kernels.series.files, *configs, *module_files(kernels.modules), *noise, *own)
     return {str(path.absolute()): hash_file(path) for path in files}
 
@@ -106,7 +106,7 @@ def _scenario(word: str) -> str:
 
 
 def _absolute(path: str) -> str:
-    return str(Path(path).absolute())
+    return str(Path(path).expanduser().absolute())
 
 
 def revived(about: Mapping[str, Any], output: str, *, as_json: bool) -> RunOptions:

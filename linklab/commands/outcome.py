@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from linklab.commands.boundary import show_fault
 from linklab.errors import Interrupted, LinklabError, Verdict
+from linklab.host.cache import hash_file
 from linklab.results.model import Run
 from linklab.results.store import RunFolder, utc_now
+from linklab.scenarios import own_file
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -66,6 +68,7 @@ def experiment(plan: Plan) -> dict[str, Any]:
     reference = plan.kind.reference()
     return {
         "scenario": plan.kind.name,
+        **({"scenario_sha256": hash_file(own)} if (own := own_file(plan.scenario)) else {}),
         "shape": plan.shape.to_json(),
         "plan": plan.to_json(),
         **({"reference": reference.to_json()} if reference else {}),

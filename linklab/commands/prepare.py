@@ -330,8 +330,8 @@ def prepare_subjects(
 ) -> list[Subject]:
     """Return the kernels to test, building what is missing.
 
-    The ISO is made where it is booted, and for the flavours that are timed, as
-    they come: its size is one of the paper's claims.
+    The ISO is made where it is booted, and, where its size is wanted, of the
+    flavours that are timed, as they come.
     """
     tell_notes(options, listener)
     names = split_list("kernel", options.names)
@@ -347,7 +347,8 @@ def _subject(
 ) -> Subject:
     iso = None
     image = image_for(kernel, purpose, options.modules, cache, listener)
-    if purpose.boot is Boot.ISO or (options.is_stock and _is_timed(kernel)):
+    weighed = purpose.weighs_iso and options.is_stock and _is_timed(kernel)
+    if purpose.boot is Boot.ISO or weighed:
         iso = iso_of([kernel], options, cache, listener, purpose)
     return subject_of(kernel, iso, image)
 
@@ -390,7 +391,8 @@ def iso_of(
         image = image_for(kernel, purpose, options.modules, cache, listener)
         modules = image.file(MODULES) if image else None
         offered.append(IsoKernel(file_label(kernel.name), small.bzimage, small.release, modules))
-    return build_iso(offered, build_initramfs(cache, listener), cache, listener)
+    image = build_initramfs(cache, listener, image=purpose.image, more=purpose.more)
+    return build_iso(offered, image, cache, listener)
 
 
 def _smallest(kernel: Kernel, options: KernelOptions, cache: Cache, listener: Listener) -> Kernel:

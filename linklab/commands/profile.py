@@ -110,11 +110,18 @@ def check(options: ProfileOptions) -> Request:
     kind = options.kind
     cell = options.cell(kind.profiled)
     setup = cell.of(kind.shape.per_guest)
+    if kind.image is not None:
+        raise UsageError(f"--scenario {options.scenario}: its image of its own has no perf")
+    if options.against and "seconds" not in [metric.name for metric in kind.shape.metrics]:
+        raise UsageError(
+            f"--against {options.against}: profiles are subtracted by how long the work takes, and "
+            f"{kind.name} has no metric `seconds`"
+        )
     wanted = options.samples or (str(_TO_SUBTRACT) if options.against else "")
     samples = number("samples", wanted, 1, _MOST_SAMPLES) if wanted else None
     limit = seconds("max-time", options.max_time or "0") or DEFAULT_SECONDS
     frequency = number("frequency", options.frequency, *_FREQUENCIES)
-    needed = profile_memory(kind, setup, options.machine.checked_cpus())
+    needed = profile_memory(kind, cell, options.machine.checked_cpus())
     needed = max(side.options.memory(needed) for side in sides)
     asked = options.machine.checked_memory()
     memory = choose_memory(asked, needed, f"perf and {kind.shape.in_words(setup)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ from linklab.commands.prepare import (
 from linklab.commands.record import check_record, check_symbols, recordable
 from linklab.commands.timings import print_timings, seconds_since_start
 from linklab.commands.work import memory_for
-from linklab.errors import Verdict
+from linklab.errors import LabError, Verdict
 from linklab.events import Listener, Note, Timings, ignore, timed
 from linklab.host.cache import Cache
 from linklab.image.userland import LIVE
@@ -103,7 +104,12 @@ def run(options: RunOptions, command: Sequence[str], listener: Listener) -> Fini
         folder = RunFolder(request.folder, _about(options, request.plan, lab, subjects, command))
     engine = Engine(lab, request.plan, folder, listener)
     faults = stopped_by(lambda: engine.run(subjects))
-    claims = [claim.to_json() for claim in options.kind.claims(folder.run)]
+    claims: list[dict[str, str]] = []
+    try:
+        claims += (claim.to_json() for claim in options.kind.claims(folder.run))
+    except Exception as error:  # the author's, and no reason to lose what was measured
+        text = f"the claims of scenario {options.kind.name} have a fault: {error!r}"
+        faults.append(LabError(text, traceback.format_exc().rstrip()))
     return finish(folder, [*faults, *engine.faults], claims=claims)
 
 

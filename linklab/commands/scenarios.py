@@ -67,7 +67,9 @@ def _shown(kind: type[Scenario]) -> Iterator[Any]:
 def _axes(kind: type[Scenario]) -> Iterator[tuple[str, str]]:
     for axis in kind.shape.axes:
         typed = f"--{axis.alias}" if axis.alias else f"--axis {axis.name}="
-        valid = f"among {', '.join(axis.among)}" if axis.among else f"from 1 to {axis.most}"
+        valid = f"among {', '.join(axis.words)}"
+        if axis.is_numeric:
+            valid = f"from {axis.least:g} to {axis.most:.10g}"
         default = ",".join(map(str, axis.values))
         yield axis.name, f"{typed} {default} by default, {valid}".replace("= ", "=")
         if axis.help:

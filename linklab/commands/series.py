@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from linklab.commands.compare import DEFAULTS, METRIC, metric_of
+from linklab.commands.compare import DEFAULTS, METRIC, metric_of, no_share
 from linklab.commands.exports import ExportOptions, failure_written, write_exports
 from linklab.commands.outcome import (
     Finished,
@@ -116,6 +116,8 @@ def check(options: SeriesOptions, listener: Listener = ignore) -> Request:
     measure = _plan(options, len(names), limit, clock)
     memory = memory_for(options.machine, measure, kernels)
     metric = metric_of(options.kind, options.metric)
+    if metric.zero and options.fail_above:
+        raise no_share(metric, "fail-above", options.fail_above)
     build = kernels.build_options()
     plan = SeriesPlan(options.kernels.series, names, build, measure, limit, metric)
     return Request(plan, memory, claim(options.output, SERIES))

@@ -13,7 +13,7 @@ from linklab.errors import UsageError
 from linklab.events import Listener
 from linklab.lab.lab import Lab, choose_memory
 from linklab.machine.spec import Clock
-from linklab.options import number, numbers, option, seconds, split_list
+from linklab.options import amounts, number, numbers, option, seconds, split_list
 from linklab.results.shape import CELL_SEPARATOR, Axis, Cell, Value
 from linklab.scenarios import DEFAULT, names, scenario_named
 from linklab.scenarios.scenario import Scenario
@@ -31,7 +31,7 @@ def _alias(name: str) -> Any:
 
     def valid() -> Iterable[str]:
         found = [axis for axis in scenario_named(DEFAULT).shape.axes if axis.alias == name]
-        return ("all", *found[0].among) if found and found[0].among else ()
+        return ("all", *found[0].words) if found and found[0].words else ()
 
     help_text = f"values of the axis of {DEFAULT} that is called so, comma-separated"
     return option("", f"{help_text}; `invoke scenarios` says more", values=valid)
@@ -141,13 +141,15 @@ class ScenarioOptions:
 
 def _parsed(label: str, text: str, axis: Axis) -> tuple[Value, ...]:
     if axis.is_numeric:
-        return numbers(label, text, 1, axis.most)
+        if axis.is_whole:
+            return numbers(label, text, int(axis.least), int(axis.most))
+        return amounts(label, text, axis.least, axis.most)
     if text.strip() == "all":
-        return axis.among
+        return axis.words
     words = split_list(label, text)
     for word in words:
-        if word not in axis.among:
-            raise UsageError(f"--{label} {word}: unknown; valid are {', '.join(axis.among)}")
+        if word not in axis.words:
+            raise UsageError(f"--{label} {word}: unknown; valid are {', '.join(axis.words)}")
     return tuple(words)
 
 
@@ -242,24 +244,24 @@ def memory_for(machine: MachineOptions, plan: Plan, kernels: KernelOptions) -> i
     """Return the guest's memory in MiB for a plan; raise `UsageError` if that cannot be."""
     cpus, asked = machine.checked_cpus(), machine.checked_memory()
     kind = plan.kind
-    largest = max(plan.setups, key=lambda setup: kind.memory(setup, cpus))
-    what = kind.shape.in_words(largest) or kind.name
+    largest = max(plan.cells, key=lambda cell: kind.memory(cell, cpus))
+    what = kind.shape.in_words(largest.of(kind.shape.per_guest)) or kind.name
     if asked is not None and (found := _what_fits(kind, largest, kernels.memory_left(asked), cpus)):
         typed, fits = found
         what = f"{typed}: {what} (at most {fits} fit into {asked} MiB)"
     return choose_memory(asked, kernels.memory(kind.memory(largest, cpus)), what)
 
 
-def _what_fits(kind: type[Scenario], setup: Cell, memory: int, cpus: int) -> tuple[str, int] | None:
+def _what_fits(kind: type[Scenario], cell: Cell, memory: int, cpus: int) -> tuple[str, int] | None:
     """Return a set-up as it is typed, and the largest that fits, where one number decides it."""
     axes = [axis for axis in kind.shape.axes if axis.per_guest and axis.is_numeric]
     if len(axes) != 1:
         return None
     (axis,) = axes
-    low, high = 0, axis.most
+    low, high = 0, int(axis.most)
     while low < high:
         middle = (low + high + 1) // 2
-        fits = kind.memory(setup.with_(**{axis.name: middle}), cpus) <= memory
+        fits = kind.memory(cell.with_(**{axis.name: middle}), cpus) <= memory
         low, high = (middle, high) if fits else (low, middle - 1)
-    value = setup[axis.name]
+    value = cell[axis.name]
     return (f"--{axis.alias} {value}" if axis.alias else f"--axis {axis.name}={value}"), low

@@ -81,6 +81,7 @@ class CellRow:
 _MUST_AGREE = {
     "kind of result": ("kind",),
     "scenario": ("scenario",),
+    "scenario's file": ("scenario_sha256",),
     "accelerator": ("accel",),
     "clock": ("clock",),
     "boot": ("boot",),
@@ -96,6 +97,7 @@ _MUST_AGREE = {
 _BEFORE_IT_WAS_KEPT = {
     "kind of result": "run",
     "clock": "real",
+    "scenario's file": "",
     "guest for each trial": "False",
     "trials in each guest and round": "1",
     "trials thrown away before them": "0",
@@ -125,7 +127,7 @@ def _fixed(run: Run) -> dict[str, str]:
     facts["axes"] = ", ".join(axis.name for axis in run.shape.axes)
     facts["metric"] = f"{run.shape.metric.name} {run.shape.metric.unit}".rstrip()
     facts |= {f"image: {name}": value for name, value in _hashes(run, "image").items()}
-    given = run.plan.get("given") or _given_before(run)
+    given = run.plan["given"] if "given" in run.plan else _given_before(run)
     return facts | {f"parameter {name}": str(value) for name, value in given.items()}
 
 

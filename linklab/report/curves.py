@@ -16,10 +16,10 @@ _TONES = ("tone1", "tone2", "tone3", "tone4", "tone5")
 _MARKERS = ("circle", "square", "up", "diamond", "down")
 
 
-def look_of(shape: Shape, column: Value) -> tuple[str, str]:
+def look_of(shape: Shape, column: Value, across: Sequence[Value] = ()) -> tuple[str, str]:
     """Return a column's colour, as a CSS class, and its marker: the same in every plot."""
-    among = [str(each) for each in shape.axis(shape.columns).among]
-    place = among.index(str(column)) if str(column) in among else len(_TONES)
+    known = list(map(str, shape.axis(shape.columns).words or across)) if shape.columns else [""]
+    place = known.index(str(column)) if str(column) in known else len(_TONES)
     if place >= len(_TONES):
         return "tone0", _MARKERS[place % len(_MARKERS)]
     return _TONES[place], _MARKERS[place]
@@ -36,11 +36,11 @@ def panels(runs: Sequence[Stored], sheet: Cell) -> list[Panel]:
     Where the rows are words, the curves are bars.
     """
     head = sheet_text(runs[0].figures, sheet)
-    across = dict.fromkeys(c for s in runs for c in s.figures.columns(sheet))
+    across = list(dict.fromkeys(c for s in runs for c in s.figures.columns(sheet)))
     found = []
     for number, kernel in enumerate(kernel_rows(runs)):
         curves = [
-            _curve(stored, run_number, sheet, name, column, _words(runs, sheet))
+            _curve(stored, run_number, sheet, name, column, across, _words(runs, sheet))
             for column in across
             for run_number, (stored, name) in enumerate(zip(runs, kernel.names, strict=True))
             if name
@@ -90,7 +90,13 @@ def _identity(runs: Sequence[Stored], sheet: Cell) -> str:
 
 
 def _curve(
-    stored: Stored, number: int, sheet: Cell, kernel: str, column: Value, words: Sequence[str]
+    stored: Stored,
+    number: int,
+    sheet: Cell,
+    kernel: str,
+    column: Value,
+    across: Sequence[Value],
+    words: Sequence[str],
 ) -> Curve:
     figures, shape = stored.figures, stored.run.shape
     points, invalid = [], []
@@ -102,9 +108,9 @@ def _curve(
         around = figure.interval
         ends = (around.low, around.high) if around else (None, None)
         points.append(Point(_across(words, row), figure.value, *ends))
-    name = f"{column} {stored.letter}".strip()
+    name = f"{column or figures.metric.name} {stored.letter}".strip()
     dash = _DASHES[number % len(_DASHES)]
-    return Curve(name, *look_of(shape, column), points, dash, invalid=invalid)
+    return Curve(name, *look_of(shape, column, across), points, dash, invalid=invalid)
 
 
 def _reference_curves(
@@ -116,7 +122,7 @@ def _reference_curves(
     ours = [point.x for curve in beside for point in curve.points]
     for (name, cell), value in reference_points(stored.run).items():
         if name == kernel and cell.of(shape.sheets) == sheet and _within(cell, shape, ours):
-            points = found.setdefault(cell[shape.columns], [])
+            points = found.setdefault(shape.column_of(cell), [])
             points.append(Point(cell.number(shape.rows), value))
     return [
         Curve(f"{column} {label}", *look_of(shape, column), points, is_reference=True)

@@ -42,7 +42,8 @@ def render(run: Run) -> Group:
             parts += [Text(), grid.on_terminal()] if grid else []
     if figures.sheets and run.about.get("reference"):
         theirs = reference_grid(figures)
-        absent = f"{_source(run)} has no figures for these kernels and counts."
+        source = run.about["reference"].get("source", "")
+        absent = f"{source} has no figures for these kernels and counts."
         parts += [Text(), theirs.on_terminal() if theirs else Text(absent)]
     if claims := claims_grid([run]):
         parts += [Text(), claims.on_terminal()]
@@ -139,7 +140,7 @@ def main_grid(figures: Figures, sheet: Cell) -> Grid:
     columns = [Column(_row_name(figures), numeric=_is_numeric(figures))]
     for kernel in figures.kernels:
         over = figures.shape.kernel_title(kernel)
-        columns += [Column(str(column), over=over) for column in across]
+        columns += [Column(_column_name(figures, column), over=over) for column in across]
         columns += [Column("ratio", tone="ratio", over=over)] * with_ratio
     rows = []
     for row in figures.rows(sheet):
@@ -151,6 +152,11 @@ def main_grid(figures: Figures, sheet: Cell) -> Grid:
         rows.append(entries)
     what = metric_title(figures.metric) + _trials_text(figures, sheet)
     return Grid(what, columns, rows, head=sheet_text(figures, sheet))
+
+
+def _column_name(figures: Figures, column: Value) -> str:
+    """Return a column's name; of the only one the metric's."""
+    return str(column) or figures.metric.short or figures.metric.name
 
 
 def entry_of(figure: Figure, metric: Metric) -> Entry:
@@ -273,9 +279,8 @@ def growth_grid(figures: Figures, sheet: Cell, letter: str = "") -> Grid | None:
     if not rows:
         return None
     unit = _row_name(figures)
-    one = f"b: one {unit.removesuffix('s')}"
     columns = [Column("kernel", numeric=False), Column(figures.shape.columns, numeric=False)]
-    columns += [Column(name) for name in ("a: fixed", one, "c: squared", "grows", "error")]
+    columns += [Column(name) for name in ("a: fixed", "b: each", "c: squared", "grows", "error")]
     what = f"{figures.metric.name} = a + b N + c N² for N {unit}, as far as it is significant"
     return Grid(what, columns, rows, sheet_text(figures, sheet), 2, titles=_titles(figures))
 
@@ -305,10 +310,6 @@ def reference_points(run: Run) -> dict[tuple[str, Cell], float]:
     }
 
 
-def _source(run: Run) -> str:
-    return str((run.about.get("reference") or {}).get("source", ""))
-
-
 def reference_grid(figures: Figures) -> Grid | None:
     """Return what others measured for the same kernels and rows, in the same form."""
     points = reference_points(figures.run)
@@ -319,7 +320,7 @@ def reference_grid(figures: Figures) -> Grid | None:
     shown = [cell for kernel, cell in points if kernel in kernels and cell[shape.rows] in rows_here]
     if not shown:
         return None
-    across = list(dict.fromkeys(cell[shape.columns] for cell in shown))
+    across = list(dict.fromkeys(map(shape.column_of, shown)))
     with_ratio = shape.versus is not None and set(shape.versus) <= set(across)
     columns = [Column(_row_name(figures), numeric=_is_numeric(figures))]
     for kernel in kernels:

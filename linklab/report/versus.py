@@ -143,7 +143,9 @@ def versus_of(run: Run) -> Versus:
     )  # fmt: skip
 
 
-def versus_of_runs(one: tuple[Path, Run], other: tuple[Path, Run], rule: Rule) -> Versus:
+def versus_of_runs(
+    one: tuple[Path, Run], other: tuple[Path, Run], rule: Rule, metric: Metric | None = None
+) -> Versus:
     """Return what two stored runs say of each other, kernel by kernel and cell by cell.
 
     Their trials were not taken side by side, so what changed on the host
@@ -152,7 +154,7 @@ def versus_of_runs(one: tuple[Path, Run], other: tuple[Path, Run], rule: Rule) -
     """
     runs = together([one, other])
     shape = one[1].shape
-    metric = shape.metric
+    metric = metric or shape.metric
     values = [values_of(stored.run.samples, metric) for stored in runs]
     pairs: dict[tuple[str, Cell], Pair] = {}
     for row in kernel_rows(runs):

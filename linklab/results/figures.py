@@ -83,6 +83,8 @@ class Figures:
 
     def columns(self, sheet: Cell) -> list[Value]:
         """Return what stands across: what the ratio divides by first, as it is the better one."""
+        if not self.shape.columns:
+            return [""]
         found = self._values(self.shape.columns, self._of(sheet))
         first = self.shape.versus[1] if self.shape.versus else None
         return sorted(found, key=lambda value: value != first)
@@ -119,7 +121,7 @@ class Figures:
 
     def ratio(self, kernel: str, cell: Cell) -> float | None:
         """Return how many times as much the first column of `versus` gives as the second."""
-        if self.shape.versus is None:
+        if self.shape.versus is None or not self.shape.columns:
             return None
         more, less = (
             self.figure(kernel, cell.with_(**{self.shape.columns: column})).value

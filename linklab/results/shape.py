@@ -33,7 +33,8 @@ class Axis:
     """What an experiment varies.
 
     `values` are those of a run that names none; `among` all that there are
-    where they are words, else values are whole numbers from 1 to `most`.
+    where they are words, else values are numbers from `least` to `most`, whole ones
+    where `values` are.
     Another value of a `per_guest` axis needs another guest. `alias` is the
     name of an option of its own, beside `--axis NAME=VALUES`.
     """
@@ -42,7 +43,8 @@ class Axis:
     values: tuple[Value, ...] = ()
     title: str = ""
     among: tuple[str, ...] = ()
-    most: int = 1_000_000
+    least: float = 1
+    most: float = 1_000_000
     per_guest: bool = False
     log: bool = True
     alias: str = ""
@@ -51,7 +53,17 @@ class Axis:
     @property
     def is_numeric(self) -> bool:
         """Whether its values are numbers."""
-        return not self.among
+        return not self.words
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether its values are whole numbers."""
+        return all(isinstance(value, int) for value in self.values)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """All values that there are, where they are words."""
+        return self.among or tuple(value for value in self.values if isinstance(value, str))
 
 
 @dataclass(frozen=True)
@@ -145,15 +157,15 @@ class Shape:
     The first metric is the one that is compared unless another is asked for;
     `counted` are those of the repetition that is not timed. The table has
     `rows` down and `columns` across, one sheet for each value of the other
-    axes. The first column of `versus` in units of the second is shown as a
-    ratio. `text` is a cell in a sentence. `kernels` are titles of kernels, in
-    the order of a table.
+    axes; an experiment of one axis has no columns. The first column of `versus`
+    in units of the second is shown as a ratio. `text` is a cell in a sentence.
+    `kernels` are titles of kernels, in the order of a table.
     """
 
     axes: tuple[Axis, ...]
     metrics: tuple[Metric, ...]
     rows: str
-    columns: str
+    columns: str = ""
     text: str = ""
     versus: tuple[str, str] | None = None
     counted: tuple[Metric, ...] = ()
@@ -161,9 +173,11 @@ class Shape:
 
     def __post_init__(self) -> None:
         names = [axis.name for axis in self.axes]
-        for name in (self.rows, self.columns):
+        for name in filter(None, (self.rows, self.columns)):
             if name not in names:
                 raise SchemaError(f"the table has an axis {name!r}, the axes are {names}")
+        if self.rows == self.columns:  # one axis has nothing across
+            object.__setattr__(self, "columns", "")
         if not self.metrics:
             raise SchemaError("an experiment needs a metric")
 
@@ -188,6 +202,10 @@ class Shape:
     def sheets(self) -> tuple[str, ...]:
         """The axes that are neither rows nor columns."""
         return tuple(a.name for a in self.axes if a.name not in (self.rows, self.columns))
+
+    def column_of(self, cell: Mapping[str, Value]) -> Value:
+        """Return the column of a cell: its value there, or nothing where there is one axis."""
+        return cell[self.columns] if self.columns else ""
 
     @property
     def per_guest(self) -> tuple[str, ...]:

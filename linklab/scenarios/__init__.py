@@ -6,18 +6,33 @@ import importlib
 import importlib.util
 import inspect
 import pkgutil
+import re
 import sys
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 
 from linklab.errors import UsageError
-from linklab.results.model import Sample
+from linklab.results.comparison import Comparison
+from linklab.results.model import BootRecord, Sample
+from linklab.results.shape import Cell
 from linklab.scenarios.scenario import Scenario
 
 DEFAULT = "grouping"
 _NOT_ONE = frozenset({"scenario"})
-_TAKEN = frozenset(Sample.__dataclass_fields__) | {"value"}
+# What the lines of a run, and of what is made of it, have under names of their own.
+_TAKEN = frozenset(
+    {
+        *Sample.__dataclass_fields__,
+        *BootRecord.__dataclass_fields__,
+        *Comparison.__dataclass_fields__,
+        *("value", "ratio", "difference", "effect", "against", "percent", "guest", "during"),
+        *("verdict", "message", "evidence", "fault", "report", "reports", "class", "title"),
+        *("function", "fingerprint", "file", "other", "a", "b"),
+    }
+)
+_WORD = re.compile(r"[A-Za-z0-9._+-]+")
 
 
 @cache
@@ -40,6 +55,11 @@ def scenario_named(word: str) -> type[Scenario]:
     raise UsageError(
         f"--scenario {word}: unknown; valid are {', '.join(names())}, and the path of a file"
     )
+
+
+def own_file(word: str) -> Path | None:
+    """Return the file of a scenario of one's own, None of the lab's."""
+    return None if word in names() else Path(word).expanduser().absolute()
 
 
 @cache  # plans ask for their scenario again and again
@@ -80,10 +100,33 @@ def _one_in(module: ModuleType, word: str) -> type[Scenario]:
 
 
 def _check(scenario: type[Scenario], word: str) -> None:
+    """Raise `UsageError` for a scenario that contradicts itself, naming what does."""
+    for fault in _faults(scenario):
+        raise UsageError(f"--scenario {word}: {fault}")
+
+
+def _faults(scenario: type[Scenario]) -> Iterator[str]:
     shape = scenario.shape
-    own = [axis.name for axis in shape.axes] + [metric.name for metric in shape.metrics]
-    if clash := sorted({name for name in own if name in _TAKEN or own.count(name) > 1}):
-        raise UsageError(
-            f"--scenario {word}: its axes and metrics are called {', '.join(clash)}, "
-            "which is the name of something else in a sample"
-        )
+    axes = {axis.name: axis for axis in shape.axes}
+    own = [*axes, *(metric.name for metric in shape.metrics)]
+    for name in own:
+        taken = _TAKEN if name in axes else {*Sample.__dataclass_fields__, "value"}
+        if name in taken or own.count(name) > 1 or not name.isidentifier():
+            yield f"an axis or a metric cannot be called {name}: a line of a run has it already"
+    for axis in shape.axes:
+        if not axis.values:
+            yield f"the axis {axis.name} has no values for a run that names none"
+        if bad := [v for v in axis.words if not _WORD.fullmatch(v)]:
+            yield f"the axis {axis.name} has {bad[0]!r}: letters, digits and -._+ are expected"
+    for which in ("compared", "judged", "profiled"):
+        for name, values in getattr(scenario, which).items():
+            if name not in axes or not isinstance(values, tuple):
+                yield f"{which} has {name}, which is no axis with a tuple of values"
+    try:
+        shape.in_words(Cell((name, axis.values[0]) for name, axis in axes.items()))
+    except (LookupError, ValueError) as error:
+        yield f"its text {shape.text!r} names what is no axis: {error}"
+    for which in ("fragment", "needs", "image"):
+        path = getattr(scenario, which)
+        if path is not None and not (path.is_absolute() and path.exists()):
+            yield f"{which} is {path}: the full path of a file is expected, beside its own"

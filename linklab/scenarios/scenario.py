@@ -215,6 +215,8 @@ class Scenario:
     image: ClassVar[Path | None] = None
     """The folder of an image manifest, where the live image lacks a program."""
     slower: ClassVar[Slower | None] = None
+    weighs_iso: ClassVar[bool] = False
+    """Whether its claims are about the size of the live ISO, which is then made."""
 
     def __init__(self, given: Mapping[str, Value]) -> None:
         self.given = given
@@ -231,8 +233,8 @@ class Scenario:
         return ""
 
     @classmethod
-    def memory(cls, setup: Cell, cpus: int) -> int:
-        """Return the MiB that a guest needs for a set-up."""
+    def memory(cls, cell: Cell, cpus: int) -> int:
+        """Return the MiB that a guest needs for a cell."""
         return 128
 
     @classmethod

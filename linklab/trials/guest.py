@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -104,6 +105,10 @@ class GuestAtWork:
                     return Answer(ignored=self._ignored())
         except LinklabError as error:
             return self._failed(error)
+        except Exception as error:
+            name, told = self._plan.kind.name, traceback.format_exc().rstrip()
+            text = f"the scenario {name}, or the lab itself, has a fault: {error!r}"
+            return self._failed(LabError(text, told))
 
     def drop(self) -> None:
         """End it without asking whether it is well."""
@@ -128,7 +133,7 @@ class GuestAtWork:
             host = host_of(session, self._lab, self._plan.kind, setup, self._plan.limit)
             self._hosts = {GUEST: host}
             set_up = self._scenario.set_up(self._hosts, setup)
-            made = [Trial(cell, 0, self._checked(metrics)) for cell, metrics in set_up]
+            made = [self._made(cell, metrics) for cell, metrics in set_up]
         hello = session.hello
         boot = BootRecord(
             kernel=self._subject.name,
@@ -165,16 +170,32 @@ class GuestAtWork:
             return self._failed(judged, kept)
         return Answer(trials=tuple(kept))
 
-    def _checked(self, metrics: Metrics) -> Metrics:
-        """Return what a trial yielded; raise `LabError` where that was not declared."""
+    def _made(self, cell: Cell, metrics: Metrics) -> Trial:
+        """Return what set-up yielded as trial 0."""
+        name, axes = self._plan.kind.name, {axis.name for axis in self._plan.shape.axes}
+        if set(cell) != axes:
+            raise LabError(
+                f"scenario {name} yields {cell.text!r} from its set-up: a cell with every axis is "
+                f"expected ({', '.join(sorted(axes))})"
+            )
+        return Trial(cell, 0, self._checked(metrics, whole=False))
+
+    def _checked(self, metrics: Metrics, *, whole: bool = True) -> Metrics:
+        """Return what a trial yielded; raise `LabError` where that is not what was declared.
+
+        Set-up need not yield the `whole` of it.
+        """
         name, shape = self._plan.kind.name, self._plan.shape
         declared = {metric.name: metric for metric in shape.metrics}
+        wanted = declared.keys() if whole else {shape.metric.name}
         if unknown := sorted(metrics.keys() - declared.keys()):
             raise LabError(f"scenario {name} yields {unknown[0]}, which its shape does not have")
-        if shape.metric.name not in metrics:
-            raise LabError(f"scenario {name} does not yield {shape.metric.name}, its first metric")
+        if missing := sorted(wanted - metrics.keys()):
+            raise LabError(f"scenario {name} does not yield {missing[0]}, which its shape has")
         for each, value in metrics.items():
-            if not isfinite(value) or (value <= 0 and not declared[each].zero):
+            if not isinstance(value, (int, float)) or not isfinite(value):
+                raise LabError(f"scenario {name} yields {each} = {value!r}, which is no number")
+            if value <= 0 and not declared[each].zero:
                 raise LabError(
                     f"scenario {name} yields {each} = {value}, which is compared by its ratio: a "
                     "metric that may be 0 is declared with `zero=True`"

@@ -132,7 +132,7 @@ def countings(plan: Plan, turns: Sequence[Turn]) -> dict[Seat, list[Count]]:
         return {}
     across: dict[Cell, set[Value]] = {}
     for cell in plan.cells:
-        across.setdefault(cell.of(shape.sheets), set()).add(cell[shape.columns])
+        across.setdefault(cell.of(shape.sheets), set()).add(shape.column_of(cell))
     last = values_on(shape.rows, plan.cells)[-1]
     seats = {
         (turn.seat.kernel, turn.cell): turn.seat

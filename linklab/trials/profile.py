@@ -24,9 +24,9 @@ _UNSAMPLED = 5
 _UNSAMPLED_SECONDS = 3.0
 
 
-def profile_memory(kind: type[Scenario], setup: Cell, cpus: int) -> int:
-    """Return the MiB that a guest with a set-up needs to be profiled."""
-    return kind.memory(setup, cpus) + _PERF_MIB + _BUFFER_MIB * cpus + FILE_MIB
+def profile_memory(kind: type[Scenario], cell: Cell, cpus: int) -> int:
+    """Return the MiB that a guest needs to be profiled at a cell's work."""
+    return kind.memory(cell, cpus) + _PERF_MIB + _BUFFER_MIB * cpus + FILE_MIB
 
 
 @dataclass(frozen=True)
@@ -123,11 +123,12 @@ class Profiler:
                 percent = int(100 * (have + expected) / (have + missing))
                 detail = f"{shape.in_words(task.cell)}, {number}"
                 self._listener(StepAdvanced(STEP, percent, detail))
-                began = time.monotonic()
                 metrics = self._trial(sampled=True)
                 profile.sampled.append(metrics)
-                seconds = metrics.get("seconds", time.monotonic() - began)
-                expected += 1 if by_number else max(1.0, seconds * self._recorder.frequency)
+                if by_number or "seconds" not in metrics:  # the file is read to know
+                    expected += 1 if by_number else missing
+                else:
+                    expected += max(1.0, metrics["seconds"] * self._recorder.frequency)
                 if expected >= missing or time.monotonic() >= until:
                     return stop()
         raise AssertionError("a round ends by itself")

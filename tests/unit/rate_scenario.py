@@ -15,7 +15,11 @@ class Rate(Scenario):
             Axis("size", (64, 1500), "bytes", most=9000, per_guest=True),
             Axis("protocol", ("tcp",), among=("tcp", "udp")),
         ),
-        metrics=(Metric("rate", "Mbit/s", Better.MORE), Metric("lost", "packets", zero=True)),
+        metrics=(
+            Metric("rate", "Mbit/s", Better.MORE),
+            Metric("lost", "packets", zero=True),
+            Metric("seconds", "s"),
+        ),
         rows="size",
         columns="protocol",
     )
@@ -29,7 +33,7 @@ class Rate(Scenario):
         return "no datagram is that long" if cell.text == "9000/udp" else ""
 
     def trial(self, hosts, cell):
-        return {"rate": self.given["pace"] * cell["size"], "lost": 0}
+        return {"rate": self.given["pace"] * cell["size"], "lost": 0, "seconds": 1.0}
 """
 WITH_FRAGMENT = SOURCE.replace(
     "from linklab", "from pathlib import Path\n\nfrom linklab", 1

@@ -178,6 +178,7 @@ def test_one_of_ones_own_is_shown_alone(own: str, capsys: pytest.CaptureFixture[
         (AXES, "protocol"): "--axis protocol=tcp by default, among tcp, udp",
         (METRICS, "rate"): "Mbit/s, more is better",
         (METRICS, "lost"): "packets, less is better, may be 0",
+        (METRICS, "seconds"): "s, less is better",
         (PARAMETERS, "pace"): "--param pace=1.0 by default: packets for each ms",
         (PARAMETERS, "queue"): "--param queue=fifo by default: what the link has",
     }

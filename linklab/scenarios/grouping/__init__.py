@@ -98,6 +98,7 @@ class Grouping(Scenario):
     compared = {"operation": ("mtu",), "arm": ("group",), "interfaces": (512,)}
     judged = {"operation": tuple(Operation), "arm": ("group",), "interfaces": (128,)}
     profiled = {"operation": ("mtu",), "arm": ("process",), "interfaces": (1024,)}
+    weighs_iso = True
     needs = Path(__file__).with_name("needs.toml")
     slower = Slower(
         Path(__file__).with_name("slow-group.patch"),
@@ -111,9 +112,9 @@ class Grouping(Scenario):
         return _IMPOSSIBLE.get((str(cell["arm"]), str(cell["operation"])), "")
 
     @classmethod
-    def memory(cls, setup: Cell, cpus: int) -> int:
+    def memory(cls, cell: Cell, cpus: int) -> int:
         """Return the MiB for so many interfaces."""
-        kib = int(setup["interfaces"]) * (_LINK_KIB + _LINK_KIB_PER_CPU * cpus)
+        kib = int(cell["interfaces"]) * (_LINK_KIB + _LINK_KIB_PER_CPU * cpus)
         return _BASE_MIB - (-kib // 1024)
 
     @classmethod

@@ -21,6 +21,7 @@ __all__ = ["Routes"]
 _FIRST = int(IPv4Address("10.0.0.0"))
 _VIA = "192.0.2.2"
 _LINK = "routes0"
+_ROUTE_KIB = 6
 _FEW = 10_000  # what a process each is patient for
 _MAIN = 254  # linux/rtnetlink.h: RT_TABLE_MAIN
 
@@ -68,9 +69,9 @@ class Routes(Scenario):
         return ""
 
     @classmethod
-    def memory(cls, setup: Cell, cpus: int) -> int:
-        """Return the MiB for the most routes: a few hundred bytes each, and the batch's text."""
-        return 256
+    def memory(cls, cell: Cell, cpus: int) -> int:
+        """Return the MiB for the routes, and for `ip`, which keeps a batch's requests."""
+        return 256 + int(cell.number("routes")) * _ROUTE_KIB // 1024
 
     @classmethod
     def limit(cls, cell: Cell, *, emulated: bool) -> float:
