@@ -42,6 +42,7 @@ from linklab.machine.spec import Boot, Clock, MachineType
 from linklab.options import JSON, RESULTS, group, number, option, past_runs, seconds, word
 from linklab.results.comparison import DEFAULT_THRESHOLD, VIRTUAL_THRESHOLD, Effect, Rule
 from linklab.results.kinds import COMPARISON
+from linklab.results.model import Run
 from linklab.results.shape import Metric, SchemaError
 from linklab.results.store import RUN_FILE, RunFolder, claim, read_run, removed_if_empty
 from linklab.results.suites import suite_of_runs, suites_of
@@ -173,7 +174,7 @@ def check(options: CompareOptions, listener: Listener = ignore) -> Request:
     return Request(both, plan, metric, rule, effort, memory, claim(options.output, KIND))
 
 
-def metric_of(kind: type[Scenario], name: str) -> Metric:
+def metric_of(kind: type[Scenario] | Run, name: str) -> Metric:
     """Return the metric that is compared. Raises `UsageError` for one that there is not."""
     try:
         return kind.shape.metric_named(name) if name else kind.shape.metric
@@ -349,7 +350,7 @@ def compare_runs(options: CompareOptions) -> Verdict:
     one, other = ((folder, read_run(folder)) for folder in folders)
     clock = Clock.VIRTUAL if one[1].about.get("clock") == Clock.VIRTUAL else Clock.REAL
     rule = Rule(threshold_of(with_defaults(options, clock).threshold))
-    versus = versus_of_runs(one, other, rule)
+    versus = versus_of_runs(one, other, rule, metric_of(one[1], options.metric))
     if not versus.rows:
         raise UsageError(
             f"{folders[0]} and {folders[1]} have nothing in common: no cell that both measured "

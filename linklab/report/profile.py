@@ -75,12 +75,19 @@ def _lines(about: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _by_the_clock(about: Mapping[str, Any]) -> Iterator[str]:
-    """Say what getrusage(2) found, sampled or not, and what sampling cost."""
+    """Say what getrusage(2) found, sampled or not, and what sampling cost.
+
+    As far as the scenario's metrics tell that.
+    """
     sampled, unsampled = about["sampled"], about["unsampled"]
-    yield (
-        f"kernel by getrusage(2): {_kernel_part(sampled)} of the same repetitions, "
-        f"{_kernel_part(unsampled)} of those without samples"
-    )
+    known = set(unsampled[0])
+    if {"user_seconds", "system_seconds"} <= known:
+        yield (
+            f"kernel by getrusage(2): {_kernel_part(sampled)} of the same repetitions, "
+            f"{_kernel_part(unsampled)} of those without samples"
+        )
+    if "seconds" not in known:
+        return
     middle, without = (
         median(measure["seconds"] for measure in measures) for measures in (sampled, unsampled)
     )
