@@ -186,7 +186,7 @@ def no_share(metric: Metric, option: str, text: str) -> UsageError:
     )
 
 
-def metric_of(kind: type[Scenario], name: str) -> Metric:
+def metric_of(kind: type[Scenario] | Run, name: str) -> Metric:
     """Return the metric that is compared. Raises `UsageError` for one that there is not."""
     try:
         return kind.shape.metric_named(name) if name else kind.shape.metric
@@ -366,7 +366,7 @@ def compare_runs(options: CompareOptions) -> Verdict:
     one, other = ((folder, read_run(folder)) for folder in folders)
     clock = Clock.VIRTUAL if one[1].about.get("clock") == Clock.VIRTUAL else Clock.REAL
     rule = Rule(threshold_of(with_defaults(options, clock).threshold))
-    versus = versus_of_runs(one, other, rule, _stored_metric(options, one[1]))
+    versus = versus_of_runs(one, other, rule, metric_of(one[1], options.metric))
     if not versus.rows:
         raise UsageError(
             f"{folders[0]} and {folders[1]} have nothing in common: no cell that both measured "
@@ -383,13 +383,6 @@ def compare_runs(options: CompareOptions) -> Verdict:
         print_shown(render(versus))
         print(f"\nverdict: {verdict.value}")
     return verdict
-
-
-def _stored_metric(options: CompareOptions, run: Run) -> Metric:
-    try:
-        return run.shape.metric_named(options.metric) if options.metric else run.shape.metric
-    except SchemaError as error:
-        raise UsageError(f"--metric {error}") from None
 
 
 def _stored_run(word: str, results: Path) -> Path:
