@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from linklab.results.shape import Axis, Better, Cell, Metric, Shape
-from linklab.scenarios.scenario import GUEST, Scenario, Slower
+from linklab.scenarios.scenario import GUEST, Hosts, Metrics, Scenario, Slower
 
 READING = {"cat": ["/bin/cat", "/proc/version"], "dd": ["/bin/dd", "if=/proc/version"]}
 
@@ -28,7 +28,7 @@ class Toy(Scenario):
     judged = profiled = compared
     slower = Slower(Path("slow.patch"), "version_loops", Cell({"program": "cat", "reads": 10}))
 
-    def trial(self, hosts, cell):
+    def trial(self, hosts: Hosts, cell: Cell) -> Metrics:
         host, count = hosts[GUEST], int(cell["reads"])
         end = host.agent.run_each(READING[cell["program"]], 0, count, host.until(cell))
         return {"rate": count / end.measure.seconds, "lost": count - end.done}
