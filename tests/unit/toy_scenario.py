@@ -30,5 +30,5 @@ class Toy(Scenario):
 
     def trial(self, hosts: Hosts, cell: Cell) -> Metrics:
         host, count = hosts[GUEST], int(cell["reads"])
-        end = host.agent.run_each(READING[cell["program"]], 0, count, host.until(cell))
+        end = host.agent.run_each(READING[str(cell["program"])], 0, count, host.until(cell))
         return {"rate": count / end.measure.seconds, "lost": count - end.done}
