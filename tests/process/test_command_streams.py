@@ -192,9 +192,16 @@ class TestItsEnd:
 
     def test_is_brought_about_by_a_wish(self, stage: Stage) -> None:
         wishes = Wishes()
-        ran = Ran(stage, wishes=wishes)
-        timer = threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGTERM))
-        timer.start()
+
+        class Wishing(Kept):
+            """Wishes that it ended when the command has printed something."""
+
+            def put(self, data: bytes, run: CommandRun) -> None:
+                super().put(data, run)
+                if wishes.signal is None:
+                    os.kill(os.getpid(), signal.SIGTERM)
+
+        ran = Ran(stage, wishes=wishes, sinks=(Wishing(), Kept()))
         with wishes.taken():
             end = ran(["news", "a", ""], ["until signal"], ["over", 15, "SIGNALS", ""])
         assert end.signal == signal.SIGTERM
