@@ -14,6 +14,7 @@ from linklab.report.layout import Fitting, plain_table, title_line
 
 _STYLES = {"ratio": "bold", "good": "green", "part": "yellow", "bad": "red", "quiet": "dim"}
 _BRIEF = 16  # characters that stay on one line
+_LONG = 10  # characters of a title over figures that are broken
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,8 @@ class Grid:
             over = f"{column.over}\n" if column.over and column.over != before else ""
             before = column.over
             # A long title over figures is broken where it has a space, and nowhere else.
-            name = column.name.replace(" ", "\n") if column.numeric else column.name
+            is_long = column.numeric and len(column.name) > _LONG
+            name = column.name.replace(" ", "\n") if is_long else column.name
             table.add_column(
                 Text(f"{over}{name}"),
                 justify="right" if column.numeric else "left",
