@@ -284,7 +284,7 @@ def calibrate(monkeypatch: pytest.MonkeyPatch) -> Calibrate:
         ({"slowdown": "0"}, "--slowdown 0"),
         ({"threshold": "-1"}, "--threshold -1"),
         ({"metric": "frob"}, "--metric frob"),
-        ({"metric": "notifications"}, "--metric notifications: no kernel can be worse in it"),
+        ({"metric": "context_switches"}, "--metric context_switches: no kernel can be worse in it"),
         ({"counts": "0"}, "--counts 0"),
         ({"arms": "group", "operations": "create"}, "no members before they are created"),
         ({"counts": "1,2"}, "one cell is calibrated at a time, not 2"),

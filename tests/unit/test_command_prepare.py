@@ -319,6 +319,21 @@ def test_a_flavour_that_is_not_as_it_comes_is_not_weighed_against_the_paper(
     )
 
 
+def test_the_iso_has_the_image_that_the_kernels_are_wanted_with(
+    host: Host, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images: list[object] = []
+
+    def build_initramfs(*_: object, image: Path, **__: object) -> Artefact:
+        images.append(image)
+        return artefact(tmp_path / "own", initramfs=b"i")
+
+    monkeypatch.setattr(prepare, "build_initramfs", build_initramfs)
+    purpose = Purpose(Boot.ISO, image=tmp_path / "image")
+    prepare_subjects(KernelOptions("sysfs"), purpose, cache, ignore)
+    assert images == [tmp_path / "image"]
+
+
 def test_what_a_kernel_is_built_from_is_the_same_for_its_iso(
     host: Host, cache: Cache, a_patch: Path
 ) -> None:
