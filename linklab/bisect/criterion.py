@@ -94,7 +94,7 @@ def parse_threshold(text: str, metric: Metric) -> Threshold:
     units = list(_SECONDS) if metric.is_time else [metric.unit]
     value, unit = (float(found["value"]), found["unit"]) if found else (0.0, "")
     ratio = 1 + value / 100 if unit == "%" else value
-    if not value or unit not in ("%", "x", *units):
+    if not found or unit not in ("%", "x", *units) or not (value or metric.zero):
         example = "a time (0.2s, 200ms, 50us)" if metric.is_time else f"a value (20{metric.unit})"
         raise UsageError(f"--above {text}: expected a share (10%), a ratio (1.5x) or {example}")
     if unit in units:

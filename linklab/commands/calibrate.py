@@ -195,6 +195,7 @@ def run(options: CalibrateOptions, command: Sequence[str], listener: Listener) -
     stored = {
         "kernel": options.kernel,
         "work": request.plan.shape.in_words(cell),
+        "metric": request.metric.name,
         "threshold": request.rule.threshold,
         **calibration.outcome.stored(request.metric),
     }

@@ -45,7 +45,6 @@ from linklab.results.kinds import COMPARISON
 from linklab.results.shape import Metric, SchemaError, Shape
 from linklab.results.store import RUN_FILE, RunFolder, claim, read_run, removed_if_empty
 from linklab.results.suites import suite_of_runs, suites_of
-from linklab.scenarios import DEFAULT
 from linklab.scenarios.scenario import Scenario
 from linklab.trials.plan import Plan
 
@@ -363,7 +362,7 @@ def compare_runs(options: CompareOptions) -> Verdict:
     given = options.kernels
     changed = given.patches or given.range or given.source or given.configs or given.modules
     asked = options.axis or options.param  # the older names of axes may be a person's habit
-    if changed or asked or options.until or options.scenario != DEFAULT:
+    if changed or asked or options.until:
         raise UsageError("two stored runs are compared as they are: nothing is built or measured")
     options.exports.check()
     folders = [_stored_run(word, Path(options.results)) for word in (options.a, options.b)]

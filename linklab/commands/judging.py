@@ -28,7 +28,7 @@ from linklab.lab.lab import Lab, Subject
 from linklab.machine.spec import Boot, Clock
 from linklab.options import choose, choose_list, number, option, seconds
 from linklab.results.comparison import VIRTUAL_NOISE
-from linklab.results.shape import Cell, Metric
+from linklab.results.shape import Better, Cell, Metric
 from linklab.results.store import RunFolder
 from linklab.trials.engine import Engine
 from linklab.trials.plan import Plan
@@ -49,7 +49,8 @@ class CriterionOptions(LimitedOptions):
     )
     above: str = option(
         "",
-        "from where on the figure is bad: 10% or 1.5x of the good kernel's, or 0.2s, 200ms",
+        "from where on the figure is bad: 10% or 1.5x worse than the good kernel's, or a value: "
+        "0.2s, 200ms; of what should be more, below it",
     )
     max_blocks: str = option("64", "measurements of one kernel before it is skipped as unclear")
     fault: str = option(
@@ -89,10 +90,15 @@ class Criterion:
         """What is looked for, in words."""
         if self.tests:
             return f"{self.rule.text} in {self.tests}"
-        if self.cell and self.threshold:
-            first = self.plan.shape.metric
-            named = f"{self.metric.name} of " if self.metric and self.metric != first else ""
-            return f"{named}{self.cell.text} above {self.threshold.text}"
+        if self.cell and self.threshold and self.metric:
+            what = self.cell.text
+            if self.metric != self.plan.shape.metric:
+                what = f"{self.metric.name} of {what}"
+            if self.metric.better is not Better.MORE:
+                return f"{what} above {self.threshold.text}"
+            if self.threshold.ratio is None:
+                return f"{what} below {self.threshold.text}"
+            return f"{what} worse by {self.threshold.text}"
         return self.rule.text
 
     @property

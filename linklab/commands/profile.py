@@ -112,11 +112,6 @@ def check(options: ProfileOptions) -> Request:
     setup = cell.of(kind.shape.per_guest)
     if kind.image is not None:
         raise UsageError(f"--scenario {options.scenario}: its image of its own has no perf")
-    if options.against and "seconds" not in [metric.name for metric in kind.shape.metrics]:
-        raise UsageError(
-            f"--against {options.against}: profiles are subtracted by how long the work takes, and "
-            f"{kind.name} has no metric `seconds`"
-        )
     wanted = options.samples or (str(_TO_SUBTRACT) if options.against else "")
     samples = number("samples", wanted, 1, _MOST_SAMPLES) if wanted else None
     limit = seconds("max-time", options.max_time or "0") or DEFAULT_SECONDS

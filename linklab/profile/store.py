@@ -177,22 +177,24 @@ class Difference:
     """Two profiles of the same work, subtracted.
 
     `unsampled` are the medians of the operation's whole time on A and on B
-    without perf; `functions` begin with the largest difference.
+    without perf, where the scenario tells its seconds; `functions` begin with
+    the largest difference.
     """
 
     unit: Unit
     rate: Rate
     whole: Change
     functions: tuple[FunctionChange, ...]
-    unsampled: tuple[float, float]
+    unsampled: tuple[float, float] | None
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON takes it."""
-        a, b = self.unsampled
+        a, b = self.unsampled or (None, None)
+        difference = None if a is None or b is None else b - a
         return {
             "unit": self.unit.value,
             "whole": self.whole.to_json(),
-            "unsampled": {"a": a, "b": b, "difference": b - a},
+            "unsampled": {"a": a, "b": b, "difference": difference},
             "symbols": [function.to_json() for function in self.functions],
         }
 
@@ -222,12 +224,16 @@ def subtract(a: StoredProfile, b: StoredProfile) -> Difference:
     unit = Unit.INSTRUCTIONS if clock_of(a.about) == Clock.VIRTUAL else Unit.SECONDS
     second = 1e9 if unit is Unit.INSTRUCTIONS else 1.0
     rate = Rate(second * _seconds_each(a.about), second * _seconds_each(b.about))
-    first, then = (
-        second * median(measure["seconds"] for measure in profile.about["unsampled"])
-        for profile in (a, b)
-    )
+    first, then = (_unsampled(profile.about, second) for profile in (a, b))
+    unsampled = None if first is None or then is None else (first, then)
     whole = rate.change(sum(a.stacks.values()), sum(b.stacks.values()))
-    return Difference(unit, rate, whole, _functions(a.stacks, b.stacks, rate), (first, then))
+    return Difference(unit, rate, whole, _functions(a.stacks, b.stacks, rate), unsampled)
+
+
+def _unsampled(about: Mapping[str, Any], second: float) -> float | None:
+    """Return the median time of the repetitions without perf, if the scenario tells it."""
+    each = [measure["seconds"] for measure in about["unsampled"] if "seconds" in measure]
+    return second * median(each) if each else None
 
 
 def as_stored(a: StoredProfile, b: StoredProfile) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from rich.text import Text
 from linklab.report.layout import plain_table
 from linklab.results.comparison import SECONDS, Comparison, Effect
 from linklab.results.figures import VIRTUAL, seconds_are
+from linklab.results.shape import Better, Metric, Shape
 from linklab.results.statistics import share_interval
 
 
@@ -83,6 +84,7 @@ class Calibration:
     boot: str
     kernel: str
     work: str
+    metric: Metric = SECONDS
 
     @property
     def met(self) -> bool:
@@ -130,7 +132,16 @@ def calibration_of(about: Mapping[str, Any]) -> Calibration:
         boot=about["boot"],
         kernel=stored["kernel"],
         work=stored["work"],
+        metric=_metric_of(about),
     )
+
+
+def _metric_of(about: Mapping[str, Any]) -> Metric:
+    """Return what was compared; the first release had times alone, and no shape."""
+    if "shape" not in about:
+        return SECONDS
+    shape = Shape.from_json(about["shape"])
+    return shape.metric_named(about["calibration"].get("metric") or shape.metric.name)
 
 
 def _slowed_in(stored: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
@@ -153,7 +164,7 @@ def render(found: Calibration) -> Group:
         _table(found),
         Text(),
         *(_aim_text(case) for case in found.cases),
-        *(Text(_slowed_text(one)) for one in found.slowed),
+        *(Text(_slowed_text(one, found.metric)) for one in found.slowed),
     ]
     if found.seconds:
         parts.append(Text(f"A comparison takes {median(found.seconds):.0f} s here."))
@@ -163,7 +174,7 @@ def render(found: Calibration) -> Group:
 def _table(found: Calibration) -> RenderableType:
     table = plain_table("the kernel compared, and what was said of the second one")
     table.add_column("", overflow="fold")
-    for name in ("comparisons", *(effect.word(SECONDS) for effect in _SHOWN)):
+    for name in ("comparisons", *(effect.word(found.metric) for effect in _SHOWN)):
         table.add_column(name, justify="right", no_wrap=True)
     for case in found.cases:
         numbers = Counter(one.verdict for one in case.comparisons)
@@ -181,13 +192,18 @@ def _aim_text(case: Case) -> Text:
     return text.append("met" if case.met else "missed", style="green" if case.met else "red")
 
 
-def _slowed_text(found: Slowed) -> str:
+def _slowed_text(found: Slowed, metric: Metric) -> str:
     percent = f"{100 * found.slowdown:g} %"
     if found.measured is None:
         return f"A slowed kernel was to be slower by {percent}."
     one = found.measured
     middle, low, high = one.percent
+    if metric.better is Better.MORE:  # twice as slow is half the rate, and 100 % slower
+        middle, high, low = (100 * (1 / each - 1) for each in (one.change, one.low, one.high))
+    be, was, much = "take", "took", "longer"
+    if not metric.is_time:
+        be, was, much = "be", "was", f"worse in {metric.short or metric.name}"
     return (
-        f"A slowed kernel ({found.loops} loops for each piece of work, to take {percent} longer) "
-        f"took {middle:.2f} % longer [{low:.2f}, {high:.2f}] over all {one.blocks} blocks."
+        f"A slowed kernel ({found.loops} loops for each piece of work, to {be} {percent} {much}) "
+        f"{was} {middle:.2f} % {much} [{low:.2f}, {high:.2f}] over all {one.blocks} blocks."
     )

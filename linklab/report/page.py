@@ -33,7 +33,7 @@ from linklab.report.tables import (
 from linklab.results.again import command_of, files_of
 from linklab.results.figures import Figures, seconds_are
 from linklab.results.model import Run
-from linklab.results.shape import Cell
+from linklab.results.shape import Cell, Shape
 
 TEMPLATE = "report.html"
 FILE = "report.html"
@@ -110,7 +110,15 @@ def page(found: Sequence[tuple[Path, Run]]) -> str:
         tables=_tables(runs),
         claims=None if any(head.found for head in heads) else _claims(runs),
         again=[_again(stored) for stored in runs],
+        explains=_explains(runs[0].run.shape),
     )
+
+
+def _explains(shape: Shape) -> dict[str, bool]:
+    """Return which of the columns of costs need a word: CPU seconds, and what was counted."""
+    names = {metric.name for metric in shape.metrics}
+    waiting = {"seconds", "user_seconds", "system_seconds"} <= names
+    return {"waiting": waiting, "counted": bool(shape.counted)}
 
 
 def _tables(runs: Sequence[Stored]) -> list[Grid]:
@@ -301,7 +309,8 @@ def _caption(runs: Sequence[Stored], sheet: Cell, plots: tuple[list[Panel], Pane
     text = f"{head}: {what}" if head else what
     versus = runs[0].run.shape.versus
     if gain.curves and versus:
-        text += f", and how many times that of {versus[1]} {versus[0]} takes"
+        verb = "takes" if runs[0].figures.metric.is_time else "gives"
+        text += f", and how many times that of {versus[1]} {versus[0]} {verb}"
     every = [curve for panel in (*side_by_side, gain) for curve in panel.curves]
     if any(point.least is not None for curve in every for point in curve.points):
         text += f". Medians; upright lines hold the median (95{NO_BREAK}% from six trials on)"

@@ -75,36 +75,29 @@ def _lines(about: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _by_the_clock(about: Mapping[str, Any]) -> Iterator[str]:
-    """Say what getrusage(2) found, sampled or not, and what sampling cost."""
+    """Say what getrusage(2) found, sampled or not, and what sampling cost.
+
+    As far as the scenario's metrics tell that.
+    """
     sampled, unsampled = about["sampled"], about["unsampled"]
-    known = set(sampled[0]) if sampled else set()
+    known = set(unsampled[0])
     if {"user_seconds", "system_seconds"} <= known:
-        yield _by_getrusage(sampled, unsampled)
-    if "seconds" in known:
-        yield _by_seconds(sampled, unsampled)
-
-
-Measures = Sequence[Mapping[str, float]]
-
-
-def _by_getrusage(sampled: Measures, unsampled: Measures) -> str:
-    return (
-        f"kernel by getrusage(2): {_kernel_part(sampled)} of the same repetitions, "
-        f"{_kernel_part(unsampled)} of those without samples"
-    )
-
-
-def _by_seconds(sampled: Measures, unsampled: Measures) -> str:
+        yield (
+            f"kernel by getrusage(2): {_kernel_part(sampled)} of the same repetitions, "
+            f"{_kernel_part(unsampled)} of those without samples"
+        )
+    if "seconds" not in known:
+        return
     middle, without = (
         median(measure["seconds"] for measure in measures) for measures in (sampled, unsampled)
     )
-    return (
+    yield (
         f"one repetition, median: {middle:.3f} s while sampled, {without:.3f} s without "
         f"({100 * (middle / without - 1):+.0f} %)"
     )
 
 
-def _kernel_part(measures: Measures) -> str:
+def _kernel_part(measures: Sequence[Mapping[str, float]]) -> str:
     user = sum(measure["user_seconds"] for measure in measures)
     system = sum(measure["system_seconds"] for measure in measures)
     return _part(system, user + system)

@@ -82,7 +82,7 @@ def render(a: StoredProfile, b: StoredProfile, rows: int = ROWS) -> Group:
         *(Text(line) for line in _lines(difference, scale, a.about, b.about)),
         Text(),
         _table(difference, scale, rows),
-        Text(_unsampled(difference, scale, a.about, b.about)),
+        *(Text(line) for line in _unsampled(difference, scale, a.about, b.about)),
     ]
     return Group(*parts)
 
@@ -156,10 +156,12 @@ def _cells(change: Change, whole: Change, scale: _Scale) -> tuple[str, ...]:
 
 def _unsampled(
     difference: Difference, scale: _Scale, a: Mapping[str, Any], b: Mapping[str, Any]
-) -> str:
+) -> Iterator[str]:
+    if difference.unsampled is None:
+        return
     first, second = difference.unsampled
     numbers = " and ".join(str(len(about["unsampled"])) for about in (a, b))
-    return (
+    yield (
         f"without samples, from start to end: A {scale.text(first)}, B {scale.text(second)}, "
         f"{scale.signed(second - first)} {scale.name} ({100 * (second / first - 1):+.1f} %), "
         f"medians of {numbers} repetitions"

@@ -378,7 +378,7 @@ def _untested(findings: Findings) -> Iterator[str]:
 
 
 def _unclear(findings: Findings) -> Iterator[str]:
-    """Yield of which patches nobody knows yet what they do to the speed, and what would tell."""
+    """Yield of which patches nobody knows yet what they do, and what would tell."""
     unclear = [
         (row.state.number, change.comparison)
         for rows in findings.rows.values()
@@ -394,7 +394,10 @@ def _unclear(findings: Findings) -> Iterator[str]:
             if found.more_blocks_needed is not None]  # fmt: skip
     told = len(more) == len(unclear) and max(more) <= _MOST_BLOCKS
     would = f"--blocks {max(more)} should tell" if told else "this host is too noisy to tell"
-    yield f"what {words} {'do' if len(numbers) > 1 else 'does'} to the speed is unclear ({would})"
+    does = "do" if len(numbers) > 1 else "does"
+    metric = findings.metric
+    what = "the speed" if metric.is_time else f"the {metric.short or metric.name}"
+    yield f"what {words} {does} to {what} is unclear ({would})"
 
 
 def _is_tested(row: Row | None) -> bool:
@@ -412,7 +415,7 @@ def _all_well(findings: Findings) -> str:
     ]
     none = "it does not change" if count == 1 else "none of them changes"
     if all(change.comparison.verdict is Effect.SAME for change in changes):
-        surely = f"{none} that by {_least(findings)}"
+        surely = f"{none} that {_least(findings)}"
     elif not all(change.comparison.by_ratio for change in changes):
         surely = "no change is shown"
     else:
@@ -426,8 +429,8 @@ def _least(findings: Findings) -> str:
     """Return the smallest effect that matters, in words."""
     metric = findings.metric
     if metric.zero:
-        return amount_text(metric.matters, metric.unit)
-    return f"{findings.threshold:g} %"
+        return f"by {amount_text(metric.matters, metric.unit)}" if metric.matters else "at all"
+    return f"by {findings.threshold:g} %"
 
 
 def _row_of(rows: Sequence[Row], number: int) -> Row | None:

@@ -109,7 +109,9 @@ def key_figure(run: Run) -> str:
     for sheet in figures.sheets:
         for row in reversed(figures.rows(sheet)):
             if parts := list(_key_parts(figures, sheet, row)):
-                head = f"{sheet_text(figures, sheet)} at {row}".removeprefix(" ")
+                named = sheet_text(figures, sheet)
+                at = figures.shape.in_words({figures.shape.rows: row})
+                head = f"{named} at {row}" if named else at
                 return f"{head}: {', '.join(parts)}"
     return ""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from linklab.numbers import amount_text
+from linklab.numbers import amount_text, digits_text
 from linklab.report.compare import kernel_rows, together
 from linklab.report.layout import plain_table
 from linklab.report.tables import metric_title
@@ -95,10 +95,10 @@ class Versus:
                 than = f"{verb} {change_text(one, self.metric)} than {self.a} in {place}"
                 return f"{self.b} {than}: {sure}"
             case Effect.SAME:
-                what = "takes as long as" if takes else f"has as much {name} as"
-                return f"{self.b} {what} {self.a} in {place}, within {self._within}: {sure}"
+                what = "takes as long as" if takes else f"has the same {name} as"
+                return f"{self.b} {what} {self.a} in {place}{self._within(', ')}: {sure}"
             case Effect.INCONCLUSIVE:
-                what = "takes longer than" if takes else f"has another {name} than"
+                what = "takes longer than" if takes else f"has more or less {name} than"
                 open_ = f"Whether {self.b} {what} {self.a} in {place} is not known"
                 return f"{open_}: {sure}; {more_text(one)}"
 
@@ -112,7 +112,7 @@ class Versus:
             if found[effect]
         ]
         if same := found[Effect.SAME]:
-            parts.append(f"the same within {self._within} in {len(same)}")
+            parts.append(f"the same{self._within(' ')} in {len(same)}")
         if unsettled := found[Effect.INCONCLUSIVE]:
             parts.append(f"inconclusive in {len(unsettled)}")
         return f"{self.b} against {self.a} in {len(self.rows)} comparisons: {', '.join(parts)}"
@@ -122,11 +122,12 @@ class Versus:
         span = span_text(one, self.metric)
         return f"{self.place(row)} ({change_text(one, self.metric)}, 95 % interval {span})"
 
-    @property
-    def _within(self) -> str:
-        if self.metric.zero:
-            return amount_text(self.metric.matters, self.metric.unit)
-        return f"{100 * self.threshold:g} %"
+    def _within(self, before: str) -> str:
+        """Return the largest change that does not matter; nothing where any one does."""
+        if not self.metric.zero:
+            return f"{before}within {100 * self.threshold:g} %"
+        matters = self.metric.matters
+        return f"{before}within {amount_text(matters, self.metric.unit)}" if matters else ""
 
 
 def versus_of(run: Run) -> Versus:
@@ -148,9 +149,9 @@ def versus_of_runs(
 ) -> Versus:
     """Return what two stored runs say of each other, kernel by kernel and cell by cell.
 
-    Their trials were not taken side by side, so what changed on the host
-    between the runs counts as an effect. Raises `UsageError` where they must
-    not be compared.
+    In their first metric unless another is named. Their trials were not taken
+    side by side, so what changed on the host between the runs counts as an
+    effect. Raises `UsageError` where they must not be compared.
     """
     runs = together([one, other])
     shape = one[1].shape
@@ -207,8 +208,7 @@ def _table(versus: Versus) -> RenderableType:
         table.add_row(
             versus.shape.in_words(row.cell),
             *([Text(row.kernel)] * titled),
-            amount_text(one.median_a, versus.metric.unit),
-            amount_text(one.median_b, versus.metric.unit),
+            *(_median_text(value, versus.metric) for value in (one.median_a, one.median_b)),
             _effect_text(one, versus.metric),
             p_text(one.p_value),
             *([str(one.blocks)] * (len(numbers) > 1)),
@@ -224,6 +224,14 @@ def _notes(versus: Versus) -> Iterator[RenderableType]:
         for row in unsettled:
             yield Text(f"{versus.place(row)}: {more_text(row.comparison)}")
         yield Text()
+
+
+def _median_text(value: float, metric: Metric) -> str:
+    """Return a median for a column: of a time with the unit that suits it, else the title has it.
+
+    The columns that say what was compared need the room.
+    """
+    return amount_text(value, metric.unit) if metric.is_time else digits_text(value)
 
 
 def _effect_text(one: Comparison, metric: Metric) -> str:

@@ -72,7 +72,7 @@ class Metric:
 
     One that may be `zero` is compared by its difference, any other by its
     ratio; `matters` is the smallest difference that counts for such a one.
-    `title` is what stands over a table, `short` over a column.
+    `title` is what stands over a table, its unit in it; `short` over a column.
     """
 
     name: str

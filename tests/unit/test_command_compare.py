@@ -333,7 +333,7 @@ def test_stored_runs_take_no_options_for_building(compare: Compare) -> None:
 
 @pytest.mark.parametrize(
     "asked",
-    [{"axis": ("arm=group",)}, {"param": ("listeners=1",)}, {"scenario": "routes"}],
+    [{"axis": ("arm=group",)}, {"param": ("listeners=1",)}],
     ids=str,
 )
 def test_stored_runs_take_no_options_for_measuring(asked: dict[str, Any], compare: Compare) -> None:

@@ -14,7 +14,7 @@ from linklab.errors import UsageError
 from linklab.results.shape import Cell
 from linklab.scenarios.grouping import ARMS, Grouping
 
-MAX_COUNT = Grouping.shape.axis("interfaces").most
+MAX_COUNT = int(Grouping.shape.axis("interfaces").most)
 COUNTS = st.integers(1, MAX_COUNT)
 CPUS = st.integers(1, 64)
 

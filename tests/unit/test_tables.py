@@ -352,7 +352,7 @@ def test_a_run_in_a_few_words_is_its_ratio_at_the_last_row() -> None:
 def test_without_both_columns_it_is_the_first_one_that_was_measured() -> None:
     samples = [sample("sysfs", arm, 8, 0.5) for arm in ("netlink", "batch")]
     assert key_figure(run_of(["sysfs"], samples)) == "mtu at 8: netlink 0.500 s"
-    assert key_figure(rates(("fast", 64, 9.5))) == "at 64: fast 9.50 Mbit/s"
+    assert key_figure(rates(("fast", 64, 9.5))) == "64 bytes: fast 9.50 Mbit/s"
     assert key_figure(run_of(["sysfs"], [sample("sysfs", "group", 8, 1, verified=False)])) == ""
     assert key_figure(run_of(["sysfs"])) == ""
 
