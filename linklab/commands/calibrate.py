@@ -148,7 +148,7 @@ def check(options: CalibrateOptions, listener: Listener = ignore) -> Request:
     comparisons = number("comparisons", asked, 1, MAX_COMPARISONS)
     rule = Rule(threshold_of(options.threshold or compared.threshold), seed=plan.seed)
     memory = memory_for(options.machine, plan, _kernels(options))
-    metric = metric_of(options.kind, options.metric)
+    metric = metric_of(options.kind.shape, options.metric)
     if metric.zero or metric.better is Better.NEITHER:
         raise UsageError(
             f"--metric {metric.name}: no kernel can be worse in it by a share: it may be 0, or "

@@ -42,8 +42,7 @@ from linklab.machine.spec import Boot, Clock, MachineType
 from linklab.options import JSON, RESULTS, group, number, option, past_runs, seconds, word
 from linklab.results.comparison import DEFAULT_THRESHOLD, VIRTUAL_THRESHOLD, Effect, Rule
 from linklab.results.kinds import COMPARISON
-from linklab.results.model import Run
-from linklab.results.shape import Metric, SchemaError
+from linklab.results.shape import Metric, SchemaError, Shape
 from linklab.results.store import RUN_FILE, RunFolder, claim, read_run, removed_if_empty
 from linklab.results.suites import suite_of_runs, suites_of
 from linklab.scenarios.scenario import Scenario
@@ -165,9 +164,7 @@ def check(options: CompareOptions, listener: Listener = ignore) -> Request:
     both = sides(options.a, options.b, options.kernels.with_scenario(kind))
     options.machine.check()
     options.exports.check()
-    metric = metric_of(kind, options.metric)
-    if metric.zero and options.threshold:
-        raise no_share(metric, "threshold", options.threshold)
+    metric = _compared(kind.shape, options)
     clock = decide_clock(options.machine, listener)
     options = with_defaults(options, clock)
     plan, effort = _plan(options, clock), _effort(options)
@@ -185,12 +182,19 @@ def no_share(metric: Metric, option: str, text: str) -> UsageError:
     )
 
 
-def metric_of(kind: type[Scenario] | Run, name: str) -> Metric:
+def metric_of(shape: Shape, name: str) -> Metric:
     """Return the metric that is compared. Raises `UsageError` for one that there is not."""
     try:
-        return kind.shape.metric_named(name) if name else kind.shape.metric
+        return shape.metric_named(name) if name else shape.metric
     except SchemaError as error:
         raise UsageError(f"--metric {error}") from None
+
+
+def _compared(shape: Shape, options: CompareOptions) -> Metric:
+    metric = metric_of(shape, options.metric)
+    if metric.zero and options.threshold:
+        raise no_share(metric, "threshold", options.threshold)
+    return metric
 
 
 def _plan(options: CompareOptions, clock: Clock) -> Plan:
@@ -364,8 +368,9 @@ def compare_runs(options: CompareOptions) -> Verdict:
     folders = [_stored_run(word, Path(options.results)) for word in (options.a, options.b)]
     one, other = ((folder, read_run(folder)) for folder in folders)
     clock = Clock.VIRTUAL if one[1].about.get("clock") == Clock.VIRTUAL else Clock.REAL
+    metric = _compared(one[1].shape, options)
     rule = Rule(threshold_of(with_defaults(options, clock).threshold))
-    versus = versus_of_runs(one, other, rule, metric_of(one[1], options.metric))
+    versus = versus_of_runs(one, other, rule, metric)
     if not versus.rows:
         raise UsageError(
             f"{folders[0]} and {folders[1]} have nothing in common: no cell that both measured "

@@ -128,7 +128,7 @@ def check_criterion(options: CriterionOptions) -> Criterion:
     kind = options.kind
     if options.metric:
         name, colon, word = options.metric.rpartition(":")
-        metric = metric_of(kind, name) if colon else kind.shape.metric
+        metric = metric_of(kind.shape, name) if colon else kind.shape.metric
         cell = typed_cell("metric", word, kind)
         plan = Plan(
             options.scenario,

@@ -115,7 +115,7 @@ def check(options: SeriesOptions, listener: Listener = ignore) -> Request:
     limit = percent("fail-above", options.fail_above or FAIL_ABOVE[clock])
     measure = _plan(options, len(names), limit, clock)
     memory = memory_for(options.machine, measure, kernels)
-    metric = metric_of(options.kind, options.metric)
+    metric = metric_of(options.kind.shape, options.metric)
     if metric.zero and options.fail_above:
         raise no_share(metric, "fail-above", options.fail_above)
     build = kernels.build_options()

@@ -16,7 +16,7 @@ from types import ModuleType
 from linklab.errors import UsageError
 from linklab.results.comparison import Comparison
 from linklab.results.model import BootRecord, Sample
-from linklab.results.shape import Cell
+from linklab.results.shape import Cell, Shape
 from linklab.scenarios.scenario import Scenario
 
 DEFAULT = "grouping"
@@ -105,17 +105,25 @@ def _check(scenario: type[Scenario], word: str) -> None:
         raise UsageError(f"--scenario {word}: {fault}")
 
 
-def _faults(scenario: type[Scenario]) -> Iterator[str]:
-    shape = scenario.shape
-    axes = {axis.name: axis for axis in shape.axes}
+def _taken_names(shape: Shape) -> Iterator[str]:
+    axes = [axis.name for axis in shape.axes]
     own = [*axes, *(metric.name for metric in shape.metrics)]
     for name in own:
         taken = _TAKEN if name in axes else {*Sample.__dataclass_fields__, "value"}
         if name in taken or own.count(name) > 1 or not name.isidentifier():
             yield f"an axis or a metric cannot be called {name}: a line of a run has it already"
+    for name in (metric.name for metric in shape.counted):
+        if name in axes or name == "kernel":
+            yield f"what is counted cannot be called {name}: its line has it already"
+
+
+def _faults(scenario: type[Scenario]) -> Iterator[str]:
+    shape = scenario.shape
+    axes = {axis.name: axis for axis in shape.axes}
+    yield from _taken_names(shape)
     for axis in shape.axes:
-        if not axis.values:
-            yield f"the axis {axis.name} has no values for a run that names none"
+        if not axis.values or not isinstance(axis.values, tuple):
+            yield f"the axis {axis.name} has no values for a run that names none, in a tuple"
         if bad := [v for v in axis.words if not _WORD.fullmatch(v)]:
             yield f"the axis {axis.name} has {bad[0]!r}: letters, digits and -._+ are expected"
     for which in ("compared", "judged", "profiled"):
@@ -124,9 +132,10 @@ def _faults(scenario: type[Scenario]) -> Iterator[str]:
                 yield f"{which} has {name}, which is no axis with a tuple of values"
     try:
         shape.in_words(Cell((name, axis.values[0]) for name, axis in axes.items()))
-    except (LookupError, ValueError) as error:
+    except (AttributeError, LookupError, ValueError) as error:
         yield f"its text {shape.text!r} names what is no axis: {error}"
     for which in ("fragment", "needs", "image"):
         path = getattr(scenario, which)
-        if path is not None and not (path.is_absolute() and path.exists()):
+        is_one = isinstance(path, Path) and path.is_absolute() and path.exists()
+        if path is not None and not is_one:
             yield f"{which} is {path}: the full path of a file is expected, beside its own"

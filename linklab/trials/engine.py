@@ -17,7 +17,7 @@ from linklab.machine.spec import Clock
 from linklab.results.model import BootRecord, Sample, TallyRecord
 from linklab.results.shape import Cell
 from linklab.results.store import RunFolder, utc_now
-from linklab.trials.guest import Close, Cores, GuestMaker, Job, Open, Trial
+from linklab.trials.guest import Close, Cores, GuestMaker, Job, Open, Trial, authors_code
 from linklab.trials.places import Here, Place, Processes
 from linklab.trials.plan import Count, Plan, Seat, Turn, blocks, countings, schedule
 
@@ -180,7 +180,8 @@ def total_cost(plan: Plan, turns: Sequence[Turn], opened: Collection[Seat] = ())
 def _cost(plan: Plan, seat: Seat, job: Job | None) -> int:
     if isinstance(job, (Close, Count)):
         return 0
-    return plan.kind.cost(job.cell if isinstance(job, Turn) else seat.setup)
+    with authors_code(plan.kind):
+        return plan.kind.cost(job.cell if isinstance(job, Turn) else seat.setup)
 
 
 class Engine:
@@ -201,7 +202,7 @@ class Engine:
         self._listener = listener
         self._random = Random(plan.seed)
         self._noise: set[str] = set()  # what was said of it
-        plan.kind.load()
+        self._is_loaded = False
 
     def run(self, subjects: Sequence[Subject]) -> None:
         """Do all of the plan. A kernel that fails ends its own part, not the run.
@@ -246,6 +247,10 @@ class Engine:
             setup = [str(value).replace("_", "-") for value in seat.setup.values()]
             return self._folder.console_log(known[seat.kernel].label, *setup)
 
+        if not self._is_loaded:
+            with authors_code(self._plan.kind):
+                self._plan.kind.load()
+        self._is_loaded = True
         total = total_cost(self._plan, turns)
         with step(self._listener, STEP, total), kind(make) as place:
             yield from _Batch(

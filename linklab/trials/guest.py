@@ -64,6 +64,19 @@ class Answer:
     ignored: tuple[Finding, ...] = ()  # known noise, once the guest has ended
 
 
+@contextmanager
+def authors_code(kind: type[Scenario]) -> Iterator[None]:
+    """Let whatever a scenario's code raises be a `LabError` that says where it was raised."""
+    try:
+        yield
+    except LinklabError:
+        raise
+    except Exception as error:
+        told = traceback.format_exc().rstrip()
+        text = f"the scenario {kind.name}, or the lab itself, has a fault: {error!r}"
+        raise LabError(text, told) from error
+
+
 def host_of(
     session: Session, lab: Lab, kind: type[Scenario], setup: Cell, limit: float | None
 ) -> Host:
@@ -93,22 +106,22 @@ class GuestAtWork:
     def do(self, job: Job, cores: Cores | None) -> Answer:
         """Do a job; whatever is wrong is in the answer. A signal to end comes through."""
         try:
-            match job:
-                case Open(console_log):
-                    return self._open(console_log, cores)
-                case Turn():
-                    return self._turn(job, cores)
-                case Count():
-                    return self._count(job)
-                case Close():
-                    self._stack.close()
-                    return Answer(ignored=self._ignored())
+            with authors_code(self._plan.kind):
+                return self._done(job, cores)
         except LinklabError as error:
             return self._failed(error)
-        except Exception as error:
-            name, told = self._plan.kind.name, traceback.format_exc().rstrip()
-            text = f"the scenario {name}, or the lab itself, has a fault: {error!r}"
-            return self._failed(LabError(text, told))
+
+    def _done(self, job: Job, cores: Cores | None) -> Answer:
+        match job:
+            case Open(console_log):
+                return self._open(console_log, cores)
+            case Turn():
+                return self._turn(job, cores)
+            case Count():
+                return self._count(job)
+            case Close():
+                self._stack.close()
+                return Answer(ignored=self._ignored())
 
     def drop(self) -> None:
         """End it without asking whether it is well."""

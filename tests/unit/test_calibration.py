@@ -284,6 +284,7 @@ def calibrate(monkeypatch: pytest.MonkeyPatch) -> Calibrate:
         ({"slowdown": "0"}, "--slowdown 0"),
         ({"threshold": "-1"}, "--threshold -1"),
         ({"metric": "frob"}, "--metric frob"),
+        ({"metric": "context_switches"}, "--metric context_switches: no kernel can be worse in it"),
         ({"counts": "0"}, "--counts 0"),
         ({"arms": "group", "operations": "create"}, "no members before they are created"),
         ({"counts": "1,2"}, "one cell is calibrated at a time, not 2"),
@@ -296,6 +297,21 @@ def test_a_wrong_option_is_refused_and_leaves_nothing(
         check(replace(OPTIONS, **changed))
     assert says in caught.value.message
     assert not (tmp_path / "out").exists()
+
+
+def test_a_metric_that_is_better_neither_way_is_not_calibrated() -> None:
+    Path("mine.py").write_text(
+        "from dataclasses import replace\n"
+        "from linklab.results.shape import Better\n"
+        "from linklab.scenarios.grouping import Grouping\n\n\n"
+        "class Mine(Grouping):\n    name = about = 'mine'\n"
+        "    shape = replace(Grouping.shape, metrics=(\n"
+        "        replace(Grouping.shape.metric, better=Better.NEITHER), "
+        "*Grouping.shape.metrics[1:]))\n"
+    )
+    with pytest.raises(UsageError, match="--metric seconds: no kernel can be worse in it"):
+        check(replace(OPTIONS, scenario="mine.py"))
+    assert not Path("out").exists()
 
 
 def test_a_quiet_machine_meets_the_aims(

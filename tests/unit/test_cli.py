@@ -21,6 +21,7 @@ from linklab.errors import Verdict
 from linklab.host.run import environment
 from linklab.options import group, option, word, words
 from linklab.paths import ROOT
+from linklab.scenarios import names
 
 INVOKE = str(Path(sys.executable).with_name("invoke"))
 
@@ -300,6 +301,8 @@ def test_a_command_explains_itself(words: tuple[str, ...], shows: str) -> None:
         (("profile", "--arm=group"), "--arm is now --arms"),
         (("profile", "--operation", "up"), "--operation is now --operations"),
         (("profile", "--timeout", "5"), "--timeout is now --max-time"),
+        (("run", "--listeners", "3"), "--listeners is now --param listeners=N"),
+        (("compare", "a", "b", "--listeners=3"), "--listeners is now --param listeners=N"),
     ],
 )
 def test_an_old_name_is_refused_with_the_new_one(words: tuple[str, ...], says: str) -> None:
@@ -312,6 +315,17 @@ def test_the_list_has_a_line_for_every_command() -> None:
     listed = invoke("--list").stdout
     for command in COMMANDS:
         assert f"  {command.name} " in listed
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_every_option_of_every_command_is_completed(command: Command) -> None:
+    offered = cli.completions(command, [command.name, "--"])
+    assert offered[0] == "--help"
+    for flag in offered[1:]:
+        values = cli.completions(command, [command.name, flag])
+        if flag == "--scenario" and command.name != "history":
+            assert values == list(names())
+    assert all(isinstance(word, str) for word in cli.completions(command, [command.name]))
 
 
 def test_bash_completes_what_the_lab_knows(tmp_path: Path) -> None:
@@ -329,6 +343,7 @@ def test_bash_completes_what_the_lab_knows(tmp_path: Path) -> None:
         "sel": "selftest",
         "run --fr": "--fresh-guest",
         "run --kernel no": "nosysfs",
+        "run --scenario r": "routes",
         "show 2026": "20260102T030405Z-compare",
     }.items():
         argv = ["bash", "-c", script, "bash", typed]

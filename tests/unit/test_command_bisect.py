@@ -188,6 +188,33 @@ def test_a_fragment_that_changed_meanwhile_is_noticed(world: World, tmp_path: Pa
         search(options, resume="out")
 
 
+@pytest.mark.parametrize("name", ["mine.py", "noise.toml"])
+def test_a_file_of_ones_own_is_kept_absolute_and_noticed_where_it_changed(
+    name: str, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("mine.py").write_text(
+        "from linklab.scenarios.grouping import Grouping\n\n\n"
+        "class Mine(Grouping):\n    name = about = 'mine'\n"
+    )
+    Path("noise.toml").write_text("")
+    options = world.options(
+        criterion=replace(QUICK, scenario="./mine.py"), machine=MachineOptions(noise="noise.toml")
+    )
+    world.lab_fails_at = 3
+    with pytest.raises(LabError):
+        search(options)
+    kept = Journal.read(Path("out")).about
+    files = {str(tmp_path / each) for each in ("mine.py", "noise.toml")}
+    assert {kept["options"]["scenario"], kept["options"]["noise"]} == files <= kept["files"].keys()
+    monkeypatch.chdir("/")
+    before = (tmp_path / name).read_text()
+    (tmp_path / name).write_text(before + "# more\n")
+    with pytest.raises(UsageError, match=rf"{name} is not what it was begun with"):
+        search(options, resume=str(tmp_path / "out"))
+    (tmp_path / name).write_text(before)
+    assert search(options, resume=str(tmp_path / "out")) is Verdict.PASS
+
+
 def test_a_claim_that_does_not_hold_is_a_usage_error(world: World) -> None:
     with pytest.raises(UsageError, match=r"--good .* is bad"):
         search(world.options(good="main~2"))

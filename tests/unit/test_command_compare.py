@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_guest import FakeGuest
@@ -25,7 +26,10 @@ from linklab.events import Event, Note
 from linklab.lab import lab as lab_module
 from linklab.lab.lab import Lab, Subject
 from linklab.machine.spec import Boot, MachineType
+from linklab.results.comparison import Pair
+from linklab.results.shape import Cell
 from linklab.results.store import read_run
+from linklab.trials import sequential
 
 OPTIONS = CompareOptions(
     a="nosysfs",
@@ -39,6 +43,7 @@ OPTIONS = CompareOptions(
     output="out",
 )
 ARGV = ["invoke", "compare", "nosysfs", "sysfs"]
+Pairs = dict[Cell, Pair]
 
 
 @pytest.fixture(autouse=True)
@@ -93,6 +98,11 @@ def compare(monkeypatch: pytest.MonkeyPatch) -> Compare:
         ),
         ({"machine": MachineOptions(boot="frob")}, "--boot frob"),
         ({"a": "frob"}, "there is no kernel 'frob'"),
+        ({"metric": "frob"}, "--metric frob: unknown; valid are seconds, "),
+        (
+            {"metric": "notifications", "threshold": "5"},
+            "--threshold 5: notifications may be 0, so it is compared by its difference",
+        ),
     ],
 )
 def test_a_wrong_option_is_refused_and_leaves_nothing(
@@ -223,6 +233,23 @@ def test_a_crash_is_a_crash_and_not_a_comparison(
     assert read_run(Path("out")).about["verdict"] == "crash"
 
 
+def test_a_cell_of_which_nothing_could_be_compared_is_no_pass(
+    compare: Compare, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def pairs_but(found: Pairs) -> Pairs:
+        return {cell: pair for cell, pair in found.items() if cell["interfaces"] != 3}
+
+    pairs_of = sequential.pairs_of
+    monkeypatch.setattr(sequential, "pairs_of", lambda *words: pairs_but(pairs_of(*words)))
+    assert compare(replace(OPTIONS, counts="2,3")) is Verdict.ERROR
+    says = "nothing to compare was measured in mtu by group, 3 interfaces"
+    assert f"error: {says}" in capsys.readouterr().err
+    about = read_run(Path("out")).about
+    assert (about["verdict"], about["message"]) == ("error", says)
+    (result,) = about["comparison"]["results"]
+    assert result["interfaces"] == 2, "what there is is kept"
+
+
 def test_an_interrupted_comparison_keeps_what_it_has(compare: Compare) -> None:
     left = iter(range(20))
 
@@ -302,6 +329,47 @@ def test_stored_runs_take_no_options_for_building(compare: Compare) -> None:
     options = replace(OPTIONS, a="one", b="one", kernels=KernelOptions("", patches=("fix.patch",)))
     with pytest.raises(UsageError, match="nothing is built or measured"):
         command.main(options, ARGV)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [{"axis": ("arm=group",)}, {"param": ("listeners=1",)}],
+    ids=str,
+)
+def test_stored_runs_take_no_options_for_measuring(asked: dict[str, Any], compare: Compare) -> None:
+    stored("one", 1.0, compare)
+    with pytest.raises(UsageError, match="nothing is built or measured"):
+        command.main(replace(OPTIONS, a="one", b="one", **asked), ARGV)
+
+
+def test_another_metric_of_stored_runs_is_compared(
+    compare: Compare, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stored("one", 1.0, compare)
+    stored("other", 1.3, compare)
+    capsys.readouterr()
+    options = replace(OPTIONS, a="one", b="other", results=".", metric="messages", as_json=True)
+    assert command.main(options, ARGV) is Verdict.PASS
+    document = json.loads(capsys.readouterr().out)
+    for result in document["results"]:
+        assert (result["verdict"], result["median_a"], result["median_b"]) == ("same", 1, 1)
+        assert result["difference"] == 0, "it may be 0, so it has no ratio"
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ({"metric": "frob"}, "--metric frob: unknown; valid are seconds, "),
+        ({"metric": "notifications", "threshold": "5"}, "--threshold 5: notifications may be 0"),
+    ],
+)
+def test_a_metric_of_stored_runs_that_there_is_not_is_refused(
+    asked: dict[str, Any], says: str, compare: Compare
+) -> None:
+    stored("one", 1.0, compare)
+    with pytest.raises(UsageError) as caught:
+        command.main(replace(OPTIONS, a="one", b="one", **asked), ARGV)
+    assert says in caught.value.message
 
 
 def test_a_run_is_not_compared_with_a_kernel(compare: Compare) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from fake_lab import lab_of
 from fake_tree import PATCH
 
 from linklab.commands import prepare
@@ -29,8 +30,11 @@ from linklab.image.iso import IsoKernel
 from linklab.kernel.kernel import BuildOptions, Compression, Kernel
 from linklab.kernel.series import read_series
 from linklab.machine.spec import Boot, Clock, MachineType
+from linklab.scenarios import scenario_named
 
 FLAVOURS = ("sysfs", "nosysfs")
+OWN = str(Path(__file__).with_name("own_scenario.py"))
+WEIGHED = Purpose(Boot.DIRECT, weighs_iso=True)
 
 
 def artefact(folder: Path, **files: bytes) -> Artefact:
@@ -250,9 +254,7 @@ def test_deadlines_in_virtual_time_grow_with_what_instructions_take_here(
 def test_a_flavour_is_booted_from_its_vmlinux_and_weighed_as_an_iso(
     host: Host, cache: Cache
 ) -> None:
-    sysfs, nosysfs = prepare_subjects(
-        KernelOptions("sysfs, nosysfs"), Purpose(Boot.DIRECT), cache, ignore
-    )
+    sysfs, nosysfs = prepare_subjects(KernelOptions("sysfs, nosysfs"), WEIGHED, cache, ignore)
     assert (sysfs.name, nosysfs.name) == FLAVOURS
     assert sysfs.known
     assert sysfs.kernel.name == "vmlinux"
@@ -261,7 +263,7 @@ def test_a_flavour_is_booted_from_its_vmlinux_and_weighed_as_an_iso(
 
 
 def test_the_iso_has_the_smallest_form_of_the_labs_own_kernels(host: Host, cache: Cache) -> None:
-    prepare_subjects(KernelOptions("sysfs"), Purpose(Boot.DIRECT), cache, ignore)
+    prepare_subjects(KernelOptions("sysfs"), WEIGHED, cache, ignore)
     ((offered,),) = host.isos
     assert offered.name == "sysfs"
     assert offered.bzimage.name == "sysfs.zstd"
@@ -271,8 +273,18 @@ def test_the_iso_has_the_smallest_form_of_the_labs_own_kernels(host: Host, cache
     ]
 
 
+@pytest.mark.parametrize("name", ["grouping", "routes", OWN])
+def test_the_iso_is_made_only_for_a_scenario_that_weighs_it(
+    name: str, host: Host, cache: Cache
+) -> None:
+    purpose = Purpose.of(scenario_named(name), lab_of())
+    (subject,) = prepare_subjects(KernelOptions("sysfs"), purpose, cache, ignore)
+    assert subject.image_bytes == (1000 if name == "grouping" else None)
+    assert len(host.isos) == (name == "grouping")
+
+
 def test_another_kernel_is_taken_as_it_is_and_not_weighed(host: Host, cache: Cache) -> None:
-    (subject,) = prepare_subjects(KernelOptions("a/bzImage"), Purpose(Boot.DIRECT), cache, ignore)
+    (subject,) = prepare_subjects(KernelOptions("a/bzImage"), WEIGHED, cache, ignore)
     assert not subject.known
     assert subject.kernel.name == "bzImage.lz4"
     assert (subject.iso, subject.image_bytes) == (None, None)
@@ -297,7 +309,7 @@ def test_another_kernel_gets_an_iso_where_that_is_booted(host: Host, cache: Cach
 def test_a_flavour_that_is_not_as_it_comes_is_not_weighed_against_the_paper(
     options: KernelOptions, host: Host, cache: Cache, a_patch: Path
 ) -> None:
-    (subject,) = prepare_subjects(options, Purpose(Boot.DIRECT), cache, ignore)
+    (subject,) = prepare_subjects(options, WEIGHED, cache, ignore)
     assert subject.image_bytes is None
     ((_, built),) = host.built
     assert built == BuildOptions(
@@ -305,6 +317,21 @@ def test_a_flavour_that_is_not_as_it_comes_is_not_weighed_against_the_paper(
         patches=read_series(map(Path, options.patches)).patches,
         configs=tuple(map(Path, options.configs)),
     )
+
+
+def test_the_iso_has_the_image_that_the_kernels_are_wanted_with(
+    host: Host, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images: list[object] = []
+
+    def build_initramfs(*_: object, image: Path, **__: object) -> Artefact:
+        images.append(image)
+        return artefact(tmp_path / "own", initramfs=b"i")
+
+    monkeypatch.setattr(prepare, "build_initramfs", build_initramfs)
+    purpose = Purpose(Boot.ISO, image=tmp_path / "image")
+    prepare_subjects(KernelOptions("sysfs"), purpose, cache, ignore)
+    assert images == [tmp_path / "image"]
 
 
 def test_what_a_kernel_is_built_from_is_the_same_for_its_iso(

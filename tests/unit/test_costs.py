@@ -165,7 +165,7 @@ def test_growth_is_fitted_for_each_kernel_and_arm() -> None:
     assert grid is not None
     rows = [[entry.text for entry in row] for row in grid.rows]
     assert [row[:2] for row in rows] == [["sysfs", "group"], ["sysfs", "process"]]
-    linear = [by["b: one interface"] for by in by_arm(grid).values()]
+    linear = [by["b: each"] for by in by_arm(grid).values()]
     assert [entry.number for entry in linear] == pytest.approx([1e-5, 1e-2])
     assert [entry.text for entry in linear] == ["10.0 us", "10.0 ms"]
     assert rows[1][2] == rows[1][4] == "-", "what is not significant"

@@ -390,6 +390,25 @@ class TestPanels:
         assert len(set(looks)) == len({tone for tone, _ in looks}) == len(looks)
         assert len({marker for _, marker in looks}) == len(looks)
 
+    def test_columns_that_are_numbers_look_different_and_the_same_in_every_panel(self) -> None:
+        axes = (Axis("size", (1, 2)), Axis("links", (1, 2, 8)))
+        shape = Shape(axes, (Metric("rate"),), rows="size", columns="links")
+        run = run_of(
+            ["a", "b"],
+            [
+                sample_in(kernel, Cell({"size": size, "links": links}), {"rate": 1.0})
+                for kernel, across in (("a", (1, 2, 8)), ("b", (2, 8)))
+                for links in across
+                for size in (1, 2)
+            ],
+            shape=shape.to_json(),
+        )
+        a, b = panels([Stored(Path("x"), run, "")], Cell())
+        looks, others = ({c.name: (c.tone, c.marker) for c in one.curves} for one in (a, b))
+        assert len(set(looks.values())) == len(looks) == 3
+        assert "tone0" not in {tone for tone, _ in looks.values()}
+        assert others == {name: looks[name] for name in ("2", "8")}
+
     def test_a_column_that_is_not_known_has_a_colour_all_the_same(self) -> None:
         assert look_of(first_shape(), "teleport")[0] == "tone0"
         assert look_of(first_shape(), 5)[0] == "tone0"

@@ -121,6 +121,41 @@ def test_a_flavour_is_built_with_what_the_scenario_needs(against: str) -> None:
         assert first == Path("mine.config").absolute()
 
 
+RATE = """\
+from dataclasses import replace
+from pathlib import Path
+from linklab.results.shape import Better, Metric
+from linklab.scenarios.grouping import Grouping
+
+
+class Mine(Grouping):
+    name = about = "mine"
+    shape = replace(Grouping.shape, metrics=(Metric("rate", "1/s", Better.MORE),))
+
+    def trial(self, hosts, cell):
+        return {"rate": 1 / super().trial(hosts, cell)["seconds"]}
+"""
+
+
+def test_work_that_does_not_say_how_long_it_took_is_profiled_and_not_subtracted(
+    booted: Booted, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("mine.py").write_text(RATE)
+    options = replace(OPTIONS, scenario="mine.py")
+    assert main(options, ["invoke", "profile"]) is Verdict.PASS
+    shown = capsys.readouterr().out
+    assert "samples of the work" in shown
+    assert "one repetition" not in shown and "getrusage" not in shown
+    with pytest.raises(UsageError, match=r"--against nosysfs: .* mine has no metric `seconds`"):
+        check(replace(options, against="nosysfs", output="other"))
+
+
+def test_a_scenario_with_an_image_of_its_own_is_not_profiled() -> None:
+    Path("mine.py").write_text(f"{RATE}\n    image = Path(__file__).parent\n")
+    with pytest.raises(UsageError, match=r"--scenario mine.py: its image of its own has no perf"):
+        check(replace(OPTIONS, scenario="mine.py"))
+
+
 def test_a_flavour_is_built_with_what_perf_needs_on_top_of_what_was_asked_for() -> None:
     options = profiled(KernelOptions("nosysfs", configs=("my.config",)))
     mine, fragment = options.build_options().configs

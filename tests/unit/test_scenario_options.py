@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from rate_scenario import SOURCE
 
+from linklab.commands.prepare import KernelOptions, MachineOptions
 from linklab.commands.scenarios import ScenariosOptions, main
-from linklab.commands.work import ScenarioOptions
+from linklab.commands.work import ScenarioOptions, memory_for
 from linklab.errors import UsageError
 from linklab.results.shape import Cell, Shape
 from linklab.scenarios import names, scenario_named
@@ -123,6 +124,18 @@ def test_one_cell_is_one_value_of_each_axis(own: str) -> None:
         ScenarioOptions(own).cell({})
     with pytest.raises(UsageError, match="no datagram is that long"):
         ScenarioOptions(own, axis=("size=9000", "protocol=udp")).cell({})
+
+
+def test_memory_is_for_the_cell_that_needs_most() -> None:
+    def memory(routes: str) -> int:
+        options = ScenarioOptions("routes", axis=("arm=netlink", f"routes={routes}"))
+        return memory_for(MachineOptions(), options.plan({}), KernelOptions("sysfs"))
+
+    assert memory("100") < memory("100000") == memory("100,100000,1000")
+    options = ScenarioOptions("routes", axis=("arm=netlink", "routes=100000"))
+    machine = MachineOptions(memory="256")
+    with pytest.raises(UsageError, match="routes"):
+        memory_for(machine, options.plan({}), KernelOptions("sysfs"))
 
 
 # The list

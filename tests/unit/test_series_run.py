@@ -310,6 +310,7 @@ def test_the_tree_may_change_while_its_series_is_tested(
         ({"blocks": "1"}, "--blocks 1"),
         ({"operations": "group"}, "none of it can be measured: group by group, 2 interfaces: "),
         ({"metric": "frob"}, "--metric frob: unknown; valid are seconds, "),
+        ({"metric": "notifications"}, "--fail-above 5: notifications may be 0, so it is compared"),
     ],
 )
 def test_a_wrong_option_is_refused(here: Path, changes: dict[str, Any], words: str) -> None:
@@ -322,7 +323,7 @@ def test_a_series_is_judged_by_its_first_metric_or_the_one_that_is_named(
     guests: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert check(options(chain("// 1"), output="other")).plan.metric.name == "seconds"
-    verdict, found = outcome_of(chain("// 1"), metric="context_switches")
+    verdict, found = outcome_of(chain("// 1"), metric="context_switches", fail_above="")
     assert verdict is Verdict.PASS
     assert found.metric.name == "context_switches"
     assert {change.comparison.by_ratio for change in found.rows["sysfs"][1].before.values()} == {

@@ -123,7 +123,7 @@ def test_a_mistake_of_ours_is_told_with_its_traceback(folder: RunFolder) -> None
     def make(kernel: str, count: int) -> FakeGuest:
         raise ZeroDivisionError("our own")
 
-    with pytest.raises(LabError, match="the lab itself has a fault: ZeroDivisionError") as caught:
+    with pytest.raises(LabError, match="lab itself, has a fault: ZeroDivisionError") as caught:
         run(lab_of(make), folder)
     assert "our own" in caught.value.evidence
 
