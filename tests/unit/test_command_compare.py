@@ -26,7 +26,7 @@ from linklab.events import Event, Note
 from linklab.lab import lab as lab_module
 from linklab.lab.lab import Lab, Subject
 from linklab.machine.spec import Boot, MachineType
-from linklab.results.comparison import Pair
+from linklab.results.comparison import Pair, pairs_of
 from linklab.results.shape import Cell
 from linklab.results.store import read_run
 from linklab.trials import sequential
@@ -239,7 +239,6 @@ def test_a_cell_of_which_nothing_could_be_compared_is_no_pass(
     def pairs_but(found: Pairs) -> Pairs:
         return {cell: pair for cell, pair in found.items() if cell["interfaces"] != 3}
 
-    pairs_of = sequential.pairs_of
     monkeypatch.setattr(sequential, "pairs_of", lambda *words: pairs_but(pairs_of(*words)))
     assert compare(replace(OPTIONS, counts="2,3")) is Verdict.ERROR
     says = "nothing to compare was measured in mtu by group, 3 interfaces"

@@ -138,7 +138,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Do:
     monkeypatch.setattr(command, "prepare_subjects", lambda *_: [subject("sysfs")])
 
     def do(text: str = "", **options: Any) -> Verdict:
-        given = {"scenario": written(text)} if text else {}
+        given: dict[str, Any] = {"scenario": written(text)} if text else {}
         kernels, machine = KernelOptions("sysfs"), MachineOptions(clock="real")
         first = RunOptions(kernels=kernels, machine=machine, seed="1", output="out")
         return command.main(replace(first, **given, **options), ["invoke", "run"])
@@ -333,7 +333,7 @@ def compare(monkeypatch: pytest.MonkeyPatch) -> Do:
     monkeypatch.setattr(compare_command, "prepare_side", lambda side, *_: subject(side.label))
 
     def do(text: str = "", **options: Any) -> Verdict:
-        given = {"scenario": written(text)} if text else {}
+        given: dict[str, Any] = {"scenario": written(text)} if text else {}
         first = CompareOptions(
             a="nosysfs", b="sysfs", kernels=KernelOptions(""), output="out", seed="5", blocks="6",
             machine=MachineOptions(boot="direct", clock="real"),
