@@ -124,6 +124,12 @@ class RequestRefused(KernelFault):
     verdict = Verdict.FAIL
 
 
+class Leaked(KernelFault):
+    """The kernel keeps what it should have given back."""
+
+    verdict = Verdict.FAIL
+
+
 class ModuleRefused(KernelFault):
     """A module under test did not load, or the kernel did not take it."""
 

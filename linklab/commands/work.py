@@ -13,11 +13,11 @@ from linklab.errors import UsageError
 from linklab.events import Listener
 from linklab.lab.lab import Lab, choose_memory
 from linklab.machine.spec import Clock
-from linklab.options import amounts, number, numbers, option, seconds, split_list
+from linklab.options import amounts, choose, number, numbers, option, seconds, split_list
 from linklab.results.shape import CELL_SEPARATOR, Axis, Cell, Value
 from linklab.scenarios import DEFAULT, names, scenario_named
 from linklab.scenarios.scenario import Scenario
-from linklab.trials.plan import Plan, cells_of
+from linklab.trials.plan import Leaks, Plan, cells_of
 
 MAX_BLOCKS = 10_000
 MAX_TRIALS = 1000
@@ -175,10 +175,17 @@ class LimitedOptions(ScenarioOptions):
     """The same, with a limit for each trial."""
 
     timeout: str = option("0", "seconds after which one trial counts as hung; default: by size")
+    leaks: str = option(
+        Leaks.CHEAP.value,
+        "what work is repeated at a guest's end, to see what the kernel keeps of it: cheap, all "
+        "or none",
+        values=tuple(Leaks),
+    )
 
     def plan(self, defaults: Values, **more: Any) -> Plan:
         """Return the plan of the work; raise `UsageError` where there would be none."""
-        return super().plan(defaults, limit=seconds("timeout", self.timeout), **more)
+        limit = seconds("timeout", self.timeout)
+        return super().plan(defaults, limit=limit, leaks=choose("leaks", self.leaks, Leaks), **more)
 
 
 @dataclass(frozen=True)

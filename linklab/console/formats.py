@@ -64,7 +64,9 @@ class Fault(StrEnum):
     @property
     def verdict(self) -> Verdict:
         """What a run says of a kernel with such a report."""
-        return Verdict.HANG if self in _STANDS_STILL else Verdict.CRASH
+        if self in _STANDS_STILL:
+            return Verdict.HANG
+        return Verdict.FAIL if self in (Fault.DEVICE_LEAK, Fault.LEAK) else Verdict.CRASH
 
 
 _STANDS_STILL = {

@@ -22,6 +22,7 @@ from linklab.errors import (
     KernelCrashed,
     KernelFault,
     LabError,
+    Leaked,
     LinklabError,
     MachineLost,
     ModuleRefused,
@@ -129,6 +130,8 @@ def _module_fault(file: str, why: str) -> LinklabError:
 def _fault_of(report: Report) -> KernelFault:
     if report.verdict is Verdict.HANG:
         return GuestHung(f"the kernel reports that it stands still: {report.title}")
+    if report.verdict is Verdict.FAIL:
+        return Leaked(f"the kernel reports: {report.title}")
     return KernelCrashed(f"the kernel reports: {report.title}")
 
 

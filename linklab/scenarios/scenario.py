@@ -278,6 +278,13 @@ class Scenario:
         """
         return {}
 
+    def tear_down(self, hosts: Hosts) -> None:
+        """Take away what the lab does not, at the end of a guest's life. Not timed.
+
+        The lab ends its own jobs and listeners, and deletes all links and named
+        namespaces; what then stays is the kernel's fault.
+        """
+
     @classmethod
     def claims(cls, run: Any) -> Sequence[Claim]:
         """Return what a stored run says of the claims of a paper, if there is one."""

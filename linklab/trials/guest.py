@@ -19,7 +19,8 @@ from linklab.lab.session import Session
 from linklab.results.model import BootRecord, TallyRecord
 from linklab.results.shape import Cell
 from linklab.scenarios.scenario import GUEST, Host, Hosts, Metrics, Scenario
-from linklab.trials.plan import Count, Plan, Seat, Turn
+from linklab.trials.leaks import cells_to_repeat, end_work
+from linklab.trials.plan import Count, Leaks, Plan, Seat, Turn
 
 Cores = frozenset[int]
 _SEEDS = 1 << 32
@@ -102,6 +103,7 @@ class GuestAtWork:
         self._session: Session | None = None
         self._hosts: Hosts = {}
         self._is_warm = False
+        self._first: list[Cell] = []  # what was measured in the first round that is kept
 
     def do(self, job: Job, cores: Cores | None) -> Answer:
         """Do a job; whatever is wrong is in the answer. A signal to end comes through."""
@@ -120,6 +122,8 @@ class GuestAtWork:
             case Count():
                 return self._count(job)
             case Close():
+                with self._judged():
+                    self._end_work()
                 self._stack.close()
                 return Answer(ignored=self._ignored())
 
@@ -166,6 +170,7 @@ class GuestAtWork:
                 if not self._is_warm and self._plan.begins_cold:
                     self._scenario.warm_up(self._hosts)
                 self._is_warm = True
+                self._first += [turn.cell] if turn.number == 1 else []
                 for number in range(1 - self._plan.settling, self._plan.trials + 1):
                     named = number if self._plan.trials > 1 else turn.number
                     self._scenario.prepare(self._hosts, turn.cell)
@@ -182,6 +187,12 @@ class GuestAtWork:
                 raise
             return self._failed(judged, kept)
         return Answer(trials=tuple(kept))
+
+    def _end_work(self) -> None:
+        """See what work leaves behind, once for each kernel and cell; delete what it made."""
+        plan, chosen = self._plan, self._plan.leaks
+        repeated = cells_to_repeat(plan.kind, self._first, plan.cells, chosen)
+        end_work(self._scenario, self._hosts, repeated, every=chosen is Leaks.ALL)
 
     def _made(self, cell: Cell, metrics: Metrics) -> Trial:
         """Return what set-up yielded as trial 0."""

@@ -12,12 +12,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from random import Random
 from typing import Any
 
 from linklab.results.shape import Cell, Shape, Value, values_on
 from linklab.scenarios import scenario_named
 from linklab.scenarios.scenario import Scenario
+
+
+class Leaks(StrEnum):
+    """What work is repeated at a guest's end, to see what a kernel keeps of it."""
+
+    NONE = "none"
+    CHEAP = "cheap"
+    ALL = "all"
 
 
 @dataclass(frozen=True)
@@ -42,6 +51,7 @@ class Plan:
     jobs: int = 1  # guests at work at the same time
     trials: int = 1
     settling: int = 0
+    leaks: Leaks = Leaks.NONE
 
     @property
     def kind(self) -> type[Scenario]:
@@ -76,6 +86,7 @@ class Plan:
             "jobs": self.jobs,
             "trials": self.trials,
             "settling": self.settling,
+            "leaks": self.leaks.value,
         }
 
 

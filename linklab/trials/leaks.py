@@ -1,0 +1,348 @@
+"""What a kernel keeps of work that is done: found at a guest's end, behind its last trial.
+
+There nothing of it can reach a figure. A cell's work is repeated, untimed, and
+after each time the guest's counters of memory and of objects are read from
+/proc. What grows by the same amount from time to time, while all that is
+measured begins and ends in the same state, is a leak: caches fill up and
+stop, and what comes and goes has no direction. On a kernel with kmemleak that
+is asked as well, when all is deleted: it knows who allocated what is lost.
+
+How growth is judged. After `_LOOKS[0]` times the readings are looked at; where
+none of them rises, that was it. Otherwise the work is repeated to the next
+look, up to the last. A quarter of the readings, the first ones, is for warming
+up. From the second look on growth is a leak where
+
+- the slope of the least squares through the others is beyond zero with a
+  chance of `_CHANCE` by Student's t of its standard error. There are about ten
+  counters and, in a long run, hundreds of cells;
+- their quarters rise steadily: the mean of each is above the one before it, by
+  half to twice the slope. The t test alone takes a random walk, or a cache that
+  fills slowly, for a line;
+- it comes to three pages, or three objects: what is less may be the first use
+  of something.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import pairwise
+from math import inf, sqrt
+from statistics import fmean
+
+from linklab.console.formats import Fault
+from linklab.console.report import Report
+from linklab.console.watch import reports_in
+from linklab.errors import GuestIncomplete, LabError, Leaked
+from linklab.results.fit import student_outside
+from linklab.results.shape import Cell
+from linklab.scenarios.scenario import GUEST, Host, Hosts, Scenario
+from linklab.trials.plan import Leaks
+from linklab.trials.teardown import tear_down
+
+_LOOKS = (6, 12, 24, 48)  # times that a cell's work has been done
+_DOUBT = 0.2  # growth with a larger chance than this is none
+_CHANCE = 1e-6
+_QUARTERS = 4
+_STEPS = 3  # pages, or objects
+_PAGE = 4096
+
+_CHEAP = 100  # of `Scenario.cost`: twice what a trial costs that is not said to cost anything
+_LONGEST = 10.0  # s of the guest that one repetition may take
+
+_MEMINFO = "/proc/meminfo"
+_SLABS = "/proc/slabinfo"
+_UPTIME = "/proc/uptime"
+_DEBUGFS = "/tmp/linklab.debugfs"
+_KMEMLEAK = f"{_DEBUGFS}/kmemleak"
+_KMEMLEAK_AGE = 6  # s: what is younger than 5 s is not reported (MSECS_MIN_AGE, mm/kmemleak.c)
+_KMEMLEAK_BYTES = 1 << 18  # of what it says; a report takes some 700
+
+
+@dataclass(frozen=True)
+class Counter:
+    """Something that the kernel counts: `step` is what one more of it adds."""
+
+    name: str
+    words: str  # in a sentence, behind a number
+    step: int = 1
+
+
+_MEMORY = tuple(
+    Counter(name, words, _PAGE)
+    for name, words in (
+        ("SUnreclaim", "bytes of slab memory"),
+        ("VmallocUsed", "bytes of vmalloc memory"),
+        ("Percpu", "bytes of per-CPU memory"),
+    )
+)
+_SOCKETS = Counter("sockets", "sockets")
+_COUNTERS = (
+    _SOCKETS,
+    Counter("connections", "tracked connections"),
+    Counter("arp_cache", "IPv4 neighbours"),
+    Counter("ndisc_cache", "IPv6 neighbours"),
+    *_MEMORY,
+)
+
+Reading = Mapping[str, float]
+"""The values of counters, by their names."""
+
+
+def _memory(text: str) -> Reading:
+    found = dict(re.findall(r"^(\w+): +(\d+) kB$", text, re.MULTILINE))
+    return {each.name: int(found[each.name]) * 1024 for each in _MEMORY if each.name in found}
+
+
+def _sockets(text: str) -> Reading:
+    """Return the sockets in use, with those that are in use by a protocol alone."""
+    found = re.findall(r"\b(?:used|inuse|orphan) (\d+)", text)
+    return {_SOCKETS.name: sum(map(int, found))}
+
+
+def _connections(text: str) -> Reading:
+    return {"connections": int(text)}
+
+
+def _neighbours(table: str) -> Callable[[str], Reading]:
+    """Return what reads the first column, `entries`, in hexadecimal."""
+    return lambda text: {table: int(text.splitlines()[1].split()[0], 16)}
+
+
+_SOURCES: Mapping[str, Callable[[str], Reading]] = {
+    _MEMINFO: _memory,
+    "/proc/net/sockstat": _sockets,
+    "/proc/sys/net/netfilter/nf_conntrack_count": _connections,
+    "/proc/net/stat/arp_cache": _neighbours("arp_cache"),
+    "/proc/net/stat/ndisc_cache": _neighbours("ndisc_cache"),
+}
+
+
+class _Reader:
+    """Reads the counters that a guest has; what it lacks at first is not asked for again."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._sources = dict(_SOURCES)
+
+    def read(self) -> Reading:
+        found: dict[str, float] = {}
+        for path, taken in list(self._sources.items()):
+            try:
+                found |= taken(self.text(path))
+            except (GuestIncomplete, ValueError, IndexError):
+                del self._sources[path]
+        return found
+
+    def text(self, path: str) -> str:
+        said = self._host.agent.read_file(path, self._host.until())
+        return said.decode(errors="replace")
+
+    def uptime(self) -> float:
+        return float(self.text(_UPTIME).split()[0])
+
+    def slabs(self) -> dict[str, float]:
+        """Return the bytes of each slab cache, where the kernel tells: active objects alone."""
+        with suppress(GuestIncomplete):
+            rows = (line.split() for line in self.text(_SLABS).splitlines()[2:])
+            return {row[0]: int(row[1]) * float(row[3]) for row in rows}
+        return {}
+
+
+@dataclass(frozen=True)
+class Growth:
+    """How a counter grows from reading to reading; `chance` that nothing of it is true."""
+
+    slope: float
+    chance: float
+    is_steady: bool
+    total: float
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether more readings are worth while."""
+        return self.slope > 0 and self.chance <= _DOUBT
+
+    def is_leak(self, step: float) -> bool:
+        """Whether it is significant, of a counter with such steps."""
+        return self.chance <= _CHANCE and self.is_steady and self.total >= _STEPS * step
+
+
+def growth_of(readings: Sequence[float]) -> Growth:
+    """Return how a row of readings grows, the first quarter of them left out."""
+    values = readings[len(readings) // 4 :]
+    count = len(values)
+    middle, mean = (count - 1) / 2, fmean(values)
+    spread = sum((i - middle) ** 2 for i in range(count))
+    slope = sum((i - middle) * (value - mean) for i, value in enumerate(values)) / spread
+    rest = sum((value - mean - slope * (i - middle)) ** 2 for i, value in enumerate(values))
+    error = sqrt(rest / (count - 2) / spread)
+    t = slope / error if error > 1e-9 * abs(slope) else (inf if slope > 0 else 0.0)
+    beyond = student_outside(abs(t), count - 2) / 2 if t not in (0.0, inf) else 0.5 * (t == 0)
+    chance = beyond if slope > 0 else 1 - beyond
+    return Growth(slope, chance, _is_steady(values, slope), values[-1] - values[0])
+
+
+def _is_steady(values: Sequence[float], slope: float) -> bool:
+    """Whether the means of quarters rise, each by half to twice what the slope says."""
+    edges = [len(values) * part // _QUARTERS for part in range(_QUARTERS + 1)]
+    means = [fmean(values[a:b]) for a, b in pairwise(edges) if b > a]
+    expected = slope * len(values) / _QUARTERS
+    return len(means) == _QUARTERS and all(
+        expected / 2 <= later - earlier <= expected * 2 for earlier, later in pairwise(means)
+    )
+
+
+def cells_to_repeat(
+    kind: type[Scenario], done: Sequence[Cell], planned: Sequence[Cell], leaks: Leaks
+) -> list[Cell]:
+    """Return what of a guest's work is repeated: each kind of it once, with the fewest things.
+
+    The same functions of the kernel work on many things as on few, so of the
+    table's rows the first one does. Work that costs much is left out, unless
+    all is to be repeated.
+    """
+    if leaks is Leaks.NONE:
+        return []
+    found = (_smallest(kind, cell, planned) for cell in done)
+    return [
+        cell
+        for cell in dict.fromkeys(filter(None, found))
+        if not kind.refusal(cell) and (leaks is Leaks.ALL or kind.cost(cell) <= _CHEAP)
+    ]
+
+
+def _smallest(kind: type[Scenario], cell: Cell, planned: Sequence[Cell]) -> Cell | None:
+    """Return a cell with the fewest things; None where that is another guest's."""
+    rows = kind.shape.axis(kind.shape.rows)
+    if not rows.is_numeric:
+        return cell
+    others = [axis.name for axis in kind.shape.axes if axis is not rows]
+    alike = [each for each in planned if each.of(others) == cell.of(others)]
+    fewest = min((each.number(rows.name) for each in alike), default=cell.number(rows.name))
+    if rows.per_guest:
+        return cell if cell.number(rows.name) == fewest else None
+    return cell.with_(**{rows.name: min([cell[rows.name], *rows.values], key=float)})
+
+
+def end_work(scenario: Scenario, hosts: Hosts, repeated: Sequence[Cell], *, every: bool) -> None:
+    """End a guest's work: see what it leaves behind, and delete what it made.
+
+    Raises `Leaked`. What is lost for good has a function to blame, and comes
+    before what only grows.
+    """
+    host = hosts[GUEST]
+    found = [repeat(scenario, hosts, host, cell, every=every) for cell in repeated]
+    scenario.tear_down(hosts)
+    for each in hosts.values():
+        tear_down(each)
+    growing = next(filter(None, found), None)
+    if lost := lost_memory(host):
+        lost.evidence = growing.message if growing else ""
+        raise lost
+    if growing:
+        raise growing
+
+
+def repeat(
+    scenario: Scenario, hosts: Hosts, host: Host, cell: Cell, *, every: bool = False
+) -> Leaked | None:
+    """Repeat a cell's work; return what it leaves behind, if it does."""
+    reader = _Reader(host)
+    readings: list[Reading] = []
+    slabs: dict[str, float] = {}
+    began = reader.uptime()
+    for look in _LOOKS:
+        while len(readings) < look:
+            scenario.prepare(hosts, cell)
+            scenario.trial(hosts, cell)
+            scenario.check(hosts, cell)
+            readings.append(reader.read())
+            if len(readings) == 1 and not every and reader.uptime() - began > _LONGEST:
+                return None
+        rows = {c: [each[c.name] for each in readings] for c in _COUNTERS if c.name in readings[0]}
+        grown = {counter: growth_of(row) for counter, row in rows.items()}
+        leaks = {c: each for c, each in grown.items() if each.is_leak(c.step)}
+        if leaks and look > _LOOKS[0]:
+            more = _grown(slabs, reader.slabs())
+            return _leak(type(scenario), cell, leaks, {c: rows[c] for c in leaks}, more)
+        if not any(each.is_doubtful for each in grown.values()):
+            return None
+        slabs = slabs or reader.slabs()
+    return None
+
+
+def _grown(before: Mapping[str, float], after: Mapping[str, float]) -> list[str]:
+    """Return the slab caches that grew most, in words."""
+    grown = {name: size - before[name] for name, size in after.items() if name in before}
+    most = sorted(grown, key=lambda name: -grown[name])[:3]
+    return [f"{name} (+{grown[name]:.0f} bytes)" for name in most if grown[name] >= _PAGE]
+
+
+def _leak(
+    kind: type[Scenario],
+    cell: Cell,
+    leaks: Mapping[Counter, Growth],
+    rows: Mapping[Counter, Sequence[float]],
+    caches: Sequence[str],
+) -> Leaked:
+    """Return the fault: what each trial leaves behind, and of how many things."""
+    what, axis = kind.shape.in_words(cell), kind.shape.axis(kind.shape.rows)
+    things = cell.number(axis.name) if axis.is_numeric else 1
+    said = [f"{_amount(growth.slope)} {counter.words}" for counter, growth in leaks.items()]
+    each = [_amount(growth.slope / things) for growth in leaks.values()]
+    shared = f", {' and '.join(each)} for each of the {things:g}" if things > 1 else ""
+    times = len(next(iter(rows.values())))
+    evidence = [
+        f"The trial was repeated {times} times with what prepares it, and fitted from the "
+        f"{times // 4 + 1}. on. After each:",
+        *(f"{c.name}: {' '.join(f'{value:.0f}' for value in row)}" for c, row in rows.items()),
+        *([f"slab caches that grew: {', '.join(caches)}"] if caches else []),
+    ]
+    fault = Leaked(f"each trial of {what} leaves {' and '.join(said)} behind{shared}")
+    title = f"memory leak: {said[0]} a trial in {what}"
+    fault.reports = (Report(Fault.LEAK, title, None, (), "\n".join(evidence)),)
+    return fault
+
+
+def _amount(number: float) -> str:
+    return f"{number:.0f}" if number >= 10 else f"{number:.2g}"
+
+
+def lost_memory(host: Host) -> Leaked | None:
+    """Return what kmemleak has to say of a guest at its end, on a kernel that has it.
+
+    It scans twice: what was only on its way at the first time is reported and
+    found again at the second.
+    """
+    if not _has_kmemleak(host):
+        return None
+    host.run(["/bin/sleep", str(_KMEMLEAK_AGE)])
+    try:
+        for _ in range(2):
+            host.agent.write_file(_KMEMLEAK, b"scan", host.until())
+    except LabError:  # it is there, and switched off
+        return None
+    shown = f"{_DEBUGFS}.said"
+    host.run(["/bin/sh", "-c", f"head -c {_KMEMLEAK_BYTES} {_KMEMLEAK} > {shown}"])
+    said = host.agent.read_file(shown, host.until()).decode(errors="replace")
+    reports = reports_in(said)
+    if not reports:
+        return None
+    fault = Leaked(f"the kernel reports: {reports[0].title}")
+    fault.reports = reports
+    return fault
+
+
+def _has_kmemleak(host: Host) -> bool:
+    """Mount debugfs where the kernel has one, also without sysfs; return whether that has it."""
+    try:
+        known = host.agent.read_file("/proc/filesystems", host.until()).split()
+        if b"debugfs" not in known:
+            return False
+        mount = f"mkdir -p {_DEBUGFS} && mount -t debugfs none {_DEBUGFS}; test -e {_KMEMLEAK}"
+        return host.agent.run(["/bin/sh", "-c", mount], host.until()).exit_code == 0
+    except GuestIncomplete:
+        return False
