@@ -7,19 +7,25 @@ measured begins and ends in the same state, is a leak: caches fill up and
 stop, and what comes and goes has no direction. On a kernel with kmemleak that
 is asked as well, when all is deleted: it knows who allocated what is lost.
 
-How growth is judged. After `_LOOKS[0]` times the readings are looked at; where
-none of them rises, that was it. Otherwise the work is repeated to the next
-look, up to the last. A quarter of the readings, the first ones, is for warming
-up. From the second look on growth is a leak where
+How growth is judged. After a few times (`_LOOKS`) the readings are looked at;
+where none of them rises, that was it. Otherwise the work is repeated to the
+next look. A quarter of the readings, the first ones, is for warming up. At the
+last look growth is a leak where
 
 - the slope of the least squares through the others is beyond zero with a
-  chance of `_CHANCE` by Student's t of its standard error. There are about ten
+  chance of `_CHANCE` by Student's t of its standard error: there are seven
   counters and, in a long run, hundreds of cells;
-- their quarters rise steadily: the mean of each is above the one before it, by
-  half to twice the slope. The t test alone takes a random walk, or a cache that
-  fills slowly, for a line;
+- what is added from reading to reading is beyond zero, too (`_DRIFT`): of a
+  random walk the first test makes a line;
+- quarters of the readings rise steadily: the mean of each is above the one
+  before it by half to twice what the slope says, and the last one goes on to
+  rise by half of that at least. A cache fills ever more slowly, and stops;
 - it comes to three pages, or three objects: what is less may be the first use
-  of something.
+  of something;
+- it is still there 130 s later, when nobody has done anything: what a closed
+  connection leaves behind, and what waits for its turn to be freed, is gone.
+
+What comes to 1000 bytes a trial is found so: 8 for each of 128 interfaces.
 """
 
 from __future__ import annotations
@@ -29,8 +35,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
-from math import inf, sqrt
-from statistics import fmean
+from math import sqrt
+from statistics import fmean, stdev
 
 from linklab.console.formats import Fault
 from linklab.console.report import Report
@@ -44,17 +50,23 @@ from linklab.trials.teardown import tear_down
 
 _LOOKS = (6, 12, 24, 48)  # times that a cell's work has been done
 _DOUBT = 0.2  # growth with a larger chance than this is none
-_CHANCE = 1e-6
+_CHANCE, _DRIFT = 1e-6, 2e-3
+_ROOM = 0.25  # of the memory that was available must stay so, or what there is has to do
 _QUARTERS = 4
 _STEPS = 3  # pages, or objects
+_EXACT = 1e-9  # of the slope: an error that is rounding alone
 _PAGE = 4096
 
 _CHEAP = 100  # of `Scenario.cost`: twice what a trial costs that is not said to cost anything
-_LONGEST = 10.0  # s of the guest that one repetition may take
+_BUSIEST = 0.5  # s that the guest may be busy with one repetition: some 5 s of a host under TCG
+
+_LIFE = 130  # s: a closed connection is known for 60 s (TCP_TIMEWAIT_LEN), to conntrack for 120 s
+_FORGOTTEN = 0.25  # of its growth may a leak give back meanwhile
 
 _MEMINFO = "/proc/meminfo"
 _SLABS = "/proc/slabinfo"
-_UPTIME = "/proc/uptime"
+_STAT = "/proc/stat"
+_TICKS = 100  # a second: USER_HZ
 _DEBUGFS = "/tmp/linklab.debugfs"
 _KMEMLEAK = f"{_DEBUGFS}/kmemleak"
 _KMEMLEAK_AGE = 6  # s: what is younger than 5 s is not reported (MSECS_MIN_AGE, mm/kmemleak.c)
@@ -78,6 +90,7 @@ _MEMORY = tuple(
         ("Percpu", "bytes of per-CPU memory"),
     )
 )
+_AVAILABLE = "MemAvailable"
 _SOCKETS = Counter("sockets", "sockets")
 _COUNTERS = (
     _SOCKETS,
@@ -93,13 +106,12 @@ Reading = Mapping[str, float]
 
 def _memory(text: str) -> Reading:
     found = dict(re.findall(r"^(\w+): +(\d+) kB$", text, re.MULTILINE))
-    return {each.name: int(found[each.name]) * 1024 for each in _MEMORY if each.name in found}
+    wanted = (*(each.name for each in _MEMORY), _AVAILABLE)
+    return {name: int(found[name]) * 1024 for name in wanted if name in found}
 
 
 def _sockets(text: str) -> Reading:
-    """Return the sockets in use, with those that are in use by a protocol alone."""
-    found = re.findall(r"\b(?:used|inuse|orphan) (\d+)", text)
-    return {_SOCKETS.name: sum(map(int, found))}
+    return {_SOCKETS.name: int(text.split()[2])}  # "sockets: used 3"
 
 
 def _connections(text: str) -> Reading:
@@ -140,8 +152,12 @@ class _Reader:
         said = self._host.agent.read_file(path, self._host.until())
         return said.decode(errors="replace")
 
-    def uptime(self) -> float:
-        return float(self.text(_UPTIME).split()[0])
+    def busy(self) -> float:
+        """Return the seconds since boot in which the guest's CPUs were not idle; 0 if untold."""
+        with suppress(GuestIncomplete):
+            ticks = [int(word) for word in self.text(_STAT).splitlines()[0].split()[1:9]]
+            return (sum(ticks) - ticks[3] - ticks[4]) / _TICKS  # user nice system idle iowait ...
+        return 0.0
 
     def slabs(self) -> dict[str, float]:
         """Return the bytes of each slab cache, where the kernel tells: active objects alone."""
@@ -153,10 +169,15 @@ class _Reader:
 
 @dataclass(frozen=True)
 class Growth:
-    """How a counter grows from reading to reading; `chance` that nothing of it is true."""
+    """How a counter grows from reading to reading.
+
+    `chance` is that of so steep a line through what only comes and goes, `drift`
+    that of so long a way of what only goes to and fro.
+    """
 
     slope: float
     chance: float
+    drift: float
     is_steady: bool
     total: float
 
@@ -167,32 +188,46 @@ class Growth:
 
     def is_leak(self, step: float) -> bool:
         """Whether it is significant, of a counter with such steps."""
-        return self.chance <= _CHANCE and self.is_steady and self.total >= _STEPS * step
+        is_certain = self.chance <= _CHANCE and self.drift <= _DRIFT
+        return is_certain and self.is_steady and self.total >= _STEPS * step
 
 
 def growth_of(readings: Sequence[float]) -> Growth:
     """Return how a row of readings grows, the first quarter of them left out."""
     values = readings[len(readings) // 4 :]
+    slope, error = _line(values)
+    chance = _beyond(slope, error, len(values) - 2)
+    added = [later - earlier for earlier, later in pairwise(values)]
+    drift = _beyond(fmean(added), stdev(added) / sqrt(len(added)), len(added) - 1)
+    is_steady = _is_steady(values, slope)
+    return Growth(slope, chance, drift, is_steady, values[-1] - values[0])
+
+
+def _line(values: Sequence[float]) -> tuple[float, float]:
+    """Return the slope of the least squares, and its standard error."""
     count = len(values)
     middle, mean = (count - 1) / 2, fmean(values)
     spread = sum((i - middle) ** 2 for i in range(count))
     slope = sum((i - middle) * (value - mean) for i, value in enumerate(values)) / spread
     rest = sum((value - mean - slope * (i - middle)) ** 2 for i, value in enumerate(values))
-    error = sqrt(rest / (count - 2) / spread)
-    t = slope / error if error > 1e-9 * abs(slope) else (inf if slope > 0 else 0.0)
-    beyond = student_outside(abs(t), count - 2) / 2 if t not in (0.0, inf) else 0.5 * (t == 0)
-    chance = beyond if slope > 0 else 1 - beyond
-    return Growth(slope, chance, _is_steady(values, slope), values[-1] - values[0])
+    return slope, sqrt(rest / (count - 2) / spread)
+
+
+def _beyond(value: float, error: float, free: int) -> float:
+    """Return the chance of so large a value, with such a standard error, where 0 is true."""
+    if value <= 0:
+        return 1.0
+    return 0.0 if error < _EXACT * value else student_outside(value / error, free) / 2
 
 
 def _is_steady(values: Sequence[float], slope: float) -> bool:
-    """Whether the means of quarters rise, each by half to twice what the slope says."""
+    """Whether quarters of the values rise as the whole does, and the last one to its end."""
     edges = [len(values) * part // _QUARTERS for part in range(_QUARTERS + 1)]
-    means = [fmean(values[a:b]) for a, b in pairwise(edges) if b > a]
+    parts = [values[a:b] for a, b in pairwise(edges)]
     expected = slope * len(values) / _QUARTERS
-    return len(means) == _QUARTERS and all(
-        expected / 2 <= later - earlier <= expected * 2 for earlier, later in pairwise(means)
-    )
+    steps = [fmean(later) - fmean(earlier) for earlier, later in pairwise(parts)]
+    goes_on = len(parts[-1]) < 3 or _line(parts[-1])[0] >= slope / 2
+    return goes_on and all(expected / 2 <= step <= expected * 2 for step in steps)
 
 
 def cells_to_repeat(
@@ -253,25 +288,53 @@ def repeat(
     reader = _Reader(host)
     readings: list[Reading] = []
     slabs: dict[str, float] = {}
-    began = reader.uptime()
+    began = reader.busy()
     for look in _LOOKS:
-        while len(readings) < look:
+        while len(readings) < look and not _is_tight(readings):
             scenario.prepare(hosts, cell)
             scenario.trial(hosts, cell)
             scenario.check(hosts, cell)
             readings.append(reader.read())
-            if len(readings) == 1 and not every and reader.uptime() - began > _LONGEST:
+            if len(readings) == 1 and not every and reader.busy() - began > _BUSIEST:
                 return None
         rows = {c: [each[c.name] for each in readings] for c in _COUNTERS if c.name in readings[0]}
         grown = {counter: growth_of(row) for counter, row in rows.items()}
-        leaks = {c: each for c, each in grown.items() if each.is_leak(c.step)}
-        if leaks and look > _LOOKS[0]:
-            more = _grown(slabs, reader.slabs())
-            return _leak(type(scenario), cell, leaks, {c: rows[c] for c in leaks}, more)
         if not any(each.is_doubtful for each in grown.values()):
             return None
+        if look == _LOOKS[-1] or _is_tight(readings):
+            break
         slabs = slabs or reader.slabs()
-    return None
+    leaks = {c: each for c, each in grown.items() if each.is_leak(c.step)}
+    kept = _kept(host, reader, leaks, rows) if leaks else {}
+    if not kept:
+        return None
+    caches = _grown(slabs, reader.slabs())
+    return _leak(type(scenario), cell, kept, {c: rows[c] for c in kept}, caches)
+
+
+def _is_tight(readings: Sequence[Reading]) -> bool:
+    """Whether a guest would run out of memory before the last look, with enough to judge by."""
+    if len(readings) < _LOOKS[0]:
+        return False
+    first, last = (each.get(_AVAILABLE, 0) for each in (readings[0], readings[-1]))
+    return last < _ROOM * first
+
+
+def _kept(
+    host: Host,
+    reader: _Reader,
+    leaks: Mapping[Counter, Growth],
+    rows: Mapping[Counter, Sequence[float]],
+) -> dict[Counter, Growth]:
+    """Return what has grown for good: what only lives for a while after its use is gone then."""
+    until = host.until() + _LIFE
+    host.agent.run(["/bin/sleep", str(_LIFE)], until)
+    now = reader.read()
+    return {
+        counter: growth
+        for counter, growth in leaks.items()
+        if now[counter.name] - rows[counter][-1] >= -_FORGOTTEN * growth.total
+    }
 
 
 def _grown(before: Mapping[str, float], after: Mapping[str, float]) -> list[str]:
@@ -296,8 +359,8 @@ def _leak(
     shared = f", {' and '.join(each)} for each of the {things:g}" if things > 1 else ""
     times = len(next(iter(rows.values())))
     evidence = [
-        f"The trial was repeated {times} times with what prepares it, and fitted from the "
-        f"{times // 4 + 1}. on. After each:",
+        f"The trial, with what prepares it, was done {times} times more, of which the last "
+        f"{times - times // 4} count. After each:",
         *(f"{c.name}: {' '.join(f'{value:.0f}' for value in row)}" for c, row in rows.items()),
         *([f"slab caches that grew: {', '.join(caches)}"] if caches else []),
     ]

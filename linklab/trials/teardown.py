@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from linklab.agent.replies import ProgramEnd, Run
 from linklab.console.formats import Fault
 from linklab.console.report import Report
-from linklab.errors import Leaked, RequestRefused
+from linklab.errors import GuestIncomplete, Leaked, RequestRefused
 from linklab.scenarios.scenario import IP, Host
 
 _KERNELS_PATIENCE = 10.0  # s: netdev_unregister_timeout_secs in net/core/dev.c
@@ -194,7 +194,10 @@ def _numbered(host: Host) -> dict[int, str]:
 
 def _namespaces(host: Host) -> list[str]:
     """Return the names of the network namespaces that have one."""
-    said = host.agent.read_file(_MOUNTS, _until(host)).decode(errors="replace")
+    try:
+        said = host.agent.read_file(_MOUNTS, _until(host)).decode(errors="replace")
+    except GuestIncomplete:
+        return []
     mounts = [line.split() for line in said.splitlines() if " nsfs " in line]
     found = (_NAMES.search(words[4]) for words in mounts if words[3].startswith("net:"))
     return sorted({name[1] for name in found if name})

@@ -156,6 +156,12 @@ class FakeGuest(Agent):
 
     # Files and programs
 
+    def _do_read_file(self, reader: FieldReader) -> list[Field]:
+        path = reader.take_text()
+        if path not in self.files:
+            raise _Failure(Outcome.MISSING, 0, f"{path}: No such file or directory")
+        return [self.files[path]]
+
     def _do_write_file(self, reader: FieldReader) -> list[Field]:
         path, mode, append = reader.take_text(), reader.take_int(), reader.take_int()
         assert not mode

@@ -75,6 +75,9 @@ class Link:
         yield 13, struct.pack("=I", 1000)  # IFLA_TXQLEN
         yield 4, struct.pack("=I", self.mtu)
         yield 27, struct.pack("=I", self.group)
+        if self.kind != "loopback":
+            kind = self.kind.encode() + b"\0"
+            yield 18, struct.pack("=HH", 4 + len(kind), 1) + kind  # IFLA_LINKINFO, IFLA_INFO_KIND
         yield 1, bytes.fromhex(self.address.replace(":", ""))
         yield 2, b"\xff" * 6  # IFLA_BROADCAST
 

@@ -96,6 +96,7 @@ EXPECTED: dict[str, tuple[Fault, str]] = {
     "warning_on_warn": (Fault.WARNING, "WARNING in unregister_netdevice_many_notify"),
     "workqueue": (Fault.WORKQUEUE, "BUG: workqueue lockup"),
 }
+LEAKS = {Fault.DEVICE_LEAK, Fault.LEAK}
 HANGS = {
     Fault.SOFT_LOCKUP,
     Fault.HARD_LOCKUP,
@@ -132,7 +133,8 @@ class TestAReport:
 
     def test_has_a_verdict(self, name: str) -> None:
         fault, _ = EXPECTED[name]
-        assert one(text_of(name)).verdict is (Verdict.HANG if fault in HANGS else Verdict.CRASH)
+        expected = Verdict.FAIL if fault in LEAKS else Verdict.CRASH
+        assert one(text_of(name)).verdict is (Verdict.HANG if fault in HANGS else expected)
 
     def test_is_the_same_whatever_happened_to_the_bytes(self, name: str) -> None:
         text = text_of(name)

@@ -12,11 +12,14 @@ from fault_table import OPTION, Row, write_table
 from faults import GRACE, Fault, Scene
 from kernel_faults import ORDERED_FAULTS, STOCK_FAULTS
 from lab_faults import LAB_FAULTS
+from leak_faults import LEAKS, Leak
 
-from linklab.commands.prepare import MachineOptions, prepare_lab
+from linklab.commands.prepare import MachineOptions, prepare_lab, subject_of
 from linklab.errors import Verdict
 from linklab.events import ignore
 from linklab.host.cache import Cache
+from linklab.kernel.kernel import BuildOptions, resolve_kernel
+from linklab.kernel.series import read_series
 from linklab.lab.lab import MINIMUM_MEMORY, Lab, Subject
 from linklab.machine.spec import Boot, Clock
 
@@ -84,6 +87,15 @@ def test_fault_of_the_kernel(
     fault: Fault, timed: Lab, subjects: dict[str, Subject], tmp_path: Path, rows: list[Row]
 ) -> None:
     _judge(fault, Scene(timed, subjects["nosysfs"], tmp_path, fault.limit), rows)
+
+
+@pytest.mark.parametrize("leak", LEAKS, ids=lambda leak: leak.fault.name)
+def test_fault_of_a_kernel_that_leaks(
+    leak: Leak, timed: Lab, cache: Cache, tmp_path: Path, rows: list[Row]
+) -> None:
+    patched = BuildOptions(patches=read_series([leak.patch]).patches)
+    subject = subject_of(resolve_kernel("nosysfs", patched, cache, ignore))
+    _judge(leak.fault, Scene(timed, subject, tmp_path, leak.fault.limit), rows)
 
 
 @pytest.mark.parametrize("fault", ORDERED_FAULTS, ids=lambda fault: fault.name)
