@@ -35,6 +35,9 @@ WARNING = (
     "[    2.100002] ---[ end trace 0000000000000000 ]---\r\n"
 )
 SOFT_LOCKUP = "[   30.100000] watchdog: BUG: soft lockup - CPU#0 stuck for 26s! [ip:51]\r\n"
+DEVICE_LEAK = (
+    "[   49.036187] unregister_netdevice: waiting for ll10000 to become free. Usage count = 14\r\n"
+)
 
 REQUEST_LIMIT = 20.0
 SHORT = 0.5

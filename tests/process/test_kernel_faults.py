@@ -7,12 +7,13 @@ import time
 from typing import Any
 
 import pytest
-from stage import PANIC, SHORT, SOFT_LOCKUP, WARNING, Stage, ask
+from stage import DEVICE_LEAK, PANIC, SHORT, SOFT_LOCKUP, WARNING, Stage, ask
 
 from linklab.errors import (
     GuestHung,
     KernelCrashed,
     LabError,
+    Leaked,
     LinklabError,
     MachineLost,
     ModuleRefused,
@@ -112,6 +113,13 @@ class TestTheKernelComplains:
         assert type(verdict) is GuestHung
         assert "BUG: soft lockup" in verdict.message
         assert "stuck for 26s" in verdict.evidence
+
+    def test_that_it_waits_for_a_device_that_somebody_holds(self, stage: Stage) -> None:
+        verdict = stage.verdict(request=[["console", DEVICE_LEAK], ["hang"]])
+        assert type(verdict) is Leaked
+        assert verdict.verdict is Verdict.FAIL
+        assert "unregister_netdevice: waiting for" in verdict.message
+        assert "ll10000" in verdict.evidence
 
     def test_torn_between_two_reads(self, stage: Stage) -> None:
         pieces: list[list[Any]] = []

@@ -14,12 +14,13 @@ from linklab.scenarios import scenario_named
 from linklab.trials.guest import Close, GuestMaker, Job, Open
 from linklab.trials.plan import Leaks, Plan, Seat, Turn
 
+Axes = Mapping[str, str | int]
 PATCHES = Path(__file__).parent / "patches" / "leaks"
 NAMESPACES = str(Path(__file__).parent / "namespaces_scenario.py")
 _LIMIT = 200.0  # s; before it calls something a leak the lab waits for 130 of the guest's
-_GROUP = {"operation": "mtu", "arm": "group", "interfaces": 128}
-_ROUTES = {"operation": "add", "arm": "netlink", "routes": 100}
-_SPACES = {"arm": "ip", "namespaces": 2}
+_GROUP: Axes = {"operation": "mtu", "arm": "group", "interfaces": 128}
+_ROUTES: Axes = {"operation": "add", "arm": "netlink", "routes": 100}
+_SPACES: Axes = {"arm": "ip", "namespaces": 2}
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,8 @@ class Work:
     """A guest's life: one trial of a cell, and its end."""
 
     scenario: str
-    cell: Mapping[str, str | int]
-    given: Mapping[str, str | int]
+    cell: Axes
+    given: Axes
 
     def __call__(self, scene: Scene) -> None:
         """Let the fault that the guest's end finds out."""
@@ -56,7 +57,7 @@ class Leak:
 
 
 def _leak(
-    name: str, patch: str, says: str, cell: Mapping[str, str | int], scenario: str = "grouping",
+    name: str, patch: str, says: str, cell: Axes, scenario: str = "grouping",
     **given: str | int,
 ) -> Leak:  # fmt: skip
     work = Work(scenario, cell, given)
