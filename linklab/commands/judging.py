@@ -31,7 +31,7 @@ from linklab.results.comparison import VIRTUAL_NOISE
 from linklab.results.shape import Better, Cell, Metric
 from linklab.results.store import RunFolder
 from linklab.trials.engine import Engine
-from linklab.trials.plan import Plan
+from linklab.trials.plan import Leaks, Plan
 from linklab.trials.sequential import Blocks
 
 MOST_TRIES = 10_000
@@ -216,9 +216,13 @@ class Workbench:
         return faults
 
     def blocks(self, subjects: Sequence[Subject], folder: str) -> Blocks:
-        """Return what measures some kernels beside each other."""
+        """Return what measures some kernels beside each other.
+
+        They go by a figure: one that leaks has that, too.
+        """
         lab = self._ready(subjects)
-        plan = replace(self._criterion.plan, seed=seed_of("", self._lab.clock))
+        seed = seed_of("", self._lab.clock)
+        plan = replace(self._criterion.plan, seed=seed, leaks=Leaks.NONE)
         stored = RunFolder(Path(folder), self._about(plan, lab, subjects))
         return Blocks(Engine(lab, plan, stored, self._listener), subjects, plan.cells)
 

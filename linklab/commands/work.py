@@ -177,8 +177,8 @@ class LimitedOptions(ScenarioOptions):
     timeout: str = option("0", "seconds after which one trial counts as hung; default: by size")
     leaks: str = option(
         Leaks.CHEAP.value,
-        "what work is repeated at a guest's end, to see what the kernel keeps of it: cheap, all "
-        "or none",
+        "what work is repeated before a guest ends and all is deleted, to see what the kernel "
+        "keeps: cheap, all, or none, and then nothing is deleted either",
         values=tuple(Leaks),
     )
 

@@ -191,6 +191,8 @@ class GuestAtWork:
     def _end_work(self) -> None:
         """See what work leaves behind, once for each kernel and cell; delete what it made."""
         plan, chosen = self._plan, self._plan.leaks
+        if chosen is Leaks.NONE:
+            return
         repeated = cells_to_repeat(plan.kind, self._first, plan.cells, chosen)
         end_work(self._scenario, self._hosts, repeated, every=chosen is Leaks.ALL)
 

@@ -239,8 +239,6 @@ def cells_to_repeat(
     table's rows the first one does. Work that costs much is left out, unless
     all is to be repeated.
     """
-    if leaks is Leaks.NONE:
-        return []
     found = (_smallest(kind, cell, planned) for cell in done)
     return [
         cell

@@ -22,7 +22,10 @@ from linklab.scenarios.scenario import Scenario
 
 
 class Leaks(StrEnum):
-    """What work is repeated at a guest's end, to see what a kernel keeps of it."""
+    """What is repeated of a guest's work at its end, to see what its kernel keeps.
+
+    All that was made is deleted then, too; with `NONE` the guest just ends.
+    """
 
     NONE = "none"
     CHEAP = "cheap"
@@ -86,7 +89,6 @@ class Plan:
             "jobs": self.jobs,
             "trials": self.trials,
             "settling": self.settling,
-            "leaks": self.leaks.value,
         }
 
 

@@ -122,7 +122,6 @@ def test_what_costs_much_is_repeated_where_all_is_asked_for() -> None:
     costly = [cell("mtu", "process", 128)]
     assert cells_to_repeat(Grouping, costly, costly, Leaks.CHEAP) == []
     assert cells_to_repeat(Grouping, costly, costly, Leaks.ALL) == costly
-    assert cells_to_repeat(Grouping, costly, costly, Leaks.NONE) == []
 
 
 # What comes of it
@@ -238,6 +237,15 @@ def test_work_is_repeated_once_for_each_kernel_and_not_in_every_guest(tmp_path: 
 
     ran(tmp_path, make, counts=(2, 5), fresh_guest=True, repeat=3)
     assert sorted(guest.reads for guest in guests) == [0] * 5 + [LOOKS[0]]
+
+
+def test_where_nobody_looks_for_leaks_a_guest_just_ends(tmp_path: Path) -> None:
+    guest = LeakyGuest(20480)
+    book = RunFolder(tmp_path, {"kernels": []})
+    plan = plan_of(arms=("group",), counts=(5,))
+    Engine(lab_of(lambda *_: guest), plan, book, ignore).run([SYSFS])
+    assert guest.reads == 0
+    assert len(guest.kernel.links) == 2 + 5, "lo, dummy0, and those of the trials"
 
 
 # kmemleak

@@ -117,8 +117,7 @@ def test_a_guest_gives_several_trials_and_those_for_settling_are_not_kept(tmp_pa
     lab = lab_of(lambda *_: FakeGuest(before=lambda operation: asked.update([operation])))
     samples = [s for s in measured(tmp_path, lab, plan, rounds=1) if s.trial]
     assert [(s.trial, s.block) for s in samples] == [(n, 1) for n in (1, 2, 3)] * 2
-    # Both kernels: create, settle twice, three trials, and dummy0 marked to be deleted.
-    assert asked["netlink-each"] == 2 * (1 + 5 + 1)
+    assert asked["netlink-each"] == 2 * (1 + 5)  # both kernels: create, settle twice, three trials
 
 
 def test_one_trial_for_each_guest_is_numbered_by_its_block(tmp_path: Path) -> None:
