@@ -8,7 +8,6 @@ line costs time and never a result.
 from __future__ import annotations
 
 import secrets
-import signal
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -66,9 +65,6 @@ class JobLimits:
 
 class Agent:
     """The agent in a guest, over its line. One request at a time."""
-
-    _has_job = False
-    _has_listeners = False
 
     def __init__(self, line: AgentLine, first: int | None = None) -> None:
         self._line = line
@@ -132,24 +128,11 @@ class Agent:
         where it prints more than is fetched, it waits.
         """
         fields: list[Field] = [len(argv), *argv]
-        number = number_from(self.call("job-start", fields, deadline))
-        self._has_job = True
-        return number
+        return number_from(self.call("job-start", fields, deadline))
 
     def job_news(self, wait: float, deadline: float) -> JobNews:
         """Return what the job printed in the next `wait` seconds, and its end if it came."""
-        news = job_news_from(self.call("job-output", (round(wait * 1000),), deadline))
-        self._has_job = news.wait_status is None
-        return news
-
-    def end_work(self, deadline: float) -> None:
-        """End what is left to run: the job, and the listeners with their sockets."""
-        if self._has_job:
-            self.signal_job(signal.SIGKILL, deadline)
-            while self._has_job:
-                self.job_news(1.0, deadline)
-        if self._has_listeners:
-            self.listened(deadline)
+        return job_news_from(self.call("job-output", (round(wait * 1000),), deadline))
 
     def follow_job(
         self,
@@ -167,9 +150,7 @@ class Agent:
         fields: list[Field] = [seconds, limits.output, pace, len(argv), *argv]
         self._on_news = lambda body: on_news(news_from(body))
         try:
-            news = job_news_from(self.call("job-follow", fields, deadline))
-            self._has_job = news.wait_status is None
-            return news
+            return job_news_from(self.call("job-follow", fields, deadline))
         finally:
             self._on_news = None
 
@@ -270,13 +251,10 @@ class Agent:
         `room` is the receive buffer that each asks for, in bytes; returns what
         the kernel gave.
         """
-        given = number_from(self.call("listen", (count, group, room), deadline))
-        self._has_listeners = True
-        return given
+        return number_from(self.call("listen", (count, group, room), deadline))
 
     def listened(self, deadline: float) -> list[Heard]:
         """End the listeners and return what each of them got up to now."""
-        self._has_listeners = False
         return heard_from(self.call("listened", (), deadline))
 
     def read_file(self, path: str, deadline: float) -> bytes:

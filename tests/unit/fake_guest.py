@@ -135,8 +135,12 @@ class FakeGuest(Agent):
         self._told_before = self.kernel.notifications
         return [room]
 
+    def _do_job_signal(self, reader: FieldReader) -> list[Field]:
+        raise _Failure(Outcome.BAD_REQUEST, 0, "job-signal: there is no job")
+
     def _do_listened(self, reader: FieldReader) -> list[Field]:
-        assert self._listeners
+        if not self._listeners:
+            raise _Failure(Outcome.BAD_REQUEST, 0, "listened: nobody listens")
         told = self.kernel.notifications - self._told_before
         each: list[Field] = [told - self.lost_by_each, self.lost_by_each]
         listeners, self._listeners = self._listeners, 0

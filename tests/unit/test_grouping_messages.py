@@ -10,20 +10,18 @@ from fake_kernel import Link, Refused, decode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from linklab.agent.replies import Run
-from linklab.scenarios.grouping import Grouping
-from linklab.scenarios.grouping.change import CHANGES, FIRST_NUMBER, LinkState, Operation
-from linklab.scenarios.grouping.messages import (
+from linklab.agent.links import (
     IFLA_ADDRESS,
     IFLA_GROUP,
     IFLA_IFNAME,
     IFLA_MTU,
     dump_request,
     group_delete,
-    group_transition,
-    read_run,
-    template,
 )
+from linklab.agent.replies import Run
+from linklab.scenarios.grouping import Grouping
+from linklab.scenarios.grouping.change import CHANGES, FIRST_NUMBER, LinkState, Operation
+from linklab.scenarios.grouping.messages import group_transition, read_run, template
 
 MAX_COUNT = Grouping.shape.axis("interfaces").most
 NUMBERS = (0, 1, 9_999, MAX_COUNT - 1)  # of the interfaces of a guest, from the first on

@@ -13,6 +13,7 @@ from guests import LIMIT, Opener, never_ends, soon
 
 from linklab.agent.client import Agent
 from linklab.agent.line import AgentLine
+from linklab.agent.links import group_delete
 from linklab.errors import (
     GuestHung,
     GuestIncomplete,
@@ -28,7 +29,6 @@ from linklab.machine.process import Machine
 from linklab.machine.spec import Boot, DirectBoot, MachineType
 from linklab.scenarios.grouping.change import CHANGES, NEW, Operation
 from linklab.scenarios.grouping.links import Links
-from linklab.scenarios.grouping.messages import group_delete
 from linklab.scenarios.scenario import GUEST, Host
 
 pytestmark = pytest.mark.vm

@@ -6,6 +6,14 @@ from collections.abc import Iterable
 from copy import copy
 from dataclasses import replace
 
+from linklab.agent.links import (
+    IFLA_ADDRESS,
+    IFLA_GROUP,
+    IFLA_IFNAME,
+    IFLA_MTU,
+    dump_links,
+    group_delete,
+)
 from linklab.agent.replies import Measure
 from linklab.errors import WrongState
 from linklab.scenarios.grouping.change import (
@@ -18,20 +26,7 @@ from linklab.scenarios.grouping.change import (
     LinkState,
     Operation,
 )
-from linklab.scenarios.grouping.messages import (
-    IFINFOMSG_BYTES,
-    IFLA_ADDRESS,
-    IFLA_GROUP,
-    IFLA_IFNAME,
-    IFLA_MTU,
-    INDEX_IN_IFINFOMSG,
-    LinkRun,
-    dump_request,
-    group_delete,
-    group_transition,
-    read_run,
-    template,
-)
+from linklab.scenarios.grouping.messages import LinkRun, group_transition, read_run, template
 from linklab.scenarios.scenario import Host
 
 
@@ -162,13 +157,7 @@ class Links:
 
     def _dump(self, *extra: int) -> list[LinkRun]:
         kept = (IFLA_MTU, IFLA_GROUP, *extra)
-        runs = self.host.agent.dump(
-            dump_request(),
-            kept,
-            self.host.until(),
-            header=IFINFOMSG_BYTES,
-            index=INDEX_IN_IFINFOMSG,
-        )
+        runs = dump_links(self.host.agent, kept, self.host.until())
         return [read_run(run) for run in runs]
 
     def _ours(self, runs: Iterable[LinkRun]) -> list[LinkRun]:

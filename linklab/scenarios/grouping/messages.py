@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pyroute2.netlink import NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST
-from pyroute2.netlink.rtnl import RTM_DELLINK, RTM_GETLINK, RTM_NEWLINK
-from pyroute2.netlink.rtnl.ifinfmsg import IFF_UP, ifinfmsg
+from pyroute2.netlink import NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL
+from pyroute2.netlink.rtnl import RTM_DELLINK, RTM_NEWLINK
+from pyroute2.netlink.rtnl.ifinfmsg import IFF_UP
 
+from linklab.agent.links import INDEX_OFFSET, link_request, message_of
 from linklab.agent.replies import Run
 from linklab.scenarios.grouping.change import (
     FIRST_NUMBER,
@@ -19,27 +20,8 @@ from linklab.scenarios.grouping.change import (
     Operation,
 )
 
-IFINFOMSG_BYTES = 16
-INDEX_IN_IFINFOMSG = 4
-INDEX_OFFSET = 16 + INDEX_IN_IFINFOMSG  # behind the netlink header
 NAME_DIGITS = len(str(FIRST_NUMBER))
-
-# Attribute types of linux/if_link.h.
-IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_EXT_MASK, IFLA_GROUP = 1, 3, 4, 29, 27
 RTNLGRP_LINK = 1  # linux/rtnetlink.h: who subscribes is told of every change of a link
-_SKIP_STATISTICS = 1 << 3  # RTEXT_FILTER_SKIP_STATS: nobody reads them here
-
-
-def _encode(
-    kind: int, header_flags: int, attrs: Sequence[tuple[str, object]], **fields: int
-) -> bytes:
-    message = ifinfmsg()
-    message.update(fields)
-    message["attrs"] = list(attrs)
-    message["header"]["type"] = kind
-    message["header"]["flags"] = NLM_F_REQUEST | header_flags
-    message.encode()
-    return bytes(message.data)
 
 
 @dataclass(frozen=True)
@@ -56,7 +38,7 @@ def template(change: Change) -> Template:
     match change.operation:
         case Operation.CREATE:
             name = f"{NAME_PREFIX}{FIRST_NUMBER}"
-            request = _encode(
+            request = link_request(
                 RTM_NEWLINK,
                 NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL,
                 [
@@ -68,7 +50,7 @@ def template(change: Change) -> Template:
             offset = request.index(name.encode()) + len(NAME_PREFIX)
             return Template(request, offset, NAME_DIGITS)
         case Operation.DELETE:
-            return Template(_encode(RTM_DELLINK, NLM_F_ACK, []), INDEX_OFFSET, 0)
+            return Template(link_request(RTM_DELLINK, NLM_F_ACK), INDEX_OFFSET, 0)
         case _:
             assert change.before is not None and change.after is not None
             return Template(_transition(change.before, change.after), INDEX_OFFSET, 0)
@@ -82,11 +64,6 @@ def group_transition(group: int, before: LinkState, after: LinkState) -> bytes:
     return _transition(before, after, [("IFLA_GROUP", group)])
 
 
-def group_delete(group: int) -> bytes:
-    """Return the request that deletes all interfaces of a group."""
-    return _encode(RTM_DELLINK, NLM_F_ACK, [("IFLA_GROUP", group)])
-
-
 def _transition(
     before: LinkState, after: LinkState, attrs: Sequence[tuple[str, object]] = ()
 ) -> bytes:
@@ -98,14 +75,9 @@ def _transition(
     if after.group != before.group:
         wanted.append(("IFLA_GROUP", after.group))
     if after.up == before.up:
-        return _encode(RTM_NEWLINK, NLM_F_ACK, wanted)
+        return link_request(RTM_NEWLINK, NLM_F_ACK, wanted)
     flags = IFF_UP if after.up else 0
-    return _encode(RTM_NEWLINK, NLM_F_ACK, wanted, flags=flags, change=IFF_UP)
-
-
-def dump_request() -> bytes:
-    """Return the request for all links, without their statistics."""
-    return _encode(RTM_GETLINK, NLM_F_DUMP, [("IFLA_EXT_MASK", _SKIP_STATISTICS)])
+    return link_request(RTM_NEWLINK, NLM_F_ACK, wanted, flags=flags, change=IFF_UP)
 
 
 @dataclass(frozen=True)
@@ -120,8 +92,7 @@ class LinkRun:
 
 def read_run(run: Run) -> LinkRun:
     """Return what a run of a dump says."""
-    message = ifinfmsg(run.message)
-    message.decode()
+    message = message_of(run)
     return LinkRun(
         first=message["index"],
         length=run.length,
