@@ -31,7 +31,7 @@ What comes to 1000 bytes a trial is found so: 8 for each of 128 interfaces.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
@@ -48,9 +48,9 @@ from linklab.scenarios.scenario import GUEST, Host, Hosts, Scenario
 from linklab.trials.plan import Leaks
 from linklab.trials.teardown import tear_down
 
-_LOOKS = (6, 12, 24, 48)  # times that a cell's work has been done
+_LOOKS = (10, 16, 24, 48)  # times that a cell's work has been done
 _DOUBT = 0.2  # growth with a larger chance than this is none
-_CHANCE, _DRIFT = 1e-6, 2e-3
+_CHANCE, _DRIFT = 1e-6, 1e-3
 _ROOM = 0.25  # of the memory that was available must stay so, or what there is has to do
 _QUARTERS = 4
 _STEPS = 3  # pages, or objects
@@ -63,7 +63,6 @@ _BUSIEST = 0.5  # s that the guest may be busy with one repetition: some 5 s of 
 _LIFE = 130  # s: a closed connection is known for 60 s (TCP_TIMEWAIT_LEN), to conntrack for 120 s
 _FORGOTTEN = 0.25  # of its growth may a leak give back meanwhile
 
-_MEMINFO = "/proc/meminfo"
 _SLABS = "/proc/slabinfo"
 _STAT = "/proc/stat"
 _TICKS = 100  # a second: USER_HZ
@@ -75,96 +74,69 @@ _KMEMLEAK_BYTES = 1 << 18  # of what it says; a report takes some 700
 
 @dataclass(frozen=True)
 class Counter:
-    """Something that the kernel counts: `step` is what one more of it adds."""
+    """Something that the kernel counts: where it stands, and what it adds at a time."""
 
-    name: str
     words: str  # in a sentence, behind a number
+    path: str
+    pattern: str
+    base: int = 10
+    unit: int = 1  # bytes in one of it
     step: int = 1
 
+    def in_text(self, text: str) -> int | None:
+        """Return its value in what the file says; None where it is not in it."""
+        found = re.search(self.pattern, text, re.MULTILINE)
+        return int(found[1], self.base) * self.unit if found else None
 
-_MEMORY = tuple(
-    Counter(name, words, _PAGE)
-    for name, words in (
-        ("SUnreclaim", "bytes of slab memory"),
-        ("VmallocUsed", "bytes of vmalloc memory"),
-        ("Percpu", "bytes of per-CPU memory"),
-    )
-)
-_AVAILABLE = "MemAvailable"
-_SOCKETS = Counter("sockets", "sockets")
+
+def _memory(name: str, what: str) -> Counter:
+    return Counter(what, "/proc/meminfo", rf"^{name}: +(\d+) kB$", unit=1024, step=_PAGE)
+
+
+def _neighbours(table: str, what: str) -> Counter:
+    """The first column, `entries`, is in hexadecimal."""
+    return Counter(what, f"/proc/net/stat/{table}", r"^([0-9a-f]{8}) ", base=16)
+
+
+_AVAILABLE = _memory("MemAvailable", "bytes of memory")
 _COUNTERS = (
-    _SOCKETS,
-    Counter("connections", "tracked connections"),
-    Counter("arp_cache", "IPv4 neighbours"),
-    Counter("ndisc_cache", "IPv6 neighbours"),
-    *_MEMORY,
+    Counter("sockets", "/proc/net/sockstat", r"^sockets: used (\d+)$"),
+    Counter("tracked connections", "/proc/sys/net/netfilter/nf_conntrack_count", r"^(\d+)$"),
+    _neighbours("arp_cache", "IPv4 neighbours"),
+    _neighbours("ndisc_cache", "IPv6 neighbours"),
+    _memory("SUnreclaim", "bytes of slab memory"),
+    _memory("VmallocUsed", "bytes of vmalloc memory"),
+    _memory("Percpu", "bytes of per-CPU memory"),
 )
+_ALL = (*_COUNTERS, _AVAILABLE)
 
-Reading = Mapping[str, float]
-"""The values of counters, by their names."""
-
-
-def _memory(text: str) -> Reading:
-    found = dict(re.findall(r"^(\w+): +(\d+) kB$", text, re.MULTILINE))
-    wanted = (*(each.name for each in _MEMORY), _AVAILABLE)
-    return {name: int(found[name]) * 1024 for name in wanted if name in found}
+Reading = Mapping[Counter, int]
 
 
-def _sockets(text: str) -> Reading:
-    return {_SOCKETS.name: int(text.split()[2])}  # "sockets: used 3"
+def _text(host: Host, path: str) -> str:
+    """Return a file of the guest's, empty where it has none."""
+    with suppress(GuestIncomplete):
+        return host.agent.read_file(path, host.until()).decode(errors="replace")
+    return ""
 
 
-def _connections(text: str) -> Reading:
-    return {"connections": int(text)}
+def _read(host: Host, counters: Sequence[Counter]) -> Reading:
+    """Return the values of the counters that the guest has."""
+    texts = {path: _text(host, path) for path in dict.fromkeys(each.path for each in counters)}
+    values = {each: each.in_text(texts[each.path]) for each in counters}
+    return {each: value for each, value in values.items() if value is not None}
 
 
-def _neighbours(table: str) -> Callable[[str], Reading]:
-    """Return what reads the first column, `entries`, in hexadecimal."""
-    return lambda text: {table: int(text.splitlines()[1].split()[0], 16)}
+def _busy(host: Host) -> float:
+    """Return the seconds since boot in which the guest's CPUs were not idle; 0 if untold."""
+    ticks = [int(word) for word in _text(host, _STAT).partition("\n")[0].split()[1:9]]
+    return (sum(ticks) - sum(ticks[3:5])) / _TICKS  # user nice system idle iowait ...
 
 
-_SOURCES: Mapping[str, Callable[[str], Reading]] = {
-    _MEMINFO: _memory,
-    "/proc/net/sockstat": _sockets,
-    "/proc/sys/net/netfilter/nf_conntrack_count": _connections,
-    "/proc/net/stat/arp_cache": _neighbours("arp_cache"),
-    "/proc/net/stat/ndisc_cache": _neighbours("ndisc_cache"),
-}
-
-
-class _Reader:
-    """Reads the counters that a guest has; what it lacks at first is not asked for again."""
-
-    def __init__(self, host: Host) -> None:
-        self._host = host
-        self._sources = dict(_SOURCES)
-
-    def read(self) -> Reading:
-        found: dict[str, float] = {}
-        for path, taken in list(self._sources.items()):
-            try:
-                found |= taken(self.text(path))
-            except (GuestIncomplete, ValueError, IndexError):
-                del self._sources[path]
-        return found
-
-    def text(self, path: str) -> str:
-        said = self._host.agent.read_file(path, self._host.until())
-        return said.decode(errors="replace")
-
-    def busy(self) -> float:
-        """Return the seconds since boot in which the guest's CPUs were not idle; 0 if untold."""
-        with suppress(GuestIncomplete):
-            ticks = [int(word) for word in self.text(_STAT).splitlines()[0].split()[1:9]]
-            return (sum(ticks) - ticks[3] - ticks[4]) / _TICKS  # user nice system idle iowait ...
-        return 0.0
-
-    def slabs(self) -> dict[str, float]:
-        """Return the bytes of each slab cache, where the kernel tells: active objects alone."""
-        with suppress(GuestIncomplete):
-            rows = (line.split() for line in self.text(_SLABS).splitlines()[2:])
-            return {row[0]: int(row[1]) * float(row[3]) for row in rows}
-        return {}
+def _slabs(host: Host) -> dict[str, float]:
+    """Return the bytes of each slab cache, where the kernel tells: active objects alone."""
+    rows = (line.split() for line in _text(host, _SLABS).splitlines()[2:])
+    return {row[0]: int(row[1]) * float(row[3]) for row in rows}
 
 
 @dataclass(frozen=True)
@@ -266,73 +238,56 @@ def end_work(scenario: Scenario, hosts: Hosts, repeated: Sequence[Cell], *, ever
     Raises `Leaked`. What is lost for good has a function to blame, and comes
     before what only grows.
     """
-    host = hosts[GUEST]
-    found = [repeat(scenario, hosts, host, cell, every=every) for cell in repeated]
+    found = [repeat(scenario, hosts, cell, every=every) for cell in repeated]
     scenario.tear_down(hosts)
-    for each in hosts.values():
-        tear_down(each)
+    for host in hosts.values():
+        tear_down(host)
     growing = next(filter(None, found), None)
-    if lost := lost_memory(host):
+    if lost := lost_memory(hosts[GUEST]):
         lost.evidence = growing.message if growing else ""
         raise lost
     if growing:
         raise growing
 
 
-def repeat(
-    scenario: Scenario, hosts: Hosts, host: Host, cell: Cell, *, every: bool = False
-) -> Leaked | None:
+def repeat(scenario: Scenario, hosts: Hosts, cell: Cell, *, every: bool = False) -> Leaked | None:
     """Repeat a cell's work; return what it leaves behind, if it does."""
-    reader = _Reader(host)
+    host = hosts[GUEST]
     readings: list[Reading] = []
+    rows: dict[Counter, list[int]] = {}
     slabs: dict[str, float] = {}
-    began = reader.busy()
+    began = _busy(host)
     for look in _LOOKS:
         while len(readings) < look and not _is_tight(readings):
             scenario.prepare(hosts, cell)
             scenario.trial(hosts, cell)
             scenario.check(hosts, cell)
-            readings.append(reader.read())
-            if len(readings) == 1 and not every and reader.busy() - began > _BUSIEST:
+            readings.append(_read(host, tuple(readings[0]) if readings else _ALL))
+            if len(readings) == 1 and not every and _busy(host) - began > _BUSIEST:
                 return None
-        rows = {c: [each[c.name] for each in readings] for c in _COUNTERS if c.name in readings[0]}
-        grown = {counter: growth_of(row) for counter, row in rows.items()}
-        if not any(each.is_doubtful for each in grown.values()):
+        rows = {c: [each[c] for each in readings] for c in _COUNTERS if c in readings[0]}
+        if not any(growth_of(row).is_doubtful for row in rows.values()):
             return None
-        if look == _LOOKS[-1] or _is_tight(readings):
-            break
-        slabs = slabs or reader.slabs()
-    leaks = {c: each for c, each in grown.items() if each.is_leak(c.step)}
-    kept = _kept(host, reader, leaks, rows) if leaks else {}
-    if not kept:
+        slabs = slabs or _slabs(host)
+    leaks = {c: growth for c, row in rows.items() if (growth := growth_of(row)).is_leak(c.step)}
+    if not leaks:
         return None
-    caches = _grown(slabs, reader.slabs())
-    return _leak(type(scenario), cell, kept, {c: rows[c] for c in kept}, caches)
+    host.agent.run(["/bin/sleep", str(_LIFE)], host.until() + _LIFE)
+    now = _read(host, tuple(leaks))
+    kept = {
+        counter: growth
+        for counter, growth in leaks.items()
+        if now[counter] - rows[counter][-1] >= -_FORGOTTEN * growth.total
+    }
+    caches = _grown(slabs, _slabs(host))
+    return _leak(type(scenario), cell, kept, {c: rows[c] for c in kept}, caches) if kept else None
 
 
 def _is_tight(readings: Sequence[Reading]) -> bool:
     """Whether a guest would run out of memory before the last look, with enough to judge by."""
     if len(readings) < _LOOKS[0]:
         return False
-    first, last = (each.get(_AVAILABLE, 0) for each in (readings[0], readings[-1]))
-    return last < _ROOM * first
-
-
-def _kept(
-    host: Host,
-    reader: _Reader,
-    leaks: Mapping[Counter, Growth],
-    rows: Mapping[Counter, Sequence[float]],
-) -> dict[Counter, Growth]:
-    """Return what has grown for good: what only lives for a while after its use is gone then."""
-    until = host.until() + _LIFE
-    host.agent.run(["/bin/sleep", str(_LIFE)], until)
-    now = reader.read()
-    return {
-        counter: growth
-        for counter, growth in leaks.items()
-        if now[counter.name] - rows[counter][-1] >= -_FORGOTTEN * growth.total
-    }
+    return readings[-1].get(_AVAILABLE, 0) < _ROOM * readings[0].get(_AVAILABLE, 0)
 
 
 def _grown(before: Mapping[str, float], after: Mapping[str, float]) -> list[str]:
@@ -346,7 +301,7 @@ def _leak(
     kind: type[Scenario],
     cell: Cell,
     leaks: Mapping[Counter, Growth],
-    rows: Mapping[Counter, Sequence[float]],
+    rows: Mapping[Counter, Sequence[int]],
     caches: Sequence[str],
 ) -> Leaked:
     """Return the fault: what each trial leaves behind, and of how many things."""
@@ -359,7 +314,7 @@ def _leak(
     evidence = [
         f"The trial, with what prepares it, was done {times} times more, of which the last "
         f"{times - times // 4} count. After each:",
-        *(f"{c.name}: {' '.join(f'{value:.0f}' for value in row)}" for c, row in rows.items()),
+        *(f"{c.words}: {' '.join(f'{value:.0f}' for value in row)}" for c, row in rows.items()),
         *([f"slab caches that grew: {', '.join(caches)}"] if caches else []),
     ]
     fault = Leaked(f"each trial of {what} leaves {' and '.join(said)} behind{shared}")
@@ -388,8 +343,7 @@ def lost_memory(host: Host) -> Leaked | None:
         return None
     shown = f"{_DEBUGFS}.said"
     host.run(["/bin/sh", "-c", f"head -c {_KMEMLEAK_BYTES} {_KMEMLEAK} > {shown}"])
-    said = host.agent.read_file(shown, host.until()).decode(errors="replace")
-    reports = reports_in(said)
+    reports = reports_in(_text(host, shown))
     if not reports:
         return None
     fault = Leaked(f"the kernel reports: {reports[0].title}")
@@ -399,11 +353,9 @@ def lost_memory(host: Host) -> Leaked | None:
 
 def _has_kmemleak(host: Host) -> bool:
     """Mount debugfs where the kernel has one, also without sysfs; return whether that has it."""
-    try:
-        known = host.agent.read_file("/proc/filesystems", host.until()).split()
-        if b"debugfs" not in known:
-            return False
-        mount = f"mkdir -p {_DEBUGFS} && mount -t debugfs none {_DEBUGFS}; test -e {_KMEMLEAK}"
-        return host.agent.run(["/bin/sh", "-c", mount], host.until()).exit_code == 0
-    except GuestIncomplete:
+    if "debugfs" not in _text(host, "/proc/filesystems").split():
         return False
+    mount = f"mkdir -p {_DEBUGFS} && mount -t debugfs none {_DEBUGFS}; test -e {_KMEMLEAK}"
+    with suppress(GuestIncomplete):
+        return host.agent.run(["/bin/sh", "-c", mount], host.until()).exit_code == 0
+    return False
