@@ -43,11 +43,12 @@ def test_a_device_that_is_not_let_go_is_told_in_the_kernels_words(
     invoke: Invoke, tmp_path: Path
 ) -> None:
     done = invoke(
-        *("verdict", "--kernel", "nosysfs", "--patch", DEVICE, "--operations", "mtu"),
+        *("run", "--kernel", "nosysfs", "--patch", DEVICE, "--counts", "128", "--arms", "group"),
         *(*VIRTUAL, "--output", str(tmp_path / "run")),
     )
     assert done.status == 1, done.stderr
-    assert "unregister_netdevice: waiting for a device to become free" in done.stdout + done.stderr
+    assert "unregister_netdevice: waiting for a device to become free" in done.stderr
+    assert "unregister_netdevice: waiting for ll10000" in done.stderr
 
 
 def test_where_kernels_are_compared_it_is_the_fault_of_one(invoke: Invoke, tmp_path: Path) -> None:
