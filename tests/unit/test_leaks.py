@@ -26,7 +26,8 @@ from linklab.trials.leaks import cells_to_repeat, growth_of, lost_memory, repeat
 from linklab.trials.plan import Leaks
 
 PAGE = 4096
-LOOKS = (10, 16, 24, 48)
+LOOKS = (16, 32, 64)
+LAST = LOOKS[-1]
 MTU = cell("mtu", "group", 5)
 SYSFS = subject("sysfs")
 
@@ -56,46 +57,46 @@ def pages(values: list[float]) -> list[float]:
 # What is growth
 
 
-@pytest.mark.parametrize("each", [1024, 1500, 2048, 4096, 5000, 100_000])
+@pytest.mark.parametrize("each", [400, 1024, 1500, 2048, 4096, 5000, 100_000])
 def test_what_each_trial_leaves_behind_is_found_and_measured(each: int) -> None:
-    found = verdict_on(pages([1_000_000 + each * number for number in range(48)]))
+    found = verdict_on(pages([1_000_000 + each * number for number in range(LAST)]))
     assert found == pytest.approx(each, rel=0.1)
 
 
 def test_a_leak_is_found_in_what_comes_and_goes() -> None:
-    noise = [kib * 1024 for kib in COMES_AND_GOES]
-    found = growth_of([noise[at] + 8192 * at for at in range(40)])
-    assert found.is_leak(PAGE)
-    assert found.slope == pytest.approx(8192, rel=0.1)
+    noise = [kib * 1024 for kib in COMES_AND_GOES * 2]
+    found = verdict_on([noise[at] + 8192 * at for at in range(LAST)])
+    assert found == pytest.approx(8192, rel=0.1)
 
 
 def test_what_comes_and_goes_is_none() -> None:
-    assert verdict_on([kib * 1024 for kib in COMES_AND_GOES]) is None
+    assert verdict_on([kib * 1024 for kib in COMES_AND_GOES * 2][:LAST]) is None
 
 
 @pytest.mark.parametrize("fills", [3, 5, 8, 20, 40])
 def test_a_cache_that_fills_up_is_none(fills: int) -> None:
-    assert verdict_on([PAGE * min(number, fills) for number in range(48)]) is None
+    assert verdict_on([PAGE * min(number, fills) for number in range(LAST)]) is None
 
 
-def test_a_cache_that_fills_ever_more_slowly_is_none() -> None:
-    assert verdict_on(pages([200_000 * (1 - 0.9**number) for number in range(48)])) is None
+@pytest.mark.parametrize("rest", [0.8, 0.9, 0.95, 0.98])
+def test_a_cache_that_fills_ever_more_slowly_is_none(rest: float) -> None:
+    assert verdict_on(pages([200_000 * (1 - rest**number) for number in range(LAST)])) is None
 
 
 def test_what_is_freed_is_none() -> None:
-    assert verdict_on([1e6 - PAGE * number for number in range(48)]) is None
+    assert verdict_on([1e6 - PAGE * number for number in range(LAST)]) is None
 
 
 def test_a_single_page_is_none() -> None:
-    for at in range(48):
-        assert verdict_on([0.0] * at + [float(PAGE)] * (48 - at)) is None
+    for at in range(LAST):
+        assert verdict_on([0.0] * at + [float(PAGE)] * (LAST - at)) is None
 
 
 def test_noise_is_none_whatever_it_is() -> None:
     """A thousand rows each of independent steps, of walks, and of what returns to its mean."""
     random = Random(1)
     for _ in range(1000):
-        steps = [PAGE * random.choice((-2, -1, 0, 0, 0, 1, 2)) for _ in range(48)]
+        steps = [PAGE * random.choice((-2, -1, 0, 0, 0, 1, 2)) for _ in range(LAST)]
         returning = list(accumulate(steps, lambda at, step: at // 2 // PAGE * PAGE + step))
         for row in (steps, list(accumulate(steps)), returning):
             assert verdict_on([float(value) for value in row]) is None
