@@ -70,7 +70,7 @@ def test_a_leak_is_found_in_what_comes_and_goes() -> None:
 
 
 def test_what_comes_and_goes_is_none() -> None:
-    assert verdict_on([kib * 1024 for kib in COMES_AND_GOES * 2][:LAST]) is None
+    assert verdict_on([kib * 1024.0 for kib in COMES_AND_GOES * 2][:LAST]) is None
 
 
 @pytest.mark.parametrize("fills", [3, 5, 8, 20, 40])
