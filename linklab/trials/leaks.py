@@ -138,7 +138,7 @@ def _slabs(host: Host) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Growth:
-    """How a counter grows from reading to reading, and by `chance` if it does not."""
+    """How a counter grows from reading to reading; `chance` is that it does not."""
 
     slope: float
     chance: float
@@ -162,9 +162,8 @@ def growth_of(readings: Sequence[float]) -> Growth:
     means = [fmean(values[at : at + length]) for at in range(0, len(values), length)]
     steps = [later - earlier for earlier, later in pairwise(means)]
     mean, error = fmean(steps), stdev(steps) / sqrt(len(steps))
-    chance = 1.0 if mean <= 0 else 0.0
-    if error > _EXACT * abs(mean) and mean > 0:
-        chance = student_outside(mean / error, len(steps) - 1) / 2
+    t = mean / max(error, _EXACT * mean) if mean > 0 else 0.0
+    chance = student_outside(t, len(steps) - 1) / 2
     is_steady = all(mean / 2 <= step <= mean * 2 for step in steps)
     return Growth(mean / length, chance, is_steady, values[-1] - values[0])
 
