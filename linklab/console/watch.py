@@ -9,9 +9,16 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from linklab.console.formats import Fault, Pattern, continues, is_consequence, pattern_for
+from linklab.console.formats import (
+    LEAKS_FOUND,
+    Fault,
+    Pattern,
+    continues,
+    is_consequence,
+    pattern_for,
+)
 from linklab.console.frames import frame_in
 from linklab.console.lines import Line, LineSplitter, read_line
 from linklab.console.report import Report, make_report
@@ -32,6 +39,8 @@ _RULE = re.compile(r"={20,}$")
 _END = re.compile(r"---\[ end (?:trace|Kernel panic)")
 _STACK = re.compile(r"\s*(?:Call Trace:|stack backtrace:)")
 _STACK_OVER = re.compile(r"\s*</TASK>")
+_INLINED = "[inline]"
+_LEAK = re.compile(r"BUG: memory leak$|unreferenced object 0x")
 _BANNER = re.compile(r"Linux version \d+\.\d+\S* \(")
 _BOOT_TIME = 1.0  # s: a kernel prints its banner at 0
 
@@ -68,6 +77,16 @@ class _OpenReport:
             return True
         return None in (self.caller, line.caller) or self.caller == line.caller
 
+    @property
+    def is_one(self) -> bool:
+        """Whether it is a report, as far as is known by now."""
+        return self.pattern is not None and (self.has_stack or not self.pattern.advises)
+
+    def says_again(self, pattern: Pattern) -> bool:
+        """Whether the last line named an inlined function, and the next one the one around it."""
+        is_inlined = self.start is not None and self.start.text.endswith(_INLINED)
+        return is_inlined and pattern is self.pattern and self.start is self.lines[-1]
+
     def ends_before(self, pattern: Pattern) -> bool:
         """Whether this report ends where a line begins one of another kind."""
         if self.pattern is None:
@@ -80,7 +99,7 @@ class _OpenReport:
         return details is not None and details.search(line.text) is not None
 
     def finished(self, *, complete: bool) -> Report | None:
-        if self.pattern is None or self.start is None:
+        if self.pattern is None or self.start is None or not self.is_one:
             return None
         return make_report(self.pattern, self.start, self.lines, complete=complete)
 
@@ -107,9 +126,11 @@ class Collector:
             return
         for past in [each for each in self._open if each.is_past_at(line.seconds)]:
             self._close(past, complete=True)
-        mine = next((each for each in self._open if each.is_of(line)), None)
         pattern = pattern_for(line.text)
-        if _CUT_HERE.search(line.text):
+        is_cut = _CUT_HERE.search(line.text) is not None
+        is_new = is_cut or (pattern is not None and not pattern.stands_still)
+        mine = self._open_for(line, is_new=is_new)
+        if is_cut:
             self._begin_block(mine, line)
         elif pattern is not None:
             self._begin(mine, pattern, line)
@@ -127,7 +148,7 @@ class Collector:
     @property
     def is_in_report(self) -> bool:
         """Whether the end of a report is still to come."""
-        return any(each.pattern is not None for each in self._open)
+        return any(each.is_one for each in self._open)
 
     @property
     def reports(self) -> tuple[Report, ...]:
@@ -137,6 +158,17 @@ class Collector:
         going = [(each.number, each.finished(complete=False)) for each in self._open]
         new = [(n, report) for n, report in going if report and report.fingerprint not in known]
         return tuple(report for _, report in sorted([*closed, *new], key=lambda pair: pair[0]))
+
+    def _open_for(self, line: Line, *, is_new: bool) -> _OpenReport | None:
+        """Return the report that a line belongs to: its caller's own one, if there is one.
+
+        Where a CPU stands still the others print for it, but not what they find themselves.
+        """
+        own = next((each for each in self._open if each.caller == line.caller), None)
+        others = [each for each in self._open if each.is_of(line)]
+        if is_new and line.caller:
+            others = [each for each in others if each.caller is None]
+        return own or next(iter(others), None)
 
     def _begin_block(self, mine: _OpenReport | None, line: Line) -> None:
         """Take a line "cut here": the one that says what it is comes below."""
@@ -152,11 +184,18 @@ class Collector:
         if led is not None and (is_consequence(line.text) or led.names_more(pattern, line)):
             led.add(line)
             return
+        if mine is not None and mine.says_again(pattern):
+            mine.add(line)
+            mine.start = line
+            return
+        if mine is not None and pattern.aside and not mine.stack_is_over:
+            self._close(self._start(line, pattern), complete=True)
+            return
         if mine is not None and mine.ends_before(pattern):
             self._close(mine, complete=True)
             mine = None
         if mine is None:
-            mine = self._start(line)
+            mine = self._start(line, pattern)
         else:
             mine.add(line)
         if mine.pattern is None:
@@ -171,9 +210,10 @@ class Collector:
         elif _END.search(line.text) or (mine.has_stack and _RULE.match(line.text)):
             self._close(mine, complete=True)
 
-    def _start(self, line: Line) -> _OpenReport:
+    def _start(self, line: Line, pattern: Pattern | None = None) -> _OpenReport:
         self._begun += 1
-        new = _OpenReport(line.caller, self._begun)
+        start = line if pattern is not None else None
+        new = _OpenReport(line.caller, self._begun, pattern=pattern, start=start)
         if self._rule is not None:
             new.add(self._rule)
         new.add(line)
@@ -208,16 +248,21 @@ class Collector:
 def reports_in(text: str) -> tuple[Report, ...]:
     """Return the reports in a text: a console's log, or kmemleak's file.
 
-    Lines without printk's prefix count as the kernel's where none has one.
+    Lines without printk's prefix count as the kernel's where none has one, and
+    where they are of kmemleak's file, which a program showed in between. What
+    the kernel says in sum of the leaks is no report where they are there.
     """
-    lines = [read_line(raw) for raw in text.splitlines()]
-    if not any(line.seconds is not None for line in lines):
-        lines = [Line(line.raw, line.text, 0.0) for line in lines]
+    lines = [read_line(raw.rstrip("\r")) for raw in text.split("\n")]
+    is_bare = all(line.seconds is None for line in lines)
     collector = Collector()
+    seconds, in_leak = 0.0, False
     for line in lines:
-        collector.take(line)
+        in_leak = bool(_LEAK.match(line.raw)) or (in_leak and line.raw.startswith(" "))
+        seconds = seconds if line.seconds is None else line.seconds
+        collector.take(replace(line, seconds=seconds) if is_bare or in_leak else line)
     collector.finish()
-    return collector.reports
+    has_leak = any(each.fault is Fault.LEAK and each.function for each in collector.reports)
+    return tuple(r for r in collector.reports if not (has_leak and r.title == LEAKS_FOUND))
 
 
 class ConsoleWatch(Collector):
