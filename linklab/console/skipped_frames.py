@@ -45,7 +45,7 @@ _SANITIZERS = r"""
     | __?check_(heap_)?object\w* | check_copy_size | __copy_overflow | \w*(read|write)_once\w*
     | read_word_at_a_time | (arch_|raw_)*atomic(64|_long)?_\w+
     | (arch_|raw_|generic_|const_)*_*(test|set|clear|change|assign)(_and_\w+)?_bit\w*
-    | (__)?(raw_)?(read|write|in|out)[bwlq](_relaxed)? | logic_(in|out)\w*
+    | \w*(read|write)[bwlq](_relaxed)? | (in|out)[bwl] | logic_(in|out)\w*
 """
 
 # Strings, copies, checksums, ciphers: whoever called them gave the wrong pointer.
@@ -77,7 +77,7 @@ _CONTAINERS = r"""
 
 # Reference counts of all sorts of objects, and what checks their lives (lib/debugobjects.c).
 _COUNTS = r"""
-    (__)?refcount_\w+ | kref_\w+ | ref_tracker_\w+ | (__)?percpu_ref_\w+ | sock_(hold|put)
+    (__)?refcount_\w+ | kref_\w+ | \w*ref_tracker\w* | (__)?percpu_ref_\w+ | sock_(hold|put)
     | debug_print_object | debug_object_\w+ | __debug_\w+ | debug_check_no_obj_freed
     | (timer|work)_is_static_object | in_dev_(hold|put) | (net)?dev_(hold|put)\w* | iput(_final)?
     | ihold | (fast_)?dput | drop_nlink | put_device | get_device
@@ -85,10 +85,11 @@ _COUNTS = r"""
 
 # drivers/base, lib/kobject.c, fs/sysfs, and USB's requests: on behalf of a driver.
 _OBJECTS = r"""
-    kobject_\w+ | add_uevent_var | get_device_parent | device_(add|del|unregister|destroy|release)
-    | device_(for_each_child|remove_file)\w* | devres_release\w* | sysfs_remove_\w+
-    | hwrng_unregister | i2c_del_adapter | __unregister_client | tty_unregister_device
-    | rollback_registered\w* | usb_(kill|submit|start_wait|hcd_submit)_urb | usb_kill_anchored_urbs
+    (__)?kobject_\w+ | add_uevent_var | get_device_parent
+    | (__)?device_(add|del|unregister|destroy|release)\w* | device_(for_each_child|remove_file)\w*
+    | devres_release\w* | sysfs_remove_\w+ | hwrng_unregister | i2c_del_adapter
+    | __unregister_client | tty_unregister_device | rollback_registered\w*
+    | usb_(kill|submit|start_wait|hcd_submit)_urb | usb_kill_anchored_urbs
     | usb_(control|bulk|interrupt)_msg\w* | dummy_urb_enqueue
 """
 
@@ -103,21 +104,19 @@ _MEMORY = r"""
     | (post_alloc_hook|prep_new_page|free_pages_prepare|bad_page|get_page_from_freelist)\w*
     | \w*alloc_(frozen_)?pages?\w* | \w*folio_alloc\w* | rmqueue\w* | put_page
     | __put_(single_)?page | free_(page_is_bad|pcp\w+) | check_(new|free)_pages?\w*
-    | (__)?folio_(put|unlock)\w* | ___?k\w*alloc\w* | (__)?(do_)?k?v?[mzc]alloc\w*
-    | (__)?(do_)?kv?(m|z|c|re)alloc\w* | k\w*realloc\w* | (__)?vm?z?alloc\w* | (__)?alloc_percpu\w*
-    | pcpu_\w+ | __get_free_pages? | get_zeroed_page\w* | __filemap_get_folio\w*
-    | filemap_alloc_folio\w* | (find_or_create|pagecache_get|read_cache)_page\w*
-    | do_read_cache_folio | grab_cache_page\w* | find_lock_entries | truncate_inode_pages_range
-    | mark_buffer_dirty | (un)?lock_page\w* | \w*kfree_skb\w* | consume_skb
-    | skb_(over_|under_)?panic | (__)?skb_(put|push|pull)\w*
+    | (__)?folio_(put|unlock)\w* | \w*([mzc]|k\w*re)alloc\w* | (__)?alloc_percpu\w* | pcpu_\w+
+    | __get_free_pages? | get_zeroed_page\w* | __filemap_get_folio\w* | filemap_alloc_folio\w*
+    | (find_or_create|pagecache_get|read_cache)_page\w* | do_read_cache_folio | grab_cache_page\w*
+    | find_lock_entries | truncate_inode_pages_range | mark_buffer_dirty\w* | (un)?lock_page\w*
+    | \w*kfree_skb\w* | consume_skb | skb_(over_|under_)?panic | (__)?skb_(put|push|pull)\w*
 """
 
 # kernel/time/timer.c, hrtimer.c, workqueue.c, kernel/sched/completion.c and wait.c
 _DEFERRED = r"""
     (__|try_to_)*(mod|add|del|delete)_timer\w* | (__|try_to_)*timer_(delete|shutdown|reduce)\w*
     | lock_timer_base | sk_(stop|reset)_timer\w* | hrtimer_(cancel|try_to_cancel|start\w*)
-    | (__)?(flush|start_flush)_(delayed_)?work\w* | (flush|drain|destroy)_workqueue | insert_w\w+
-    | (__)?cancel_(delayed_)?work\w* | try_to_grab_pending | work_grab_pending
+    | (__)?(flush|start_flush)_(delayed_)?work\w* | (__)?(flush|drain|destroy)_workqueue
+    | insert_w\w+ | (__)?cancel_(delayed_)?work\w* | try_to_grab_pending | work_grab_pending
     | (__)?(queue|mod)_(delayed_)?work\w* | schedule_(delayed_)?work\w* | \w*queue_delayed_work\w*
     | wait_for_completion\w* | do_wait_for_common | complete | finish_wait | (__)?wake_up\w*
     | kthread_stop | cleanup_srcu_struct
@@ -125,11 +124,11 @@ _DEFERRED = r"""
 
 # kernel/locking, RCU's readers, and who checks that one may sleep.
 _LOCKS = r"""
-    (__|___)?lock_(acquire|release|is_held)\w* | \w*lockdep\w* | \w*lock_class\w* | hlock_\w+
+    \w*lock_(acquire|release)\w* | lock_is_held\w* | \w*lockdep\w* | \w*lock_class\w* | hlock_\w+
     | (__|do_)?raw_(spin|read|write)_\w+ | _raw_\w+ | __raw_\w+ | raw_spin_rq\w*
     | (native_)?queued_\w+_slowpath | __pv_\w+ | pv_wait\w* | (__)?spin_\w+ | rwlock_bug
-    | (__)?(read|write)_(un)?(try)?lock\w* | (__|ww_)?mutex_\w+ | __ww_mutex\w*
-    | (__)?rt_(mutex|spin)_\w+ | rt_(read|write)_(un)?lock\w* | rtlock_\w+
+    | \w*(spin|read|write)_(try|un)?lock\w* | (__|ww_)?mutex_\w+ | __ww_mutex\w*
+    | (__)?rt_(mutex|spin)_\w+ | rtlock_\w+
     | (__)?(down|up)(_(read|write|trylock|kill|inter|time)\w*)? | \w*down_trylock\w* | __down\w*
     | ___down_common | rwsem_\w+ | percpu_(down|up)\w* | __percpu_(down|up|rwsem)\w* | osq_\w+
     | owner_on_cpu | _*might_(sleep|fault|lock|resched|alloc)\w* | _*cant_(sleep|migrate)
@@ -138,8 +137,8 @@ _LOCKS = r"""
     | save_trace | graph_lock
     | print_(\w*bug|unlock\w*|\w*deadlock\w*|usage\w*|lock\w*|irq\w*)(_\w+)?
     | find_(usage_\w+|lock_\w+) | seqcount_\w+ | seqprop_assert | do_write_seqcount_begin\w*
-    | local_lock\w* | assign_lock_key | \w*rcu_read_(un)?lock\w* | rcu_lock_acquire
-    | \w*bh_(en|dis)able\w* | __?bh_lock\w* | debug_(check|show)_(no|all)_locks\w*
+    | local_lock\w* | assign_lock_key | \w*bh_(en|dis)able\w* | __?bh_lock\w*
+    | debug_(check|show)_(no|all)_locks\w*
 """
 
 _COMMON = (
