@@ -33,7 +33,7 @@ _DECODED = re.compile(
 _OTHER_STACK = re.compile(
     r"\s*(?:(?:INFO: )?(?:Allocated|Freed) (?:by|in) |Last potentially |Second to last |"
     r"Uninit was |Local variable |The buggy address |allocated by |freed by |no locks held|"
-    r".* locks? held by |Showing all locks|-> #\d|\.\.\. (?:acquired at|which became)|"
+    r"\d+ locks? held by |Showing all locks|-> #\d|\.\.\. (?:acquired at|which became)|"
     r"to a \S+-unsafe lock|page_owner |page last |"
     r"irq event stamp|hardirqs last |softirqs last |Preemption disabled at)"
 )

@@ -28,7 +28,7 @@ _MACHINERY = r"""
     | irqentry_\w+ | retint_\w+ | restore_regs\w* | (__)?irq_(enter|exit)\w* | (__)?do_softirq\w*
     | handle_softirqs | invoke_softirq | call_on_(irq)?stack | entry_(SYSCALL|SYSENTER|INT80)\w*
     | (__)?do_(fast_)?syscall_\w+ | do_int80\w* | sysenter_\w+ | (x64|ia32|x32)_sys_call
-    | syscall_(enter|exit|return)\w* | invoke_syscall | system_call\w* | el[01]\w*_\w+
+    | invoke_syscall | system_call\w* | el[01]\w*_\w+
     | do_(translation|page|mem|tag_check|alignment)_(fault|abort) | die_kernel_fault
     | do_sp_pc_abort | program_check_\w+ | __stack_chk_fail | __virt_addr_valid | __phys_addr\w*
     | __x86_(indirect|return)_\w+ | \w*_indirect_thunk\w* | srso_\w+ | retbleed_\w+ | __cfi_\w+
@@ -40,10 +40,10 @@ _MACHINERY = r"""
 _SANITIZERS = r"""
     \w*(k[acm]san|hwasan|kfence|ubsan|fortify)\w* | __(asan|msan|tsan|hwasan|sanitizer)_\w+
     | print_(report|address_description|error_description|memory_metadata)\w* | end_report
-    | check_memory_region\w* | check_region_inline | memory_is_\w+ | addr_has_metadata
-    | check_canary\w* | instrument_\w+ | write_comp_data | handle_overflow | usercopy_\w+
-    | __?check_(heap_)?object\w* | check_copy_size | __copy_overflow | \w*(read|write)_once\w*
-    | read_word_at_a_time | (arch_|raw_)*atomic(64|_long)?_\w+
+    | __schedule_bug | check_memory_region\w* | check_region_inline | memory_is_\w+
+    | addr_has_metadata | check_canary\w* | instrument_\w+ | write_comp_data | handle_overflow
+    | usercopy_\w+ | __?check_(heap_)?object\w* | check_copy_size | __copy_overflow
+    | \w*(read|write)_once\w* | read_word_at_a_time | (arch_|raw_)*atomic(64|_long)?_\w+
     | (arch_|raw_|generic_|const_)*_*(test|set|clear|change|assign)(_and_\w+)?_bit\w*
     | \w*(read|write)[bwlq](_relaxed)? | (in|out)[bwl] | logic_(in|out)\w*
 """
@@ -96,7 +96,7 @@ _OBJECTS = r"""
 # mm: allocators, also the page cache's, and what checks them; net/core/skbuff.c's edges.
 _MEMORY = r"""
     (kv?|v)z?free(_(sensitive|const|bulk|atomic|rcu\w*))? | __?k?v?free_\w*bulk | __kfree(_rcu\w*)?
-    | (__)?vunmap | remove_vm_area | \w*kmem_cache\w* | \w*slab_\w* | (___)?cache_free
+    | (__)?vunmap | remove_vm_area | \w*kmem_cache\w* | (_*|do_|memcg_)slab_\w+ | (___)?cache_free
     | \w*kmemleak\w* | free_to_partial_list | (__)?free_(pages?|slab|unref|large|frozen)\w*
     | object_err | check_(object|bytes_and_report|slab)\w*
     | (alloc|free)_(consistency_checks|debug_processing)\w* | get_partial\w* | new_slab
@@ -151,7 +151,7 @@ _SCHEDULER = r"""
     | (__)?wait_\w* | do_wait\w* | bit_wait\w* | __switch_to\w* | prepare_to_wait\w* | msleep\w*
     | usleep\w* | (do_)?nanosleep | (clock|hrtimer)_nanosleep\w* | __wait_rcu_gp
     | synchronize_(rcu|net|srcu|sched)\w* | __synchronize_srcu\w* | rcu_barrier\w* | __flush_\w+
-    | kthread_park | __schedule_bug | __schedule_loop
+    | kthread_park | __schedule_loop
 """
 
 _WATCHDOGS = r"""
