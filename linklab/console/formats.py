@@ -144,7 +144,7 @@ _PATTERNS = (
     ),
     _pattern(
         Fault.STACK,
-        rf"{_PANIC}stack-protector: Kernel stack is corrupted in: {FUNCTION}",
+        rf"{_PANIC}stack-protector: Kernel stack is corrupted in: (?:{FUNCTION}|\S)",
         "kernel panic: stack is corrupted in {function}",
         skip.MACHINERY,
     ),
@@ -257,7 +257,8 @@ _PATTERNS = (
     _pattern(
         Fault.ATOMIC,
         r"BUG: workqueue leaked (?:atomic|lock)",
-        "BUG: workqueue leaked atomic, lock or RCU",
+        "BUG: workqueue leaked atomic, lock or RCU in {function}",
+        details=r"(?:last function: |workfn=)(?P<function>\w+)",
     ),
     # kernel/locking/lockdep.c and spinlock_debug.c
     _lockdep(

@@ -83,14 +83,14 @@ _COUNTS = r"""
     | ihold | (fast_)?dput | drop_nlink | put_device | get_device
 """
 
-# drivers/base, lib/kobject.c, fs/sysfs, and USB's requests: on behalf of a driver.
+# drivers/base, lib/kobject.c, fs/sysfs, fs/proc, and USB's requests: on behalf of a driver.
 _OBJECTS = r"""
     (__)?kobject_\w+ | add_uevent_var | get_device_parent
     | (__)?device_(add|del|unregister|destroy|release)\w* | device_(for_each_child|remove_file)\w*
-    | devres_release\w* | sysfs_remove_\w+ | hwrng_unregister | i2c_del_adapter
-    | __unregister_client | tty_unregister_device | rollback_registered\w*
-    | usb_(kill|submit|start_wait|hcd_submit)_urb | usb_kill_anchored_urbs
-    | usb_(control|bulk|interrupt)_msg\w* | dummy_urb_enqueue
+    | devres_release\w* | sysfs_remove_\w+ | proc_(register|create|mkdir|symlink|remove)\w*
+    | remove_proc_\w+ | hwrng_unregister | i2c_del_adapter | __unregister_client
+    | tty_unregister_device | rollback_registered\w* | usb_(kill|submit|start_wait|hcd_submit)_urb
+    | usb_kill_anchored_urbs | usb_(control|bulk|interrupt)_msg\w* | dummy_urb_enqueue
 """
 
 # mm: allocators, also the page cache's, and what checks them; net/core/skbuff.c's edges.
@@ -151,7 +151,7 @@ _SCHEDULER = r"""
     | (__)?wait_\w* | do_wait\w* | bit_wait\w* | __switch_to\w* | prepare_to_wait\w* | msleep\w*
     | usleep\w* | (do_)?nanosleep | (clock|hrtimer)_nanosleep\w* | __wait_rcu_gp
     | synchronize_(rcu|net|srcu|sched)\w* | __synchronize_srcu\w* | rcu_barrier\w* | __flush_\w+
-    | kthread_park | __schedule_loop
+    | (__)?kthread_\w+ | __schedule_loop
 """
 
 _WATCHDOGS = r"""
@@ -195,13 +195,15 @@ class SkippedFrames:
 
 MACHINERY = SkippedFrames(_MACHINERY)
 COMMON = SkippedFrames(*_COMMON)
-BUGS = SkippedFrames(*_COMMON, r"(__)?skb_\w+")  # they check what their caller made of the packet
+BUGS = SkippedFrames(*_COMMON, r"skb_\w+")  # they check what their caller made of the packet
 KMSAN = SkippedFrames(
     *_COMMON,
     r"\w*alloc_skb\w* | netlink_(ack|rcv_skb)\w* | \w+_encrypt | (crypto|cipher|drbg|rng)_\w+",
 )
 UBSAN = SkippedFrames(*_COMMON, r"\w*overflow\w*")
-LIVES = SkippedFrames(*_COMMON, r"\w*(debug_|rcu|timer_|work_|percpu_|free_)\w*")
+LIVES = SkippedFrames(
+    *_COMMON, r"(\w*_)?(debug|(hr)?timer|work|percpu)_\w* | \w*rcu\w* | \w*__free_\w*"
+)
 PAGES = SkippedFrames(
     *_COMMON,
     r"\w*(free|put|get|update|release)_page\w* | (__)?folio\w* | truncate_inode_pages\w*"

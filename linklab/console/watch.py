@@ -2,7 +2,7 @@
 
 CPUs report at the same time. Where the kernel prints the caller
 (CONFIG_PRINTK_CALLER) each one has a report of its own; in the report of a
-kernel that stands still other CPUs print their stacks.
+kernel that stands still other CPUs print their stacks, told to by an NMI.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from linklab.console.formats import (
     LEAKS_FOUND,
@@ -22,6 +23,8 @@ from linklab.console.formats import (
 from linklab.console.frames import frame_in
 from linklab.console.lines import Line, LineSplitter, read_line
 from linklab.console.report import Report, make_report
+
+_T = TypeVar("_T")
 
 TAIL_LINES = 40
 MAX_REPORTS = 20
@@ -38,6 +41,7 @@ _CUT_HERE = re.compile(r"-{4,}\[ cut here \]-{4,}")
 _RULE = re.compile(r"={20,}$")
 _END = re.compile(r"---\[ end (?:trace|Kernel panic)")
 _STACK = re.compile(r"\s*(?:Call Trace:|stack backtrace:)")
+_TOLD_TO_PRINT = re.compile(r"NMI backtrace for cpu \d")
 _STACK_OVER = re.compile(r"\s*</TASK>")
 _INLINED = "[inline]"
 _LEAK = re.compile(r"BUG: memory leak$|unreferenced object 0x")
@@ -56,11 +60,14 @@ class _OpenReport:
     start: Line | None = None
     has_stack: bool = False
     stack_is_over: bool = False
+    speakers: set[str | None] = field(default_factory=set)  # other CPUs that print their stacks
     made: Report | None = None  # once it has ended
 
     def add(self, line: Line) -> None:
         if len(self.lines) < MAX_LINES:
             self.lines.append(line)
+        if _TOLD_TO_PRINT.match(line.text):
+            self.speakers.add(line.caller)
         self.has_stack |= bool(_STACK.match(line.text)) or frame_in(line.text) is not None
         self.stack_is_over |= bool(_STACK_OVER.match(line.text))
 
@@ -73,9 +80,11 @@ class _OpenReport:
         return seconds - last > (_PAUSE_AFTER_STACK if self.stack_is_over else _PAUSE)
 
     def is_of(self, line: Line) -> bool:
-        if self.pattern is not None and self.pattern.stands_still:
+        if None in (self.caller, line.caller) or self.caller == line.caller:
             return True
-        return None in (self.caller, line.caller) or self.caller == line.caller
+        if self.pattern is None or not self.pattern.stands_still:
+            return False
+        return line.caller in self.speakers or _TOLD_TO_PRINT.match(line.text) is not None
 
     @property
     def is_one(self) -> bool:
@@ -114,9 +123,9 @@ class Collector:
     def __init__(self) -> None:
         self._open: list[_OpenReport] = []
         self._closed: list[_OpenReport] = []
-        self._last: _OpenReport | None = None  # the one that ended last: a panic may follow
-        self._since: list[Line] = []  # the lines since then
-        self._rule: Line | None = None  # the line above a title
+        # Each speaker's report that ended last, for a panic may follow, and his lines since then.
+        self._last: dict[str | None, tuple[_OpenReport, list[Line]]] = {}
+        self._rules: dict[str | None, Line] = {}  # each speaker's line above a title
         self._begun = 0
         self.more = 0  # repeated reports, and those past the limit
 
@@ -127,18 +136,18 @@ class Collector:
         for past in [each for each in self._open if each.is_past_at(line.seconds)]:
             self._close(past, complete=True)
         pattern = pattern_for(line.text)
-        is_cut = _CUT_HERE.search(line.text) is not None
-        is_new = is_cut or (pattern is not None and not pattern.stands_still)
-        mine = self._open_for(line, is_new=is_new)
-        if is_cut:
+        mine = self._open_for(line)
+        if _CUT_HERE.search(line.text):
             self._begin_block(mine, line)
         elif pattern is not None:
             self._begin(mine, pattern, line)
         elif mine is not None:
             self._go_on(mine, line)
-        elif len(self._since) < _MAX_BETWEEN:
-            self._since.append(line)
-        self._rule = line if _RULE.match(line.text) else None
+        elif line.caller in self._last and len(self._last[line.caller][1]) < _MAX_BETWEEN:
+            self._last[line.caller][1].append(line)
+        self._rules.pop(line.caller, None)
+        if _RULE.match(line.text):
+            _remember(self._rules, line.caller, line)
 
     def finish(self) -> None:
         """End the reports that are open: nothing more will come."""
@@ -159,16 +168,11 @@ class Collector:
         new = [(n, report) for n, report in going if report and report.fingerprint not in known]
         return tuple(report for _, report in sorted([*closed, *new], key=lambda pair: pair[0]))
 
-    def _open_for(self, line: Line, *, is_new: bool) -> _OpenReport | None:
-        """Return the report that a line belongs to: its caller's own one, if there is one.
-
-        Where a CPU stands still the others print for it, but not what they find themselves.
-        """
-        own = next((each for each in self._open if each.caller == line.caller), None)
-        others = [each for each in self._open if each.is_of(line)]
-        if is_new and line.caller:
-            others = [each for each in others if each.caller is None]
-        return own or next(iter(others), None)
+    def _open_for(self, line: Line) -> _OpenReport | None:
+        """Return the report that a line belongs to: its caller's own one, if there is one."""
+        fitting = [each for each in self._open if each.is_of(line)]
+        own = (each for each in fitting if each.caller == line.caller)
+        return next(own, None) or next(iter(fitting), None)
 
     def _begin_block(self, mine: _OpenReport | None, line: Line) -> None:
         """Take a line "cut here": the one that says what it is comes below."""
@@ -214,8 +218,8 @@ class Collector:
         self._begun += 1
         start = line if pattern is not None else None
         new = _OpenReport(line.caller, self._begun, pattern=pattern, start=start)
-        if self._rule is not None:
-            new.add(self._rule)
+        if line.caller in self._rules:
+            new.add(self._rules[line.caller])
         new.add(line)
         self._open.append(new)
         return new
@@ -225,7 +229,7 @@ class Collector:
         mine.made = mine.finished(complete=complete)
         if mine.made is None or mine in self._closed:  # a panic was added to it
             return
-        self._last, self._since = mine, []
+        _remember(self._last, mine.caller, (mine, []))
         known = {other.made.fingerprint for other in self._closed if other.made}
         if mine.made.fingerprint in known or len(self._closed) >= MAX_REPORTS:
             self.more += 1
@@ -234,15 +238,21 @@ class Collector:
 
     def _led_to(self, line: Line) -> _OpenReport | None:
         """Return the report that ended last, open again, where it led to this panic."""
-        last = self._last
-        if last is None or not is_consequence(line.text):
+        last, since = self._last.get(line.caller, (None, []))
+        if last is None or not is_consequence(line.text) or last.is_past_at(line.seconds):
             return None
-        if not last.is_of(line) or last.is_past_at(line.seconds):
-            return None
-        for each in self._since:
+        for each in since:
             last.add(each)
         self._open.append(last)
         return last
+
+
+def _remember(known: dict[str | None, _T], caller: str | None, what: _T) -> None:
+    """Put down what a speaker said last, and forget who has been silent for longest."""
+    known.pop(caller, None)
+    known[caller] = what
+    if len(known) > MAX_REPORTS:
+        known.pop(next(iter(known)))
 
 
 def reports_in(text: str) -> tuple[Report, ...]:

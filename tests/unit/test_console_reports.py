@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from linklab.console.formats import Fault
-from linklab.console.lines import read_line
+from linklab.console.lines import Line, read_line
 from linklab.console.report import Report
 from linklab.console.watch import MAX_LINES, MAX_REPORTS, ConsoleWatch, reports_in
 from linklab.errors import Verdict
@@ -109,6 +109,11 @@ HANGS = {
 
 def text_of(name: str) -> str:
     return (REPORTS / f"{name}.log").read_text()
+
+
+def kernel_lines(name: str) -> list[Line]:
+    lines = [read_line(raw) for raw in text_of(name).splitlines()]
+    return [line for line in lines if line.seconds is not None]
 
 
 def one(text: str) -> Report:
@@ -255,6 +260,20 @@ class TestTheGuiltyFunction:
         )
         assert one_way.title == other.title == "INFO: task hung"
         assert one_way.fingerprint != other.fingerprint
+
+    def test_is_behind_a_warning_that_names_none(self) -> None:
+        headline = "WARNING: net/core/dev.c:12 at 0x0, CPU#0: ip/51"
+        trace = ["RIP: 0010:__WARN_trap+0x1/0x9", "Call Trace:", " dummy_poll+0x1/0x9"]
+        assert one(stamped([headline, *trace])).title == "WARNING in dummy_poll"
+
+    def test_of_leaked_work_is_the_work(self) -> None:
+        headline = "BUG: workqueue leaked atomic, lock or RCU: kworker/0:1[9]"
+        lines = [
+            headline,
+            "     preempt=0x00000000 lock=0->1 RCU=0->0 workfn=dummy_work",
+            "Call Trace:",
+        ]
+        assert one(stamped([*lines, " process_one_work+0x1/0x9"])).function == "dummy_work"
 
     @pytest.mark.parametrize("prefix", ["__x64_", "__ia32_", "__se_", "__do_"])
     def test_can_be_a_system_calls_body(self, prefix: str) -> None:
@@ -418,32 +437,36 @@ class TestReportsInARow:
         faults = [report.fault for report in reports_in(text_of("lock_held") + later)]
         assert faults == [Fault.LOCKDEP, Fault.ATOMIC]
 
-    def test_of_two_speakers_at_the_same_time_are_told_apart(self) -> None:
-        warning, ubsan = (text_of(name).splitlines() for name in ("warning", "ubsan"))
-        mixed = []
-        for i, (one_line, other) in enumerate(zip_longest(warning, ubsan, fillvalue="[] ")):
-            mixed.append(f"[   80.{i:06}][   T51] {one_line.partition('] ')[2]}")
-            mixed.append(f"[   80.{i:06}][    C1] {other.partition('] ')[2]}")
-        found = reports_in("\n".join(mixed))
-        assert [report.fault for report in found] == [Fault.WARNING, Fault.UBSAN]
-        assert "C1" not in found[0].text
-        assert "T51" not in found[1].text
+    @pytest.mark.parametrize("name", EXPECTED)
+    @pytest.mark.parametrize("other", ["warning", "bug_on", "hung_task", "rcu_stall"])
+    def test_of_two_speakers_at_the_same_time_are_told_apart(self, name: str, other: str) -> None:
+        said = [[line.text for line in kernel_lines(each)] for each in (name, other)]
+        if name == other or not said[0]:
+            return
+        for callers in (("   T51", "    C1"), ("    C1", "   T51")):
+            mixed = []
+            for i, (one_line, another) in enumerate(zip_longest(*said)):
+                for caller, text in zip(callers, (one_line, another), strict=True):
+                    mixed += [f"[   80.{i:06}][{caller}] {text}"] if text is not None else []
+            found = reports_in("\n".join(mixed))
+            assert {report.title for report in found} == {EXPECTED[name][1], EXPECTED[other][1]}
+            for report in found:
+                assert len({read_line(line).caller for line in report.text.splitlines()}) == 1
 
-    def test_of_which_one_stands_still_are_told_apart(self) -> None:
-        stall = [line.replace("]", "][    C0]", 1) for line in text_of("rcu_stall").splitlines()]
-        at = stall[-1].partition("[    C0]")[0]
-        warning = [
-            f"{at}[   T51]{line.partition(']')[2]}" for line in text_of("warning").splitlines()
-        ]
-        mixed = [
-            line for pair in zip_longest(stall, warning, fillvalue="") for line in pair if line
-        ]
-        found = reports_in("\n".join(mixed))
-        assert [report.title for report in found] == [
-            EXPECTED["rcu_stall"][1],
-            EXPECTED["warning"][1],
-        ]
-        assert "T51" not in found[0].text
+    def test_of_which_one_stands_still_has_the_stacks_of_other_cpus(self) -> None:
+        stall = stamped(["rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:"], 9.0, "[    C0]")
+        told = ["NMI backtrace for cpu 1", "RIP: 0010:dummy_poll+0x1/0x9", "Call Trace:"]
+        other = stamped(["dummy0: up"], 9.002, "[   T51]")
+        text = stall + stamped(told, 9.001, "[    C1]") + other
+        assert one(text).title == "INFO: rcu detected stall in dummy_poll"
+        assert "dummy0" not in one(text).text
+
+    def test_of_which_each_ends_in_a_panic_are_told_apart(self) -> None:
+        bug, kmsan = ([line.text for line in kernel_lines(name)] for name in ("bug_on", "kmsan"))
+        at = next(i for i, text in enumerate(bug) if text.startswith("Kernel panic"))
+        text = stamped(bug[:at], 80.0, "[   T51]") + stamped(kmsan, 80.1, "[    C1]")
+        found = reports_in(text + stamped(bug[at:], 80.2, "[   T51]"))
+        assert [report.title for report in found] == [EXPECTED["bug_on"][1], EXPECTED["kmsan"][1]]
 
     def test_of_which_one_is_advice_are_not_torn_apart(self) -> None:
         lines = text_of("warning").splitlines()
