@@ -434,12 +434,11 @@ _PATTERNS = (
     _pattern(Fault.BUG, r"BUG: (?P<why>.*)", "BUG: {why}"),
 )
 
-# Advice that begins like a report, and may come in the middle of one, or with a stack.
+# No fault although a stack can follow: the unwinder's, of its own work, and of what is deprecated.
 _ADVICE = re.compile(
-    r"WARNING: (?:'bootconfig' found|kernel stack (?:regs|frame pointer) at|stack recursion"
+    r"WARNING: (?:kernel stack (?:regs|frame pointer) at|stack (?:recursion|going in)"
     r"|bad lookup (?:idx|value)|Bad or missing|Corrupt \.orc|can't (?:access|dereference)"
-    r"|BIOS bug|polling idle|kernel not compiled|Flushing system-wide|workqueue cpumask|fbcon: "
-    r"|[Tt]he mand mount option)"
+    r"|Flushing system-wide)"
 )
 
 _SECOND_TITLES = {

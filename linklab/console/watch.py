@@ -137,7 +137,11 @@ class Collector:
             self._close(past, complete=True)
         pattern = pattern_for(line.text)
         mine = self._open_for(line)
-        if _CUT_HERE.search(line.text):
+        is_cut = _CUT_HERE.search(line.text) is not None
+        if mine is not None and mine.pattern and not mine.is_one and (is_cut or pattern):
+            self._close(mine, complete=True)  # it was advice
+            mine = None
+        if is_cut:
             self._begin_block(mine, line)
         elif pattern is not None:
             self._begin(mine, pattern, line)
@@ -191,6 +195,9 @@ class Collector:
         if mine is not None and mine.says_again(pattern):
             mine.add(line)
             mine.start = line
+            return
+        if mine is not None and mine.is_one and pattern.advises and not mine.stack_is_over:
+            mine.add(line)  # the unwinder's, or somebody else's
             return
         if mine is not None and pattern.aside and not mine.stack_is_over:
             self._close(self._start(line, pattern), complete=True)

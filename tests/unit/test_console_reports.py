@@ -468,6 +468,13 @@ class TestReportsInARow:
         found = reports_in(text + stamped(bug[at:], 80.2, "[   T51]"))
         assert [report.title for report in found] == [EXPECTED["bug_on"][1], EXPECTED["kmsan"][1]]
 
+    @pytest.mark.parametrize("name", EXPECTED)
+    def test_of_which_the_first_is_advice_are_the_others(self, name: str) -> None:
+        said = [line.text for line in kernel_lines(name)]
+        advice = "WARNING: workqueue cpumask: online intersect > possible intersect"
+        if said:
+            assert one(stamped([advice, *said])).title == EXPECTED[name][1]
+
     def test_of_which_one_is_advice_are_not_torn_apart(self) -> None:
         lines = text_of("warning").splitlines()
         at = lines[-1].partition("]")[0]
