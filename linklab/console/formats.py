@@ -175,8 +175,9 @@ _PATTERNS = (
     ),
     _pattern(
         Fault.KCSAN,
-        r"BUG: KCSAN: (?P<kind>(?:assert: )?[\w-]+) in (?P<both>[\w.]+ / [\w.]+)$",
-        "KCSAN: {kind} in {both}",
+        r"BUG: KCSAN: (?P<kind>(?:assert: )?[\w-]+) in "
+        r"(?P<one>[\w.]+)(?: \[\S+\])? / (?P<other>[\w.]+)(?: \[\S+\])?$",
+        "KCSAN: {kind} in {one} / {other}",
     ),
     _pattern(
         Fault.KCSAN,

@@ -355,6 +355,10 @@ class TestADecodedReport:
         ]
         assert one(stamped(lines)).title == "KASAN: use-after-free in dummy_poll"
 
+    def test_can_be_of_a_race_in_modules(self) -> None:
+        headline = "BUG: KCSAN: data-race in dummy_poll [dummy] / dummy_xmit [dummy]"
+        assert one(stamped([headline])).title == "KCSAN: data-race in dummy_poll / dummy_xmit"
+
     def test_has_its_instruction_pointer(self) -> None:
         lines = ["Oops: general protection fault, probably for", "RIP: 0010:dummy_xmit (d.c:52)"]
         assert one(stamped(lines)).title == "general protection fault in dummy_xmit"
