@@ -55,7 +55,7 @@ _COPIES = r"""
     | str(l|s)(cpy|cat)\w* | sized_str\w+ | \w*memdup\w* | k?strn?dup\w* | kstrto\w+ | match_string
     | \w*copy_(to|from)_(user|iter|kernel|sockptr)\w* | copy_user\w* | rep_movs\w* | copy(in|out)
     | (simple_)?copy_\w*(page|folio)\w*_(to|from)_iter\w* | simple_copy_to_iter | \w*clear_user\w*
-    | (__)?(get|put)_user\w* | (__)?strn?(cpy|len)_\w*user\w* | extract_(user|iter)_to_sg
+    | (__)?(get|put)_user\w* | (__)?strn?(cpy|len)_\w*user\w* | extract_(user|iter)_to_sg | bcmp
     | (__)?crc(\d+|_\w+)\w* | csum_partial\w* | do_csum | ip_compute_csum | hex_dump_to_buffer
     | (__)?(crypto|shash|ahash)_\w*(update|digest|final|finup|(en|de)crypt|setkey)\w*
 """
