@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from linklab.kernel.series import Patch
-from linklab.port.diff import DiffError, FileDiff, parse_diff
+from linklab.kernel.diff import DiffError, FileDiff, parse_diff
 from linklab.port.follow import FailedChanges, Later, Shifts
 from linklab.port.outcome import Conflict, Fault, FileOutcome, PatchOutcome, Status, worst
 from linklab.port.tree import Draft, File, Moves, Tree

@@ -19,7 +19,7 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from linklab.port.diff import Block, FileDiff, Hunk, Lines, made_hunk
+from linklab.kernel.diff import Block, FileDiff, Hunk, Lines, made_hunk
 from linklab.port.outcome import HunkOutcome
 
 _Line = tuple[bytes, bool]  # its text, and whether the series wrote it

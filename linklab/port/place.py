@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from functools import cached_property
 
-from linklab.port.diff import Hunk, Lines, lines_of
+from linklab.kernel.diff import Hunk, Lines, lines_of
 from linklab.port.outcome import Conflict, Fault, HunkOutcome, Status
 
 LEAST_CONTEXT = 1
