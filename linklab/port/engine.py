@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from linklab.kernel.diff import DiffError, FileDiff
 from linklab.kernel.series import Patch
-from linklab.kernel.diff import DiffError, FileDiff, parse_diff
 from linklab.port.follow import FailedChanges, Later, Shifts
 from linklab.port.outcome import Conflict, Fault, FileOutcome, PatchOutcome, Status, worst
 from linklab.port.tree import Draft, File, Moves, Tree
@@ -67,7 +67,7 @@ def port(patches: Sequence[Patch], tree: Tree, merger: Merger) -> Iterator[Tried
 
 def _parse(patch: Patch) -> _Parsed:
     try:
-        return _Parsed(patch.number, patch.subject, parse_diff(patch.diff))
+        return _Parsed(patch.number, patch.subject, patch.file_diffs())
     except DiffError as error:
         return _Parsed(patch.number, patch.subject, (), error.message)
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from linklab.errors import LabError
-from linklab.kernel.gitstore import GitStore
 from linklab.kernel.diff import GITLINK, FileDiff
+from linklab.kernel.gitstore import GitStore
 from linklab.port.place import Text, is_telling, place_hunks
 
 _MOST_TRIED = 40  # files of one name: there are thousands of Makefiles

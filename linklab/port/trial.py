@@ -10,8 +10,8 @@ from itertools import chain
 from pathlib import Path
 
 from linklab.host.run import run
-from linklab.kernel.gitstore import GitStore, git_environment
 from linklab.kernel.diff import GITLINK, REGULAR, DiffError, FileDiff, lines_of, unpack
+from linklab.kernel.gitstore import GitStore, git_environment
 from linklab.port.follow import Later, Shifts
 from linklab.port.outcome import Conflict, Fault, FileOutcome, HunkOutcome, Status, worst
 from linklab.port.place import Text, apply_hunks, explain, hunk_outcomes, place_hunks, shown
