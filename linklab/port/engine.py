@@ -40,10 +40,11 @@ def port(patches: Sequence[Patch], tree: Tree, merger: Merger) -> Iterator[Tried
     tree.fetch(own)
     merger.expect(diff.old_blob for diff in diffs)
     moves = _moves(diffs, tree, own)
-    later = Later({patch.number: patch.diffs for patch in parsed})
+    by_number = {patch.number: patch.diffs for patch in parsed}
+    later = Later(by_number)
     failures, shifts, roots = FailedChanges(), Shifts(), dict[int, set[int]]()
     for patch in parsed:
-        tools = Tools(patch.number, moves, later, shifts, merger)
+        tools = Tools(patch.number, moves, later, shifts, merger, by_number)
         tried = _try(patch, tree, tools, failures)
         outcome = tried.outcome
         if outcome.status.failed:
