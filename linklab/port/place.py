@@ -28,6 +28,8 @@ _NAMING = re.compile(rb"^[A-Za-z_$](?![A-Za-z0-9_]*:\s*(?:$|/[/*]))")
 _HEADING = 40  # bytes that distinguish two headings; git cuts them at 80
 _STATEMENT = 2000  # bytes of the head of a function that are looked at
 _WORD = re.compile(rb"[A-Za-z0-9]{3}")
+# Lines that a hunk adds and the file has: so near, so many, or in so few places only.
+_NEAR, _LONG, _FEW = 12, 3, 2
 _AROUND = 3  # lines around the likeliest place that are compared, too
 
 
@@ -405,6 +407,47 @@ def apply_hunks(text: Text, placed: Iterable[Placed]) -> Text:
         own = bytes(at in hunk.added_at or next(kept) for at in news)
         edits.append((place.start, place.end, hunk.new[news.start : news.stop], own))
     return text.edited(edits)
+
+
+def doubled(text: Text, placed: Sequence[Placed]) -> Iterator[tuple[int, int]]:
+    """Yield the hunks, by number, that add lines which a file has, and the line where they stand.
+
+    Only the context tells such a hunk from one that is there already. Short runs
+    of lines count near the hunk's place only; those that come more often, that
+    the series wrote or removes, or that the hunk itself shows, do not.
+    """
+    places = [each.place for each in placed]
+    gone = {
+        place.first + at
+        for each, place in zip(placed, places, strict=True)
+        if place and not place.there
+        for at in each.hunk.removed_at
+    }
+    for number, (each, place) in enumerate(zip(placed, places, strict=True), 1):
+        if place is None or place.there:
+            continue
+        known = gone | set(range(place.start, place.end))
+        for block, at in each.hunk.changes:
+            core = _core(each.hunk.new[at : at + block.added])
+            if block.removed or not core:
+                continue
+            here = place.first + block.start - each.hunk.start
+            found = [
+                start
+                for start in text.find(core)
+                if not any(n in known or text.is_own(n) for n in range(start, start + len(core)))
+            ]
+            nearest = min(found, key=lambda start: abs(start - here), default=0)
+            is_near = abs(nearest - here) <= _NEAR or sum(is_telling([c]) for c in core) >= _LONG
+            if 0 < len(found) <= _FEW and is_near:
+                yield number, nearest + 1
+                break
+
+
+def _core(lines: Lines) -> Lines:
+    """Return lines without those at either end that are like many others."""
+    telling = [at for at, line in enumerate(lines) if is_telling([line])]
+    return lines[telling[0] : telling[-1] + 1] if telling else ()
 
 
 def hunk_outcomes(placed: Iterable[Placed]) -> tuple[HunkOutcome, ...]:

@@ -14,7 +14,15 @@ from linklab.kernel.diff import GITLINK, REGULAR, DiffError, FileDiff, lines_of,
 from linklab.kernel.gitstore import GitStore, git_environment
 from linklab.port.follow import Later, Shifts
 from linklab.port.outcome import Conflict, Fault, FileOutcome, HunkOutcome, Status, worst
-from linklab.port.place import Text, apply_hunks, explain, hunk_outcomes, place_hunks, shown
+from linklab.port.place import (
+    Text,
+    apply_hunks,
+    doubled,
+    explain,
+    hunk_outcomes,
+    place_hunks,
+    shown,
+)
 from linklab.port.tree import Draft, File, Moves, blob_name, known_objects, read_objects
 
 _KIND = 0o170000
@@ -266,6 +274,9 @@ class _FileTrial:
                 target = _target(diff, old) if diff.new == diff.old else ""
                 return FileOutcome(diff.path, Status.CONFLICT, target, hunks, conflicts=conflicts)
             after = apply_hunks(file.text, placed)
+            for number, line in doubled(file.text, placed):
+                where = f"{diff.path}, hunk {number} of {len(placed)}"
+                self.notes.append(f"{where}: its lines stand at line {line} already")
         self.notes += _hunk_notes(diff.path, hunks)
         return self._write(old, file, after, hunks)
 
