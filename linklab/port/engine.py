@@ -29,6 +29,17 @@ class _Parsed:
     fault: str = ""
 
 
+def named_files(patches: Sequence[Patch]) -> dict[str, bool]:
+    """Return the files that a series is about, and whether each should be in the source."""
+    found: dict[str, bool] = {}
+    for diff in (diff for patch in patches for diff in _parse(patch).diffs):
+        if diff.old is not None:
+            found.setdefault(diff.old, True)
+        if diff.new is not None:
+            found.setdefault(diff.new, False)
+    return found
+
+
 def port(patches: Sequence[Patch], tree: Tree, merger: Merger) -> Iterator[Tried]:
     """Try each patch on the tree as the ones before it left it; yield its outcome.
 
