@@ -279,7 +279,7 @@ class _Bench:
     def _letters(self, found: Collection) -> Iterator[tuple[bytes, list[str]]]:
         """Yield the mails and diffs of an entry as they are, with the options of each."""
         for mail in {mail.path: mail for mail in found.mails}.values():
-            options = [f"-p{mail.strip}"] + ["--reverse"] * mail.is_reversed
+            options = [f"-p{mail.strip}"] * (mail.strip != 1) + ["--reverse"] * mail.is_reversed
             content = mail.path.read_bytes()
             if content.startswith(b"From "):
                 with tempfile.TemporaryDirectory(dir=self.scratch) as name:

@@ -196,7 +196,9 @@ _TIME = re.compile(
     rb"|[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d (?:[A-Z]{3,4} )?\d{4})\s*$"
 )
 # diff(1) gives a file that does not exist the time 0, in the time zone of whoever ran it.
-_EPOCH = re.compile(rb"\s(?:1969-12-31|1970-01-01) \d\d:\d\d(?::00(?:\.0+)?)?(?: [-+]\d{4})?\s*$")
+_EPOCH = re.compile(
+    rb"\s(?:1969-12-31|1970-01-01) \d\d:\d\d(?::00(?:\.0+)?)?(?: [-+]\d\d:?\d\d)?\s*$"
+)
 _QUOTED = re.compile(rb'"((?:[^"\\]|\\.)*)"', re.DOTALL)
 _ESCAPED = re.compile(rb"\\([0-7]{3}|.)", re.DOTALL)
 _ESCAPES = dict(zip(b'abtnvfr"\\', b'\a\b\t\n\v\f\r"\\', strict=True))

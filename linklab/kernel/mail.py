@@ -38,7 +38,7 @@ _FROM_LINE = re.compile(rb"^From ([^\n]*)\d:\d\d:\d\d [^\n]*\b\d{4}\b[^\n]*\n", 
 _COMMIT = re.compile(rb"([0-9a-f]{40,64}) Mon Sep 17 0")  # there, by git-format-patch
 _HEADER = re.compile(rb"(?:From|Subject|Date|Message-I[Dd]):", re.IGNORECASE)
 _HEADER_LINE = re.compile(rb"[\x21-\x39\x3b-\x7e]+:|[ \t]+\S|>?From ")
-_BREAK = re.compile(rb"^(?:---[ \t]*$|diff -|Index: |--- \S)", re.MULTILINE)
+_BREAK = re.compile(rb"^(?:---[ \t\r]*$|diff -|Index: |--- \S)", re.MULTILINE)
 # Diffs of all kinds: one that cannot be applied is to be refused, not taken for text.
 _DIFF = re.compile(
     rb"^diff --(?:git|cc|combined) |^--- [^\n]+\n\+\+\+ |^\*{15}\r?\n\*\*\* \d"
@@ -46,6 +46,8 @@ _DIFF = re.compile(
     re.MULTILINE,
 )
 _IN_BODY = re.compile(r"^(From|Subject|Date): *(.*)$", re.IGNORECASE)
+_SUBJECT_ALONE = re.compile(r"^()(\[PATCH\]\s.*)$")  # mailinfo.c takes it for a `Subject:`
+_COMMIT_LINE = re.compile(r"^>?From [0-9a-f]{40,64} .*\d{4}$")  # of a patch that was pasted whole
 _WORD = re.compile(r"=\?([^?\s]+)\?([bq])\?(.*?)\?=", re.IGNORECASE)  # RFC 2047
 _REPLY = re.compile(r"^\s*(?:re|aw|sv|fwd?):", re.IGNORECASE)
 _BEFORE_SUBJECT = re.compile(r"^(?:re:|[\s:])+", re.IGNORECASE)  # mailinfo.c, cleanup_subject
@@ -250,11 +252,13 @@ def _in_body_headers(text: str) -> tuple[str, dict[str, str]]:
     """
     own: dict[str, str] = {}
     lines = text.lstrip("\n").split("\n")
+    lines = lines[bool(_COMMIT_LINE.match(lines[0])) :]
     name = ""
     while lines:
-        match = _IN_BODY.match(lines[0])
-        if match and match[1].lower() not in own:
-            name = match[1].lower()
+        match = _IN_BODY.match(lines[0]) or _SUBJECT_ALONE.match(lines[0])
+        found = match and (match[1].lower() or "subject")
+        if match and found and found not in own:
+            name = found
             own[name] = match[2]
         elif name and lines[0][:1] in {" ", "\t"} and lines[0].strip():
             own[name] += f" {lines[0].strip()}"
