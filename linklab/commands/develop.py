@@ -6,10 +6,11 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from linklab.commands.corpora import check_corpus, compare
 from linklab.commands.network_flows import FLOW
 from linklab.errors import UsageError, Verdict
 from linklab.events import ignore
@@ -21,6 +22,8 @@ from linklab.options import option, split_list
 from linklab.paths import GUEST, ROOT
 
 SUITES = ("unit", "agent", "process", "page", "vm")
+CORPORA = "corpora"
+"""The suite that compares collections of patches; it runs only where it is asked for."""
 _SCRIPTS = ("profile/record", "bench/network")
 _MOST_WORKERS = 8  # more wait for the longest file
 
@@ -30,7 +33,14 @@ class SuiteOptions:
     """The options of `invoke test`, as typed."""
 
     only: str = option(
-        "", "unit, agent, process, page or vm; comma-separated; default: all of them", values=SUITES
+        "",
+        "unit, agent, process, page, vm or corpora; comma-separated; default: all but corpora",
+        values=(*SUITES, CORPORA),
+    )
+    corpus: str = option(
+        "",
+        "for corpora: a folder of patches, folders and mboxes, or an mbox, that is compared with "
+        "what git, patch and b4 make of it; default: the cases of the unit tests",
     )
 
 
@@ -44,9 +54,20 @@ class FaultsOptions:
 def run_tests(options: SuiteOptions) -> Verdict:
     """Run the suites, cheapest first, and report the branch coverage of the host side."""
     only = options.only
+    valid = (*SUITES, CORPORA)
     suites = split_list("only", only) if only else list(SUITES)
-    if unknown := [name for name in suites if name not in SUITES]:
-        raise UsageError(f"--only {unknown[0]}: unknown; valid are {', '.join(SUITES)}")
+    if unknown := [name for name in suites if name not in valid]:
+        raise UsageError(f"--only {unknown[0]}: unknown; valid are {', '.join(valid)}")
+    if options.corpus and CORPORA not in suites:
+        raise UsageError(f"--corpus {options.corpus} is for --only {CORPORA}")
+    corpus = check_corpus(options.corpus)
+    verdicts = [compare(corpus)] if CORPORA in suites else []
+    if set(suites) - {CORPORA}:
+        verdicts.append(_run_suites(suites))
+    return Verdict.FAIL if Verdict.FAIL in verdicts else Verdict.PASS
+
+
+def _run_suites(suites: Sequence[str]) -> Verdict:
     folders = [f"tests/{name}" for name in SUITES if name in suites]
     # A file at a time, since what a file's tests share is made once for each worker.
     workers = min(len(os.sched_getaffinity(0)), _MOST_WORKERS)

@@ -17,6 +17,7 @@ from linklab.host.cache import Cache, write_whole
 from linklab.kernel.series import Series, find_commit, range_series, read_series
 from linklab.kernel.source import check_source, find_checkout, open_source
 from linklab.options import JSON, option, word
+from linklab.port.engine import named_files
 from linklab.port.porting import FILE, Ported, document, patch_files, port_series
 from linklab.results.store import claim, utc_now
 
@@ -112,8 +113,8 @@ def _lent(tree: Path) -> tuple[Path, ...]:
 def _port(request: _Request, listener: Listener) -> Ported:
     for note in request.series.notes:
         listener(Note(note))
-    source = open_source(request.onto, Cache(), listener, revision=request.commit)
-    assert source is not None
+    only = named_files(request.series.patches)
+    source = open_source(request.onto, Cache(), listener, revision=request.commit, only=only)
     lent = request.lent if len(source.tree) == 40 else ()
     return port_series(request.series, source, request.folder, listener, lent)
 

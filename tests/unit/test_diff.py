@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from porting import Workshop, git
 
-from linklab.port.diff import Binary, Block, DiffError, parse_diff, unpack
+from linklab.kernel.diff import Binary, Block, DiffError, parse_diff, unpack
 
 PLAIN = b"""--- a/net/a.c\t2024-01-01 00:00:00.000000000 +0100
 +++ b/net/a.c\t2024-01-02 00:00:00.000000000 +0100

@@ -2,10 +2,10 @@
 
 What is understood is what `git apply` understands (git-apply(1), and "Generating
 patch text with -p" in git-diff(1)): git's own headers with renames, copies,
-modes and binary content, and the plain `---`/`+++` of diff(1).  Paths lose
-their first part, as with `-p1`.  Binary content is in the format of
-`emit_binary_diff_body` (diff.c), its deltas in that of packs (gitformat-pack(5),
-"Deltified representation").
+modes and binary content, and the plain `---`/`+++` of diff(1).  Where that is a
+diff and cannot be read, all of it is refused: a part that is passed over would
+be lost.  Binary content is in the format of `emit_binary_diff_body` (diff.c), its
+deltas in that of packs (gitformat-pack(5), "Deltified representation").
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import os
 import re
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import count, islice
 
@@ -28,6 +28,8 @@ Lines = tuple[bytes, ...]
 SYMLINK = 0o120000
 GITLINK = 0o160000
 REGULAR = 0o100644
+
+_SHOWN = 60  # letters of a line in an error
 
 
 class DiffError(UsageError):
@@ -179,80 +181,171 @@ class FileDiff:
 _GIT = b"diff --git "
 _HEADER = re.compile(
     rb"(old mode|new mode|new file mode|deleted file mode|(?:rename|copy) (?:from|to)"
-    rb"|index(?= [0-9a-f]+\.\.[0-9a-f])|(?:dis)?similarity index) (.*)",
+    rb"|index|(?:dis)?similarity index) (.*)",
     re.DOTALL,
 )
-_INDEX = re.compile(rb"([0-9a-f]+)\.\.([0-9a-f]+)(?: (\d+))?")
+_INDEX = re.compile(rb"(\S+)\.\.(\S+)(?: (\d+))?")
+_BLOB = re.compile(rb"[0-9a-f]+")
 _HUNK = re.compile(rb"^@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@ ?(.*)")
 _NO_CONTENT = re.compile(rb"^Binary files .* differ\r?\n?$")
 _BINARY = re.compile(rb"^(literal|delta) (\d+)\r?\n?$")
+# The time behind a name of diff(1), whose tab a mailer may have made blanks of.
+_TIME = re.compile(
+    rb"\s+(?:\d{2,4}-\d\d-\d\d\s+\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:\s*[-+]\d\d:?\d\d)?"
+    rb"|\((?:revision \d+|working copy)\)"
+    rb"|[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d (?:[A-Z]{3,4} )?\d{4})\s*$"
+)
 # diff(1) gives a file that does not exist the time 0, in the time zone of whoever ran it.
-_EPOCH = re.compile(rb"\t(?:1969-12-31|1970-01-01) \d\d:\d\d(?::00(?:\.0+)?)?(?: [-+]\d{4})?\s*$")
+_EPOCH = re.compile(
+    rb"\s(?:1969-12-31|1970-01-01) \d\d:\d\d(?::00(?:\.0+)?)?(?: [-+]\d\d:?\d\d)?\s*$"
+)
 _QUOTED = re.compile(rb'"((?:[^"\\]|\\.)*)"', re.DOTALL)
 _ESCAPED = re.compile(rb"\\([0-7]{3}|.)", re.DOTALL)
 _ESCAPES = dict(zip(b'abtnvfr"\\', b'\a\b\t\n\v\f\r"\\', strict=True))
 _OUTSIDE = {b"", b".", b"..", b".git"}
 
+# What is a diff and changes something, and nothing that can be applied by its lines.
+_NOT_UNIFIED = (
+    (re.compile(rb"^diff --(?:cc|combined) |^@@@+ -\d"), "it is of a combined diff, of a merge"),
+    (
+        re.compile(rb"^\*\*\* \d+(?:,\d+)? \*\*\*\*\r?\n"),
+        "it is of a context diff, not a unified one",
+    ),
+    (_HUNK, "a hunk without the name of its file"),
+    (_NO_CONTENT, "the file's content is binary and not in the diff"),
+    (re.compile(rb"^GIT binary patch\r?\n"), "binary content without the name of its file"),
+    (re.compile(rb"^Submodule \S+ [0-9a-f]{7,40}\.{2,3}[0-9a-f]{7,40}"), "it is about a submodule"),
+)
+_NORMAL = re.compile(rb"^\d+(?:,\d+)?[acd]\d+(?:,\d+)?\r?\n")  # a hunk of diff(1) without options
+_SIGNATURE = re.compile(rb"^--")  # of a mail; also a boundary, and the next file's `---`
 
-def parse_diff(content: bytes) -> tuple[FileDiff, ...]:
-    """Return what a patch does to each file, in its order; other text is skipped.
 
-    Raises `DiffError` for a hunk that is cut short or miscounts its lines.
+def parse_diff(content: bytes, strip: int = 1) -> tuple[FileDiff, ...]:
+    """Return what a patch does to each file, in its order; text that is no diff is skipped.
+
+    Paths lose their first `strip` parts, as with `patch -p`. Raises `DiffError`,
+    with the line, for what is a diff and cannot be read as a whole: a hunk that
+    is cut short, miscounts its lines or has no file; a file of which nothing is
+    changed; a combined or a context diff.
     """
-    reader = _Reader(content)
+    reader = _Reader(content, strip)
     found: list[FileDiff] = []
-    while reader.line:
-        if reader.line.startswith(_GIT):
+    while line := reader.line:
+        if line.startswith(_GIT):
             found.append(_git_diff(reader))
         elif reader.at_names:
             found.append(_plain_diff(reader))
         else:
+            why = next((why for pattern, why in _NOT_UNIFIED if pattern.match(line)), "")
+            if line.startswith((b"diff ", b"Index: ")) and _NORMAL.match(reader.next):
+                reader.take()
+                why = "it is of a diff without context, not a unified one"
+            if why:
+                raise reader.error(why)
             reader.take()
     return tuple(found)
+
+
+def undone(diff: FileDiff) -> FileDiff:
+    """Return what takes a change back, as `patch -R` does.
+
+    Raises `DiffError` for binary content and copies, of which a diff does not
+    hold the way back.
+    """
+    if diff.binary is not None or diff.is_copy:
+        raise DiffError(f"the diff of {diff.path} cannot be reversed")
+    return replace(
+        diff,
+        old=diff.new,
+        new=diff.old,
+        hunks=tuple(map(_undone_hunk, diff.hunks)),
+        old_mode=diff.new_mode,
+        new_mode=diff.old_mode or (REGULAR if diff.new is None else None),
+        old_blob=diff.new_blob,
+        new_blob=diff.old_blob,
+    )
+
+
+def _undone_hunk(hunk: Hunk) -> Hunk:
+    blocks = (Block(at + hunk.new_start, b.added, b.removed) for b, at in hunk.changes)
+    return replace(
+        hunk,
+        start=hunk.new_start,
+        new_start=max(hunk.start, 0),
+        old=hunk.new,
+        new=hunk.old,
+        blocks=tuple(blocks),
+    )
 
 
 class _Reader:
     """Lines one after the other; `number` is the present one's, from 1; past the end b""."""
 
-    def __init__(self, content: bytes) -> None:
+    def __init__(self, content: bytes, strip: int) -> None:
         self._lines = (*lines_of(content), b"", b"")
         self.number = 1
+        self.strip = strip
 
     @property
     def line(self) -> bytes:
         return self._lines[min(self.number, len(self._lines)) - 1]
 
     @property
+    def next(self) -> bytes:
+        return self._lines[min(self.number, len(self._lines) - 1)]
+
+    @property
     def at_names(self) -> bool:
         """Whether the next two lines name a file, as diff(1) does."""
-        is_old = self.line.startswith(b"--- ")
-        return is_old and self._lines[self.number].startswith(b"+++ ")
+        return self.line.startswith(b"--- ") and self.next.startswith(b"+++ ")
+
+    def ahead(self) -> Iterator[bytes]:
+        """Yield the lines from the present one on, without taking them."""
+        return islice(self._lines, self.number - 1, None)
+
+    def skip_name(self) -> bool:
+        """Take a `---` or `+++` line that has lost the other one; tell whether there was one."""
+        is_name = self.line.startswith((b"--- ", b"+++ ")) and _HUNK.match(self.next) is not None
+        self.number += is_name
+        return is_name
 
     def take(self) -> bytes:
         line = self.line
         self.number += 1
         return line
 
+    def path(self) -> str | None:
+        """Take a `---` or `+++` line and return its path; None for /dev/null."""
+        return path_of(self.take()[4:], self.strip)
+
+    def error(self, why: str, number: int = 0) -> DiffError:
+        """Return the error for a line, by default the present one."""
+        number = number or self.number
+        shown = self._lines[number - 1].decode(errors="replace").strip()
+        return DiffError(f"line {number} of the diff cannot be applied, {why}: {shown[:_SHOWN]}")
+
 
 def _git_diff(reader: _Reader) -> FileDiff:
     where = reader.number
-    old, new = _both_names(reader.take()[len(_GIT) :].rstrip(b"\r\n"))
+    old, new = _both_names(reader.take()[len(_GIT) :].rstrip(b"\r\n"), reader.strip)
     said: dict[bytes, bytes] = {}
     while header := _HEADER.match(reader.line.rstrip(b"\r\n")):
         said[header[1]] = header[2]
         reader.take()
     is_copy = bool({b"copy from", b"copy to"} & said.keys())
-    for word in (b"rename", b"copy"):
-        old = _name(said[word + b" from"]) if word + b" from" in said else old
-        new = _name(said[word + b" to"]) if word + b" to" in said else new
+    for word in (b"rename", b"copy"):  # these have no a/ and b/
+        old = _name(said[word + b" from"], reader) if word + b" from" in said else old
+        new = _name(said[word + b" to"], reader) if word + b" to" in said else new
     creates, deletes = b"new file mode" in said, b"deleted file mode" in said
     hunks: tuple[Hunk, ...] = ()
     binary, lacks_content = None, False
     if reader.at_names:
-        before, after = path_of(reader.take()[4:]), path_of(reader.take()[4:])
+        before, after = reader.path(), reader.path()
         creates, deletes = creates or before is None, deletes or after is None
         old, new = before or old, after or new
         hunks = _hunks(reader)
+    elif (reader.skip_name() or said) and _HUNK.match(reader.line):
+        hunks = _hunks(reader)  # the line `diff --git` alone has both names
     elif reader.line.startswith(b"GIT binary patch"):
         reader.take()
         binary = _binary(reader)
@@ -262,22 +355,30 @@ def _git_diff(reader: _Reader) -> FileDiff:
     if old is None or new is None:
         raise DiffError(f"line {where} of the diff names no file")
     index = _INDEX.match(said.get(b"index", b""))
-    old_blob, new_blob = (index[1].decode(), index[2].decode()) if index else ("", "")
+    old_blob, new_blob = map(_blob, index.group(1, 2)) if index else ("", "")
     same = index[3] if index else None
     old_mode = _mode(same, said.get(b"old mode"), said.get(b"deleted file mode"))
     new_mode = _mode(same, said.get(b"new mode"), said.get(b"new file mode"))
+    changes_more = creates or deletes or old != new or old_mode != new_mode
+    if not (hunks or binary or lacks_content or changes_more):
+        raise reader.error("nothing of the file is changed", where)
     return FileDiff(
         None if creates else old,
         None if deletes else new,
         hunks,
         None if creates else old_mode,
         None if deletes else new_mode or (REGULAR if creates else None),
-        old_blob.rstrip("0") and old_blob,
-        new_blob.rstrip("0") and new_blob,
+        old_blob,
+        new_blob,
         is_copy,
         binary,
         lacks_content,
     )
+
+
+def _blob(name: bytes) -> str:
+    """Return git's name of a content; empty for none (all zeros) and for what is no name."""
+    return name.decode() if _BLOB.fullmatch(name) and name.strip(b"0") else ""
 
 
 def _mode(*words: bytes | None) -> int | None:
@@ -289,7 +390,7 @@ def _mode(*words: bytes | None) -> int | None:
         raise DiffError(f"the diff names the mode {shown!r}, which is no octal number") from None
 
 
-def _both_names(rest: bytes) -> tuple[str | None, str | None]:
+def _both_names(rest: bytes, strip: int) -> tuple[str | None, str | None]:
     """Return the names on a `diff --git` line, where they can be told apart.
 
     Nothing marks the end of the first, unless it is quoted; but both are the
@@ -301,21 +402,26 @@ def _both_names(rest: bytes) -> tuple[str | None, str | None]:
     else:
         middle = len(rest) // 2
         first, second = rest[:middle], rest[middle + 1 :]
-    old, new = first.partition(b"/")[2], second.partition(b"/")[2]
-    return (_inside(old), _inside(new)) if old == new and old else (None, None)
+    old, new = (name.split(b"/", strip)[strip:] for name in (first, second))
+    return (
+        (_inside(old[0]), _inside(new[0])) if old == new and old != [b""] and old else (None, None)
+    )
 
 
 def _plain_diff(reader: _Reader) -> FileDiff:
+    where = reader.number
     before, after = reader.take()[4:], reader.take()[4:]
+    if not _HUNK.match(reader.line):
+        raise reader.error("a file's name without a hunk", where)
     hunks = _hunks(reader)
-    old, new = path_of(before), path_of(after)
+    old, new = path_of(before, reader.strip), path_of(after, reader.strip)
     one = hunks[0] if len(hunks) == 1 else None
     if old is not None and _EPOCH.search(before) and one and not one.old:
         old = None
     if new is not None and _EPOCH.search(after) and one and not one.new:
         new = None
     if old is not None and new is not None:  # as git-apply picks it: `a.c`, not `a.c.orig`
-        old = new = old if len(old) < len(new) else new
+        old = new = old if new.startswith(old) else new
     return FileDiff(old, new, hunks, new_mode=REGULAR if old is None else None)
 
 
@@ -342,22 +448,39 @@ def _hunks(reader: _Reader) -> tuple[Hunk, ...]:
             if reader.line.startswith(b"\\"):  # \ No newline at end of file
                 reader.take()
                 texts[-1] = texts[-1].removesuffix(b"\n")
+        if set(kinds) <= {b" "} or _goes_on(reader):
+            raise DiffError(f"the hunk at line {where} of the diff is cut short or miscounted")
         found.append(made_hunk(start, max(new_start, 0), match[5].strip(), kinds, texts))
+    if reader.line.startswith(b"@@ -"):
+        raise reader.error("it is no whole header of a hunk")
     return tuple(found)
 
 
-def path_of(raw: bytes) -> str | None:
-    """Return a path of a `---` or `+++` line without its first part; None for /dev/null."""
+def _goes_on(reader: _Reader) -> bool:
+    """Tell whether behind a hunk's last line, by its count, more lines of its kind follow."""
+    for line in reader.ahead():
+        if line[:1] not in (b"+", b"-", b" ") or _SIGNATURE.match(line) or line.startswith(b"+++ "):
+            return False
+        if line[:1] != b" ":
+            return True
+    return False
+
+
+def path_of(raw: bytes, strip: int = 1) -> str | None:
+    """Return a path of a `---` or `+++` line without its first parts; None for /dev/null."""
     is_quoted = raw.startswith(b'"')
-    text = _unquoted(raw)[0] if is_quoted else raw.split(b"\t")[0].rstrip(b"\r\n")
-    if text == b"/dev/null":
-        return None
-    first, slash, rest = text.partition(b"/")
-    return _inside(rest.lstrip(b"/") if slash else first)
+    text = _unquoted(raw)[0] if is_quoted else _TIME.sub(b"", raw).split(b"\t")[0].rstrip(b"\r\n")
+    return None if text == b"/dev/null" else _inside(_stripped(text, strip))
 
 
-def _name(raw: bytes) -> str:
-    return _inside(_unquoted(raw)[0] if raw.startswith(b'"') else raw)
+def _stripped(path: bytes, strip: int) -> bytes:
+    """Return a path without its first parts; one that has no more parts than these, its last."""
+    return re.split(rb"/+", path, maxsplit=strip)[-1] if strip else path
+
+
+def _name(raw: bytes, reader: _Reader) -> str:
+    text = _unquoted(raw)[0] if raw.startswith(b'"') else raw
+    return _inside(_stripped(text, max(reader.strip - 1, 0)))
 
 
 def _inside(path: bytes) -> str:
