@@ -25,8 +25,8 @@ from linklab.events import Listener, step
 from linklab.host.cache import Cache
 from linklab.lab.lab import choose_memory
 from linklab.options import JSON, group, number, option, seconds, split_list, word
-from linklab.results.kinds import SELFTEST as KIND
 from linklab.results.outcomes import Status
+from linklab.results.result_kinds import SELFTEST as KIND
 from linklab.results.store import RunFolder, claim, read_about, removed_if_empty
 from linklab.selftests.catalogue import Selftest
 from linklab.selftests.record import (

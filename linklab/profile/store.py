@@ -33,7 +33,7 @@ from linklab.profile.stacks import (
     symbol_shares,
 )
 from linklab.results.model import first_shape
-from linklab.results.other import work_of
+from linklab.results.result_kinds import work_of
 
 SCHEMA = 1
 PROFILE_FILE = "profile.json"

@@ -43,21 +43,12 @@ class Status(StrEnum):
         return self in (Status.CRASH, Status.HANG, Status.FAIL)
 
 
-_BY_VERDICT = {
-    Verdict.PASS: Status.PASS,
-    Verdict.FAIL: Status.FAIL,
-    Verdict.CRASH: Status.CRASH,
-    Verdict.HANG: Status.HANG,
-    Verdict.ERROR: Status.ERROR,
-    Verdict.USAGE: Status.ERROR,
-    Verdict.SKIP: Status.SKIP,
-    Verdict.INTERRUPTED: Status.MISSING,
-}
+_UNLIKE = {Verdict.USAGE: Status.ERROR, Verdict.INTERRUPTED: Status.MISSING}
 
 
 def status_of(verdict: Verdict) -> Status:
     """Return the status of a test that ended with a verdict."""
-    return _BY_VERDICT[verdict]
+    return _UNLIKE.get(verdict) or Status(verdict.value)
 
 
 def worst(statuses: Iterable[Status]) -> Status:
@@ -72,7 +63,7 @@ def worst(statuses: Iterable[Status]) -> Status:
 
 
 @dataclass(frozen=True)
-class Figure:
+class Quantity:
     """A number that a test gave, such as the median of its trials."""
 
     value: float
@@ -92,7 +83,7 @@ class Outcome:
     seconds: float | None = None
     message: str = ""
     output: str = ""
-    figure: Figure | None = None
+    figure: Quantity | None = None
     children: tuple[Outcome, ...] = ()
 
     def leaves(self, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Outcome]]:

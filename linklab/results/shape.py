@@ -8,16 +8,14 @@ the experiment.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Self
 
+from linklab.results.codec import SchemaError, from_json, to_json
+
 Value = str | int | float
 CELL_SEPARATOR = "/"
-
-
-class SchemaError(ValueError):
-    """A stored result that this version cannot read."""
 
 
 class Better(StrEnum):
@@ -239,41 +237,15 @@ class Shape:
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON takes it, without what is left at its default."""
-        return dict(_plain(self))
+        return dict(to_json(self, sparse=True))
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Return the shape in `data`; what is not known is ignored. Raises `SchemaError`."""
         try:
-            known = _known(cls, data)
-            known["axes"] = tuple(Axis(**_known(Axis, each)) for each in data["axes"])
-            for name in ("metrics", "counted"):
-                each = data.get(name, ())
-                known[name] = tuple(_metric(one) for one in each)
-            known["kernels"] = tuple((str(n), str(t)) for n, t in data.get("kernels", ()))
-            return cls(**known)
-        except (KeyError, TypeError, ValueError) as error:
+            return from_json(cls, data)
+        except (TypeError, ValueError) as error:
             raise SchemaError(f"the run's shape cannot be read: {error}") from error
-
-
-def _metric(data: Mapping[str, Any]) -> Metric:
-    known = _known(Metric, data)
-    return Metric(**known | {"better": Better(known.get("better", Better.LESS))})
-
-
-def _known(kind: type, data: Mapping[str, Any]) -> dict[str, Any]:
-    values = {f.name: data[f.name] for f in fields(kind) if f.name in data}
-    return {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, (Shape, Axis, Metric)):
-        kept = {f.name: getattr(value, f.name) for f in fields(value)}
-        default = {f.name: f.default for f in fields(value)}
-        return {name: _plain(v) for name, v in kept.items() if v != default[name]}
-    if isinstance(value, tuple):
-        return [_plain(each) for each in value]
-    return str(value) if isinstance(value, StrEnum) else value
 
 
 def values_on(

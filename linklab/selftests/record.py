@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from linklab.errors import Verdict
-from linklab.results.kinds import SELFTEST
 from linklab.results.model import Run
 from linklab.results.outcomes import Outcome, Status, Suite, worst
+from linklab.results.result_kinds import SELFTEST
 from linklab.results.suites import circumstances, facts_of
 
 TESTS = "tests"

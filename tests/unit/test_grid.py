@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from linklab.report.grid import Column, Entry, Grid, Span, word
-from linklab.report.layout import plain_text
+from linklab.report.grid import Column, Entry, Grid, Span, plain_text, word
 from linklab.templating import render
 
 ONE, OTHER = "the one kernel", "the other kernel"

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from linklab.console.watch import reports_in
 from linklab.errors import KernelCrashed, UsageError, WrongState
 from linklab.lab.findings import Finding, file_findings
+from linklab.results.codec import SchemaError
 from linklab.results.model import (
     LINES,
     SCHEMA,
@@ -26,7 +27,7 @@ from linklab.results.model import (
     TallyRecord,
     first_shape,
 )
-from linklab.results.shape import Better, Cell, Metric, SchemaError
+from linklab.results.shape import Better, Cell, Metric
 from linklab.results.store import (
     RunFolder,
     read_about,
