@@ -30,7 +30,7 @@ from linklab.lab.lab import Lab, Subject, choose_memory
 from linklab.machine.spec import Clock
 from linklab.options import JSON, group, number, option, seconds, split_list
 from linklab.profile.recorder import Event, Recorder, choose_event
-from linklab.profile.stacks import Rule
+from linklab.profile.stacks import SamplingRule
 from linklab.profile.store import (
     DIFFERENCE_FILE,
     GRAPH_FILE,
@@ -122,7 +122,7 @@ def check(options: ProfileOptions) -> Request:
     memory = choose_memory(asked, needed, f"perf and {kind.shape.in_words(setup)}")
     _check_host()
     folder = _folder(options)
-    task = Task(cell, Rule(samples), limit)
+    task = Task(cell, SamplingRule(samples), limit)
     return Request(sides, task, options.given(), kind, frequency, memory, folder)
 
 

@@ -187,6 +187,11 @@ class _Job:
     def _is_flood(self) -> bool:
         return self.size > _MOST_OUTPUT
 
+    @property
+    def _elapsed(self) -> float:
+        """The seconds of the clock that limits are for."""
+        return self.guest_seconds if self._is_virtual else time.monotonic() - self.began
+
     def _follow(self, argv: Sequence[str]) -> JobNews:
         """Run it; until its time is over nothing reaches the guest from outside."""
         limits = JobLimits(self.limit, _MOST_OUTPUT, _PACE)
@@ -208,19 +213,15 @@ class _Job:
         self.agent.start_job(argv, self._soon(_TURN))
         while True:
             news = self._ask()
-            if news.wait_status is not None or self._elapsed() >= self.limit or self._is_flood:
+            if news.wait_status is not None or self._elapsed >= self.limit or self._is_flood:
                 return news
-
-    def _elapsed(self) -> float:
-        """Return the seconds of the clock that limits are for."""
-        return self.guest_seconds if self._is_virtual else time.monotonic() - self.began
 
     def _stop(self) -> JobNews | None:
         """End it with SIGTERM first: what it prints at cleaning up may say why it took so long."""
         for number in (signal.SIGTERM, signal.SIGKILL):
             self.agent.signal_job(number, self._soon(_TURN))
-            until = self._elapsed() + _GRACE
-            while self._elapsed() < until:
+            until = self._elapsed + _GRACE
+            while self._elapsed < until:
                 news = self._ask()
                 if news.wait_status is not None:
                     return news
