@@ -58,16 +58,9 @@ def _facts(suite: Suite) -> dict[str, str]:
     kernel = suite.kernel
     if kernel is None:
         return dict(suite.properties)
-    known = {
-        "kernel": kernel.name,
-        "release": kernel.release,
-        "kernel_sha256": kernel.sha256,
-        "arch": kernel.arch,
-        "tree": kernel.tree,
-        "commit": kernel.commit,
-        "patches": " ".join(kernel.patches),
-        "compiler": kernel.compiler,
-    }
+    known = {"kernel": kernel.name, "release": kernel.release, "kernel_sha256": kernel.sha256}
+    known |= {"arch": kernel.arch, "tree": kernel.tree, "commit": kernel.commit}
+    known |= {"patches": " ".join(kernel.patches), "compiler": kernel.compiler}
     return {name: value for name, value in known.items() if value} | dict(suite.properties)
 
 
@@ -81,11 +74,9 @@ def _case(suite: Suite, path: tuple[str, ...], outcome: Outcome) -> TestCase:
                 case.system_out = said
         case Status.SKIP:
             case.result = [Skipped(message or "skipped", outcome.status.value)]
-        case Status.CRASH | Status.HANG | Status.FAIL:
-            case.result = [Failure(message, outcome.status.value)]
-            case.result[0].text = output
-        case Status.ERROR | Status.MISSING:
-            case.result = [Error(message, outcome.status.value)]
+        case status:
+            kind = Failure if status.blames_kernel else Error
+            case.result = [kind(message, status.value)]
             case.result[0].text = output
     return case
 

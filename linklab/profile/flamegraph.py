@@ -120,11 +120,7 @@ def _paint(own: Change, most: float) -> str:
 
 
 def _drawn(
-    root: _Node,
-    look: _Look,
-    legend: Sequence[tuple[str, str]],
-    title: str,
-    notes: Sequence[str],
+    root: _Node, look: _Look, legend: Sequence[tuple[str, str]], title: str, notes: Sequence[str]
 ) -> str:
     scale = (WIDTH - 2 * _MARGIN) / max(1, root.samples)
     foot = _HEAD + _LINE * len(notes) + ROW * _depth(root, scale)

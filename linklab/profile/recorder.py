@@ -179,8 +179,7 @@ class Recorder:
             end = self.agent.run(["/bin/busybox", *words], _soon())
             if end.exit_code:
                 raise LabError(
-                    "perf's file cannot be read in the guest",
-                    end.output.decode(errors="replace"),
+                    "perf's file cannot be read in the guest", end.output.decode(errors="replace")
                 )
             piece = self.agent.read_file(_PIECE, _soon())
             data += piece

@@ -65,11 +65,7 @@ def write_profile(folder: Path, profile: StoredProfile) -> None:
     stacks = profile.stacks
     kernel, among = kernel_share(stacks), sum(stacks.values())
     shares = {"kernel": kernel, "user": share_of(among - kernel.samples, among)}
-    about = {
-        **profile.about,
-        "shares": to_json(shares),
-        "symbols": to_json(symbol_shares(stacks)),
-    }
+    about = {**profile.about, "shares": to_json(shares), "symbols": to_json(symbol_shares(stacks))}
     _write(folder / FOLDED_FILE, collapsed(stacks))
     _write_json(folder / PROFILE_FILE, about)
 

@@ -157,9 +157,7 @@ def word(text: str, tone: str = "") -> Entry:
 
 
 def plain_table(
-    title: str,
-    columns: Iterable[str] = (),
-    rows: Iterable[Iterable[RenderableType]] = (),
+    title: str, columns: Iterable[str] = (), rows: Iterable[Iterable[RenderableType]] = ()
 ) -> Table:
     """Return a table; without a title for an empty one.
 

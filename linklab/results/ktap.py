@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import NamedTuple
 
 _VERSION = re.compile(r"K?TAP version \d+\s*$")
 _PLAN = re.compile(r"1\.\.(\d{1,9})\s*(?:#\s*(.*))?$")
@@ -42,21 +43,18 @@ class Result(StrEnum):
     SKIP = "skip"
 
 
-@dataclass(frozen=True)
-class Version:
+class Version(NamedTuple):
     """The first line of a document."""
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """How many tests there are; `skipped` says why there are none."""
 
-    count: int
+    tests: int
     skipped: str | None = None
 
 
-@dataclass(frozen=True)
-class ResultLine:
+class ResultLine(NamedTuple):
     """The result of one test; `message` is the text behind the hash sign and the directive."""
 
     result: Result
@@ -65,15 +63,13 @@ class ResultLine:
     message: str
 
 
-@dataclass(frozen=True)
-class BailOut:
+class BailOut(NamedTuple):
     """The tests were given up."""
 
     reason: str
 
 
-@dataclass(frozen=True)
-class Subtest:
+class Subtest(NamedTuple):
     """The name of the test whose subtests follow (TAP 14), or go on (KUnit)."""
 
     name: str
@@ -87,16 +83,18 @@ def read_line(text: str) -> Line | None:
     if _VERSION.match(text):
         return Version()
     if found := _PLAN.match(text):
-        return _plan(int(found[1]), found[2] or "")
+        count, remark = int(found[1]), found[2] or ""
+        directive = _DIRECTIVE.match(remark)
+        return Plan(count, None if count else directive[2] if directive else remark)
     if found := _BAIL_OUT.match(text):
         return BailOut(found[1].strip())
     if found := _SUBTEST.match(text):
         return Subtest(found[1].strip())
     if found := _RESULT.match(text):
-        name, remark = _split(found[3] or "")
-        result, message = _judged(found[1] is None, remark)
+        name, _, remark = f" {found[3] or ''}".partition(" #")
+        result, message = _result(found[1] is None, remark.strip())
         number = int(found[2]) if found[2] else None
-        return ResultLine(result, number, name or message, message)
+        return ResultLine(result, number, name.strip() or message, message)
     return None
 
 
@@ -113,27 +111,11 @@ def _nesting_of(text: str) -> str:
         return ""
     line = read_line(bare)
     begins = line is not None and not isinstance(line, BailOut)
-    if isinstance(line, ResultLine):
-        begins = line.number == 1
-    return text[: -len(bare)] if begins else ""
+    is_later = isinstance(line, ResultLine) and line.number != 1
+    return text[: -len(bare)] if begins and not is_later else ""
 
 
-def _plan(count: int, remark: str) -> Plan:
-    if count:
-        return Plan(count)
-    found = _DIRECTIVE.match(remark)
-    return Plan(0, found[2] if found else remark)
-
-
-def _split(text: str) -> tuple[str, str]:
-    """Return a result's description and the text behind the hash sign."""
-    if text.startswith("#"):
-        return "", text[1:].strip()
-    name, _, remark = text.partition(" #")
-    return name.strip(), remark.strip()
-
-
-def _judged(ok: bool, remark: str) -> tuple[Result, str]:
+def _result(ok: bool, remark: str) -> tuple[Result, str]:
     """Return the result of a line, by its first word and its directive, and its message."""
     found = _DIRECTIVE.match(remark)
     if found is None:
@@ -221,12 +203,17 @@ def parse(text: str) -> Report:
     A last line without its newline was cut short, so it gives no pass.
     """
     reader = _Reader()
-    *lines, rest = _COLOUR.sub("", text).replace("\0", "").split("\n")
+    *lines, rest = without_colour(text).replace("\0", "").split("\n")
     for line in lines:
         reader.take(line.rstrip("\r"))
     if rest:
         reader.take(rest, whole=False)
     return reader.finish()
+
+
+def without_colour(text: str) -> str:
+    """Return text without the sequences that colour it on a terminal."""
+    return _COLOUR.sub("", text)
 
 
 @dataclass
@@ -282,8 +269,7 @@ class _Reader:
 
     def take(self, text: str, *, whole: bool = True) -> None:
         """Take one line for the deepest level that it can belong to."""
-        for depth in range(len(self.levels) - 1, -1, -1):
-            level = self.levels[depth]
+        for depth, level in reversed(list(enumerate(self.levels))):
             if not text.startswith(level.prefix):
                 continue
             rest = text[len(level.prefix) :]

@@ -56,10 +56,8 @@ def worst(statuses: Iterable[Status]) -> Status:
 
     One that passed among others that do not apply is a pass.
     """
-    found = set(statuses)
-    if found <= {Status.SKIP}:
-        return Status.SKIP
-    return next(status for status in Status if status in found and status is not Status.SKIP)
+    found = set(statuses) - {Status.SKIP}
+    return next((status for status in Status if status in found), Status.SKIP)
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,11 @@ import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from linklab.results.ktap import Report, Result, Test, parse
+from linklab.results.ktap import Report, Result, Test, parse, without_colour
 from linklab.results.outcomes import Outcome, Status
 
 SKIPPED = 4  # KSFT_SKIP in kselftest.h
 _LINES = 40  # of the output before a subtest that failed
-_COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _AHEAD = re.compile(r"(PASS|FAIL|SKIP|XFAIL):\s*(\S.*)$")
 _BEHIND = re.compile(r"(?:TEST:\s*)?(.*?)\s*\[ *(OK|PASS|FAIL|SKIP|XFAIL) *\]$")
 _FULL_STOPS = " .\t:"
@@ -135,7 +134,7 @@ def _printed_tests(text: str) -> tuple[Test, ...]:
     """Return the tests that lines of a script report, each with the lines before it."""
     tests: list[Test] = []
     since: list[str] = []
-    for raw in filter(str.strip, _COLOUR.sub("", text).splitlines()):
+    for raw in filter(str.strip, without_colour(text).splitlines()):
         if found := _test_in(raw.strip(), since):
             tests.append(Test(*found, number=len(tests) + 1, diagnostics=tuple(since)))
             since = []
