@@ -87,10 +87,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def read_profile(folder: Path) -> StoredProfile:
-    """Return a stored profile.
-
-    Raises `UsageError` when there is none, or one of another schema.
-    """
+    """Return a stored profile. Raises `UsageError` when there is none, or one of another schema."""
     try:
         about = json.loads((folder / PROFILE_FILE).read_text())
         stacks = read_collapsed((folder / FOLDED_FILE).read_text())
@@ -207,10 +204,7 @@ def _same(about: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def subtract(a: StoredProfile, b: StoredProfile) -> Difference:
-    """Return B less A.
-
-    Raises `LabError` where they are not of the same work, done the same way.
-    """
+    """Return B less A. Raises `LabError` where they are not of the same work, done the same way."""
     names = dict.fromkeys((*_same(a.about), *_same(b.about)))
     differing = [name for name in names if a.about.get(name) != b.about.get(name)]
     if clock_of(a.about) != clock_of(b.about):
