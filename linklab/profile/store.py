@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from linklab.errors import LabError, UsageError
+from linklab.errors import LabError, UsageError, os_errors_as
 from linklab.machine.spec import Clock
 from linklab.profile.stacks import (
     Stack,
@@ -80,10 +80,8 @@ def _write_json(path: Path, about: Mapping[str, Any]) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    try:
+    with os_errors_as(LabError, f"the folder {path.parent} cannot be written"):
         path.write_text(text)
-    except OSError as error:
-        raise LabError(f"the folder {path.parent} cannot be written: {error.strerror}") from error
 
 
 def read_profile(folder: Path) -> StoredProfile:

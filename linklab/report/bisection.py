@@ -20,7 +20,7 @@ _EVIDENCE_LINES = 30
 
 def render(document: Mapping[str, Any], history: History) -> Group:
     """Return all that a bisection has to say on a terminal."""
-    return Group(*_parts(document, history))
+    return Group(*_paragraphs(document, history))
 
 
 def as_text(document: Mapping[str, Any], history: History) -> str:
@@ -28,7 +28,7 @@ def as_text(document: Mapping[str, Any], history: History) -> str:
     return plain_text(render(document, history))
 
 
-def _parts(document: Mapping[str, Any], history: History) -> Iterator[RenderableType]:
+def _paragraphs(document: Mapping[str, Any], history: History) -> Iterator[RenderableType]:
     if document.get("clock") == VIRTUAL:
         yield Text(seconds_are(document), style="bold")
     yield plain_table(

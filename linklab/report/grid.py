@@ -151,9 +151,9 @@ class Fitting:
         yield from [self.whole] if fits else self.parts
 
 
-def word(text: str, tone: str = "") -> Entry:
+def word(text: str) -> Entry:
     """Return an entry of text; in a page a short one stays on its line."""
-    return Entry(text, tone=f"{tone} brief".strip() if len(text) <= _BRIEF else tone)
+    return Entry(text, tone="brief" if len(text) <= _BRIEF else "")
 
 
 def plain_table(

@@ -164,21 +164,21 @@ class Panel:
 
     def place(self, x: float) -> str:
         """Return a place on the horizontal axis in words."""
-        return self.names[round(x)] if self.names else f"{_text(x)} {self.x_name}"
+        return self.names[round(x)] if self.names else f"{_value_text(x)} {self.x_name}"
 
     def description(self) -> str:
         """Return in words what the curves show, for who does not see them."""
         parts = [f"{self.y_name} against {self.x_name}."]
         for curve in self.curves:
             points = curve.drawable()
-            text = ", ".join(f"{_text(p.y)}{self.unit} at {self._at(p.x)}" for p in points)
+            text = ", ".join(f"{_value_text(p.y)}{self.unit} at {self._at(p.x)}" for p in points)
             wrong = ", ".join(map(self._at, curve.invalid))
             said = "; ".join(filter(None, (text, wrong and f"not valid at {wrong}")))
             parts.append(f"{curve.name}: {said or 'nothing to show'}.")
         return " ".join(parts)
 
     def _at(self, x: float) -> str:
-        return self.names[round(x)] if self.names else _text(x)
+        return self.names[round(x)] if self.names else _value_text(x)
 
 
 def svg(panel: Panel, y_like: Iterable[Panel] = ()) -> str:
@@ -227,7 +227,7 @@ def _across(panel: Panel, places: Sequence[float], end: float) -> Scale:
     return Scale(low - room, high + room, _LEFT, end, is_log=False)
 
 
-def _text(value: float) -> str:
+def _value_text(value: float) -> str:
     return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
 
 
@@ -276,7 +276,7 @@ def _curve(panel: Panel, number: int, x: Scale, y: Scale) -> Iterator[str]:
     for across, up, point in points:
         if point.least is not None and point.most is not None and point.least < point.most:
             yield _line("range", across, y.place(point.least), across, y.place(point.most))
-        words = f"{curve.name}, {panel.place(point.x)}: {_text(point.y)}{panel.unit}"
+        words = f"{curve.name}, {panel.place(point.x)}: {_value_text(point.y)}{panel.unit}"
         yield _mark(curve.marker, across, up, words)
     for value in curve.invalid:
         words = f"{curve.name}, {panel.place(value)}: not valid"

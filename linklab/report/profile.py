@@ -28,15 +28,15 @@ from linklab.report.grid import TEXT_WIDTH, plain_table, plain_text
 from linklab.results.figures import VIRTUAL, seconds_are
 from linklab.results.result_kinds import work_of
 
-ROWS = 25
+_ROWS = 25  # functions that are shown
 
 # One profile
 
 
-def render(profile: StoredProfile, rows: int = ROWS) -> Group:
+def render(profile: StoredProfile) -> Group:
     """Return everything that a profile has to say on a terminal."""
     about = profile.about
-    symbols = [each for each in symbol_shares(profile.stacks)[:rows] if each.own.samples]
+    symbols = [each for each in symbol_shares(profile.stacks)[:_ROWS] if each.own.samples]
     columns = (">self", ">95 % interval", ">with callees", "<space", "symbol")
     return _shown(
         about,
@@ -199,7 +199,7 @@ class _Scale:
         return f"A {a}, B {b}, {more} ± {error} {self.name}"
 
 
-def render_difference(a: StoredProfile, b: StoredProfile, rows: int = ROWS) -> Group:
+def render_difference(a: StoredProfile, b: StoredProfile) -> Group:
     """Return everything that the difference of two profiles has to say on a terminal."""
     difference = subtract(a, b)
     scale = _Scale.of(difference)
@@ -220,7 +220,7 @@ def render_difference(a: StoredProfile, b: StoredProfile, rows: int = ROWS) -> G
                 f"({100 * (second / first - 1):+.1f} %), medians of {numbers} repetitions"
             )
         )
-    table = _difference_table(difference, scale, rows)
+    table = _difference_table(difference, scale)
     return _shown(a.about, _difference_title(a, b), lines, table, *unsampled)
 
 
@@ -244,7 +244,7 @@ def _difference_title(a: StoredProfile, b: StoredProfile) -> str:
     return f"Difference in {work_of(a.about)}: A is {first}, B is {second}"
 
 
-def _difference_table(difference: Difference, scale: _Scale, rows: int) -> RenderableType:
+def _difference_table(difference: Difference, scale: _Scale) -> RenderableType:
     """Return the functions that are different, all others in one row, and the whole."""
     whole = difference.whole
 
@@ -253,7 +253,7 @@ def _difference_table(difference: Difference, scale: _Scale, rows: int) -> Rende
         return [*scale.costs(change), part, space, name]
 
     different = [each for each in difference.functions if each.change.is_different]
-    shown = different[:rows]
+    shown = different[:_ROWS]
     others = [each.change for each in difference.functions if each not in shown]
     columns = (">A", ">B", ">B - A", ">±", ">of A", "<space", "symbol, by itself")
     table = plain_table("", columns)

@@ -119,32 +119,32 @@ class Rule:
     `threshold` is the smallest effect that matters, as a share: 0.03 stands
     for ratios from 1/1.03 to 1.03. `alpha` is the risk of a false alarm over
     all operations together, `seed` that of the bootstrap and the permutations,
-    `draws` how many of each there are at least. `share` is the part of the risk
-    that may be spent now, see `at_look`.
+    `draws` how many of each there are at least. `alpha_share` is the part of
+    the risk that may be spent now, see `after_look`.
     """
 
     threshold: float = DEFAULT_THRESHOLD
     alpha: float = ALPHA
     seed: int = 0
     draws: int = DRAWS
-    share: float = 1.0
+    alpha_share: float = 1.0
 
     @property
     def risk(self) -> float:
         """The risk that may be taken now."""
-        return self.alpha * self.share
+        return self.alpha * self.alpha_share
 
-    def at_look(self, look: int) -> Rule:
+    def after_look(self, look: int) -> Rule:
         """Return the rule for the `look`-th time (from 1) that growing data are looked at.
 
-        Who looks again and again until something shows finds something in the
-        end. So each look spends a part of the risk, 1/2, 1/6, 1/12 ..., and
+        Testing growing data again and again raises a false alarm sooner or
+        later. So each look spends a part of the risk, 1/2, 1/6, 1/12 ..., and
         all of them together no more than the whole: 1/(k(k+1)) sums to 1. By
         Bonferroni's inequality that holds for any number of looks, whatever
         one look has to do with the next, and for the intervals as for the test
         (alpha spending; Lan and DeMets, Biometrika 70, 1983, pages 659 to 663).
         """
-        return replace(self, share=1 / (look * (look + 1)))
+        return replace(self, alpha_share=1 / (look * (look + 1)))
 
 
 @dataclass(frozen=True)
@@ -245,7 +245,7 @@ def compare(pairs: Mapping[Key, Pair], rule: Rule, family: int = 0) -> dict[Key,
     chances = [_chance(pair, rule) for pair in pairs.values()]
     corrected = holm([chance.p_value(family) for chance in chances], family)
     return {
-        key: _comparison(pair, chance, min(1.0, p_value / rule.share), rule, family)
+        key: _comparison(pair, chance, min(1.0, p_value / rule.alpha_share), rule, family)
         for (key, pair), chance, p_value in zip(pairs.items(), chances, corrected, strict=True)
     }
 

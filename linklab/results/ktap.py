@@ -43,11 +43,11 @@ class Result(StrEnum):
     SKIP = "skip"
 
 
-class Version(NamedTuple):
+class VersionLine(NamedTuple):
     """The first line of a document."""
 
 
-class Plan(NamedTuple):
+class PlanLine(NamedTuple):
     """How many tests there are; `skipped` says why there are none."""
 
     tests: int
@@ -75,17 +75,17 @@ class Subtest(NamedTuple):
     name: str
 
 
-Line = Version | Plan | ResultLine | BailOut | Subtest
+Line = VersionLine | PlanLine | ResultLine | BailOut | Subtest
 
 
 def read_line(text: str) -> Line | None:
     """Return a line of KTAP, its nesting already removed; None where it is none."""
     if _VERSION.match(text):
-        return Version()
+        return VersionLine()
     if found := _PLAN.match(text):
         count, remark = int(found[1]), found[2] or ""
         directive = _DIRECTIVE.match(remark)
-        return Plan(count, None if count else directive[2] if directive else remark)
+        return PlanLine(count, None if count else directive[2] if directive else remark)
     if found := _BAIL_OUT.match(text):
         return BailOut(found[1].strip())
     if found := _SUBTEST.match(text):
@@ -105,7 +105,7 @@ def _nesting_of(text: str) -> str:
     """
     if text.startswith(_RUNNERS_PREFIX):
         inner = read_line(text[len(_RUNNERS_PREFIX) :])
-        return _RUNNERS_PREFIX if isinstance(inner, Version) else ""
+        return _RUNNERS_PREFIX if isinstance(inner, VersionLine) else ""
     bare = text.lstrip(" \t")
     if bare == text:
         return ""
@@ -291,11 +291,11 @@ class _Reader:
 
     def _read(self, level: _Level, line: Line, whole: bool) -> None:
         match line:
-            case Version():
+            case VersionLine():
                 if not level.fresh:
                     self._end_document(level)
                 level.announced = True
-            case Plan(count, skipped):
+            case PlanLine(count, skipped):
                 if level.plan is not None:
                     self._end_document(level)
                 level.announced, level.plan, level.skipped = True, count, skipped

@@ -54,7 +54,7 @@ class Chance:
         a, b = self.a, self.b
         tail = _tail(self.risk, min(len(a), len(b)))
         found: list[Array] = []
-        for part in _parts(self._draws(tail), max(len(a), len(b))):
+        for part in _batches(self._draws(tail), max(len(a), len(b))):
             drawn = random.integers(0, len(a), (part, len(a)))
             other = drawn if self.paired else random.integers(0, len(b), (part, len(b)))
             found.append(self._effects(a[drawn], b[other]))
@@ -74,7 +74,7 @@ class Chance:
             return float(np.mean(self._extremes(*_exchanged(a, b, every == 1)) >= seen))
         random = np.random.default_rng([self.seed, 2])
         draws, beyond = self._draws(self.risk / operations), 0
-        for part in _parts(draws, len(a) + len(b)):
+        for part in _batches(draws, len(a) + len(b)):
             if self.paired:
                 one, other = _exchanged(a, b, random.random((part, len(a))) < 0.5)
             else:
@@ -127,7 +127,7 @@ def _medians(rows: Array) -> Array:
     return np.asarray((sides[:, last] + sides[:, middle]) / 2)
 
 
-def _parts(draws: int, blocks: int) -> list[int]:
+def _batches(draws: int, blocks: int) -> list[int]:
     """Return how many draws to do at once, so that memory stays bounded."""
     size = max(1, _CHUNK // blocks)
     return [size] * (draws // size) + ([draws % size] if draws % size else [])

@@ -119,7 +119,10 @@ class Cell(Mapping[str, Value]):
         return isinstance(other, Cell) and self._values == other._values
 
     def __lt__(self, other: Cell) -> bool:
-        return _order(self) < _order(other)
+        return self._order() < other._order()
+
+    def _order(self) -> list[tuple[bool, Value]]:
+        return [(isinstance(value, str), value) for value in self.values()]
 
     def __repr__(self) -> str:
         return f"Cell({self._values!r})"
@@ -140,12 +143,6 @@ class Cell(Mapping[str, Value]):
     def with_(self, **values: Value) -> Cell:
         """Return it with other values on some axes, each in its place."""
         return Cell({**self._values, **values})
-
-
-def _order(cell: Cell) -> tuple[tuple[bool, float, str], ...]:
-    return tuple(
-        (isinstance(v, str), 0.0 if isinstance(v, str) else float(v), str(v)) for v in cell.values()
-    )
 
 
 @dataclass(frozen=True)
@@ -214,10 +211,8 @@ class Shape:
         """Return a cell, or a part of one, as it stands in a sentence."""
         if self.text and len(cell) == len(self.axes):
             return self.text.format(**cell)
-        known = [axis for axis in self.axes if axis.name in cell]
-        words = (f"{cell[a.name]} {a.title or a.name}" if a.is_numeric else str(cell[a.name])
-                 for a in known)  # fmt: skip
-        return ", ".join(words)
+        units = {a.name: f" {a.title or a.name}" if a.is_numeric else "" for a in self.axes}
+        return ", ".join(f"{cell[name]}{unit}" for name, unit in units.items() if name in cell)
 
     def cell_in(self, data: Mapping[str, Any]) -> Cell:
         """Return the cell of a flat JSON line. Raises `SchemaError` where an axis is missing."""
@@ -227,7 +222,7 @@ class Shape:
         return Cell((axis.name, data[axis.name]) for axis in self.axes)
 
     def kernel_title(self, name: str) -> str:
-        """Return what stands over a kernel's column."""
+        """Return the title of a kernel's column."""
         return dict(self.kernels).get(name, name)
 
     def kernel_order(self, names: Iterable[str]) -> list[str]:
@@ -252,8 +247,7 @@ def values_on(
     axis: str, cells: Iterable[Mapping[str, Value]], listed: Sequence[Value] = ()
 ) -> list[Value]:
     """Return what cells have on an axis, each once: numbers by size, words as listed."""
-    found = list(dict.fromkeys(cell[axis] for cell in cells))
-    if all(not isinstance(value, str) for value in found):
+    found, order = list(dict.fromkeys(cell[axis] for cell in cells)), list(listed)
+    if not any(isinstance(value, str) for value in found):
         return sorted(found)
-    order = list(listed)
     return sorted(found, key=lambda v: order.index(v) if v in order else len(order))

@@ -10,12 +10,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from linklab.errors import KernelFault, LabError, LinklabError, UsageError
+from linklab.errors import KernelFault, LabError, LinklabError, UsageError, os_errors_as
 from linklab.results.codec import SchemaError, read_document
 from linklab.results.model import (
     BOOTS,
@@ -192,13 +192,8 @@ def claim_folder(path: Path) -> Path:
     return path
 
 
-@contextmanager
-def _refusing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or error
-        raise UsageError(f"the output folder {path} cannot be written: {reason}") from error
+def _refusing(path: Path) -> AbstractContextManager[None]:
+    return os_errors_as(UsageError, f"the output folder {path} cannot be written")
 
 
 def read_about(path: Path) -> dict[str, Any]:
@@ -234,12 +229,11 @@ def _check(run: Run, path: Path) -> None:
 
 
 def _read_lines(path: Path, read: Callable[[Any], T]) -> Iterator[T]:
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
+    with os_errors_as(UsageError, f"{path} cannot be read"):
+        try:
+            lines = path.read_bytes().split(b"\n")
+        except FileNotFoundError:
+            return
     for number, line in enumerate(lines, 1):
         if not line:
             continue
@@ -251,12 +245,6 @@ def _read_lines(path: Path, read: Callable[[Any], T]) -> Iterator[T]:
             raise UsageError(f"{path}, line {number}: {error}") from error
 
 
-@contextmanager
-def _reporting(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise LabError(
-            f"the run's folder {path} cannot be written: {error.strerror or error}; "
-            f"what was measured so far is in it"
-        ) from error
+def _reporting(path: Path) -> AbstractContextManager[None]:
+    what = f"the run's folder {path} cannot be written"
+    return os_errors_as(LabError, what, "; what was measured so far is in it")

@@ -242,12 +242,12 @@ def _state_cell(findings: Findings, row: Row, cell: Cell) -> Outcome:
         name=cell.text,
         status=Status.FAIL if worse else Status.PASS,
         seconds=value if metric.is_time else None,
-        message=_said(change, metric) if change else "",
+        message=_change_text(change, metric) if change else "",
         figure=Quantity(value, metric.unit),
     )
 
 
-def _said(change: Change, metric: Metric) -> str:
+def _change_text(change: Change, metric: Metric) -> str:
     one = change.comparison
     by = f"{one.change:+.3g} [{one.low:.3g}, {one.high:.3g}] {metric.unit}".rstrip()
     if one.by_ratio:

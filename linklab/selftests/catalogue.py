@@ -177,11 +177,6 @@ class Selftest:
         """Its path from the root of the self-tests."""
         return f"{self.collection.name}/{self.name}"
 
-    @property
-    def is_built(self) -> bool:
-        """Whether it is compiled."""
-        return self.name in self.collection.built
-
 
 def read_collection(files: SelftestFiles, name: str) -> Collection:
     """Return what a collection's Makefile names; the caller has the files checked out.

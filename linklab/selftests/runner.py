@@ -124,7 +124,7 @@ class SelftestRunner:
             raise
         except LinklabError as error:
             failure = error
-        found = classify(_text(path), end or _NO_END)
+        found = classify(_output_in(path), end or _NO_END)
         return Attempt(
             status=status_of(failure.verdict) if failure else found.status,
             message=failure.message if failure else found.message,
@@ -145,10 +145,10 @@ def _last_words(path: Path, found: Decision) -> str:
     leaves = (leaf for each in found.subtests for _, leaf in each.leaves())
     if found.status is not Status.FAIL or any(leaf.status.blames_kernel for leaf in leaves):
         return ""
-    return "\n".join(_text(path).rstrip().splitlines()[-_LAST_WORDS:])
+    return "\n".join(_output_in(path).rstrip().splitlines()[-_LAST_WORDS:])
 
 
-def _text(path: Path) -> str:
+def _output_in(path: Path) -> str:
     return path.read_text(errors="replace")
 
 
