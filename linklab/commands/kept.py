@@ -1,7 +1,7 @@
 """The options of `invoke run`: as declared, as `run.json` keeps them, and back again.
 
 They are kept under their names on the command line, so that a reader needs to
-know nothing of the code. See `linklab/results/again.py`.
+know nothing of the code. See `linklab/results/rerun_command.py`.
 """
 
 from __future__ import annotations

@@ -36,13 +36,8 @@ def junit(suites: Sequence[Suite]) -> str:
     return _DECLARATION + ElementTree.tostring(root, encoding="unicode") + "\n"
 
 
-def title_of(suite: Suite) -> str:
-    """Return a suite's name with its kernel's."""
-    return f"{suite.name}.{suite.kernel.name}" if suite.kernel else suite.name
-
-
 def _suite(suite: Suite) -> TestSuite:
-    element = TestSuite(_clean(title_of(suite)))
+    element = TestSuite(_clean(suite.title))
     for name, value in _facts(suite).items():
         element.add_property(_clean(name), _clean(value))
     for path, outcome in suite.leaves():
@@ -65,7 +60,7 @@ def _facts(suite: Suite) -> dict[str, str]:
 
 
 def _case(suite: Suite, path: tuple[str, ...], outcome: Outcome) -> TestCase:
-    case = TestCase(_clean("/".join(path)), _clean(title_of(suite)))
+    case = TestCase(_clean("/".join(path)), _clean(suite.title))
     case.time = outcome.seconds or 0.0
     message, output = _clean(outcome.message), _clean(outcome.output)
     match outcome.status:

@@ -132,6 +132,11 @@ class Suite:
     end: str = ""
 
     @property
+    def title(self) -> str:
+        """Its name with its kernel's."""
+        return f"{self.name}.{self.kernel.name}" if self.kernel else self.name
+
+    @property
     def status(self) -> Status:
         """What its tests say together."""
         return worst(outcome.status for outcome in self.outcomes)
