@@ -111,14 +111,12 @@ class SelftestRunner:
         end: End | None = None
         took: float | None = None
         failure: LinklabError | None = None
-        path, draw = self.folder / output, self.draw + number - 1
+        path, log = self.folder / output, self.folder / console
         try:
-            with (
-                path.open("wb") as file,
-                self.lab.session(self.subject, self.folder / console, draw) as session,
-            ):
+            session = self.lab.session(self.subject, log, self.draw + number - 1)
+            with path.open("wb") as file, session as guest:
                 started = time.monotonic()
-                end = _Job(session.agent, file, limit, self.lab, tell).run(test)
+                end = _Job(guest.agent, file, limit, self.lab, tell).run(test)
                 took = time.monotonic() - started
         except Interrupted:
             raise
@@ -222,8 +220,7 @@ class _Job:
             self.agent.signal_job(number, self._soon(_TURN))
             until = self._elapsed + _GRACE
             while self._elapsed < until:
-                news = self._ask()
-                if news.wait_status is not None:
+                if (news := self._ask()).wait_status is not None:
                     return news
         return None
 
