@@ -7,6 +7,8 @@ raised, not where it is reported.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from typing import Any, ClassVar
 
@@ -140,3 +142,12 @@ class GuestHung(KernelFault):
     """The machine runs, and the guest does not answer within its deadline."""
 
     verdict = Verdict.HANG
+
+
+@contextmanager
+def os_errors_as(kind: type[LinklabError], what: str, after: str = "") -> Iterator[None]:
+    """Turn what the file system says into an error of a kind: `what`, the reason, `after`."""
+    try:
+        yield
+    except OSError as error:
+        raise kind(f"{what}: {error.strerror or error}{after}") from error

@@ -157,7 +157,7 @@ def by_ratio(pair: Pair, ratio: float, look: int, seed: int) -> Judged:
 
     `ratio` is how many times worse is bad.
     """
-    rule = Rule(threshold=ratio - 1, seed=seed).at_look(look)
+    rule = Rule(threshold=ratio - 1, seed=seed).after_look(look)
     found = compare_one(pair, rule)
     name, text = pair.metric.name, partial(amount_text, unit=pair.metric.unit)
     figure = _ratio_figure(found, name)
@@ -193,7 +193,7 @@ def _ratio_figure(found: Comparison, name: str) -> dict[str, Any]:
 
 def by_value(values: Sequence[float], limit: float, look: int, metric: Metric) -> Judged:
     """Return what the values of some blocks say against a limit."""
-    level = 1 - Rule().at_look(look).alpha
+    level = 1 - Rule().after_look(look).alpha
     interval = median_interval(values, level) if values else None
     if interval is None:
         return _unsure("there are too few values", {})

@@ -54,7 +54,7 @@ from linklab.lab.lab import Lab, Subject
 from linklab.machine.spec import Boot, Clock
 from linklab.options import JSON, group, number, option, percent, split_list
 from linklab.results.comparison import Rule
-from linklab.results.kinds import CALIBRATION
+from linklab.results.result_kinds import CALIBRATION
 from linklab.results.shape import Better, Metric
 from linklab.results.store import RunFolder, claim, removed_if_empty
 from linklab.scenarios.scenario import Slower
@@ -237,7 +237,7 @@ def main(options: CalibrateOptions, command: Sequence[str]) -> Verdict:
     """Calibrate, show what came out, and return the verdict."""
 
     from linklab.report.calibration import calibration_of, render
-    from linklab.report.layout import plain_text
+    from linklab.report.grid import plain_text
     from linklab.report.progress import progress
 
     with progress() as listener:

@@ -40,16 +40,17 @@ from linklab.kernel.kernel import resolve_kernel
 from linklab.lab.lab import Lab, Subject
 from linklab.machine.spec import Boot, Clock, MachineType
 from linklab.options import JSON, RESULTS, group, number, option, past_runs, seconds, word
+from linklab.results.codec import SchemaError
 from linklab.results.comparison import DEFAULT_THRESHOLD, VIRTUAL_THRESHOLD, Effect, Rule
-from linklab.results.kinds import COMPARISON
-from linklab.results.shape import Metric, SchemaError, Shape
+from linklab.results.result_kinds import COMPARISON
+from linklab.results.shape import Metric, Shape
 from linklab.results.store import RUN_FILE, RunFolder, claim, read_run, removed_if_empty
 from linklab.results.suites import suite_of_runs, suites_of
 from linklab.scenarios.scenario import Scenario
 from linklab.trials.plan import Plan
 
 if TYPE_CHECKING:
-    from linklab.report.versus import Versus
+    from linklab.report.comparison import Compared
     from linklab.trials.sequential import Contest, Effort
 
 KIND = COMPARISON
@@ -334,12 +335,12 @@ def _may_be_kernel(word: str) -> bool:
 
 def present(finished: Finished, as_json: bool) -> None:
     """Show a comparison and leave its table in its folder."""
-    from linklab.report.layout import plain_text
-    from linklab.report.versus import render, versus_of
+    from linklab.report.comparison import render, stored_comparison
+    from linklab.report.grid import plain_text
 
     stored = finished.run
-    versus = versus_of(stored)
-    shown = render(versus)
+    compared = stored_comparison(stored)
+    shown = render(compared)
     (finished.folder / "table.txt").write_text(plain_text(shown), encoding="utf-8")
     if as_json:
         print_document(
@@ -347,7 +348,7 @@ def present(finished: Finished, as_json: bool) -> None:
                 "folder": str(finished.folder),
                 "run": stored.document(),
                 "samples": [sample.to_json() for sample in stored.samples],
-                "sentence": versus.sentence(),
+                "sentence": compared.sentence(),
             }
         )
         return
@@ -357,7 +358,7 @@ def present(finished: Finished, as_json: bool) -> None:
 
 def compare_runs(options: CompareOptions) -> Verdict:
     """Compare two stored runs, where they may be, and print what came out."""
-    from linklab.report.versus import render, versus_of_runs
+    from linklab.report.comparison import comparison_of_runs, render
 
     given = options.kernels
     changed = given.patches or given.range or given.source or given.configs or given.modules
@@ -370,21 +371,21 @@ def compare_runs(options: CompareOptions) -> Verdict:
     clock = Clock.VIRTUAL if one[1].about.get("clock") == Clock.VIRTUAL else Clock.REAL
     metric = _compared(one[1].shape, options)
     rule = Rule(threshold_of(with_defaults(options, clock).threshold))
-    versus = versus_of_runs(one, other, rule, metric)
-    if not versus.rows:
+    compared = comparison_of_runs(one, other, rule, metric)
+    if not compared.rows:
         raise UsageError(
             f"{folders[0]} and {folders[1]} have nothing in common: no cell that both measured "
             "with kernels of the same name, twice or more"
         )
     verdict = Verdict.PASS
-    if any(row.comparison.verdict is Effect.WORSE for row in versus.rows):
+    if any(row.comparison.verdict is Effect.WORSE for row in compared.rows):
         verdict = Verdict.FAIL
-    found = [(row.kernel, row.cell, row.comparison) for row in versus.rows]
-    write_exports(options.exports, [suite_of_runs(found, versus.metric, versus.a, versus.b)])
+    found = [(row.kernel, row.cell, row.comparison) for row in compared.rows]
+    write_exports(options.exports, [suite_of_runs(found, compared.metric, compared.a, compared.b)])
     if options.as_json:
-        print_document({**_runs_json(versus), "runs": [str(folder) for folder in folders]})
+        print_document({**_runs_json(compared), "runs": [str(folder) for folder in folders]})
     else:
-        print_shown(render(versus))
+        print_shown(render(compared))
         print(f"\nverdict: {verdict.value}")
     return verdict
 
@@ -400,9 +401,9 @@ def _stored_run(word: str, results: Path) -> Path:
         ) from None
 
 
-def _runs_json(versus: Versus) -> dict[str, Any]:
+def _runs_json(compared: Compared) -> dict[str, Any]:
     rows = [
-        {**row.cell, "kernel": row.kernel, **row.comparison.to_json(versus.metric)}
-        for row in versus.rows
+        {**row.cell, "kernel": row.kernel, **row.comparison.to_json(compared.metric)}
+        for row in compared.rows
     ]
-    return {"results": rows, "threshold": versus.threshold, "sentence": versus.sentence()}
+    return {"results": rows, "threshold": compared.threshold, "sentence": compared.sentence()}

@@ -16,13 +16,13 @@ from rich.text import Text
 from linklab.commands.outcome import concluded, print_document, print_shown
 from linklab.errors import UsageError, Verdict
 from linklab.options import JSON, RESULTS, RUN, number, option, past_runs, word
+from linklab.report.by_kind import headline, shown
 from linklab.report.compare import Stored, differences, obstacles
-from linklab.report.printed import headline, shown
-from linklab.results import other
+from linklab.results import result_kinds
 from linklab.results.figures import timed_by
 from linklab.results.history import BROKEN, UNFINISHED, Entry, chosen, entries, find, kind_of
-from linklab.results.kinds import is_selftest, is_series
 from linklab.results.model import Run
+from linklab.results.result_kinds import is_selftest, is_series
 from linklab.results.store import read_run
 
 _VERDICTS = (*(verdict.value for verdict in Verdict), UNFINISHED, BROKEN)
@@ -90,7 +90,7 @@ def _said(entry: Entry) -> str:
         return entry.problem
     try:
         if entry.other:
-            return other.figure(entry.other, entry.about)
+            return result_kinds.figure(entry.other, entry.about)
         return headline(read_run(entry.folder))
     except UsageError as error:
         return error.message
@@ -172,12 +172,12 @@ def show(options: ShowOptions) -> None:
 
 
 def _show_other(folder: Path, kind: str, *, as_json: bool) -> None:
-    about = other.read_other(folder, kind)
+    about = result_kinds.read_other(folder, kind)
     if as_json:
         print_document({"folder": str(folder), kind: about})
         return
-    print(other.printed(folder) or "It has not come to its end.")
-    print(f"\nverdict: {other.verdict(kind, about) or UNFINISHED}   results: {folder}")
+    print(result_kinds.printed(folder) or "It has not come to its end.")
+    print(f"\nverdict: {result_kinds.verdict(kind, about) or UNFINISHED}   results: {folder}")
 
 
 def rerun(options: RerunOptions, command: Sequence[str]) -> Verdict:
@@ -190,7 +190,7 @@ def rerun(options: RerunOptions, command: Sequence[str]) -> Verdict:
     as_json = options.as_json
     folder = find(options.run, Path(options.results))
     if kind := kind_of(folder):
-        raise repeated_by(other.read_other(folder, kind))
+        raise repeated_by(result_kinds.read_other(folder, kind))
     before = read_run(folder)
     again = revived(before.about, options.output, as_json=as_json)
     with progress() as listener:

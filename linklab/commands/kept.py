@@ -1,7 +1,7 @@
 """The options of `invoke run`: as declared, as `run.json` keeps them, and back again.
 
 They are kept under their names on the command line, so that a reader needs to
-know nothing of the code. See `linklab/results/again.py`.
+know nothing of the code. See `linklab/results/rerun_command.py`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from linklab.host.cache import hash_file
 from linklab.kernel.debkernel import PREFIX, is_package
 from linklab.kernel.kconfig import flavours
 from linklab.options import JSON, flat, group, made, option, split_list
-from linklab.results.again import FILES, command_of, files_of, options_of, typed_command
+from linklab.results.rerun_command import FILES, command_of, files_of, options_of, typed_command
 from linklab.scenarios import names
 
 

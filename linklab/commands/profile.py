@@ -30,7 +30,7 @@ from linklab.lab.lab import Lab, Subject, choose_memory
 from linklab.machine.spec import Clock
 from linklab.options import JSON, group, number, option, seconds, split_list
 from linklab.profile.recorder import Event, Recorder, choose_event
-from linklab.profile.stacks import Rule
+from linklab.profile.stacks import SamplingRule
 from linklab.profile.store import (
     DIFFERENCE_FILE,
     GRAPH_FILE,
@@ -43,7 +43,7 @@ from linklab.profile.store import (
     write_difference,
     write_profile,
 )
-from linklab.results.other import DIFFERENCE, PROFILE, kind_in, read_other
+from linklab.results.result_kinds import DIFFERENCE, PROFILE, kind_in, read_other
 from linklab.results.shape import Value
 from linklab.results.store import claim, removed_if_empty, utc_now
 from linklab.scenarios.scenario import GUEST, Scenario
@@ -122,7 +122,7 @@ def check(options: ProfileOptions) -> Request:
     memory = choose_memory(asked, needed, f"perf and {kind.shape.in_words(setup)}")
     _check_host()
     folder = _folder(options)
-    task = Task(cell, Rule(samples), limit)
+    task = Task(cell, SamplingRule(samples), limit)
     return Request(sides, task, options.given(), kind, frequency, memory, folder)
 
 
@@ -292,12 +292,12 @@ def _write(folder: Path, profile: StoredProfile) -> StoredProfile:
 
 def _subtract(folder: Path) -> None:
     """Store what the two profiles in a folder differ in, with its table and its graph."""
-    from linklab.report.layout import plain_text
-    from linklab.report.profile_difference import graph_of, render
+    from linklab.report.grid import plain_text
+    from linklab.report.profile import difference_graph_of, render_difference
 
     a, b = _read_both(folder)
-    (folder / TABLE_FILE).write_text(plain_text(render(a, b)))
-    (folder / GRAPH_FILE).write_text(graph_of(a, b))
+    (folder / TABLE_FILE).write_text(plain_text(render_difference(a, b)))
+    (folder / GRAPH_FILE).write_text(difference_graph_of(a, b))
     write_difference(folder, as_stored(a, b))
 
 
@@ -329,7 +329,7 @@ def _document(folder: Path) -> dict[str, Any]:
 
 def _shown(folder: Path) -> RenderableType:
     if kind_in(folder) == DIFFERENCE:
-        from linklab.report.profile_difference import render as render_difference
+        from linklab.report.profile import render_difference
 
         return render_difference(*_read_both(folder))
     from linklab.report.profile import render

@@ -11,7 +11,7 @@ from linklab.options import RESULTS, RUN, option, past_runs, split_list, words
 from linklab.report.page import FILE, page
 from linklab.results.history import find, kind_of
 from linklab.results.model import Run
-from linklab.results.other import NOUN
+from linklab.results.result_kinds import NOUN
 from linklab.results.store import RUN_FILE, read_run
 from linklab.scenarios import names, scenario_named
 

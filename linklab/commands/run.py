@@ -37,8 +37,8 @@ from linklab.image.userland import LIVE
 from linklab.lab.lab import Lab, Subject
 from linklab.machine.spec import Boot
 from linklab.options import number
-from linklab.results.again import ENTRY, FILES
 from linklab.results.model import Run
+from linklab.results.rerun_command import ENTRY, FILES
 from linklab.results.store import RunFolder, claim, removed_if_empty
 from linklab.results.suites import suites_of
 from linklab.trials.plan import Plan

@@ -25,8 +25,9 @@ from linklab.events import Listener, step
 from linklab.host.cache import Cache
 from linklab.lab.lab import choose_memory
 from linklab.options import JSON, group, number, option, seconds, split_list, word
-from linklab.results.kinds import SELFTEST as KIND
+from linklab.results.codec import to_json
 from linklab.results.outcomes import Status
+from linklab.results.result_kinds import SELFTEST as KIND
 from linklab.results.store import RunFolder, claim, read_about, removed_if_empty
 from linklab.selftests.catalogue import Selftest
 from linklab.selftests.record import (
@@ -34,7 +35,6 @@ from linklab.selftests.record import (
     Attempt,
     TestRecord,
     suites_of,
-    to_json,
     verdict_of,
 )
 from linklab.selftests.runner import SelftestRunner, limit_of
@@ -166,7 +166,7 @@ class _Course:
                 attempts.append(self._attempt(runner, test, limit, len(attempts) + 1))
             record = TestRecord(test.path, prepared.subject.name, tuple(attempts), lacking)
             self.records.append(record)
-            self.folder.update(**{TESTS: [to_json(record) for record in self.records]})
+            self.folder.update(**{TESTS: to_json(self.records)})
 
     def _again(self, attempts: Sequence[Attempt]) -> bool:
         return attempts[-1].status.blames_kernel and len(attempts) <= self.request.retries

@@ -46,8 +46,8 @@ from linklab.lab.lab import Lab
 from linklab.machine.spec import Boot, Clock
 from linklab.options import JSON, choose, group, number, option, percent, split_list
 from linklab.results.comparison import fewest_blocks
-from linklab.results.kinds import SERIES
 from linklab.results.model import Run
+from linklab.results.result_kinds import SERIES
 from linklab.results.series import find, rule_of
 from linklab.results.store import RunFolder, claim, removed_if_empty
 from linklab.trials.plan import Plan

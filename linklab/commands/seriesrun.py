@@ -22,7 +22,7 @@ from linklab.kernel.kernel import BuildOptions, Kernel, resolve_kernel
 from linklab.kernel.series import Series
 from linklab.lab.lab import Lab, Subject, file_label
 from linklab.machine.spec import Boot
-from linklab.results.kinds import SERIES
+from linklab.results.result_kinds import SERIES
 from linklab.results.series import BASE, PatchRecord, StateRecord
 from linklab.results.shape import Metric
 from linklab.results.store import RunFolder

@@ -17,12 +17,12 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from linklab.errors import LabError
+from linklab.errors import LabError, os_errors_as
 from linklab.events import Listener, Note
 
 MANIFEST = "manifest.json"
@@ -278,16 +278,10 @@ def drafted(path: Path) -> Iterator[Path]:
     draft.rename(path)
 
 
-@contextmanager
-def reporting(root: Path) -> Iterator[None]:
+def reporting(root: Path) -> AbstractContextManager[None]:
     """Turn what the file system says into an error that says what to do."""
-    try:
-        yield
-    except OSError as error:
-        raise LabError(
-            f"the cache folder {root} cannot be used: {error.strerror or error} "
-            f"(LINKLAB_CACHE names another one)"
-        ) from error
+    what = f"the cache folder {root} cannot be used"
+    return os_errors_as(LabError, what, " (LINKLAB_CACHE names another one)")
 
 
 def load_json(path: Path) -> dict[str, Any]:

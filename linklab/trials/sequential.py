@@ -2,7 +2,7 @@
 
 The one procedure behind `compare`, bisection by a figure and `calibrate`: so
 many blocks, a look at all that there is, more blocks, another look. What each
-look may risk is the rule's (`Rule.at_look`).
+look may risk is the rule's (`Rule.after_look`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MOST_BLOCKS = 10_000
 _FEWEST = 2  # blocks that say anything at all
 GROWTH = 1.5
 """By how much the blocks grow from one look to the next. Every look costs some
-of the risk (`Rule.at_look`): with slower growth it is spent before there are
+of the risk (`Rule.after_look`): with slower growth it is spent before there are
 blocks enough, with faster growth blocks are measured that were not needed."""
 
 
@@ -141,7 +141,7 @@ class Contest:
 
     def _look(self, number: int) -> bool:
         blocks, found = self._blocks, self.outcome.found
-        rule = self._rule.at_look(number) if self._grows else self._rule
+        rule = self._rule.after_look(number) if self._grows else self._rule
         a, b = (subject.name for subject in blocks.subjects)
         pairs = pairs_of(blocks.samples, self._metric, a, b)
         wanted = {cell: pair for cell, pair in pairs.items() if cell in blocks.cells}

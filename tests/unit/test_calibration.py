@@ -27,8 +27,8 @@ from linklab.host.cache import Cache
 from linklab.lab import lab as lab_module
 from linklab.lab.lab import Lab, Subject
 from linklab.machine.spec import Boot
+from linklab.report.by_kind import headline
 from linklab.report.calibration import Case
-from linklab.report.printed import headline
 from linklab.results.comparison import Comparison, Effect, Rule
 from linklab.results.shape import Better
 from linklab.results.store import RunFolder, read_run

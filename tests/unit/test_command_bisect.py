@@ -32,9 +32,10 @@ from linklab.kernel.kernel import BuildOptions, Kernel
 from linklab.lab import lab as lab_module
 from linklab.lab.lab import Lab
 from linklab.options import flat
+from linklab.results.codec import to_json
 from linklab.results.outcomes import Status
 from linklab.results.store import RunFolder, read_run
-from linklab.selftests.record import Attempt, TestRecord, to_json, verdict_of
+from linklab.selftests.record import Attempt, TestRecord, verdict_of
 
 SERIES = "GGGBBB"
 QUICK = CriterionOptions(counts="2", operations="mtu", arms="group")

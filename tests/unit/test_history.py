@@ -23,9 +23,9 @@ from linklab.errors import UsageError, Verdict, WrongState
 from linklab.host.cache import hash_file
 from linklab.report.compare import Stored
 from linklab.report.tables import key_figure
-from linklab.results.again import command_of
 from linklab.results.history import chosen, entries, find
 from linklab.results.model import Run
+from linklab.results.rerun_command import command_of
 from linklab.results.store import RunFolder, read_run
 
 OPTIONS = RunOptions(

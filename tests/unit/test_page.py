@@ -26,11 +26,12 @@ from linklab.report.compare import (
     together,
 )
 from linklab.report.page import page, plot_files
+from linklab.results.codec import to_json
 from linklab.results.model import Run
 from linklab.results.outcomes import Status
 from linklab.results.shape import Axis, Better, Cell, Metric, Shape
 from linklab.results.store import RunFolder
-from linklab.selftests.record import Attempt, TestRecord, to_json
+from linklab.selftests.record import Attempt, TestRecord
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
 GROWING = dict(zip(PAPER_COUNTS, (20.0, 40.0, 60.0, 80.0, 100.0), strict=True))

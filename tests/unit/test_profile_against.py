@@ -18,8 +18,9 @@ from linklab.commands.profile import FRAGMENT, ProfileOptions, check, main, prof
 from linklab.errors import KernelFault, LabError, UsageError, Verdict
 from linklab.lab import lab as lab_module
 from linklab.profile.store import read_profile
-from linklab.report.layout import plain_text
-from linklab.report.profile_difference import graph_of, render
+from linklab.report.grid import plain_text
+from linklab.report.profile import difference_graph_of as graph_of
+from linklab.report.profile import render_difference as render
 
 DIFF = "--- a/{name}\n+++ b/{name}\n@@ -0,0 +1 @@\n+new\n"
 OPTIONS = ProfileOptions(

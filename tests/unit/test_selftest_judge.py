@@ -20,9 +20,10 @@ from linklab.commands.selfjudge import selftest_judge
 from linklab.commands.selftest import SelftestOptions
 from linklab.errors import BuildSkipped, LabError, UsageError
 from linklab.events import ignore
+from linklab.results.codec import to_json
 from linklab.results.outcomes import Status
 from linklab.results.store import RunFolder
-from linklab.selftests.record import Attempt, TestRecord, to_json, verdict_of
+from linklab.selftests.record import Attempt, TestRecord, verdict_of
 
 ONE = Revision("a" * 40, "aaaa", "net: one")
 

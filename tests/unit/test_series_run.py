@@ -34,7 +34,7 @@ from linklab.errors import (
 from linklab.kernel import make as make_module
 from linklab.lab.lab import Lab, Subject
 from linklab.machine.spec import Boot
-from linklab.report.printed import headline
+from linklab.report.by_kind import headline
 from linklab.results.history import entries
 from linklab.results.series import Findings, find
 from linklab.results.store import read_run
@@ -149,7 +149,7 @@ def test_each_patch_is_built_measured_and_judged(
     )
     out = capsys.readouterr().out
     assert verdict is Verdict.FAIL
-    assert [row.trouble is None for row in found.rows["nosysfs"]] == [True, True, False, True, True]
+    assert [row.problem is None for row in found.rows["nosysfs"]] == [True, True, False, True, True]
     assert out.strip().splitlines()[-1].startswith("patch 1/4 adds 1 compiler warning on sysfs and")
     said = " ".join(out.split())
     assert "patch 2/4 does not build on nosysfs (3/4 mends it); " in said
@@ -254,7 +254,7 @@ def test_what_was_done_until_an_early_end_is_kept_and_shown(
     out, err = capsys.readouterr()
     assert re.search(r"; not tested to the end: (1/3 to )?2/3$", out.strip())
     assert f"\n{verdict.value}: " in f"\n{err}"
-    assert [row.trouble is not None for row in found.rows["sysfs"]] == [False, False, False, True]
+    assert [row.problem is not None for row in found.rows["sysfs"]] == [False, False, False, True]
 
 
 def test_what_the_lab_cannot_build_ends_it_with_what_was_built(

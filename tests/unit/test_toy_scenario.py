@@ -28,7 +28,7 @@ from linklab.commands.report import main as report
 from linklab.commands.scenarios import ScenariosOptions
 from linklab.commands.scenarios import main as scenarios
 from linklab.errors import UsageError, Verdict
-from linklab.report.printed import headline
+from linklab.report.by_kind import headline
 from linklab.results.comparison import Comparison, Effect
 from linklab.results.store import read_run
 

@@ -32,7 +32,7 @@ from linklab.errors import UsageError, Verdict
 from linklab.kernel import make as make_module
 from linklab.lab.lab import Lab
 from linklab.profile.store import read_profile
-from linklab.report.printed import headline
+from linklab.report.by_kind import headline
 from linklab.results.comparison import Effect
 from linklab.results.series import Findings, find
 from linklab.results.shape import Cell

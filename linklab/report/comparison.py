@@ -12,7 +12,7 @@ from rich.text import Text
 
 from linklab.numbers import amount_text, digits_text
 from linklab.report.compare import kernel_rows, together
-from linklab.report.layout import plain_table
+from linklab.report.grid import plain_table
 from linklab.report.tables import metric_title
 from linklab.results.comparison import Comparison, Effect, Pair, Rule, compare, values_of
 from linklab.results.figures import seconds_are, timed_by
@@ -23,13 +23,12 @@ _STYLE = {
     Effect.WORSE: "red",
     Effect.BETTER: "green",
     Effect.DIFFERENT: "yellow",
-    Effect.SAME: "",
     Effect.INCONCLUSIVE: "yellow",
 }
 
 
 @dataclass(frozen=True)
-class Row:
+class ComparedCell:
     """One comparison of the table. `kernel` is empty where A and B are the kernels."""
 
     cell: Cell
@@ -38,7 +37,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Versus:
+class Compared:
     """Two subjects and what is known of them in a metric.
 
     `seconds` says what the seconds are that were compared; `setting` how they
@@ -47,14 +46,14 @@ class Versus:
 
     a: str
     b: str
-    rows: Sequence[Row]
+    rows: Sequence[ComparedCell]
     threshold: float
     seconds: str
     setting: str
     shape: Shape
     metric: Metric
 
-    def place(self, row: Row) -> str:
+    def place(self, row: ComparedCell) -> str:
         """Return where a row was measured, in words."""
         text = self.shape.in_words(row.cell)
         return f"{text}, kernel {row.kernel}" if row.kernel else text
@@ -63,37 +62,25 @@ class Versus:
         """Return what to quote: what B is, by how much, how sure, and where it was measured."""
         if not self.rows:
             return f"Nothing was measured of both {self.a} and {self.b}."
-        if len(self.rows) == 1:
-            return f"{self._one(self.rows[0])} ({self.setting})."
-        return f"{self._several()} ({self.setting})."
+        said = self._one(self.rows[0]) if len(self.rows) == 1 else self._several()
+        return f"{said} ({self.setting})."
 
     def summary(self) -> str:
         """Return what B is, in a few words."""
         if len(self.rows) == 1:
-            (row,) = self.rows
-            said = f"{row.comparison.verdict.word(self.metric)}, {self._amount(row.comparison)}"
-            return f"{said} in {self.shape.in_words(row.cell)}"
+            cell, one = self.rows[0].cell, self.rows[0].comparison
+            by = f"{one.percent[0]:+.1f} %" if one.by_ratio else _signed(one.change, self.metric)
+            return f"{one.verdict.word(self.metric)}, {by} in {self.shape.in_words(cell)}"
         numbers = Counter(row.comparison.verdict for row in self.rows)
-        return ", ".join(
-            f"{numbers[effect]} {effect.word(self.metric)}" for effect in Effect if numbers[effect]
-        )
+        found = (effect for effect in Effect if numbers[effect])
+        return ", ".join(f"{numbers[effect]} {effect.word(self.metric)}" for effect in found)
 
-    def _amount(self, one: Comparison) -> str:
-        """Return by how much B is more than A."""
-        if one.by_ratio:
-            return f"{one.percent[0]:+.1f} %"
-        return _signed(one.change, self.metric)
-
-    def _one(self, row: Row) -> str:
+    def _one(self, row: ComparedCell) -> str:
         one, place, name = row.comparison, self.place(row), self.metric.short or self.metric.name
-        span = span_text(one, self.metric)
-        sure = f"95 % interval {span}, p = {p_text(one.p_value)}, {one.blocks} blocks"
+        interval = f"95 % interval {span_text(one, self.metric)}"
+        sure = f"{interval}, p = {p_text(one.p_value)}, {one.blocks} blocks"
         takes = self.metric.is_time
         match one.verdict:
-            case Effect.WORSE | Effect.BETTER | Effect.DIFFERENT:
-                verb = "takes" if takes else "has"
-                than = f"{verb} {change_text(one, self.metric)} than {self.a} in {place}"
-                return f"{self.b} {than}: {sure}"
             case Effect.SAME:
                 what = "takes as long as" if takes else f"has the same {name} as"
                 return f"{self.b} {what} {self.a} in {place}{self._within(', ')}: {sure}"
@@ -101,9 +88,12 @@ class Versus:
                 what = "takes longer than" if takes else f"has more or less {name} than"
                 open_ = f"Whether {self.b} {what} {self.a} in {place} is not known"
                 return f"{open_}: {sure}; {more_text(one)}"
+            case _:
+                change = f"{'takes' if takes else 'has'} {change_text(one, self.metric)}"
+                return f"{self.b} {change} than {self.a} in {place}: {sure}"
 
     def _several(self) -> str:
-        found: dict[Effect, list[Row]] = {effect: [] for effect in Effect}
+        found: dict[Effect, list[ComparedCell]] = {effect: [] for effect in Effect}
         for row in self.rows:
             found[row.comparison.verdict].append(row)
         parts = [
@@ -117,7 +107,7 @@ class Versus:
             parts.append(f"inconclusive in {len(unsettled)}")
         return f"{self.b} against {self.a} in {len(self.rows)} comparisons: {', '.join(parts)}"
 
-    def _how_much(self, row: Row) -> str:
+    def _how_much(self, row: ComparedCell) -> str:
         one = row.comparison
         span = span_text(one, self.metric)
         return f"{self.place(row)} ({change_text(one, self.metric)}, 95 % interval {span})"
@@ -130,23 +120,27 @@ class Versus:
         return f"{before}within {amount_text(matters, self.metric.unit)}" if matters else ""
 
 
-def versus_of(run: Run) -> Versus:
+def stored_comparison(run: Run) -> Compared:
     """Return the comparison that a stored run holds."""
-    about, shape, plan = run.about, run.shape, run.plan
-    stored = about["comparison"]
+    about, shape, stored = run.about, run.shape, run.about["comparison"]
     metric = shape.metric_named(stored.get("metric") or shape.metric.name)
-    rows = [Row(shape.cell_in(entry), Comparison.from_json(entry)) for entry in stored["results"]]
-    trials = "1 trial" if plan["trials"] == 1 else f"{plan['trials']} trials"
-    setting = f"{timed_by(about)}, {about['boot']} boot, {trials} in each guest"
-    return Versus(
-        stored["a"], stored["b"], rows, stored["threshold"], seconds_are(about), setting, shape,
-        metric,
-    )  # fmt: skip
+    rows = [
+        ComparedCell(shape.cell_in(entry), Comparison.from_json(entry))
+        for entry in stored["results"]
+    ]
+    setting = f"{timed_by(about)}, {about['boot']} boot, {trials_text(run.plan['trials'])}"
+    names, threshold = (stored["a"], stored["b"]), stored["threshold"]
+    return Compared(*names, rows, threshold, seconds_are(about), setting, shape, metric)
 
 
-def versus_of_runs(
+def trials_text(trials: int) -> str:
+    """Return how many trials each guest was for, in words."""
+    return f"{trials} trial{'s' if trials != 1 else ''} in each guest"
+
+
+def comparison_of_runs(
     one: tuple[Path, Run], other: tuple[Path, Run], rule: Rule, metric: Metric | None = None
-) -> Versus:
+) -> Compared:
     """Return what two stored runs say of each other, kernel by kernel and cell by cell.
 
     In their first metric unless another is named. Their trials were not taken
@@ -154,7 +148,7 @@ def versus_of_runs(
     effect. Raises `UsageError` where they must not be compared.
     """
     runs = together([one, other])
-    shape = one[1].shape
+    about, shape = one[1].about, one[1].shape
     metric = metric or shape.metric
     values = [values_of(stored.run.samples, metric) for stored in runs]
     pairs: dict[tuple[str, Cell], Pair] = {}
@@ -167,71 +161,62 @@ def versus_of_runs(
             )
             if min(len(a), len(b)) >= 2:
                 pairs[title, cell] = Pair(a, b, paired=False, metric=metric)
-    found = compare(pairs, rule)
     several = len({title for title, _ in pairs}) > 1
-    rows = [Row(cell, c, title if several else "") for (title, cell), c in found.items()]
-    about = one[1].about
-    names = [stored.name for stored in runs]
+    rows = [
+        ComparedCell(cell, comparison, title if several else "")
+        for (title, cell), comparison in compare(pairs, rule).items()
+    ]
+    names = runs[0].name, runs[1].name
     setting = f"{timed_by(about)}, two runs at different times"
-    return Versus(
-        names[0], names[1], rows, rule.threshold, seconds_are(about), setting, shape, metric
-    )
+    return Compared(*names, rows, rule.threshold, seconds_are(about), setting, shape, metric)
 
 
-def render(versus: Versus) -> Group:
+def render(compared: Compared) -> Group:
     """Return the heading, the table and the sentence."""
     parts: list[RenderableType] = [
-        Text(versus.seconds, style="bold"),
-        Text(f"A: {versus.a}\nB: {versus.b}\n"),
+        Text(compared.seconds, style="bold"),
+        Text(f"A: {compared.a}\nB: {compared.b}\n"),
     ]
-    if versus.rows:
-        parts += [_table(versus), Text(), *_notes(versus)]
-    return Group(*parts, Text(versus.sentence()))
+    if compared.rows:
+        parts += [_table(compared), Text(), *_notes(compared)]
+    return Group(*parts, Text(compared.sentence()))
 
 
-def _table(versus: Versus) -> RenderableType:
-    numbers = sorted({row.comparison.blocks for row in versus.rows})
-    many = f"{numbers[0]} to {numbers[-1]}" if len(numbers) > 1 else str(numbers[0])
-    titled = any(row.kernel for row in versus.rows)
-    title = metric_title(versus.metric)
-    table = plain_table(f"{title}, medians of {many} blocks")
-    for name in ("", *(["kernel"] * titled)):
-        table.add_column(name, overflow="fold")
-    effect = "B - A" if versus.metric.zero else "B / A"
-    for name in ("A", "B", f"{effect} [95 % interval]", "p"):
-        table.add_column(name, justify="right", no_wrap=True)
-    if len(numbers) > 1:
-        table.add_column("blocks", justify="right", no_wrap=True)
-    table.add_column("verdict", no_wrap=True)
-    for row in versus.rows:
+def _table(compared: Compared) -> RenderableType:
+    metric, rows = compared.metric, compared.rows
+    blocks = sorted({row.comparison.blocks for row in rows})
+    several, titled = len(blocks) > 1, any(row.kernel for row in rows)
+    many = f"{blocks[0]} to {blocks[-1]}" if several else str(blocks[0])
+    effect = "B - A" if metric.zero else "B / A"
+
+    def cells(row: ComparedCell) -> Iterator[RenderableType]:
         one = row.comparison
-        table.add_row(
-            versus.shape.in_words(row.cell),
-            *([Text(row.kernel)] * titled),
-            *(_median_text(value, versus.metric) for value in (one.median_a, one.median_b)),
-            _effect_text(one, versus.metric),
-            p_text(one.p_value),
-            *([str(one.blocks)] * (len(numbers) > 1)),
-            Text(one.verdict.word(versus.metric), style=_STYLE[one.verdict]),
-        )
-    return table
+        yield compared.shape.in_words(row.cell)
+        if titled:
+            yield Text(row.kernel)
+        # A time has the unit that suits it; of another the title has it: the columns that say
+        # what was compared need the room.
+        for value in (one.median_a, one.median_b):
+            yield amount_text(value, metric.unit) if metric.is_time else digits_text(value)
+        yield _effect_text(one, metric)
+        yield p_text(one.p_value)
+        if several:
+            yield str(one.blocks)
+        yield Text(one.verdict.word(metric), style=_STYLE.get(one.verdict, ""))
+
+    columns = ["", *["kernel"] * titled, ">A", ">B", f">{effect} [95 % interval]", ">p"]
+    columns += [*[">blocks"] * several, "<verdict"]
+    title = f"{metric_title(metric)}, medians of {many} blocks"
+    return plain_table(title, columns, map(cells, rows))
 
 
-def _notes(versus: Versus) -> Iterator[RenderableType]:
+def _notes(compared: Compared) -> Iterator[RenderableType]:
     """Yield what would settle what is not settled; of a single one the sentence says it."""
-    unsettled = [row for row in versus.rows if not row.comparison.conclusive]
-    if len(versus.rows) > 1 and unsettled:
+    unsettled = [row for row in compared.rows if not row.comparison.conclusive]
+    if len(compared.rows) > 1 and unsettled:
         for row in unsettled:
-            yield Text(f"{versus.place(row)}: {more_text(row.comparison)}")
+            yield Text(f"{compared.place(row)}: {more_text(row.comparison)}")
         yield Text()
-
-
-def _median_text(value: float, metric: Metric) -> str:
-    """Return a median for a column: of a time with the unit that suits it, else the title has it.
-
-    The columns that say what was compared need the room.
-    """
-    return amount_text(value, metric.unit) if metric.is_time else digits_text(value)
 
 
 def _effect_text(one: Comparison, metric: Metric) -> str:

@@ -12,8 +12,15 @@ import pytest
 from hand_made import cell, run_of, sample, sample_in
 
 from linklab.errors import UsageError
-from linklab.report.layout import plain_text
-from linklab.report.versus import Row, Versus, p_text, render, versus_of, versus_of_runs
+from linklab.report.comparison import (
+    Compared,
+    ComparedCell,
+    comparison_of_runs,
+    p_text,
+    render,
+    stored_comparison,
+)
+from linklab.report.grid import plain_text
 from linklab.results.comparison import (
     SECONDS,
     Comparison,
@@ -22,9 +29,9 @@ from linklab.results.comparison import (
     compare,
     pairs_of,
 )
-from linklab.results.kinds import has_comparison
 from linklab.results.model import Run, first_shape
 from linklab.results.outcomes import Status
+from linklab.results.result_kinds import has_comparison
 from linklab.results.shape import Axis, Better, Cell, Metric, Shape
 from linklab.results.suites import suite_of_runs, suites_of
 
@@ -39,10 +46,10 @@ FIRST = first_shape()
 TCG = "TCG (software emulation: compare ratios, not seconds)"
 
 
-def versus(*comparisons: Comparison) -> Versus:
-    rows = [Row(CELL.with_(interfaces=n), one) for n, one in enumerate(comparisons, 1024)]
+def versus(*comparisons: Comparison) -> Compared:
+    rows = [ComparedCell(CELL.with_(interfaces=n), one) for n, one in enumerate(comparisons, 1024)]
     setting, metric = "TCG, resume boot", FIRST.metric
-    return Versus("nosysfs", "nosysfs+fix.patch", rows, 0.03, TCG, setting, FIRST, metric)
+    return Compared("nosysfs", "nosysfs+fix.patch", rows, 0.03, TCG, setting, FIRST, metric)
 
 
 @pytest.mark.parametrize(
@@ -114,8 +121,8 @@ def test_what_is_open_says_below_the_table_what_would_settle_it() -> None:
 
 
 def test_kernels_have_a_column_where_runs_are_compared() -> None:
-    rows = [Row(CELL, SAME, "sysfs"), Row(CELL, SLOWER, "nosysfs[x]")]
-    found = Versus("one", "other", rows, 0.03, "KVM", "KVM", FIRST, FIRST.metric)
+    rows = [ComparedCell(CELL, SAME, "sysfs"), ComparedCell(CELL, SLOWER, "nosysfs[x]")]
+    found = Compared("one", "other", rows, 0.03, "KVM", "KVM", FIRST, FIRST.metric)
     shown = plain_text(render(found), 200)
     assert "nosysfs[x]" in shown
     assert "mtu by group, 1024 interfaces, kernel nosysfs[x] (9.8 % longer" in shown
@@ -149,11 +156,11 @@ def comparison_of(*results: dict[str, Any], **more: Any) -> Run:
 
 def test_a_stored_comparison_is_read_back_as_it_was() -> None:
     run = comparison_of({**CELL, **SLOWER.to_json(SECONDS)})
-    found = versus_of(run)
+    found = stored_comparison(run)
     assert found == replace(
         versus(SLOWER), setting="TCG, resume boot, 5 trials in each guest", rows=found.rows
     )
-    assert list(found.rows) == [Row(CELL, SLOWER)]
+    assert list(found.rows) == [ComparedCell(CELL, SLOWER)]
     assert has_comparison(run.about)
     assert not has_comparison({})
 
@@ -164,7 +171,7 @@ def test_a_comparison_of_the_first_release_is_read_back_too() -> None:
         "high": 1.126, "p_value": 0.0004, "verdict": "slower", "more_blocks_needed": 0,
         "blocks": 20, "median_a": 0.036, "median_b": 0.0395, "level": 0.95,
     }  # fmt: skip
-    assert list(versus_of(comparison_of(stored_then)).rows) == [Row(CELL, SLOWER)]
+    assert list(stored_comparison(comparison_of(stored_then)).rows) == [ComparedCell(CELL, SLOWER)]
 
 
 # Stored runs
@@ -180,8 +187,8 @@ def stored(kernels: dict[str, float], **about: Any) -> Run:
     return run_of(list(kernels), samples, **{"scenario": "grouping", **about})
 
 
-def against(one: Run, other: Run) -> Versus:
-    return versus_of_runs((Path("then"), one), (Path("now"), other), Rule(draws=500))
+def against(one: Run, other: Run) -> Compared:
+    return comparison_of_runs((Path("then"), one), (Path("now"), other), Rule(draws=500))
 
 
 def test_two_runs_are_compared_kernel_by_kernel() -> None:
@@ -242,10 +249,10 @@ PLACE = Cell({"mode": "fast", "size": 1500})
 A_LITTLE = [0.01 * (block % 5) for block in range(12)]
 
 
-def rates(metric: Metric, a: Sequence[float], b: Sequence[float]) -> Versus:
+def rates(metric: Metric, a: Sequence[float], b: Sequence[float]) -> Compared:
     """Two kernels in one metric, read back as a comparison that was stored."""
     run = stored_rates(metric, a, b)
-    return versus_of(run)
+    return stored_comparison(run)
 
 
 def stored_rates(metric: Metric, a: Sequence[float], b: Sequence[float]) -> Run:
@@ -347,7 +354,7 @@ def test_several_comparisons_in_another_metric() -> None:
     found = rates(LOSS, by(0.0), by(0.0, more=2.0))
     (row,) = found.rows
     same = replace(row.comparison, verdict=Effect.SAME)
-    several = replace(found, rows=[row, Row(PLACE.with_(size=64), same)])
+    several = replace(found, rows=[row, ComparedCell(PLACE.with_(size=64), same)])
     assert several.summary() == "1 more lost frames, 1 same"
     assert "more lost frames in fast, 1500 bytes (2.00 % more lost frames" in several.sentence()
     assert "the same within 0.500 % in 1" in several.sentence()

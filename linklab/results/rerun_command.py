@@ -8,7 +8,7 @@ every path absolute, so that they mean the same wherever they are used.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +22,17 @@ def options_of(about: Mapping[str, Any]) -> dict[str, Any] | None:
     found = about.get(ENTRY)
     if not isinstance(found, Mapping):
         return None
-    options = {str(name): value for name, value in found.items()}
+    options = dict(found)
     if listeners := options.pop("listeners", ""):  # the first release had an option for it
         options["param"] = [f"listeners={listeners}"]
     # A run from before there was another clock was done in real time.
-    return options | {"clock": options.get("clock", "real")}
+    return {**options, "clock": options.get("clock", "real")}
 
 
 def files_of(about: Mapping[str, Any]) -> dict[str, str]:
     """Return the SHA-256 of each file that the options name."""
     found = about.get(FILES)
-    if not isinstance(found, Mapping):
-        return {}
-    return {str(path): str(value) for path, value in found.items()}
+    return {str(k): str(v) for k, v in found.items()} if isinstance(found, Mapping) else {}
 
 
 def command_of(about: Mapping[str, Any]) -> str:
@@ -45,7 +43,15 @@ def command_of(about: Mapping[str, Any]) -> str:
     options = options_of(about)
     if options is None:
         return typed_command(about)
-    return shlex.join(["invoke", "run", *_words(options)])
+    words = ["invoke", "run"]
+    for name, value in options.items():
+        flag = f"--{name.replace('_', '-')}"
+        if value is True:
+            words.append(flag)
+        elif value not in (False, None, ""):
+            for each in value if isinstance(value, list) else [value]:
+                words += [flag, str(each)]
+    return shlex.join(words)
 
 
 def typed_command(about: Mapping[str, Any]) -> str:
@@ -57,25 +63,11 @@ def typed_command(about: Mapping[str, Any]) -> str:
         words = shlex.split(str(about.get("command", "")))
     except ValueError:  # not written by this program
         return str(about["command"])
-    kept: list[str] = []
-    while words:
-        word = words.pop(0)
-        if word == "--output":
-            del words[:1]
-        elif not word.startswith("--output="):
-            kept.append(word)
+    kept = [
+        word
+        for before, word in zip(["", *words], words, strict=False)
+        if "--output" not in (before, word) and not word.startswith("--output=")
+    ]
     if kept and Path(kept[0]).name in _INVOKE:
         kept[0] = "invoke"
     return shlex.join(kept)
-
-
-def _words(options: Mapping[str, Any]) -> Iterator[str]:
-    for name, value in options.items():
-        flag = f"--{name.replace('_', '-')}"
-        if isinstance(value, list):
-            for each in value:
-                yield from (flag, str(each))
-        elif value is True:
-            yield flag
-        elif value not in (False, None, ""):
-            yield from (flag, str(value))

@@ -1,30 +1,32 @@
-"""Results that are no runs: profiles and their differences, bisections and ported series.
+"""The kinds of results beside plain runs, and what each says in a line.
 
-Each lies in a folder of its own with a file that programs read, and the text
-that was printed when it ended in `table.txt`.
+Comparisons, calibrations, series and self-tests are runs: `kind` in their
+run.json tells. Profiles and their differences, bisections and ported series are
+none: each lies in a folder of its own with a file that programs read, and the
+text that was printed when it ended in `table.txt`.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from linklab.errors import UsageError
+from linklab.results.codec import read_document
 from linklab.results.model import first_shape
+
+SERIES = "series"
+COMPARISON = "compare"
+CALIBRATION = "calibrate"
+SELFTEST = "selftest"
 
 PROFILE = "profile"
 DIFFERENCE = "difference"
 BISECTION = "bisect"
 PORT = "port"
-FILES: Mapping[str, str] = {
-    PROFILE: "profile.json",
-    DIFFERENCE: "difference.json",
-    BISECTION: "bisect.json",
-    PORT: "port.json",
-}
-"""The file that makes a folder one of these, by its kind."""
+FILES: Mapping[str, str] = {kind: f"{kind}.json" for kind in (PROFILE, DIFFERENCE, BISECTION, PORT)}
+"""The file that makes a folder a result that is no run, by its kind."""
 NOUN: Mapping[str, str] = {
     PROFILE: "profile",
     DIFFERENCE: "difference of two profiles",
@@ -33,25 +35,36 @@ NOUN: Mapping[str, str] = {
 }
 """What a person calls each."""
 TABLE = "table.txt"
-_SCHEMA = 1  # of each
+
+
+def is_series(about: Mapping[str, Any]) -> bool:
+    """Tell whether run.json is that of a series of patches."""
+    return about.get("kind") == SERIES
+
+
+def is_selftest(about: Mapping[str, Any]) -> bool:
+    """Tell whether run.json is that of the kernel's self-tests."""
+    return about.get("kind") == SELFTEST
+
+
+def has_comparison(about: Mapping[str, Any]) -> bool:
+    """Tell whether run.json is that of a comparison which came to its end."""
+    return about.get("kind") == COMPARISON and isinstance(about.get("comparison"), Mapping)
+
+
+def has_calibration(about: Mapping[str, Any]) -> bool:
+    """Tell whether run.json is that of a calibration which came to its end."""
+    return about.get("kind") == CALIBRATION and isinstance(about.get("calibration"), Mapping)
 
 
 def kind_in(folder: Path) -> str:
-    """Return which of these a folder holds, nothing where it holds none."""
+    """Return which result that is no run a folder holds, nothing where it holds none."""
     return next((kind for kind, name in FILES.items() if (folder / name).is_file()), "")
 
 
 def read_other(folder: Path, kind: str) -> dict[str, Any]:
     """Return what the file of a kind says. Raises `UsageError` where it cannot be read."""
-    path = folder / FILES[kind]
-    try:
-        about = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path} cannot be read: {error}") from error
-    schema = about.get("schema") if isinstance(about, dict) else None
-    if schema != _SCHEMA:
-        raise UsageError(f"{path} was written by schema {schema}, this version reads {_SCHEMA}")
-    return dict(about)
+    return read_document(folder / FILES[kind], folder / FILES[kind])
 
 
 def printed(folder: Path) -> str:
@@ -74,8 +87,7 @@ def kernels(about: Mapping[str, Any]) -> list[str]:
 def verdict(kind: str, about: Mapping[str, Any]) -> str:
     """Return its verdict, nothing where it has not ended: what its command ended with."""
     if kind == BISECTION:
-        outcome = about.get("outcome")
-        if not isinstance(outcome, Mapping):
+        if not isinstance(outcome := about.get("outcome"), Mapping):
             return ""
         return "pass" if "first_bad" in outcome else "skip"
     if kind in (PROFILE, DIFFERENCE):
@@ -86,11 +98,17 @@ def verdict(kind: str, about: Mapping[str, Any]) -> str:
 def figure(kind: str, about: Mapping[str, Any]) -> str:
     """Return what it found, in a line."""
     if kind == PROFILE:
-        return _top_symbol(about)
+        top = next(iter(about["symbols"]), None)
+        found = f": {100 * top['own']['share']:.1f} % in {top['symbol']}" if top else ""
+        return f"{work_of(about)}{found}"
     if kind == DIFFERENCE:
-        return _top_difference(about)
+        whole = about["whole"]
+        part = 100 * whole["difference"] / whole["a"] if whole["a"] else 0.0
+        surely = next((symbol for symbol in about["symbols"] if symbol["different"]), None)
+        where = f"most in {surely['symbol']}" if surely else "no function is different"
+        return f"{work_of(about)}: {part:+.1f} % {about['unit']}, {where}"
     if kind == BISECTION:
-        return _first_bad(about)
+        return _first_bad(about.get("outcome") or {}, about["steps"])
     return ", ".join(f"{count} {status}" for status, count in about["counts"].items() if count)
 
 
@@ -102,28 +120,10 @@ def work_of(about: Mapping[str, Any]) -> str:
     return shape.in_words(shape.cell_in(about))
 
 
-def _top_symbol(about: Mapping[str, Any]) -> str:
-    what = work_of(about)
-    if not about["symbols"]:
-        return what
-    top = about["symbols"][0]
-    return f"{what}: {100 * top['own']['share']:.1f} % in {top['symbol']}"
-
-
-def _top_difference(about: Mapping[str, Any]) -> str:
-    whole, part = about["whole"], 0.0
-    if whole["a"]:
-        part = 100 * whole["difference"] / whole["a"]
-    surely = next((symbol for symbol in about["symbols"] if symbol["different"]), None)
-    where = f"most in {surely['symbol']}" if surely else "no function is different"
-    return f"{work_of(about)}: {part:+.1f} % {about['unit']}, {where}"
-
-
-def _first_bad(about: Mapping[str, Any]) -> str:
-    outcome, steps = about.get("outcome") or {}, about["steps"]
-    titles = {step["revision"]: f"{step['short']} {step['subject']}" for step in steps}
+def _first_bad(outcome: Mapping[str, Any], steps: list[Mapping[str, Any]]) -> str:
     if "first_bad" in outcome:
         first = outcome["first_bad"]
+        titles = {step["revision"]: f"{step['short']} {step['subject']}" for step in steps}
         return f"first bad: {titles.get(first, first)}"
     if "candidates" in outcome:
         return f"the first bad one is one of {len(outcome['candidates'])}"

@@ -1,11 +1,14 @@
-"""What a stored run printed when it ended, and in a few words, by its kind."""
+"""What a stored run printed when it ended, and in a few words, by its kind.
+
+Modules are imported where they are needed: most bring numpy.
+"""
 
 from __future__ import annotations
 
 from rich.console import RenderableType
 
-from linklab.results.kinds import has_calibration, has_comparison, is_selftest, is_series
 from linklab.results.model import Run
+from linklab.results.result_kinds import has_calibration, has_comparison, is_selftest, is_series
 
 
 def shown(run: Run) -> RenderableType:
@@ -23,26 +26,23 @@ def found_by(run: Run) -> RenderableType | None:
 
     Also of a comparison and a calibration that did not come to their end.
     """
-    about = run.about
-    if has_comparison(about):
-        from linklab.report.versus import render as render_comparison
-        from linklab.report.versus import versus_of
+    if has_comparison(run.about):
+        from linklab.report import comparison
 
-        return render_comparison(versus_of(run))
-    if has_calibration(about):
-        from linklab.report.calibration import calibration_of
-        from linklab.report.calibration import render as render_calibration
+        return comparison.render(comparison.stored_comparison(run))
+    if has_calibration(run.about):
+        from linklab.report import calibration
 
-        return render_calibration(calibration_of(about))
-    if is_series(about):
-        from linklab.report.series import render as render_series
-        from linklab.results.series import find  # brings numpy
+        return calibration.render(calibration.calibration_of(run.about))
+    if is_series(run.about):
+        from linklab.report import series
+        from linklab.results.series import find
 
-        return render_series(run, find(run))
-    if is_selftest(about):
-        from linklab.report.selftest import render as render_selftests
+        return series.render(run, find(run))
+    if is_selftest(run.about):
+        from linklab.report import selftest
 
-        return render_selftests(about)
+        return selftest.render(run.about)
     return None
 
 
@@ -53,14 +53,14 @@ def headline(run: Run) -> str:
     plain run its key figure. Empty where nothing valid was measured.
     """
     if is_series(run.about):
-        from linklab.report.series import sentence  # brings numpy
+        from linklab.report.series import sentence
         from linklab.results.series import find
 
         return sentence(find(run))
     if has_comparison(run.about):
-        from linklab.report.versus import versus_of
+        from linklab.report.comparison import stored_comparison
 
-        return versus_of(run).summary()
+        return stored_comparison(run).summary()
     if has_calibration(run.about):
         from linklab.report.calibration import calibration_of
 
