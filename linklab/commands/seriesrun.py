@@ -29,6 +29,7 @@ from linklab.results.store import RunFolder
 from linklab.scenarios.scenario import GUEST
 from linklab.trials.engine import Engine
 from linklab.trials.plan import Plan
+from linklab.trials.sequential import Blocks, Budget, until_known
 
 _STEP = "states"
 _SNAPSHOT_CONSOLE = "console.log"
@@ -151,13 +152,17 @@ class SeriesRun:
         assert state.kernel is not None
         purpose = Purpose.of(self._plan.measure.kind, self._lab)
         image = image_for(state.kernel, purpose, (), self._cache, self._listener)
-        return replace(subject_of(state.kernel, image=image), name=state.record.kernel)
+        subject = subject_of(state.kernel, self._cache, self._listener, image=image)
+        return replace(subject, name=state.record.kernel)
 
     # Measuring
 
     def _measure(self, subjects: Sequence[Subject]) -> None:
         """Measure all kernels in the same blocks. One that fails ends its own part."""
-        Engine(self._lab, self._plan.measure, self._folder, self._listener).run(subjects)
+        plan = self._plan.measure
+        engine = Engine(self._lab, plan, self._folder, self._listener)
+        blocks = Blocks(engine, subjects, plan.cells, together=False)
+        until_known(blocks, Budget(plan.repeat), lambda _: True, self._listener)
 
     # Consoles
 
@@ -182,7 +187,7 @@ class SeriesRun:
         name = re.compile(rf"console-\d+-{label}(-.*)?\.log")
         paths = [path for path in self._folder.path.iterdir() if name.fullmatch(path.name)]
         if saved := self._lab.snapshots.get(state.record.kernel):
-            paths.append(saved.folder / _SNAPSHOT_CONSOLE)
+            paths.append(saved.folder.path / _SNAPSHOT_CONSOLE)
         return [path.read_text(errors="replace") for path in paths if path.is_file()]
 
     def _keep(self) -> None:

@@ -73,11 +73,11 @@ class RunFolder:
         """Everything that is in it now, as it is read when it is stored."""
         return Run(dict(self._about), list(self._samples), self._lines)
 
-    def console_log(self, *words: str) -> Path:
-        """Return where a guest's console goes; a name of its own for each guest."""
+    def console_log(self, *words: str) -> str:
+        """Return what a guest's console is called here; a name of its own for each guest."""
         self._logs += 1
         name = "-".join((f"{self._logs:03d}", *words)).replace("/", "_")
-        return self.path / f"console-{name}.log"
+        return f"console-{name}.log"
 
     def drop_logs(self) -> None:
         """Remove the consoles' logs so far: of guests that ended well."""

@@ -1,10 +1,11 @@
-"""The engine: turns of guests in, a stream of events out; and who keeps them in a run's folder."""
+"""The engine: a batch of turns in, a stream of events out; and who reads it into a run's folder."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -17,7 +18,7 @@ from linklab.machine.spec import Clock
 from linklab.results.model import BootRecord, Sample, TallyRecord
 from linklab.results.shape import Cell
 from linklab.results.store import RunFolder, utc_now
-from linklab.trials.guest import Close, Cores, GuestMaker, Job, Open, Trial, authors_code
+from linklab.trials.guest import Close, Cores, GuestAtWork, Job, Open, Trial, authors_code
 from linklab.trials.places import Here, Place, Processes
 from linklab.trials.plan import Count, Plan, Seat, Turn, blocks, countings, schedule
 
@@ -25,6 +26,15 @@ STEP = "measuring"
 MOST_OPEN = 64  # guests at a time: each has a dozen open files and wakes up now and then
 _QEMU_MIB = 96  # what a QEMU takes beside its guest's memory, measured under TCG: 60 to 80
 _MEMORY_SHARE = 0.8  # of what the host has available
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A guest begins a job, with `done` of the batch's cost behind it."""
+
+    seat: Seat
+    job: Job
+    done: int
 
 
 @dataclass(frozen=True)
@@ -67,32 +77,67 @@ class Failed:
     fault: KernelFault
 
 
-Event = Measured | Booted | Counted | Ignored | Failed
+Event = Begun | Measured | Booted | Counted | Ignored | Failed | Note
 
 
-class _Batch:
-    """Some turns on their way: who works, who waits, who is gone."""
+@dataclass(frozen=True)
+class Batch:
+    """Turns that belong on one host, and all that it takes to do them there.
 
-    def __init__(
-        self,
-        plan: Plan,
-        place: Place,
-        turns: Sequence[Turn],
-        counts: Mapping[Seat, Sequence[Count]],
-        slots: Sequence[Cores | None],
-        room: int,
-        log_for: Callable[[Seat], Path],
-        listener: Listener,
-    ) -> None:
-        self._plan = plan
+    It can be sent: what boots is named as the caches of all hosts name it. `consoles` are
+    the names of the guests' logs, as whoever stores them wants them.
+    """
+
+    lab: Lab
+    plan: Plan
+    subjects: Mapping[str, Subject]  # by the kernel's name
+    turns: Sequence[Turn]
+    counts: Mapping[Seat, Sequence[Count]]
+    consoles: Mapping[Seat, str]
+
+    @property
+    def cost(self) -> int:
+        """How long it takes, in units of a progress bar."""
+        return total_cost(self.plan, self.turns)
+
+    def events(self, folder: Path) -> Iterator[Event]:
+        """Do it here and yield what comes of it; the consoles' logs go into `folder`.
+
+        Raises the lab's own faults.
+        """
+        with authors_code(self.plan.kind):
+            self.plan.kind.load()
+        lab, jobs = self.lab, self.plan.jobs
+        cores: Sequence[Cores | None] = [None] * jobs
+        if jobs > 1 and lab.clock is not Clock.VIRTUAL:  # there nobody disturbs anybody's figures
+            own = own_cores()
+            if shares := share_out(jobs, lab.cpus, own):
+                cores = shares
+            else:
+                guests = f"{jobs} guests with {lab.cpus} CPU each"
+                text = f"--jobs {jobs}: {guests} on {len(own)} cores disturb each other's timings"
+                yield Note(f"{text}: use fewer for figures that you want to defend")
+        kind = Here if jobs == 1 else Processes
+        with kind(partial(self.guest, folder)) as place:
+            yield from _Scheduler(self, place, cores).events()
+
+    def guest(self, folder: Path, seat: Seat) -> GuestAtWork:
+        """Return a guest of it, which is not open yet."""
+        subject, log = self.subjects[seat.kernel], folder / self.consoles[seat]
+        return GuestAtWork(self.lab, self.plan, subject, seat, log)
+
+
+class _Scheduler:
+    """A batch on its way: who works, who waits, who is gone."""
+
+    def __init__(self, batch: Batch, place: Place, cores: Sequence[Cores | None]) -> None:
+        self._plan = batch.plan
         self._place = place
-        self._turns = list(turns)
-        self._counts = {seat: list(each) for seat, each in counts.items()}
-        self._slots = list(slots)
-        self._room = room
-        self._log_for = log_for
-        self._listener = listener
-        self._left = Counter(turn.seat for turn in turns)
+        self._turns = list(batch.turns)
+        self._counts = {seat: list(each) for seat, each in batch.counts.items()}
+        self._cores = list(cores)
+        self._room = room_for(batch.lab)
+        self._left = Counter(turn.seat for turn in batch.turns)
         self._open: set[Seat] = set()
         self._opened: set[Seat] = set()  # ever
         self._working: dict[Seat, tuple[Job, Cores | None]] = {}
@@ -101,7 +146,8 @@ class _Batch:
     def events(self) -> Iterator[Event]:
         """Give out jobs and yield what comes of them. Raises the lab's own faults."""
         while True:
-            while self._slots and (found := self._next()):
+            while self._cores and (found := self._next()):
+                yield Begun(*found, self._done)
                 self._begin(*found)
             if not self._working:
                 return
@@ -137,16 +183,15 @@ class _Batch:
                 self._left[turn.seat] -= 1
                 return turn.seat, self._turns.pop(place)
             if len(self._open) < self._room:
-                return turn.seat, Open(self._log_for(turn.seat))
+                return turn.seat, Open()
         return None
 
     def _begin(self, seat: Seat, job: Job) -> None:
-        cores = self._slots.pop(0)
+        cores = self._cores.pop(0)
         if isinstance(job, Open):
             self._open.add(seat)
             self._opened.add(seat)
         self._working[seat] = job, cores
-        self._listener(StepAdvanced(STEP, self._done, _in_words(seat, job, self._plan)))
         self._place.begin(seat, job, cores)
 
     def _end(self, seat: Seat) -> Job | None:
@@ -154,7 +199,7 @@ class _Batch:
         if seat not in self._working:
             return None
         job, cores = self._working.pop(seat)
-        self._slots.append(cores)
+        self._cores.append(cores)
         if isinstance(job, Close):
             self._open.discard(seat)
         return job
@@ -184,8 +229,17 @@ def _cost(plan: Plan, seat: Seat, job: Job | None) -> int:
         return plan.kind.cost(job.cell if isinstance(job, Turn) else seat.setup)
 
 
+def room_for(lab: Lab) -> int:
+    """Return how many guests this host has the memory for at a time."""
+    available = host_memory_available()
+    if available is None:
+        return MOST_OPEN
+    room = int(available * _MEMORY_SHARE) // (lab.memory + _QEMU_MIB)
+    return max(1, min(room, MOST_OPEN))
+
+
 class Engine:
-    """Works through turns; each sample is in the folder before its guest's next one is taken.
+    """Reads the events of batches into a run's folder, and shows how far they are.
 
     `samples` and `faults` are what came out so far, also of a run that an
     exception ended. `lab` may be exchanged for another one like it between two
@@ -202,30 +256,35 @@ class Engine:
         self._listener = listener
         self._random = Random(plan.seed)
         self._noise: set[str] = set()  # what was said of it
-        self._is_loaded = False
 
     def run(self, subjects: Sequence[Subject]) -> None:
         """Do all of the plan. A kernel that fails ends its own part, not the run.
 
         Raises what is the lab's own fault.
         """
-        turns = schedule(self._plan, [subject.name for subject in subjects], self._room())
-        self._note_room(turns)
-        for event in self._events(subjects, turns, countings(self._plan, turns)):
-            self._keep(event)
+        room = room_for(self.lab)
+        turns = schedule(self._plan, [subject.name for subject in subjects], room)
+        self._note_room(turns, room)
+        self._read(self._batch(subjects, turns, countings(self._plan, turns)))
 
-    def measure(self, subjects: Sequence[Subject], cells: Sequence[Cell], numbers: range) -> None:
+    def measure(
+        self,
+        subjects: Sequence[Subject],
+        cells: Sequence[Cell],
+        numbers: range,
+        *,
+        together: bool = True,
+    ) -> None:
         """Measure cells on some kernels in so many blocks.
 
-        Raises a kernel's fault, too, once it is noted: whoever compares has no
-        use for the one kernel without the other.
+        Where they are wanted `together`, the first kernel's fault is raised once it is
+        noted: whoever compares two has no use for the one without the other. Else a kernel
+        that fails ends its own part, and what the work asks of each is counted, too.
         """
         names = [subject.name for subject in subjects]
         turns = blocks(self._plan, cells, names, numbers, self._random)
-        for event in self._events(subjects, turns, {}):
-            self._keep(event)
-            if isinstance(event, Failed):
-                raise event.fault
+        counts = {} if together else countings(self._plan, turns)
+        self._read(self._batch(subjects, turns, counts), together=together)
 
     def end(self, error: LinklabError | None = None) -> None:
         """Note in the folder that all is done, or what ended it."""
@@ -233,61 +292,29 @@ class Engine:
         message = error.message if error else ""
         self._folder.update(end=utc_now(), verdict=verdict.value, message=message)
 
-    def _events(
+    def _batch(
         self,
         subjects: Sequence[Subject],
         turns: Sequence[Turn],
         counts: Mapping[Seat, Sequence[Count]],
-    ) -> Iterator[Event]:
+    ) -> Batch:
         known = {subject.name: subject for subject in subjects}
-        make = GuestMaker(self.lab, self._plan, known)
-        kind = Here if self._plan.jobs == 1 else Processes
-
-        def log_for(seat: Seat) -> Path:
+        consoles = {}
+        for seat in dict.fromkeys(turn.seat for turn in turns):
             setup = [str(value).replace("_", "-") for value in seat.setup.values()]
-            return self._folder.console_log(known[seat.kernel].label, *setup)
+            consoles[seat] = self._folder.console_log(known[seat.kernel].label, *setup)
+        return Batch(self.lab, self._plan, known, turns, counts, consoles)
 
-        if not self._is_loaded:
-            with authors_code(self._plan.kind):
-                self._plan.kind.load()
-        self._is_loaded = True
-        total = total_cost(self._plan, turns)
-        with step(self._listener, STEP, total), kind(make) as place:
-            yield from _Batch(
-                self._plan,
-                place,
-                turns,
-                counts,
-                self._slots(),
-                self._room(),
-                log_for,
-                self._listener,
-            ).events()
+    def _read(self, batch: Batch, *, together: bool = False) -> None:
+        """Take a batch's events as they come."""
+        with step(self._listener, STEP, batch.cost):
+            for event in batch.events(self._folder.path):
+                self._take(event)
+                if together and isinstance(event, Failed):
+                    raise event.fault
 
-    def _slots(self) -> list[Cores | None]:
-        """Return for each guest at work at the same time where it may run, None for anywhere."""
-        jobs = self._plan.jobs
-        if jobs == 1 or self.lab.clock is Clock.VIRTUAL:
-            return [None] * jobs  # there nobody disturbs anybody's figures
-        cores = own_cores()
-        shares = share_out(jobs, self.lab.cpus, cores)
-        if shares is None:
-            guests = f"{jobs} guests with {self.lab.cpus} CPU each"
-            text = f"--jobs {jobs}: {guests} on {len(cores)} cores disturb each other's timings"
-            self._listener(Note(f"{text}: use fewer for figures that you want to defend"))
-            return [None] * jobs
-        return list(shares)
-
-    def _room(self) -> int:
-        """Return how many guests this host has the memory for at a time."""
-        available = host_memory_available()
-        if available is None:
-            return MOST_OPEN
-        room = int(available * _MEMORY_SHARE) // (self.lab.memory + _QEMU_MIB)
-        return max(1, min(room, MOST_OPEN))
-
-    def _note_room(self, turns: Sequence[Turn]) -> None:
-        room, seats = self._room(), len({turn.seat for turn in turns})
+    def _note_room(self, turns: Sequence[Turn], room: int) -> None:
+        seats = len({turn.seat for turn in turns})
         repeats = len(turns) > len({(turn.seat, turn.cell) for turn in turns})
         if not self._plan.fresh_guest and repeats and seats > room:
             self._listener(
@@ -297,9 +324,13 @@ class Engine:
                 )
             )
 
-    def _keep(self, event: Event) -> None:
-        """Put an event on disk."""
+    def _take(self, event: Event) -> None:
+        """Show an event, or put it on disk."""
         match event:
+            case Begun(seat, job, done):
+                self._listener(StepAdvanced(STEP, done, _in_words(seat, job, self._plan)))
+            case Note():
+                self._listener(event)
             case Measured(seat, trial, block):
                 sample = self._sample(seat, trial, block)
                 self.samples.append(sample)

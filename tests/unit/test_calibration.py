@@ -23,7 +23,7 @@ from linklab.commands.prepare import MachineOptions
 from linklab.commands.sides import Side
 from linklab.errors import KernelCrashed, LabError, UsageError, Verdict
 from linklab.events import ignore
-from linklab.host.cache import Cache
+from linklab.host.cache import Cache, cache_root
 from linklab.lab import lab as lab_module
 from linklab.lab.lab import Lab, Subject
 from linklab.machine.spec import Boot
@@ -88,7 +88,7 @@ class LoopingLab(FakeLab):
             yield session
 
     def with_snapshots(self, subjects: Any, cache: Cache, listener: Any, draw: int = 0) -> Lab:
-        assert cache.root.parent.name.startswith(".saved-")
+        assert cache.root.parent.parent == cache_root() / "tmp"
         self.saves.extend(f"{subject.name} in {cache.root.name}" for subject in subjects)
         self.drawn.append(draw)
         return self
@@ -204,7 +204,7 @@ def test_resumed_guests_are_saved_anew_for_each_comparison(tmp_path: Path) -> No
     lab = looping(Boot.RESUME)
     calibration(tmp_path, lab, Slowed(0.1, 9)).run(BASE, PATCHED, 2)
     assert lab.saves == ["nosysfs in 0", "nosysfs#2 in 1", f"{SLOWED} 10 % in 2"] * 2
-    assert list(tmp_path.glob(".saved-*")) == []
+    assert list((cache_root() / "tmp").iterdir()) == []
 
 
 def test_no_guest_that_is_saved_draws_the_same_numbers_as_another(tmp_path: Path) -> None:

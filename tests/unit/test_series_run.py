@@ -31,6 +31,7 @@ from linklab.errors import (
     UsageError,
     Verdict,
 )
+from linklab.host.cache import Cached
 from linklab.kernel import make as make_module
 from linklab.lab.lab import Lab, Subject
 from linklab.machine.spec import Boot
@@ -81,8 +82,7 @@ class SeriesLab(FakeLab):
         return replace(self, snapshots={s.name: self.saved(s) for s in subjects})
 
     def saved(self, subject: Subject) -> Any:
-        folder = subject.kernel.parent / f"saved-{subject.label}"
-        return SimpleNamespace(folder=folder)
+        return SimpleNamespace(folder=Cached(f"snapshot/{subject.label}"))
 
 
 Make = Mapping[str, FakeGuest]
