@@ -28,7 +28,7 @@ from linklab.results.comparison import (
     values_of,
 )
 from linklab.results.kinds import SERIES
-from linklab.results.model import Run
+from linklab.results.model import STATES, Run
 from linklab.results.shape import Better, Cell, Metric, Shape
 
 BASE = 0
@@ -174,18 +174,21 @@ class Findings:
 
 @dataclass(frozen=True)
 class _Stored:
-    """What run.json keeps of a series."""
+    """What is kept of a series."""
 
     patches: list[PatchRecord] = field(default_factory=list)
     states: list[StateRecord] = field(default_factory=list)
     fail_above: float = 0.0
 
 
-def _stored(about: Mapping[str, Any]) -> _Stored:
-    entry = about.get(SERIES) or {}
+def _stored(run: Run) -> _Stored:
+    entry = run.about.get(SERIES) or {}
+    lines = (*entry.get(STATES, ()), *run.lines.get(STATES, ()))
+    records = (StateRecord(**_known(StateRecord, each)) for each in lines)
+    states = {(state.number, state.flavour): state for state in records}
     return _Stored(
         patches=[PatchRecord(**_known(PatchRecord, each)) for each in entry.get("patches", ())],
-        states=[StateRecord(**_known(StateRecord, each)) for each in entry.get("states", ())],
+        states=list(states.values()),
         fail_above=float(entry.get("fail_above", 0.0)),
     )
 
@@ -208,7 +211,7 @@ def metric_of(run: Run) -> Metric:
 
 def find(run: Run) -> Findings:
     """Return what a stored run of a series says, finished or not."""
-    stored = _stored(run.about)
+    stored = _stored(run)
     rule = rule_of(stored.fail_above, int((run.about.get("plan") or {}).get("seed", 0)))
     troubles = dict(_troubles(run, stored.states))
     shape, metric = run.shape, metric_of(run)

@@ -1,8 +1,8 @@
 """The store: a folder for each run, readable whenever the run was killed.
 
 `run.json` is written at the start and at the end, under another name first;
-samples, boots, tallies and faults are lines of files of their own, each flushed
-as it comes. So a run that is killed leaves what it had measured.
+samples, boots, tallies, faults and a series' states are lines of files of their
+own, each flushed as it comes. So a run that is killed leaves what it had measured.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from linklab.results.model import (
     IGNORED,
     LINES,
     SCHEMA,
+    STATES,
     TALLIES,
     BootRecord,
     Run,
@@ -53,7 +54,7 @@ class RunFolder:
         self.path = path
         self._logs = 0
         self._samples: list[Sample] = []
-        self._lines: dict[str, list[dict[str, Any]]] = {name: [] for name in LINES}
+        self._lines: dict[str, list[dict[str, Any]]] = {name: [] for name in (*LINES, STATES)}
         self._about: dict[str, Any] = {
             "schema": SCHEMA,
             "start": utc_now(),
@@ -116,6 +117,10 @@ class RunFolder:
     def add_ignored(self, kernel: str, report: Mapping[str, Any], **at: Any) -> None:
         """Append a report of the kernel's that is known noise; `at` as for a fault."""
         self._add(IGNORED, {"kernel": kernel, **report, **at})
+
+    def add_state(self, state: Mapping[str, Any]) -> None:
+        """Append what is known by now of a series' state; its last line counts."""
+        self._add(STATES, state)
 
     def update(self, **entries: Any) -> None:
         """Change entries of run.json, and write it."""
@@ -236,7 +241,7 @@ def read_run(path: Path) -> Run:
     """
     about = read_about(path)
     shape = Run(about, ()).shape
-    lines = {name: list(_read_lines(path / f"{name}.jsonl", dict)) for name in LINES}
+    lines = {name: list(_read_lines(path / f"{name}.jsonl", dict)) for name in (*LINES, STATES)}
     run = Run(about, list(_read_samples(path / SAMPLES_FILE, shape)), lines)
     try:
         run.check()
