@@ -16,7 +16,7 @@ from typing import Any
 
 from linklab.errors import Verdict
 from linklab.results.comparison import Comparison, Effect
-from linklab.results.kinds import is_series
+from linklab.results.kinds import CALIBRATION, is_series
 from linklab.results.model import BootRecord, KernelRecord, Run, Sample
 from linklab.results.outcomes import (
     BUILD,
@@ -65,6 +65,8 @@ def suites_of(run: Run) -> list[Suite]:
     """Return what a stored run found, a suite for each kernel in the run's order."""
     if is_series(run.about):
         return _suites_of_series(run)
+    if run.about.get("kind") == CALIBRATION:
+        return [_suite_of_calibration(run)]
     return [_suite(run, kernel) for kernel in run.kernels]
 
 
@@ -94,6 +96,15 @@ def _suite(run: Run, kernel: KernelRecord) -> Suite:
         start=str(run.about.get("start") or ""),
         end=str(run.about.get("end") or ""),
     )
+
+
+def _suite_of_calibration(run: Run) -> Suite:
+    """Return what a calibration found: the other kernel is a tool, slow on purpose."""
+    suite = _suite(run, run.kernels[0])
+    if (verdict := run.about.get("verdict")) is None:
+        return suite
+    aims = Outcome(CALIBRATION, status_of(Verdict(verdict)), message=run.about.get("message") or "")
+    return replace(suite, outcomes=(*suite.outcomes, aims))
 
 
 def _faults(run: Run, kernel: str) -> Iterator[_Fault]:

@@ -30,8 +30,10 @@ from linklab.machine.spec import Boot
 from linklab.report.calibration import Case
 from linklab.report.printed import headline
 from linklab.results.comparison import Comparison, Effect, Rule
+from linklab.results.outcomes import Status, status_of
 from linklab.results.shape import Better
 from linklab.results.store import RunFolder, read_run
+from linklab.results.suites import suites_of
 from linklab.scenarios.grouping import Grouping
 from linklab.trials.calibrate import Calibration, Slowed
 
@@ -297,6 +299,18 @@ def test_a_wrong_option_is_refused_and_leaves_nothing(
         check(replace(OPTIONS, **changed))
     assert says in caught.value.message
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("lab", "aims"), [({}, Status.PASS), ({"spread": 0.4}, Status.FAIL)])
+def test_what_is_exported_is_whether_the_aims_are_met_and_not_what_was_slowed_for_them(
+    calibrate: Calibrate, lab: dict[str, float], aims: Status
+) -> None:
+    verdict = calibrate(**lab)
+    (suite,) = suites_of(read_run(Path("out")))
+    found = {"/".join(path): outcome.status for path, outcome in suite.leaves()}
+    assert found.pop("calibrate") is status_of(verdict) is aims
+    assert set(found.values()) == {Status.PASS}
+    assert suite.kernel and suite.kernel.name == "nosysfs"
 
 
 def test_a_metric_that_is_better_neither_way_is_not_calibrated() -> None:
