@@ -79,14 +79,6 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class SavedGuest:
-    """A guest saved when its agent was ready, as the cache calls its folder, and its greeting."""
-
-    folder: Cached
-    hello: Hello
-
-
-@dataclass(frozen=True)
 class Lab:
     """Everything about a run's machines but the kernel. `memory` is in MiB.
 
@@ -104,7 +96,7 @@ class Lab:
     tsc_khz: int | None
     boot_limit: float
     image: Mapping[str, str] = field(default_factory=dict)  # SHA-256 of its parts
-    snapshots: Mapping[str, SavedGuest] = field(default_factory=dict)  # by the kernel's name
+    snapshots: Mapping[str, Snapshot] = field(default_factory=dict)  # by the kernel's name
     noise: Noise = NO_NOISE  # reports of kernels that are known and do not count
     clock: Clock = Clock.REAL
     slowness: float = 1.0  # how many times as long guests may take here as elsewhere: for deadlines
@@ -181,7 +173,7 @@ class Lab:
                 spec,
                 console_log,
                 self.boot_limit,
-                Snapshot(saved.folder.path, saved.hello) if saved else None,
+                saved,
                 noise=self.noise,
                 symbols=symbols,
                 hold=self.hold,
@@ -209,7 +201,7 @@ class Lab:
         saved = {s.name: self._saved(s, cache, listener, draw) for s in subjects}
         return replace(self, snapshots={**self.snapshots, **saved})
 
-    def _saved(self, subject: Subject, cache: Cache, listener: Listener, draw: int) -> SavedGuest:
+    def _saved(self, subject: Subject, cache: Cache, listener: Listener, draw: int) -> Snapshot:
         """Return the guest saved with this kernel, image, machine, QEMU and host CPU."""
         spec = replace(self.spec_for(subject), seed=draw)
         binary = self.qemu.path.stat()
@@ -225,12 +217,12 @@ class Lab:
 
         def make(folder: Path) -> Mapping[str, Any]:
             with step(listener, f"save a guest with kernel {subject.name}"):
-                taken = save_session(self.qemu.path, spec, folder, self.boot_limit)
-            return {"hello": asdict(taken.hello)}
+                hello = save_session(self.qemu.path, spec, folder, self.boot_limit)
+            return {"hello": asdict(hello)}
 
         name = f"the saved guest with kernel {subject.name}"
         artefact = cache.get("snapshot", key_of(key), make, listener, name)
-        return SavedGuest(Cached.at(artefact.path), Hello(**artefact.about["hello"]))
+        return Snapshot(Cached.at(artefact.path), Hello(**artefact.about["hello"]))
 
 
 def choose_memory(asked: int | None, needed: int, what: str) -> int:

@@ -30,6 +30,7 @@ from linklab.errors import (
     LinklabError,
     MachineLost,
 )
+from linklab.host.cache import Cached
 from linklab.lab.attribution import has_refused_module, hear_out, judge, settle
 from linklab.lab.console_access import ConsoleAccess, Hold, TakenOver
 from linklab.lab.findings import Finding, file_findings
@@ -233,18 +234,18 @@ STATE = "state"
 class Snapshot:
     """A guest saved when its agent was ready: its memory, its devices, its greeting."""
 
-    folder: Path
+    folder: Cached
     hello: Hello
 
     @property
     def ram(self) -> Path:
         """The guest's memory, as large as that and mostly holes."""
-        return self.folder / RAM
+        return self.folder.path / RAM
 
     @property
     def state(self) -> Path:
         """The state of its devices."""
-        return self.folder / STATE
+        return self.folder.path / STATE
 
 
 @contextmanager
@@ -290,8 +291,8 @@ def open_session(
             session.finish()
 
 
-def save_session(qemu: Path | str, spec: MachineSpec, folder: Path, boot_limit: float) -> Snapshot:
-    """Boot a machine and save it in `folder` the moment its agent is ready."""
+def save_session(qemu: Path | str, spec: MachineSpec, folder: Path, boot_limit: float) -> Hello:
+    """Boot a machine and save it in `folder` the moment its agent is ready; return its greeting."""
     saved = replace(spec, ram=RamFile(folder / RAM, private=False))
     with (
         Machine(qemu, saved, controlled=True) as machine,
@@ -301,7 +302,7 @@ def save_session(qemu: Path | str, spec: MachineSpec, folder: Path, boot_limit: 
         session.wait_until_ready()
         session.await_stop(boot_limit)
         save_state(machine.control, f"exec:cat > {shlex.quote(str(folder / STATE))}", boot_limit)
-        return Snapshot(folder, session.hello)
+        return session.hello
 
 
 @contextmanager

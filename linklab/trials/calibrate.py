@@ -21,7 +21,8 @@ from typing import Any
 from linklab.errors import LabError
 from linklab.events import Listener, Note, StepAdvanced, ignore, step
 from linklab.host.cache import Cache
-from linklab.lab.lab import Lab, SavedGuest, Subject
+from linklab.lab.lab import Lab, Subject
+from linklab.lab.session import Snapshot
 from linklab.machine.spec import Boot
 from linklab.results.comparison import Comparison, Pair, Rule, compare_one, pairs_of
 from linklab.results.shape import Better, Metric
@@ -75,30 +76,25 @@ class Outcome:
         }
 
 
+@dataclass
 class Calibration:
     """Compares a kernel with itself and with a slowed one, as often as asked.
 
     The plan has one cell; its `repeat` are the blocks of a comparison.
     """
 
-    def __init__(
-        self,
-        lab: Lab,
-        plan: Plan,
-        folder: RunFolder,
-        rule: Rule,
-        metric: Metric,
-        listener: Listener,
-    ) -> None:
-        self.outcome = Outcome()
-        self._plan = plan
-        self._folder = folder
-        self._rule = rule
-        self._metric = metric
-        self._listener = listener
-        assert plan.kind.slower is not None
-        self._slower: Slower = plan.kind.slower
-        self._engine = Engine(lab, plan, folder, listener)
+    lab: Lab
+    plan: Plan
+    folder: RunFolder
+    rule: Rule
+    metric: Metric
+    listener: Listener
+    outcome: Outcome = field(default_factory=Outcome)
+
+    def __post_init__(self) -> None:
+        assert self.plan.kind.slower is not None
+        self._slower: Slower = self.plan.kind.slower
+        self.engine = Engine(self.lab, self.plan, self.folder, self.listener)
 
     def _slowed(self, subject: Subject, loops: int, name: str = "") -> Subject:
         """Return the patched kernel, told to loop so often for each piece of work."""
@@ -124,7 +120,7 @@ class Calibration:
             found = Slowed(share, max(1, round(loops * share / (ratio - 1))))
             self.outcome.slowed.append(found)
             text = f"{loops} loops take {ratio:.3f} times as long: {found.loops} for"
-            self._listener(Note(f"{text} {100 * share:g} % more"))
+            self.listener(Note(f"{text} {100 * share:g} % more"))
 
     def run(self, base: Subject, patched: Subject, comparisons: int) -> Outcome:
         """Compare so often. Raises whatever ends the measuring; what was done by then is kept."""
@@ -134,31 +130,31 @@ class Calibration:
         }
         others = [self._slowed(patched, one.loops, name) for name, one in slower.items()]
         every: dict[str, list[Pair]] = {name: [] for name in slower}
-        blocks = self._blocks([base, twin, *others])
+        blocks = _FreshBlocks(self, [base, twin, *others])
 
         def compared(number: int) -> bool:
             if blocks.took is None:
                 return False
             self.outcome.seconds.append(blocks.took * 2 / len(blocks.subjects))
-            rule = replace(self._rule, seed=self._rule.seed + number - 1)
+            rule = replace(self.rule, seed=self.rule.seed + number - 1)
             self.outcome.same.append(compare_one(blocks.pair(twin.name), rule))
             for name, one in slower.items():
                 every[name].append(blocks.pair(name))
                 one.comparisons.append(compare_one(every[name][-1], rule))
-                one.measured = compare_one(_joined(every[name]), self._rule)
-            self._listener(StepAdvanced(STEP_NAME, number, f"comparison {number + 1}"))
+                one.measured = compare_one(_joined(every[name]), self.rule)
+            self.listener(StepAdvanced(STEP_NAME, number, f"comparison {number + 1}"))
             return False
 
-        count = self._plan.repeat
-        with step(self._listener, STEP_NAME, comparisons):
-            self._listener(StepAdvanced(STEP_NAME, 0, "comparison 1"))
+        count = self.plan.repeat
+        with step(self.listener, STEP_NAME, comparisons):
+            self.listener(StepAdvanced(STEP_NAME, 0, "comparison 1"))
             budget = Budget(count, most=comparisons * count, step=count)
             until_known(blocks, budget, compared, ignore)
         return self.outcome
 
     def _clear_ratio(self, base: Subject, slow: Subject) -> float | None:
         """Return how many times as long it takes, or None if that is not far beyond chance."""
-        blocks, count, ratio = self._blocks([base, slow]), self._plan.repeat, 0.0
+        blocks, count, ratio = _FreshBlocks(self, [base, slow]), self.plan.repeat, 0.0
 
         def is_unclear(_number: int) -> bool:
             nonlocal ratio
@@ -173,11 +169,8 @@ class Calibration:
         pair = blocks.pair(blocks.subjects[-1].name)
         a, b = median(pair.a), median(pair.b)
         if not a or not b:
-            raise LabError(f"{self._metric.name} is 0 here, and a slowdown is a share of it")
-        return a / b if self._metric.better is Better.MORE else b / a
-
-    def _blocks(self, subjects: Sequence[Subject]) -> _FreshBlocks:
-        return _FreshBlocks(self._engine, subjects, self._plan, self._metric, self._folder)
+            raise LabError(f"{self.metric.name} is 0 here, and a slowdown is a share of it")
+        return a / b if self.metric.better is Better.MORE else b / a
 
 
 class _FreshBlocks(Blocks):
@@ -186,34 +179,24 @@ class _FreshBlocks(Blocks):
     `took` is the host's seconds of the last one, None while it is not at its end.
     """
 
-    def __init__(
-        self,
-        engine: Engine,
-        subjects: Sequence[Subject],
-        plan: Plan,
-        metric: Metric,
-        folder: RunFolder,
-    ) -> None:
-        super().__init__(engine, subjects, plan.cells)
+    def __init__(self, calibration: Calibration, subjects: Sequence[Subject]) -> None:
+        super().__init__(calibration.engine, subjects, calibration.plan.cells)
         self.took: float | None = None
-        self._seed = plan.seed
-        self._metric = metric
-        self._folder = folder
+        self._of = calibration
         self._count = 0  # blocks of the last measuring
 
     def measure(self, count: int) -> None:
         """Measure so many more, and drop the logs of guests that ended well: they are thousands."""
-        self.took, began, lab = None, time.monotonic(), self.engine.lab
-        with self._saved(lab) as self.engine.lab:
+        self.took, self._count, began = None, count, time.monotonic()
+        with self._saved(self._of.lab) as self.engine.lab:
             super().measure(count)
-        self.engine.lab, self._count = lab, count
-        self._folder.drop_logs()
+        self._of.folder.drop_logs()
         self.took = time.monotonic() - began
 
     def pair(self, other: str) -> Pair:
         """Return what the first kernel and another took in the last measuring."""
         last = self.samples(self._count)
-        return pairs_of(last, self._metric, self.subjects[0].name, other)[self.cells[0]]
+        return pairs_of(last, self._of.metric, self.subjects[0].name, other)[self.cells[0]]
 
     @contextmanager
     def _saved(self, lab: Lab) -> Iterator[Lab]:
@@ -222,10 +205,10 @@ class _FreshBlocks(Blocks):
             yield lab
             return
         with Cache().scratch() as folder:
-            saved: dict[str, SavedGuest] = {}
+            saved: dict[str, Snapshot] = {}
             for number, subject in enumerate(self.subjects):
                 own = Cache(folder / str(number))
-                draw = self._seed + self.next - 1 + number
+                draw = self._of.plan.seed + self.next - 1 + number
                 saved |= lab.with_snapshots([subject], own, ignore, draw).snapshots
             yield replace(lab, snapshots=saved)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -38,29 +38,6 @@ class Begun:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """A trial was done, in a block; set-up has 0."""
-
-    seat: Seat
-    trial: Trial
-    block: int
-
-
-@dataclass(frozen=True)
-class Booted:
-    """A guest is up."""
-
-    boot: BootRecord
-
-
-@dataclass(frozen=True)
-class Counted:
-    """What a cell's work asks of the kernel is known."""
-
-    tally: TallyRecord
-
-
-@dataclass(frozen=True)
 class Ignored:
     """A kernel reported something that does not count."""
 
@@ -77,7 +54,8 @@ class Failed:
     fault: KernelFault
 
 
-Event = Begun | Measured | Booted | Counted | Ignored | Failed | Note
+Event = Begun | Sample | BootRecord | TallyRecord | Ignored | Failed | Note
+"""What comes of a batch. Samples are in no order yet: that is whose who puts them together."""
 
 
 @dataclass(frozen=True)
@@ -95,10 +73,18 @@ class Batch:
     counts: Mapping[Seat, Sequence[Count]]
     consoles: Mapping[Seat, str]
 
-    @property
-    def cost(self) -> int:
-        """How long it takes, in units of a progress bar."""
-        return total_cost(self.plan, self.turns)
+    def cost(self, seat: Seat, job: Job) -> int:
+        """Return how long a job takes, in units of a progress bar."""
+        if isinstance(job, (Close, Count)):
+            return 0
+        with authors_code(self.plan.kind):
+            return self.plan.kind.cost(job.cell if isinstance(job, Turn) else seat.setup)
+
+    def total_cost(self, turns: Iterable[Turn], opened: Collection[Seat] = ()) -> int:
+        """Return how long turns take, with the start of guests that are not open yet."""
+        done = list(turns)
+        starts = sum(self.cost(s, Open()) for s in {t.seat for t in done}.difference(opened))
+        return starts + sum(self.cost(turn.seat, turn) for turn in done)
 
     def events(self, folder: Path) -> Iterator[Event]:
         """Do it here and yield what comes of it; the consoles' logs go into `folder`.
@@ -126,12 +112,28 @@ class Batch:
         subject, log = self.subjects[seat.kernel], folder / self.consoles[seat]
         return GuestAtWork(self.lab, self.plan, subject, seat, log)
 
+    def sample(self, kernel: str, trial: Trial, block: int) -> Sample:
+        """Return a trial as a sample."""
+        return Sample(
+            scenario=self.plan.kind.name,
+            kernel=kernel,
+            boot=self.lab.boot.value,
+            accel=self.lab.accel.value,
+            cell=trial.cell,
+            trial=trial.number,
+            metrics=trial.metrics,
+            order=0,
+            verified=trial.verified,
+            block=block,
+            clock=self.lab.clock_name,
+        )
+
 
 class _Scheduler:
     """A batch on its way: who works, who waits, who is gone."""
 
     def __init__(self, batch: Batch, place: Place, cores: Sequence[Cores | None]) -> None:
-        self._plan = batch.plan
+        self._batch = batch
         self._place = place
         self._turns = list(batch.turns)
         self._counts = {seat: list(each) for seat, each in batch.counts.items()}
@@ -154,16 +156,13 @@ class _Scheduler:
             seat, answer = self._place.wait()
             job = self._end(seat)
             block = job.number if isinstance(job, Turn) else 0
-            if answer.boot is not None:
-                yield Booted(answer.boot)
-            if answer.tally is not None:
-                yield Counted(answer.tally)
+            yield from filter(None, (answer.boot, answer.tally))
             for finding in answer.ignored:
                 yield Ignored(seat, finding)
             for trial in answer.trials:
                 if not isinstance(job, Turn) or job.number > 0 or not trial.verified:
-                    yield Measured(seat, trial, block)
-            self._done += _cost(self._plan, seat, job) if job else 0
+                    yield self._batch.sample(seat.kernel, trial, block)
+            self._done += self._batch.cost(seat, job) if job else 0
             if isinstance(answer.error, KernelFault):
                 self._give_up(seat.kernel)
                 yield Failed(seat, job, answer.error)
@@ -212,21 +211,7 @@ class _Scheduler:
             self._open.discard(seat)
         out = [turn for turn in self._turns if turn.seat.kernel == kernel]
         self._turns = [turn for turn in self._turns if turn.seat.kernel != kernel]
-        self._done += total_cost(self._plan, out, self._opened)
-
-
-def total_cost(plan: Plan, turns: Sequence[Turn], opened: Collection[Seat] = ()) -> int:
-    """Return how long turns take, with their guests' start, in units of a progress bar."""
-    seats = {turn.seat for turn in turns}.difference(opened)
-    starts = sum(_cost(plan, seat, None) for seat in seats)
-    return starts + sum(_cost(plan, turn.seat, turn) for turn in turns)
-
-
-def _cost(plan: Plan, seat: Seat, job: Job | None) -> int:
-    if isinstance(job, (Close, Count)):
-        return 0
-    with authors_code(plan.kind):
-        return plan.kind.cost(job.cell if isinstance(job, Turn) else seat.setup)
+        self._done += self._batch.total_cost(out, self._opened)
 
 
 def room_for(lab: Lab) -> int:
@@ -307,7 +292,7 @@ class Engine:
 
     def _read(self, batch: Batch, *, together: bool = False) -> None:
         """Take a batch's events as they come."""
-        with step(self._listener, STEP, batch.cost):
+        with step(self._listener, STEP, batch.total_cost(batch.turns)):
             for event in batch.events(self._folder.path):
                 self._take(event)
                 if together and isinstance(event, Failed):
@@ -331,14 +316,13 @@ class Engine:
                 self._listener(StepAdvanced(STEP, done, _in_words(seat, job, self._plan)))
             case Note():
                 self._listener(event)
-            case Measured(seat, trial, block):
-                sample = self._sample(seat, trial, block)
-                self.samples.append(sample)
-                self._folder.add_sample(sample)
-            case Booted(boot):
-                self._folder.add_boot(boot)
-            case Counted(tally):
-                self._folder.add_tally(tally)
+            case Sample():
+                self.samples.append(replace(event, order=len(self.samples)))
+                self._folder.add_sample(self.samples[-1])
+            case BootRecord():
+                self._folder.add_boot(event)
+            case TallyRecord():
+                self._folder.add_tally(event)
             case Ignored(seat, finding):
                 self._folder.add_ignored(seat.kernel, finding.to_json(), **seat.setup)
                 title = f"kernel {seat.kernel}: {finding.report.title}"
@@ -352,21 +336,6 @@ class Engine:
                 self.failed = seat.kernel
                 at = {"guest": fault.guest, **seat.setup, **_place(job)}
                 self._folder.add_fault(seat.kernel, fault, **at)
-
-    def _sample(self, seat: Seat, trial: Trial, block: int) -> Sample:
-        return Sample(
-            scenario=self._plan.kind.name,
-            kernel=seat.kernel,
-            boot=self.lab.boot.value,
-            accel=self.lab.accel.value,
-            cell=trial.cell,
-            trial=trial.number,
-            metrics=trial.metrics,
-            order=len(self.samples),
-            verified=trial.verified,
-            block=block,
-            clock=self.lab.clock_name,
-        )
 
 
 def _place(job: Job | None) -> dict[str, str | int | float]:

@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import os
 import signal
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
-from linklab.errors import LabError, MachineLost
+from linklab.errors import MachineLost
 from linklab.host.run import die_with_parent
 from linklab.trials.guest import Answer, Close, Cores, GuestAtWork, Job, Open
 from linklab.trials.plan import Seat
@@ -168,7 +167,7 @@ def _work(
         last = False
         while not last:
             job, cores = line.recv()
-            answer = _done(guest, job, cores)
+            answer = guest.do(job, cores)
             last = isinstance(job, Close) or answer.error is not None
             line.send((answer, last))
         status = 0
@@ -177,11 +176,3 @@ def _work(
     finally:
         # Not `exit`: what the other process had not yet written is not ours to write.
         os._exit(status)
-
-
-def _done(guest: GuestAtWork, job: Job, cores: Cores | None) -> Answer:
-    try:
-        return guest.do(job, cores)
-    except Exception as error:
-        told = traceback.format_exc().rstrip()
-        return Answer(error=LabError(f"the lab itself has a fault: {error!r}", told))

@@ -48,23 +48,18 @@ class Budget:
         return min(done + self.step if self.step else ceil(done * self.growth), self.most)
 
 
+@dataclass
 class Blocks:
     """Some kernels beside each other, block after block. See `Engine.measure` for `together`."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        subjects: Sequence[Subject],
-        cells: Sequence[Cell],
-        *,
-        together: bool = True,
-    ) -> None:
-        self.engine = engine
-        self.subjects = list(subjects)
-        self.cells = list(cells)  # that are still measured
-        self.done = 0
-        self._together = together
-        self._first = max((sample.block for sample in engine.samples), default=0) + 1
+    engine: Engine
+    subjects: Sequence[Subject]
+    cells: Sequence[Cell]  # that are still measured
+    together: bool = True
+    done: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        self._first = max((sample.block for sample in self.engine.samples), default=0) + 1
 
     @property
     def next(self) -> int:
@@ -79,7 +74,7 @@ class Blocks:
     def measure(self, count: int) -> None:
         """Measure so many more. Raises the lab's own fault, and, `together`, a kernel's."""
         numbers = range(self.next, self.next + count)
-        self.engine.measure(self.subjects, self.cells, numbers, together=self._together)
+        self.engine.measure(self.subjects, self.cells, numbers, together=self.together)
         self.done += count
 
 

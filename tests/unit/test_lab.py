@@ -30,7 +30,6 @@ from linklab.lab.lab import (
     host_cpu,
     host_memory_available,
 )
-from linklab.lab.session import Snapshot
 from linklab.machine.commandline import DISTRIBUTION
 from linklab.machine.spec import Boot, Clock, DirectBoot, IsoBoot, MachineSpec, MachineType
 
@@ -192,13 +191,12 @@ class Saver:
 
     saved: list[str] = field(default_factory=list)
 
-    def __call__(self, qemu: Path, spec: MachineSpec, folder: Path, limit: float) -> Snapshot:
+    def __call__(self, qemu: Path, spec: MachineSpec, folder: Path, limit: float) -> Hello:
         assert isinstance(spec.boot, DirectBoot)
         assert limit == LAB.boot_limit
         (folder / "state").write_bytes(b"saved")
         self.saved.append(spec.boot.kernel.name)
-        hello = Hello(1, "6.12.0", "#1", "x86_64", "tsc", 1e-9, 2, 500_000, 0.5, 77)
-        return Snapshot(folder, hello)
+        return Hello(1, "6.12.0", "#1", "x86_64", "tsc", 1e-9, 2, 500_000, 0.5, 77)
 
 
 @pytest.fixture
@@ -232,7 +230,7 @@ def test_a_guest_is_saved_once_for_each_kernel(lab: Lab, saver: Saver, tmp_path:
             "sysfs": 77,
             "nosysfs": 77,
         }
-        assert (found["sysfs"].folder.path / "state").read_bytes() == b"saved"
+        assert found["sysfs"].state.read_bytes() == b"saved"
         assert found["sysfs"].folder != found["nosysfs"].folder
 
 
@@ -290,8 +288,7 @@ def test_a_session_resumes_the_guest_saved_for_its_kernel(
     subject = kernel(tmp_path, "sysfs")
     ready = lab.with_snapshots([subject], Cache(tmp_path / "cache"), ignore)
     with ready.session(subject, tmp_path / "console.log"):
-        saved = ready.snapshots["sysfs"]
-        assert seen == [Snapshot(saved.folder.path, saved.hello)]
+        assert seen == [ready.snapshots["sysfs"]]
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,8 @@ from linklab.errors import GuestHung, LinklabError, WrongState
 from linklab.events import ignore
 from linklab.host.cache import Cached
 from linklab.lab.findings import file_findings
-from linklab.lab.lab import Lab, SavedGuest
+from linklab.lab.lab import Lab
+from linklab.lab.session import Snapshot
 from linklab.results.model import BootRecord, Sample, TallyRecord
 from linklab.results.shape import Cell
 from linklab.results.store import RunFolder, read_run
@@ -232,12 +233,12 @@ def test_a_seat_is_still_known_by_after_the_way_through_a_pickle() -> None:
 _DOES_A_BATCH = """
 import pickle, sys
 from pathlib import Path
-from linklab.trials.engine import Measured
+from linklab.results.model import Sample
 batch = pickle.load(open(sys.argv[1], "rb"))
 for event in batch.events(Path(sys.argv[2])):
     assert pickle.loads(pickle.dumps(event)) == event
-    trial = event.trial if isinstance(event, Measured) else None
-    print(type(event).__name__, *((trial.cell.text, trial.number, trial.verified) if trial else ()))
+    told = (event.cell.text, event.trial, event.verified) if isinstance(event, Sample) else ()
+    print(type(event).__name__, *told)
 spec = batch.lab.spec_for(batch.subjects["sysfs"])
 print(spec.boot.kernel, spec.boot.initramfs, batch.lab.qemu.path, sep="\\n")
 """
@@ -278,7 +279,7 @@ def test_a_batch_is_done_on_another_host_with_the_same_artefacts(
     elsewhere: Elsewhere, tmp_path: Path
 ) -> None:
     *events, kernel, initramfs, qemu = elsewhere(batch_of(lab_of()))
-    assert events == ["Begun", "Booted", "Begun", "Measured 1/whole 1 True", "Begun"]
+    assert events == ["Begun", "BootRecord", "Begun", "Sample 1/whole 1 True", "Begun"]
     assert (tmp_path / "console-001-sysfs.log").is_file(), "whoever stores it names it"
     assert kernel == f"{tmp_path}/other/{SYSFS.kernel.name}"
     assert initramfs == f"{tmp_path}/other/{lab_of().initramfs.name}"
@@ -294,7 +295,7 @@ def test_a_host_without_an_artefact_says_which(elsewhere: Elsewhere, tmp_path: P
     for file in (SYSFS.kernel, lab.initramfs):
         (tmp_path / "other" / file.name).parent.mkdir(parents=True)
         (tmp_path / "other" / file.name).touch()
-    saved = SavedGuest(Cached("snapshot/cd"), Hello(1, "", "", "", "", 1e-9, 1, 1, 1.0, 7))
+    saved = Snapshot(Cached("snapshot/cd"), Hello(1, "", "", "", "", 1e-9, 1, 1, 1.0, 7))
     said = elsewhere(batch_of(replace(lab, snapshots={"sysfs": saved})))[-1]
     assert f"{tmp_path}/other lacks snapshot/cd: " in said
 
