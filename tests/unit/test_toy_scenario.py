@@ -139,7 +139,9 @@ def test_what_was_lost_stands_beside_the_rate(bench: Bench, capsys: Captured) ->
     losing(bench, 3)
     run.main(RUN, RUN_ARGV)
     out = said(capsys)
-    assert re.search(r"what it cost, the same work for 100 reads kernel program rate lost reads ", out)
+    assert re.search(
+        r"what it cost, the same work for 100 reads kernel program rate lost reads ", out
+    )
     assert re.search(r"nosysfs cat [\d.]+ reads/s 0 .* sysfs cat [\d.]+ reads/s 3", out)
     page = body("out/report.html")
     assert "medians of what the guest counted." in page
