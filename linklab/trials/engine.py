@@ -20,7 +20,7 @@ from linklab.results.shape import Cell
 from linklab.results.store import RunFolder, utc_now
 from linklab.trials.guest import Close, Cores, GuestAtWork, Job, Open, Trial, authors_code
 from linklab.trials.places import Here, Place, Processes
-from linklab.trials.plan import Count, Plan, Seat, Turn, blocks, countings, schedule
+from linklab.trials.plan import GuestSlot, Plan, SyscallCount, Turn, blocks, countings, schedule
 
 STEP = "measuring"
 MOST_OPEN = 64  # guests at a time: each has a dozen open files and wakes up now and then
@@ -32,7 +32,7 @@ _MEMORY_SHARE = 0.8  # of what the host has available
 class Begun:
     """A guest begins a job, with `done` of the batch's cost behind it."""
 
-    seat: Seat
+    slot: GuestSlot
     job: Job
     done: int
 
@@ -41,7 +41,7 @@ class Begun:
 class Ignored:
     """A kernel reported something that does not count."""
 
-    seat: Seat
+    slot: GuestSlot
     finding: Finding
 
 
@@ -49,7 +49,7 @@ class Ignored:
 class Failed:
     """A kernel is at fault. What was left to be done with it is left out."""
 
-    seat: Seat
+    slot: GuestSlot
     job: Job | None
     fault: KernelFault
 
@@ -70,21 +70,21 @@ class Batch:
     plan: Plan
     subjects: Mapping[str, Subject]  # by the kernel's name
     turns: Sequence[Turn]
-    counts: Mapping[Seat, Sequence[Count]]
-    consoles: Mapping[Seat, str]
+    counts: Mapping[GuestSlot, Sequence[SyscallCount]]
+    consoles: Mapping[GuestSlot, str]
 
-    def cost(self, seat: Seat, job: Job) -> int:
+    def cost(self, slot: GuestSlot, job: Job) -> int:
         """Return how long a job takes, in units of a progress bar."""
-        if isinstance(job, (Close, Count)):
+        if isinstance(job, (Close, SyscallCount)):
             return 0
         with authors_code(self.plan.kind):
-            return self.plan.kind.cost(job.cell if isinstance(job, Turn) else seat.setup)
+            return self.plan.kind.cost(job.cell if isinstance(job, Turn) else slot.setup)
 
-    def total_cost(self, turns: Iterable[Turn], opened: Collection[Seat] = ()) -> int:
+    def total_cost(self, turns: Iterable[Turn], opened: Collection[GuestSlot] = ()) -> int:
         """Return how long turns take, with the start of guests that are not open yet."""
         done = list(turns)
-        starts = sum(self.cost(s, Open()) for s in {t.seat for t in done}.difference(opened))
-        return starts + sum(self.cost(turn.seat, turn) for turn in done)
+        starts = sum(self.cost(s, Open()) for s in {t.slot for t in done}.difference(opened))
+        return starts + sum(self.cost(turn.slot, turn) for turn in done)
 
     def events(self, folder: Path) -> Iterator[Event]:
         """Do it here and yield what comes of it; the consoles' logs go into `folder`.
@@ -107,10 +107,10 @@ class Batch:
         with kind(partial(self.guest, folder)) as place:
             yield from _Scheduler(self, place, cores).events()
 
-    def guest(self, folder: Path, seat: Seat) -> GuestAtWork:
+    def guest(self, folder: Path, slot: GuestSlot) -> GuestAtWork:
         """Return a guest of it, which is not open yet."""
-        subject, log = self.subjects[seat.kernel], folder / self.consoles[seat]
-        return GuestAtWork(self.lab, self.plan, subject, seat, log)
+        subject, log = self.subjects[slot.kernel], folder / self.consoles[slot]
+        return GuestAtWork(self.lab, self.plan, subject, slot, log)
 
     def sample(self, kernel: str, trial: Trial, block: int) -> Sample:
         """Return a trial as a sample."""
@@ -136,13 +136,13 @@ class _Scheduler:
         self._batch = batch
         self._place = place
         self._turns = list(batch.turns)
-        self._counts = {seat: list(each) for seat, each in batch.counts.items()}
+        self._counts = {slot: list(each) for slot, each in batch.counts.items()}
         self._cores = list(cores)
-        self._room = room_for(batch.lab)
-        self._left = Counter(turn.seat for turn in batch.turns)
-        self._open: set[Seat] = set()
-        self._opened: set[Seat] = set()  # ever
-        self._working: dict[Seat, tuple[Job, Cores | None]] = {}
+        self._capacity = capacity_of(batch.lab)
+        self._left = Counter(turn.slot for turn in batch.turns)
+        self._open: set[GuestSlot] = set()
+        self._opened: set[GuestSlot] = set()  # ever
+        self._working: dict[GuestSlot, tuple[Job, Cores | None]] = {}
         self._done = 0  # in units of the progress bar
 
     def events(self) -> Iterator[Event]:
@@ -153,74 +153,74 @@ class _Scheduler:
                 self._begin(*found)
             if not self._working:
                 return
-            seat, answer = self._place.wait()
-            job = self._end(seat)
+            slot, answer = self._place.wait()
+            job = self._end(slot)
             block = job.number if isinstance(job, Turn) else 0
             yield from filter(None, (answer.boot, answer.tally))
             for finding in answer.ignored:
-                yield Ignored(seat, finding)
+                yield Ignored(slot, finding)
             for trial in answer.trials:
                 if not isinstance(job, Turn) or job.number > 0 or not trial.verified:
-                    yield self._batch.sample(seat.kernel, trial, block)
-            self._done += self._batch.cost(seat, job) if job else 0
+                    yield self._batch.sample(slot.kernel, trial, block)
+            self._done += self._batch.cost(slot, job) if job else 0
             if isinstance(answer.error, KernelFault):
-                self._give_up(seat.kernel)
-                yield Failed(seat, job, answer.error)
+                self._give_up(slot.kernel)
+                yield Failed(slot, job, answer.error)
             elif answer.error is not None:
                 raise answer.error
 
-    def _next(self) -> tuple[Seat, Job] | None:
+    def _next(self) -> tuple[GuestSlot, Job] | None:
         """Return the next job that can be done now: guests that are done end first."""
-        for seat in self._open:
-            if not self._left[seat] and seat not in self._working:
-                counts = self._counts.get(seat)
-                return seat, counts.pop(0) if counts else Close()
+        for slot in self._open:
+            if not self._left[slot] and slot not in self._working:
+                counts = self._counts.get(slot)
+                return slot, counts.pop(0) if counts else Close()
         for place, turn in enumerate(self._turns):
-            if turn.seat in self._working:
+            if turn.slot in self._working:
                 continue
-            if turn.seat in self._open:
-                self._left[turn.seat] -= 1
-                return turn.seat, self._turns.pop(place)
-            if len(self._open) < self._room:
-                return turn.seat, Open()
+            if turn.slot in self._open:
+                self._left[turn.slot] -= 1
+                return turn.slot, self._turns.pop(place)
+            if len(self._open) < self._capacity:
+                return turn.slot, Open()
         return None
 
-    def _begin(self, seat: Seat, job: Job) -> None:
+    def _begin(self, slot: GuestSlot, job: Job) -> None:
         cores = self._cores.pop(0)
         if isinstance(job, Open):
-            self._open.add(seat)
-            self._opened.add(seat)
-        self._working[seat] = job, cores
-        self._place.begin(seat, job, cores)
+            self._open.add(slot)
+            self._opened.add(slot)
+        self._working[slot] = job, cores
+        self._place.begin(slot, job, cores)
 
-    def _end(self, seat: Seat) -> Job | None:
-        """Return the job that a guest was at, if any, and give its slot back."""
-        if seat not in self._working:
+    def _end(self, slot: GuestSlot) -> Job | None:
+        """Return the job that a guest was at, if any, and give its cores back."""
+        if slot not in self._working:
             return None
-        job, cores = self._working.pop(seat)
+        job, cores = self._working.pop(slot)
         self._cores.append(cores)
         if isinstance(job, Close):
-            self._open.discard(seat)
+            self._open.discard(slot)
         return job
 
     def _give_up(self, kernel: str) -> None:
         """Leave out all that is left of a kernel."""
-        for seat in [seat for seat in self._open if seat.kernel == kernel]:
-            self._place.drop(seat)
-            self._end(seat)
-            self._open.discard(seat)
-        out = [turn for turn in self._turns if turn.seat.kernel == kernel]
-        self._turns = [turn for turn in self._turns if turn.seat.kernel != kernel]
+        for slot in [slot for slot in self._open if slot.kernel == kernel]:
+            self._place.drop(slot)
+            self._end(slot)
+            self._open.discard(slot)
+        out = [turn for turn in self._turns if turn.slot.kernel == kernel]
+        self._turns = [turn for turn in self._turns if turn.slot.kernel != kernel]
         self._done += self._batch.total_cost(out, self._opened)
 
 
-def room_for(lab: Lab) -> int:
+def capacity_of(lab: Lab) -> int:
     """Return how many guests this host has the memory for at a time."""
     available = host_memory_available()
     if available is None:
         return MOST_OPEN
-    room = int(available * _MEMORY_SHARE) // (lab.memory + _QEMU_MIB)
-    return max(1, min(room, MOST_OPEN))
+    capacity = int(available * _MEMORY_SHARE) // (lab.memory + _QEMU_MIB)
+    return max(1, min(capacity, MOST_OPEN))
 
 
 class Engine:
@@ -247,9 +247,9 @@ class Engine:
 
         Raises what is the lab's own fault.
         """
-        room = room_for(self.lab)
-        turns = schedule(self._plan, [subject.name for subject in subjects], room)
-        self._note_room(turns, room)
+        capacity = capacity_of(self.lab)
+        turns = schedule(self._plan, [subject.name for subject in subjects], capacity)
+        self._note_room(turns, capacity)
         self._read(self._batch(subjects, turns, countings(self._plan, turns)))
 
     def measure(
@@ -281,13 +281,13 @@ class Engine:
         self,
         subjects: Sequence[Subject],
         turns: Sequence[Turn],
-        counts: Mapping[Seat, Sequence[Count]],
+        counts: Mapping[GuestSlot, Sequence[SyscallCount]],
     ) -> Batch:
         known = {subject.name: subject for subject in subjects}
         consoles = {}
-        for seat in dict.fromkeys(turn.seat for turn in turns):
-            setup = [str(value).replace("_", "-") for value in seat.setup.values()]
-            consoles[seat] = self._folder.console_log(known[seat.kernel].label, *setup)
+        for slot in dict.fromkeys(turn.slot for turn in turns):
+            setup = [str(value).replace("_", "-") for value in slot.setup.values()]
+            consoles[slot] = self._folder.console_log(known[slot.kernel].label, *setup)
         return Batch(self.lab, self._plan, known, turns, counts, consoles)
 
     def _read(self, batch: Batch, *, together: bool = False) -> None:
@@ -298,22 +298,22 @@ class Engine:
                 if together and isinstance(event, Failed):
                     raise event.fault
 
-    def _note_room(self, turns: Sequence[Turn], room: int) -> None:
-        seats = len({turn.seat for turn in turns})
-        repeats = len(turns) > len({(turn.seat, turn.cell) for turn in turns})
-        if not self._plan.fresh_guest and repeats and seats > room:
+    def _note_room(self, turns: Sequence[Turn], capacity: int) -> None:
+        slots = len({turn.slot for turn in turns})
+        repeats = len(turns) > len({(turn.slot, turn.cell) for turn in turns})
+        if not self._plan.fresh_guest and repeats and slots > capacity:
             self._listener(
                 Note(
-                    f"this host has room for {room} of the {seats} guests at a time: "
-                    f"trials are interleaved over {room} guests, then over the next"
+                    f"this host has room for {capacity} of the {slots} guests at a time: "
+                    f"trials are interleaved over {capacity} guests, then over the next"
                 )
             )
 
     def _take(self, event: Event) -> None:
         """Show an event, or put it on disk."""
         match event:
-            case Begun(seat, job, done):
-                self._listener(StepAdvanced(STEP, done, _in_words(seat, job, self._plan)))
+            case Begun(slot, job, done):
+                self._listener(StepAdvanced(STEP, done, _in_words(slot, job, self._plan)))
             case Note():
                 self._listener(event)
             case Sample():
@@ -323,19 +323,19 @@ class Engine:
                 self._folder.add_boot(event)
             case TallyRecord():
                 self._folder.add_tally(event)
-            case Ignored(seat, finding):
-                self._folder.add_ignored(seat.kernel, finding.to_json(), **seat.setup)
-                title = f"kernel {seat.kernel}: {finding.report.title}"
+            case Ignored(slot, finding):
+                self._folder.add_ignored(slot.kernel, finding.to_json(), **slot.setup)
+                title = f"kernel {slot.kernel}: {finding.report.title}"
                 if title not in self._noise:  # said once for each
                     self._noise.add(title)
                     note = f"{title}: known noise, it does not count ({finding.path})"
                     self._listener(Note(note))
-            case Failed(seat, job, fault):
-                fault.message = f"kernel {seat.kernel}: {fault.message}"
+            case Failed(slot, job, fault):
+                fault.message = f"kernel {slot.kernel}: {fault.message}"
                 self.faults.append(fault)
-                self.failed = seat.kernel
-                at = {"guest": fault.guest, **seat.setup, **_place(job)}
-                self._folder.add_fault(seat.kernel, fault, **at)
+                self.failed = slot.kernel
+                at = {"guest": fault.guest, **slot.setup, **_place(job)}
+                self._folder.add_fault(slot.kernel, fault, **at)
 
 
 def _place(job: Job | None) -> dict[str, str | int | float]:
@@ -343,7 +343,7 @@ def _place(job: Job | None) -> dict[str, str | int | float]:
     match job:
         case Turn():
             return {"during": "trial", **job.cell, "trial": job.number}
-        case Count():
+        case SyscallCount():
             return {"during": "count", **job.cell}
         case Open():
             return {"during": "boot"}
@@ -353,14 +353,14 @@ def _place(job: Job | None) -> dict[str, str | int | float]:
             return {}
 
 
-def _in_words(seat: Seat, job: Job, plan: Plan) -> str:
+def _in_words(slot: GuestSlot, job: Job, plan: Plan) -> str:
     shape = plan.shape
     if isinstance(job, (Open, Close)):
-        guest = ", ".join(filter(None, (seat.kernel, shape.in_words(seat.setup))))
+        guest = ", ".join(filter(None, (slot.kernel, shape.in_words(slot.setup))))
         return f"{guest}: {'booting' if isinstance(job, Open) else 'ending'}"
-    work = f"{seat.kernel}: {shape.in_words(job.cell)}"
+    work = f"{slot.kernel}: {shape.in_words(job.cell)}"
     match job:
-        case Count():
+        case SyscallCount():
             return f"{work}, counting system calls"
         case Turn(number=number) if number < 1:
             return f"{work}, warming up"

@@ -19,7 +19,7 @@ from linklab.lab.session import Session
 from linklab.results.model import BootRecord, TallyRecord
 from linklab.results.shape import Cell
 from linklab.scenarios.scenario import GUEST, Host, Hosts, Metrics, Scenario
-from linklab.trials.plan import Count, Plan, Seat, Turn
+from linklab.trials.plan import GuestSlot, Plan, SyscallCount, Turn
 
 Cores = frozenset[int]
 _SEEDS = 1 << 32
@@ -35,7 +35,7 @@ class Close:
     """End the guest in order."""
 
 
-Job = Open | Turn | Count | Close
+Job = Open | Turn | SyscallCount | Close
 
 
 @dataclass(frozen=True)
@@ -91,12 +91,12 @@ class GuestAtWork:
     """A guest from its boot to its end, and the scenario in it."""
 
     def __init__(
-        self, lab: Lab, plan: Plan, subject: Subject, seat: Seat, console_log: Path
+        self, lab: Lab, plan: Plan, subject: Subject, slot: GuestSlot, console_log: Path
     ) -> None:
         self._lab = lab
         self._plan = plan
         self._subject = subject
-        self._seat = seat
+        self._seat = slot
         self._console_log = console_log
         self._stack = ExitStack()
         self._scenario = plan.kind(plan.given)
@@ -118,7 +118,7 @@ class GuestAtWork:
                 return self._open(cores)
             case Turn():
                 return self._turn(job, cores)
-            case Count():
+            case SyscallCount():
                 return self._count(job)
             case Close():
                 self._stack.close()
@@ -216,7 +216,7 @@ class GuestAtWork:
                 )
         return metrics
 
-    def _count(self, job: Count) -> Answer:
+    def _count(self, job: SyscallCount) -> Answer:
         with self._judged():
             try:
                 counted = self._scenario.count(self._hosts, job.cell)

@@ -60,7 +60,7 @@ BEGUN_WITH_SYSFS = replace(
     seed=next(
         str(seed)
         for seed in range(1000)
-        if schedule(OPTIONS.plan({}, seed=seed), KERNELS, 64)[0].seat.kernel == "sysfs"
+        if schedule(OPTIONS.plan({}, seed=seed), KERNELS, 64)[0].slot.kernel == "sysfs"
     ),
 )
 

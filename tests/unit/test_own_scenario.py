@@ -32,7 +32,7 @@ from linklab.results.shape import Cell
 from linklab.results.store import RunFolder, read_run
 from linklab.scenarios import scenario_named
 from linklab.trials.engine import Batch, Engine
-from linklab.trials.plan import Count, Plan, Seat, Turn, cells_of
+from linklab.trials.plan import GuestSlot, Plan, SyscallCount, Turn, cells_of
 
 OWN = str(Path(__file__).with_name("own_scenario.py"))
 GIVEN: dict[str, Any] = {"depth": 4, "pause": 0.5, "disk": "ram", "title": "", "wrong": 0}
@@ -215,9 +215,9 @@ def test_a_guest_without_ip_does_what_needs_none(tmp_path: Path) -> None:
     [
         plan_of(counts=(2, 3), seed=7, listeners=3),
         plan_of_own(jobs=2),
-        Seat(3, "sysfs", Cell({"interfaces": 128}), 2),
-        Turn(Seat(3, "sysfs", Cell()), Cell({"size": 1, "way": "whole"}), -1),
-        Count(Cell({"size": 1, "way": "whole"})),
+        GuestSlot(3, "sysfs", Cell({"interfaces": 128}), 2),
+        Turn(GuestSlot(3, "sysfs", Cell()), Cell({"size": 1, "way": "whole"}), -1),
+        SyscallCount(Cell({"size": 1, "way": "whole"})),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -225,9 +225,9 @@ def test_what_a_worker_is_told_can_be_pickled(value: object) -> None:
     assert pickle.loads(pickle.dumps(value)) == value
 
 
-def test_a_seat_is_still_known_by_after_the_way_through_a_pickle() -> None:
-    seat = Seat(3, "sysfs", Cell({"interfaces": 128}), 2)
-    assert {seat: "known"}[pickle.loads(pickle.dumps(seat))] == "known"
+def test_a_slot_is_still_known_by_after_the_way_through_a_pickle() -> None:
+    slot = GuestSlot(3, "sysfs", Cell({"interfaces": 128}), 2)
+    assert {slot: "known"}[pickle.loads(pickle.dumps(slot))] == "known"
 
 
 _DOES_A_BATCH = """
@@ -270,9 +270,9 @@ def elsewhere(tmp_path: Path) -> Elsewhere:
 
 def batch_of(lab: Lab) -> Batch:
     plan = replace(plan_of_own(), cells=plan_of_own().cells[:1])
-    seat = Seat(0, "sysfs", Cell())
-    turns = [Turn(seat, plan.cells[0], 1)]
-    return Batch(lab, plan, {"sysfs": SYSFS}, turns, {}, {seat: "console-001-sysfs.log"})
+    slot = GuestSlot(0, "sysfs", Cell())
+    turns = [Turn(slot, plan.cells[0], 1)]
+    return Batch(lab, plan, {"sysfs": SYSFS}, turns, {}, {slot: "console-001-sysfs.log"})
 
 
 def test_a_batch_is_done_on_another_host_with_the_same_artefacts(
