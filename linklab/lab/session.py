@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from linklab.agent.client import Agent
-from linklab.agent.line import AgentLine, Companion, ConsoleLine, LineClosed, LineStuck
+from linklab.agent.line import AgentLine, ConsoleLine, LineClosed, LineStuck, PollHandler
 from linklab.agent.replies import Hello
 from linklab.console import taint
 from linklab.console.formats import Fault
@@ -85,21 +85,21 @@ class Session:
         console: ConsoleLine,
         boot_limit: float,
         noise: Noise = NO_NOISE,
-        others: Sequence[Companion] = (),
+        others: Sequence[PollHandler] = (),
         is_resumed: bool = False,
     ) -> None:
         self.machine = machine
         self.console = console
-        companions = (
-            Companion(console.fileno(), self._console_ready),
-            Companion(machine.pidfd, self._machine_ended),
+        handlers = (
+            PollHandler(console.fileno(), self._console_ready),
+            PollHandler(machine.pidfd, self._machine_ended),
             *others,
         )
         first = None
         if machine.spec.is_virtual:
             first = _FIRST_RESUMED if is_resumed else _FIRST_BOOTED
         turns = machine.control if machine.spec.is_virtual else None
-        self.line = AgentLine(machine.agent, companions, turns)
+        self.line = AgentLine(machine.agent, handlers, turns)
         self.agent: Agent = _AttentiveAgent(self.line, self._request_done, first)
         self.reports = KernelReports(console.watch, noise, _is_private(machine.spec))
         self._boot_limit = boot_limit
@@ -145,7 +145,7 @@ class Session:
         """End the guest in order and take the kernel's last words into account."""
         faults = taint.new_faults(self._taint, self._read_taint())
         self.agent.power_off(time.monotonic() + _POWER_OFF_LIMIT)
-        self.line.companions.clear()
+        self.line.handlers.clear()
         end = settle(self.machine, self.console, True, _POWER_OFF_LIMIT)
         if self.reports.counting:
             raise _KernelSpoke
@@ -316,7 +316,7 @@ def _attended(
     is_resumed: bool = False,
 ) -> Iterator[Session]:
     """Yield a session on a machine; judge whatever ends it early, and let people look at it."""
-    others = people.companions if people else ()
+    others = people.handlers if people else ()
     session = Session(machine, console, boot_limit, noise, others, is_resumed)
     try:
         yield session

@@ -20,7 +20,7 @@ from linklab.results.shape import Cell
 from linklab.results.store import RunFolder, utc_now
 from linklab.trials.guest import Close, Cores, GuestAtWork, Job, Open, Trial, authors_code
 from linklab.trials.places import Here, Place, Processes
-from linklab.trials.plan import GuestSlot, Plan, SyscallCount, Turn, blocks, countings, schedule
+from linklab.trials.plan import CountSyscalls, GuestSlot, Plan, Turn, blocks, countings, schedule
 
 STEP = "measuring"
 MOST_OPEN = 64  # guests at a time: each has a dozen open files and wakes up now and then
@@ -70,12 +70,12 @@ class Batch:
     plan: Plan
     subjects: Mapping[str, Subject]  # by the kernel's name
     turns: Sequence[Turn]
-    counts: Mapping[GuestSlot, Sequence[SyscallCount]]
+    counts: Mapping[GuestSlot, Sequence[CountSyscalls]]
     consoles: Mapping[GuestSlot, str]
 
     def cost(self, slot: GuestSlot, job: Job) -> int:
         """Return how long a job takes, in units of a progress bar."""
-        if isinstance(job, (Close, SyscallCount)):
+        if isinstance(job, (Close, CountSyscalls)):
             return 0
         with authors_code(self.plan.kind):
             return self.plan.kind.cost(job.cell if isinstance(job, Turn) else slot.setup)
@@ -281,7 +281,7 @@ class Engine:
         self,
         subjects: Sequence[Subject],
         turns: Sequence[Turn],
-        counts: Mapping[GuestSlot, Sequence[SyscallCount]],
+        counts: Mapping[GuestSlot, Sequence[CountSyscalls]],
     ) -> Batch:
         known = {subject.name: subject for subject in subjects}
         consoles = {}
@@ -343,7 +343,7 @@ def _place(job: Job | None) -> dict[str, str | int | float]:
     match job:
         case Turn():
             return {"during": "trial", **job.cell, "trial": job.number}
-        case SyscallCount():
+        case CountSyscalls():
             return {"during": "count", **job.cell}
         case Open():
             return {"during": "boot"}
@@ -360,7 +360,7 @@ def _in_words(slot: GuestSlot, job: Job, plan: Plan) -> str:
         return f"{guest}: {'booting' if isinstance(job, Open) else 'ending'}"
     work = f"{slot.kernel}: {shape.in_words(job.cell)}"
     match job:
-        case SyscallCount():
+        case CountSyscalls():
             return f"{work}, counting system calls"
         case Turn(number=number) if number < 1:
             return f"{work}, warming up"

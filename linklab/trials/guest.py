@@ -19,7 +19,7 @@ from linklab.lab.session import Session
 from linklab.results.model import BootRecord, TallyRecord
 from linklab.results.shape import Cell
 from linklab.scenarios.scenario import GUEST, Host, Hosts, Metrics, Scenario
-from linklab.trials.plan import GuestSlot, Plan, SyscallCount, Turn
+from linklab.trials.plan import CountSyscalls, GuestSlot, Plan, Turn
 
 Cores = frozenset[int]
 _SEEDS = 1 << 32
@@ -35,7 +35,7 @@ class Close:
     """End the guest in order."""
 
 
-Job = Open | Turn | SyscallCount | Close
+Job = Open | Turn | CountSyscalls | Close
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class GuestAtWork:
                 return self._open(cores)
             case Turn():
                 return self._turn(job, cores)
-            case SyscallCount():
+            case CountSyscalls():
                 return self._count(job)
             case Close():
                 self._stack.close()
@@ -216,7 +216,7 @@ class GuestAtWork:
                 )
         return metrics
 
-    def _count(self, job: SyscallCount) -> Answer:
+    def _count(self, job: CountSyscalls) -> Answer:
         with self._judged():
             try:
                 counted = self._scenario.count(self._hosts, job.cell)

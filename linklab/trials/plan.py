@@ -115,13 +115,13 @@ class Turn:
 
 
 @dataclass(frozen=True)
-class SyscallCount:
+class CountSyscalls:
     """To count in a guest what a cell's work asks of the kernel, untimed."""
 
     cell: Cell
 
 
-def countings(plan: Plan, turns: Sequence[Turn]) -> dict[GuestSlot, list[SyscallCount]]:
+def countings(plan: Plan, turns: Sequence[Turn]) -> dict[GuestSlot, list[CountSyscalls]]:
     """Return what is counted in which guest once its trials are done.
 
     Where columns are compared, each once for each kernel, at the last row.
@@ -139,9 +139,9 @@ def countings(plan: Plan, turns: Sequence[Turn]) -> dict[GuestSlot, list[Syscall
         for turn in turns
         if turn.cell[shape.rows] == last and len(across[turn.cell.of(shape.sheets)]) > 1
     }
-    found: dict[GuestSlot, list[SyscallCount]] = {}
+    found: dict[GuestSlot, list[CountSyscalls]] = {}
     for (_, cell), slot in slots.items():
-        found.setdefault(slot, []).append(SyscallCount(cell))
+        found.setdefault(slot, []).append(CountSyscalls(cell))
     return found
 
 

@@ -32,7 +32,7 @@ from linklab.results.shape import Cell
 from linklab.results.store import RunFolder, read_run
 from linklab.scenarios import scenario_named
 from linklab.trials.engine import Batch, Engine
-from linklab.trials.plan import GuestSlot, Plan, SyscallCount, Turn, cells_of
+from linklab.trials.plan import CountSyscalls, GuestSlot, Plan, Turn, cells_of
 
 OWN = str(Path(__file__).with_name("own_scenario.py"))
 GIVEN: dict[str, Any] = {"depth": 4, "pause": 0.5, "disk": "ram", "title": "", "wrong": 0}
@@ -217,7 +217,7 @@ def test_a_guest_without_ip_does_what_needs_none(tmp_path: Path) -> None:
         plan_of_own(jobs=2),
         GuestSlot(3, "sysfs", Cell({"interfaces": 128}), 2),
         Turn(GuestSlot(3, "sysfs", Cell()), Cell({"size": 1, "way": "whole"}), -1),
-        SyscallCount(Cell({"size": 1, "way": "whole"})),
+        CountSyscalls(Cell({"size": 1, "way": "whole"})),
     ],
     ids=lambda value: type(value).__name__,
 )

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from linklab.results.shape import Cell
 from linklab.scenarios.grouping import Grouping
-from linklab.trials.plan import GuestSlot, Plan, SyscallCount, Turn, cells_of, countings, schedule
+from linklab.trials.plan import CountSyscalls, GuestSlot, Plan, Turn, cells_of, countings, schedule
 
 PLANS = st.builds(
     plan_of,
@@ -196,5 +196,5 @@ def test_without_another_arm_to_compare_with_nothing_is_counted() -> None:
     plan = plan_of(("create", "mtu"), counts=(4,))
     (counts,) = countings(plan, schedule(plan, ["a"], 64)).values()
     assert sorted(counts, key=str) == [
-        SyscallCount(cell("mtu", a, 4)) for a in ("group", "process")
+        CountSyscalls(cell("mtu", a, 4)) for a in ("group", "process")
     ]
