@@ -39,7 +39,7 @@ from linklab.results.comparison import (
 from linklab.results.model import Sample
 from linklab.results.shape import Better, Cell, Metric
 from linklab.results.statistics import Interval, median_interval
-from linklab.trials.sequential import Blocks, Effort, until_known
+from linklab.trials.sequential import Blocks, Budget, until_known
 
 FIRST_BLOCKS = 8
 
@@ -97,18 +97,18 @@ class FigureJudge:
         def look(number: int) -> bool:
             nonlocal judged
             if blocks.done == 1:
-                judged = self._at_once(blocks.samples, names)
+                judged = self._at_once(blocks.samples(), names)
             else:
                 looks = number - 1 if self.noise else number  # one block costs no risk
-                judged = self._said(blocks.samples, names, max(1, looks))
+                judged = self._said(blocks.samples(), names, max(1, looks))
             return judged.judgement is not Judgement.SKIP
 
-        effort = Effort(min(FIRST_BLOCKS, self.most), most=self.most, growth=_GROWTH)
+        budget = Budget(min(FIRST_BLOCKS, self.most), most=self.most, growth=_GROWTH)
         try:
             if self.noise:
                 blocks.measure(1)
             if not self.noise or not look(1):
-                until_known(blocks, effort, look, ignore)
+                until_known(blocks, budget, look, ignore)
         except LinklabError as error:
             blocks.engine.end(error)
             if not isinstance(error, KernelFault) or blocks.engine.failed != names[-1]:

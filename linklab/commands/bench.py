@@ -164,9 +164,9 @@ def _speed(bench: Bench) -> Iterator[Figure]:
 
 
 def _sizes(bench: Bench) -> Iterator[Figure]:
-    yield Figure("initramfs, as booted direct", "MB", (_megabytes(bench.lab.initramfs),))
+    yield Figure("initramfs, as booted direct", "MB", (_megabytes(bench.lab.initramfs.path),))
     if bench.subject.iso:
-        yield Figure("ISO with one kernel", "MB", (_megabytes(bench.subject.iso),), aim=5.5)
+        yield Figure("ISO with one kernel", "MB", (_megabytes(bench.subject.iso.path),), aim=5.5)
     if bench.subject.known:
         both = KernelOptions("sysfs,nosysfs")
         kernels = [

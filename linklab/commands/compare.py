@@ -51,7 +51,7 @@ from linklab.trials.plan import Plan
 
 if TYPE_CHECKING:
     from linklab.report.comparison import Compared
-    from linklab.trials.sequential import Contest, Effort
+    from linklab.trials.sequential import Budget, SequentialTest
 
 KIND = COMPARISON
 CONCLUSIVE = "conclusive"
@@ -143,7 +143,7 @@ class Request:
     plan: Plan
     metric: Metric
     rule: Rule
-    effort: Effort
+    budget: Budget
     memory: int
     folder: Path
 
@@ -168,10 +168,10 @@ def check(options: CompareOptions, listener: Listener = ignore) -> Request:
     metric = _compared(kind.shape, options)
     clock = decide_clock(options.machine, listener)
     options = with_defaults(options, clock)
-    plan, effort = _plan(options, clock), _effort(options)
+    plan, budget = _plan(options, clock), _budget(options)
     rule = Rule(threshold_of(options.threshold), seed=plan.seed)
     memory = max(memory_for(options.machine, plan, side.options) for side in both)
-    return Request(both, plan, metric, rule, effort, memory, claim(options.output, KIND))
+    return Request(both, plan, metric, rule, budget, memory, claim(options.output, KIND))
 
 
 def no_share(metric: Metric, option: str, text: str) -> UsageError:
@@ -210,8 +210,8 @@ def _plan(options: CompareOptions, clock: Clock) -> Plan:
     )
 
 
-def _effort(options: CompareOptions) -> Effort:
-    from linklab.trials.sequential import Effort
+def _budget(options: CompareOptions) -> Budget:
+    from linklab.trials.sequential import Budget
 
     limit = seconds("max-time", options.max_time or "0")
     if options.until not in ("", CONCLUSIVE):
@@ -219,7 +219,7 @@ def _effort(options: CompareOptions) -> Effort:
     if limit is not None and not options.until:
         raise UsageError(f"--max-time goes with --until {CONCLUSIVE}")
     blocks = number("blocks", options.blocks, 2, MAX_BLOCKS)
-    return Effort(blocks, (limit or DEFAULT_MAX_TIME) if options.until else None)
+    return Budget(blocks, (limit or DEFAULT_MAX_TIME) if options.until else None)
 
 
 def prepare_side(
@@ -234,7 +234,7 @@ def prepare_side(
     iso = None
     if lab.boot is Boot.ISO:
         iso = iso_of([kernel], side.options, cache, listener, purpose)
-    return replace(subject_of(kernel, iso, image), name=side.label)
+    return replace(subject_of(kernel, cache, listener, iso, image), name=side.label)
 
 
 def on_one_machine(lab: Lab, subjects: Sequence[Subject], listener: Listener) -> Lab:
@@ -272,22 +272,22 @@ def compete(
 ) -> Finished:
     """Measure two kernels that are there, and store what came out, whatever ends it."""
     from linklab.trials.engine import Engine
-    from linklab.trials.sequential import Blocks, Contest
+    from linklab.trials.sequential import Blocks, SequentialTest
 
     engine = Engine(lab, request.plan, folder, listener)
     blocks = Blocks(engine, subjects, request.plan.cells)
-    contest = Contest(blocks, request.rule, request.metric, listener)
+    test = SequentialTest(blocks, request.rule, request.metric, listener)
     with step(listener, f"comparing {subjects[0].name} with {subjects[1].name}"):
-        faults = stopped_by(lambda: contest.run(request.effort))
-    if not faults and (left := [c for c in request.plan.cells if c not in contest.outcome.found]):
+        faults = stopped_by(lambda: test.run(request.budget))
+    if not faults and (left := [c for c in request.plan.cells if c not in test.outcome.found]):
         where = request.plan.shape.in_words(left[0])
         faults = [LabError(f"nothing to compare was measured in {where}")]
-    verdict, message = _verdict(request, contest)
-    return finish(folder, faults, verdict, message, comparison=contest.stored())
+    verdict, message = _verdict(request, test)
+    return finish(folder, faults, verdict, message, comparison=test.stored())
 
 
-def _verdict(request: Request, contest: Contest) -> tuple[Verdict, str]:
-    shape, found = request.plan.shape, contest.outcome.found
+def _verdict(request: Request, test: SequentialTest) -> tuple[Verdict, str]:
+    shape, found = request.plan.shape, test.outcome.found
     worse = [shape.in_words(c) for c, one in found.items() if one.verdict is Effect.WORSE]
     if worse:
         return Verdict.FAIL, f"{Effect.WORSE.word(request.metric)}: {'; '.join(worse)}"

@@ -174,7 +174,7 @@ def _prepare(request: Request, cache: Cache, listener: Listener) -> tuple[Lab, S
     needs = (HOST,) if request.shares else ()
     purpose = Purpose(lab.boot, needs, lab.machine, clock=lab.clock)
     image = image_for(kernel, purpose, request.kernels.modules, cache, listener)
-    subject = subject_of(kernel, image=image)
+    subject = subject_of(kernel, cache, listener, image=image)
     if lab.boot is Boot.RESUME:
         lab = lab.with_snapshots([subject], cache, listener)
     return lab, subject

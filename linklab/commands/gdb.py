@@ -67,7 +67,7 @@ def main(options: GdbOptions) -> None:
         lab = prepare_lab(options.machine, memory, cache, listener)
         kernel = resolve_kernel(name, options.kernels.build_options(), cache, listener)
         what = _debugging(options, kernel, cache, listener)
-    spec = debugging_spec(lab, subject_of(kernel))
+        spec = debugging_spec(lab, subject_of(kernel, cache, listener))
     debug(lab.qemu.path, spec, what, Path(options.log or os.devnull))
 
 

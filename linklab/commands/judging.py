@@ -198,7 +198,7 @@ class Workbench:
         purpose = Purpose.of(kind, self._lab)
         image = image_for(kernel, purpose, (), self._cache, self._listener)
         commit = {"commit": options.revision} if options.revision else {}
-        subject = subject_of(kernel, image=image)
+        subject = subject_of(kernel, self._cache, self._listener, image=image)
         return replace(subject, name=name, inputs={**kernel.inputs, **commit})
 
     def run(self, subject: Subject, folder: Path, attempt: int) -> list[LinklabError]:

@@ -309,7 +309,7 @@ def prepare_lab(
         machine=machine,
         cpus=options.checked_cpus(),
         memory=memory,
-        initramfs=initramfs.file(ARCHIVE),
+        initramfs=initramfs.cached(ARCHIVE),
         tsc_khz=counter,
         clock=clock,
         boot_limit=limit or slowness * _BOOT_LIMIT[decision.accel],
@@ -350,7 +350,7 @@ def _subject(
     weighed = purpose.weighs_iso and options.is_stock and _is_timed(kernel)
     if purpose.boot is Boot.ISO or weighed:
         iso = iso_of([kernel], options, cache, listener, purpose)
-    return subject_of(kernel, iso, image)
+    return subject_of(kernel, cache, listener, iso, image)
 
 
 def _is_timed(kernel: Kernel) -> bool:
@@ -358,21 +358,25 @@ def _is_timed(kernel: Kernel) -> bool:
 
 
 def subject_of(
-    kernel: Kernel, iso: Artefact | None = None, image: Artefact | None = None
+    kernel: Kernel,
+    cache: Cache,
+    listener: Listener,
+    iso: Artefact | None = None,
+    image: Artefact | None = None,
 ) -> Subject:
     """Return a kernel as what is tested, with its ISO and its own image where it has them."""
     return Subject(
         name=kernel.name,
         release=kernel.release,
         sha256=kernel.sha256,
-        kernel=kernel.vmlinux or kernel.bzimage,
+        kernel=cache.keep(kernel.vmlinux or kernel.bzimage, listener),
         known=kernel.built_by_lab,
-        iso=iso.file(IMAGE) if iso else None,
+        iso=iso.cached(IMAGE) if iso else None,
         # The paper's claim is about the lab's own image.
         image_bytes=iso.file(IMAGE).stat().st_size if iso and kernel.built_by_lab else None,
         inputs=kernel.inputs,
-        symbols=kernel.symbols,
-        initramfs=image.file(ARCHIVE) if image else None,
+        symbols=cache.keep(kernel.symbols, listener) if kernel.symbols else None,
+        initramfs=image.cached(ARCHIVE) if image else None,
         modules=image.about["modules"] if image else {},
     )
 

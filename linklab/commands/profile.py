@@ -25,6 +25,7 @@ from linklab.events import Listener, Note
 from linklab.host.accel import Accel
 from linklab.host.cache import Cache, hash_file
 from linklab.host.packages import PROFILING, unmet
+from linklab.image.userland import Entry, additions
 from linklab.kernel.kconfig import flavours
 from linklab.lab.lab import Lab, Subject, choose_memory
 from linklab.machine.spec import Clock
@@ -110,8 +111,6 @@ def check(options: ProfileOptions) -> Request:
     kind = options.kind
     cell = options.cell(kind.profiled)
     setup = cell.of(kind.shape.per_guest)
-    if kind.image is not None:
-        raise UsageError(f"--scenario {options.scenario}: its image of its own has no perf")
     wanted = options.samples or (str(_TO_SUBTRACT) if options.against else "")
     samples = number("samples", wanted, 1, _MOST_SAMPLES) if wanted else None
     limit = seconds("max-time", options.max_time or "0") or DEFAULT_SECONDS
@@ -186,8 +185,11 @@ def _run(
     options: ProfileOptions, request: Request, command: Sequence[str], listener: Listener
 ) -> Path:
     cache, folder = Cache(), request.folder
-    lab = prepare_lab(options.machine, request.memory, cache, listener, IMAGE)
-    purpose = replace(Purpose.of(request.kind, lab), image=IMAGE)
+    image, more = IMAGE, tuple[Entry, ...]()
+    if request.kind.image:
+        image, more = request.kind.image, tuple(additions(IMAGE))
+    lab = prepare_lab(options.machine, request.memory, cache, listener, image, more)
+    purpose = replace(Purpose.of(request.kind, lab), image=image, more=more)
     subjects = []
     for side in request.sides:
         (subject,) = prepare_subjects(profiled(side.options), purpose, cache, listener)

@@ -94,7 +94,7 @@ def prepare(
         missing = wanted.missing(kernel.config)
         if missing:
             listener(Note(said_of(missing, kernel.name)))
-        subject = subject_of(kernel)
+        subject = subject_of(kernel, cache, listener)
         if len(plan.collections) > 1:  # each has a kernel of its own
             subject = replace(subject, name=f"{subject.name} for {collection.name}")
         lab = _lab(ready, machine, memory, (subject, kernel), cache, listener)

@@ -148,9 +148,10 @@ def run(options: SeriesOptions, command: Sequence[str], listener: Listener) -> F
         lab = prepare_lab(options.machine, request.memory, cache, listener, image)
         lab = options.with_keeper(lab, listener)
         folder = RunFolder(request.folder, _about(options, plan, lab, command))
-    faults = stopped_by(SeriesRun(plan, lab, folder, cache, listener).run)
+    series = SeriesRun(plan, lab, folder, cache, listener)
+    faults = stopped_by(series.run)
     verdict = Verdict.PASS if faults else find(folder.run).verdict
-    return finish(folder, faults, verdict)
+    return finish(folder, faults, verdict, **series.tested)
 
 
 def _applied(plan: SeriesPlan, cache: Cache, listener: Listener) -> SeriesPlan:
@@ -178,7 +179,7 @@ def _about(
         "source": options.kernels.source,
         **options.kernels.content(),
         **tested_on(lab, []),
-        **entry(plan, []),
+        **entry(plan),
     }
 
 

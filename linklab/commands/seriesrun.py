@@ -29,6 +29,7 @@ from linklab.results.store import RunFolder
 from linklab.scenarios.scenario import GUEST
 from linklab.trials.engine import Engine
 from linklab.trials.plan import Plan
+from linklab.trials.sequential import Blocks, Budget, until_known
 
 _STEP = "states"
 _SNAPSHOT_CONSOLE = "console.log"
@@ -79,10 +80,10 @@ class SeriesRun:
         self._cache = cache
         self._listener = listener
         self._states: dict[str, list[_State]] = {flavour: [] for flavour in plan.flavours}
+        self.tested: dict[str, Any] = {}  # what run.json keeps of the kernels, once they are built
 
     def run(self) -> None:
         """Build, boot and measure. Raises what is the lab's own fault."""
-        self._keep()
         self._build_all()
         booted = self._boot_all()
         if booted:
@@ -100,8 +101,8 @@ class SeriesRun:
                     done = number * len(self._plan.flavours) + place
                     name = f"{flavour}, {f'{number}/{total - 1}' if number else 'the base'}"
                     self._listener(StepAdvanced(_STEP, done, name))
-                    self._states[flavour].append(self._built(flavour, number))
-                    self._keep()
+                    self._states[flavour].append(state := self._built(flavour, number))
+                    self._keep(state)
 
     def _built(self, flavour: str, number: int) -> _State:
         began = time.monotonic()
@@ -131,7 +132,7 @@ class SeriesRun:
         """Return the kernels to measure: with guests to resume, those that boot."""
         states = [state for states in self._states.values() for state in states if state.is_new]
         subjects = [(state, self._subject(state)) for state in states]
-        self._folder.update(**tested_on(self._lab, [subject for _, subject in subjects]))
+        self.tested = tested_on(self._lab, [subject for _, subject in subjects])
         if self._lab.boot is not Boot.RESUME:
             return [subject for _, subject in subjects]
         return [subject for state, subject in subjects if self._boots(state, subject)]
@@ -143,21 +144,24 @@ class SeriesRun:
             fault.message = f"kernel {subject.name}: {fault.message}"
             self._folder.add_fault(subject.name, fault, guest=fault.guest or GUEST, during="boot")
             return False
-        state.record = replace(state.record, booted=True)
-        self._keep()
+        self._keep(state, booted=True)
         return True
 
     def _subject(self, state: _State) -> Subject:
         assert state.kernel is not None
         purpose = Purpose.of(self._plan.measure.kind, self._lab)
         image = image_for(state.kernel, purpose, (), self._cache, self._listener)
-        return replace(subject_of(state.kernel, image=image), name=state.record.kernel)
+        subject = subject_of(state.kernel, self._cache, self._listener, image=image)
+        return replace(subject, name=state.record.kernel)
 
     # Measuring
 
     def _measure(self, subjects: Sequence[Subject]) -> None:
         """Measure all kernels in the same blocks. One that fails ends its own part."""
-        Engine(self._lab, self._plan.measure, self._folder, self._listener).run(subjects)
+        plan = self._plan.measure
+        engine = Engine(self._lab, plan, self._folder, self._listener)
+        blocks = Blocks(engine, subjects, plan.cells, together=False)
+        until_known(blocks, Budget(plan.repeat), lambda _: True, self._listener)
 
     # Consoles
 
@@ -169,12 +173,10 @@ class SeriesRun:
                 said = self._said_by(state) if state.is_new else []
                 if not said:
                     continue
-                if state.record.number != BASE and before:
-                    found = tuple(new_lines(before, said))
-                    state.record = replace(state.record, new_lines=found)
-                state.record = replace(state.record, booted=True)
+                is_first = state.record.number == BASE or not before
+                found = () if is_first else tuple(new_lines(before, said))
+                self._keep(state, booted=True, new_lines=found)
                 before = said
-        self._keep()
 
     def _said_by(self, state: _State) -> list[str]:
         """Return the consoles of all guests with a kernel; nothing where none came up."""
@@ -182,18 +184,16 @@ class SeriesRun:
         name = re.compile(rf"console-\d+-{label}(-.*)?\.log")
         paths = [path for path in self._folder.path.iterdir() if name.fullmatch(path.name)]
         if saved := self._lab.snapshots.get(state.record.kernel):
-            paths.append(saved.folder / _SNAPSHOT_CONSOLE)
+            paths.append(saved.folder.path / _SNAPSHOT_CONSOLE)
         return [path.read_text(errors="replace") for path in paths if path.is_file()]
 
-    def _keep(self) -> None:
-        self._folder.update(**entry(self._plan, self._states_in_order()))
-
-    def _states_in_order(self) -> list[StateRecord]:
-        records = [state.record for states in self._states.values() for state in states]
-        return sorted(records, key=lambda record: record.number)
+    def _keep(self, state: _State, **known: Any) -> None:
+        """Store a state with what is known of it beyond that."""
+        state.record = replace(state.record, **known)
+        self._folder.add_state(asdict(state.record))
 
 
-def entry(plan: SeriesPlan, states: Sequence[StateRecord]) -> dict[str, Any]:
+def entry(plan: SeriesPlan) -> dict[str, Any]:
     """Return what run.json says of a series."""
     return {
         SERIES: {
@@ -204,7 +204,6 @@ def entry(plan: SeriesPlan, states: Sequence[StateRecord]) -> dict[str, Any]:
             "fail_above": plan.fail_above,
             "metric": plan.metric.name,
             "patches": [asdict(patch) for patch in _patch_records(plan.series)],
-            "states": [asdict(state) for state in states],
         }
     }
 

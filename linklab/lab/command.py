@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Protocol
 
-from linklab.agent.line import Companion
+from linklab.agent.line import PollHandler
 from linklab.agent.replies import StreamNews
 from linklab.errors import GuestHung, LabError
 from linklab.lab.session import Session
@@ -215,11 +215,11 @@ class CommandRun:
         """Return the seconds until something is to be done to the command."""
         return max(0.0, min(self._due, self._kill_at) - time.monotonic())
 
-    def _callers(self) -> Iterator[Companion]:
+    def _callers(self) -> Iterator[PollHandler]:
         if self._wishes is not None and not self._told:
-            yield Companion(self._wishes.fileno(), self._wish_ready)
+            yield PollHandler(self._wishes.fileno(), self._wish_ready)
         if self._typing is not None and len(self._typed) < _INPUT_BLOCK:
-            yield Companion(self._typing, self._input_ready)
+            yield PollHandler(self._typing, self._input_ready)
 
     def _wish_ready(self) -> None:
         assert self._wishes is not None

@@ -20,7 +20,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from enum import IntEnum
 from pathlib import Path
 
-from linklab.agent.line import Companion, ConsoleLine
+from linklab.agent.line import ConsoleLine, PollHandler
 from linklab.errors import Interrupted, LabError, LinklabError
 from linklab.host.guests import RunningGuest, announced
 from linklab.machine.process import Machine
@@ -271,10 +271,10 @@ class ConsoleAccess:
         self._stack.close()
 
     @property
-    def companions(self) -> tuple[Companion, ...]:
+    def handlers(self) -> tuple[PollHandler, ...]:
         """Who is to be looked after while the lab waits for the guest."""
         server = self._server
-        return (Companion(server.fileno(), server.serve),) if server else ()
+        return (PollHandler(server.fileno(), server.serve),) if server else ()
 
     def give_over(self) -> None:
         """Leave the console to whoever comes."""
@@ -303,7 +303,7 @@ class ConsoleAccess:
         Raises what `ConsoleLine.pump` does.
         """
         poller = select.poll()
-        for fd in (*others, *(companion.fileno for companion in self.companions)):
+        for fd in (*others, *(handler.fileno for handler in self.handlers)):
             poller.register(fd, select.POLLIN)
         if not self._console.closed:
             poller.register(self._console.fileno(), select.POLLIN)

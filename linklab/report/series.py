@@ -16,7 +16,8 @@ from linklab.report.grid import TEXT_WIDTH, Fitting, plain_table, plain_text, ti
 from linklab.report.tables import metric_title
 from linklab.results.comparison import Comparison, Effect
 from linklab.results.figures import seconds_are
-from linklab.results.model import Run
+from linklab.results.model import STATES, Run
+from linklab.results.result_kinds import SERIES
 from linklab.results.series import BASE, Change, Findings, Row
 from linklab.results.shape import Cell, Metric
 
@@ -41,8 +42,11 @@ def as_text(run: Run, findings: Findings, width: int = TEXT_WIDTH) -> str:
 
 def document(run: Run, findings: Findings) -> dict[str, Any]:
     """Return the same for a script."""
+    stored = run.document()
+    every = [asdict(row.state) for rows in findings.rows.values() for row in rows]
+    states = sorted(every, key=lambda state: state["number"])
     return {
-        "run": run.document(),
+        "run": {**stored, SERIES: {**stored[SERIES], STATES: states}},
         "samples": [sample.to_json() for sample in run.samples],
         "rows": [_row_json(findings, row) for rows in findings.rows.values() for row in rows],
         "sentence": sentence(findings),

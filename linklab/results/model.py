@@ -19,6 +19,7 @@ _FIRST_RELEASE = Path(__file__).with_name("first_release.json")
 
 # What a line of a run's files says beside its cell and its metrics.
 BOOTS, TALLIES, FAULTS, IGNORED = "boots", "tallies", "faults", "ignored"
+STATES = "states"  # of a series; older ones keep them in run.json
 LINES = (BOOTS, TALLIES, FAULTS, IGNORED)
 """What `run.json` of the first release kept as lists, and later runs keep as files of lines."""
 _SPREAD = ("cell", "metrics")  # not entries of a line, but among its entries

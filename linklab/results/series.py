@@ -28,7 +28,7 @@ from linklab.results.comparison import (
     pairs_of,
     values_of,
 )
-from linklab.results.model import Run
+from linklab.results.model import STATES, Run
 from linklab.results.result_kinds import SERIES
 from linklab.results.shape import Better, Cell, Metric, Shape
 
@@ -186,8 +186,10 @@ def find(run: Run) -> Findings:
     """Return what a stored run of a series says, finished or not."""
     entry = run.about.get(SERIES) or {}
     patches = [from_json(PatchRecord, each) for each in entry.get("patches", ())]
-    states = [from_json(StateRecord, each) for each in entry.get("states", ())]
-    states.sort(key=lambda state: state.number)
+    lines = (*entry.get(STATES, ()), *run.lines.get(STATES, ()))
+    kept = [from_json(StateRecord, each) for each in lines]
+    newest = {(state.number, state.flavour): state for state in kept}
+    states = sorted(newest.values(), key=lambda state: state.number)
     fail_above = float(entry.get("fail_above", 0.0))
     rule = rule_of(fail_above, int(run.plan.get("seed", 0)))
     metric = metric_of(run)
@@ -196,7 +198,7 @@ def find(run: Run) -> Findings:
     problems = dict(_problems(run, states))
     flavours = {
         flavour: [state for state in states if state.flavour == flavour]
-        for flavour in dict.fromkeys(each["flavour"] for each in entry.get("states", ()))
+        for flavour in dict.fromkeys(state.flavour for state in kept)
     }
     before, base = _changes(run, metric, flavours, measured, rule)
 

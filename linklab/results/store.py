@@ -1,8 +1,8 @@
 """The store: a folder for each run, readable whenever the run was killed.
 
 `run.json` is written at the start and at the end, under another name first;
-samples, boots, tallies and faults are lines of files of their own, each flushed
-as it comes. So a run that is killed leaves what it had measured.
+samples, boots, tallies, faults and a series' states are lines of files of their
+own, each flushed as it comes. So a run that is killed leaves what it had measured.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from linklab.results.model import (
     IGNORED,
     LINES,
     SCHEMA,
+    STATES,
     TALLIES,
     BootRecord,
     Run,
@@ -53,7 +54,7 @@ class RunFolder:
         self.path = path
         self._logs = 0
         self._samples: list[Sample] = []
-        self._lines: dict[str, list[dict[str, Any]]] = {name: [] for name in LINES}
+        self._lines: dict[str, list[dict[str, Any]]] = {name: [] for name in (*LINES, STATES)}
         begun = {"schema": SCHEMA, "start": utc_now(), "end": None, "verdict": None}
         self._about: dict[str, Any] = {**begun, **about}
         with _reporting(path):
@@ -68,11 +69,11 @@ class RunFolder:
         """Everything that is in it now, as it is read when it is stored."""
         return Run(dict(self._about), list(self._samples), self._lines)
 
-    def console_log(self, *words: str) -> Path:
-        """Return where a guest's console goes; a name of its own for each guest."""
+    def console_log(self, *words: str) -> str:
+        """Return what a guest's console is called here; a name of its own for each guest."""
         self._logs += 1
         name = "-".join((f"{self._logs:03d}", *words)).replace("/", "_")
-        return self.path / f"console-{name}.log"
+        return f"console-{name}.log"
 
     def drop_logs(self) -> None:
         """Remove the consoles' logs so far: of guests that ended well."""
@@ -116,6 +117,10 @@ class RunFolder:
     def add_ignored(self, kernel: str, report: Mapping[str, Any], **at: Any) -> None:
         """Append a report of the kernel's that is known noise; `at` as for a fault."""
         self._add(IGNORED, {"kernel": kernel, **report, **at})
+
+    def add_state(self, state: dict[str, Any]) -> None:
+        """Append what is known by now of a series' state; its last line counts."""
+        self._add(STATES, state)
 
     def update(self, **entries: Any) -> None:
         """Change entries of run.json, and write it."""
@@ -214,7 +219,7 @@ def read_run(path: Path) -> Run:
     """
     about = read_about(path)
     shape = Run(about, ()).shape
-    lines = {name: list(_read_lines(path / f"{name}.jsonl", dict)) for name in LINES}
+    lines = {name: list(_read_lines(path / f"{name}.jsonl", dict)) for name in (*LINES, STATES)}
     samples = _read_lines(path / SAMPLES_FILE, lambda line: Sample.from_json(line, shape))
     run = Run(about, list(samples), lines)
     _check(run, path)

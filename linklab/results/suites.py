@@ -26,7 +26,7 @@ from linklab.results.outcomes import (
     family,
     status_of,
 )
-from linklab.results.result_kinds import COMPARISON, SERIES, is_series
+from linklab.results.result_kinds import CALIBRATION, COMPARISON, SERIES, is_series
 from linklab.results.series import Change, Findings, Row, find
 from linklab.results.shape import Cell, Metric, Value
 
@@ -61,9 +61,10 @@ def suites_of(run: Run) -> list[Suite]:
     if is_series(run.about):
         return _suites_of_series(run)
     scenario = str(run.about.get("scenario", "run"))
+    kernels = run.kernels[:1] if run.about.get("kind") == CALIBRATION else run.kernels
     return [
         suite(run.about, scenario, _outcomes(run, kernel.name), facts_of(run.about, kernel))
-        for kernel in run.kernels
+        for kernel in kernels
     ]
 
 
@@ -100,6 +101,9 @@ def _outcomes(run: Run, kernel: str) -> Iterator[Outcome]:
         each = compared["results"]
         found = [("", shape.cell_in(entry), Comparison.from_json(entry)) for entry in each]
         yield _compared(found, metric, str(compared["a"]))
+    if run.about.get("kind") == CALIBRATION and (verdict := run.about.get("verdict")):
+        message = run.about.get("message") or ""
+        yield Outcome(CALIBRATION, status_of(Verdict(verdict)), message=message)
 
 
 def _faults(run: Run, kernel: str) -> Iterator[_Fault]:

@@ -350,7 +350,10 @@ class FakeMeter:
     def failed(self) -> str:
         return self.culprit
 
-    def measure(self, subjects: Sequence[Subject], cells: Sequence[Cell], numbers: range) -> None:
+    def measure(
+        self, subjects: Sequence[Subject], cells: Sequence[Cell], numbers: range, *, together: bool
+    ) -> None:
+        assert together, "a revision alone would say nothing"
         assert [each.name for each in subjects] == list(self.names)
         assert list(cells) == [CELL]
         self.asked.append(len(numbers))
@@ -534,8 +537,8 @@ class TestInVirtualTime:
         self, journal: Journal
     ) -> None:
         class Alternating(FakeMeter):
-            def measure(self, *asked: Any) -> None:
-                super().measure(*asked)
+            def measure(self, *asked: Any, **how: Any) -> None:
+                super().measure(*asked, **how)
                 for number, one in enumerate(self.samples):
                     if one.kernel == "aaaa":
                         seconds = 1.1 * (1.0004 if one.block % 2 else 0.9995)
@@ -555,8 +558,8 @@ class TestInVirtualTime:
 
     def test_a_block_without_the_kernel_does_not_tell(self, journal: Journal) -> None:
         class Forgetful(FakeMeter):
-            def measure(self, *asked: Any) -> None:
-                super().measure(*asked)
+            def measure(self, *asked: Any, **how: Any) -> None:
+                super().measure(*asked, **how)
                 self.samples[:] = [s for s in self.samples if s.kernel != "aaaa"]
 
         meter = Forgetful({"bbbb": 1.0, "aaaa": 1.0})

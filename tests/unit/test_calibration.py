@@ -23,15 +23,17 @@ from linklab.commands.prepare import MachineOptions
 from linklab.commands.sides import Side
 from linklab.errors import KernelCrashed, LabError, UsageError, Verdict
 from linklab.events import ignore
-from linklab.host.cache import Cache
+from linklab.host.cache import Cache, cache_root
 from linklab.lab import lab as lab_module
 from linklab.lab.lab import Lab, Subject
 from linklab.machine.spec import Boot
 from linklab.report.by_kind import headline
 from linklab.report.calibration import Case
 from linklab.results.comparison import Comparison, Effect, Rule
+from linklab.results.outcomes import Status, status_of
 from linklab.results.shape import Better
 from linklab.results.store import RunFolder, read_run
+from linklab.results.suites import suites_of
 from linklab.scenarios.grouping import Grouping
 from linklab.trials.calibrate import Calibration, Slowed
 
@@ -88,7 +90,7 @@ class LoopingLab(FakeLab):
             yield session
 
     def with_snapshots(self, subjects: Any, cache: Cache, listener: Any, draw: int = 0) -> Lab:
-        assert cache.root.parent.name.startswith(".saved-")
+        assert cache.root.parent.parent == cache_root() / "tmp"
         self.saves.extend(f"{subject.name} in {cache.root.name}" for subject in subjects)
         self.drawn.append(draw)
         return self
@@ -204,7 +206,7 @@ def test_resumed_guests_are_saved_anew_for_each_comparison(tmp_path: Path) -> No
     lab = looping(Boot.RESUME)
     calibration(tmp_path, lab, Slowed(0.1, 9)).run(BASE, PATCHED, 2)
     assert lab.saves == ["nosysfs in 0", "nosysfs#2 in 1", f"{SLOWED} 10 % in 2"] * 2
-    assert list(tmp_path.glob(".saved-*")) == []
+    assert list((cache_root() / "tmp").iterdir()) == []
 
 
 def test_no_guest_that_is_saved_draws_the_same_numbers_as_another(tmp_path: Path) -> None:
@@ -297,6 +299,18 @@ def test_a_wrong_option_is_refused_and_leaves_nothing(
         check(replace(OPTIONS, **changed))
     assert says in caught.value.message
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("lab", "aims"), [({}, Status.PASS), ({"spread": 0.4}, Status.FAIL)])
+def test_what_is_exported_is_whether_the_aims_are_met_and_not_what_was_slowed_for_them(
+    calibrate: Calibrate, lab: dict[str, float], aims: Status
+) -> None:
+    verdict = calibrate(**lab)
+    (suite,) = suites_of(read_run(Path("out")))
+    found = {"/".join(path): outcome.status for path, outcome in suite.leaves()}
+    assert found.pop("calibrate") is status_of(verdict) is aims
+    assert set(found.values()) == {Status.PASS}
+    assert suite.kernel and suite.kernel.name == "nosysfs"
 
 
 def test_a_metric_that_is_better_neither_way_is_not_calibrated() -> None:

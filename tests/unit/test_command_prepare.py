@@ -68,6 +68,8 @@ class Host:
     def resolve_kernel(self, name: str, options: BuildOptions, *_: object) -> Kernel:
         self.built.append((name, options))
         ours = name in FLAVOURS
+        for file in ("vmlinux", f"{Path(name).name}.{options.compression}"):
+            (self.folder / file).write_bytes(b"a kernel")
         return Kernel(
             name=name,
             release="6.12.0",
@@ -104,7 +106,8 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
 
 
 @pytest.fixture
-def cache(tmp_path: Path) -> Cache:
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cache:
+    monkeypatch.setenv("LINKLAB_CACHE", str(tmp_path / "cache"))
     return Cache(tmp_path / "cache")
 
 
@@ -257,7 +260,7 @@ def test_a_flavour_is_booted_from_its_vmlinux_and_weighed_as_an_iso(
     sysfs, nosysfs = prepare_subjects(KernelOptions("sysfs, nosysfs"), WEIGHED, cache, ignore)
     assert (sysfs.name, nosysfs.name) == FLAVOURS
     assert sysfs.known
-    assert sysfs.kernel.name == "vmlinux"
+    assert sysfs.kernel.path.name == "vmlinux"
     assert sysfs.image_bytes == 1000
     assert sysfs.inputs == {"source": "ab"}
 
@@ -286,7 +289,8 @@ def test_the_iso_is_made_only_for_a_scenario_that_weighs_it(
 def test_another_kernel_is_taken_as_it_is_and_not_weighed(host: Host, cache: Cache) -> None:
     (subject,) = prepare_subjects(KernelOptions("a/bzImage"), WEIGHED, cache, ignore)
     assert not subject.known
-    assert subject.kernel.name == "bzImage.lz4"
+    assert subject.kernel.path.name == "bzImage.lz4"
+    assert subject.kernel.found().read_bytes() == b"a kernel"
     assert (subject.iso, subject.image_bytes) == (None, None)
     assert host.isos == []
 
@@ -294,7 +298,7 @@ def test_another_kernel_is_taken_as_it_is_and_not_weighed(host: Host, cache: Cac
 def test_another_kernel_gets_an_iso_where_that_is_booted(host: Host, cache: Cache) -> None:
     (subject,) = prepare_subjects(KernelOptions("a/bzImage"), Purpose(Boot.ISO), cache, ignore)
     assert subject.iso is not None
-    assert subject.iso.stat().st_size == 1000
+    assert subject.iso.path.name == "linklab.iso"
     assert len(host.built) == 1, "what is taken as it is has one form only"
 
 

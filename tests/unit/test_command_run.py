@@ -31,6 +31,7 @@ from linklab.errors import (
     UsageError,
     Verdict,
 )
+from linklab.host.cache import Cached
 from linklab.lab import lab as lab_module
 from linklab.lab.lab import Lab, Subject
 from linklab.machine.spec import Boot
@@ -59,7 +60,7 @@ BEGUN_WITH_SYSFS = replace(
     seed=next(
         str(seed)
         for seed in range(1000)
-        if schedule(OPTIONS.plan({}, seed=seed), KERNELS, 64)[0].seat.kernel == "sysfs"
+        if schedule(OPTIONS.plan({}, seed=seed), KERNELS, 64)[0].slot.kernel == "sysfs"
     ),
 )
 
@@ -518,7 +519,7 @@ def test_a_run_that_never_begins_says_so_to_other_tools(prepared: Prepared) -> N
 
 
 def test_an_iso_is_booted_where_that_was_asked_for(prepared: Prepared) -> None:
-    prepared.found = [replace(subject, iso=Path("live.iso")) for subject in SUBJECTS]
+    prepared.found = [replace(subject, iso=Cached("iso/ab/live.iso")) for subject in SUBJECTS]
     options = with_machine(boot="iso")
     assert command.main(options, ["invoke", "run"]) is Verdict.PASS
     assert prepared.boots == [Boot.ISO]

@@ -14,7 +14,7 @@ from linklab.commands import build, develop, host, shell
 from linklab.commands.prepare import KernelOptions, MachineOptions
 from linklab.errors import LabError, UsageError, Verdict
 from linklab.host.accel import Accel
-from linklab.host.cache import Artefact
+from linklab.host.cache import Artefact, Cached, cache_root
 from linklab.host.doctor import Finding
 from linklab.host.packages import SetupOutcome
 from linklab.host.qemu import Qemu
@@ -131,11 +131,18 @@ LAB = Lab(
     machine=None,
     cpus=1,
     memory=128,
-    initramfs=Path("initramfs"),
+    initramfs=Cached("initramfs/ab/initramfs.cpio"),
     tsc_khz=1000,
     boot_limit=60.0,
 )
-SUBJECT = Subject("sysfs", "6.12.0", "0" * 64, Path("vmlinux"), known=True, iso=Path("live.iso"))
+SUBJECT = Subject(
+    "sysfs",
+    "6.12.0",
+    "0" * 64,
+    Cached("kernel/ab/vmlinux"),
+    known=True,
+    iso=Cached("iso/ab/live.iso"),
+)
 
 
 @pytest.fixture
@@ -150,7 +157,7 @@ def test_a_shell_is_a_guest_with_its_console_on_the_terminal_and_no_agent() -> N
     assert isinstance(spec.boot, DirectBoot)
     assert not [word for word in spec.boot.command_line if word.startswith("rdinit=")]
     from_iso = shell.shell_spec(replace(LAB, boot=Boot.ISO), SUBJECT)
-    assert from_iso.boot == IsoBoot(Path("live.iso"))
+    assert from_iso.boot == IsoBoot(cache_root() / "iso/ab/live.iso")
 
 
 @pytest.mark.parametrize(("program", "fails"), [("/bin/true", False), ("/bin/false", True)])

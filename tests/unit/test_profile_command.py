@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from linklab.commands import profile as command
 from linklab.commands.prepare import KernelOptions, MachineOptions
 from linklab.commands.profile import IMAGE, ProfileOptions, check, main, profiled
 from linklab.errors import KernelFault, LabError, UsageError, Verdict
+from linklab.image.userland import Entry, File
 from linklab.kernel.kernel import check_spec
 from linklab.lab import lab as lab_module
 from linklab.profile.store import SCHEMA, read_profile
@@ -52,11 +54,12 @@ class Booted:
         self.guest: FakeGuest = PerfGuest(each=400)
         self.kernels: KernelOptions | None = None
         self.image: Path | None = None
+        self.more: Sequence[Entry] = ()
         monkeypatch.setattr(command, "prepare_lab", self._lab)
         monkeypatch.setattr(command, "prepare_subjects", self._subjects)
 
     def _lab(self, *words: object) -> object:
-        self.image = words[-1]  # type: ignore[assignment]
+        *_, self.image, self.more = words  # type: ignore[assignment]
         return lab_of(lambda _kernel, _count: self.guest)
 
     def _subjects(self, kernels: KernelOptions, *_words: object) -> list[object]:
@@ -149,10 +152,17 @@ def test_work_that_does_not_say_how_long_it_took_is_profiled_and_compared(
     check(replace(options, against="nosysfs", output="other"))
 
 
-def test_a_scenario_with_an_image_of_its_own_is_not_profiled() -> None:
+def test_a_scenario_with_an_image_of_its_own_is_profiled_in_that_with_perf_in_it(
+    booted: Booted,
+) -> None:
     Path("mine.py").write_text(f"{RATE}\n    image = Path(__file__).parent\n")
-    with pytest.raises(UsageError, match=r"--scenario mine.py: its image of its own has no perf"):
-        check(replace(OPTIONS, scenario="mine.py"))
+    assert main(replace(OPTIONS, scenario="mine.py"), ["invoke", "profile"]) is Verdict.PASS
+    assert booted.image == Path.cwd()
+    added = {entry.path: entry for entry in booted.more}
+    assert added.keys() == {"/bin/perf", "/usr/lib/linklab/record"}
+    perf = added["/bin/perf"]
+    assert isinstance(perf, File)
+    assert perf.content == Path.cwd() / "bin" / "perf"
 
 
 def test_a_flavour_is_built_with_what_perf_needs_on_top_of_what_was_asked_for() -> None:

@@ -31,13 +31,14 @@ from linklab.errors import (
     UsageError,
     Verdict,
 )
+from linklab.host.cache import Cached
 from linklab.kernel import make as make_module
 from linklab.lab.lab import Lab, Subject
 from linklab.machine.spec import Boot
 from linklab.report.by_kind import headline
 from linklab.results.history import entries
 from linklab.results.series import Findings, find
-from linklab.results.store import read_run
+from linklab.results.store import RunFolder, read_run
 
 CELL = cell("mtu", "group", 2)
 SLOW = 1.5
@@ -81,8 +82,7 @@ class SeriesLab(FakeLab):
         return replace(self, snapshots={s.name: self.saved(s) for s in subjects})
 
     def saved(self, subject: Subject) -> Any:
-        folder = subject.kernel.parent / f"saved-{subject.label}"
-        return SimpleNamespace(folder=folder)
+        return SimpleNamespace(folder=Cached(f"snapshot/{subject.label}"))
 
 
 Make = Mapping[str, FakeGuest]
@@ -170,6 +170,35 @@ def test_each_patch_is_built_measured_and_judged(
     assert headline(read_run(Path("out"))) == out.splitlines()[-1]
     assert 'name="mtu/group/2"' in Path("junit.xml").read_text()
     assert Path("out/table.txt").read_text().splitlines()[-1] == out.splitlines()[-1]
+
+
+def test_a_series_that_is_killed_leaves_the_states_that_it_had(
+    guests: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its run.json is as it was at the start: it is written once more, at the end."""
+    written: list[str] = []
+    update = RunFolder.update
+
+    def noting(folder: RunFolder, **entries: Any) -> None:
+        update(folder, **entries)
+        written.append(Path("out/run.json").read_text())
+
+    monkeypatch.setattr(RunFolder, "update", noting)
+    _, whole = outcome_of(chain("// warns", "// sysfs"))
+    assert len(written) == 2
+    at_the_end = json.loads(written[1])
+    assert [kernel["name"] for kernel in at_the_end["kernels"]][:2] == ["sysfs@base", "sysfs@1"]
+    Path("out/run.json").write_text(written[0])
+    killed = find(read_run(Path("out")))
+    assert killed == whole
+    lines = Path("out/states.jsonl").read_text().splitlines()
+    Path("out/states.jsonl").write_text("\n".join(lines[:3]) + '\n{"flavour": "sys')
+    rows = find(read_run(Path("out"))).rows
+    assert {name: len(states) for name, states in rows.items()} == {"sysfs": 2, "nosysfs": 1}
+    at_the_end["series"]["states"] = list(map(json.loads, lines))
+    Path("out/states.jsonl").unlink()
+    Path("out/run.json").write_text(json.dumps(at_the_end))
+    assert find(read_run(Path("out"))) == whole, "as older ones kept them"
 
 
 def test_a_series_that_changes_nothing_passes_and_its_kernels_are_measured_once(

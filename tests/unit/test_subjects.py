@@ -39,10 +39,12 @@ class Stand:
 
     def resolve(self, flavour: str, options: BuildOptions, *_: object) -> Kernel:
         self.built.append(options)
-        sha256 = f"{len(self.built):064}"
+        sha256, vmlinux, symbols = f"{len(self.built):064}", Path("vmlinux"), Path("symbols")
+        vmlinux.write_text("a kernel")
+        symbols.write_text("its symbols")
         return Kernel(
-            flavour, "6.12.0", Path("bzImage"), Path("vmlinux"), Path("config"), sha256, True,
-            {"config": "cd"}, symbols=Path("symbols/vmlinux"),
+            flavour, "6.12.0", Path("bzImage"), vmlinux, Path("config"), sha256, True,
+            {"config": "cd"}, symbols=symbols,
         )  # fmt: skip
 
     def image_for(self, _kernel: Kernel, purpose: Purpose, *_: object) -> Artefact | None:
@@ -51,8 +53,10 @@ class Stand:
 
 
 @pytest.fixture
-def stand(monkeypatch: pytest.MonkeyPatch) -> Stand:
+def stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stand:
     made = Stand()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LINKLAB_CACHE", str(tmp_path / "cache"))
     for module in (judging, seriesrun):
         monkeypatch.setattr(module, "resolve_kernel", made.resolve)
         monkeypatch.setattr(module, "image_for", made.image_for)
@@ -74,8 +78,11 @@ def bench_of(tmp_path: Path, scenario: str) -> Workbench:
 def test_a_revision_is_booted_with_its_symbols_and_its_image(stand: Stand, tmp_path: Path) -> None:
     built = BuildOptions(source=Path("linux"), revision="abc")
     subject = bench_of(tmp_path, "grouping").build("one", built)
-    assert (subject.name, subject.symbols) == ("one", Path("symbols/vmlinux"))
-    assert subject.initramfs == IMAGE.file(ARCHIVE)
+    assert subject.name == "one"
+    assert subject.kernel.found().read_text() == "a kernel"
+    assert subject.symbols
+    assert subject.symbols.found().read_text() == "its symbols"
+    assert subject.initramfs == IMAGE.cached(ARCHIVE)
     assert subject.modules == {"veth": "ab"}
     assert subject.inputs == {"config": "cd", "commit": "abc"}
     assert stand.built == [built]
@@ -132,7 +139,8 @@ def test_each_state_of_a_series_is_booted_with_its_symbols_and_its_image(
     SeriesRun(plan, lab, folder, Cache(tmp_path / "cache"), ignore).run()
     booted: Sequence[Subject] = lab.subjects
     assert len(booted) == 4
-    assert {subject.symbols for subject in booted} == {Path("symbols/vmlinux")}
-    assert {subject.initramfs for subject in booted} == {IMAGE.file(ARCHIVE)}
+    symbols = {subject.symbols.found().read_text() for subject in booted if subject.symbols}
+    assert symbols == {"its symbols"}
+    assert {subject.initramfs for subject in booted} == {IMAGE.cached(ARCHIVE)}
     kernels = read_run(tmp_path).about["kernels"]
     assert [kernel["modules"] for kernel in kernels] == [{"veth": "ab"}] * 2

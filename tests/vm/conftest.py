@@ -76,7 +76,7 @@ def subjects(cache: Cache) -> dict[str, Subject]:
 @pytest.fixture(scope="session")
 def debug_kernel(cache: Cache) -> Subject:
     """The kernel that finds bugs, built once."""
-    return subject_of(resolve_kernel("debug", BuildOptions(), cache, ignore))
+    return subject_of(resolve_kernel("debug", BuildOptions(), cache, ignore), cache, ignore)
 
 
 @pytest.fixture

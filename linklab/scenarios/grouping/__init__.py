@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from linklab.agent.replies import Heard, Measure, Tally
+from linklab.agent.replies import Heard, Measure, SyscallCount
 from linklab.errors import GuestIncomplete, WrongState
 from linklab.results.shape import Axis, Better, Cell, Metric, Shape
 from linklab.scenarios.grouping.change import CHANGES, FIRST_NUMBER, Change, Operation
@@ -226,17 +226,17 @@ class Grouping(Scenario):
         """
         count = self.links.count
         if cell["arm"] not in ("process", "dump") or count <= WATCHED_ROW:
-            tally = self._watched(cell, count)
+            counted = self._watched(cell, count)
         else:
             one, row = (self._watched(cell, each) for each in (1, WATCHED_ROW))
-            tally = one + (row - one) * (count - 1) // (WATCHED_ROW - 1)
-        return {"system_calls": tally.system_calls, "messages": tally.messages}
+            counted = one + (row - one) * (count - 1) // (WATCHED_ROW - 1)
+        return {"system_calls": counted.system_calls, "messages": counted.messages}
 
-    def _watched(self, cell: Cell, count: int) -> Tally:
+    def _watched(self, cell: Cell, count: int) -> SyscallCount:
         self._prepare(self.links, cell)
-        with self.links.host.traced() as (host, tally):
+        with self.links.host.traced() as (host, counted):
             _perform(self.links.seen_by(host, count, _WATCHED_LIMIT), cell)
-            found = tally()
+            found = counted()
         if count == self.links.count:
             self._check(self.links, cell)
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from linklab.lab.stuck import Whereabouts, _functions_at, read_whereabouts
+from linklab.lab.stuck import StuckState, _functions_at, read_stuck_state
 
 KEY = """\
 [    2.166463] sysrq: Show backtrace of all active CPUs
@@ -48,47 +48,47 @@ def said(task: str, sure: str = "? ") -> str:
 
 
 def test_a_cpu_that_works_says_at_what() -> None:
-    found = read_whereabouts(said(AT_WORK, sure=""), [KERNEL])
+    found = read_stuck_state(said(AT_WORK, sure=""), [KERNEL])
     assert found.function == "rtnl_group_changelink"
     assert found.in_words == "the kernel is in rtnl_group_changelink"
     assert [frame.name for frame in found.stack] == ["rtnl_group_changelink", "rtnl_newlink"]
 
 
 def test_a_task_that_waits_comes_before_a_cpu_that_idles() -> None:
-    found = read_whereabouts(said(IDLE) + BLOCKED, [KERNEL])
+    found = read_stuck_state(said(IDLE) + BLOCKED, [KERNEL])
     assert found.in_words == "the kernel is in dev_ioctl"
 
 
 def test_idle_cpus_are_said_to_be_so() -> None:
-    found = read_whereabouts(said(IDLE), [KERNEL])
+    found = read_stuck_state(said(IDLE), [KERNEL])
     assert found.function is None
     assert found.in_words == "its CPUs are idle"
 
 
 def test_a_program_that_runs_is_not_the_kernel() -> None:
-    found = read_whereabouts(said(""), [USER])
+    found = read_stuck_state(said(""), [USER])
     assert found.in_words == "its CPUs run programs, not the kernel"
 
 
 def test_who_interrupts_is_not_who_was_interrupted() -> None:
-    assert read_whereabouts(said("", sure=""), [KERNEL]).function is None
+    assert read_stuck_state(said("", sure=""), [KERNEL]).function is None
 
 
 def test_nothing_is_said_where_nobody_answers() -> None:
-    assert Whereabouts().in_words == ""
-    assert read_whereabouts("", []).in_words == ""
+    assert StuckState().in_words == ""
+    assert read_stuck_state("", []).in_words == ""
 
 
 class TestAKernelThatTakesNoInterrupts:
     def test_is_where_its_pointer_is(self) -> None:
-        found = read_whereabouts("", [KERNEL], ("dev_spin",))
+        found = read_stuck_state("", [KERNEL], ("dev_spin",))
         assert found.in_words == "the kernel is in dev_spin"
 
     def test_is_not_where_a_cpu_waits(self) -> None:
-        assert read_whereabouts("", [KERNEL], ("pv_native_safe_halt",)).function is None
+        assert read_stuck_state("", [KERNEL], ("pv_native_safe_halt",)).function is None
 
     def test_is_believed_before_its_pointer_where_it_answers(self) -> None:
-        found = read_whereabouts(said(IDLE), [KERNEL], ("dev_spin",))
+        found = read_stuck_state(said(IDLE), [KERNEL], ("dev_spin",))
         assert found.in_words == "its CPUs are idle"
 
     def test_is_found_in_the_map_of_its_kernel(self, tmp_path: Path) -> None:
