@@ -2,63 +2,68 @@
 
 from __future__ import annotations
 
-import shlex
+import hashlib
+import re
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from linklab.commands.compare import DEFAULTS, METRIC, metric_of, no_share
-from linklab.commands.exports import ExportOptions, failure_written, write_exports
-from linklab.commands.outcome import (
+from linklab.commands.exports import ExportOptions
+from linklab.commands.kernels import (
+    KernelOptions,
+    KernelSide,
+    Requirements,
+    tell_notes,
+    with_image,
+)
+from linklab.commands.machines import MachineOptions, decide_clock
+from linklab.commands.scenarios import MAX_BLOCKS, BlockOptions, memory_for, no_share
+from linklab.commands.workflow import (
     Finished,
-    concluded,
+    LabRequest,
+    LabWork,
+    MeasuringOptions,
+    RunRecord,
     experiment,
-    finish,
-    print_document,
-    print_shown,
-    stopped_by,
     tested_on,
 )
-from linklab.commands.prepare import (
-    NO_ISO,
-    KernelOptions,
-    MachineOptions,
-    decide_clock,
-    prepare_lab,
-    tell_notes,
-)
-from linklab.commands.seriesrun import SeriesPlan, SeriesRun, entry
-from linklab.commands.work import (
-    MAX_BLOCKS,
-    MAX_TRIALS,
-    TrialOptions,
-    memory_for,
-)
-from linklab.errors import UsageError, Verdict
-from linklab.events import Listener, ignore
+from linklab.console.lines import new_lines
+from linklab.errors import BuildSkipped, KernelFault, LinklabError, UsageError, Verdict
+from linklab.events import Listener, StepAdvanced, step
 from linklab.host.cache import Cache, reporting
-from linklab.image.userland import LIVE
+from linklab.kernel.compilerwarnings import CompilerWarning, new_warnings
 from linklab.kernel.kconfig import flavours
+from linklab.kernel.kernel import BuildOptions, Kernel, resolve_kernel
 from linklab.kernel.patches import patched_tree
+from linklab.kernel.series import Series
 from linklab.kernel.source import open_source
-from linklab.lab.lab import Lab
+from linklab.lab.lab import Lab, Subject, file_label
 from linklab.machine.spec import Boot, Clock
-from linklab.options import JSON, choose, group, number, option, percent, split_list
+from linklab.options import group, number, option, percent, split_list
 from linklab.results.comparison import fewest_blocks
 from linklab.results.kinds import SERIES
-from linklab.results.model import Run
-from linklab.results.series import find, rule_of
-from linklab.results.store import RunFolder, claim, removed_if_empty
+from linklab.results.series import BASE, Findings, PatchRecord, StateRecord, find, rule_of
+from linklab.results.shape import Metric
+from linklab.results.store import RunFolder, claim
+from linklab.scenarios.scenario import GUEST
+from linklab.trials.engine import Engine
 from linklab.trials.plan import Plan
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 LEAST_BLOCKS = 10
 _SPARE_BLOCKS = 2  # more than it takes for a p value to reach the level at all
 FAIL_ABOVE = {Clock.REAL: "3", Clock.VIRTUAL: "0.5"}  # %
+_STEP = "states"
+_SNAPSHOT_CONSOLE = "console.log"
 
 
 @dataclass(frozen=True)
-class SeriesOptions(TrialOptions):
+class SeriesOptions(MeasuringOptions, BlockOptions):
     """The options of `invoke series`, as typed."""
 
     kernels: KernelOptions = group(
@@ -66,94 +71,143 @@ class SeriesOptions(TrialOptions):
         {"names": "flavours that each state is built as, comma-separated"},
         without=("modules",),
     )
-    machine: MachineOptions = group(MachineOptions, NO_ISO, boot="resume")
-    blocks: str = option(
-        "",
-        "rounds that have each kernel once, in a guest of its own; default: 10, or more where so "
-        "many comparisons need them",
-    )
-    trials: str = option(
-        "", "trials of each guest, of which the median counts; default 5, in virtual time 3"
-    )
+    machine: MachineOptions = group(MachineOptions, boot="resume")
     fail_above: str = option(
         "",
         "per cent; a patch that is surely worse by more than that fails; default 3, in virtual "
         "time 0.5",
     )
-    metric: str = option("", METRIC)
-    output: str = option("", "a folder for the results; default results/<UTC time>-series")
-    as_json: bool = option(False, JSON, "json")
     exports: ExportOptions = group(ExportOptions)
 
 
 @dataclass(frozen=True)
-class Request:
-    """The same, checked: nothing has been started, and nothing stands against it."""
+class SeriesPlan:
+    """What is to be tested: `build` is the base, the series' patches come on top of it.
+
+    `tree` is where the source is written to be compiled.
+    """
+
+    series: Series
+    flavours: Sequence[str]
+    build: BuildOptions
+    measure: Plan
+    fail_above: float  # per cent
+    metric: Metric
+    tree: Path = Path()
+
+    def options(self, number: int) -> BuildOptions:
+        """Return how the state with the first `number` patches is built."""
+        return replace(self.build, patches=self.series.patches[:number])
+
+
+@dataclass(frozen=True)
+class SeriesRequest(LabRequest):
+    """The same, checked."""
 
     plan: SeriesPlan
-    memory: int
-    folder: Path
 
 
-def check(options: SeriesOptions, listener: Listener = ignore) -> Request:
-    """Check every option that can be checked without building anything."""
-    names = split_list("kernel", options.kernels.names)
-    if others := [name for name in names if name not in flavours()]:
-        raise UsageError(
-            f"--kernel {others[0]}: a series is built, so a flavour is expected: "
-            f"{', '.join(flavours())}"
-        )
-    kernels = options.kernels.with_scenario(options.kind)
-    kernels.check()
-    if not options.kernels.series.patches:
-        raise UsageError("there is no series: name patches with --patch, or commits with --range")
-    options.machine.check()
-    options.exports.check()
-    if choose("boot", options.machine.boot, Boot) is Boot.ISO:
-        raise UsageError("--boot iso: a series is booted by resume or direct")
-    clock = decide_clock(options.machine, listener)
-    limit = percent("fail-above", options.fail_above or FAIL_ABOVE[clock])
-    measure = _plan(options, len(names), limit, clock)
-    memory = memory_for(options.machine, measure, kernels)
-    metric = metric_of(options.kind.shape, options.metric)
-    if metric.zero and options.fail_above:
-        raise no_share(metric, "fail-above", options.fail_above)
-    build = kernels.build_options()
-    plan = SeriesPlan(options.kernels.series, names, build, measure, limit, metric)
-    return Request(plan, memory, claim(options.output, SERIES))
+class SeriesWork(LabWork[SeriesOptions, SeriesRequest], RunRecord[SeriesOptions, SeriesRequest]):
+    """`invoke series` at its work."""
+
+    kind = SERIES
+    saves_guests = False  # of one state after the other, as one may not boot
+    plan: SeriesPlan
+
+    def check(self) -> SeriesRequest:
+        """Check every option that can be checked without building anything."""
+        options = self.options
+        names = split_list("kernel", options.kernels.names)
+        if others := [name for name in names if name not in flavours()]:
+            raise UsageError(
+                f"--kernel {others[0]}: a series is built, so a flavour is expected: "
+                f"{', '.join(flavours())}"
+            )
+        kernels = options.kernels.with_scenario(options.kind)
+        kernels.check()
+        series = options.kernels.series
+        if not series.patches:
+            raise UsageError(
+                "there is no series: name patches with --patch, or commits with --range"
+            )
+        options.machine.check(no_iso="a series is booted by resume or direct")
+        options.exports.check()
+        clock = decide_clock(options.machine, self.listener)
+        limit = percent("fail-above", options.fail_above or FAIL_ABOVE[clock])
+        measure = options.block_plan(clock, options.kind.compared, warmup="1")
+        comparisons = len(measure.cells) * len(names) * len(series.patches)
+        needed = fewest_blocks(rule_of(limit, measure.seed), comparisons) + _SPARE_BLOCKS
+        blocks = number("blocks", options.blocks or max(LEAST_BLOCKS, needed), 2, MAX_BLOCKS)
+        measure = replace(measure, repeat=blocks)
+        memory = memory_for(options.machine, measure, kernels)
+        metric = options.measured
+        if metric.zero and options.fail_above:
+            raise no_share(metric, "fail-above", options.fail_above)
+        plan = SeriesPlan(series, names, kernels.build_options(), measure, limit, metric)
+        return SeriesRequest(claim(options.output, self.kind), memory, plan)
+
+    def sides(self) -> Sequence[KernelSide]:
+        """Return nothing: the kernels are part of the work, as one may not compile."""
+        return ()
+
+    def prepare(self) -> None:
+        """See that all patches apply before any is built, and set up the lab."""
+        tell_notes(self.options.kernels, self.listener)
+        self.plan = applied(self.request.plan, self.cache, self.listener)
+        super().prepare()
+
+    def about(self) -> dict[str, Any]:
+        """Return what run.json says of a series when it begins."""
+        return {
+            **experiment(self.plan.measure),
+            "source": self.options.kernels.source,
+            **self.options.kernels.content(),
+            **entry(self.plan, []),
+        }
+
+    def measure(self) -> None:
+        """Build, boot and measure every state."""
+        SeriesRun(self.plan, self.lab, self.folder, self.cache, self.listener).run()
+
+    def finish(self, faults: Sequence[LinklabError]) -> Finished:
+        """Store the end."""
+        return self.ended(faults, Verdict.PASS if faults else self._findings.verdict)
+
+    @cached_property
+    def _findings(self) -> Findings:
+        return find(self.stored)
+
+    def table(self) -> RenderableType:
+        """Return the table of the states."""
+        from linklab.report.series import render
+
+        return render(self.stored, self._findings)
+
+    def document(self) -> dict[str, Any]:
+        """Return the series with its findings."""
+        from linklab.report.series import document
+
+        return document(self.stored, self._findings)
+
+    def text(self) -> str:
+        """Return the table with the sentence below it."""
+        from linklab.report.series import as_text
+
+        return as_text(self.stored, self._findings)
+
+    def closing(self, finished: Finished) -> str:
+        """Return the verdict, and the series in a sentence."""
+        from linklab.report.series import sentence
+
+        return f"{super().closing(finished)}\n{sentence(self._findings)}"
+
+    def exports(self) -> tuple[ExportOptions, str, Sequence[str]]:
+        """Return the files to export to, and what would fail as a whole."""
+        names = split_list("kernel", self.options.kernels.names)
+        return self.options.exports, self.kind, names
 
 
-def _plan(options: SeriesOptions, kernels: int, limit: float, clock: Clock) -> Plan:
-    plan = options.trials_plan(
-        clock,
-        options.kind.compared,
-        fresh_guest=True,
-        trials=number("trials", options.trials or DEFAULTS[clock].trials, 1, MAX_TRIALS),
-        settling=1,
-    )
-    comparisons = len(plan.cells) * kernels * len(options.kernels.series.patches)
-    needed = fewest_blocks(rule_of(limit, plan.seed), comparisons) + _SPARE_BLOCKS
-    blocks = number("blocks", options.blocks or max(LEAST_BLOCKS, needed), 2, MAX_BLOCKS)
-    return replace(plan, repeat=blocks)
-
-
-def run(options: SeriesOptions, command: Sequence[str], listener: Listener) -> Finished:
-    """Do the whole of it. Raises `LinklabError` where no state could be tested at all."""
-    request = check(options, listener)
-    with removed_if_empty(request.folder):
-        cache = Cache()
-        tell_notes(options.kernels, listener)
-        plan = _applied(request.plan, cache, listener)
-        image = options.kind.image or LIVE
-        lab = prepare_lab(options.machine, request.memory, cache, listener, image)
-        lab = options.with_keeper(lab, listener)
-        folder = RunFolder(request.folder, _about(options, plan, lab, command))
-    faults = stopped_by(SeriesRun(plan, lab, folder, cache, listener).run)
-    verdict = Verdict.PASS if faults else find(folder.run).verdict
-    return finish(folder, faults, verdict)
-
-
-def _applied(plan: SeriesPlan, cache: Cache, listener: Listener) -> SeriesPlan:
+def applied(plan: SeriesPlan, cache: Cache, listener: Listener) -> SeriesPlan:
     """Check that all patches apply, before any is built; hold on to the base as it is now.
 
     A person may go on working in the tree while its series is tested.
@@ -167,52 +221,201 @@ def _applied(plan: SeriesPlan, cache: Cache, listener: Listener) -> SeriesPlan:
     return replace(plan, build=replace(build, revision=revision), tree=source.store.tree)
 
 
-def _about(
-    options: SeriesOptions, plan: SeriesPlan, lab: Lab, command: Sequence[str]
-) -> dict[str, Any]:
-    """Return what run.json says of a series when it begins."""
+def main(options: SeriesOptions, command: Sequence[str]) -> Verdict:
+    """Test a series, show what came out, and return the verdict."""
+    return SeriesWork(options, command).carry_out()
+
+
+@dataclass
+class _State:
+    """A state as it stands: its record, and its kernel where there is one."""
+
+    record: StateRecord
+    kernel: Kernel | None = None
+
+    @property
+    def is_new(self) -> bool:
+        """Whether it has a kernel that no state before it has."""
+        return self.kernel is not None and self.record.same_as is None
+
+
+class SeriesRun:
+    """Builds, boots and measures every state of a series.
+
+    What was done is on disk before the next thing begins.
+    """
+
+    def __init__(
+        self, plan: SeriesPlan, lab: Lab, folder: RunFolder, cache: Cache, listener: Listener
+    ) -> None:
+        self._plan = plan
+        self._lab = lab
+        self._folder = folder
+        self._cache = cache
+        self._listener = listener
+        self._states: dict[str, list[_State]] = {flavour: [] for flavour in plan.flavours}
+
+    def run(self) -> None:
+        """Build, boot and measure. Raises what is the lab's own fault."""
+        self._keep()
+        self._build_all()
+        booted = self._boot_all()
+        if booted:
+            # All in the same blocks. A kernel that fails ends its own part.
+            plan = self._plan.measure
+            Engine(self._lab, plan, self._folder, self._listener).run(booted)
+        self._read_consoles()
+
+    # Building
+
+    def _build_all(self) -> None:
+        """Build state by state: the source changes once for all flavours."""
+        total = len(self._plan.series.patches) + 1
+        with step(self._listener, _STEP, total * len(self._plan.flavours)):
+            for number in range(total):
+                for place, flavour in enumerate(self._plan.flavours):
+                    done = number * len(self._plan.flavours) + place
+                    name = f"{flavour}, {f'{number}/{total - 1}' if number else 'the base'}"
+                    self._listener(StepAdvanced(_STEP, done, name))
+                    self._states[flavour].append(self._built(flavour, number))
+                    self._keep()
+
+    def _built(self, flavour: str, number: int) -> _State:
+        began = time.monotonic()
+        try:
+            kernel = resolve_kernel(
+                flavour, self._plan.options(number), self._cache, self._listener
+            )
+        except (BuildSkipped, UsageError) as error:
+            if isinstance(error, UsageError) and number == BASE:
+                raise  # an option that no kernel of this source has: the person's mistake
+            return _State(self._failed(flavour, number, _since(began), error))
+        earlier = [state for state in self._states[flavour] if state.kernel is not None]
+        return _State(_record(kernel, number, _since(began), earlier), kernel)
+
+    def _failed(
+        self, flavour: str, number: int, seconds: float, error: LinklabError
+    ) -> StateRecord:
+        """Return the record of a state without a kernel; files are named as in the patches."""
+        tree = f"{self._plan.tree}/"
+        lines = [line.replace(tree, "") for line in error.evidence.splitlines()]
+        errors = [line for line in lines if "error:" in line] or lines
+        return StateRecord(flavour, number, seconds, error.message, "\n".join(errors))
+
+    # Booting
+
+    def _boot_all(self) -> list[Subject]:
+        """Return the kernels to measure: with guests to resume, those that boot."""
+        states = [state for states in self._states.values() for state in states if state.is_new]
+        subjects = [(state, self._subject(state)) for state in states]
+        self._folder.update(**tested_on(self._lab, [subject for _, subject in subjects]))
+        if self._lab.boot is not Boot.RESUME:
+            return [subject for _, subject in subjects]
+        return [subject for state, subject in subjects if self._boots(state, subject)]
+
+    def _boots(self, state: _State, subject: Subject) -> bool:
+        try:
+            self._lab = self._lab.with_snapshots([subject], self._cache, self._listener)
+        except KernelFault as fault:
+            fault.message = f"kernel {subject.name}: {fault.message}"
+            self._folder.add_fault(subject.name, fault, guest=fault.guest or GUEST, during="boot")
+            return False
+        state.record = replace(state.record, booted=True)
+        self._keep()
+        return True
+
+    def _subject(self, state: _State) -> Subject:
+        assert state.kernel is not None
+        wanted = Requirements.of(self._plan.measure.kind, self._lab)
+        subject = with_image(state.kernel, wanted, (), self._cache, self._listener)
+        return replace(subject, name=state.record.kernel)
+
+    # Consoles
+
+    def _read_consoles(self) -> None:
+        """Note what each kernel says that the one before it does not."""
+        for states in self._states.values():
+            before: list[str] = []
+            for state in states:
+                said = self._said_by(state) if state.is_new else []
+                if not said:
+                    continue
+                if state.record.number != BASE and before:
+                    found = tuple(new_lines(before, said))
+                    state.record = replace(state.record, new_lines=found)
+                state.record = replace(state.record, booted=True)
+                before = said
+        self._keep()
+
+    def _said_by(self, state: _State) -> list[str]:
+        """Return the consoles of all guests with a kernel; nothing where none came up."""
+        label = re.escape(file_label(state.record.kernel))
+        name = re.compile(rf"console-\d+-{label}(-.*)?\.log")
+        paths = [path for path in self._folder.path.iterdir() if name.fullmatch(path.name)]
+        if saved := self._lab.snapshots.get(state.record.kernel):
+            paths.append(saved.folder / _SNAPSHOT_CONSOLE)
+        return [path.read_text(errors="replace") for path in paths if path.is_file()]
+
+    def _keep(self) -> None:
+        self._folder.update(**entry(self._plan, self._states_in_order()))
+
+    def _states_in_order(self) -> list[StateRecord]:
+        records = [state.record for states in self._states.values() for state in states]
+        return sorted(records, key=lambda record: record.number)
+
+
+def entry(plan: SeriesPlan, states: Sequence[StateRecord]) -> dict[str, Any]:
+    """Return what run.json says of a series."""
     return {
-        "kind": SERIES,
-        "command": shlex.join(command),
-        **experiment(plan.measure),
-        "source": options.kernels.source,
-        **options.kernels.content(),
-        **tested_on(lab, []),
-        **entry(plan, []),
+        SERIES: {
+            "cover": plan.series.cover,
+            "version": plan.series.version,
+            "base": plan.series.base,
+            "flavours": list(plan.flavours),
+            "fail_above": plan.fail_above,
+            "metric": plan.metric.name,
+            "patches": [asdict(patch) for patch in _patch_records(plan.series)],
+            "states": [asdict(state) for state in states],
+        }
     }
 
 
-def main(options: SeriesOptions, command: Sequence[str]) -> Verdict:
-    """Test a series, show what came out, and return the verdict."""
-    from linklab.report.progress import progress
-    from linklab.results.suites import suites_of
-
-    names = split_list("kernel", options.kernels.names)
-    with progress() as listener, failure_written(options.exports, SERIES, names):
-        finished = run(options, command, listener)
-    try:
-        present(finished.folder, finished.run, finished.verdict, as_json=options.as_json)
-    finally:  # who reads only the table's beginning gets the files all the same
-        write_exports(options.exports, suites_of(finished.run))
-    return concluded(finished)
-
-
-def present(folder: Path, stored: Run, verdict: Verdict, *, as_json: bool) -> None:
-    """Write a series' table beside it, and show it."""
-    from linklab.report.series import as_text
-
-    (folder / "table.txt").write_text(as_text(stored, find(stored)), encoding="utf-8")
-    show(folder, stored, verdict.value, as_json=as_json)
+def _patch_records(series: Series) -> list[PatchRecord]:
+    return [
+        PatchRecord(
+            number=patch.number,
+            total=patch.total,
+            subject=patch.subject or patch.origin.name,
+            author=patch.author,
+            version=patch.version,
+            message_id=patch.message_id,
+            commit=patch.commit,
+            origin=str(patch.origin),
+            sha256=hashlib.sha256(patch.diff).hexdigest(),
+        )
+        for patch in series.patches
+    ]
 
 
-def show(folder: Path, stored: Run, verdict: str, *, as_json: bool) -> None:
-    """Show a stored series: the table to a person, one document to a script."""
-    from linklab.report.series import document, render, sentence
+def _record(kernel: Kernel, number: int, seconds: float, earlier: Sequence[_State]) -> StateRecord:
+    """Return what is known of a kernel, beside those of the states before it."""
+    same = [s.record for s in earlier if s.kernel and s.kernel.sha256 == kernel.sha256]
+    added: Sequence[CompilerWarning] = ()
+    if earlier and earlier[-1].kernel:  # without one nobody knows what is new
+        added = new_warnings(earlier[-1].kernel.warnings, kernel.warnings)
+    return StateRecord(
+        flavour=kernel.name,
+        number=number,
+        seconds=seconds,
+        warnings=len(kernel.warnings),
+        new_warnings=tuple(str(warning) for warning in added),
+        same_as=_original(same[0]) if same else None,
+    )
 
-    findings = find(stored)
-    if as_json:
-        print_document({"folder": str(folder), **document(stored, findings)})
-        return
-    print_shown(render(stored, findings))
-    print(f"\nverdict: {verdict}   results: {folder}")
-    print(sentence(findings))
+
+def _original(record: StateRecord) -> int:
+    return record.number if record.same_as is None else record.same_as
+
+
+def _since(began: float) -> float:
+    return round(time.monotonic() - began, 3)

@@ -8,12 +8,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from linklab.commands.benchmarks import TOUCHED
 
 from linklab.commands import benchmarks
-from linklab.commands.bench import checked_vng
-from linklab.commands.benchmarks import (
-    TOUCHED,
+from linklab.commands.bench import (
     Figure,
+    checked_vng,
     edits,
     one_line_patch,
     virtme_ng,

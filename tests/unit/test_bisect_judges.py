@@ -20,7 +20,7 @@ from linklab.bisect.journal import Journal, Step
 from linklab.bisect.search import Judgement
 from linklab.bisect.verdicts import Tries, VerdictJudge, of_kernel
 from linklab.commands.judging import CriterionOptions, check_criterion
-from linklab.commands.work import typed_cell
+from linklab.commands.scenarios import typed_cell
 from linklab.console.formats import Fault
 from linklab.console.report import Report
 from linklab.errors import (

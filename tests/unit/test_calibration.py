@@ -19,8 +19,8 @@ from slow_guest import SlowGuest
 from linklab.commands import calibrate as command
 from linklab.commands.calibrate import CalibrateOptions, check, main
 from linklab.commands.history import ShowOptions, show
-from linklab.commands.prepare import MachineOptions
-from linklab.commands.sides import Side
+from linklab.commands.kernels import KernelSide
+from linklab.commands.machines import MachineOptions
 from linklab.errors import KernelCrashed, LabError, UsageError, Verdict
 from linklab.events import ignore
 from linklab.host.cache import Cache
@@ -266,7 +266,7 @@ def calibrate(monkeypatch: pytest.MonkeyPatch) -> Calibrate:
     def do(options: CalibrateOptions = OPTIONS, **lab: Any) -> Verdict:
         monkeypatch.setattr(command, "prepare_lab", lambda *_: looping(**lab))
 
-        def prepared(side: Side, *_: object) -> Subject:
+        def prepared(side: KernelSide, *_: object) -> Subject:
             return subject(side.label)
 
         monkeypatch.setattr(command, "prepare_side", prepared)

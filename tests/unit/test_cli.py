@@ -15,8 +15,8 @@ from invoke.parser.context import ParserContext
 
 import tasks
 from linklab.commands import cli
-from linklab.commands.boundary import step_status
 from linklab.commands.cli import COMMANDS, Command
+from linklab.commands.exit_status import step_status
 from linklab.errors import Verdict
 from linklab.host.run import environment
 from linklab.options import group, option, word, words

@@ -23,10 +23,11 @@ from linklab.bisect.journal import Journal
 from linklab.commands import bisect, judging, selftest, verdict
 from linklab.commands.bisect import BisectOptions
 from linklab.commands.judging import CriterionOptions
-from linklab.commands.outcome import Finished
-from linklab.commands.prepare import KernelOptions, MachineOptions
+from linklab.commands.kernels import KernelOptions
+from linklab.commands.machines import MachineOptions
 from linklab.commands.selftest import SelftestOptions
 from linklab.commands.verdict import VerdictOptions
+from linklab.commands.workflow import Finished
 from linklab.errors import BuildSkipped, KernelCrashed, LabError, UsageError, Verdict
 from linklab.kernel.kernel import BuildOptions, Kernel
 from linklab.lab import lab as lab_module

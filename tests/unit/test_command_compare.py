@@ -16,11 +16,10 @@ from slow_guest import guests
 
 from linklab.commands import compare as command
 from linklab.commands.compare import CompareOptions, check, on_one_machine
-from linklab.commands.history import RerunOptions, ShowOptions, rerun, show
-from linklab.commands.prepare import KernelOptions, MachineOptions
-from linklab.commands.report import ReportOptions
-from linklab.commands.report import main as report
-from linklab.commands.sides import Side
+from linklab.commands.history import ReportOptions, RerunOptions, ShowOptions, rerun, show
+from linklab.commands.history import report as report
+from linklab.commands.kernels import KernelOptions, KernelSide
+from linklab.commands.machines import MachineOptions
 from linklab.errors import BuildSkipped, KernelCrashed, UsageError, Verdict
 from linklab.events import Event, Note
 from linklab.lab import lab as lab_module
@@ -71,7 +70,7 @@ def compare(monkeypatch: pytest.MonkeyPatch) -> Compare:
         lab = lab_of(make or slow, boot=boot)
         monkeypatch.setattr(command, "prepare_lab", lambda *_: lab)
 
-        def prepared(side: Side, *_: object) -> Subject:
+        def prepared(side: KernelSide, *_: object) -> Subject:
             return fake_subject(side.label)
 
         monkeypatch.setattr(command, "prepare_side", prepared)

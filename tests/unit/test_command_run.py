@@ -16,12 +16,11 @@ from fake_tree import header
 from rate_scenario import SOURCE, WITH_FRAGMENT
 
 from linklab.commands import run as command
-from linklab.commands.equip import Purpose
 from linklab.commands.exports import ExportOptions
 from linklab.commands.history import RerunOptions, rerun
-from linklab.commands.kept import RunOptions
-from linklab.commands.prepare import KernelOptions, MachineOptions
-from linklab.commands.run import check
+from linklab.commands.kernels import KernelOptions, Requirements
+from linklab.commands.machines import MachineOptions
+from linklab.commands.run import RunOptions, check
 from linklab.errors import (
     BuildSkipped,
     GuestHung,
@@ -191,7 +190,7 @@ class Prepared:
         made = lab_of(lambda kernel, count: self.make(kernel), boot=Boot(options.boot))
         return replace(made, memory=memory)
 
-    def subjects(self, options: KernelOptions, purpose: Purpose, *_: object) -> list[Subject]:
+    def subjects(self, options: KernelOptions, purpose: Requirements, *_: object) -> list[Subject]:
         if self.error:
             raise self.error
         self.boots.append(purpose.boot)
@@ -506,7 +505,7 @@ def test_a_scenarios_fragment_goes_into_the_labs_kernels_and_into_no_other(kerne
         "who has the last word"
     )
     assert options.kernels.with_scenario(Grouping) == options.kernels
-    assert Purpose.of(options.kind, lab_of()).needs == (str(fragment),)
+    assert Requirements.of(options.kind, lab_of()).needs == (str(fragment),)
 
 
 def test_a_run_that_never_begins_says_so_to_other_tools(prepared: Prepared) -> None:

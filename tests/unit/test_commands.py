@@ -11,7 +11,8 @@ from types import SimpleNamespace
 import pytest
 
 from linklab.commands import build, develop, host, shell
-from linklab.commands.prepare import KernelOptions, MachineOptions
+from linklab.commands.kernels import KernelOptions
+from linklab.commands.machines import MachineOptions
 from linklab.errors import LabError, UsageError, Verdict
 from linklab.host.accel import Accel
 from linklab.host.cache import Artefact

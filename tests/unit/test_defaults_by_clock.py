@@ -15,11 +15,12 @@ from test_series_run import chain
 from linklab.commands import calibrate, compare, prepare, run, series
 from linklab.commands.calibrate import CalibrateOptions
 from linklab.commands.compare import CompareOptions
-from linklab.commands.judging import CriterionOptions, Workbench, check_criterion
-from linklab.commands.kept import RunOptions
-from linklab.commands.prepare import KernelOptions, MachineOptions
+from linklab.commands.judging import CriterionOptions, KernelTester, check_criterion
+from linklab.commands.kernels import KernelOptions
+from linklab.commands.machines import MachineOptions
+from linklab.commands.run import RunOptions
+from linklab.commands.scenarios import MAX_JOBS, jobs_of, seed_of
 from linklab.commands.series import SeriesOptions
-from linklab.commands.work import MAX_JOBS, jobs_of, seed_of
 from linklab.errors import UsageError
 from linklab.events import ignore
 from linklab.host.accel import Accel, Decision
@@ -185,7 +186,7 @@ def test_a_figure_is_judged_by_one_block_where_chance_leaves_little(
 ) -> None:
     criterion = check_criterion(CriterionOptions(metric="mtu/group/1024", above="1%"))
     lab = replace(lab_of(), clock=clock)
-    bench = Workbench("nosysfs", lab, Cache(tmp_path), criterion, ignore)
+    bench = KernelTester("nosysfs", lab, Cache(tmp_path), criterion, ignore)
     judge = bench.judge(lambda revision: None, None, None)  # type: ignore[arg-type, return-value]
     assert getattr(judge, "noise") == noise  # noqa: B009 - a judge by verdicts has none
 
@@ -196,7 +197,7 @@ def test_what_a_kernel_is_judged_by_is_drawn_alike_in_virtual_time(tmp_path: Pat
     for clock in (Clock.REAL, Clock.VIRTUAL):
         for number in range(4):
             lab = replace(lab_of(), clock=clock)
-            bench = Workbench("nosysfs", lab, Cache(tmp_path), criterion, ignore)
+            bench = KernelTester("nosysfs", lab, Cache(tmp_path), criterion, ignore)
             folder = tmp_path / f"{clock}-{number}"
             folder.mkdir()
             bench.blocks([], str(folder))

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from linklab.commands.kept import revived
-from linklab.commands.report import with_claims
+from linklab.commands.history import with_claims
+from linklab.commands.run import revived
 from linklab.report.page import page
 from linklab.report.printed import headline
 from linklab.report.tables import as_text

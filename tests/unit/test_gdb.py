@@ -15,7 +15,8 @@ from fake_tree import make_tarball, make_tree
 
 from linklab.commands import gdb
 from linklab.commands.gdb import GdbOptions
-from linklab.commands.prepare import KernelOptions, MachineOptions
+from linklab.commands.kernels import KernelOptions
+from linklab.commands.machines import MachineOptions
 from linklab.errors import LabError, UsageError
 from linklab.events import Event, Note, ignore
 from linklab.host.cache import Cache

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from linklab.agent.replies import Measure, ProgramEnd
 from linklab.commands import bench
-from linklab.commands.network_flows import (
+from linklab.commands.networks import (
     EXPERIMENTS,
     FRAGMENT,
     Experiment,
@@ -25,10 +25,14 @@ from linklab.commands.network_flows import (
     Link,
     Published,
     Quantity,
+    agreed,
+    networked,
     read_flow,
+    run_all,
+    table,
+    verdict,
     words_for,
 )
-from linklab.commands.networks import agreed, networked, run_all, table, verdict
 from linklab.errors import LabError, UsageError
 from linklab.events import ignore
 from linklab.lab.lab import Lab, Subject

@@ -16,7 +16,7 @@ from fake_guest import FakeGuest
 from fake_kernel import How, Misbehaviour, Wish
 from fake_lab import FakeLab, lab_of, subject
 
-from linklab.commands.outcome import experiment
+from linklab.commands.workflow import experiment
 from linklab.console.formats import Fault
 from linklab.console.report import Report
 from linklab.errors import GuestHung, LinklabError, WrongState

@@ -13,7 +13,8 @@ from fake_perf import PerfGuest, install_host_perf, kernel_sample, one_milliseco
 
 from linklab.commands import history
 from linklab.commands import profile as command
-from linklab.commands.prepare import KernelOptions, MachineOptions
+from linklab.commands.kernels import KernelOptions
+from linklab.commands.machines import MachineOptions
 from linklab.commands.profile import FRAGMENT, ProfileOptions, check, main, profiled
 from linklab.errors import KernelFault, LabError, UsageError, Verdict
 from linklab.lab import lab as lab_module

@@ -14,7 +14,8 @@ from fake_perf import PerfGuest, install_host_perf
 from rate_scenario import WITH_FRAGMENT
 
 from linklab.commands import profile as command
-from linklab.commands.prepare import KernelOptions, MachineOptions
+from linklab.commands.kernels import KernelOptions
+from linklab.commands.machines import MachineOptions
 from linklab.commands.profile import IMAGE, ProfileOptions, check, main, profiled
 from linklab.errors import KernelFault, LabError, UsageError, Verdict
 from linklab.kernel.kernel import check_spec

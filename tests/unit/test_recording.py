@@ -13,9 +13,9 @@ import pytest
 from fake_lab import subject
 
 from linklab.commands import gdb
-from linklab.commands.gdb import GdbOptions
-from linklab.commands.prepare import KernelOptions, MachineOptions
-from linklab.commands.record import check_record, check_symbols, recordable
+from linklab.commands.gdb import GdbOptions, check_record, check_symbols, recordable
+from linklab.commands.kernels import KernelOptions
+from linklab.commands.machines import MachineOptions
 from linklab.errors import KernelCrashed, UsageError
 from linklab.host.accel import Accel
 from linklab.host.qemu import Qemu

@@ -20,9 +20,9 @@ from linklab.commands import exports
 from linklab.commands import history as command_history
 from linklab.commands import selftest as command
 from linklab.commands.exports import ExportOptions
-from linklab.commands.prepare import KernelOptions, MachineOptions
-from linklab.commands.selftest import SelftestOptions, check, main
-from linklab.commands.selftest_prepare import Prepared, _notes_on, boot_of
+from linklab.commands.kernels import KernelOptions
+from linklab.commands.machines import MachineOptions
+from linklab.commands.selftest import Prepared, SelftestOptions, _notes_on, boot_of, check, main
 from linklab.errors import KernelCrashed, LabError, LinklabError, MachineLost, UsageError, Verdict
 from linklab.lab import lab as lab_module
 from linklab.machine.spec import Clock

@@ -13,11 +13,11 @@ from linklab.bisect.driver import Judge
 from linklab.bisect.history import Revision
 from linklab.bisect.search import Judgement
 from linklab.commands import selftest
-from linklab.commands.judging import CriterionOptions, check_criterion
-from linklab.commands.outcome import Finished
-from linklab.commands.prepare import KernelOptions, MachineOptions
-from linklab.commands.selfjudge import selftest_judge
+from linklab.commands.judging import CriterionOptions, check_criterion, selftest_judge
+from linklab.commands.kernels import KernelOptions
+from linklab.commands.machines import MachineOptions
 from linklab.commands.selftest import SelftestOptions
+from linklab.commands.workflow import Finished
 from linklab.errors import BuildSkipped, LabError, UsageError
 from linklab.events import ignore
 from linklab.results.outcomes import Status

@@ -12,7 +12,8 @@ from fake_tree import make_tree
 from selftest_tree import make_selftests
 
 from linklab.commands import selftest_prepare
-from linklab.commands.prepare import KernelOptions, MachineOptions
+from linklab.commands.kernels import KernelOptions
+from linklab.commands.machines import MachineOptions
 from linklab.errors import BuildSkipped, LabError, UsageError
 from linklab.events import Note, ignore
 from linklab.host.cache import Cache

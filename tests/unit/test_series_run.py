@@ -20,7 +20,8 @@ from linklab.agent.protocol import Field, FieldReader
 from linklab.commands import history
 from linklab.commands import series as command
 from linklab.commands.exports import ExportOptions
-from linklab.commands.prepare import KernelOptions, MachineOptions
+from linklab.commands.kernels import KernelOptions
+from linklab.commands.machines import MachineOptions
 from linklab.commands.series import SeriesOptions, check
 from linklab.errors import (
     BuildSkipped,

@@ -13,11 +13,11 @@ from fake_lab import FakeLab, lab_of
 from rate_scenario import SOURCE, WITH_FRAGMENT
 
 from linklab.commands import judging, seriesrun
-from linklab.commands.equip import Purpose
-from linklab.commands.judging import CriterionOptions, Workbench, check_criterion
-from linklab.commands.outcome import experiment
-from linklab.commands.seriesrun import SeriesPlan, SeriesRun
-from linklab.commands.work import ScenarioOptions
+from linklab.commands.judging import CriterionOptions, KernelTester, check_criterion
+from linklab.commands.kernels import Requirements
+from linklab.commands.scenarios import ScenarioOptions
+from linklab.commands.series import SeriesPlan, SeriesRun
+from linklab.commands.workflow import experiment
 from linklab.events import ignore
 from linklab.host.cache import Artefact, Cache
 from linklab.image.initramfs import ARCHIVE
@@ -35,7 +35,7 @@ class Stand:
 
     image: Artefact | None = IMAGE
     built: list[BuildOptions] = field(default_factory=list)
-    purposes: list[Purpose] = field(default_factory=list)
+    purposes: list[Requirements] = field(default_factory=list)
 
     def resolve(self, flavour: str, options: BuildOptions, *_: object) -> Kernel:
         self.built.append(options)
@@ -45,7 +45,7 @@ class Stand:
             {"config": "cd"}, symbols=Path("symbols/vmlinux"),
         )  # fmt: skip
 
-    def image_for(self, _kernel: Kernel, purpose: Purpose, *_: object) -> Artefact | None:
+    def image_for(self, _kernel: Kernel, purpose: Requirements, *_: object) -> Artefact | None:
         self.purposes.append(purpose)
         return self.image
 
@@ -66,9 +66,9 @@ def own(tmp_path: Path) -> str:
     return str(tmp_path / "mine.py")
 
 
-def bench_of(tmp_path: Path, scenario: str) -> Workbench:
+def bench_of(tmp_path: Path, scenario: str) -> KernelTester:
     criterion = check_criterion(CriterionOptions(scenario=scenario))
-    return Workbench("nosysfs", lab_of(), Cache(tmp_path / "cache"), criterion, ignore)
+    return KernelTester("nosysfs", lab_of(), Cache(tmp_path / "cache"), criterion, ignore)
 
 
 def test_a_revision_is_booted_with_its_symbols_and_its_image(stand: Stand, tmp_path: Path) -> None:

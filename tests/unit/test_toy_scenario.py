@@ -18,15 +18,20 @@ from toy_guest import RATE, REAL, TOY, Bench, plain, said
 from linklab.commands import compare, run
 from linklab.commands.compare import CompareOptions
 from linklab.commands.exports import ExportOptions, StoredExportOptions, export
-from linklab.commands.history import HistoryOptions, RerunOptions, ShowOptions, list_runs
+from linklab.commands.history import (
+    HistoryOptions,
+    ReportOptions,
+    RerunOptions,
+    ShowOptions,
+    list_runs,
+)
+from linklab.commands.history import report as report
 from linklab.commands.history import rerun as run_again
 from linklab.commands.history import show as show_stored
-from linklab.commands.kept import RunOptions
-from linklab.commands.prepare import KernelOptions
-from linklab.commands.report import ReportOptions
-from linklab.commands.report import main as report
+from linklab.commands.kernels import KernelOptions
+from linklab.commands.run import RunOptions
 from linklab.commands.scenarios import ScenariosOptions
-from linklab.commands.scenarios import main as scenarios
+from linklab.commands.scenarios import list_scenarios as scenarios
 from linklab.errors import UsageError, Verdict
 from linklab.report.printed import headline
 from linklab.results.comparison import Comparison, Effect
@@ -139,7 +144,9 @@ def test_what_was_lost_stands_beside_the_rate(bench: Bench, capsys: Captured) ->
     losing(bench, 3)
     run.main(RUN, RUN_ARGV)
     out = said(capsys)
-    assert re.search(r"what it cost, the same work for 100 reads kernel program rate lost reads ", out)
+    assert re.search(
+        r"what it cost, the same work for 100 reads kernel program rate lost reads ", out
+    )
     assert re.search(r"nosysfs cat [\d.]+ reads/s 0 .* sysfs cat [\d.]+ reads/s 3", out)
     page = body("out/report.html")
     assert "medians of what the guest counted." in page

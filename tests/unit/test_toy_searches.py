@@ -25,7 +25,8 @@ from linklab.commands.calibrate import CalibrateOptions
 from linklab.commands.exports import ExportOptions
 from linklab.commands.history import ShowOptions, show
 from linklab.commands.judging import CriterionOptions
-from linklab.commands.prepare import KernelOptions, MachineOptions
+from linklab.commands.kernels import KernelOptions
+from linklab.commands.machines import MachineOptions
 from linklab.commands.profile import ProfileOptions
 from linklab.commands.series import SeriesOptions
 from linklab.errors import UsageError, Verdict

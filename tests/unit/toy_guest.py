@@ -17,8 +17,8 @@ from fake_perf import PerfGuest
 
 from linklab.agent.protocol import Field, FieldReader
 from linklab.commands import calibrate, compare, judging, profile, run, series
-from linklab.commands.prepare import KernelOptions, MachineOptions
-from linklab.commands.sides import Side
+from linklab.commands.kernels import KernelOptions, KernelSide
+from linklab.commands.machines import MachineOptions
 from linklab.lab import lab as lab_module
 from linklab.lab.lab import Lab, Subject
 
@@ -97,7 +97,7 @@ class Bench:
     def _subjects(self, options: KernelOptions, *_: object) -> list[Subject]:
         return [subject(name) for name in options.names.split(",")]
 
-    def _side(self, side: Side, *_: object) -> Subject:
+    def _side(self, side: KernelSide, *_: object) -> Subject:
         return subject(side.label)
 
 

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 from guests import Invoke, soon
 
-from linklab.commands.equip import Purpose
-from linklab.commands.prepare import KernelOptions, prepare_subjects
+from linklab.commands.kernels import KernelOptions, Requirements, prepare_subjects
 from linklab.errors import LabError, ModuleRefused
 from linklab.events import ignore
 from linklab.host.cache import Cache
@@ -28,7 +27,7 @@ VIRTIO = {
 def debian(cache: Cache, *modules: str, clock: Clock = Clock.REAL) -> Subject:
     """Return Debian's kernel with these modules; skip where no archive is within reach."""
     options = KernelOptions("debian", modules=modules)
-    purpose = Purpose(Boot.DIRECT, Grouping.all_needs(), clock=clock)
+    purpose = Requirements(Boot.DIRECT, Grouping.all_needs(), clock=clock)
     try:
         (subject,) = prepare_subjects(options, purpose, cache, ignore)
     except LabError as error:

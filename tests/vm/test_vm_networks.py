@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from linklab.commands.network_flows import EXPERIMENTS, MEMORY, run_flow
-from linklab.commands.networks import networked, prepare
-from linklab.commands.prepare import MachineOptions
+from linklab.commands.machines import MachineOptions
+from linklab.commands.networks import EXPERIMENTS, MEMORY, networked, prepare, run_flow
 from linklab.events import ignore
 from linklab.host.cache import Cache
 

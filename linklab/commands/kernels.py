@@ -1,0 +1,500 @@
+"""What kernels are tested: the options that say so, and what guests boot of them.
+
+Two kernels that are compared are typed as `KERNEL[@SOURCE][+PATCH...]`. What
+the second one leaves out it takes from the first, so `+fix.patch` is the first
+with that patch on top, and `@v6.13` the same flavour of another commit.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from pathlib import Path
+
+from linklab.errors import UsageError
+from linklab.events import Listener, Note
+from linklab.host.cache import Artefact, Cache, hash_file
+from linklab.image.initramfs import ARCHIVE, MODULES, build_initramfs, with_modules
+from linklab.image.iso import IMAGE, IsoKernel, build_iso
+from linklab.image.userland import LIVE, Entry
+from linklab.kernel.extmodule import Against, build_modules, check_module_folder, source_hashes
+from linklab.kernel.kconfig import flavours, is_timed, named_fragments
+from linklab.kernel.kernel import (
+    BuildOptions,
+    Compression,
+    Kernel,
+    check_kernel,
+    resolve_kernel,
+    tool_versions,
+)
+from linklab.kernel.modules import FolderStore, ModuleTree
+from linklab.kernel.requirements import BOOT, SHELL, Footprint, footprint_for, modules_needed
+from linklab.kernel.series import Series, range_series, read_series
+from linklab.lab.lab import Lab, Subject, file_label
+from linklab.machine.spec import Boot, Clock, MachineType
+from linklab.options import option, split_list
+from linklab.scenarios.scenario import Scenario
+
+ONE_KERNEL = (
+    "one kernel: a flavour (sysfs, nosysfs, debug, debug-nosysfs), debian (this Debian's own, "
+    "fetched), deb:PACKAGE, a bzImage or a built kernel tree"
+)
+ONE_FLAVOUR = "one flavour to build: sysfs, nosysfs, debug or debug-nosysfs"
+GRAMMAR = "KERNEL[@SOURCE][+PATCH...]"
+_WORD = re.compile(r"(?P<kernel>[^@+]*)(@(?P<source>[^+]*))?(?P<patches>(\+[^+]+)*)")
+_MOST_IN_LABEL = 2  # patches
+
+
+@dataclass(frozen=True)
+class KernelOptions:
+    """The options that say which kernels, as typed; `optional` as in `BuildOptions`.
+
+    `configs` may name fragments of the lab's own; they become paths at once.
+    """
+
+    names: str = option(
+        "sysfs,nosysfs",
+        "kernels, comma-separated: flavours (sysfs, nosysfs, debug, debug-nosysfs), "
+        "debian (this Debian's own, fetched), deb:PACKAGE, bzImages or built kernel trees",
+        "kernel",
+        lambda: (*flavours(), "debian"),
+    )
+    source: str = option(
+        "", "a kernel tree or a tarball to build the flavours from, instead of Debian's"
+    )
+    patches: tuple[str, ...] = option(
+        (),
+        "patches to apply to the source first: a file, an mbox, or a folder with a series; "
+        "may be repeated, in order",
+        "patch",
+    )
+    configs: tuple[str, ...] = option(
+        (),
+        "a fragment of kernel options to merge last, or the name of one of the lab's own "
+        "(debug, kasan, symbols); may be repeated, in order",
+        "config",
+    )
+    range: str = option(
+        "", "BASE..TOPIC: commits of the git tree that --source names, instead of its files"
+    )
+    optional: tuple[str, ...] = ()
+    needed: tuple[str, ...] = ()  # fragments of a scenario, for the lab's own kernels alone
+    revision: str = ""  # a commit of `source`, in place of what lies there
+    modules: tuple[str, ...] = option(
+        (),
+        "the folder of an out-of-tree module's source, to build against each kernel and load, "
+        "or the name of a module that the kernel has; may be repeated, in order",
+        "module",
+    )
+
+    def __post_init__(self) -> None:
+        files = (str(path) for word in self.configs for path in named_fragments(word))
+        object.__setattr__(self, "configs", tuple(files))
+
+    @cached_property
+    def series(self) -> Series:
+        """The patches that are named, those of the range first, read when first asked for.
+
+        Raises `UsageError` for what is no patch, and for a series with a gap.
+        """
+        if self.range and not self.source:
+            raise UsageError(f"--range {self.range} needs a git tree: name one with --source")
+        commits = range_series(Path(self.source), self.range) if self.range else Series()
+        return commits + read_series(Path(patch) for patch in self.patches)
+
+    def with_scenario(self, kind: type[Scenario]) -> KernelOptions:
+        """Return the same kernels with what a scenario needs of them."""
+        return replace(self, needed=(str(kind.fragment),)) if kind.fragment else self
+
+    def build_options(self, name: str = "") -> BuildOptions:
+        """Return how a kernel is to be built, a flavour unless its name says otherwise.
+
+        Raises what `series` does.
+        """
+        needed = self.needed if not name or name in flavours() else ()
+        return BuildOptions(
+            source=Path(self.source) if self.source else None,
+            patches=self.series.patches,
+            configs=tuple(Path(config) for config in (*needed, *self.configs)),
+            revision=self.revision or self.series.base,
+            optional=tuple(Path(fragment) for fragment in self.optional),
+            modular=bool(module_words(self.modules).folders),
+        )
+
+    def check(self) -> list[str]:
+        """Return the kernels' names; raise `UsageError` for what is wrong with them."""
+        names = split_list("kernel", self.names)
+        for name in names:
+            check_kernel(name, self.build_options(name))
+        return names
+
+    def check_one(self, rule: str) -> str:
+        """Return the kernel's name; raise `UsageError` with a rule where there are several."""
+        name, *others = self.check()
+        if others:
+            raise UsageError(f"--kernel {self.names}: {rule}")
+        return name
+
+    def check_flavour(self, rule: str) -> str:
+        """Return the name of the one flavour; raise `UsageError` with a rule for anything else."""
+        if self.names not in flavours():
+            raise UsageError(f"--kernel {self.names}: {rule}: {', '.join(flavours())}")
+        return self.names
+
+    def memory(self, work: int) -> int:
+        """Return the MiB of guest memory for work that needs so many on a plain kernel."""
+        return max(footprint.needed(work) for footprint in self._footprints())
+
+    def memory_left(self, memory: int) -> int:
+        """Return the MiB for the work, as a plain kernel counts, of so much guest memory."""
+        return min(footprint.left(memory) for footprint in self._footprints())
+
+    def _footprints(self) -> list[Footprint]:
+        names = split_list("kernel", self.names)
+        return [footprint_for(name, self.build_options(name)) for name in names]
+
+    def content(self) -> dict[str, dict[str, str]]:
+        """Return the SHA-256 of every file that the user gave."""
+        return {
+            option: {str(file): hash_file(Path(file)) for file in files}
+            for option, files in (
+                ("patches", self.series.files),
+                ("configs", self.configs),
+                ("modules", module_files(self.modules)),
+            )
+        }
+
+    def fixed_range(self) -> str:
+        """Return the range by its commits: a branch goes on, and they are to be found again."""
+        commits = [patch.commit for patch in self.series.patches if patch.commit]
+        return f"{self.series.base}..{commits[-1]}" if commits else ""
+
+    @property
+    def is_stock(self) -> bool:
+        """Whether the flavours are built as they come."""
+        return not any(getattr(self, each.name) for each in fields(self) if each.name != "names")
+
+
+# What a guest needs of a kernel
+
+
+@dataclass(frozen=True)
+class Requirements:
+    """What kernels are wanted for: `needs` are groups of `images/needs.toml`.
+
+    `image` is the folder of the image that boots them, `more` what it has beyond
+    its manifest; `machine` a type that was asked for.
+    """
+
+    boot: Boot
+    needs: tuple[str, ...] = ()
+    machine: MachineType | None = None
+    image: Path = LIVE
+    clock: Clock = Clock.REAL
+    more: tuple[Entry, ...] = ()
+    weighs_iso: bool = False  # the ISO's size is wanted, whatever is booted
+
+    @classmethod
+    def of(cls, kind: type[Scenario], lab: Lab) -> Requirements:
+        """Return what it takes to be measured by a scenario in a lab."""
+        image = kind.image or LIVE
+        needs = kind.all_needs()
+        return cls(lab.boot, needs, lab.machine, image, lab.clock, weighs_iso=kind.weighs_iso)
+
+    @property
+    def all_needs(self) -> tuple[str, ...]:
+        """The groups of what a kernel must have."""
+        machine = self.machine.value if self.machine else ""
+        return (BOOT, self.boot.value, machine, self.clock.value, *self.needs)
+
+
+_FOR_A_PERSON = Requirements(Boot.ISO, (SHELL,))  # a live ISO, unless it is measured
+
+
+@dataclass(frozen=True)
+class ModuleWords:
+    """What `--module` names: folders of source, and modules that the kernel has itself."""
+
+    folders: tuple[Path, ...] = ()
+    names: tuple[str, ...] = ()
+
+
+def module_words(words: Sequence[str]) -> ModuleWords:
+    """Return what `--module` names, sorted.
+
+    Raises `UsageError` for a folder that holds no module's source, and for a
+    word that is neither a folder nor a module's name.
+    """
+    are_folders = {word: "/" in word or Path(word).is_dir() for word in words}
+    folders = [Path(word).expanduser() for word in words if are_folders[word]]
+    names = [word for word in words if not are_folders[word]]
+    for folder in folders:
+        check_module_folder(folder)
+    for name in names:
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+            raise UsageError(
+                f"--module {name}: the folder of a module's source is expected, or the name of a "
+                "module that the kernel has"
+            )
+    return ModuleWords(tuple(folders), tuple(names))
+
+
+def module_files(words: Sequence[str]) -> list[Path]:
+    """Return every file of the source that `--module` names."""
+    folders = module_words(words).folders
+    return [folder / name for folder in folders for name in source_hashes(folder)]
+
+
+def guest_image(
+    kernel: Kernel, wanted: Requirements, modules: Sequence[str], cache: Cache, listener: Listener
+) -> Artefact | None:
+    """Return the image with the modules that a kernel needs, None where it needs none.
+
+    `modules` are words of `--module`, those of them that are source compiled
+    first. Raises `UsageError` for a kernel that lacks something, and what
+    `build_modules` raises.
+    """
+    words = module_words(modules)
+    tree = kernel.modules
+    if kernel.config is None and tree is None:
+        listener(
+            Note(
+                f"kernel {kernel.name} tells nothing of its config: it is taken that it has what "
+                f"is needed (a config-{kernel.release} beside it would tell)"
+            )
+        )
+    needed = [*modules_needed(kernel, wanted.all_needs), *words.names]
+    if words.folders:
+        external = _compiled(kernel, words.folders, cache, listener)
+        none = "the kernel, which came without modules"
+        tree = tree or ModuleTree(kernel.release, FolderStore(kernel.bzimage), none)
+        tree = tree.with_external(external)
+        needed += external
+    if needed and tree is None:
+        raise UsageError(_without_modules(kernel, needed))
+    chosen = tree.in_order(needed) if tree else ()
+    if not chosen:
+        return None
+    image = build_initramfs(cache, listener, image=wanted.image, more=wanted.more)
+    return with_modules(image, kernel.release, chosen, cache, listener)
+
+
+def _without_modules(kernel: Kernel, needed: Sequence[str]) -> str:
+    names = ", ".join(needed)
+    if kernel.built_by_lab:
+        return (
+            f"kernel {kernel.name} has no modules of its own, so {names} cannot be loaded: what "
+            "--config switches on with =y is built in"
+        )
+    return (
+        f"kernel {kernel.name} came without its modules, so {names} cannot be loaded: there is no "
+        f"/lib/modules/{kernel.release}, and no lib/modules beside it"
+    )
+
+
+def _compiled(
+    kernel: Kernel, folders: Sequence[Path], cache: Cache, listener: Listener
+) -> dict[str, bytes]:
+    if kernel.build is None:
+        raise UsageError(
+            f"no module can be built against kernel {kernel.name}: its headers are not here "
+            f"(/lib/modules/{kernel.release}/build)"
+        )
+    against = Against(kernel.release, kernel.build, tool_versions()[0])
+    return build_modules(folders, against, cache, listener)
+
+
+# Kernels as they are tested
+
+
+def tell_notes(options: KernelOptions, listener: Listener) -> None:
+    """Say what a person should know of how the patches were picked."""
+    for note in options.series.notes:
+        listener(Note(note))
+
+
+def prepare_subjects(
+    options: KernelOptions, wanted: Requirements, cache: Cache, listener: Listener
+) -> list[Subject]:
+    """Return the kernels to test, building what is missing.
+
+    The ISO is made where it is booted, and, where its size is wanted, of the
+    flavours that are timed, as they come.
+    """
+    tell_notes(options, listener)
+    names = split_list("kernel", options.names)
+    for name in names:
+        if name in flavours() and not is_timed(name):
+            listener(Note(f"{name} finds bugs and is slow: its times compare with nothing"))
+    kernels = [resolve_kernel(n, options.build_options(n), cache, listener) for n in names]
+    found = []
+    for kernel in kernels:
+        subject = with_image(kernel, wanted, options.modules, cache, listener)
+        is_weighed = wanted.weighs_iso and options.is_stock
+        if wanted.boot is Boot.ISO or (
+            is_weighed and kernel.built_by_lab and is_timed(kernel.name)
+        ):
+            iso = iso_of([kernel], options, cache, listener, wanted).file(IMAGE)
+            # The paper's claim is about the lab's own image.
+            size = iso.stat().st_size if kernel.built_by_lab else None
+            subject = replace(subject, iso=iso, image_bytes=size)
+        found.append(subject)
+    return found
+
+
+def with_image(
+    kernel: Kernel, wanted: Requirements, modules: Sequence[str], cache: Cache, listener: Listener
+) -> Subject:
+    """Return a kernel as what is tested, with an image of its own where it needs one."""
+    image = guest_image(kernel, wanted, modules, cache, listener)
+    subject = subject_of(kernel)
+    if image is None:
+        return subject
+    return replace(subject, initramfs=image.file(ARCHIVE), modules=image.about["modules"])
+
+
+def subject_of(kernel: Kernel) -> Subject:
+    """Return a kernel as what is tested."""
+    return Subject(
+        name=kernel.name,
+        release=kernel.release,
+        sha256=kernel.sha256,
+        kernel=kernel.vmlinux or kernel.bzimage,
+        known=kernel.built_by_lab,
+        inputs=kernel.inputs,
+        symbols=kernel.symbols,
+    )
+
+
+def iso_of(
+    kernels: Sequence[Kernel],
+    options: KernelOptions,
+    cache: Cache,
+    listener: Listener,
+    wanted: Requirements = _FOR_A_PERSON,
+) -> Artefact:
+    """Return the live ISO of some kernels, the lab's own in their smallest form."""
+    offered = []
+    for kernel in kernels:
+        small = kernel
+        if kernel.built_by_lab:  # a direct boot wants speed instead
+            build = replace(options.build_options(kernel.name), compression=Compression.ZSTD)
+            small = resolve_kernel(kernel.name, build, cache, listener)
+        image = guest_image(kernel, wanted, options.modules, cache, listener)
+        modules = image.file(MODULES) if image else None
+        offered.append(IsoKernel(file_label(kernel.name), small.bzimage, small.release, modules))
+    image = build_initramfs(cache, listener, image=wanted.image, more=wanted.more)
+    return build_iso(offered, image, cache, listener)
+
+
+# Two kernels beside each other
+
+
+@dataclass(frozen=True)
+class KernelSide:
+    """A kernel of a comparison: what it is called there, and what it is built from."""
+
+    label: str
+    options: KernelOptions
+
+
+def is_kernel(word: str) -> bool:
+    """Whether a word can only be meant for a kernel, and not for a stored run."""
+    if word in flavours():
+        return True
+    found = _WORD.fullmatch(word)
+    kernel = found["kernel"] if found else word
+    return kernel in flavours() or (found is not None and not kernel and bool(word))
+
+
+def kernel_pair(a: str, b: str, common: KernelOptions) -> tuple[KernelSide, KernelSide]:
+    """Return both kernels of a comparison, checked; nothing is built.
+
+    The `source` and the `configs` of `common` are for both, its `patches` and
+    its `range` for the second alone: the first is what they stand on. Raises
+    `UsageError` for a word that is no kernel, and for options that are wrong.
+    """
+    first = _side(a, replace(common, patches=(), range=""), None)
+    second = _side(b, common, first)
+    if common.range:
+        base = second.options.series.base
+        options = replace(first.options, revision=first.options.revision or base)
+        first = KernelSide(first.label, options)
+    return _checked(first, second)
+
+
+def pair_against(a: KernelOptions, b: str) -> tuple[KernelSide, KernelSide]:
+    """Return a kernel and the one that a word names beside it, checked; nothing is built.
+
+    The patches and the range of `a` are the first one's, and the second one's
+    where its word leaves kernel and source out. Raises what `kernel_pair` does.
+    """
+    first = _side(a.names, a, None)
+    return _checked(first, _side(b, replace(a, patches=(), range=""), first))
+
+
+def _checked(first: KernelSide, second: KernelSide) -> tuple[KernelSide, KernelSide]:
+    """Return both, with two names and one kernel each. Raises `UsageError`."""
+    if first.label == second.label:
+        second = KernelSide(f"{second.label}#2", second.options)
+    for side in (first, second):
+        if len(side.options.check()) != 1:
+            raise UsageError(f"{side.options.names}: exactly one kernel is expected")
+    return first, second
+
+
+def _side(word: str, common: KernelOptions, base: KernelSide | None) -> KernelSide:
+    if word and Path(word).exists() and word not in flavours():
+        return KernelSide(_short(word), _as_it_is(word, common))
+    found = _WORD.fullmatch(word)
+    if found is None or not word:
+        raise UsageError(f"{word!r} is no kernel: expected {GRAMMAR}")
+    kernel = found["kernel"] or (base.options.names if base else "")
+    if not kernel:
+        raise UsageError(f"{word} names no kernel: the first one of two must, as {GRAMMAR}")
+    options = _sourced(replace(common, names=kernel), found["source"], base)
+    patches = (*filter(None, found["patches"].split("+")), *common.patches)
+    if base and not found["kernel"] and not found["source"]:
+        patches = (*base.options.patches, *patches)
+        options = replace(options, range=options.range or base.options.range)
+    options = replace(options, patches=patches)
+    return KernelSide(_label(kernel, found["source"], options), options)
+
+
+def _sourced(options: KernelOptions, word: str | None, base: KernelSide | None) -> KernelOptions:
+    """Return the options with the source that a word names: a path, or else a commit."""
+    if word is None:
+        if base is not None and not options.range and options.names in flavours():
+            first = base.options
+            return replace(options, source=first.source, revision=first.revision)
+        return options
+    if Path(word).expanduser().exists():
+        return replace(options, source=word)
+    if not options.source:
+        raise UsageError(f"@{word}: there is no such source; a commit needs its tree as --source")
+    return replace(options, revision=word)
+
+
+def _as_it_is(word: str, common: KernelOptions) -> KernelOptions:
+    """Return the options of a kernel that is not built: those for building are for the other."""
+    patched = bool(common.patches or common.range)
+    return replace(common, names=word) if patched else KernelOptions(word, modules=common.modules)
+
+
+def _label(kernel: str, source: str | None, options: KernelOptions) -> str:
+    at = "" if source is None else f"@{_short(source)}"
+    commits = f"+{options.range}" if options.range else ""
+    patches = "".join(f"+{Path(patch).name}" for patch in options.patches)
+    if len(options.patches) > _MOST_IN_LABEL:
+        patches = f"+{len(options.patches)} patches"
+    return f"{_short(kernel)}{at}{commits}{patches}"
+
+
+def _short(word: str) -> str:
+    """Return a flavour or a commit as it is, of a path its end: a folder says little alone."""
+    path = Path(word).expanduser()
+    if word in flavours() or not path.exists():
+        return word
+    return path.resolve().name
