@@ -122,11 +122,8 @@ class Criterion:
 def check_criterion(options: CriterionOptions) -> Criterion:
     """Return what is looked for; raise `UsageError` for an option that is wrong."""
     kind = options.kind
-    options = _in_new_words(options)
     if options.metric and not options.above:
-        raise UsageError(
-            f"--metric {options.metric} needs --above: what is measured, and from where it is bad"
-        )
+        raise UsageError("--metric needs --above: what is measured, and from where it is bad")
     if options.above and (options.fault or options.title or options.same):
         raise UsageError(
             "--above goes by a figure; --fault, --title and --same go by faults: choose one"
@@ -143,6 +140,7 @@ def check_criterion(options: CriterionOptions) -> Criterion:
     tries = number("tries", options.tries, 1, MOST_TRIES)
     most = number("max-blocks", options.max_blocks, FIRST_BLOCKS, MOST_TRIES)
     if options.above:
+        options = _in_new_words(options)
         plan = options.cell_plan({}, fresh_guest=True, trials=_TRIALS, settling=1)
         metric = metric_of(kind.shape, options.metric)
         threshold = parse_threshold(options.above, metric)

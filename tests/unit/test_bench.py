@@ -8,10 +8,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from linklab.commands.benchmarks import TOUCHED
 
-from linklab.commands import benchmarks
+from linklab.commands import bench
 from linklab.commands.bench import (
+    TOUCHED,
     Figure,
     checked_vng,
     edits,
@@ -118,9 +118,9 @@ def test_the_first_rebuild_of_an_edit_is_not_counted(
         commands.append(list(words))
         return 0.0
 
-    monkeypatch.setattr(benchmarks, "open_source", lambda *_: source)
-    monkeypatch.setattr(benchmarks, "build_kernel", built)
-    monkeypatch.setattr(benchmarks, "whole_command", whole)
+    monkeypatch.setattr(bench, "open_source", lambda *_: source)
+    monkeypatch.setattr(bench, "build_kernel", built)
+    monkeypatch.setattr(bench, "whole_command", whole)
     found = edits("nosysfs", 2, Cache(tmp_path / "cache"), lambda _turn, _what: None)
     assert (len(found.to_kernel), len(found.to_table)) == (2, 2)
     assert len(set(patches)) == 3, "each is another kernel"

@@ -10,7 +10,7 @@ import pytest
 from fake_lab import lab_of
 from fake_tree import PATCH
 
-from linklab.commands import prepare
+from linklab.commands import kernels, machines
 from linklab.commands.kernels import KernelOptions, Requirements, prepare_subjects
 from linklab.commands.machines import MachineOptions, decide_clock, set_up_lab
 from linklab.console.formats import Fault
@@ -93,7 +93,9 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
         "IMAGE": "linklab.iso",
     }
     for name, part in parts.items():
-        monkeypatch.setattr(prepare, name, part)
+        for module in (kernels, machines):
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, part)
     return host
 
 
@@ -200,7 +202,7 @@ def test_a_kvm_that_does_not_work_is_refused_as_without_a_clock(
     def refuse(*_: object) -> Decision:
         raise UsageError("--accel kvm: KVM does not run a guest here")
 
-    monkeypatch.setattr(prepare, "decide", refuse)
+    monkeypatch.setattr(machines, "decide", refuse)
     with pytest.raises(UsageError, match="KVM does not run a guest here"):
         decide_clock(MachineOptions("kvm"), ignore)
 
@@ -322,7 +324,7 @@ def test_the_iso_has_the_image_that_the_kernels_are_wanted_with(
         images.append(image)
         return artefact(tmp_path / "own", initramfs=b"i")
 
-    monkeypatch.setattr(prepare, "build_initramfs", build_initramfs)
+    monkeypatch.setattr(kernels, "build_initramfs", build_initramfs)
     purpose = Requirements(Boot.ISO, image=tmp_path / "image")
     prepare_subjects(KernelOptions("sysfs"), purpose, cache, ignore)
     assert images == [tmp_path / "image"]

@@ -16,11 +16,12 @@ from fake_tree import header
 from rate_scenario import SOURCE, WITH_FRAGMENT
 
 from linklab.commands import run as command
+from linklab.commands import workflow
 from linklab.commands.exports import ExportOptions
 from linklab.commands.history import RerunOptions, rerun
 from linklab.commands.kernels import KernelOptions, Requirements
 from linklab.commands.machines import MachineOptions
-from linklab.commands.run import RunOptions, check
+from linklab.commands.run import Running, RunOptions, RunRequest
 from linklab.errors import (
     BuildSkipped,
     GuestHung,
@@ -61,6 +62,10 @@ BEGUN_WITH_SYSFS = replace(
         if schedule(OPTIONS.plan({}, seed=seed), KERNELS, 64)[0].seat.kernel == "sysfs"
     ),
 )
+
+
+def check(options: RunOptions) -> RunRequest:
+    return Running(options).check()
 
 
 @pytest.fixture(autouse=True)
@@ -200,8 +205,8 @@ class Prepared:
 @pytest.fixture
 def prepared(monkeypatch: pytest.MonkeyPatch) -> Prepared:
     prepared = Prepared()
-    monkeypatch.setattr(command, "prepare_lab", prepared.lab)
-    monkeypatch.setattr(command, "prepare_subjects", prepared.subjects)
+    monkeypatch.setattr(workflow, "set_up_lab", prepared.lab)
+    monkeypatch.setattr(workflow, "prepare_subjects", prepared.subjects)
     return prepared
 
 

@@ -13,7 +13,7 @@ from fake_apt import FakeApt, deb
 from fake_modules import RELEASE, module, modules_folder, tree_in
 
 from linklab import paths
-from linklab.commands import equip
+from linklab.commands import kernels
 from linklab.commands.kernels import Requirements, guest_image, module_words
 from linklab.errors import BuildSkipped, LabError, UsageError
 from linklab.events import Event, Note, StepStarted, ignore
@@ -268,7 +268,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Requirements:
     def build(cache: Cache, listener: object, image: Path, more: Sequence[Entry]) -> object:
         return build_initramfs(cache, ignore, image=image, templates=templates, more=more)
 
-    monkeypatch.setattr(equip, "build_initramfs", build)
+    monkeypatch.setattr(kernels, "build_initramfs", build)
     return Requirements(Boot.DIRECT, image=image)
 
 

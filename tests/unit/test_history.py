@@ -6,7 +6,8 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from fake_tree import PATCH
@@ -14,11 +15,10 @@ from hand_made import both_arms, run_of, sample
 from rate_scenario import SOURCE
 
 from linklab.commands import history as commands
-from linklab.commands import run as command_run
 from linklab.commands.history import HistoryOptions, RerunOptions, ShowOptions
 from linklab.commands.kernels import KernelOptions
 from linklab.commands.machines import MachineOptions
-from linklab.commands.run import RunOptions, revived, stored_files, stored_options
+from linklab.commands.run import Running, RunOptions, revived, stored_files, stored_options
 from linklab.commands.workflow import Finished
 from linklab.errors import UsageError, Verdict, WrongState
 from linklab.host.cache import hash_file
@@ -478,12 +478,13 @@ class TestRerun:
     def again(self, results: Path, monkeypatch: pytest.MonkeyPatch, **about: Any) -> None:
         """What a run would do, without a guest."""
 
-        def run(options: RunOptions, _command: Any, _listener: Any) -> Finished:
+        def run(work: Running) -> Finished:
             faster = run_of(["nosysfs"], both_arms("nosysfs", {128: 25.0}))
-            store(results / "new", faster, options=stored_options(options), **about)
-            return Finished(results / "new", Verdict.PASS, read_run(results / "new"))
+            store(results / "new", faster, options=stored_options(work.options), **about)
+            work.folder = cast(RunFolder, SimpleNamespace(run=read_run(results / "new")))
+            return Finished(results / "new")
 
-        monkeypatch.setattr(command_run, "run", run)
+        monkeypatch.setattr(Running, "run", run)
 
     def test_it_is_done_with_the_same_options_and_compared(
         self, results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -525,8 +526,8 @@ class TestRerun:
         self, results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         self.again(results, monkeypatch)
-        failing = self.failing(command_run.run, WrongState("wrong MTU"))
-        monkeypatch.setattr(command_run, "run", failing)
+        failing = self.failing(Running.run, WrongState("wrong MTU"))
+        monkeypatch.setattr(Running, "run", failing)
         assert commands.rerun(RerunOptions("old", str(results)), []) is Verdict.FAIL
         assert "wrong MTU" in capsys.readouterr().err
 

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from linklab.commands import guests, shell
+from linklab.commands import guests
 from linklab.commands.guests import check_keep
 from linklab.errors import LabError, UsageError
 from linklab.events import Event, StepStarted, TerminalLent, TerminalReturned
@@ -94,7 +94,7 @@ def test_a_visit_ends_with_how_it_ended(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(guests, "visit", lambda *_: left)
-    shell.main(shell.ShellOptions(guest="last"))
+    guests.open_shell(guests.ShellOptions(guest="last"))
     assert f"nosysfs-[128]: {told}" in capfd.readouterr().err
 
 

@@ -11,7 +11,7 @@ from fake_modules import RELEASE, module, modules_folder, tree_in
 from fake_tree import header
 
 from linklab import paths
-from linklab.commands import equip
+from linklab.commands import kernels
 from linklab.commands.kernels import Requirements, guest_image
 from linklab.errors import UsageError
 from linklab.events import Event, Note, ignore
@@ -221,7 +221,7 @@ def test_the_same_modules_in_another_order_are_another_image(
 def small(monkeypatch: pytest.MonkeyPatch, image: Path, templates: Path) -> Path:
     """Let the live image be a small one."""
     monkeypatch.setattr(
-        equip,
+        kernels,
         "build_initramfs",
         lambda cache, listener, image, more: build_initramfs(
             cache, listener, image=image, templates=templates, more=more

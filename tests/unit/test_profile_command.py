@@ -13,10 +13,17 @@ from fake_lab import lab_of, subject
 from fake_perf import PerfGuest, install_host_perf
 from rate_scenario import WITH_FRAGMENT
 
-from linklab.commands import profile as command
+from linklab.commands import workflow
 from linklab.commands.kernels import KernelOptions
 from linklab.commands.machines import MachineOptions
-from linklab.commands.profile import IMAGE, ProfileOptions, check, main, profiled
+from linklab.commands.profile import (
+    IMAGE,
+    ProfileOptions,
+    ProfileRequest,
+    Profiling,
+    main,
+    profiled,
+)
 from linklab.errors import KernelFault, LabError, UsageError, Verdict
 from linklab.kernel.kernel import check_spec
 from linklab.lab import lab as lab_module
@@ -37,6 +44,10 @@ OPTIONS = ProfileOptions(
 )
 
 
+def check(options: ProfileOptions) -> ProfileRequest:
+    return Profiling(options).check()
+
+
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -53,8 +64,8 @@ class Booted:
         self.guest: FakeGuest = PerfGuest(each=400)
         self.kernels: KernelOptions | None = None
         self.image: Path | None = None
-        monkeypatch.setattr(command, "prepare_lab", self._lab)
-        monkeypatch.setattr(command, "prepare_subjects", self._subjects)
+        monkeypatch.setattr(workflow, "set_up_lab", self._lab)
+        monkeypatch.setattr(workflow, "prepare_subjects", self._subjects)
 
     def _lab(self, *words: object) -> object:
         self.image = words[-1]  # type: ignore[assignment]
@@ -263,7 +274,7 @@ def test_a_failure_before_anything_was_kept_leaves_no_folder(
     def fail(*_words: object) -> None:
         raise LabError("no QEMU")
 
-    monkeypatch.setattr(command, "prepare_lab", fail)
+    monkeypatch.setattr(workflow, "set_up_lab", fail)
     with pytest.raises(LabError, match="no QEMU"):
         main(OPTIONS, [])
     assert not (tmp_path / "out").exists()

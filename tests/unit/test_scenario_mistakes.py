@@ -12,9 +12,9 @@ from fake_lab import lab_of, subject
 
 from linklab.commands import compare as compare_command
 from linklab.commands import run as command
+from linklab.commands import workflow
 from linklab.commands.compare import CompareOptions
-from linklab.commands.history import ReportOptions, RerunOptions, rerun
-from linklab.commands.history import report as report
+from linklab.commands.history import ReportOptions, RerunOptions, report, rerun
 from linklab.commands.kernels import KernelOptions
 from linklab.commands.machines import MachineOptions
 from linklab.commands.run import RunOptions, stored_files, stored_options
@@ -134,8 +134,8 @@ Do = Callable[..., Verdict]
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Do:
     """Run a scenario with fake guests."""
-    monkeypatch.setattr(command, "prepare_lab", lambda *_: lab_of())
-    monkeypatch.setattr(command, "prepare_subjects", lambda *_: [subject("sysfs")])
+    monkeypatch.setattr(workflow, "set_up_lab", lambda *_: lab_of())
+    monkeypatch.setattr(workflow, "prepare_subjects", lambda *_: [subject("sysfs")])
 
     def do(text: str = "", **options: Any) -> Verdict:
         given: dict[str, Any] = {"scenario": written(text)} if text else {}
@@ -329,8 +329,8 @@ def test_of_one_axis_there_is_a_table_of_one_column_and_a_page(
 @pytest.fixture
 def compare(monkeypatch: pytest.MonkeyPatch) -> Do:
     """Compare a scenario's kernels with fake guests."""
-    monkeypatch.setattr(compare_command, "prepare_lab", lambda *_: lab_of())
-    monkeypatch.setattr(compare_command, "prepare_side", lambda side, *_: subject(side.label))
+    monkeypatch.setattr(workflow, "set_up_lab", lambda *_: lab_of())
+    monkeypatch.setattr(workflow, "prepare_subjects", lambda o, *_: [subject(o.names)])
 
     def do(text: str = "", **options: Any) -> Verdict:
         given: dict[str, Any] = {"scenario": written(text)} if text else {}

@@ -119,11 +119,11 @@ def test_cells_of_one_guest_come_together_and_what_is_refused_is_left_out(own: s
 
 
 def test_one_cell_is_one_value_of_each_axis(own: str) -> None:
-    assert ScenarioOptions(own, axis=("size=9000",)).cell({}).text == "9000/tcp"
-    with pytest.raises(UsageError, match="one size is expected here, not 2: --axis size=VALUE"):
-        ScenarioOptions(own).cell({})
+    assert ScenarioOptions(own, axis=("size=9000",)).cell_plan({}).cells[0].text == "9000/tcp"
+    with pytest.raises(UsageError, match="one size is expected here, not 2: --cell size=VALUE"):
+        ScenarioOptions(own).cell_plan({})
     with pytest.raises(UsageError, match="no datagram is that long"):
-        ScenarioOptions(own, axis=("size=9000", "protocol=udp")).cell({})
+        ScenarioOptions(own, axis=("size=9000", "protocol=udp")).cell_plan({})
 
 
 def test_memory_is_for_the_cell_that_needs_most() -> None:

@@ -22,7 +22,15 @@ from linklab.commands import selftest as command
 from linklab.commands.exports import ExportOptions
 from linklab.commands.kernels import KernelOptions
 from linklab.commands.machines import MachineOptions
-from linklab.commands.selftest import Prepared, SelftestOptions, _notes_on, boot_of, check, main
+from linklab.commands.selftest import (
+    Prepared,
+    SelftestOptions,
+    SelftestRequest,
+    SelftestWork,
+    _notes_on,
+    boot_of,
+    main,
+)
 from linklab.errors import KernelCrashed, LabError, LinklabError, MachineLost, UsageError, Verdict
 from linklab.lab import lab as lab_module
 from linklab.machine.spec import Clock
@@ -136,6 +144,10 @@ def part(
     )
     lab: Any = Lab(iter(guests), replace(lab_of(), clock=clock))
     return Prepared(ready, subject("sysfs"), lab, "tree", "net/config", ("CONFIG_X",))
+
+
+def check(options: SelftestOptions) -> SelftestRequest:
+    return SelftestWork(options).check()
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ import pytest
 from fake_lab import FakeLab, lab_of
 from rate_scenario import SOURCE, WITH_FRAGMENT
 
-from linklab.commands import judging, seriesrun
+from linklab.commands import judging, kernels, series
 from linklab.commands.judging import CriterionOptions, KernelTester, check_criterion
 from linklab.commands.kernels import Requirements
 from linklab.commands.scenarios import ScenarioOptions
@@ -45,7 +45,7 @@ class Stand:
             {"config": "cd"}, symbols=Path("symbols/vmlinux"),
         )  # fmt: skip
 
-    def image_for(self, _kernel: Kernel, purpose: Requirements, *_: object) -> Artefact | None:
+    def guest_image(self, _kernel: Kernel, purpose: Requirements, *_: object) -> Artefact | None:
         self.purposes.append(purpose)
         return self.image
 
@@ -53,9 +53,9 @@ class Stand:
 @pytest.fixture
 def stand(monkeypatch: pytest.MonkeyPatch) -> Stand:
     made = Stand()
-    for module in (judging, seriesrun):
+    for module in (judging, series):
         monkeypatch.setattr(module, "resolve_kernel", made.resolve)
-        monkeypatch.setattr(module, "image_for", made.image_for)
+    monkeypatch.setattr(kernels, "guest_image", made.guest_image)
     return made
 
 

@@ -24,8 +24,8 @@ from linklab.commands.history import (
     RerunOptions,
     ShowOptions,
     list_runs,
+    report,
 )
-from linklab.commands.history import report as report
 from linklab.commands.history import rerun as run_again
 from linklab.commands.history import show as show_stored
 from linklab.commands.kernels import KernelOptions
@@ -211,7 +211,7 @@ def test_a_wrong_word_is_answered_with_its_own(
     bench: Bench, changes: dict[str, object], says: str
 ) -> None:
     with pytest.raises(UsageError) as caught:
-        run.check(replace(RUN, **changes))  # type: ignore[arg-type]
+        run.Running(replace(RUN, **changes)).check()  # type: ignore[arg-type]
     assert says in plain(caught.value.message)
 
 
