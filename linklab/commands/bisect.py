@@ -14,12 +14,12 @@ from linklab.bisect.gitlog import git_log
 from linklab.bisect.history import GitHistory, History, SeriesHistory
 from linklab.bisect.journal import FILE, Journal, held
 from linklab.bisect.search import Found
+from linklab.bisect.tester import Criterion
 from linklab.commands.judging import (
-    Criterion,
     CriterionOptions,
-    KernelTester,
     check_criterion,
     check_machine,
+    open_tester,
     selftest_judge,
 )
 from linklab.commands.kernels import ONE_FLAVOUR, KernelOptions
@@ -172,7 +172,7 @@ class Bisecting(Workflow[BisectOptions, BisectRequest]):
                 journal,
                 self.listener,
             )
-        tester = KernelTester.open(
+        tester = open_tester(
             search.flavour, options.machine, search.memory, search.criterion, self.listener
         )
         return tester.judge(

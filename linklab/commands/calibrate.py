@@ -18,7 +18,6 @@ from linklab.commands.workflow import (
     LabWork,
     MeasuringOptions,
     RunRecord,
-    experiment,
 )
 from linklab.errors import LinklabError, UsageError, Verdict
 from linklab.machine.spec import Clock
@@ -29,6 +28,7 @@ from linklab.results.shape import Better, Metric
 from linklab.results.store import claim
 from linklab.scenarios.scenario import Slower
 from linklab.trials.plan import Plan
+from linklab.trials.subjects import experiment
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

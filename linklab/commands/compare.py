@@ -19,7 +19,6 @@ from linklab.commands.workflow import (
     LabWork,
     MeasuringOptions,
     RunRecord,
-    experiment,
 )
 from linklab.errors import LabError, LinklabError, UsageError, Verdict
 from linklab.events import step
@@ -32,6 +31,7 @@ from linklab.results.shape import Metric, Shape
 from linklab.results.store import RUN_FILE, claim, read_run
 from linklab.results.suites import suite_of_runs
 from linklab.trials.plan import Plan
+from linklab.trials.subjects import experiment
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -14,8 +14,8 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from linklab.bench.networks import FLOW
 from linklab.commands.exit_status import print_shown
-from linklab.commands.networks import FLOW
 from linklab.errors import UsageError, Verdict
 from linklab.events import ignore
 from linklab.host.cache import Cache

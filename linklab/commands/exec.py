@@ -17,9 +17,7 @@ from typing import Any
 from linklab.commands.kernels import (
     ONE_KERNEL,
     KernelOptions,
-    Requirements,
     tell_notes,
-    with_image,
 )
 from linklab.commands.machines import MachineOptions, set_up_lab
 from linklab.errors import Interrupted, LinklabError, UsageError
@@ -33,6 +31,7 @@ from linklab.lab.session import Session
 from linklab.machine.spec import Boot, Clock, Share
 from linklab.options import JSON, LOG, choose, group, option, seconds, word
 from linklab.paths import IMAGES
+from linklab.trials.subjects import Requirements, tested_on, with_image
 
 FRAGMENT = IMAGES / "host" / "kernel.config"
 HOST = "host"  # the group of what a kernel must have, in images/needs.toml
@@ -245,7 +244,6 @@ def _typing() -> int | None:
 def _as_document(options: ExecOptions, execution: Execution) -> int:
     """Run the command, print one document, and return the status that it names."""
     from linklab.commands.exit_status import print_document, show_fault
-    from linklab.commands.workflow import tested_on
     from linklab.errors import Verdict
 
     output, errors = Kept(), Kept()

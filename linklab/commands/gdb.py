@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from linklab.commands.kernels import ONE_KERNEL, KernelOptions, subject_of
+from linklab.commands.kernels import ONE_KERNEL, KernelOptions
 from linklab.commands.machines import MachineOptions, set_up_lab
 from linklab.errors import LabError, UsageError
 from linklab.events import Listener
@@ -27,6 +27,7 @@ from linklab.options import LOG, flat, group, option, past_runs, seconds
 from linklab.paths import IMAGES
 from linklab.report.progress import progress
 from linklab.results.history import find
+from linklab.trials.subjects import subject_of
 
 _OF_A_REPLAY = {"replay", "command", "timeout", "log"}
 _LIMIT = 600.0  # s for a scripted session

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 
 from linklab.commands.exit_status import print_document, show_fault
-from linklab.commands.kernels import ONE_KERNEL, KernelOptions, Requirements, prepare_subjects
+from linklab.commands.kernels import ONE_KERNEL, KernelOptions, prepare_subjects
 from linklab.commands.machines import MachineOptions, set_up_lab
 from linklab.errors import LabError, LinklabError, UsageError
 from linklab.events import Listener, TerminalLent, TerminalReturned
@@ -23,6 +23,7 @@ from linklab.lab.lab import SHELL_MIB, Lab, Subject, choose_memory
 from linklab.machine.commandline import DISTRIBUTION, shell_command_line
 from linklab.machine.spec import DirectBoot, MachineSpec, TerminalPort, qemu_argv
 from linklab.options import JSON, group, option
+from linklab.trials.subjects import Requirements
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,8 @@ from pathlib import Path
 from linklab.errors import UsageError
 from linklab.events import Listener, Note
 from linklab.host.cache import Artefact, Cache, hash_file
-from linklab.image.initramfs import ARCHIVE, MODULES, build_initramfs, with_modules
+from linklab.image.initramfs import MODULES, build_initramfs
 from linklab.image.iso import IMAGE, IsoKernel, build_iso
-from linklab.image.userland import LIVE, Entry
-from linklab.kernel.extmodule import Against, build_modules, check_module_folder, source_hashes
 from linklab.kernel.kconfig import flavours, is_timed, named_fragments
 from linklab.kernel.kernel import (
     BuildOptions,
@@ -27,15 +25,20 @@ from linklab.kernel.kernel import (
     Kernel,
     check_kernel,
     resolve_kernel,
-    tool_versions,
 )
-from linklab.kernel.modules import FolderStore, ModuleTree
-from linklab.kernel.requirements import BOOT, SHELL, Footprint, footprint_for, modules_needed
+from linklab.kernel.requirements import SHELL, Footprint, footprint_for
 from linklab.kernel.series import Series, range_series, read_series
-from linklab.lab.lab import Lab, Subject, file_label
-from linklab.machine.spec import Boot, Clock, MachineType
+from linklab.lab.lab import Subject, file_label
+from linklab.machine.spec import Boot
 from linklab.options import option, split_list
 from linklab.scenarios.scenario import Scenario
+from linklab.trials.subjects import (
+    Requirements,
+    guest_image,
+    module_files,
+    module_words,
+    with_image,
+)
 
 ONE_KERNEL = (
     "one kernel: a flavour (sysfs, nosysfs, debug, debug-nosysfs), debian (this Debian's own, "
@@ -177,136 +180,10 @@ class KernelOptions:
         return not any(getattr(self, each.name) for each in fields(self) if each.name != "names")
 
 
-# What a guest needs of a kernel
-
-
-@dataclass(frozen=True)
-class Requirements:
-    """What kernels are wanted for: `needs` are groups of `images/needs.toml`.
-
-    `image` is the folder of the image that boots them, `more` what it has beyond
-    its manifest; `machine` a type that was asked for.
-    """
-
-    boot: Boot
-    needs: tuple[str, ...] = ()
-    machine: MachineType | None = None
-    image: Path = LIVE
-    clock: Clock = Clock.REAL
-    more: tuple[Entry, ...] = ()
-    weighs_iso: bool = False  # the ISO's size is wanted, whatever is booted
-
-    @classmethod
-    def of(cls, kind: type[Scenario], lab: Lab) -> Requirements:
-        """Return what it takes to be measured by a scenario in a lab."""
-        image = kind.image or LIVE
-        needs = kind.all_needs()
-        return cls(lab.boot, needs, lab.machine, image, lab.clock, weighs_iso=kind.weighs_iso)
-
-    @property
-    def all_needs(self) -> tuple[str, ...]:
-        """The groups of what a kernel must have."""
-        machine = self.machine.value if self.machine else ""
-        return (BOOT, self.boot.value, machine, self.clock.value, *self.needs)
+# Kernels as they are tested
 
 
 _FOR_A_PERSON = Requirements(Boot.ISO, (SHELL,))  # a live ISO, unless it is measured
-
-
-@dataclass(frozen=True)
-class ModuleWords:
-    """What `--module` names: folders of source, and modules that the kernel has itself."""
-
-    folders: tuple[Path, ...] = ()
-    names: tuple[str, ...] = ()
-
-
-def module_words(words: Sequence[str]) -> ModuleWords:
-    """Return what `--module` names, sorted.
-
-    Raises `UsageError` for a folder that holds no module's source, and for a
-    word that is neither a folder nor a module's name.
-    """
-    are_folders = {word: "/" in word or Path(word).is_dir() for word in words}
-    folders = [Path(word).expanduser() for word in words if are_folders[word]]
-    names = [word for word in words if not are_folders[word]]
-    for folder in folders:
-        check_module_folder(folder)
-    for name in names:
-        if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-            raise UsageError(
-                f"--module {name}: the folder of a module's source is expected, or the name of a "
-                "module that the kernel has"
-            )
-    return ModuleWords(tuple(folders), tuple(names))
-
-
-def module_files(words: Sequence[str]) -> list[Path]:
-    """Return every file of the source that `--module` names."""
-    folders = module_words(words).folders
-    return [folder / name for folder in folders for name in source_hashes(folder)]
-
-
-def guest_image(
-    kernel: Kernel, wanted: Requirements, modules: Sequence[str], cache: Cache, listener: Listener
-) -> Artefact | None:
-    """Return the image with the modules that a kernel needs, None where it needs none.
-
-    `modules` are words of `--module`, those of them that are source compiled
-    first. Raises `UsageError` for a kernel that lacks something, and what
-    `build_modules` raises.
-    """
-    words = module_words(modules)
-    tree = kernel.modules
-    if kernel.config is None and tree is None:
-        listener(
-            Note(
-                f"kernel {kernel.name} tells nothing of its config: it is taken that it has what "
-                f"is needed (a config-{kernel.release} beside it would tell)"
-            )
-        )
-    needed = [*modules_needed(kernel, wanted.all_needs), *words.names]
-    if words.folders:
-        external = _compiled(kernel, words.folders, cache, listener)
-        none = "the kernel, which came without modules"
-        tree = tree or ModuleTree(kernel.release, FolderStore(kernel.bzimage), none)
-        tree = tree.with_external(external)
-        needed += external
-    if needed and tree is None:
-        raise UsageError(_without_modules(kernel, needed))
-    chosen = tree.in_order(needed) if tree else ()
-    if not chosen:
-        return None
-    image = build_initramfs(cache, listener, image=wanted.image, more=wanted.more)
-    return with_modules(image, kernel.release, chosen, cache, listener)
-
-
-def _without_modules(kernel: Kernel, needed: Sequence[str]) -> str:
-    names = ", ".join(needed)
-    if kernel.built_by_lab:
-        return (
-            f"kernel {kernel.name} has no modules of its own, so {names} cannot be loaded: what "
-            "--config switches on with =y is built in"
-        )
-    return (
-        f"kernel {kernel.name} came without its modules, so {names} cannot be loaded: there is no "
-        f"/lib/modules/{kernel.release}, and no lib/modules beside it"
-    )
-
-
-def _compiled(
-    kernel: Kernel, folders: Sequence[Path], cache: Cache, listener: Listener
-) -> dict[str, bytes]:
-    if kernel.build is None:
-        raise UsageError(
-            f"no module can be built against kernel {kernel.name}: its headers are not here "
-            f"(/lib/modules/{kernel.release}/build)"
-        )
-    against = Against(kernel.release, kernel.build, tool_versions()[0])
-    return build_modules(folders, against, cache, listener)
-
-
-# Kernels as they are tested
 
 
 def tell_notes(options: KernelOptions, listener: Listener) -> None:
@@ -342,30 +219,6 @@ def prepare_subjects(
             subject = replace(subject, iso=iso, image_bytes=size)
         found.append(subject)
     return found
-
-
-def with_image(
-    kernel: Kernel, wanted: Requirements, modules: Sequence[str], cache: Cache, listener: Listener
-) -> Subject:
-    """Return a kernel as what is tested, with an image of its own where it needs one."""
-    image = guest_image(kernel, wanted, modules, cache, listener)
-    subject = subject_of(kernel)
-    if image is None:
-        return subject
-    return replace(subject, initramfs=image.file(ARCHIVE), modules=image.about["modules"])
-
-
-def subject_of(kernel: Kernel) -> Subject:
-    """Return a kernel as what is tested."""
-    return Subject(
-        name=kernel.name,
-        release=kernel.release,
-        sha256=kernel.sha256,
-        kernel=kernel.vmlinux or kernel.bzimage,
-        known=kernel.built_by_lab,
-        inputs=kernel.inputs,
-        symbols=kernel.symbols,
-    )
 
 
 def iso_of(

@@ -17,7 +17,6 @@ from linklab.commands.workflow import (
     LabRequest,
     LabWork,
     MeasuringOptions,
-    tested_on,
 )
 from linklab.errors import LabError, UsageError, Verdict
 from linklab.events import Note
@@ -47,6 +46,7 @@ from linklab.results.store import claim, utc_now
 from linklab.scenarios.scenario import GUEST
 from linklab.trials.guest import host_of
 from linklab.trials.plan import Plan
+from linklab.trials.subjects import tested_on
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

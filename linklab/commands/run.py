@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from linklab.commands.exports import ExportOptions
 from linklab.commands.gdb import check_record, check_symbols, recordable
-from linklab.commands.kernels import KernelOptions, KernelSide, module_files
+from linklab.commands.kernels import KernelOptions, KernelSide
 from linklab.commands.machines import MachineOptions, decide_clock
 from linklab.commands.scenarios import TrialOptions, memory_for
 from linklab.commands.workflow import (
@@ -28,7 +28,6 @@ from linklab.commands.workflow import (
     LabWork,
     MeasuringOptions,
     RunRecord,
-    experiment,
 )
 from linklab.errors import LabError, LinklabError, UsageError, Verdict
 from linklab.events import Note
@@ -41,6 +40,7 @@ from linklab.results.model import Run
 from linklab.results.store import claim
 from linklab.scenarios import names
 from linklab.trials.plan import Plan
+from linklab.trials.subjects import experiment, module_files
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -19,7 +19,7 @@ from linklab.options import JSON, amounts, number, numbers, option, seconds, spl
 from linklab.results.shape import Axis, Better, Cell, Metric, SchemaError, Shape, Value
 from linklab.scenarios import DEFAULT, names, scenario_named
 from linklab.scenarios.scenario import Scenario
-from linklab.trials.plan import Plan, cells_of
+from linklab.trials.plan import SEEDS, Plan, cells_of, new_seed
 
 MAX_BLOCKS = 10_000
 MAX_TRIALS = 1000
@@ -27,7 +27,6 @@ MAX_JOBS = 256
 DEFAULT_BLOCKS = {Clock.REAL: "20", Clock.VIRTUAL: "10"}
 DEFAULT_TRIALS = {Clock.REAL: "5", Clock.VIRTUAL: "3"}
 METRIC = "which metric of the scenario counts; default: its first"
-_SEEDS = 1 << 32
 _OTHER_NAMES = ("cell", "counts", "operations", "arms")  # than --axis
 _BETTER = {Better.LESS: "less is better", Better.MORE: "more is better", Better.NEITHER: ""}
 Values = Mapping[str, tuple[Value, ...]]
@@ -267,8 +266,7 @@ def seed_of(text: str, clock: Clock) -> int:
 
     There the same command is to give the same figures.
     """
-    drawn = 0 if clock is Clock.VIRTUAL else int.from_bytes(os.urandom(4))
-    return number("seed", text or drawn, 0, _SEEDS - 1)
+    return number("seed", text or new_seed(clock), 0, SEEDS - 1)
 
 
 def jobs_of(text: str, clock: Clock) -> int:

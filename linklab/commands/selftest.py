@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from linklab.commands.exports import ExportOptions
-from linklab.commands.kernels import KernelOptions, subject_of, tell_notes
+from linklab.commands.kernels import KernelOptions, tell_notes
 from linklab.commands.machines import MachineOptions, set_up_lab
 from linklab.commands.workflow import Finished, LabRequest, RunRecord
 from linklab.errors import LinklabError, UsageError, Verdict
@@ -46,6 +46,7 @@ from linklab.selftests.workplan import (
     read_toolbox,
     said_of,
 )
+from linklab.trials.subjects import subject_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

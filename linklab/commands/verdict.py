@@ -15,13 +15,13 @@ from linklab.bisect.driver import Judged
 from linklab.bisect.history import GitHistory, Revision
 from linklab.bisect.journal import Journal
 from linklab.bisect.search import Judgement
+from linklab.bisect.tester import Criterion
 from linklab.commands.exit_status import print_document, step_status
 from linklab.commands.judging import (
-    Criterion,
     CriterionOptions,
-    KernelTester,
     check_criterion,
     check_machine,
+    open_tester,
     selftest_judge,
 )
 from linklab.commands.kernels import ONE_FLAVOUR, KernelOptions
@@ -128,7 +128,7 @@ def _judge(
             request.criterion, lambda _: options.kernels, options.machine, journal, listener
         )
         return judge.judge(request.here, 1)
-    tester = KernelTester.open(
+    tester = open_tester(
         request.flavour, options.machine, request.memory, request.criterion, listener
     )
     history = GitHistory(Path(options.kernels.source), request.build) if request.good else None

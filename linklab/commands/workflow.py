@@ -11,8 +11,6 @@ of `RunRecord` where its record is a `run.json`, of `Workflow` in any case.
 
 from __future__ import annotations
 
-import os
-import platform
 import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -23,25 +21,24 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from linklab.commands.exit_status import print_document, print_shown, show_fault
 from linklab.commands.exports import ExportOptions, failure_written, write_exports
-from linklab.commands.kernels import KernelSide, Requirements, prepare_subjects
+from linklab.commands.kernels import KernelSide, prepare_subjects
 from linklab.commands.machines import MachineOptions, set_up_lab
 from linklab.commands.scenarios import ScenarioOptions
 from linklab.errors import Interrupted, LinklabError, Verdict
 from linklab.events import Listener, Note, Timings, ignore, timed
-from linklab.host.cache import Cache, hash_file
+from linklab.host.cache import Cache
 from linklab.image.userland import LIVE
-from linklab.lab.lab import Lab, Subject, host_cpu
+from linklab.lab.lab import Lab, Subject
 from linklab.machine.spec import Boot, MachineType
 from linklab.options import ResultOptions, group
 from linklab.results.model import Run
 from linklab.results.store import RunFolder, removed_if_empty, utc_now
-from linklab.scenarios import own_file
+from linklab.trials.subjects import Requirements, tested_on
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from linklab.results.outcomes import Suite
-    from linklab.trials.plan import Plan
 
 TABLE = "table.txt"
 
@@ -312,50 +309,3 @@ def on_one_machine(lab: Lab, subjects: Sequence[Subject], listener: Listener) ->
     own = ", ".join(f"{name} on {machine}" for name, machine in types.items())
     listener(Note(f"left alone they boot on different machines ({own}): both on pc"))
     return replace(lab, machine=MachineType.PC)
-
-
-def tested_on(lab: Lab, subjects: Sequence[Subject]) -> dict[str, Any]:
-    """Return the entries that every stored result has in common."""
-    return {
-        "kernels": [
-            {
-                "name": subject.name,
-                "release": subject.release,
-                "sha256": subject.sha256,
-                "inputs": subject.inputs,
-                "image_bytes": subject.image_bytes,
-                "built_by_lab": subject.known,
-                "modules": dict(subject.modules),
-            }
-            for subject in subjects
-        ],
-        "image": dict(lab.image),
-        "accel": lab.accel.value,
-        "clock": lab.clock_name,
-        "boot": lab.boot.value,
-        "machine": ", ".join(dict.fromkeys(lab.machine_for(s).value for s in subjects)),
-        "cpus": lab.cpus,
-        "memory": lab.memory,
-        "qemu": {
-            "version": lab.qemu.version,
-            "command_lines": {s.name: shlex.join(lab.argv_for(s)) for s in subjects},
-        },
-        "host": {
-            "cpu": host_cpu(),
-            "cpus": len(os.sched_getaffinity(0)),
-            "kernel": platform.release(),
-            "python": platform.python_version(),
-        },
-    }
-
-
-def experiment(plan: Plan) -> dict[str, Any]:
-    """Return what a stored result says of its scenario and plan: all that reports need of them."""
-    reference = plan.kind.reference()
-    return {
-        "scenario": plan.kind.name,
-        **({"scenario_sha256": hash_file(own)} if (own := own_file(plan.scenario)) else {}),
-        "shape": plan.shape.to_json(),
-        "plan": plan.to_json(),
-        **({"reference": reference.to_json()} if reference else {}),
-    }

@@ -9,17 +9,18 @@ from types import SimpleNamespace
 
 import pytest
 
-from linklab.commands import bench
-from linklab.commands.bench import (
+from linklab.bench import figures
+from linklab.bench.figures import (
     TOUCHED,
     Figure,
-    checked_vng,
     edits,
     one_line_patch,
     virtme_ng,
     vng_words,
     whole_command,
 )
+from linklab.commands import bench
+from linklab.commands.bench import checked_vng
 from linklab.errors import LabError, UsageError
 from linklab.host.accel import Accel
 from linklab.host.cache import Artefact, Cache
@@ -120,7 +121,7 @@ def test_the_first_rebuild_of_an_edit_is_not_counted(
 
     monkeypatch.setattr(bench, "open_source", lambda *_: source)
     monkeypatch.setattr(bench, "build_kernel", built)
-    monkeypatch.setattr(bench, "whole_command", whole)
+    monkeypatch.setattr(figures, "whole_command", whole)
     found = edits("nosysfs", 2, Cache(tmp_path / "cache"), lambda _turn, _what: None)
     assert (len(found.to_kernel), len(found.to_table)) == (2, 2)
     assert len(set(patches)) == 3, "each is another kernel"

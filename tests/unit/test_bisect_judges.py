@@ -18,8 +18,9 @@ from linklab.bisect.figures import FigureJudge, by_ratio, by_value
 from linklab.bisect.history import Revision
 from linklab.bisect.journal import Journal, Step
 from linklab.bisect.search import Judgement
+from linklab.bisect.tester import Criterion
 from linklab.bisect.verdicts import Tries, VerdictJudge, of_kernel
-from linklab.commands.judging import Criterion, CriterionOptions, check_criterion
+from linklab.commands.judging import CriterionOptions, check_criterion
 from linklab.console.formats import Fault
 from linklab.console.report import Report
 from linklab.errors import (

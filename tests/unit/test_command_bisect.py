@@ -19,6 +19,7 @@ from fake_tree import PATCH
 from gittree import git
 from revisions import linear_tree
 
+from linklab.bisect import tester
 from linklab.bisect.journal import Journal
 from linklab.commands import bisect, judging, verdict
 from linklab.commands.bisect import BisectOptions
@@ -102,7 +103,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setenv("LINKLAB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(lab_module, "host_memory_available", lambda: 8000)
     monkeypatch.setattr(judging, "set_up_lab", made.prepare)
-    monkeypatch.setattr(judging, "resolve_kernel", made.resolve)
+    monkeypatch.setattr(tester, "resolve_kernel", made.resolve)
     return made
 
 

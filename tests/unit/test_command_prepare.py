@@ -11,7 +11,7 @@ from fake_lab import lab_of
 from fake_tree import PATCH
 
 from linklab.commands import kernels, machines
-from linklab.commands.kernels import KernelOptions, Requirements, prepare_subjects
+from linklab.commands.kernels import KernelOptions, prepare_subjects
 from linklab.commands.machines import MachineOptions, decide_clock, set_up_lab
 from linklab.console.formats import Fault
 from linklab.console.report import Report
@@ -25,6 +25,7 @@ from linklab.kernel.kernel import BuildOptions, Compression, Kernel
 from linklab.kernel.series import read_series
 from linklab.machine.spec import Boot, Clock, MachineType
 from linklab.scenarios import scenario_named
+from linklab.trials.subjects import Requirements
 
 FLAVOURS = ("sysfs", "nosysfs")
 OWN = str(Path(__file__).with_name("own_scenario.py"))

@@ -19,7 +19,7 @@ from linklab.commands import run as command
 from linklab.commands import workflow
 from linklab.commands.exports import ExportOptions
 from linklab.commands.history import RerunOptions, rerun
-from linklab.commands.kernels import KernelOptions, Requirements
+from linklab.commands.kernels import KernelOptions
 from linklab.commands.machines import MachineOptions
 from linklab.commands.run import Running, RunOptions, RunRequest
 from linklab.errors import (
@@ -39,6 +39,7 @@ from linklab.results.store import read_run
 from linklab.scenarios.grouping import ARMS, Grouping
 from linklab.scenarios.grouping.change import Operation
 from linklab.trials.plan import schedule
+from linklab.trials.subjects import Requirements
 
 OPTIONS = RunOptions(
     kernels=KernelOptions("sysfs,nosysfs"),

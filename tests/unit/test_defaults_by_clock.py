@@ -12,10 +12,11 @@ from fake_lab import lab_of
 from hand_made import cell
 from test_series_run import chain
 
+from linklab.bisect.tester import KernelTester
 from linklab.commands import machines
 from linklab.commands.calibrate import CalibrateOptions, Calibrating
 from linklab.commands.compare import CompareOptions, Comparing
-from linklab.commands.judging import CriterionOptions, KernelTester, check_criterion
+from linklab.commands.judging import CriterionOptions, check_criterion
 from linklab.commands.kernels import KernelOptions
 from linklab.commands.machines import MachineOptions
 from linklab.commands.run import Running, RunOptions

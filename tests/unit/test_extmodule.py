@@ -13,8 +13,6 @@ from fake_apt import FakeApt, deb
 from fake_modules import RELEASE, module, modules_folder, tree_in
 
 from linklab import paths
-from linklab.commands import kernels
-from linklab.commands.kernels import Requirements, guest_image, module_words
 from linklab.errors import BuildSkipped, LabError, UsageError
 from linklab.events import Event, Note, StepStarted, ignore
 from linklab.host.cache import Cache
@@ -33,6 +31,8 @@ from linklab.kernel.extmodule import (
 )
 from linklab.kernel.kernel import Kernel
 from linklab.machine.spec import Boot
+from linklab.trials import subjects
+from linklab.trials.subjects import Requirements, guest_image, module_words
 
 # What a kernel's Makefile does for `make M=`, in miniature.
 MAKEFILE = """
@@ -268,7 +268,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Requirements:
     def build(cache: Cache, listener: object, image: Path, more: Sequence[Entry]) -> object:
         return build_initramfs(cache, ignore, image=image, templates=templates, more=more)
 
-    monkeypatch.setattr(kernels, "build_initramfs", build)
+    monkeypatch.setattr(subjects, "build_initramfs", build)
     return Requirements(Boot.DIRECT, image=image)
 
 

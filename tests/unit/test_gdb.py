@@ -140,7 +140,7 @@ def test_a_missing_gdb_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     calls: list[Any] = []
-    monkeypatch.setattr(gdb, "prepare_lab", lambda *_: lab_of())
+    monkeypatch.setattr(gdb, "set_up_lab", lambda *_: lab_of())
     monkeypatch.setattr(gdb, "debug", lambda *words: calls.append(words))
     monkeypatch.setattr(gdb, "sources_of", lambda *_: (Path("/a"), Path("/b")))
     yield calls

@@ -11,8 +11,6 @@ from fake_modules import RELEASE, module, modules_folder, tree_in
 from fake_tree import header
 
 from linklab import paths
-from linklab.commands import kernels
-from linklab.commands.kernels import Requirements, guest_image
 from linklab.errors import UsageError
 from linklab.events import Event, Note, ignore
 from linklab.host.cache import Cache
@@ -23,6 +21,7 @@ from linklab.kernel.requirements import BOOT, SHELL, modules_needed, needs_of
 from linklab.machine.spec import Boot, MachineType
 from linklab.scenarios.grouping import Grouping
 from linklab.scenarios.scenario import Scenario
+from linklab.trials.subjects import Requirements, guest_image
 
 (GROUPING,) = Grouping.all_needs()
 GROUPS = (BOOT, GROUPING)
@@ -221,7 +220,7 @@ def test_the_same_modules_in_another_order_are_another_image(
 def small(monkeypatch: pytest.MonkeyPatch, image: Path, templates: Path) -> Path:
     """Let the live image be a small one."""
     monkeypatch.setattr(
-        kernels,
+        subjects,
         "build_initramfs",
         lambda cache, listener, image, more: build_initramfs(
             cache, listener, image=image, templates=templates, more=more

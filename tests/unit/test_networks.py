@@ -16,8 +16,7 @@ from fake_tree import header
 from rich.console import Console
 
 from linklab.agent.replies import Measure, ProgramEnd
-from linklab.commands import bench
-from linklab.commands.networks import (
+from linklab.bench.networks import (
     EXPERIMENTS,
     FRAGMENT,
     Experiment,
@@ -25,14 +24,11 @@ from linklab.commands.networks import (
     Link,
     Published,
     Quantity,
-    agreed,
-    networked,
     read_flow,
-    run_all,
-    table,
-    verdict,
     words_for,
 )
+from linklab.commands import bench
+from linklab.commands.networks import agreed, networked, run_all, table, verdict
 from linklab.errors import LabError, UsageError
 from linklab.events import ignore
 from linklab.lab.lab import Lab, Subject

@@ -16,7 +16,6 @@ from fake_guest import FakeGuest
 from fake_kernel import How, Misbehaviour, Wish
 from fake_lab import FakeLab, lab_of, subject
 
-from linklab.commands.workflow import experiment
 from linklab.console.formats import Fault
 from linklab.console.report import Report
 from linklab.errors import GuestHung, LinklabError, WrongState
@@ -29,6 +28,7 @@ from linklab.scenarios import scenario_named
 from linklab.trials.engine import Engine
 from linklab.trials.guest import GuestAtWork, GuestMaker, Open
 from linklab.trials.plan import Count, Plan, Seat, Turn, cells_of
+from linklab.trials.subjects import experiment
 
 OWN = str(Path(__file__).with_name("own_scenario.py"))
 GIVEN: dict[str, Any] = {"depth": 4, "pause": 0.5, "disk": "ram", "title": "", "wrong": 0}

@@ -39,6 +39,7 @@ from linklab.report.printed import headline
 from linklab.results.history import entries
 from linklab.results.series import Findings, find
 from linklab.results.store import read_run
+from linklab.trials.series import applied
 
 CELL = cell("mtu", "group", 2)
 SLOW = 1.5
@@ -291,8 +292,6 @@ def test_the_tree_may_change_while_its_series_is_tested(
 ) -> None:
     class Meddling(FakeGuest):
         pass
-
-    applied = command.applied
 
     def meddle(*args: Any) -> Any:
         plan = applied(*args)

@@ -12,12 +12,10 @@ import pytest
 from fake_lab import FakeLab, lab_of
 from rate_scenario import SOURCE, WITH_FRAGMENT
 
-from linklab.commands import judging, kernels, series
-from linklab.commands.judging import CriterionOptions, KernelTester, check_criterion
-from linklab.commands.kernels import Requirements
+from linklab.bisect import tester
+from linklab.bisect.tester import KernelTester
+from linklab.commands.judging import CriterionOptions, check_criterion
 from linklab.commands.scenarios import ScenarioOptions
-from linklab.commands.series import SeriesPlan, SeriesRun
-from linklab.commands.workflow import experiment
 from linklab.events import ignore
 from linklab.host.cache import Artefact, Cache
 from linklab.image.initramfs import ARCHIVE
@@ -25,6 +23,9 @@ from linklab.kernel.kernel import BuildOptions, Kernel
 from linklab.kernel.series import Series
 from linklab.lab.lab import Subject
 from linklab.results.store import RunFolder, read_run
+from linklab.trials import series, subjects
+from linklab.trials.series import SeriesPlan, SeriesRun
+from linklab.trials.subjects import Requirements, experiment
 
 IMAGE = Artefact("initramfs", "key", Path("image"), {"modules": {"veth": "ab"}})
 
@@ -53,9 +54,9 @@ class Stand:
 @pytest.fixture
 def stand(monkeypatch: pytest.MonkeyPatch) -> Stand:
     made = Stand()
-    for module in (judging, series):
+    for module in (tester, series):
         monkeypatch.setattr(module, "resolve_kernel", made.resolve)
-    monkeypatch.setattr(kernels, "guest_image", made.guest_image)
+    monkeypatch.setattr(subjects, "guest_image", made.guest_image)
     return made
 
 

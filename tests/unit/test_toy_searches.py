@@ -19,6 +19,7 @@ from test_command_bisect import World
 from test_series_run import chain
 from toy_guest import LOOP, RATE, REAL, TOY, Bench, plain, said, toy_lab
 
+from linklab.bisect import tester
 from linklab.bisect.journal import Journal
 from linklab.commands import bisect, calibrate, judging, profile, series, verdict
 from linklab.commands.calibrate import CalibrateOptions
@@ -178,7 +179,7 @@ class ToyWorld(World):
 def world(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ToyWorld:
     made = ToyWorld(tmp_path / "linux", linear_tree(tmp_path / "linux", "GGGSGBBB"))
     monkeypatch.setattr(judging, "set_up_lab", made.prepare)
-    monkeypatch.setattr(judging, "resolve_kernel", made.resolve)
+    monkeypatch.setattr(tester, "resolve_kernel", made.resolve)
     return made
 
 

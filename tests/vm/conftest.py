@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from guests import INVOKE, Done, Invoke, Opener
 
-from linklab.commands.kernels import KernelOptions, Requirements, prepare_subjects, subject_of
+from linklab.commands.kernels import KernelOptions, prepare_subjects
 from linklab.commands.machines import MachineOptions, set_up_lab
 from linklab.events import ignore
 from linklab.host.cache import Cache
@@ -20,6 +20,7 @@ from linklab.lab.session import Session
 from linklab.machine.spec import Boot
 from linklab.paths import ROOT
 from linklab.scenarios.grouping import Grouping
+from linklab.trials.subjects import Requirements, subject_of
 
 
 @pytest.fixture

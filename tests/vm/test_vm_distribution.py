@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 from guests import Invoke, soon
 
-from linklab.commands.kernels import KernelOptions, Requirements, prepare_subjects
+from linklab.commands.kernels import KernelOptions, prepare_subjects
 from linklab.errors import LabError, ModuleRefused
 from linklab.events import ignore
 from linklab.host.cache import Cache
 from linklab.lab.lab import Lab, Subject
 from linklab.machine.spec import Boot, Clock
 from linklab.scenarios.grouping import Grouping
+from linklab.trials.subjects import Requirements
 
 pytestmark = pytest.mark.vm
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from linklab.bench.networks import EXPERIMENTS, MEMORY, run_flow
 from linklab.commands.machines import MachineOptions
-from linklab.commands.networks import EXPERIMENTS, MEMORY, networked, prepare, run_flow
+from linklab.commands.networks import networked, prepare
 from linklab.events import ignore
 from linklab.host.cache import Cache
 
