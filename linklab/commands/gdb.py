@@ -10,11 +10,11 @@ from pathlib import Path
 
 from linklab.commands.kernels import ONE_KERNEL, KernelOptions
 from linklab.commands.machines import MachineOptions, set_up_lab
-from linklab.errors import LabError, UsageError
+from linklab.errors import UsageError
 from linklab.events import Listener
 from linklab.host.accel import Accel
 from linklab.host.cache import Cache
-from linklab.host.packages import DEBUGGING, unmet
+from linklab.host.packages import DEBUGGING, require
 from linklab.host.qemu import find_qemu
 from linklab.kernel.kconfig import flavours
 from linklab.kernel.kernel import Kernel, KernelSpec, resolve_kernel, sources_of, wishes_of
@@ -107,12 +107,7 @@ def check(options: GdbOptions) -> str:
     seconds("timeout", options.timeout)
     if not options.commands and not sys.stdin.isatty():
         raise UsageError("gdb needs a terminal on standard input, or --command to say what to do")
-    if lacking := unmet(DEBUGGING):
-        packages = " ".join(need.packages[0] for need in lacking)
-        raise LabError(
-            f"`invoke gdb` needs Debian's package {packages}, which `invoke setup` leaves out: "
-            f"as root, type `apt-get install --no-install-recommends -y {packages}`"
-        )
+    require(DEBUGGING, "invoke gdb")
     if options.replay:
         _check_replay(options)
     if name in flavours() and not options.replay:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,9 +27,8 @@ from linklab.options import (
     words,
 )
 from linklab.report.compare import Stored, differences, obstacles
-from linklab.report.printed import headline, shown
+from linklab.report.printed import headline, in_a_line, list_of, shown
 from linklab.results import other
-from linklab.results.figures import timed_by
 from linklab.results.history import BROKEN, UNFINISHED, Entry, chosen, entries, find, kind_of
 from linklab.results.kinds import is_selftest, is_series
 from linklab.results.model import Run
@@ -42,9 +40,6 @@ if TYPE_CHECKING:
 
 COMPARISON = "comparison.html"
 _VERDICTS = (*(verdict.value for verdict in Verdict), UNFINISHED, BROKEN)
-_NAME_WIDTH = len("20260102T030405Z-calibrate")
-_BEGUN_WIDTH = len("2026-01-02 03:04 UTC")
-_VERDICT_STYLE = {"pass": "green", UNFINISHED: "yellow", "interrupted": "yellow", "skip": "yellow"}
 
 
 @dataclass(frozen=True)
@@ -92,26 +87,12 @@ def list_runs(options: HistoryOptions) -> None:
     if not found:
         print(f"no such run below {results}")
         return
-    print_shown(_table(newest))
+    print_shown(list_of(newest))
     for entry in newest:
         if entry.about is None:
             print(f"{BROKEN}: {entry.problem}")
     if len(newest) < len(found):
         print(f"{len(found) - len(newest)} older ones are not shown: --limit 0 shows all")
-
-
-def _said(entry: Entry) -> str:
-    """Return a run's key figure, or what is wrong with it. One bad run stops no list."""
-    if entry.about is None:
-        return entry.problem
-    try:
-        if entry.other:
-            return other.figure(entry.other, entry.about)
-        return headline(read_run(entry.folder))
-    except UsageError as error:
-        return error.message
-    except (TypeError, ValueError, LookupError, AttributeError) as error:
-        return f"its samples make no sense: {error}"
 
 
 def _as_json(entry: Entry) -> dict[str, Any]:
@@ -125,34 +106,8 @@ def _as_json(entry: Entry) -> dict[str, Any]:
         "clock": entry.word("clock") or "real",
         "boot": entry.word("boot"),
         "verdict": entry.verdict,
-        "figure" if entry.about is not None else "problem": _said(entry),
+        "figure" if entry.about is not None else "problem": in_a_line(entry),
     }
-
-
-def _table(shown: Sequence[Entry]) -> Table:
-    """Return the list, two lines a run: a name must fit, to be copied, into 80 columns."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    widest = max((len(entry.name) for entry in shown), default=0)
-    table.add_column("run", overflow="fold", width=max(_BEGUN_WIDTH, min(widest, _NAME_WIDTH)))
-    table.add_column("on", overflow="fold")
-    table.add_column("verdict", no_wrap=True)
-    table.add_column("key figure", overflow="fold")
-    for entry in shown:
-        about = (
-            entry.kind,
-            entry.word("scenario"),
-            timed_by(entry.about or {}),
-            entry.word("boot"),
-        )
-        how = ", ".join(dict.fromkeys(filter(None, about)))
-        begun = f"\n{entry.start.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-        table.add_row(
-            Text(entry.name).append(begun, style="dim"),
-            Text("\n".join(filter(None, (", ".join(entry.kernels), how)))),
-            Text(entry.verdict, style=_VERDICT_STYLE.get(entry.verdict, "red")),
-            Text(_said(entry) if entry.about is not None else "see below"),
-        )
-    return table
 
 
 def show(options: ShowOptions) -> None:
@@ -214,8 +169,7 @@ class ReportOptions:
 
 def report(options: ReportOptions) -> None:
     """Write the page of the runs that are named and print where it is."""
-    from linklab.commands.run import write_page
-    from linklab.report.page import FILE
+    from linklab.report.page import FILE, write_page
 
     folders = named(options.runs, Path(options.results))
     for folder in folders:

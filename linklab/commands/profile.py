@@ -18,11 +18,11 @@ from linklab.commands.workflow import (
     LabWork,
     MeasuringOptions,
 )
-from linklab.errors import LabError, UsageError, Verdict
+from linklab.errors import UsageError, Verdict
 from linklab.events import Note
 from linklab.host.accel import Accel
 from linklab.host.cache import hash_file
-from linklab.host.packages import PROFILING, unmet
+from linklab.host.packages import PROFILING, require
 from linklab.kernel.kconfig import flavours
 from linklab.lab.lab import Subject, choose_memory
 from linklab.machine.spec import Clock
@@ -121,7 +121,7 @@ class Profiling(LabWork[ProfileOptions, ProfileRequest]):
         asked = options.machine.checked_memory()
         setup = kind.shape.in_words(cell.of(kind.shape.per_guest))
         memory = choose_memory(asked, needed, f"perf and {setup}")
-        _check_host()
+        require(PROFILING, "invoke profile")
         task = Task(cell, Rule(samples), limit)
         return ProfileRequest(self._claim(), memory, sides, task, plan, frequency)
 
@@ -255,15 +255,6 @@ def profiled(options: KernelOptions) -> KernelOptions:
     if names[0] not in flavours():
         return options
     return replace(options, configs=(*options.configs, str(FRAGMENT)))
-
-
-def _check_host() -> None:
-    if lacking := unmet(PROFILING):
-        packages = " ".join(need.packages[0] for need in lacking)
-        raise LabError(
-            f"`invoke profile` needs Debian's package {packages}, which `invoke setup` leaves "
-            f"out: as root, type `apt-get install --no-install-recommends -y {packages}`"
-        )
 
 
 def _figures(profile: Profile, task: Task) -> dict[str, Any]:

@@ -180,6 +180,8 @@ class Running(LabWork[RunOptions, RunRequest], RunRecord[RunOptions, RunRequest]
 
     def present(self, finished: Finished) -> None:
         """Write the plots and the page beside the table, and show that."""
+        from linklab.report.page import write_pages
+
         write_pages(finished.folder, self.stored)
         super().present(finished)
 
@@ -212,34 +214,6 @@ def document(stored: Run) -> dict[str, Any]:
         "samples": [sample.to_json() for sample in stored.samples],
         "claims": list(stored.about.get("claims") or ()),
     }
-
-
-def write_pages(folder: Path, stored: Run) -> None:
-    """Write a run's plots and its page beside it."""
-    from linklab.report.page import FILE, plot_files
-
-    for name, drawing in plot_files(folder, stored):
-        (folder / name).write_text(drawing, encoding="utf-8")
-    write_page([(folder, stored)], folder / FILE)
-
-
-def write_page(found: Sequence[tuple[Path, Run]], target: Path) -> Path:
-    """Write the page of stored runs, and return where it is.
-
-    Raises `UsageError` when they must not be compared, or where it cannot be written.
-    """
-    from linklab.report.page import page
-
-    text = page(found)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(
-            f"the page {target} cannot be written: {error.strerror or error}; "
-            "--output names another place"
-        ) from error
-    return target
 
 
 # --timings

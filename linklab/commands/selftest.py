@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +42,7 @@ from linklab.selftests.workplan import (
     built_in_entry,
     config_of,
     make_ready,
+    notes_on,
     plan_tests,
     read_toolbox,
     said_of,
@@ -273,7 +274,7 @@ def prepare(
         build = replace(kernels, optional=optional).build_options(name)
         kernel = resolve_kernel(name, build, cache, listener)
         ready = make_ready(plan, collection, toolbox, cache, listener)
-        for note in _notes_on(ready):
+        for note in notes_on(ready):
             listener(Note(note))
         missing = wanted.missing(kernel.config)
         if missing:
@@ -322,24 +323,3 @@ def _list_of_built_in(kernel: Kernel) -> Path | None:
     """Return the kernel's own list, beside the lab's bzImage or at the top of a kernel tree."""
     places = (kernel.bzimage.parent, *kernel.bzimage.parents[3:4])
     return next((place / BUILT_IN for place in places if (place / BUILT_IN).is_file()), None)
-
-
-def _notes_on(ready: Ready) -> Iterator[str]:
-    """Yield what a person should know of tests before they run."""
-    names = {test.name for test in ready.tests}
-    for name, error in ready.unbuilt.items():
-        tail = "" if name in names else "; tests that run it will say so"
-        yield f"{error.message}{tail}"
-    tools: dict[str, list[str]] = {}
-    packages: dict[str, str] = {}
-    for test, lacking in ready.lacking.items():
-        for tool, package in lacking.items():
-            tools.setdefault(tool, []).append(test)
-            packages[tool] = package
-    for tool, tests in sorted(tools.items()):
-        some = ", ".join(tests[:3]) + (f" and {len(tests) - 3} more" if len(tests) > 3 else "")
-        package = packages[tool]
-        where = f"Debian's package {package} is not installed" if package else "no image has it"
-        yield f"{some} may ask for {tool}: {where}"
-    if wanted := sorted({packages[tool] for tool in tools if packages[tool]}):
-        yield f"as root: apt-get install --no-install-recommends -y {' '.join(wanted)}"

@@ -327,3 +327,27 @@ def _again(stored: Stored) -> Again:
     inputs += [(str(k), str(v)) for k, v in image.items()] if isinstance(image, dict) else []
     inputs += list(files_of(run.about).items())
     return Again(stored.letter, stored.name, command_of(run.about), inputs)
+
+
+def write_pages(folder: Path, stored: Run) -> None:
+    """Write a run's plots and its page beside it."""
+    for name, drawing in plot_files(folder, stored):
+        (folder / name).write_text(drawing, encoding="utf-8")
+    write_page([(folder, stored)], folder / FILE)
+
+
+def write_page(found: Sequence[tuple[Path, Run]], target: Path) -> Path:
+    """Write the page of stored runs, and return where it is.
+
+    Raises `UsageError` when they must not be compared, or where it cannot be written.
+    """
+    text = page(found)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(
+            f"the page {target} cannot be written: {error.strerror or error}; "
+            "--output names another place"
+        ) from error
+    return target

@@ -19,7 +19,6 @@ from linklab.bench.figures import (
     vng_words,
     whole_command,
 )
-from linklab.commands import bench
 from linklab.commands.bench import checked_vng
 from linklab.errors import LabError, UsageError
 from linklab.host.accel import Accel
@@ -119,8 +118,8 @@ def test_the_first_rebuild_of_an_edit_is_not_counted(
         commands.append(list(words))
         return 0.0
 
-    monkeypatch.setattr(bench, "open_source", lambda *_: source)
-    monkeypatch.setattr(bench, "build_kernel", built)
+    monkeypatch.setattr(figures, "open_source", lambda *_: source)
+    monkeypatch.setattr(figures, "build_kernel", built)
     monkeypatch.setattr(figures, "whole_command", whole)
     found = edits("nosysfs", 2, Cache(tmp_path / "cache"), lambda _turn, _what: None)
     assert (len(found.to_kernel), len(found.to_table)) == (2, 2)

@@ -382,3 +382,9 @@ def test_a_kernel_that_cannot_be_built_leaves_no_folder(
     with pytest.raises(LabError):
         main(OPTIONS, ARGV)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_trial_has_a_limit_where_one_is_asked_for() -> None:
+    assert check(replace(OPTIONS, timeout="9")).plan.limit == 9
+    with pytest.raises(UsageError, match="--timeout soon"):
+        check(replace(OPTIONS, timeout="soon", output="other"))

@@ -21,6 +21,7 @@ from linklab.kernel.requirements import BOOT, SHELL, modules_needed, needs_of
 from linklab.machine.spec import Boot, MachineType
 from linklab.scenarios.grouping import Grouping
 from linklab.scenarios.scenario import Scenario
+from linklab.trials import subjects
 from linklab.trials.subjects import Requirements, guest_image
 
 (GROUPING,) = Grouping.all_needs()

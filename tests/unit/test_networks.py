@@ -24,11 +24,15 @@ from linklab.bench.networks import (
     Link,
     Published,
     Quantity,
+    agreed,
     read_flow,
+    run_all,
+    table,
+    verdict,
     words_for,
 )
 from linklab.commands import bench
-from linklab.commands.networks import agreed, networked, run_all, table, verdict
+from linklab.commands.bench import networked
 from linklab.errors import LabError, UsageError
 from linklab.events import ignore
 from linklab.lab.lab import Lab, Subject

@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_guest import FakeGuest
@@ -13,6 +14,7 @@ from fake_lab import lab_of, subject
 from fake_perf import PerfGuest, install_host_perf
 from rate_scenario import WITH_FRAGMENT
 
+from linklab.commands import profile as command
 from linklab.commands import workflow
 from linklab.commands.kernels import KernelOptions
 from linklab.commands.machines import MachineOptions
@@ -301,3 +303,20 @@ def test_a_folder_that_holds_a_profile_is_not_used_again(booted: Booted) -> None
     main(OPTIONS, [])
     with pytest.raises(UsageError, match="already holds"):
         main(OPTIONS, [])
+
+
+def test_a_trial_has_a_limit_where_one_is_asked_for(
+    booted: Booted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits: list[float | None] = []
+    made = command.host_of
+
+    def host_of(*words: Any) -> Any:
+        limits.append(words[-1])
+        return made(*words)
+
+    monkeypatch.setattr(command, "host_of", host_of)
+    assert main(replace(OPTIONS, timeout="9"), ["invoke", "profile"]) is Verdict.PASS
+    assert limits == [9]
+    with pytest.raises(UsageError, match="--timeout soon"):
+        check(replace(OPTIONS, timeout="soon", output="other"))

@@ -27,7 +27,6 @@ from linklab.commands.selftest import (
     SelftestOptions,
     SelftestRequest,
     SelftestWork,
-    _notes_on,
     boot_of,
     main,
 )
@@ -40,7 +39,7 @@ from linklab.selftests import runner as runner_module
 from linklab.selftests.catalogue import Collection, Selftest
 from linklab.selftests.programs import Unbuilt
 from linklab.selftests.record import records_of
-from linklab.selftests.workplan import GUEST_ROOT, Ready, Wanted
+from linklab.selftests.workplan import GUEST_ROOT, Ready, Wanted, notes_on
 
 OPTIONS = SelftestOptions(
     tests="net/a.sh",
@@ -464,7 +463,7 @@ def test_a_lab_that_cannot_start_is_exported(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_what_tests_lack_is_said_before_they_start() -> None:
     unbuilt = {"prog": Unbuilt("net/prog cannot be compiled"), "helper": Unbuilt("no helper")}
-    notes = list(_notes_on(part(("prog", "a.sh"), [], unbuilt).ready))
+    notes = list(notes_on(part(("prog", "a.sh"), [], unbuilt).ready))
     assert notes == [
         "net/prog cannot be compiled",
         "no helper; tests that run it will say so",
