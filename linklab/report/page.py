@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from linklab.errors import UsageError
 from linklab.numbers import number_text, ratio_text, seconds_text
 from linklab.paths import TEMPLATES
 from linklab.report.compare import Stored, sheets_of, together

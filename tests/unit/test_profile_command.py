@@ -31,6 +31,7 @@ from linklab.kernel.kernel import check_spec
 from linklab.lab import lab as lab_module
 from linklab.profile.store import SCHEMA, read_profile
 from linklab.report.profile import as_text, graph_of
+from linklab.trials.guest import host_of as made
 
 OPTIONS = ProfileOptions(
     kernels=KernelOptions("sysfs"),
@@ -309,7 +310,6 @@ def test_a_trial_has_a_limit_where_one_is_asked_for(
     booted: Booted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limits: list[float | None] = []
-    made = command.host_of
 
     def host_of(*words: Any) -> Any:
         limits.append(words[-1])
