@@ -166,7 +166,7 @@ GOLDEN = {
         spec(DIRECT, Accel.TCG, MachineType.PC, cpus=2, clock=Clock.VIRTUAL),
         """
         qemu-system-x86_64 -nodefaults -no-user-config -no-reboot -name linklab
-        -machine pc -accel tcg -cpu CPU -smp 2 -m 256M
+        -machine pc -accel tcg,thread=single -cpu CPU -smp 2 -m 256M
         -icount shift=0,sleep=off,align=off -rtc base=2026-01-01,clock=vm -seed 0
         -device pvpanic -action panic=pause
         -display none
