@@ -12,13 +12,7 @@ from linklab.commands.compare import ThresholdOptions
 from linklab.commands.kernels import ONE_FLAVOUR, KernelOptions, KernelSide
 from linklab.commands.machines import MachineOptions, decide_clock
 from linklab.commands.scenarios import ScenarioOptions, memory_for
-from linklab.commands.workflow import (
-    Finished,
-    LabRequest,
-    LabWork,
-    MeasuringOptions,
-    RunRecord,
-)
+from linklab.commands.workflow import Finished, LabRequest, Measurement, MeasuringOptions
 from linklab.errors import LinklabError, UsageError, Verdict
 from linklab.machine.spec import Clock
 from linklab.options import group, number, option, percent, split_list
@@ -68,9 +62,7 @@ class CalibrateRequest(LabRequest):
     comparisons: int
 
 
-class Calibrating(
-    LabWork[CalibrateOptions, CalibrateRequest], RunRecord[CalibrateOptions, CalibrateRequest]
-):
+class Calibrating(Measurement[CalibrateOptions, CalibrateRequest]):
     """`invoke calibrate` at its work: a flavour beside itself, and beside itself made slower."""
 
     kind = CALIBRATION

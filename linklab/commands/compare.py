@@ -13,13 +13,7 @@ from linklab.commands.exports import ExportOptions, write_exports
 from linklab.commands.kernels import GRAMMAR, KernelOptions, KernelSide, is_kernel, kernel_pair
 from linklab.commands.machines import MachineOptions, decide_clock
 from linklab.commands.scenarios import BlockOptions, memory_for, metric_of, no_share
-from linklab.commands.workflow import (
-    Finished,
-    LabRequest,
-    LabWork,
-    MeasuringOptions,
-    RunRecord,
-)
+from linklab.commands.workflow import Finished, LabRequest, Measurement, MeasuringOptions
 from linklab.errors import LabError, LinklabError, UsageError, Verdict
 from linklab.events import step
 from linklab.kernel.kconfig import flavours
@@ -110,7 +104,7 @@ class CompareRequest(LabRequest):
     effort: Effort
 
 
-class Comparing(LabWork[CompareOptions, CompareRequest], RunRecord[CompareOptions, CompareRequest]):
+class Comparing(Measurement[CompareOptions, CompareRequest]):
     """`invoke compare` at its work on two kernels."""
 
     kind = COMPARISON

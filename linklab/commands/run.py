@@ -22,13 +22,7 @@ from linklab.commands.gdb import check_record, check_symbols, recordable
 from linklab.commands.kernels import KernelOptions, KernelSide
 from linklab.commands.machines import MachineOptions, decide_clock
 from linklab.commands.scenarios import TrialOptions, memory_for
-from linklab.commands.workflow import (
-    Finished,
-    LabRequest,
-    LabWork,
-    MeasuringOptions,
-    RunRecord,
-)
+from linklab.commands.workflow import Finished, LabRequest, Measurement, MeasuringOptions
 from linklab.errors import LabError, LinklabError, UsageError, Verdict
 from linklab.events import Note
 from linklab.host.cache import hash_file
@@ -82,7 +76,7 @@ class RunRequest(LabRequest):
     plan: Plan
 
 
-class Running(LabWork[RunOptions, RunRequest], RunRecord[RunOptions, RunRequest]):
+class Running(Measurement[RunOptions, RunRequest]):
     """`invoke run` at its work."""
 
     def __init__(self, *words: Any) -> None:

@@ -15,13 +15,7 @@ from linklab.commands.kernels import (
 )
 from linklab.commands.machines import MachineOptions, decide_clock
 from linklab.commands.scenarios import MAX_BLOCKS, BlockOptions, memory_for, no_share
-from linklab.commands.workflow import (
-    Finished,
-    LabRequest,
-    LabWork,
-    MeasuringOptions,
-    RunRecord,
-)
+from linklab.commands.workflow import Finished, LabRequest, Measurement, MeasuringOptions
 from linklab.errors import LinklabError, UsageError, Verdict
 from linklab.kernel.kconfig import flavours
 from linklab.machine.spec import Clock
@@ -66,7 +60,7 @@ class SeriesRequest(LabRequest):
     plan: SeriesPlan
 
 
-class SeriesWork(LabWork[SeriesOptions, SeriesRequest], RunRecord[SeriesOptions, SeriesRequest]):
+class SeriesWork(Measurement[SeriesOptions, SeriesRequest]):
     """`invoke series` at its work."""
 
     kind = SERIES

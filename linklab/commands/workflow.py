@@ -6,7 +6,8 @@ it and export it: in this order for each of them, so that a wrong option is
 refused before anything is claimed or built, what cannot be begun leaves
 nothing behind, and what was begun is kept however it ends. A command is a
 subclass that says what is its own: of `LabWork` where it measures a scenario,
-of `RunRecord` where its record is a `run.json`, of `Workflow` in any case.
+of `RunRecord` where its record is a `run.json`, of `Measurement` where both are
+so, of `Workflow` in any case.
 """
 
 from __future__ import annotations
@@ -262,7 +263,10 @@ class RunRecord(Workflow[Asked, Checked]):
         **entries: Any,
     ) -> Finished:
         """Store the end; `verdict` and `message` are for one without faults."""
-        return store_end(self.folder, faults, verdict, message, **entries)
+        if faults:
+            verdict, message = faults[0].verdict, faults[0].message
+        self.folder.update(**entries, end=utc_now(), verdict=verdict.value, message=message)
+        return Finished(self.folder.path, verdict, faults)
 
     @property
     def stored(self) -> Run:
@@ -276,18 +280,8 @@ class RunRecord(Workflow[Asked, Checked]):
         return suites_of(self.stored)
 
 
-def store_end(
-    folder: RunFolder,
-    faults: Sequence[LinklabError],
-    verdict: Verdict = Verdict.PASS,
-    message: str = "",
-    **entries: Any,
-) -> Finished:
-    """Store the end of a run; `verdict` and `message` are for one without faults."""
-    if faults:
-        verdict, message = faults[0].verdict, faults[0].message
-    folder.update(**entries, end=utc_now(), verdict=verdict.value, message=message)
-    return Finished(folder.path, verdict, faults)
+class Measurement(LabWork[Measured, Ready], RunRecord[Measured, Ready]):
+    """A command that measures a scenario, and whose record is a `run.json`."""
 
 
 def stopped_by(work: Callable[[], object]) -> list[LinklabError]:
