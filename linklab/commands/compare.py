@@ -166,7 +166,7 @@ class Comparing(Measurement[CompareOptions, CompareRequest]):
         return self.ended(faults, verdict, message, comparison=self._contest.stored())
 
     @cached_property
-    def _versus(self) -> Versus:
+    def _comparison(self) -> Versus:
         from linklab.report.versus import versus_of
 
         return versus_of(self.stored)
@@ -175,12 +175,12 @@ class Comparing(Measurement[CompareOptions, CompareRequest]):
         """Return the comparison's table."""
         from linklab.report.versus import render
 
-        return render(self._versus)
+        return render(self._comparison)
 
     def document(self) -> dict[str, Any]:
         """Return the comparison with its samples."""
         samples = [sample.to_json() for sample in self.stored.samples]
-        sentence = self._versus.sentence()
+        sentence = self._comparison.sentence()
         return {"run": self.stored.document(), "samples": samples, "sentence": sentence}
 
     def exports(self) -> tuple[ExportOptions, str, Sequence[str]]:
@@ -234,21 +234,23 @@ def compare_runs(options: CompareOptions) -> Verdict:
     one, other = ((folder, read_run(folder)) for folder in folders)
     clock = Clock.VIRTUAL if one[1].about.get("clock") == Clock.VIRTUAL else Clock.REAL
     metric = _compared(one[1].shape, options)
-    versus = versus_of_runs(one, other, options.rule(clock), metric)
-    if not versus.rows:
+    comparison = versus_of_runs(one, other, options.rule(clock), metric)
+    if not comparison.rows:
         raise UsageError(
             f"{folders[0]} and {folders[1]} have nothing in common: no cell that both measured "
             "with kernels of the same name, twice or more"
         )
     verdict = Verdict.PASS
-    if any(row.comparison.verdict is Effect.WORSE for row in versus.rows):
+    if any(row.comparison.verdict is Effect.WORSE for row in comparison.rows):
         verdict = Verdict.FAIL
-    found = [(row.kernel, row.cell, row.comparison) for row in versus.rows]
-    write_exports(options.exports, [suite_of_runs(found, versus.metric, versus.a, versus.b)])
+    found = [(row.kernel, row.cell, row.comparison) for row in comparison.rows]
+    write_exports(
+        options.exports, [suite_of_runs(found, comparison.metric, comparison.a, comparison.b)]
+    )
     if options.as_json:
-        print_document({**_runs_json(versus), "runs": [str(folder) for folder in folders]})
+        print_document({**_runs_json(comparison), "runs": [str(folder) for folder in folders]})
     else:
-        print_shown(render(versus))
+        print_shown(render(comparison))
         print(f"\nverdict: {verdict.value}")
     return verdict
 
@@ -264,9 +266,9 @@ def _stored_run(word: str, results: Path) -> Path:
         ) from None
 
 
-def _runs_json(versus: Versus) -> dict[str, Any]:
+def _runs_json(comparison: Versus) -> dict[str, Any]:
     rows = [
-        {**row.cell, "kernel": row.kernel, **row.comparison.to_json(versus.metric)}
-        for row in versus.rows
+        {**row.cell, "kernel": row.kernel, **row.comparison.to_json(comparison.metric)}
+        for row in comparison.rows
     ]
-    return {"results": rows, "threshold": versus.threshold, "sentence": versus.sentence()}
+    return {"results": rows, "threshold": comparison.threshold, "sentence": comparison.sentence()}
