@@ -127,9 +127,7 @@ COMMANDS = (
     Command("export", "Write a past run as JUnit XML, KTAP or a KCIDB report.", ".exports:export"),
     Command("exec", "Run a command in a guest: `invoke exec --kernel nosysfs 'ip -s link'`."),
     Command(
-        "shell",
-        "Open a shell in a new guest, or the console of one that runs, on this terminal.",
-        ".guests:open_shell",
+        "shell", "Open a shell in a new guest, or the console of one that runs, on this terminal."
     ),
     Command(
         "guests",

@@ -1,4 +1,4 @@
-"""A person at a guest: `invoke shell`, `invoke guests`, and what `--keep` does."""
+"""Guests that run, and their consoles on this terminal: visited, or held when one fails."""
 
 from __future__ import annotations
 
@@ -7,81 +7,15 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 from linklab.commands.exit_status import print_document, show_fault
-from linklab.commands.kernels import ONE_KERNEL, KernelOptions, prepare_subjects
-from linklab.commands.machines import MachineOptions, set_up_lab
 from linklab.errors import LabError, LinklabError, UsageError
 from linklab.events import Listener, TerminalLent, TerminalReturned
-from linklab.host.cache import Cache
 from linklab.host.guests import RunningGuest, find_guest, running_guests
 from linklab.host.run import start
-from linklab.kernel.requirements import SHELL
 from linklab.lab.console_access import Hold, visit
-from linklab.lab.lab import SHELL_MIB, Lab, Subject, choose_memory
-from linklab.machine.commandline import DISTRIBUTION, shell_command_line
-from linklab.machine.spec import DirectBoot, MachineSpec, TerminalPort, qemu_argv
-from linklab.options import JSON, group, option
-from linklab.trials.subjects import Requirements
-
-
-@dataclass(frozen=True)
-class ShellOptions:
-    """The options of `invoke shell`, as typed."""
-
-    kernels: KernelOptions = group(KernelOptions, {"names": ONE_KERNEL}, names="sysfs")
-    machine: MachineOptions = group(
-        MachineOptions, without=("boot_timeout", "noise", "clock"), clock="real"
-    )
-    guest: str = option("", "a guest that runs: `last`, its name, or a part of its run's folder")
-
-
-def open_shell(options: ShellOptions) -> None:
-    """Boot one guest with its console on this terminal; return when it ends.
-
-    With `guest`, visit one that runs instead; return when the person leaves.
-    """
-    if options.guest:
-        visit_guest(options.guest)
-        return
-    from linklab.report.progress import progress
-
-    kernels, machine = options.kernels, options.machine
-    kernels.check_one("a shell needs exactly one kernel")
-    machine.check()
-    if not sys.stdin.isatty():
-        raise UsageError("a shell needs a terminal on standard input")
-    memory = choose_memory(machine.checked_memory(), kernels.memory(SHELL_MIB), "a shell")
-    with progress() as listener:
-        cache = Cache()
-        lab = set_up_lab(machine, memory, cache, listener)
-        wanted = Requirements(lab.boot, (SHELL,), lab.machine)
-        (subject,) = prepare_subjects(kernels, wanted, cache, listener)
-    print("leave with `poweroff`, or end the machine with Ctrl-A x", file=sys.stderr)
-    _attend(qemu_argv(lab.qemu.path, shell_spec(lab, subject)))
-
-
-def shell_spec(lab: Lab, subject: Subject) -> MachineSpec:
-    """Return the machine for a person: its console on the terminal, no agent."""
-    spec = lab.spec_for(subject)
-    boot = spec.boot
-    if isinstance(boot, DirectBoot):
-        spared = () if subject.known else DISTRIBUTION
-        boot = replace(boot, command_line=(*shell_command_line(lab.tsc_khz), *spared))
-    return replace(spec, boot=boot, console=TerminalPort())
-
-
-def _attend(argv: tuple[str, ...]) -> None:
-    process: subprocess.Popen[bytes] = start(argv, stdin=None, stdout=None, stderr=None)
-    try:
-        status = process.wait()
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-    if status:
-        raise LabError(f"QEMU ended with status {status}")
+from linklab.options import JSON, option
 
 
 @dataclass(frozen=True)

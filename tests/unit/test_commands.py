@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from linklab.commands import build, develop, guests
+from linklab.commands import build, develop, shell
 from linklab.commands.kernels import KernelOptions
 from linklab.commands.machines import MachineOptions
 from linklab.errors import LabError, UsageError, Verdict
@@ -145,12 +145,12 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_shell_is_a_guest_with_its_console_on_the_terminal_and_no_agent() -> None:
-    spec = guests.shell_spec(LAB, SUBJECT)
+    spec = shell.shell_spec(LAB, SUBJECT)
     assert isinstance(spec.console, TerminalPort)
     assert spec.agent is None
     assert isinstance(spec.boot, DirectBoot)
     assert not [word for word in spec.boot.command_line if word.startswith("rdinit=")]
-    from_iso = guests.shell_spec(replace(LAB, boot=Boot.ISO), SUBJECT)
+    from_iso = shell.shell_spec(replace(LAB, boot=Boot.ISO), SUBJECT)
     assert from_iso.boot == IsoBoot(Path("live.iso"))
 
 
@@ -159,13 +159,13 @@ def test_a_shell_ends_with_its_machine(
     program: str, fails: bool, terminal: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lab = replace(LAB, qemu=Qemu(Path(program), "7.2.22"))
-    monkeypatch.setattr(guests, "set_up_lab", lambda *_: lab)
-    monkeypatch.setattr(guests, "prepare_subjects", lambda *_: [SUBJECT])
+    monkeypatch.setattr(shell, "set_up_lab", lambda *_: lab)
+    monkeypatch.setattr(shell, "prepare_subjects", lambda *_: [SUBJECT])
     if fails:
         with pytest.raises(LabError, match="QEMU ended with status 1"):
-            guests.open_shell(guests.ShellOptions())
+            shell.main(shell.ShellOptions())
     else:
-        guests.open_shell(guests.ShellOptions())
+        shell.main(shell.ShellOptions())
 
 
 @pytest.mark.parametrize(
@@ -181,14 +181,14 @@ def test_a_shell_that_cannot_be_is_refused(
     kernels: KernelOptions, machine: MachineOptions, says: str, terminal: None
 ) -> None:
     with pytest.raises(UsageError, match=says):
-        guests.open_shell(guests.ShellOptions(kernels, machine))
+        shell.main(shell.ShellOptions(kernels, machine))
 
 
 def test_a_shell_without_a_terminal_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with Path(os.devnull).open() as null:
         monkeypatch.setattr(sys, "stdin", null)
         with pytest.raises(UsageError, match="needs a terminal"):
-            guests.open_shell(guests.ShellOptions())
+            shell.main(shell.ShellOptions())
 
 
 # setup and doctor

@@ -17,7 +17,7 @@ import pytest
 from fake_lab import lab_of
 
 from linklab import events
-from linklab.commands import guests, judging
+from linklab.commands import guests, judging, shell
 from linklab.commands.calibrate import CalibrateOptions, Calibrating
 from linklab.commands.compare import CompareOptions, Comparing
 from linklab.commands.guests import check_keep
@@ -103,7 +103,7 @@ def test_a_visit_ends_with_how_it_ended(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(guests, "visit", lambda *_: left)
-    guests.open_shell(guests.ShellOptions(guest="last"))
+    shell.main(shell.ShellOptions(guest="last"))
     assert f"nosysfs-[128]: {told}" in capfd.readouterr().err
 
 
