@@ -120,6 +120,10 @@ class Porting(Workflow[PortOptions, PortRequest]):
         """Return what is stored of it."""
         return self._about
 
+    def where(self, finished: Finished) -> dict[str, str]:
+        """Return nothing: what is printed is the file, to the letter."""
+        return {}
+
     def closing(self, finished: Finished) -> str:
         """Return how to apply the new series, the verdict, and where it is."""
         from linklab.port.table import headline

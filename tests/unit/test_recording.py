@@ -116,7 +116,7 @@ def test_a_recording_of_another_version_is_refused(about: Path) -> None:
 def test_a_replay_takes_nothing_that_its_recording_holds(
     monkeypatch: pytest.MonkeyPatch, refused: str, given: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(gdb, "unmet", lambda _needs: ())
+    monkeypatch.setattr(gdb, "require", lambda *_: None)
     options = replace(GdbOptions(commands=("continue",), replay="last"), **given)
     with pytest.raises(UsageError, match=f"--{refused} does not go with --replay"):
         gdb.check(options)
