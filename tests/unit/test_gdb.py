@@ -20,6 +20,7 @@ from linklab.commands.machines import MachineOptions
 from linklab.errors import LabError, UsageError
 from linklab.events import Event, Note, ignore
 from linklab.host.cache import Cache
+from linklab.host import packages
 from linklab.host.packages import DEBUGGING
 from linklab.kernel.kernel import BuildOptions, Kernel, KernelSpec, plan, sources_of
 from linklab.lab.debugger import Debugging, _Typist, gdb_argv, gdb_script
@@ -129,7 +130,7 @@ def test_a_wrong_timeout_is_refused(timeout: str) -> None:
 
 
 def test_a_missing_gdb_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gdb, "unmet", lambda _needs: DEBUGGING)
+    monkeypatch.setattr(packages, "unmet", lambda _needs: DEBUGGING)
     with pytest.raises(LabError, match="apt-get install --no-install-recommends -y gdb"):
         gdb.check(OPTIONS)
 
