@@ -19,8 +19,8 @@ from linklab.commands.kernels import KernelOptions
 from linklab.commands.machines import MachineOptions
 from linklab.errors import LabError, UsageError
 from linklab.events import Event, Note, ignore
-from linklab.host.cache import Cache
 from linklab.host import packages
+from linklab.host.cache import Cache
 from linklab.host.packages import DEBUGGING
 from linklab.kernel.kernel import BuildOptions, Kernel, KernelSpec, plan, sources_of
 from linklab.lab.debugger import Debugging, _Typist, gdb_argv, gdb_script
@@ -32,7 +32,7 @@ SOCKET = Path("/run/gdb")
 
 @pytest.fixture(autouse=True)
 def gdb_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gdb, "require", lambda *_: None)
+    monkeypatch.setattr(packages, "unmet", lambda _needs: ())
 
 
 # the command line
