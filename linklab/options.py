@@ -164,6 +164,11 @@ class ResultOptions:
     as_json: bool = option(False, JSON, "json")
 
 
+def absolute(path: str) -> str:
+    """Return a path from the root, and nothing for none."""
+    return str(Path(path).expanduser().absolute()) if path else ""
+
+
 def split_list(option: str, text: str) -> list[str]:
     """Return the words of a comma-separated list, which must have at least one."""
     words = [word.strip() for word in text.split(",") if word.strip()]

@@ -24,17 +24,15 @@ from linklab.commands.judging import (
 )
 from linklab.commands.kernels import ONE_FLAVOUR, KernelOptions
 from linklab.commands.machines import MachineOptions, decide_clock
-from linklab.commands.run import absolute, check_files
+from linklab.commands.run import check_files, hashes_of
 from linklab.commands.workflow import TABLE, Finished, Request, Workflow
 from linklab.errors import BuildSkipped, UsageError, Verdict
 from linklab.events import Note
-from linklab.host.cache import hash_file
 from linklab.kernel.kernel import KernelSpec, check_spec
 from linklab.machine.spec import Clock
 from linklab.options import ResultOptions, flat, group, made, option, options_of
 from linklab.results.other import BISECTION
 from linklab.results.store import claim
-from linklab.scenarios import own_file
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -127,12 +125,14 @@ class Bisecting(Workflow[BisectOptions, BisectRequest]):
             )
         clock = decide_clock(options.machine, self.listener)
         folder = claim(options.output, BISECTION)
-        options = _absolute(options)
+        kernels, machine = options.kernels.absolute(), options.machine.absolute()
+        criterion = options.criterion.absolute()  # a search may go on from anywhere
+        options = replace(options, kernels=kernels, machine=machine, criterion=criterion)
         about = {
             "command": shlex.join(self.command),
             "clock": clock.value,
             "options": flat(options),
-            "files": {str(path): hash_file(path) for path in _files(options)},
+            "files": hashes_of(kernels, machine, criterion),
             "kernel": search.flavour,
             "origin": search.history.origin,
             "looks_for": search.criterion.text,
@@ -203,33 +203,6 @@ class Bisecting(Workflow[BisectOptions, BisectRequest]):
 def main(options: BisectOptions, command: Sequence[str]) -> Verdict:
     """Search, show what was found, and return what that says."""
     return Bisecting(options, command).carry_out()
-
-
-def _files(options: BisectOptions) -> list[Path]:
-    """Return the files that options, made absolute, name."""
-    configs = (Path(config) for config in options.kernels.configs)
-    noise = [Path(options.machine.noise)] if options.machine.noise else []
-    own = own_file(options.criterion.scenario)
-    files = (*options.kernels.series.files, *configs, *noise, *([own] if own else []))
-    return [path.absolute() for path in files]
-
-
-def _absolute(options: BisectOptions) -> BisectOptions:
-    """Return the options with every path absolute: a search may go on from anywhere."""
-    kernels = options.kernels
-    scenario = own_file(options.criterion.scenario)
-    return replace(
-        options,
-        machine=replace(options.machine, noise=absolute(options.machine.noise)),
-        criterion=replace(options.criterion, scenario=str(scenario or options.criterion.scenario)),
-        kernels=replace(
-            kernels,
-            source=absolute(kernels.source),
-            patches=tuple(map(absolute, kernels.patches)),
-            configs=tuple(map(absolute, kernels.configs)),
-            range=kernels.fixed_range(),
-        ),
-    )
 
 
 def revived(stored: Mapping[str, Any]) -> BisectOptions:

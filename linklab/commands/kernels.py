@@ -18,6 +18,7 @@ from linklab.events import Listener, Note
 from linklab.host.cache import Artefact, Cache, hash_file
 from linklab.image.initramfs import MODULES, build_initramfs
 from linklab.image.iso import IMAGE, IsoKernel, build_iso
+from linklab.kernel.debkernel import PREFIX, is_package
 from linklab.kernel.kconfig import flavours, is_timed, named_fragments
 from linklab.kernel.kernel import (
     BuildOptions,
@@ -30,7 +31,7 @@ from linklab.kernel.requirements import SHELL, Footprint, footprint_for
 from linklab.kernel.series import Series, range_series, read_series
 from linklab.lab.lab import Subject, file_label
 from linklab.machine.spec import Boot
-from linklab.options import option, split_list
+from linklab.options import absolute, option, split_list
 from linklab.scenarios.scenario import Scenario
 from linklab.trials.subjects import (
     Requirements,
@@ -158,6 +159,27 @@ class KernelOptions:
         names = split_list("kernel", self.names)
         return [footprint_for(name, self.build_options(name)) for name in names]
 
+    def absolute(self) -> KernelOptions:
+        """Return the options with every path absolute, and the range by its commits.
+
+        A branch goes on, and the same commits are to be found again.
+        """
+        commits = [patch.commit for patch in self.series.patches if patch.commit]
+        return replace(
+            self,
+            names=",".join(_absolute_kernel(word) for word in split_list("kernel", self.names)),
+            source=absolute(self.source),
+            patches=tuple(map(absolute, self.patches)),
+            configs=tuple(map(absolute, self.configs)),
+            range=f"{self.series.base}..{commits[-1]}" if commits else "",
+            modules=tuple(absolute(w) if _names_a_path(w) else w for w in self.modules),
+        )
+
+    @property
+    def files(self) -> list[Path]:
+        """The files that the options name."""
+        return [*self.series.files, *map(Path, self.configs), *module_files(self.modules)]
+
     def content(self) -> dict[str, dict[str, str]]:
         """Return the SHA-256 of every file that the user gave."""
         return {
@@ -169,15 +191,21 @@ class KernelOptions:
             )
         }
 
-    def fixed_range(self) -> str:
-        """Return the range by its commits: a branch goes on, and they are to be found again."""
-        commits = [patch.commit for patch in self.series.patches if patch.commit]
-        return f"{self.series.base}..{commits[-1]}" if commits else ""
-
     @property
     def is_stock(self) -> bool:
         """Whether the flavours are built as they come."""
         return not any(getattr(self, each.name) for each in fields(self) if each.name != "names")
+
+
+def _absolute_kernel(word: str) -> str:
+    if is_package(word):
+        package = word.removeprefix(PREFIX)
+        return PREFIX + absolute(package) if _names_a_path(package) else word
+    return word if word in flavours() else absolute(word)
+
+
+def _names_a_path(word: str) -> bool:
+    return "/" in word or Path(word).exists()
 
 
 # Kernels as they are tested

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from linklab.console.report import NO_NOISE, Noise, read_noise
@@ -19,7 +19,7 @@ from linklab.image.programs import build_agent
 from linklab.image.userland import LIVE, Entry
 from linklab.lab.lab import CPU_LIMITS, MEMORY_LIMITS, Lab
 from linklab.machine.spec import Boot, Clock, MachineType
-from linklab.options import choose, number, option, seconds
+from linklab.options import absolute, choose, number, option, seconds
 from linklab.paths import IMAGES
 
 _KNOWN_NOISE = IMAGES / "noise.txt"
@@ -90,6 +90,15 @@ class MachineOptions:
         self.known_noise()
         if no_iso and boot is Boot.ISO:
             raise UsageError(f"--boot iso: {no_iso}")
+
+    def absolute(self) -> MachineOptions:
+        """Return the options with every path absolute."""
+        return replace(self, noise=absolute(self.noise))
+
+    @property
+    def files(self) -> list[Path]:
+        """The files that the options name."""
+        return [Path(self.noise)] if self.noise else []
 
     def known_noise(self) -> Noise:
         """Return the reports that do not count: those that the lab knows, and the user's."""

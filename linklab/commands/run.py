@@ -26,15 +26,12 @@ from linklab.commands.workflow import Finished, LabRequest, Measurement, Measuri
 from linklab.errors import LabError, LinklabError, UsageError, Verdict
 from linklab.events import Note
 from linklab.host.cache import hash_file
-from linklab.kernel.debkernel import PREFIX, is_package
-from linklab.kernel.kconfig import flavours
-from linklab.options import flat, group, made, number, option, split_list
+from linklab.options import flat, group, made, number, option
 from linklab.results.again import ENTRY, FILES, command_of, files_of, options_of, typed_command
 from linklab.results.model import Run
 from linklab.results.store import claim
-from linklab.scenarios import names
 from linklab.trials.plan import Plan
-from linklab.trials.subjects import experiment, module_files
+from linklab.trials.subjects import experiment
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -240,47 +237,23 @@ def print_timings(stages: Mapping[str, float]) -> None:
 
 def stored_options(options: RunOptions, **decided: Any) -> dict[str, Any]:
     """Return the options by name, paths absolute, and `decided` in place of what was open."""
-    kernels, noise = options.kernels, options.machine.noise
-    is_own = options.scenario not in names()
-    found: dict[str, Any] = {
-        "kernel": ",".join(_kernel_word(word) for word in split_list("kernel", kernels.names)),
-        "source": absolute(kernels.source),
-        "patch": [absolute(path) for path in kernels.patches],
-        "config": [absolute(path) for path in kernels.configs],
-        "range": kernels.fixed_range(),
-        "module": [absolute(w) if _names_a_path(w) else w for w in kernels.modules],
-        "noise": absolute(noise),
-        "scenario": absolute(options.scenario) if is_own else options.scenario,
-        **decided,
+    kernels, machine = options.kernels.absolute(), options.machine.absolute()
+    found = flat(replace(options.absolute(), kernels=kernels, machine=machine)) | decided
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in found.items()
+        if name not in _OF_THE_COMMAND
     }
-    others = flat(options).items()
-    return found | {k: v for k, v in others if k not in found and k not in _OF_THE_COMMAND}
+
+
+def hashes_of(*named: KernelOptions | MachineOptions | ScenarioOptions) -> dict[str, str]:
+    """Return the SHA-256 of each file that options name, by its absolute path."""
+    return {str(path.absolute()): hash_file(path) for each in named for path in each.files}
 
 
 def stored_files(options: RunOptions) -> dict[str, str]:
-    """Return the SHA-256 of each file that the options name, by its absolute path."""
-    kernels = options.kernels
-    configs = (Path(path) for path in kernels.configs)
-    noise = [Path(options.machine.noise)] if options.machine.noise else []
-    own = [] if options.scenario in names() else [Path(options.scenario).expanduser()]
-    files = (*kernels.series.files, *configs, *module_files(kernels.modules), *noise, *own)
-    return {str(path.absolute()): hash_file(path) for path in files}
-
-
-def _kernel_word(word: str) -> str:
-    if is_package(word):
-        package = word.removeprefix(PREFIX)
-        return PREFIX + absolute(package) if _names_a_path(package) else word
-    return word if word in flavours() else absolute(word)
-
-
-def _names_a_path(word: str) -> bool:
-    return "/" in word or Path(word).exists()
-
-
-def absolute(path: str) -> str:
-    """Return a path from the root, and nothing for none."""
-    return str(Path(path).expanduser().absolute()) if path else ""
+    """Return the same of each file of a run."""
+    return hashes_of(options.kernels, options.machine, options)
 
 
 def revived(about: Mapping[str, Any], output: str, *, as_json: bool) -> RunOptions:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 from linklab.commands.exit_status import print_document, print_shown
 from linklab.commands.guests import check_keep, hold_here
@@ -17,7 +18,7 @@ from linklab.lab.lab import Lab, choose_memory
 from linklab.machine.spec import Clock
 from linklab.options import JSON, amounts, number, numbers, option, seconds, split_list
 from linklab.results.shape import Axis, Better, Cell, Metric, SchemaError, Shape, Value
-from linklab.scenarios import DEFAULT, names, scenario_named
+from linklab.scenarios import DEFAULT, names, own_file, scenario_named
 from linklab.scenarios.scenario import Scenario
 from linklab.trials.plan import SEEDS, Plan, cells_of, new_seed
 
@@ -69,6 +70,16 @@ class ScenarioOptions:
     def kind(self) -> type[Scenario]:
         """The scenario. Raises `UsageError` for one that there is not."""
         return scenario_named(self.scenario)
+
+    def absolute(self) -> Self:
+        """Return the options with every path absolute."""
+        return replace(self, scenario=str(own_file(self.scenario) or self.scenario))
+
+    @property
+    def files(self) -> list[Path]:
+        """The files that the options name."""
+        own = own_file(self.scenario)
+        return [own] if own else []
 
     def values(self, defaults: Values) -> dict[str, tuple[Value, ...]]:
         """Return the values of each axis: as typed, else `defaults`, else the scenario's own."""
