@@ -23,7 +23,7 @@ from invoke.parser.context import ParserContext
 from invoke.program import Program
 from invoke.tasks import Task
 
-from linklab.commands.boundary import (
+from linklab.commands.exit_status import (
     end_as_unix_tools_do,
     ended_by,
     plain_status,
@@ -58,9 +58,11 @@ class Command:
 
 
 COMMANDS = (
-    Command("setup", "Install the Debian packages that are missing.", ".host:set_up"),
+    Command("setup", "Install the Debian packages that are missing.", ".develop:set_up"),
     Command(
-        "doctor", "Say what works on this machine and what to do about the rest.", ".host:examine"
+        "doctor",
+        "Say what works on this machine and what to do about the rest.",
+        ".develop:examine",
     ),
     Command(
         "build-kernel",
@@ -75,6 +77,7 @@ COMMANDS = (
     Command(
         "scenarios",
         "List what can be measured: scenarios, with their axes, metrics and parameters.",
+        ".scenarios:list_scenarios",
     ),
     Command("run", "Boot kernels, run a scenario, and print a table and a verdict."),
     Command(
@@ -108,7 +111,9 @@ COMMANDS = (
         "port", "Try a series of patches on another kernel, and write what applies as a new series."
     ),
     Command(
-        "report", "Write a page about a run, or one that compares several: `invoke report DIR DIR`."
+        "report",
+        "Write a page about a run, or one that compares several: `invoke report DIR DIR`.",
+        ".history:report",
     ),
     Command(
         "history", "List past runs, the newest first, with what each found.", ".history:list_runs"
@@ -149,7 +154,6 @@ RENAMED = {
     "--interfaces": "--counts",
     "--operation": "--operations",
     "--arm": "--arms",
-    "--timeout": "--max-time",
     "--listeners": "--param listeners=N",
 }
 """Options that had another name, where the command has the new one and not the old."""

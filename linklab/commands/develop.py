@@ -1,4 +1,4 @@
-"""`invoke test` and `invoke lint`: what CI runs."""
+"""The lab itself: `invoke setup`, `doctor`, `test`, `lint` and `faults`."""
 
 from __future__ import annotations
 
@@ -10,16 +10,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from linklab.bench.networks import FLOW
 from linklab.commands.corpora import check_corpus, compare
-from linklab.commands.network_flows import FLOW
+from linklab.commands.exit_status import print_shown
 from linklab.errors import UsageError, Verdict
 from linklab.events import ignore
 from linklab.host.cache import Cache
+from linklab.host.doctor import Finding, healthy
+from linklab.host.doctor import examine as examine_host
+from linklab.host.packages import setup
 from linklab.host.run import environment, shown
 from linklab.image.initramfs import rendered_scripts
 from linklab.image.programs import build_agent, build_static
 from linklab.options import option, split_list
 from linklab.paths import GUEST, ROOT
+from linklab.report.progress import progress
 
 SUITES = ("unit", "agent", "process", "page", "vm")
 CORPORA = "corpora"
@@ -49,6 +58,35 @@ class FaultsOptions:
     """The options of `invoke faults`, as typed."""
 
     table: str = option("docs/faults.md", "where the table of what came of it is written")
+
+
+def set_up() -> None:
+    """Install what is missing and say what that was."""
+    with progress() as listener:
+        outcome = setup(listener)
+    installed = ", ".join(outcome.installed)
+    print(f"installed: {installed}" if installed else "nothing is missing")
+
+
+def _mark(finding: Finding) -> str:
+    if finding.found:
+        return "[green]found[/]"
+    return "[red]missing[/]" if finding.required else "[yellow]no[/]"
+
+
+def examine() -> Verdict:
+    """Print each need: found or not, its version, and what to do."""
+    findings = examine_host()
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("need", no_wrap=True)
+    for title in ("", "version", "what to do"):
+        table.add_column(title)
+    for finding in findings:
+        cells = (finding.need, finding.version, finding.advice)
+        need, version, advice = (escape(cell) for cell in cells)
+        table.add_row(need, _mark(finding), version, advice)
+    print_shown(table)
+    return Verdict.PASS if healthy(findings) else Verdict.ERROR
 
 
 def run_tests(options: SuiteOptions) -> Verdict:

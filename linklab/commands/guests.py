@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
-from linklab.commands.boundary import show_fault
+from linklab.commands.exit_status import print_document, show_fault
 from linklab.errors import LabError, LinklabError, UsageError
 from linklab.events import Listener, TerminalLent, TerminalReturned
 from linklab.host.guests import RunningGuest, find_guest, running_guests
@@ -31,8 +31,6 @@ def list_guests(options: GuestsOptions) -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
-
-    from linklab.commands.outcome import print_document
 
     guests = running_guests()
     if options.as_json:

@@ -6,14 +6,9 @@ import subprocess
 import sys
 from dataclasses import dataclass, replace
 
-from linklab.commands.equip import Purpose
 from linklab.commands.guests import visit_guest
-from linklab.commands.prepare import (
-    KernelOptions,
-    MachineOptions,
-    prepare_lab,
-    prepare_subjects,
-)
+from linklab.commands.kernels import ONE_KERNEL, KernelOptions, prepare_subjects
+from linklab.commands.machines import MachineOptions, set_up_lab
 from linklab.errors import LabError, UsageError
 from linklab.host.cache import Cache
 from linklab.host.run import start
@@ -23,13 +18,14 @@ from linklab.machine.commandline import DISTRIBUTION, shell_command_line
 from linklab.machine.spec import DirectBoot, MachineSpec, TerminalPort, qemu_argv
 from linklab.options import group, option
 from linklab.report.progress import progress
+from linklab.trials.subjects import Requirements
 
 
 @dataclass(frozen=True)
 class ShellOptions:
     """The options of `invoke shell`, as typed."""
 
-    kernels: KernelOptions = group(KernelOptions, names="sysfs")
+    kernels: KernelOptions = group(KernelOptions, {"names": ONE_KERNEL}, names="sysfs")
     machine: MachineOptions = group(
         MachineOptions, without=("boot_timeout", "noise", "clock"), clock="real"
     )
@@ -45,19 +41,16 @@ def main(options: ShellOptions) -> None:
         visit_guest(options.guest)
         return
     kernels, machine = options.kernels, options.machine
-    names = kernels.check()
+    kernels.check_one("a shell needs exactly one kernel")
     machine.check()
-    if len(names) != 1:
-        raise UsageError(f"--kernel {kernels.names}: a shell needs exactly one kernel")
     if not sys.stdin.isatty():
         raise UsageError("a shell needs a terminal on standard input")
     memory = choose_memory(machine.checked_memory(), kernels.memory(SHELL_MIB), "a shell")
     with progress() as listener:
         cache = Cache()
-        lab = prepare_lab(machine, memory, cache, listener)
-        (subject,) = prepare_subjects(
-            kernels, Purpose(lab.boot, (SHELL,), lab.machine), cache, listener
-        )
+        lab = set_up_lab(machine, memory, cache, listener)
+        wanted = Requirements(lab.boot, (SHELL,), lab.machine)
+        (subject,) = prepare_subjects(kernels, wanted, cache, listener)
     print("leave with `poweroff`, or end the machine with Ctrl-A x", file=sys.stderr)
     _attend(qemu_argv(lab.qemu.path, shell_spec(lab, subject)))
 

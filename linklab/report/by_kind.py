@@ -5,10 +5,25 @@ Modules are imported where they are needed: most bring numpy.
 
 from __future__ import annotations
 
-from rich.console import RenderableType
+from collections.abc import Sequence
+from datetime import UTC
 
+from rich import box
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from linklab.errors import UsageError
+from linklab.results import result_kinds
+from linklab.results.figures import timed_by
+from linklab.results.history import UNFINISHED, Entry
 from linklab.results.model import Run
 from linklab.results.result_kinds import has_calibration, has_comparison, is_selftest, is_series
+from linklab.results.store import read_run
+
+_NAME_WIDTH = len("20260102T030405Z-calibrate")
+_BEGUN_WIDTH = len("2026-01-02 03:04 UTC")
+_VERDICT_STYLE = {"pass": "green", UNFINISHED: "yellow", "interrupted": "yellow", "skip": "yellow"}
 
 
 def shown(run: Run) -> RenderableType:
@@ -73,3 +88,43 @@ def headline(run: Run) -> str:
     from linklab.report.tables import key_figure
 
     return key_figure(run)
+
+
+def in_a_line(entry: Entry) -> str:
+    """Return a run's key figure, or what is wrong with it. One bad run stops no list."""
+    if entry.about is None:
+        return entry.problem
+    try:
+        if entry.other:
+            return result_kinds.figure(entry.other, entry.about)
+        return headline(read_run(entry.folder))
+    except UsageError as error:
+        return error.message
+    except (TypeError, ValueError, LookupError, AttributeError) as error:
+        return f"its samples make no sense: {error}"
+
+
+def list_of(shown: Sequence[Entry]) -> Table:
+    """Return the list, two lines a run: a name must fit, to be copied, into 80 columns."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    widest = max((len(entry.name) for entry in shown), default=0)
+    table.add_column("run", overflow="fold", width=max(_BEGUN_WIDTH, min(widest, _NAME_WIDTH)))
+    table.add_column("on", overflow="fold")
+    table.add_column("verdict", no_wrap=True)
+    table.add_column("key figure", overflow="fold")
+    for entry in shown:
+        about = (
+            entry.kind,
+            entry.word("scenario"),
+            timed_by(entry.about or {}),
+            entry.word("boot"),
+        )
+        how = ", ".join(dict.fromkeys(filter(None, about)))
+        begun = f"\n{entry.start.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+        table.add_row(
+            Text(entry.name).append(begun, style="dim"),
+            Text("\n".join(filter(None, (", ".join(entry.kernels), how)))),
+            Text(entry.verdict, style=_VERDICT_STYLE.get(entry.verdict, "red")),
+            Text(in_a_line(entry) if entry.about is not None else "see below"),
+        )
+    return table

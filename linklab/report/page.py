@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from linklab.errors import UsageError
 from linklab.numbers import number_text, ratio_text, seconds_text
 from linklab.paths import TEMPLATES
 from linklab.report.by_kind import found_by, headline
@@ -251,3 +252,27 @@ def _again(stored: Stored) -> Mapping[str, Any]:
     inputs += files_of(run.about).items()
     command = command_of(run.about)
     return {"letter": stored.letter, "name": stored.name, "command": command, "inputs": inputs}
+
+
+def write_pages(folder: Path, stored: Run) -> None:
+    """Write a run's plots and its page beside it."""
+    for name, drawing in plot_files(folder, stored):
+        (folder / name).write_text(drawing, encoding="utf-8")
+    write_page([(folder, stored)], folder / FILE)
+
+
+def write_page(found: Sequence[tuple[Path, Run]], target: Path) -> Path:
+    """Write the page of stored runs, and return where it is.
+
+    Raises `UsageError` when they must not be compared, or where it cannot be written.
+    """
+    text = page(found)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(
+            f"the page {target} cannot be written: {error.strerror or error}; "
+            "--output names another place"
+        ) from error
+    return target

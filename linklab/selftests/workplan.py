@@ -10,7 +10,7 @@ another; of the compiled ones only those that the chosen tests use.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -292,3 +292,24 @@ def make_ready(
         unbuilt=failed,
         lacking={test.name: toolbox.lacking(needs[test.name]) for test in tests},
     )
+
+
+def notes_on(ready: Ready) -> Iterator[str]:
+    """Yield what a person should know of tests before they run."""
+    names = {test.name for test in ready.tests}
+    for name, error in ready.unbuilt.items():
+        tail = "" if name in names else "; tests that run it will say so"
+        yield f"{error.message}{tail}"
+    tools: dict[str, list[str]] = {}
+    packages: dict[str, str] = {}
+    for test, lacking in ready.lacking.items():
+        for tool, package in lacking.items():
+            tools.setdefault(tool, []).append(test)
+            packages[tool] = package
+    for tool, tests in sorted(tools.items()):
+        some = ", ".join(tests[:3]) + (f" and {len(tests) - 3} more" if len(tests) > 3 else "")
+        package = packages[tool]
+        where = f"Debian's package {package} is not installed" if package else "no image has it"
+        yield f"{some} may ask for {tool}: {where}"
+    if wanted := sorted({packages[tool] for tool in tools if packages[tool]}):
+        yield f"as root: apt-get install --no-install-recommends -y {' '.join(wanted)}"

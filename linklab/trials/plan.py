@@ -10,14 +10,18 @@ plan, kernels and seed give the same order.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
+from linklab.machine.spec import Clock
 from linklab.results.shape import Cell, Shape, Value, values_on
 from linklab.scenarios import scenario_named
 from linklab.scenarios.scenario import Scenario
+
+SEEDS = 1 << 32
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,14 @@ class Plan:
             "trials": self.trials,
             "settling": self.settling,
         }
+
+
+def new_seed(clock: Clock) -> int:
+    """Return a seed where none was asked for: 0 in virtual time.
+
+    There the same command is to give the same figures.
+    """
+    return 0 if clock is Clock.VIRTUAL else int.from_bytes(os.urandom(4))
 
 
 def cells_of(kind: type[Scenario], values: Mapping[str, Iterable[Any]]) -> tuple[Cell, ...]:

@@ -10,7 +10,7 @@ import pytest
 from browser import Browser, browser, find
 from hand_made import PAPER_COUNTS, both_arms, created, run_of, sample, sample_in
 
-from linklab.commands.report import with_claims
+from linklab.commands.history import with_claims
 from linklab.report.page import page
 from linklab.results.codec import to_json
 from linklab.results.model import Run

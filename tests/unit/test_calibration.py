@@ -16,11 +16,11 @@ from experiments import plan_of
 from fake_lab import FakeLab, lab_of, subject
 from slow_guest import SlowGuest
 
-from linklab.commands import calibrate as command
-from linklab.commands.calibrate import CalibrateOptions, check, main
+from linklab.commands import workflow
+from linklab.commands.calibrate import CalibrateOptions, CalibrateRequest, Calibrating, main
 from linklab.commands.history import ShowOptions, show
-from linklab.commands.prepare import MachineOptions
-from linklab.commands.sides import Side
+from linklab.commands.kernels import KernelOptions
+from linklab.commands.machines import MachineOptions
 from linklab.errors import KernelCrashed, LabError, UsageError, Verdict
 from linklab.events import ignore
 from linklab.host.cache import Cache, cache_root
@@ -46,7 +46,7 @@ WORK = 0.02  # s
 SLOWED = "nosysfs, slowed by"
 ARGV = ["invoke", "calibrate"]
 OPTIONS = CalibrateOptions(
-    kernel="nosysfs",
+    kernels=KernelOptions("nosysfs"),
     machine=MachineOptions(boot="direct", clock="real"),
     comparisons="3",
     counts="2",
@@ -111,6 +111,10 @@ def calibration(tmp_path: Path, lab: FakeLab, *slowed: Slowed) -> Calibration:
 
 def loops_for(share: float) -> int:
     return round(share * WORK / LOOP)
+
+
+def check(options: CalibrateOptions) -> CalibrateRequest:
+    return Calibrating(options).check()
 
 
 @pytest.fixture(autouse=True)
@@ -266,12 +270,12 @@ Calibrate = Callable[..., Verdict]
 @pytest.fixture
 def calibrate(monkeypatch: pytest.MonkeyPatch) -> Calibrate:
     def do(options: CalibrateOptions = OPTIONS, **lab: Any) -> Verdict:
-        monkeypatch.setattr(command, "prepare_lab", lambda *_: looping(**lab))
+        monkeypatch.setattr(workflow, "set_up_lab", lambda *_: looping(**lab))
 
-        def prepared(side: Side, *_: object) -> Subject:
-            return subject(side.label)
+        def prepared(options: KernelOptions, *_: object) -> list[Subject]:
+            return [subject(options.names)]
 
-        monkeypatch.setattr(command, "prepare_side", prepared)
+        monkeypatch.setattr(workflow, "prepare_subjects", prepared)
         return main(options, ARGV)
 
     return do
@@ -280,7 +284,7 @@ def calibrate(monkeypatch: pytest.MonkeyPatch) -> Calibrate:
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
-        ({"kernel": "vmlinuz"}, "--kernel vmlinuz: a flavour is expected"),
+        ({"kernels": KernelOptions("vmlinuz")}, "--kernel vmlinuz: a flavour is expected"),
         ({"machine": MachineOptions(boot="iso")}, "--boot iso"),
         ({"comparisons": "0"}, "--comparisons 0"),
         ({"slowdown": "0"}, "--slowdown 0"),
@@ -388,7 +392,13 @@ def test_a_kernel_that_cannot_be_built_leaves_no_folder(
     def refuse(*_: object) -> Lab:
         raise LabError("no QEMU")
 
-    monkeypatch.setattr(command, "prepare_lab", refuse)
+    monkeypatch.setattr(workflow, "set_up_lab", refuse)
     with pytest.raises(LabError):
         main(OPTIONS, ARGV)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_trial_has_a_limit_where_one_is_asked_for() -> None:
+    assert check(replace(OPTIONS, timeout="9")).plan.limit == 9
+    with pytest.raises(UsageError, match="--timeout soon"):
+        check(replace(OPTIONS, timeout="soon", output="other"))

@@ -15,8 +15,8 @@ from invoke.parser.context import ParserContext
 
 import tasks
 from linklab.commands import cli
-from linklab.commands.boundary import step_status
 from linklab.commands.cli import COMMANDS, Command
+from linklab.commands.exit_status import step_status
 from linklab.errors import Verdict
 from linklab.host.run import environment
 from linklab.options import group, option, word, words
@@ -300,7 +300,6 @@ def test_a_command_explains_itself(words: tuple[str, ...], shows: str) -> None:
         (("calibrate", "--interfaces", "5"), "--interfaces is now --counts"),
         (("profile", "--arm=group"), "--arm is now --arms"),
         (("profile", "--operation", "up"), "--operation is now --operations"),
-        (("profile", "--timeout", "5"), "--timeout is now --max-time"),
         (("run", "--listeners", "3"), "--listeners is now --param listeners=N"),
         (("compare", "a", "b", "--listeners=3"), "--listeners is now --param listeners=N"),
     ],

@@ -15,7 +15,7 @@ from test_page import text_of
 from test_series_findings import series
 
 from linklab.commands import history as commands
-from linklab.commands.kept import kept, revived
+from linklab.commands.run import revived, stored_options
 from linklab.errors import UsageError
 from linklab.exports.kcidb import kcidb
 from linklab.report.calibration import calibration_of
@@ -201,7 +201,7 @@ def test_a_sample_without_a_clock_is_one_in_real_time() -> None:
 
 
 def test_a_run_without_a_clock_is_done_again_in_real_time() -> None:
-    options = kept(OPTIONS, accel="tcg")
+    options = stored_options(OPTIONS, accel="tcg")
     del options["clock"]
     about = {"options": options}
     assert revived(about, "", as_json=False).machine.clock == "real"
@@ -211,7 +211,7 @@ def test_a_run_without_a_clock_is_done_again_in_real_time() -> None:
 @pytest.mark.parametrize("clock", ["real", "virtual"])
 def test_a_run_is_done_again_by_the_clock_that_was_decided(clock: str) -> None:
     auto = replace(OPTIONS, machine=replace(OPTIONS.machine, clock="auto"))
-    about = {"options": kept(auto, accel="tcg", clock=clock)}
+    about = {"options": stored_options(auto, accel="tcg", clock=clock)}
     assert revived(about, "", as_json=False).machine.clock == clock
     assert f"--clock {clock}" in command_of(about)
 

@@ -10,8 +10,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from linklab.commands import build, develop, host, shell
-from linklab.commands.prepare import KernelOptions, MachineOptions
+from linklab.commands import build, develop, shell
+from linklab.commands.kernels import KernelOptions
+from linklab.commands.machines import MachineOptions
 from linklab.errors import LabError, UsageError, Verdict
 from linklab.host.accel import Accel
 from linklab.host.cache import Artefact, Cached, cache_root
@@ -165,7 +166,7 @@ def test_a_shell_ends_with_its_machine(
     program: str, fails: bool, terminal: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lab = replace(LAB, qemu=Qemu(Path(program), "7.2.22"))
-    monkeypatch.setattr(shell, "prepare_lab", lambda *_: lab)
+    monkeypatch.setattr(shell, "set_up_lab", lambda *_: lab)
     monkeypatch.setattr(shell, "prepare_subjects", lambda *_: [SUBJECT])
     if fails:
         with pytest.raises(LabError, match="QEMU ended with status 1"):
@@ -209,8 +210,8 @@ def test_setup_says_what_it_installed(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(host, "setup", lambda _: SetupOutcome(installed, 0.5))
-    host.set_up()
+    monkeypatch.setattr(develop, "setup", lambda _: SetupOutcome(installed, 0.5))
+    develop.set_up()
     assert capsys.readouterr().out.startswith(says)
 
 
@@ -225,8 +226,8 @@ def test_doctor_lists_each_need_and_ends_by_whether_the_lab_can_work(
         Finding("QEMU", found, "7.2 [bold]", "pip install '.[test]'"),
         Finding("KVM", False, "", "TCG works", required=False),
     ]
-    monkeypatch.setattr(host, "examine_host", lambda: findings)
-    assert host.examine() is verdict
+    monkeypatch.setattr(develop, "examine_host", lambda: findings)
+    assert develop.examine() is verdict
     lines = capsys.readouterr().out.splitlines()
     (qemu,) = (line for line in lines if "QEMU" in line)
     for part in ("found" if found else "missing", "7.2 [bold]", "pip install '.[test]'"):

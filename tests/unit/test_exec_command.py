@@ -18,8 +18,8 @@ from invoke.program import Program
 
 from linklab.commands import cli
 from linklab.commands import exec as exec_command
-from linklab.commands.boundary import status_of
 from linklab.commands.exec import FRAGMENT, HOST, ExecOptions, Execution, check
+from linklab.commands.exit_status import status_of
 from linklab.errors import KernelCrashed, LinklabError, UsageError
 from linklab.kernel.kconfig import parse_config
 from linklab.kernel.requirements import needs_of

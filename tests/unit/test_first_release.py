@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from linklab.commands.kept import revived
-from linklab.commands.report import with_claims
+from linklab.commands.history import with_claims
+from linklab.commands.run import revived
 from linklab.report.by_kind import headline
 from linklab.report.comparison import comparison_of_runs
 from linklab.report.page import page

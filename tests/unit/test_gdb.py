@@ -15,9 +15,11 @@ from fake_tree import make_tarball, make_tree
 
 from linklab.commands import gdb
 from linklab.commands.gdb import GdbOptions
-from linklab.commands.prepare import KernelOptions, MachineOptions
+from linklab.commands.kernels import KernelOptions
+from linklab.commands.machines import MachineOptions
 from linklab.errors import LabError, UsageError
 from linklab.events import Event, Note, ignore
+from linklab.host import packages
 from linklab.host.cache import Cache
 from linklab.host.packages import DEBUGGING
 from linklab.kernel.kernel import BuildOptions, Kernel, KernelSpec, plan, sources_of
@@ -30,7 +32,7 @@ SOCKET = Path("/run/gdb")
 
 @pytest.fixture(autouse=True)
 def gdb_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gdb, "unmet", lambda _needs: ())
+    monkeypatch.setattr(packages, "unmet", lambda _needs: ())
 
 
 # the command line
@@ -128,7 +130,7 @@ def test_a_wrong_timeout_is_refused(timeout: str) -> None:
 
 
 def test_a_missing_gdb_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gdb, "unmet", lambda _needs: DEBUGGING)
+    monkeypatch.setattr(packages, "unmet", lambda _needs: DEBUGGING)
     with pytest.raises(LabError, match="apt-get install --no-install-recommends -y gdb"):
         gdb.check(OPTIONS)
 
@@ -139,7 +141,7 @@ def test_a_missing_gdb_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     calls: list[Any] = []
-    monkeypatch.setattr(gdb, "prepare_lab", lambda *_: lab_of())
+    monkeypatch.setattr(gdb, "set_up_lab", lambda *_: lab_of())
     monkeypatch.setattr(gdb, "debug", lambda *words: calls.append(words))
     monkeypatch.setattr(gdb, "sources_of", lambda *_: (Path("/a"), Path("/b")))
     yield calls

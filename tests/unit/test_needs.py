@@ -11,8 +11,6 @@ from fake_modules import RELEASE, module, modules_folder, tree_in
 from fake_tree import header
 
 from linklab import paths
-from linklab.commands import equip
-from linklab.commands.equip import Purpose, image_for
 from linklab.errors import UsageError
 from linklab.events import Event, Note, ignore
 from linklab.host.cache import Cache
@@ -23,6 +21,8 @@ from linklab.kernel.requirements import BOOT, SHELL, modules_needed, needs_of
 from linklab.machine.spec import Boot, MachineType
 from linklab.scenarios.grouping import Grouping
 from linklab.scenarios.scenario import Scenario
+from linklab.trials import subjects
+from linklab.trials.subjects import Requirements, guest_image
 
 (GROUPING,) = Grouping.all_needs()
 GROUPS = (BOOT, GROUPING)
@@ -221,7 +221,7 @@ def test_the_same_modules_in_another_order_are_another_image(
 def small(monkeypatch: pytest.MonkeyPatch, image: Path, templates: Path) -> Path:
     """Let the live image be a small one."""
     monkeypatch.setattr(
-        equip,
+        subjects,
         "build_initramfs",
         lambda cache, listener, image, more: build_initramfs(
             cache, listener, image=image, templates=templates, more=more
@@ -234,24 +234,24 @@ def test_a_kernel_gets_the_modules_that_its_purpose_needs(
     tmp_path: Path, cache: Cache, small: Path
 ) -> None:
     mine = kernel(tmp_path, "CONFIG_DUMMY=m\n", with_dummy(tmp_path))
-    made = image_for(mine, Purpose(Boot.DIRECT, (GROUPING,), image=small), (), cache, ignore)
+    made = guest_image(mine, Requirements(Boot.DIRECT, (GROUPING,), image=small), (), cache, ignore)
     assert made is not None
     assert set(made.about["modules"]) == {"dummy"}
-    assert image_for(mine, Purpose(Boot.DIRECT, image=small), (), cache, ignore) is None
+    assert guest_image(mine, Requirements(Boot.DIRECT, image=small), (), cache, ignore) is None
 
 
 def test_a_kernel_with_everything_built_in_gets_the_labs_own_image(
     tmp_path: Path, cache: Cache, small: Path
 ) -> None:
     folder = modules_folder(tmp_path / "modules", ["net/dummy"])
-    purpose = Purpose(Boot.DIRECT, (GROUPING,), image=small)
+    purpose = Requirements(Boot.DIRECT, (GROUPING,), image=small)
     for mine in (kernel(tmp_path), kernel(tmp_path, None, tree_in(folder))):
-        assert image_for(mine, purpose, (), cache, ignore) is None
+        assert guest_image(mine, purpose, (), cache, ignore) is None
 
 
 def test_it_is_told_that_a_kernel_tells_nothing(tmp_path: Path, cache: Cache, small: Path) -> None:
     events: list[Event] = []
-    image_for(kernel(tmp_path), Purpose(Boot.DIRECT, image=small), (), cache, events.append)
+    guest_image(kernel(tmp_path), Requirements(Boot.DIRECT, image=small), (), cache, events.append)
     (note,) = events
     assert isinstance(note, Note)
     assert "tells nothing of its config" in note.text
@@ -260,6 +260,6 @@ def test_it_is_told_that_a_kernel_tells_nothing(tmp_path: Path, cache: Cache, sm
 def test_the_machine_and_the_boot_have_needs_too(tmp_path: Path, cache: Cache) -> None:
     mine = kernel(tmp_path, "CONFIG_DUMMY=y\n")
     with pytest.raises(UsageError, match="CONFIG_VIRTIO_MMIO_CMDLINE_DEVICES"):
-        image_for(mine, Purpose(Boot.DIRECT, (), MachineType.MICROVM), (), cache, ignore)
+        guest_image(mine, Requirements(Boot.DIRECT, (), MachineType.MICROVM), (), cache, ignore)
     with pytest.raises(UsageError, match="CONFIG_RD_ZSTD"):
-        image_for(mine, Purpose(Boot.ISO), (), cache, ignore)
+        guest_image(mine, Requirements(Boot.ISO), (), cache, ignore)

@@ -16,8 +16,7 @@ from fake_tree import header
 from rich.console import Console
 
 from linklab.agent.replies import Measure, ProgramEnd
-from linklab.commands import bench
-from linklab.commands.network_flows import (
+from linklab.bench.networks import (
     EXPERIMENTS,
     FRAGMENT,
     Experiment,
@@ -25,10 +24,15 @@ from linklab.commands.network_flows import (
     Link,
     Published,
     Quantity,
+    agreed,
     read_flow,
+    run_all,
+    table,
+    verdict,
     words_for,
 )
-from linklab.commands.networks import agreed, networked, run_all, table, verdict
+from linklab.commands import bench
+from linklab.commands.bench import networked
 from linklab.errors import LabError, UsageError
 from linklab.events import ignore
 from linklab.host.cache import Cached

@@ -11,9 +11,13 @@ import pytest
 from linklab.bisect.journal import FILE as BISECTION_FILE
 from linklab.bisect.journal import SCHEMA as BISECTION_SCHEMA
 from linklab.commands import history as commands
-from linklab.commands.history import HistoryOptions, RerunOptions, ShowOptions
-from linklab.commands.report import ReportOptions
-from linklab.commands.report import main as report
+from linklab.commands.history import (
+    HistoryOptions,
+    ReportOptions,
+    RerunOptions,
+    ShowOptions,
+    report,
+)
 from linklab.errors import UsageError
 from linklab.port.porting import FILE as PORT_FILE
 from linklab.port.porting import SCHEMA as PORT_SCHEMA

@@ -18,7 +18,6 @@ from fake_kernel import How, Misbehaviour, Wish
 from fake_lab import FakeLab, lab_of, subject
 
 from linklab.agent.replies import Hello
-from linklab.commands.outcome import experiment
 from linklab.console.formats import Fault
 from linklab.console.report import Report
 from linklab.errors import GuestHung, LinklabError, WrongState
@@ -33,6 +32,7 @@ from linklab.results.store import RunFolder, read_run
 from linklab.scenarios import scenario_named
 from linklab.trials.engine import Batch, Engine
 from linklab.trials.plan import CountSyscalls, GuestSlot, Plan, Turn, cells_of
+from linklab.trials.subjects import experiment
 
 OWN = str(Path(__file__).with_name("own_scenario.py"))
 GIVEN: dict[str, Any] = {"depth": 4, "pause": 0.5, "disk": "ram", "title": "", "wrong": 0}

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_guest import FakeGuest
@@ -15,14 +16,24 @@ from fake_perf import PerfGuest, install_host_perf
 from rate_scenario import WITH_FRAGMENT
 
 from linklab.commands import profile as command
-from linklab.commands.prepare import KernelOptions, MachineOptions
-from linklab.commands.profile import IMAGE, ProfileOptions, check, main, profiled
+from linklab.commands import workflow
+from linklab.commands.kernels import KernelOptions
+from linklab.commands.machines import MachineOptions
+from linklab.commands.profile import (
+    IMAGE,
+    ProfileOptions,
+    ProfileRequest,
+    Profiling,
+    main,
+    profiled,
+)
 from linklab.errors import KernelFault, LabError, UsageError, Verdict
 from linklab.image.userland import Entry, File
 from linklab.kernel.kernel import check_spec
 from linklab.lab import lab as lab_module
 from linklab.profile.store import SCHEMA, read_profile
 from linklab.report.profile import as_text, graph_of
+from linklab.trials.guest import host_of as made
 
 OPTIONS = ProfileOptions(
     kernels=KernelOptions("sysfs"),
@@ -36,6 +47,10 @@ OPTIONS = ProfileOptions(
     output="out",
     as_json=False,
 )
+
+
+def check(options: ProfileOptions) -> ProfileRequest:
+    return Profiling(options).check()
 
 
 @pytest.fixture(autouse=True)
@@ -55,8 +70,8 @@ class Booted:
         self.kernels: KernelOptions | None = None
         self.image: Path | None = None
         self.more: Sequence[Entry] = ()
-        monkeypatch.setattr(command, "prepare_lab", self._lab)
-        monkeypatch.setattr(command, "prepare_subjects", self._subjects)
+        monkeypatch.setattr(workflow, "set_up_lab", self._lab)
+        monkeypatch.setattr(workflow, "prepare_subjects", self._subjects)
 
     def _lab(self, *words: object) -> object:
         *_, self.image, self.more = words  # type: ignore[assignment]
@@ -271,7 +286,7 @@ def test_a_failure_before_anything_was_kept_leaves_no_folder(
     def fail(*_words: object) -> None:
         raise LabError("no QEMU")
 
-    monkeypatch.setattr(command, "prepare_lab", fail)
+    monkeypatch.setattr(workflow, "set_up_lab", fail)
     with pytest.raises(LabError, match="no QEMU"):
         main(OPTIONS, [])
     assert not (tmp_path / "out").exists()
@@ -298,3 +313,19 @@ def test_a_folder_that_holds_a_profile_is_not_used_again(booted: Booted) -> None
     main(OPTIONS, [])
     with pytest.raises(UsageError, match="already holds"):
         main(OPTIONS, [])
+
+
+def test_a_trial_has_a_limit_where_one_is_asked_for(
+    booted: Booted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits: list[float | None] = []
+
+    def host_of(*words: Any) -> Any:
+        limits.append(words[-1])
+        return made(*words)
+
+    monkeypatch.setattr(command, "host_of", host_of)
+    assert main(replace(OPTIONS, timeout="9"), ["invoke", "profile"]) is Verdict.PASS
+    assert limits == [9]
+    with pytest.raises(UsageError, match="--timeout soon"):
+        check(replace(OPTIONS, timeout="soon", output="other"))

@@ -11,8 +11,9 @@ import pytest
 from fake_tree import make_tree
 from selftest_tree import make_selftests
 
-from linklab.commands import selftest_prepare
-from linklab.commands.prepare import KernelOptions, MachineOptions
+from linklab.commands import selftest
+from linklab.commands.kernels import KernelOptions
+from linklab.commands.machines import MachineOptions
 from linklab.errors import BuildSkipped, LabError, UsageError
 from linklab.events import Note, ignore
 from linklab.host.cache import Cache
@@ -395,8 +396,8 @@ class Prepared:
         self.boots: list[str] = []
         self.saved = 0
         self.folder = folder
-        monkeypatch.setattr(selftest_prepare, "resolve_kernel", self._kernel)
-        monkeypatch.setattr(selftest_prepare, "prepare_lab", self._lab)
+        monkeypatch.setattr(selftest, "resolve_kernel", self._kernel)
+        monkeypatch.setattr(selftest, "set_up_lab", self._lab)
 
     def _kernel(self, name: str, options: BuildOptions, *_words: object) -> Kernel:
         self.options.append(options)
@@ -420,7 +421,7 @@ def test_all_is_prepared_before_the_first_test_runs(
 ) -> None:
     seen = Prepared(monkeypatch, tmp_path)
     notes: list[str] = []
-    (part,) = selftest_prepare.prepare(
+    (part,) = selftest.prepare(
         KernelOptions("sysfs", str(tree)),
         MachineOptions(boot="auto"),
         ["net"],
@@ -444,7 +445,7 @@ def test_each_collection_has_a_kernel_of_its_own(
     tree: Path, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = Prepared(monkeypatch, tmp_path)
-    parts = selftest_prepare.prepare(
+    parts = selftest.prepare(
         KernelOptions("sysfs", str(tree)),
         MachineOptions(boot="auto"),
         ["net/hello.sh", "elsewhere"],
@@ -459,6 +460,4 @@ def test_each_collection_has_a_kernel_of_its_own(
 
 def test_a_distributions_kernel_is_refused(cache: Cache) -> None:
     with pytest.raises(UsageError, match="as modules"):
-        selftest_prepare.prepare(
-            KernelOptions("debian"), MachineOptions(), ["net"], 512, cache, ignore
-        )
+        selftest.prepare(KernelOptions("debian"), MachineOptions(), ["net"], 512, cache, ignore)

@@ -17,11 +17,12 @@ from fake_tree import make_tree
 from hand_made import cell
 
 from linklab.agent.protocol import Field, FieldReader
-from linklab.commands import history
+from linklab.commands import history, workflow
 from linklab.commands import series as command
 from linklab.commands.exports import ExportOptions
-from linklab.commands.prepare import KernelOptions, MachineOptions
-from linklab.commands.series import SeriesOptions, check
+from linklab.commands.kernels import KernelOptions
+from linklab.commands.machines import MachineOptions
+from linklab.commands.series import SeriesOptions, SeriesRequest, SeriesWork
 from linklab.errors import (
     BuildSkipped,
     GuestHung,
@@ -39,6 +40,7 @@ from linklab.report.by_kind import headline
 from linklab.results.history import entries
 from linklab.results.series import Findings, find
 from linklab.results.store import RunFolder, read_run
+from linklab.trials.series import applied
 
 CELL = cell("mtu", "group", 2)
 SLOW = 1.5
@@ -88,6 +90,10 @@ class SeriesLab(FakeLab):
 Make = Mapping[str, FakeGuest]
 
 
+def check(options: SeriesOptions) -> SeriesRequest:
+    return SeriesWork(options).check()
+
+
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
@@ -110,7 +116,7 @@ def guests(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, type[FakeGuest
         lab = lab_of(make, boot=Boot(options.boot))
         return SeriesLab(**{**vars(lab), "memory": memory})
 
-    monkeypatch.setattr(command, "prepare_lab", prepare)
+    monkeypatch.setattr(workflow, "set_up_lab", prepare)
     yield made
 
 
@@ -316,14 +322,12 @@ def test_the_tree_may_change_while_its_series_is_tested(
     class Meddling(FakeGuest):
         pass
 
-    applied = command._applied
-
     def meddle(*args: Any) -> Any:
         plan = applied(*args)
         (here / "linux/net/a.c").write_text("// wrong\n")
         return plan
 
-    monkeypatch.setattr(command, "_applied", meddle)
+    monkeypatch.setattr(command, "applied", meddle)
     assert outcome_of(chain("// 1"))[0] is Verdict.PASS
 
 
@@ -376,7 +380,7 @@ def test_an_error_of_the_lab_before_the_first_build_leaves_no_folder(
     def fail(*_: object) -> Lab:
         raise LabError("no QEMU")
 
-    monkeypatch.setattr(command, "prepare_lab", fail)
+    monkeypatch.setattr(workflow, "set_up_lab", fail)
     with pytest.raises(LabError):
         command.main(options(chain("// 1")), ["invoke", "series"])
     assert not Path("out").exists()

@@ -12,12 +12,10 @@ import pytest
 from fake_lab import FakeLab, lab_of
 from rate_scenario import SOURCE, WITH_FRAGMENT
 
-from linklab.commands import judging, seriesrun
-from linklab.commands.equip import Purpose
-from linklab.commands.judging import CriterionOptions, Workbench, check_criterion
-from linklab.commands.outcome import experiment
-from linklab.commands.seriesrun import SeriesPlan, SeriesRun
-from linklab.commands.work import ScenarioOptions
+from linklab.bisect import tester
+from linklab.bisect.tester import KernelTester
+from linklab.commands.judging import CriterionOptions, check_criterion
+from linklab.commands.scenarios import ScenarioOptions
 from linklab.events import ignore
 from linklab.host.cache import Artefact, Cache
 from linklab.image.initramfs import ARCHIVE
@@ -25,6 +23,9 @@ from linklab.kernel.kernel import BuildOptions, Kernel
 from linklab.kernel.series import Series
 from linklab.lab.lab import Subject
 from linklab.results.store import RunFolder, read_run
+from linklab.trials import series, subjects
+from linklab.trials.series import SeriesPlan, SeriesRun
+from linklab.trials.subjects import Requirements, experiment
 
 IMAGE = Artefact("initramfs", "key", Path("image"), {"modules": {"veth": "ab"}})
 
@@ -35,7 +36,7 @@ class Stand:
 
     image: Artefact | None = IMAGE
     built: list[BuildOptions] = field(default_factory=list)
-    purposes: list[Purpose] = field(default_factory=list)
+    purposes: list[Requirements] = field(default_factory=list)
 
     def resolve(self, flavour: str, options: BuildOptions, *_: object) -> Kernel:
         self.built.append(options)
@@ -47,7 +48,7 @@ class Stand:
             {"config": "cd"}, symbols=symbols,
         )  # fmt: skip
 
-    def image_for(self, _kernel: Kernel, purpose: Purpose, *_: object) -> Artefact | None:
+    def guest_image(self, _kernel: Kernel, purpose: Requirements, *_: object) -> Artefact | None:
         self.purposes.append(purpose)
         return self.image
 
@@ -57,9 +58,9 @@ def stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stand:
     made = Stand()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LINKLAB_CACHE", str(tmp_path / "cache"))
-    for module in (judging, seriesrun):
+    for module in (tester, series):
         monkeypatch.setattr(module, "resolve_kernel", made.resolve)
-        monkeypatch.setattr(module, "image_for", made.image_for)
+    monkeypatch.setattr(subjects, "guest_image", made.guest_image)
     return made
 
 
@@ -70,9 +71,9 @@ def own(tmp_path: Path) -> str:
     return str(tmp_path / "mine.py")
 
 
-def bench_of(tmp_path: Path, scenario: str) -> Workbench:
+def bench_of(tmp_path: Path, scenario: str) -> KernelTester:
     criterion = check_criterion(CriterionOptions(scenario=scenario))
-    return Workbench("nosysfs", lab_of(), Cache(tmp_path / "cache"), criterion, ignore)
+    return KernelTester("nosysfs", lab_of(), Cache(tmp_path / "cache"), criterion, ignore)
 
 
 def test_a_revision_is_booted_with_its_symbols_and_its_image(stand: Stand, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What `invoke bench` measures: boots, requests, rebuilds, whole commands."""
+"""The lab's own figures: boots, requests, rebuilds, whole commands."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
 
 from linklab.agent.client import Agent
 from linklab.errors import LabError
@@ -24,6 +28,7 @@ from linklab.kernel.source import open_source
 from linklab.lab.lab import Lab, Subject
 from linklab.machine.spec import Clock
 from linklab.paths import ROOT
+from linklab.results.figures import seconds_are
 from linklab.results.shape import Cell
 from linklab.scenarios import DEFAULT, scenario_named
 from linklab.scenarios.scenario import GUEST
@@ -239,3 +244,27 @@ def whole_command(words: Sequence[str]) -> float:
     began = time.perf_counter()
     run(words, cwd=ROOT, deadline=_COMMAND_LIMIT)
     return time.perf_counter() - began
+
+
+def table(lab: Lab, subject: Subject, figures: Sequence[Figure]) -> Table:
+    """Return the table: the accelerator first, each figure with its aim."""
+    title = (
+        f"{seconds_are({'accel': lab.accel.value, 'clock': lab.clock.value})}\n"
+        f"kernel {subject.name} {subject.release}, "
+        f"QEMU {lab.qemu.version}, medians"
+    )
+    shown = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("figure", "median", "least", "most", "runs", "aim", "of the aim"):
+        shown.add_column(column, justify="left" if column == "figure" else "right")
+    for figure in figures:
+        values = figure.values
+        shown.add_row(
+            figure.name,
+            f"{median(values):.3g} {figure.unit}",
+            f"{min(values):.3g}",
+            f"{max(values):.3g}",
+            str(len(values)),
+            f"{figure.aim:.3g} {figure.unit}" if figure.aim else "",
+            f"{figure.ratio:.2f}" if figure.ratio else "",
+        )
+    return shown

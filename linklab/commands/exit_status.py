@@ -1,4 +1,4 @@
-"""Where exceptions become messages and exit statuses."""
+"""What a command prints in the end, and the exit status that its exceptions become."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from linklab.errors import Interrupted, LabError, LinklabError, Verdict
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 _ABORT = 255
 
@@ -87,6 +90,19 @@ def show_fault(error: LinklabError) -> None:
         lines.append(error.evidence)
     with suppress(OSError):  # nobody reads it, or the disk is full: the status still counts
         print("\n".join(lines), file=sys.stderr, flush=True)
+
+
+def print_document(document: Any) -> None:
+    """Print one JSON document, for a script."""
+    json.dump(document, sys.stdout, indent=1)
+    sys.stdout.write("\n")
+
+
+def print_shown(shown: RenderableType) -> None:
+    """Print a table, or what else rich renders, for a person."""
+    from rich.console import Console
+
+    Console(highlight=False).print(shown)
 
 
 def ended_by(error: LinklabError, status: Callable[[Verdict], int], *, as_json: bool) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from linklab.commands.boundary import show_fault, status_of
+from linklab.commands.exit_status import show_fault, status_of
 from linklab.errors import (
     BuildSkipped,
     GuestHung,
@@ -35,7 +35,7 @@ from linklab.paths import ROOT
 
 TASKS = """
 import sys
-from linklab.commands.boundary import step_status
+from linklab.commands.exit_status import step_status
 from linklab.commands.cli import Command, namespace
 
 namespace = namespace(

@@ -10,16 +10,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from linklab.commands.equip import Purpose, image_for
-from linklab.commands.outcome import tested_on
-from linklab.commands.prepare import subject_of
 from linklab.console.lines import new_lines
 from linklab.errors import BuildSkipped, KernelFault, LinklabError, UsageError
 from linklab.events import Listener, StepAdvanced, step
-from linklab.host.cache import Cache
+from linklab.host.cache import Cache, reporting
 from linklab.kernel.compilerwarnings import CompilerWarning, new_warnings
 from linklab.kernel.kernel import BuildOptions, Kernel, resolve_kernel
+from linklab.kernel.patches import patched_tree
 from linklab.kernel.series import Series
+from linklab.kernel.source import open_source
 from linklab.lab.lab import Lab, Subject, file_label
 from linklab.machine.spec import Boot
 from linklab.results.result_kinds import SERIES
@@ -30,6 +29,7 @@ from linklab.scenarios.scenario import GUEST
 from linklab.trials.engine import Engine
 from linklab.trials.plan import Plan
 from linklab.trials.sequential import Blocks, Budget, until_known
+from linklab.trials.subjects import Requirements, tested_on, with_image
 
 _STEP = "states"
 _SNAPSHOT_CONSOLE = "console.log"
@@ -55,6 +55,20 @@ class SeriesPlan:
         return replace(self.build, patches=self.series.patches[:number])
 
 
+def applied(plan: SeriesPlan, cache: Cache, listener: Listener) -> SeriesPlan:
+    """Check that all patches apply, before any is built; hold on to the base as it is now.
+
+    A person may go on working in the tree while its series is tested.
+    """
+    build = plan.build
+    with reporting(cache.root):
+        source = open_source(build.source, cache, listener, revision=build.revision)
+        assert source is not None
+        patched_tree(source, build.patches)
+    revision = source.tree if source.origin.is_dir() else ""
+    return replace(plan, build=replace(build, revision=revision), tree=source.store.tree)
+
+
 @dataclass
 class _State:
     """A state as it stands: its record, and its kernel where there is one."""
@@ -69,7 +83,10 @@ class _State:
 
 
 class SeriesRun:
-    """Works through a series. What was done is on disk before the next thing begins."""
+    """Builds, boots and measures every state of a series.
+
+    What was done is on disk before the next thing begins.
+    """
 
     def __init__(
         self, plan: SeriesPlan, lab: Lab, folder: RunFolder, cache: Cache, listener: Listener
@@ -87,7 +104,9 @@ class SeriesRun:
         self._build_all()
         booted = self._boot_all()
         if booted:
-            self._measure(booted)
+            # All in the same blocks. A kernel that fails ends its own part.
+            plan = self._plan.measure
+            Engine(self._lab, plan, self._folder, self._listener).run(booted)
         self._read_consoles()
 
     # Building
@@ -149,9 +168,8 @@ class SeriesRun:
 
     def _subject(self, state: _State) -> Subject:
         assert state.kernel is not None
-        purpose = Purpose.of(self._plan.measure.kind, self._lab)
-        image = image_for(state.kernel, purpose, (), self._cache, self._listener)
-        subject = subject_of(state.kernel, self._cache, self._listener, image=image)
+        wanted = Requirements.of(self._plan.measure.kind, self._lab)
+        subject = with_image(state.kernel, wanted, (), self._cache, self._listener)
         return replace(subject, name=state.record.kernel)
 
     # Measuring

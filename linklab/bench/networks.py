@@ -1,20 +1,28 @@
-"""The networks of `invoke bench --networks`: what they are, and one run of each in a guest.
+"""Networks within a guest: what they are, and one run of each.
 
 Client, router and server are namespaces of one guest (`guest/bench/network`).
 """
 
 from __future__ import annotations
 
+import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
 from linklab import paths
 from linklab.errors import LabError
+from linklab.events import Listener, StepAdvanced, step
 from linklab.image.programs import Static
 from linklab.lab.lab import Lab, Subject
+from linklab.results.figures import seconds_are
 
 SOURCES = paths.GUEST / "bench"
 IMAGE = paths.IMAGES / "bench"
@@ -26,7 +34,15 @@ MEMORY = 512  # MiB
 TOLERANCE = 0.1
 """A published figure is reproduced when every run is within this part of it."""
 
+_COLUMNS = ("link", "TCP", "guest s", "goodput Mbit/s", "mean RTT ms", "host s")
+_RULE = (
+    f"reproduced: every run is within {TOLERANCE:.0%} of what the message of Linux commit "
+    "0f8782ea1497 says.\n"
+    "A figure that stands alone is the same in every run, to the last byte and microsecond."
+)
+
 _SCRIPT = "/usr/lib/linklab/network"
+_STEP = "networks"
 _SEED = 1  # what netem draws its losses with, where the kernel takes it (Linux 6.6)
 _SETUP_LIMIT = 120.0  # s of the host for a guest that does not send yet
 _PACE_LIMIT = 60.0  # s of the host for a second of the guest; unshaped TCP takes about 10
@@ -154,6 +170,28 @@ def run_flow(
     return read_flow(experiment, ended.output, seconds)
 
 
+def run_all(
+    lab: Lab,
+    subject: Subject,
+    experiments: Sequence[Experiment],
+    repeat: int,
+    listener: Listener,
+) -> list[list[Flow]]:
+    """Return the flows of each experiment, every one from a guest of its own."""
+    groups: list[list[Flow]] = [[] for _ in experiments]
+    turns = [(group, turn) for group in range(len(experiments)) for turn in range(repeat)]
+    with (
+        tempfile.TemporaryDirectory(prefix="linklab-bench-") as folder,
+        step(listener, _STEP, len(turns)),
+    ):
+        for done, (group, _turn) in enumerate(turns):
+            experiment = experiments[group]
+            listener(StepAdvanced(_STEP, done, f"{experiment.link.text}, {experiment.algorithm}"))
+            flow = run_flow(lab, subject, experiment, Path(folder) / "console.log")
+            groups[group].append(flow)
+    return groups
+
+
 def read_flow(experiment: Experiment, output: bytes, host_seconds: float) -> Flow:
     """Return what the guest printed; raises `LabError` where something is lacking."""
     try:
@@ -174,3 +212,54 @@ def read_flow(experiment: Experiment, output: bytes, host_seconds: float) -> Flo
     if not flow.rtt_samples:
         raise LabError(f"{experiment.link.text}, {experiment.algorithm}: nothing was sent")
     return flow
+
+
+def agreed(values: Sequence[float], decimals: int) -> str:
+    """Return one figure, to six decimals, where all runs agree; else each, so that they differ."""
+    distinct = len(set(values))
+    if distinct == 1:
+        return f"{values[0]:.6f}".rstrip("0").rstrip(".")
+    while len({f"{value:.{decimals}f}" for value in values}) < distinct:
+        decimals += 1
+    return ", ".join(f"{value:.{decimals}f}" for value in values)
+
+
+def verdict(flows: Sequence[Flow]) -> str:
+    """Return what was published of an experiment, what came here, and whether that is the same."""
+    published = flows[0].experiment.published
+    if published is None:
+        return ""
+    here = [flow.figure(published.quantity) for flow in flows]
+    is_near = all(abs(value / published.value - 1) <= TOLERANCE for value in here)
+    word = "reproduced" if is_near else "not reproduced"
+    return f"{published.quantity}: {published.value:g}; here {agreed(here, 2)}: {word}"
+
+
+def table(lab: Lab, subject: Subject, groups: Sequence[Sequence[Flow]]) -> Table:
+    """Return the table, a row for each experiment."""
+    about = {"accel": lab.accel.value, "clock": lab.clock.value}
+    kernel = f"kernel {subject.name} {subject.release}, QEMU {lab.qemu.version}"
+    title = f"{seconds_are(about)}\n{kernel}"
+    shown = Table(
+        title=Text(title),
+        title_justify="left",
+        caption=Text(_RULE),
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    for column in _COLUMNS:
+        shown.add_column(column, justify="left" if column in _COLUMNS[:2] else "right")
+    shown.add_column("published, and here")
+    for flows in groups:
+        experiment = flows[0].experiment
+        shown.add_row(
+            experiment.link.text,
+            experiment.algorithm,
+            str(experiment.seconds),
+            agreed([flow.goodput for flow in flows], 3),
+            agreed([flow.mean_rtt for flow in flows], 2),
+            ", ".join(f"{flow.host_seconds:.1f}" for flow in flows),
+            verdict(flows),
+        )
+    return shown

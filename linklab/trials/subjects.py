@@ -1,28 +1,34 @@
-"""What a kernel gets so that it can do what it is wanted for: an image with its modules."""
+"""Kernels as they are tested: with the image that each needs, and what is stored of them."""
 
 from __future__ import annotations
 
+import os
+import platform
 import re
+import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from linklab.errors import UsageError
 from linklab.events import Listener, Note
-from linklab.host.cache import Artefact, Cache
-from linklab.image.initramfs import build_initramfs, with_modules
+from linklab.host.cache import Artefact, Cache, hash_file
+from linklab.image.initramfs import ARCHIVE, build_initramfs, with_modules
 from linklab.image.userland import LIVE, Entry
 from linklab.kernel.extmodule import Against, build_modules, check_module_folder, source_hashes
 from linklab.kernel.kernel import Kernel, tool_versions
 from linklab.kernel.modules import FolderStore, ModuleTree
 from linklab.kernel.requirements import BOOT, modules_needed
-from linklab.lab.lab import Lab
+from linklab.lab.lab import Lab, Subject, host_cpu
 from linklab.machine.spec import Boot, Clock, MachineType
+from linklab.scenarios import own_file
 from linklab.scenarios.scenario import Scenario
+from linklab.trials.plan import Plan
 
 
 @dataclass(frozen=True)
-class Purpose:
+class Requirements:
     """What kernels are wanted for: `needs` are groups of `images/needs.toml`.
 
     `image` is the folder of the image that boots them, `more` what it has beyond
@@ -38,8 +44,8 @@ class Purpose:
     weighs_iso: bool = False  # the ISO's size is wanted, whatever is booted
 
     @classmethod
-    def of(cls, kind: type[Scenario], lab: Lab) -> Purpose:
-        """Return the purpose of being measured by a scenario in a lab."""
+    def of(cls, kind: type[Scenario], lab: Lab) -> Requirements:
+        """Return what it takes to be measured by a scenario in a lab."""
         image = kind.image or LIVE
         needs = kind.all_needs()
         return cls(lab.boot, needs, lab.machine, image, lab.clock, weighs_iso=kind.weighs_iso)
@@ -65,8 +71,9 @@ def module_words(words: Sequence[str]) -> ModuleWords:
     Raises `UsageError` for a folder that holds no module's source, and for a
     word that is neither a folder nor a module's name.
     """
-    folders = [Path(word).expanduser() for word in words if _is_folder(word)]
-    names = [word for word in words if not _is_folder(word)]
+    are_folders = {word: "/" in word or Path(word).is_dir() for word in words}
+    folders = [Path(word).expanduser() for word in words if are_folders[word]]
+    names = [word for word in words if not are_folders[word]]
     for folder in folders:
         check_module_folder(folder)
     for name in names:
@@ -84,12 +91,8 @@ def module_files(words: Sequence[str]) -> list[Path]:
     return [folder / name for folder in folders for name in source_hashes(folder)]
 
 
-def _is_folder(word: str) -> bool:
-    return "/" in word or Path(word).is_dir()
-
-
-def image_for(
-    kernel: Kernel, purpose: Purpose, modules: Sequence[str], cache: Cache, listener: Listener
+def guest_image(
+    kernel: Kernel, wanted: Requirements, modules: Sequence[str], cache: Cache, listener: Listener
 ) -> Artefact | None:
     """Return the image with the modules that a kernel needs, None where it needs none.
 
@@ -106,22 +109,24 @@ def image_for(
                 f"is needed (a config-{kernel.release} beside it would tell)"
             )
         )
-    wanted = [*modules_needed(kernel, purpose.all_needs), *words.names]
+    needed = [*modules_needed(kernel, wanted.all_needs), *words.names]
     if words.folders:
         external = _compiled(kernel, words.folders, cache, listener)
-        tree = (tree or _no_modules(kernel)).with_external(external)
-        wanted += external
-    if wanted and tree is None:
-        raise UsageError(_without_modules(kernel, wanted))
-    chosen = tree.in_order(wanted) if tree else ()
+        none = "the kernel, which came without modules"
+        tree = tree or ModuleTree(kernel.release, FolderStore(kernel.bzimage), none)
+        tree = tree.with_external(external)
+        needed += external
+    if needed and tree is None:
+        raise UsageError(_without_modules(kernel, needed))
+    chosen = tree.in_order(needed) if tree else ()
     if not chosen:
         return None
-    image = build_initramfs(cache, listener, image=purpose.image, more=purpose.more)
+    image = build_initramfs(cache, listener, image=wanted.image, more=wanted.more)
     return with_modules(image, kernel.release, chosen, cache, listener)
 
 
-def _without_modules(kernel: Kernel, wanted: Sequence[str]) -> str:
-    names = ", ".join(wanted)
+def _without_modules(kernel: Kernel, needed: Sequence[str]) -> str:
+    names = ", ".join(needed)
     if kernel.built_by_lab:
         return (
             f"kernel {kernel.name} has no modules of its own, so {names} cannot be loaded: what "
@@ -141,12 +146,76 @@ def _compiled(
             f"no module can be built against kernel {kernel.name}: its headers are not here "
             f"(/lib/modules/{kernel.release}/build)"
         )
-    compiler = tool_versions()[0]
-    against = Against(kernel.release, kernel.build, compiler)
+    against = Against(kernel.release, kernel.build, tool_versions()[0])
     return build_modules(folders, against, cache, listener)
 
 
-def _no_modules(kernel: Kernel) -> ModuleTree:
-    return ModuleTree(
-        kernel.release, FolderStore(kernel.bzimage), "the kernel, which came without modules"
+def with_image(
+    kernel: Kernel, wanted: Requirements, modules: Sequence[str], cache: Cache, listener: Listener
+) -> Subject:
+    """Return a kernel as what is tested, with an image of its own where it needs one."""
+    image = guest_image(kernel, wanted, modules, cache, listener)
+    subject = subject_of(kernel, cache, listener)
+    if image is None:
+        return subject
+    return replace(subject, initramfs=image.cached(ARCHIVE), modules=image.about["modules"])
+
+
+def subject_of(kernel: Kernel, cache: Cache, listener: Listener) -> Subject:
+    """Return a kernel as what is tested, its files kept in the cache."""
+    return Subject(
+        name=kernel.name,
+        release=kernel.release,
+        sha256=kernel.sha256,
+        kernel=cache.keep(kernel.vmlinux or kernel.bzimage, listener),
+        known=kernel.built_by_lab,
+        inputs=kernel.inputs,
+        symbols=cache.keep(kernel.symbols, listener) if kernel.symbols else None,
     )
+
+
+def tested_on(lab: Lab, subjects: Sequence[Subject]) -> dict[str, Any]:
+    """Return the entries that every stored result has in common."""
+    return {
+        "kernels": [
+            {
+                "name": subject.name,
+                "release": subject.release,
+                "sha256": subject.sha256,
+                "inputs": subject.inputs,
+                "image_bytes": subject.image_bytes,
+                "built_by_lab": subject.known,
+                "modules": dict(subject.modules),
+            }
+            for subject in subjects
+        ],
+        "image": dict(lab.image),
+        "accel": lab.accel.value,
+        "clock": lab.clock_name,
+        "boot": lab.boot.value,
+        "machine": ", ".join(dict.fromkeys(lab.machine_for(s).value for s in subjects)),
+        "cpus": lab.cpus,
+        "memory": lab.memory,
+        "qemu": {
+            "version": lab.qemu.version,
+            "command_lines": {s.name: shlex.join(lab.argv_for(s)) for s in subjects},
+        },
+        "host": {
+            "cpu": host_cpu(),
+            "cpus": len(os.sched_getaffinity(0)),
+            "kernel": platform.release(),
+            "python": platform.python_version(),
+        },
+    }
+
+
+def experiment(plan: Plan) -> dict[str, Any]:
+    """Return what a stored result says of its scenario and plan: all that reports need of them."""
+    reference = plan.kind.reference()
+    return {
+        "scenario": plan.kind.name,
+        **({"scenario_sha256": hash_file(own)} if (own := own_file(plan.scenario)) else {}),
+        "shape": plan.shape.to_json(),
+        "plan": plan.to_json(),
+        **({"reference": reference.to_json()} if reference else {}),
+    }
