@@ -122,7 +122,7 @@ class Porting(Workflow[PortOptions, PortRequest]):
         """Return what is stored of it."""
         return self._about
 
-    def where(self) -> dict[str, str]:
+    def where(self, _finished: Finished) -> dict[str, str]:
         """Return nothing: what is printed is the file, to the letter."""
         return {}
 

@@ -119,9 +119,9 @@ class Workflow(ABC, Generic[Asked, Checked]):
     def document(self) -> dict[str, Any]:
         """Return what a script is told beside `where`."""
 
-    def where(self) -> dict[str, str]:
+    def where(self, finished: Finished) -> dict[str, str]:
         """Return where the results are, for a script."""
-        return {"folder": str(self.request.folder)}
+        return {"folder": str(finished.folder)}
 
     def closing(self, finished: Finished) -> str:
         """Return what a person is told below the table."""
@@ -167,7 +167,7 @@ class Workflow(ABC, Generic[Asked, Checked]):
         """Write the table, and show it to a person, or all of it as one document to a script."""
         (finished.folder / TABLE).write_text(self.text(), encoding="utf-8")
         if self.options.as_json:
-            print_document({**self.where(), **self.document()})
+            print_document({**self.where(finished), **self.document()})
             return
         print_shown(self.table())
         print(f"\n{self.closing(finished)}")

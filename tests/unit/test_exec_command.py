@@ -164,7 +164,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeExecution]:
 
     monkeypatch.setattr(exec_command, "Execution", Fake)
     monkeypatch.setattr(exec_command, "_prepare", lambda *_: (NOTHING, NOTHING))
-    monkeypatch.setattr("linklab.commands.outcome.tested_on", lambda *_: {"kernels": []})
+    monkeypatch.setattr("linklab.commands.exec.tested_on", lambda *_: {"kernels": []})
     return Fake
 
 

@@ -148,6 +148,8 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
 
 
 def kernel(symbols: Path | None, *, built_by_lab: bool = True) -> Kernel:
+    for made in filter(None, (Path("bzImage"), symbols)):
+        made.write_text("a kernel")
     return Kernel(
         "debug", "6.12.0", Path("bzImage"), None, None, "0" * 64, built_by_lab, symbols=symbols
     )
@@ -156,14 +158,14 @@ def kernel(symbols: Path | None, *, built_by_lab: bool = True) -> Kernel:
 def test_the_guest_is_a_shell_without_an_agent(
     started: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gdb, "resolve_kernel", lambda *_: kernel(Path("/vmlinux.debug")))
+    monkeypatch.setattr(gdb, "resolve_kernel", lambda *_: kernel(Path("vmlinux.debug")))
     gdb.main(replace(OPTIONS, typed=("ip link",), log="console.log", timeout="7"))
     ((_, spec, what, log),) = started
     assert isinstance(spec.boot, DirectBoot)
     assert {"nokaslr", "panic=0"} <= set(spec.boot.command_line)
     assert not [word for word in spec.boot.command_line if word.startswith("rdinit=")]
     assert what == Debugging(
-        Path("/vmlinux.debug"),
+        Path("vmlinux.debug"),
         (Path("/a"), Path("/b")),
         ("break rtnl_setlink",),
         ("ip link",),
@@ -175,7 +177,7 @@ def test_the_guest_is_a_shell_without_an_agent(
 def test_a_kernel_of_ones_own_has_its_sources_where_its_symbols_say(
     started: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own = kernel(Path("/own/vmlinux"), built_by_lab=False)
+    own = kernel(Path("vmlinux"), built_by_lab=False)
     monkeypatch.setattr(gdb, "resolve_kernel", lambda *_: own)
     gdb.main(OPTIONS)
     assert started[0][2].sources is None

@@ -39,7 +39,8 @@ def late() -> float:
 class TestConsole:
     def test_logs_every_byte_and_watches_it(self, pair: Pair, tmp_path: Path) -> None:
         console = ConsoleLine(pair[0], tmp_path / "console.log")
-        said = b"\x1b[2JSeaBIOS\r\n[    1.000000] WARNING: CPU: 0\r\n" + bytes(range(256))
+        headline = b"[    1.000000] WARNING: CPU: 0 PID: 1 at net/core/dev.c:1 f+0x1/0x2\r\n"
+        said = b"\x1b[2JSeaBIOS\r\n" + headline + bytes(range(256))
         for start in range(0, len(said), 7):
             pair[1].sendall(said[start : start + 7])
             console.pump()

@@ -138,7 +138,9 @@ def content(source: Source, tree: str, path: str) -> list[str]:
 
 
 def test_every_case_has_its_right_answer() -> None:
-    names = {path.name for path in CASES.iterdir() if path.suffix != ".expect"} - {"tree"}
+    names = {path.name for path in CASES.iterdir() if path.suffix not in (".expect", ".txt")} - {
+        "tree"
+    }
     assert names == set(RIGHT)
     assert names == {f"{path.stem}{suffix}" for path in CASES.glob("*.expect")
                      for suffix in ("", ".patch", ".mbox", ".eml")} & names  # fmt: skip

@@ -403,7 +403,7 @@ class Prepared:
         self.options.append(options)
         (self.folder / "modules.builtin").write_text("kernel/net/tls/tls.ko\n")
         (config := self.folder / "config").write_text("CONFIG_NET_NS=y\n")
-        bzimage = self.folder / "bzImage"
+        (bzimage := self.folder / "bzImage").write_text("a kernel")
         return Kernel(name, "6.6.6", bzimage, None, config, "0" * 64, built_by_lab=True)
 
     def _lab(self, machine: MachineOptions, *words: object) -> object:

@@ -22,7 +22,7 @@ from linklab.image.initramfs import ARCHIVE
 from linklab.kernel.kernel import BuildOptions, Kernel
 from linklab.kernel.series import Series
 from linklab.lab.lab import Subject
-from linklab.results.store import RunFolder, read_run
+from linklab.results.store import RunFolder
 from linklab.trials import series, subjects
 from linklab.trials.series import SeriesPlan, SeriesRun
 from linklab.trials.subjects import Requirements, experiment
@@ -136,12 +136,12 @@ def test_each_state_of_a_series_is_booted_with_its_symbols_and_its_image(
         fail_above=3.0,
     )
     lab = NotingLab(**vars(lab_of()))
-    folder = RunFolder(tmp_path, {"kind": "series", **experiment(measure)})
-    SeriesRun(plan, lab, folder, Cache(tmp_path / "cache"), ignore).run()
+    folder = RunFolder(tmp_path, {"kind": "series", "kernels": [], **experiment(measure)})
+    run = SeriesRun(plan, lab, folder, Cache(tmp_path / "cache"), ignore)
+    run.run()
     booted: Sequence[Subject] = lab.subjects
     assert len(booted) == 4
     symbols = {subject.symbols.found().read_text() for subject in booted if subject.symbols}
     assert symbols == {"its symbols"}
     assert {subject.initramfs for subject in booted} == {IMAGE.cached(ARCHIVE)}
-    kernels = read_run(tmp_path).about["kernels"]
-    assert [kernel["modules"] for kernel in kernels] == [{"veth": "ab"}] * 2
+    assert [kernel["modules"] for kernel in run.tested["kernels"]] == [{"veth": "ab"}] * 2
