@@ -13,7 +13,6 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from inspect import Parameter, Signature, signature
-from pathlib import Path
 from typing import Any, NoReturn
 
 from invoke.collection import Collection
@@ -30,6 +29,7 @@ from linklab.commands.boundary import (
     status_of,
     step_status,
 )
+from linklab.entry import hold_signals, is_invoke
 from linklab.errors import UsageError, Verdict
 from linklab.options import Option, made, options_of
 
@@ -165,9 +165,9 @@ def namespace(argv: Sequence[str], commands: Iterable[Command] = COMMANDS) -> Co
     Invoke that was started.
     """
     every = tuple(commands)
-    if not _is_invoke(argv[0]):
+    if not is_invoke(argv[0]):
         return _collection(every)
-    end_as_unix_tools_do()
+    end_as_unix_tools_do(_status_for(argv, every))
     # A task, or what `--help=` names; not a word inside of another program's command line.
     words = {word.rpartition("=")[2] for word in argv[1:] if not any(map(str.isspace, word))}
     named = [each for each in every if each.name in words]
@@ -179,14 +179,6 @@ def namespace(argv: Sequence[str], commands: Iterable[Command] = COMMANDS) -> Co
         _begin_again(others)
     _refuse_unknown(contexts, argv, every)
     return _collection(every, named)  # a second one: contexts take the help out of their tasks
-
-
-def _is_invoke(name: str) -> bool:
-    """Tell whether the program that was started, by its path, is Invoke."""
-    program = Path(name)
-    if program.name == "__main__.py":  # python -m invoke
-        return program.parent.name == "invoke"
-    return program.name in {"invoke", "inv"}
 
 
 def _collection(commands: Iterable[Command], whole: Sequence[Command] | None = None) -> Collection:
@@ -346,6 +338,7 @@ def completions(command: Command, words: Sequence[str]) -> list[str]:
 
 def _begin_again(words: Sequence[str]) -> NoReturn:
     """Replace the program by itself: Invoke has read the command line already."""
+    hold_signals()
     os.execv(sys.executable, [sys.executable, "-m", "invoke", *words])
 
 
@@ -364,10 +357,15 @@ def _refuse_unknown(
         rest = core.parse_argv(list(argv[1:])).unparsed
         Parser(initial=program.initial_context, contexts=contexts).parse_argv(rest)
     except ParseError as error:
-        steps = (each.status for each in commands if each.name in argv[1:])
-        status = next((each for each in steps if each is not plain_status), plain_status)
         fault = UsageError(f"{_said(error, argv)}\n`invoke --list` lists the commands")
+        status = _status_for(argv, commands)
         raise Exit(code=ended_by(fault, status, as_json="--json" in argv)) from None
+
+
+def _status_for(argv: Sequence[str], commands: Iterable[Command]) -> Callable[[Verdict], int]:
+    """Return what a verdict's status is for who typed the command line."""
+    steps = (each.status for each in commands if each.name in argv[1:])
+    return next((each for each in steps if each is not plain_status), plain_status)
 
 
 def _said(error: ParseError, argv: Sequence[str]) -> str:

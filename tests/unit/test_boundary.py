@@ -247,7 +247,7 @@ def test_a_standard_output_that_is_full_is_the_hosts_fault(project: Project) -> 
     with Path("/dev/full").open("wb") as full:
         end = end_of(project.begin("end", "--kind", "print", stdout=full))
     assert end.status == 3
-    assert end.err == "error: [Errno 28] No space left on device\n"
+    assert end.err == "error: standard output cannot be written: No space left on device\n"
 
 
 @pytest.mark.parametrize(
