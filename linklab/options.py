@@ -156,9 +156,12 @@ def flat(options: Any) -> dict[str, Any]:
 
 def split_list(option: str, text: str) -> list[str]:
     """Return the words of a comma-separated list, which must have at least one."""
-    words = [word.strip() for word in text.split(",") if word.strip()]
-    if not words:
+    words = [word.strip() for word in text.split(",")]
+    if not any(words):
         raise UsageError(f"--{option} is empty: a comma-separated list is expected")
+    if not all(words):
+        meant = ",".join(filter(None, words))
+        raise UsageError(f"--{option} {text}: nothing stands at a comma; is {meant} meant?")
     repeated = sorted({word for word in words if words.count(word) > 1})
     if repeated:
         raise UsageError(f"--{option} names {', '.join(repeated)} twice")
