@@ -216,6 +216,15 @@ def amounts(option: str, text: str, least: float, most: float) -> tuple[int | fl
     return tuple(sorted(found))
 
 
+def check_file(what: str, path: Path) -> None:
+    """Refuse what is there and is no file: a pipe would be waited for, and give its bytes once."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise UsageError(
+            f"{what} {path} is no file but a pipe or a device, and it is read more than once: "
+            "write what comes from it into a file first"
+        )
+
+
 def seconds(option: str, text: str | float) -> float | None:
     """Return a time limit in seconds; 0 stands for the default."""
     try:

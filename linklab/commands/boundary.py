@@ -21,6 +21,7 @@ from linklab.errors import Interrupted, LabError, LinklabError, Verdict
 
 _ABORT = 255
 _OUTPUT = "standard output"
+_PROC = Path("/proc/self")
 
 
 def step_status(verdict: Verdict) -> int:
@@ -76,6 +77,11 @@ def _unforeseen(error: Exception) -> LinklabError:
     """Return what an exception that nobody expected says: the lab or its host failed."""
     if isinstance(error, OSError) and error.filename == _OUTPUT:
         return LabError(f"{_OUTPUT} cannot be written: {error.strerror}")
+    if isinstance(error, OSError) and not _PROC.exists():
+        return LabError(
+            f"/proc is not mounted here, where the lab reads what this machine is ({error}): "
+            "as root, type `mount -t proc proc /proc`"
+        )
     if isinstance(error, OSError):
         return LabError(str(error))
     return LabError(f"the lab itself has a fault: {error!r}", traceback.format_exc().rstrip())

@@ -32,7 +32,7 @@ from linklab.kernel.requirements import SHELL, Footprint, footprint_for
 from linklab.kernel.series import Series, range_series, read_series
 from linklab.lab.lab import CPU_LIMITS, MEMORY_LIMITS, Lab, Subject, file_label
 from linklab.machine.spec import Boot, Clock, MachineType
-from linklab.options import choose, number, option, seconds, split_list
+from linklab.options import check_file, choose, number, option, seconds, split_list
 from linklab.paths import IMAGES
 from linklab.scenarios.scenario import Scenario
 
@@ -264,6 +264,7 @@ def decide_clock(options: MachineOptions, listener: Listener) -> Clock:
 
 
 def _noise_in(path: Path) -> Noise:
+    check_file("--noise", path)
     try:
         return read_noise(path.read_text(encoding="utf-8"), str(path))
     except OSError as error:

@@ -17,6 +17,7 @@ import tasks
 from linklab.commands import cli
 from linklab.commands.boundary import step_status
 from linklab.commands.cli import COMMANDS, Command
+from linklab.entry import ENDING
 from linklab.errors import Verdict
 from linklab.host.run import environment
 from linklab.options import group, option, word, words
@@ -29,8 +30,7 @@ INVOKE = str(Path(sys.executable).with_name("invoke"))
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
     """Put back what a refusal does to the signals of the process."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.getsignal(number) for number in numbers}
+    before = {number: signal.getsignal(number) for number in ENDING}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -61,7 +61,7 @@ class Measure:
     counts: str = option("128", "how many", values=("128", "256"))
     patches: tuple[str, ...] = option((), "a patch", "patch")
     as_json: bool = option(False, "a document", "json")
-    machine: Machine = group(Machine, {"cpus": "CPUs, comma-separated"}, without=("memory",), cpus="2")
+    machine: Machine = group(Machine, {"cpus": "comma-separated"}, without=("memory",), cpus="2")
 
 
 done: list[object] = []
@@ -110,7 +110,7 @@ def test_a_task_has_the_options_that_its_function_declares() -> None:
         "counts": "how many",
         "patch": "a patch",
         "json": "a document",
-        "cpus": "CPUs, comma-separated",
+        "cpus": "comma-separated",
     }
 
 
