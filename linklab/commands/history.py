@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from linklab.commands.outcome import concluded, print_document, print_shown
-from linklab.errors import UsageError, Verdict
+from linklab.errors import UsageError, Verdict, printable
 from linklab.options import JSON, RESULTS, RUN, number, option, past_runs, word
 from linklab.report.compare import Stored, differences, obstacles
 from linklab.report.printed import headline, shown
@@ -79,7 +79,7 @@ def list_runs(options: HistoryOptions) -> None:
     print_shown(_table(newest))
     for entry in newest:
         if entry.about is None:
-            print(f"{BROKEN}: {entry.problem}")
+            print(f"{BROKEN}: {printable(entry.problem)}")
     if len(newest) < len(found):
         print(f"{len(found) - len(newest)} older ones are not shown: --limit 0 shows all")
 
@@ -168,7 +168,7 @@ def show(options: ShowOptions) -> None:
     verdict = stored.about.get("verdict") or UNFINISHED
     print(f"\nverdict: {verdict}   results: {folder}")
     if message := stored.about.get("message"):
-        print(message)
+        print(printable(str(message)))
 
 
 def _show_other(folder: Path, kind: str, *, as_json: bool) -> None:
@@ -176,7 +176,7 @@ def _show_other(folder: Path, kind: str, *, as_json: bool) -> None:
     if as_json:
         print_document({"folder": str(folder), kind: about})
         return
-    print(other.printed(folder) or "It has not come to its end.")
+    print(printable(other.printed(folder)) or "It has not come to its end.")
     print(f"\nverdict: {other.verdict(kind, about) or UNFINISHED}   results: {folder}")
 
 

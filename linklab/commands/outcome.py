@@ -127,4 +127,6 @@ def print_shown(shown: RenderableType) -> None:
     """Print a table, or what else rich renders, for a person."""
     from rich.console import Console
 
-    Console(highlight=False).print(shown)
+    from linklab.report.layout import Printable
+
+    Console(highlight=False).print(Printable(shown))

@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from linklab.errors import printable
+
 MAX_LINE = 4096  # bytes; the kernel's own records are at most 1 KiB
 
 _PREFIX = re.compile(
@@ -58,7 +60,8 @@ class Line:
 
 
 def read_line(raw: str) -> Line:
-    """Return a line with its prefix taken apart."""
+    """Return a line, printable, with its prefix taken apart."""
+    raw = printable(raw)
     found = _PREFIX.match(raw)
     if found is None:
         return Line(raw, raw)

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from linklab.errors import printable
 from linklab.host.run import start
 from linklab.machine.pipes import Pipes
 from linklab.machine.qmp import Control
@@ -174,4 +175,4 @@ class Machine:
         """The end of what QEMU wrote on its standard error."""
         size = os.fstat(self._stderr.fileno()).st_size
         tail = os.pread(self._stderr.fileno(), 2000, max(0, size - 2000))
-        return tail.decode(errors="replace").strip()
+        return printable(tail.decode(errors="replace").strip())
