@@ -171,9 +171,12 @@ def absolute(path: str) -> str:
 
 def split_list(option: str, text: str) -> list[str]:
     """Return the words of a comma-separated list, which must have at least one."""
-    words = [word.strip() for word in text.split(",") if word.strip()]
-    if not words:
+    words = [word.strip() for word in text.split(",")]
+    if not any(words):
         raise UsageError(f"--{option} is empty: a comma-separated list is expected")
+    if not all(words):
+        meant = ",".join(filter(None, words))
+        raise UsageError(f"--{option} {text}: nothing stands at a comma; is {meant} meant?")
     repeated = sorted({word for word in words if words.count(word) > 1})
     if repeated:
         raise UsageError(f"--{option} names {', '.join(repeated)} twice")
@@ -226,6 +229,15 @@ def amounts(option: str, text: str, least: float, most: float) -> tuple[int | fl
             )
         found.add(int(value) if value.is_integer() else value)
     return tuple(sorted(found))
+
+
+def check_file(what: str, path: Path) -> None:
+    """Refuse what is there and is no file: a pipe would be waited for, and give its bytes once."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise UsageError(
+            f"{what} {path} is no file but a pipe or a device, and it is read more than once: "
+            "write what comes from it into a file first"
+        )
 
 
 def seconds(option: str, text: str | float) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import io
 import json
 import os
 import select
@@ -15,12 +16,15 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
+from linklab.entry import ENDING, take_signals
 from linklab.errors import Interrupted, LabError, LinklabError, Verdict
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 _ABORT = 255
+_OUTPUT = "standard output"
+_PROC = Path("/proc/self")
 
 
 def step_status(verdict: Verdict) -> int:
@@ -51,7 +55,8 @@ def status_of(
     traceback. Whatever else is raised says nothing of a kernel: Python and
     Invoke would end with 1 for it.
     """
-    _take_signals()
+    before = {number: signal.getsignal(number) for number in ENDING}
+    take_signals(_as_interrupt)
     try:
         verdict = work()
         sys.stdout.flush()
@@ -65,18 +70,21 @@ def status_of(
         if isinstance(error, SystemExit):
             raise
         return ended_by(_unforeseen(error), status, as_json=as_json)
-    return verdict if isinstance(verdict, int) else status(verdict or Verdict.PASS)
-
-
-def _take_signals() -> None:
-    """Let what ends a program end it as Ctrl-C does; nohup's SIGHUP stays ignored."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _as_interrupt)
+    code = verdict if isinstance(verdict, int) else status(verdict or Verdict.PASS)
+    for number, handler in before.items():
+        signal.signal(number, signal.SIG_IGN if code else handler)
+    return code
 
 
 def _unforeseen(error: Exception) -> LinklabError:
     """Return what an exception that nobody expected says: the lab or its host failed."""
+    if isinstance(error, OSError) and error.filename == _OUTPUT:
+        return LabError(f"{_OUTPUT} cannot be written: {error.strerror}")
+    if isinstance(error, OSError) and not _PROC.exists():
+        return LabError(
+            f"/proc is not mounted here, where the lab reads what this machine is ({error}): "
+            "as root, type `mount -t proc proc /proc`"
+        )
     if isinstance(error, OSError):
         return LabError(str(error))
     return LabError(f"the lab itself has a fault: {error!r}", traceback.format_exc().rstrip())
@@ -102,12 +110,14 @@ def print_shown(shown: RenderableType) -> None:
     """Print a table, or what else rich renders, for a person."""
     from rich.console import Console
 
-    Console(highlight=False).print(shown)
+    from linklab.report.grid import Printable
+
+    Console(highlight=False).print(Printable(shown))
 
 
 def ended_by(error: LinklabError, status: Callable[[Verdict], int], *, as_json: bool) -> int:
     """Show what ends a command, as a document too where a script asked for one."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in ENDING:
         signal.signal(number, signal.SIG_IGN)  # the end is decided; the status must get out
     show_fault(error)
     if as_json:
@@ -134,25 +144,69 @@ def _print_to_the_end(text: str) -> None:
             os.dup2(null.fileno(), sys.stdout.fileno())
 
 
-def end_as_unix_tools_do() -> None:
+class _Output(io.FileIO):
+    """Standard output, which says of itself that it cannot be written."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, _OUTPUT) from error
+
+
+class _Errors(io.FileIO):
+    """Standard error: what it does not take, a full disk, is lost and stops no work."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            raise
+        except OSError:
+            return len(data)
+
+
+def _name_streams() -> None:
+    for name, kind in (("stdout", _Output), ("stderr", _Errors)):
+        before = getattr(sys, name)
+        if before is not getattr(sys, f"__{name}__"):
+            continue  # it was closed, or is not a program's own
+        raw = kind(before.fileno(), "wb", closefd=False)
+        encoding, errors = before.encoding, before.errors
+        named = io.TextIOWrapper(
+            io.BufferedWriter(raw), encoding, errors, line_buffering=before.line_buffering
+        )
+        setattr(sys, name, named)
+
+
+def end_as_unix_tools_do(status: Callable[[Verdict], int] = plain_status) -> None:
     """Let SIGPIPE end the program, without a word, once nobody reads what it prints.
 
     Only at the very end: what was started is ended by then, and a socket of the
-    lab's own that breaks before is an error to report. This holds for what
-    Invoke itself prints, too.
+    lab's own that breaks before is an error to report. A standard output that
+    takes no more for another reason is an error of the host, named. All this
+    holds for what Invoke itself prints, too.
     """
+    _name_streams()
     others = sys.excepthook
 
-    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    def end(error: BaseException) -> None:
         if has_lost_its_reader(error):
             _end_by_sigpipe()
+        if isinstance(error, OSError) and error.filename == _OUTPUT:
+            os._exit(ended_by(_unforeseen(error), status, as_json=False))
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        end(error)
         others(kind, error, trace)
 
     def flush() -> None:
         try:
             sys.stdout.flush()
-        except BrokenPipeError:
-            _end_by_sigpipe()
+        except OSError as error:
+            end(error)
 
     sys.excepthook = hook
     atexit.register(flush)  # Python's own attempt would complain and end with 120

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from linklab.commands.exit_status import print_document, print_shown
-from linklab.errors import UsageError, Verdict
+from linklab.errors import UsageError, Verdict, printable
 from linklab.options import (
     JSON,
     OUTPUT,
@@ -90,7 +90,7 @@ def list_runs(options: HistoryOptions) -> None:
     print_shown(list_of(newest))
     for entry in newest:
         if entry.about is None:
-            print(f"{BROKEN}: {entry.problem}")
+            print(f"{BROKEN}: {printable(entry.problem)}")
     if len(newest) < len(found):
         print(f"{len(found) - len(newest)} older ones are not shown: --limit 0 shows all")
 
@@ -125,7 +125,7 @@ def show(options: ShowOptions) -> None:
     if is_series(stored.about):
         print(headline(stored))
     elif message := stored.about.get("message"):
-        print(message)
+        print(printable(str(message)))
 
 
 def _document(stored: Run) -> dict[str, Any]:
@@ -147,7 +147,7 @@ def _show_other(folder: Path, kind: str, *, as_json: bool) -> None:
     if as_json:
         print_document({"folder": str(folder), kind: about})
         return
-    print(result_kinds.printed(folder) or "It has not come to its end.")
+    print(printable(result_kinds.printed(folder)) or "It has not come to its end.")
     print(f"\nverdict: {result_kinds.verdict(kind, about) or UNFINISHED}   results: {folder}")
 
 

@@ -19,7 +19,7 @@ from linklab.image.programs import build_agent
 from linklab.image.userland import LIVE, Entry
 from linklab.lab.lab import CPU_LIMITS, MEMORY_LIMITS, Lab
 from linklab.machine.spec import Boot, Clock, MachineType
-from linklab.options import absolute, choose, number, option, seconds
+from linklab.options import absolute, check_file, choose, number, option, seconds
 from linklab.paths import IMAGES
 
 _KNOWN_NOISE = IMAGES / "noise.txt"
@@ -137,6 +137,7 @@ def decide_clock(options: MachineOptions, listener: Listener) -> Clock:
 
 
 def _noise_in(path: Path) -> Noise:
+    check_file("--noise", path)
     try:
         return read_noise(path.read_text(encoding="utf-8"), str(path))
     except OSError as error:

@@ -39,7 +39,8 @@ def _alias(name: str) -> Any:
 
     def valid() -> Iterable[str]:
         found = [axis for axis in scenario_named(DEFAULT).shape.axes if axis.alias == name]
-        return ("all", *found[0].words) if found and found[0].words else ()
+        usual = [",".join(map(str, axis.values)) for axis in found]
+        return ("all", *found[0].words) if found and found[0].words else usual
 
     help_text = f"values of the axis of {DEFAULT} that is called so, comma-separated"
     return option("", f"{help_text}; `invoke scenarios` says more", values=valid)

@@ -60,18 +60,18 @@ class Line:
     @property
     def shown(self) -> str:
         """The line for a person: without the priority and control characters."""
-        said = printable(self.raw)
+        said = without_control(self.raw)
         return _PRIORITY.sub("", said, count=1) if self.priority is not None else said
 
 
-def printable(said: str) -> str:
+def without_control(said: str) -> str:
     """Return what was said without NUL, colours and other control characters, but with tabs."""
     return said if said.isprintable() else _CONTROL.sub("", said)
 
 
 def read_line(raw: str) -> Line:
     """Return a line with its prefix taken apart."""
-    said = printable(raw)
+    said = without_control(raw)
     found = _PREFIX.match(said)
     if found is None and (front := _IN_FRONT.match(said)):
         found = _PREFIX.match(said, front.end())

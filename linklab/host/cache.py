@@ -34,11 +34,15 @@ _Fact = TypeVar("_Fact")
 
 
 def cache_root() -> Path:
-    """Return the cache folder: `$LINKLAB_CACHE`, or `linklab` in the user's cache folder."""
+    """Return the cache folder: `$LINKLAB_CACHE`, or `linklab` in the user's cache folder.
+
+    Always an absolute path: programs that are given it work in other folders. A
+    relative `$XDG_CACHE_HOME` does not count (XDG Base Directory Specification).
+    """
     if own := os.environ.get("LINKLAB_CACHE"):
-        return Path(own)
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "linklab"
+        return Path(own).expanduser().absolute()
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (base if base.is_absolute() else Path("~/.cache").expanduser()) / "linklab"
 
 
 def hash_file(path: Path) -> str:

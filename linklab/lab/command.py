@@ -15,6 +15,7 @@ from typing import Protocol
 
 from linklab.agent.line import PollHandler
 from linklab.agent.replies import StreamNews
+from linklab.entry import ENDING
 from linklab.errors import GuestHung, LabError
 from linklab.lab.session import Session
 
@@ -23,7 +24,6 @@ GRACE = 2.0  # s for a command to end once it was told to
 _WAIT = 10.0  # s until a command that says nothing is asked again
 _INPUT_BLOCK = 65536  # bytes of standard input that wait here for the guest
 _LOOK = 0.2  # s between two looks for a wish while nobody takes the output
-_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Wishes:
     @contextmanager
     def taken(self) -> Iterator[None]:
         """Take the signals that end a program; those that are ignored (nohup) stay so."""
-        before = {number: signal.getsignal(number) for number in _ENDING}
+        before = {number: signal.getsignal(number) for number in ENDING}
         try:
             for number, handler in before.items():
                 if handler is not signal.SIG_IGN:

@@ -10,8 +10,11 @@ from itertools import groupby
 from rich import box
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.measure import Measurement
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
+
+from linklab.errors import printable
 
 TEXT_WIDTH = 110
 _UNLIMITED = 100_000
@@ -185,8 +188,20 @@ def plain_table(
 def plain_text(shown: RenderableType, width: int = TEXT_WIDTH) -> str:
     """Return what a terminal would show as plain text, for a file."""
     out = io.StringIO()
-    Console(file=out, width=width, color_system=None, highlight=False).print(shown)
+    Console(file=out, width=width, color_system=None, highlight=False).print(Printable(shown))
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+@dataclass(frozen=True)
+class Printable:
+    """The same, without what a terminal would act on and did not come from rich itself."""
+
+    shown: RenderableType
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for segment in console.render(self.shown, options):
+            text = segment.text if segment.control else printable(segment.text)
+            yield Segment(text, segment.style, segment.control)
 
 
 def title_line(text: str) -> Text:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
+from linklab.entry import ENDING
 from linklab.errors import MachineLost
 from linklab.host.run import die_with_parent
 from linklab.trials.guest import Answer, Close, Cores, GuestAtWork, Job, Open
@@ -158,7 +159,7 @@ def _work(
 ) -> None:
     """Do what comes down the line, to the guest's end. Never returns."""
     # Ctrl-C is for the process that started us, and it ends us.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in ENDING:
         signal.signal(number, signal.SIG_IGN)
     prepare()
     status = 1

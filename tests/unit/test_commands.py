@@ -151,7 +151,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True))
 
 
-def test_a_shell_is_a_guest_with_its_console_on_the_terminal_and_no_agent() -> None:
+def test_a_shell_is_a_guest_with_its_console_on_the_terminal() -> None:
     spec = shell.shell_spec(LAB, SUBJECT)
     assert isinstance(spec.console, TerminalPort)
     assert spec.agent is None

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from linklab.commands.exit_status import show_fault, status_of
+from linklab.entry import ENDING
 from linklab.errors import (
     BuildSkipped,
     GuestHung,
@@ -247,7 +248,7 @@ def test_a_standard_output_that_is_full_is_the_hosts_fault(project: Project) -> 
     with Path("/dev/full").open("wb") as full:
         end = end_of(project.begin("end", "--kind", "print", stdout=full))
     assert end.status == 3
-    assert end.err == "error: [Errno 28] No space left on device\n"
+    assert end.err == "error: standard output cannot be written: No space left on device\n"
 
 
 @pytest.mark.parametrize(
@@ -278,8 +279,7 @@ def test_another_pipe_that_breaks_is_an_error_of_the_lab(project: Project) -> No
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
     """Put back what a command does to the signals of the process."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.getsignal(number) for number in numbers}
+    before = {number: signal.getsignal(number) for number in ENDING}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -342,6 +342,15 @@ def test_errors_that_nobody_foresaw_are_the_labs(capsys: pytest.CaptureFixture[s
     assert json.loads(out)["verdict"] == "error"
     assert "ZeroDivisionError" in err
     assert "error: [Errno 13] Permission denied: '/x'\n" in err
+
+
+def test_a_machine_without_proc_is_told_so(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("linklab.commands.exit_status._PROC", tmp_path / "self")
+    missing = FileNotFoundError(2, "No such file or directory", "/proc/self/stat")
+    assert status_of(raising(missing)) == 3
+    assert capsys.readouterr().err.startswith("error: /proc is not mounted here")
 
 
 def test_a_bug_leaves_what_is_needed_to_find_it(capsys: pytest.CaptureFixture[str]) -> None:

@@ -139,8 +139,9 @@ def test_a_missing_gdb_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     calls: list[Any] = []
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(gdb, "set_up_lab", lambda *_: lab_of())
     monkeypatch.setattr(gdb, "debug", lambda *words: calls.append(words))
     monkeypatch.setattr(gdb, "sources_of", lambda *_: (Path("/a"), Path("/b")))

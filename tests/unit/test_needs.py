@@ -15,7 +15,7 @@ from linklab.errors import UsageError
 from linklab.events import Event, Note, ignore
 from linklab.host.cache import Cache
 from linklab.image.initramfs import ARCHIVE, MODULES, build_initramfs, with_modules
-from linklab.kernel.kernel import Kernel, find_kernel
+from linklab.kernel.kernel import BuildOptions, Kernel, check_kernel, find_kernel
 from linklab.kernel.modules import Module, ModuleTree
 from linklab.kernel.requirements import BOOT, SHELL, modules_needed, needs_of
 from linklab.machine.spec import Boot, MachineType
@@ -90,6 +90,22 @@ def test_what_a_kernel_lacks_is_named_with_what_it_is_for(
         modules_needed(kernel(tmp_path, config), GROUPS)
     assert says in caught.value.message
     assert "kernel mine (6.12.0-test) lacks" in caught.value.message
+
+
+def test_a_kernel_that_takes_no_command_line_is_refused(tmp_path: Path) -> None:
+    own = 'CONFIG_CMDLINE_BOOL=y\nCONFIG_CMDLINE="quiet"\nCONFIG_CMDLINE_OVERRIDE=y\n'
+    with pytest.raises(UsageError, match=r'CONFIG_CMDLINE_OVERRIDE=y: it takes its own .* "quiet"'):
+        modules_needed(kernel(tmp_path, own), ())
+    modules_needed(kernel(tmp_path, own.replace("OVERRIDE=y", "OVERRIDE=n")), ())
+
+
+def test_a_fragment_that_takes_the_command_line_away_is_refused_before_anything_is_built(
+    tmp_path: Path,
+) -> None:
+    fragment = tmp_path / "own.config"
+    fragment.write_text("CONFIG_CMDLINE_OVERRIDE=y\n")
+    with pytest.raises(UsageError, match="kernel nosysfs has CONFIG_CMDLINE_OVERRIDE=y"):
+        check_kernel("nosysfs", BuildOptions(configs=(fragment,)))
 
 
 def test_modules_without_the_one_that_is_needed_are_told(tmp_path: Path) -> None:
