@@ -11,8 +11,8 @@ from faults import Fault, Scene
 from linklab.errors import Verdict
 from linklab.results.shape import Cell
 from linklab.scenarios import scenario_named
-from linklab.trials.guest import Close, GuestMaker, Job, Open
-from linklab.trials.plan import Leaks, Plan, Seat, Turn
+from linklab.trials.guest import Close, GuestAtWork, Job, Open
+from linklab.trials.plan import GuestSlot, Leaks, Plan, Turn
 
 Axes = Mapping[str, str | int]
 PATCHES = Path(__file__).parent / "patches" / "leaks"
@@ -36,10 +36,10 @@ class Work:
         kind, cell = scenario_named(self.scenario), Cell(self.cell)
         given = {each.name: each.default for each in kind.parameters} | dict(self.given)
         plan = Plan(self.scenario, (cell,), given, leaks=Leaks.CHEAP)
-        seat = Seat(0, scene.subject.name, cell.of(plan.shape.per_guest))
+        slot = GuestSlot(0, scene.subject.name, cell.of(plan.shape.per_guest))
         kind.load()
-        guest = GuestMaker(scene.lab, plan, {scene.subject.name: scene.subject})(seat)
-        jobs: list[Job] = [Open(scene.folder / "console.log"), Turn(seat, cell, 1), Close()]
+        guest = GuestAtWork(scene.lab, plan, scene.subject, slot, scene.folder / "console.log")
+        jobs: list[Job] = [Open(), Turn(slot, cell, 1), Close()]
         for job in jobs:
             if isinstance(job, Close):
                 scene.deadline()

@@ -14,7 +14,7 @@ from kernel_faults import ORDERED_FAULTS, STOCK_FAULTS
 from lab_faults import LAB_FAULTS
 from leak_faults import LEAKS, Leak
 
-from linklab.commands.prepare import MachineOptions, prepare_lab, subject_of
+from linklab.commands.machines import MachineOptions, set_up_lab
 from linklab.errors import Verdict
 from linklab.events import ignore
 from linklab.host.cache import Cache
@@ -22,6 +22,7 @@ from linklab.kernel.kernel import BuildOptions, resolve_kernel
 from linklab.kernel.series import read_series
 from linklab.lab.lab import MINIMUM_MEMORY, Lab, Subject
 from linklab.machine.spec import Boot, Clock
+from linklab.trials.subjects import subject_of
 
 pytestmark = pytest.mark.vm
 
@@ -42,7 +43,7 @@ def rows(request: pytest.FixtureRequest) -> Iterator[list[Row]]:
 def timed(request: pytest.FixtureRequest, cache: Cache) -> Lab:
     """A lab of small machines that boot directly, in each clock."""
     options = MachineOptions(accel="tcg", clock=request.param)
-    return prepare_lab(options, MINIMUM_MEMORY, cache, ignore)
+    return set_up_lab(options, MINIMUM_MEMORY, cache, ignore)
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +95,7 @@ def test_fault_of_a_kernel_that_leaks(
     leak: Leak, timed: Lab, cache: Cache, tmp_path: Path, rows: list[Row]
 ) -> None:
     patched = BuildOptions(patches=read_series([leak.patch]).patches)
-    subject = subject_of(resolve_kernel("nosysfs", patched, cache, ignore))
+    subject = subject_of(resolve_kernel("nosysfs", patched, cache, ignore), cache, ignore)
     _judge(leak.fault, Scene(timed, subject, tmp_path, leak.fault.limit), rows)
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from linklab.commands.network_flows import EXPERIMENTS, MEMORY, run_flow
-from linklab.commands.networks import networked, prepare
-from linklab.commands.prepare import MachineOptions
+from linklab.bench.networks import EXPERIMENTS, MEMORY, run_flow
+from linklab.commands.bench import networked, prepare_networks
+from linklab.commands.machines import MachineOptions
 from linklab.events import ignore
 from linklab.host.cache import Cache
 
@@ -19,7 +19,7 @@ def test_two_guests_send_equally_fast_over_a_link_of_a_gigabit(
     cache: Cache, tmp_path: Path
 ) -> None:
     machine = MachineOptions(clock="virtual")
-    lab, subject = prepare(networked("sysfs"), machine, MEMORY, cache, ignore)
+    lab, subject = prepare_networks(networked("sysfs"), machine, MEMORY, cache, ignore)
     (fast,) = (experiment for experiment in EXPERIMENTS if experiment.link.rate == 1000)
     one, other = (run_flow(lab, subject, fast, tmp_path / "console.log") for _ in range(2))
     assert one.goodput == pytest.approx(other.goodput, rel=0.002)
