@@ -36,6 +36,12 @@ def build_agent(
     return build_static(Static("agent", PROGRAM, sources, budget), cache, listener)
 
 
+def build_program(sources: Path, cache: Cache, listener: Listener) -> Path:
+    """Return a program of guests, called after the folder of its sources."""
+    name = sources.name
+    return build_static(Static(name, name, sources.resolve(), BUDGET), cache, listener).file(name)
+
+
 @dataclass(frozen=True)
 class Static:
     """A program for guests: what it is called, its file, its C sources, its most bytes."""
