@@ -6,13 +6,14 @@ import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path
 
 from linklab.errors import GuestIncomplete, KernelFault, LabError, LinklabError, WrongState
 from linklab.host.accel import Accel
 from linklab.host.cpus import pin
+from linklab.lab import spaces
 from linklab.lab.findings import Finding
 from linklab.lab.lab import Lab, Subject
 from linklab.lab.session import Session
@@ -144,7 +145,7 @@ class GuestAtWork:
         with self._judged():
             self._pin(cores)
             host = host_of(session, self._lab, self._plan.kind, setup, self._plan.limit)
-            self._hosts = {GUEST: host}
+            self._hosts = {GUEST: host, **self._network(host)}
             set_up = self._scenario.set_up(self._hosts, setup)
             made = [self._made(cell, metrics) for cell, metrics in set_up]
         hello = session.hello
@@ -156,6 +157,21 @@ class GuestAtWork:
             clock_resolution=hello.clock_resolution,
         )
         return Answer(boot, tuple(made))
+
+    def _network(self, guest: Host) -> Hosts:
+        """Make the hosts of the scenario's topology, if it has one."""
+        network = self._plan.kind.network(self._plan.given)
+        if network is None:
+            return {}
+
+        def write(path: str, content: bytes) -> None:
+            guest.agent.write_file(path, content, guest.until())
+
+        spaces.build(network, self._plan.seed + 1, guest.run, write)
+        return {
+            name: replace(guest, name=name, inside=spaces.inside(name), network=network)
+            for name in network.hosts
+        }
 
     def _turn(self, turn: Turn, cores: Cores | None) -> Answer:
         """Do the trials of a turn; one that leaves a wrong state is the guest's last one."""
