@@ -10,18 +10,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from linklab.commands.network_flows import FLOW
 from linklab.errors import UsageError, Verdict
 from linklab.events import ignore
 from linklab.host.cache import Cache
 from linklab.host.run import environment, shown
 from linklab.image.initramfs import rendered_scripts
-from linklab.image.programs import build_agent, build_static
+from linklab.image.programs import TRAFFIC, build_agent, build_static
 from linklab.options import option, split_list
 from linklab.paths import GUEST, ROOT
 
 SUITES = ("unit", "agent", "process", "page", "vm")
-_SCRIPTS = ("profile/record", "bench/network")
+_SCRIPTS = ("profile/record", "traffic/network")
 _MOST_WORKERS = 8  # more wait for the longest file
 
 
@@ -69,8 +68,8 @@ def run_lint() -> Verdict:
     """Run every check, all of them even if one fails."""
     python = [sys.executable, "-m"]
     build_agent(Cache(), ignore)  # warnings are errors
-    build_static(FLOW, Cache(), ignore)
-    print("agent, flow: they compile without warnings")
+    build_static(TRAFFIC, Cache(), ignore)
+    print("agent, traffic: they compile without warnings")
     verdicts = [
         _run([*python, "ruff", "check", "."]),
         _run([*python, "ruff", "format", "--check", "."]),

@@ -13,8 +13,6 @@ from rich.text import Text
 from linklab.commands.equip import Purpose
 from linklab.commands.network_flows import (
     EXPERIMENTS,
-    FLOW,
-    FLOW_PATH,
     FRAGMENT,
     IMAGE,
     MEMORY,
@@ -29,7 +27,7 @@ from linklab.commands.prepare import KernelOptions, MachineOptions, prepare_lab,
 from linklab.errors import UsageError
 from linklab.events import Listener, StepAdvanced, step
 from linklab.host.cache import Cache
-from linklab.image.programs import build_static
+from linklab.image.programs import TRAFFIC, TRAFFIC_PATH, build_static
 from linklab.image.userland import File
 from linklab.kernel.kconfig import flavours
 from linklab.lab.lab import Lab, Subject, choose_memory
@@ -70,8 +68,8 @@ def prepare(
     kernels: KernelOptions, machine: MachineOptions, memory: int, cache: Cache, listener: Listener
 ) -> tuple[Lab, Subject]:
     """Return the lab and the kernel, both built with what the networks need."""
-    flow = build_static(FLOW, cache, listener).file(FLOW.file)
-    more = (File(FLOW_PATH, 0o755, flow, FLOW.name),)
+    traffic = build_static(TRAFFIC, cache, listener).file(TRAFFIC.file)
+    more = (File(TRAFFIC_PATH, 0o755, traffic, TRAFFIC.name),)
     lab = prepare_lab(machine, memory, cache, listener, IMAGE, more)
     purpose = Purpose(lab.boot, (NEEDS,), image=IMAGE, clock=lab.clock, more=more)
     (subject,) = prepare_subjects(kernels, purpose, cache, listener)

@@ -3,7 +3,7 @@
  * Links: netem on an interface, and packets of the size that a wire carries.
  * Both as the kernel takes them, by netlink and ioctl.
  */
-#include "bench.h"
+#include "traffic.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -20,22 +20,21 @@
 
 #define PRNG_SEED 14 /* TCA_NETEM_PRNG_SEED: Linux 6.6, newer than many headers */
 
-/* INTERFACE: no TSO, GSO or GRO, or netem would lose and delay 64 KB at once. */
-int plain(char **argv)
+/* INTERFACE...: no TSO, GSO or GRO, or netem would lose and delay 64 KB at once. */
+void plain(char **argv)
 {
 	static const uint32_t offloads[] = { ETHTOOL_STSO, ETHTOOL_SGSO, ETHTOOL_SGRO };
-	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	int fd = open_socket(AF_INET, IPPROTO_UDP, 0);
 
-	for (size_t i = 0; i < sizeof(offloads) / sizeof(*offloads); i++) {
-		struct ethtool_value off = { .cmd = offloads[i] };
-		struct ifreq request = { .ifr_data = (char *)&off };
+	for (; *argv; argv++)
+		for (size_t i = 0; i < sizeof(offloads) / sizeof(*offloads); i++) {
+			struct ethtool_value off = { .cmd = offloads[i] };
+			struct ifreq request = { .ifr_data = (char *)&off };
 
-		strncpy(request.ifr_name, argv[0], IFNAMSIZ - 1);
-		if (ioctl(fd, SIOCETHTOOL, &request))
-			return fault(argv[0]);
-	}
-	close(fd);
-	return 0;
+			strncpy(request.ifr_name, *argv, IFNAMSIZ - 1);
+			if (ioctl(fd, SIOCETHTOOL, &request))
+				fault(*argv);
+		}
 }
 
 struct request {
@@ -77,18 +76,37 @@ static int ask(const struct request *r)
 	return errno ? -1 : 0;
 }
 
-/*
- * INTERFACE MBIT/S MILLISECONDS PACKETS LOST-OF-1000 SEED: netem as the
- * interface's root.  Seed 0 leaves the losses to the kernel's own numbers.
- */
-int shape(char **argv)
+/* What netem compares its random numbers with, from parts in a million. */
+static uint32_t chance(const char *text)
 {
-	uint64_t seed = number(argv[5]);
-	int64_t delay = (int64_t)number(argv[2]) * 1000000;
-	struct tc_netem_rate rate = { .rate = (uint32_t)number(argv[1]) * 125000 };
+	return text ? (uint32_t)(number(text, 0, 1000000) * UINT32_MAX / 1000000) : 0;
+}
+
+/*
+ * INTERFACE BIT/S DELAY-NS PACKETS LOST SEED OVERHEAD [DUPLICATED REORDERED
+ * CORRUPTED]: netem as the interface's root.  Chances are parts in a million;
+ * rate 0 is none; OVERHEAD are bytes that the link carries with each packet;
+ * seed 0 leaves the chances to the kernel's own numbers.
+ */
+void shape(char **argv)
+{
+	char **more = argv + 7;
+	const char *duplicated = more[0], *reordered = duplicated ? more[1] : NULL;
+	const char *corrupted = reordered ? more[2] : NULL;
+	uint64_t seed = number(argv[5], 0, UINT64_MAX);
+	uint64_t speed = number(argv[1], 0, UINT64_MAX) / 8; /* bytes/s */
+	int64_t delay = whole(argv[2], 0, INT64_MAX);
+	struct tc_netem_rate rate = {
+		.rate = speed > UINT32_MAX ? UINT32_MAX : (uint32_t)speed,
+		.packet_overhead = (int32_t)whole(argv[6], -65536, 65536),
+	};
+	struct tc_netem_reorder reorder = { .probability = chance(reordered) };
+	struct tc_netem_corrupt corrupt = { .probability = chance(corrupted) };
 	struct tc_netem_qopt options = {
-		.limit = (uint32_t)number(argv[3]),
-		.loss = (uint32_t)(number(argv[4]) * UINT32_MAX / 1000),
+		.limit = (uint32_t)number(argv[3], 0, UINT32_MAX),
+		.loss = chance(argv[4]),
+		.duplicate = chance(duplicated),
+		.gap = reorder.probability ? 1 : 0, /* each packet may be sent ahead */
 	};
 	struct request r = {
 		.head.nlmsg_len = NLMSG_LENGTH(sizeof(r.tc)),
@@ -99,12 +117,22 @@ int shape(char **argv)
 	};
 	struct rtattr *nest;
 
+	if (!r.tc.tcm_ifindex)
+		fault(argv[0]);
 	add(&r, TCA_KIND, "netem", sizeof("netem"));
 	nest = add(&r, TCA_OPTIONS, &options, sizeof(options));
 	add(&r, TCA_NETEM_LATENCY64, &delay, sizeof(delay));
-	add(&r, TCA_NETEM_RATE, &rate, sizeof(rate));
+	if (speed)
+		add(&r, TCA_NETEM_RATE, &rate, sizeof(rate));
+	if (speed > UINT32_MAX)
+		add(&r, TCA_NETEM_RATE64, &speed, sizeof(speed));
+	if (reorder.probability)
+		add(&r, TCA_NETEM_REORDER, &reorder, sizeof(reorder));
+	if (corrupt.probability)
+		add(&r, TCA_NETEM_CORRUPT, &corrupt, sizeof(corrupt));
 	if (seed)
 		add(&r, PRNG_SEED, &seed, sizeof(seed));
 	nest->rta_len = (uint16_t)((char *)&r + r.head.nlmsg_len - (char *)nest);
-	return ask(&r) ? fault(argv[0]) : 0;
+	if (ask(&r))
+		fault(argv[0]);
 }
