@@ -8,15 +8,18 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <linux/udp.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #define MOST (1u << 22)		/* datagrams, requests or connections of one run */
 #define MOST_MESSAGE (1u << 20) /* bytes of a request or a reply */
 #define MOST_DATAGRAM 65507
+#define MOST_SEGMENTS 64 /* the kernel's UDP_MAX_SEGMENTS, before Linux 6.9 */
 #define NUMBERED sizeof(uint32_t) /* bytes of a datagram's number, at its beginning */
 
 static char message[MOST_MESSAGE];
@@ -185,25 +188,73 @@ void connect_often(char **argv)
 	say("connect_p95_ns", quantile(took, count, 950));
 }
 
-/* ADDRESS PORT COUNT SIZE: datagrams as fast as the socket takes them, numbered from 0. */
+/*
+ * ADDRESS PORT COUNT SIZE: datagrams as fast as the socket takes them, numbered from 0.
+ * Many with one call where the kernel cuts them (udp(7), UDP_SEGMENT), or a fast link
+ * would wait for the sender.
+ */
 void train(char **argv)
 {
 	union address to = address_of(argv[0], argv[1]);
-	uint32_t count = (uint32_t)number(argv[2], 1, MOST), number_of;
+	uint32_t count = (uint32_t)number(argv[2], 1, MOST);
 	size_t size = (size_t)number(argv[3], NUMBERED, MOST_DATAGRAM);
-	int fd = connected(IPPROTO_UDP, &to);
-	uint64_t began = now_ns();
+	int fd = connected(IPPROTO_UDP, &to), segment = (int)size;
+	uint32_t most = (uint32_t)(MOST_DATAGRAM / size), many;
+	uint64_t began;
 
-	for (uint32_t i = 0; i < count; i++) {
-		number_of = htonl(i);
-		memcpy(message, &number_of, sizeof(number_of));
-		if (send(fd, message, size, 0) < 0)
+	if (most > MOST_SEGMENTS)
+		most = MOST_SEGMENTS;
+	if (most < 2 || setsockopt(fd, IPPROTO_UDP, UDP_SEGMENT, &segment, sizeof(segment)))
+		most = 1;
+	began = now_ns();
+	for (uint32_t i = 0; i < count; i += many) {
+		many = count - i < most ? count - i : most;
+		for (uint32_t k = 0; k < many; k++) {
+			uint32_t number_of = htonl(i + k);
+
+			memcpy(message + k * size, &number_of, sizeof(number_of));
+		}
+		if (send(fd, message, many * size, 0) >= 0)
+			continue;
+		/* Datagrams that do not fit into the link's packets cannot be cut so. */
+		if (most == 1 || (errno != EMSGSIZE && errno != EINVAL))
 			fault("cannot send");
+		segment = 0;
+		if (setsockopt(fd, IPPROTO_UDP, UDP_SEGMENT, &segment, sizeof(segment)))
+			fault("UDP_SEGMENT");
+		most = 1;
+		many = 0;
 	}
 	say("sent", count);
 	say("bytes", (uint64_t)count * size);
 	say("began", began);
 	say("ended", now_ns());
+}
+
+/*
+ * Reads a datagram; `when` is when it came into the host, not to this program, which
+ * may have to wait for the sender's.
+ */
+static ssize_t receive_at(int fd, int flags, uint64_t *when)
+{
+	char control[CMSG_SPACE(sizeof(struct timespec))];
+	struct iovec into = { message, sizeof(message) };
+	struct msghdr it = {
+		.msg_iov = &into,
+		.msg_iovlen = 1,
+		.msg_control = control,
+		.msg_controllen = sizeof(control),
+	};
+	ssize_t got = recvmsg(fd, &it, flags);
+	struct cmsghdr *head = got < 0 ? NULL : CMSG_FIRSTHDR(&it);
+	struct timespec stamp;
+
+	*when = now_ns();
+	if (head && head->cmsg_level == SOL_SOCKET && head->cmsg_type == SO_TIMESTAMPNS) {
+		memcpy(&stamp, CMSG_DATA(head), sizeof(stamp));
+		*when = (uint64_t)stamp.tv_sec * SECOND + (uint64_t)stamp.tv_nsec;
+	}
+	return got;
 }
 
 /*
@@ -216,25 +267,33 @@ void count_train(char **argv)
 	static uint8_t seen[MOST / 8];
 	uint64_t limit = number(argv[2], 1, 86400000) * MILLISECOND;
 	uint64_t expected = number(argv[1], 1, MOST);
-	uint64_t received = 0, first = 0, last = 0, bytes = 0, again = 0, late = 0, highest = 0;
-	int fd = listen_at(IPPROTO_UDP, argv[0], 0, 0);
+	uint64_t received = 0, first = 0, half = 0, last = 0, bytes = 0, again = 0, late = 0, highest = 0;
+	int fd = listen_at(IPPROTO_UDP, argv[0], 0, 0), on = 1, room = 1 << 30;
+	struct timespec pause = { (time_t)(limit / SECOND), (long)(limit % SECOND) };
 
+	if (setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof(on)))
+		fault("SO_TIMESTAMPNS");
+	if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &room, sizeof(room)) &&
+	    setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &room, sizeof(room)))
+		fault("SO_RCVBUF");
 	wait_at_most(fd, limit + PATIENCE);
 	say_listening();
 	/* What is there already still counts when all have come: it may be a second copy. */
 	for (;;) {
 		uint32_t it;
-		ssize_t got =
-			recv(fd, message, sizeof(message), received < expected ? 0 : MSG_DONTWAIT);
+		uint64_t when;
+		ssize_t got = receive_at(fd, received < expected ? 0 : MSG_DONTWAIT, &when);
 
 		if (got < 0)
 			break;
 		if (got < (ssize_t)sizeof(it))
 			continue;
-		last = now_ns();
+		last = when;
 		if (!first) {
 			first = last;
 			wait_at_most(fd, limit);
+			/* Where both ends share a CPU, who reads would hold up who sends. */
+			nanosleep(&pause, NULL);
 		}
 		bytes += (uint64_t)got;
 		memcpy(&it, message, sizeof(it));
@@ -247,6 +306,8 @@ void count_train(char **argv)
 		}
 		seen[it / 8] |= (uint8_t)(1u << it % 8);
 		received++;
+		if (received == (expected + 1) / 2)
+			half = when;
 		if (it < highest)
 			late++;
 		else
@@ -256,6 +317,7 @@ void count_train(char **argv)
 		fault("cannot receive");
 	say("received", received);
 	say("first", first);
+	say("half", half); /* when half of COUNT had come */
 	say("last", last);
 	say("bytes", bytes);
 	say("duplicates", again);

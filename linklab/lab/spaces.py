@@ -16,7 +16,6 @@ from dataclasses import dataclass
 
 from linklab.lab.topology import Port, Topology, Way
 
-FRAGMENT = "networks"
 TRAFFIC = "/usr/lib/linklab/traffic"
 _IP = "/bin/ip"
 _FOLDER = "/tmp"
@@ -40,11 +39,11 @@ _SYSCTLS = (
 _SILENT = (("ipv6/conf/all/disable_ipv6", "1"), ("ipv6/conf/default/disable_ipv6", "1"))
 _MIDDLE = (  # joins the two halves of a link that shapes
     "link add wire type bridge",
-    "link set a master wire",
-    "link set b master wire",
-    "link set a up",
-    "link set b up",
-    "link set wire up",
+    "link set dev a master wire",
+    "link set dev b master wire",
+    "link set dev a up",
+    "link set dev b up",
+    "link set dev wire up",
 )
 _FORWARDING = (("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1"))
 
@@ -131,13 +130,13 @@ def _end(verb: str, port: Port) -> str:
 
 def host_lines(topology: Topology, host: str) -> Iterator[str]:
     """Yield what brings a host up: addresses, neighbours, so that nobody asks, and routes."""
-    yield "link set lo up"
+    yield "link set dev lo up"
     for port in topology.ports_of(host):
         for address in port.addresses:
             yield f"address add {address} dev {port.interface}" + (
                 " nodad" if address.version == 6 else ""
             )
-        yield f"link set {port.interface} up"
+        yield f"link set dev {port.interface} up"
         far = next(end for end in topology.ports[port.link] if end.host != host)
         for address in far.addresses:
             yield (

@@ -52,6 +52,7 @@ class Addresses(Scenario):
     topology = "a -- b"
     parameters = (Parameter("connections", 200, "how many a trial of `connect` makes", 1, 10_000),)
     fragment = paths.IMAGES / "networks" / "kernel.config"
+    needs = paths.IMAGES / "networks" / "needs.toml"
     image = paths.IMAGES / "networks"
     compared: ClassVar = {"operation": ("add", "connect"), "addresses": (1000,)}
     judged: ClassVar = {"addresses": (100,)}

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
+from signal import SIGKILL
 from typing import Any, ClassVar
 
 from linklab.agent.client import Agent, TracedAgent
@@ -249,6 +250,12 @@ class Running:
             pass
         succeeded(self.program, end, 1)
         return Said(self.output.decode(errors="replace"))
+
+    def stop(self) -> None:
+        """End it, if it has not ended by itself."""
+        self.host.agent.signal_job(SIGKILL, self.deadline)
+        while self.host.agent.job_news(_PATIENCE, self.deadline).wait_status is None:
+            pass
 
     def _read(self, seconds: float) -> ProgramEnd | None:
         news = self.host.agent.job_news(seconds, self.deadline)

@@ -20,6 +20,7 @@ from linklab.lab.session import Session
 from linklab.results.model import BootRecord, TallyRecord
 from linklab.results.shape import Cell
 from linklab.scenarios.scenario import GUEST, Host, Hosts, Metrics, Scenario
+from linklab.trials.links import check_links
 from linklab.trials.plan import Count, Plan, Seat, Turn
 
 Cores = frozenset[int]
@@ -168,10 +169,12 @@ class GuestAtWork:
             guest.agent.write_file(path, content, guest.until())
 
         spaces.build(network, self._plan.seed + 1, guest.run, write)
-        return {
+        hosts = {
             name: replace(guest, name=name, inside=spaces.inside(name), network=network)
             for name in network.hosts
         }
+        check_links(network, hosts)
+        return hosts
 
     def _turn(self, turn: Turn, cores: Cores | None) -> Answer:
         """Do the trials of a turn; one that leaves a wrong state is the guest's last one."""

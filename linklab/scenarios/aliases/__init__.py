@@ -64,6 +64,7 @@ class Aliases(Scenario):
     topology = "a -- b: 1gbit 50us overhead=24"
     parameters = (Parameter("seconds", 2, "how long each connection sends", 1, 600),)
     fragment = paths.IMAGES / "networks" / "kernel.config"
+    needs = paths.IMAGES / "networks" / "needs.toml"
     image = paths.IMAGES / "networks"
     compared: ClassVar = {"arm": ("aliases",), "addresses": (1, 254)}
     judged: ClassVar = {"arm": ("aliases", "labels"), "addresses": (16,)}
