@@ -188,7 +188,7 @@ static void connect_all(const char *address, const char *port, uint32_t addresse
 			const char *algorithm)
 {
 	union address base = address_of(address, port);
-	struct epoll_event ready[64];
+	struct epoll_event ready[EVENTS];
 	size_t pending = 0;
 
 	for (size_t i = 0; i < count; i++) {
@@ -213,10 +213,10 @@ static void connect_all(const char *address, const char *port, uint32_t addresse
 		flow->port = ntohs(from.six.sin6_port); /* at the same place in both */
 	}
 	while (pending) {
-		int got = epoll_wait(epoll, ready, 64, -1);
+		size_t got = wait_ready(epoll, ready, UINT64_MAX);
 		uint64_t now = now_ns();
 
-		for (int i = 0; i < got; i++) {
+		for (size_t i = 0; i < got; i++) {
 			struct flow *flow = &flows[ready[i].data.u32];
 			int error = 0;
 			socklen_t length = sizeof(error);
@@ -248,21 +248,20 @@ static void sample(uint64_t since)
 
 static void run(uint64_t seconds)
 {
-	struct epoll_event ready[64];
-	int timer = timer_of(epoll);
+	struct epoll_event ready[EVENTS];
 	uint64_t start = now_ns(), next = start + SAMPLE_EVERY;
 	uint64_t until = seconds ? start + seconds * SECOND : UINT64_MAX;
 
 	sending = count;
 	for (size_t i = 0; i < count; i++)
 		watch(epoll, EPOLL_CTL_ADD, flows[i].fd, EPOLLOUT, (uint32_t)i);
-	timer_set(timer, next, SAMPLE_EVERY);
 	while (sending || draining) {
-		int got = epoll_wait(epoll, ready, 64, -1);
+		bool looking = kind != IPPROTO_UDP && flows->state == SENDING &&
+			       samples < MOST_SAMPLES;
+		size_t got = wait_ready(epoll, ready, looking && next < until ? next : until);
 		uint64_t now = now_ns();
 
-		if (now >= next && flows->state == SENDING && kind != IPPROTO_UDP &&
-		    samples < MOST_SAMPLES) {
+		if (looking && now >= next) {
 			sample(now - start);
 			next += SAMPLE_EVERY;
 		}
@@ -270,15 +269,12 @@ static void run(uint64_t seconds)
 			for (size_t i = 0; i < count; i++)
 				if (flows[i].state == SENDING)
 					finish(&flows[i], now);
-			timer_set(timer, 0, 0);
 			until = UINT64_MAX;
 			continue;
 		}
-		for (int i = 0; i < got; i++) {
+		for (size_t i = 0; i < got; i++) {
 			struct flow *flow = &flows[ready[i].data.u32];
 
-			if (ready[i].data.u32 == TIMER || flow->state == CLOSED)
-				continue;
 			if (flow->state == DRAINING) {
 				drain(flow, now);
 				continue;

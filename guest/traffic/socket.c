@@ -8,12 +8,12 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
-#include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -115,29 +115,20 @@ int listen_at(int kind, const char *port, int backlog, int flags)
 	return fd;
 }
 
-int timer_of(int epoll)
+size_t wait_ready(int epoll, struct epoll_event *ready, uint64_t until)
 {
-	int timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	struct pollfd it = { .fd = epoll, .events = POLLIN };
+	uint64_t now = until == UINT64_MAX ? 0 : now_ns(), left = now < until ? until - now : 0;
+	struct timespec wait = {
+		.tv_sec = (time_t)(left / SECOND),
+		.tv_nsec = (long)(left % SECOND),
+	};
+	int count;
 
-	if (timer < 0)
-		fault("no timer");
-	watch(epoll, EPOLL_CTL_ADD, timer, EPOLLIN | EPOLLET, TIMER); /* so nobody has to read it */
-	return timer;
-}
-
-static struct timespec timespec_of(uint64_t ns)
-{
-	struct timespec it = { .tv_sec = (time_t)(ns / SECOND), .tv_nsec = (long)(ns % SECOND) };
-
-	return it;
-}
-
-void timer_set(int timer, uint64_t at, uint64_t every)
-{
-	struct itimerspec when = { timespec_of(every), timespec_of(at) };
-
-	if (timerfd_settime(timer, TFD_TIMER_ABSTIME, &when, NULL))
-		fault("the timer");
+	if (ppoll(&it, 1, until == UINT64_MAX ? NULL : &wait, NULL) <= 0)
+		return 0;
+	count = epoll_wait(epoll, ready, EVENTS, 0);
+	return count > 0 ? (size_t)count : 0;
 }
 
 void watch(int epoll, int operation, int fd, uint32_t events, uint32_t data)
