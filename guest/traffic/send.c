@@ -20,7 +20,7 @@
 #define SAMPLE_EVERY (10 * MILLISECOND)
 #define MOST_SAMPLES 100000
 #define SAMPLES_A_POINT 10 /* of the course that one flow takes */
-#define DATAGRAMS 16	   /* sent at a time, or the clock would be asked for each */
+#define BURST 16	   /* writes of a flow at a time, or the clock would be asked for each */
 #define LAST_WORDS 3	   /* empty datagrams, of which one should arrive */
 
 static struct flow {
@@ -146,7 +146,9 @@ static ssize_t push_datagram(struct flow *flow)
 
 static void push(struct flow *flow, uint64_t now)
 {
-	for (int i = 0; i < (kind == IPPROTO_UDP ? DATAGRAMS : 1); i++) {
+	if (!flow->began)
+		flow->began = now;
+	for (int i = 0; i < BURST; i++) {
 		size_t size = bytes && bytes - flow->sent < CHUNK ? bytes - flow->sent : CHUNK;
 		ssize_t got = kind == IPPROTO_UDP ?
 				      push_datagram(flow) :
@@ -261,7 +263,8 @@ static void run(uint64_t seconds)
 		size_t got = wait_ready(epoll, ready, looking && next < until ? next : until);
 		uint64_t now = now_ns();
 
-		if (looking && now >= next) {
+		looking = looking && now >= next;
+		if (looking) {
 			sample(now - start);
 			next += SAMPLE_EVERY;
 		}
@@ -272,6 +275,11 @@ static void run(uint64_t seconds)
 			until = UINT64_MAX;
 			continue;
 		}
+		/* What is alone is filled up then, too, not only when a third of its buffer is free. */
+		if (looking && count == 1) {
+			push(flows, now);
+			continue;
+		}
 		for (size_t i = 0; i < got; i++) {
 			struct flow *flow = &flows[ready[i].data.u32];
 
@@ -279,8 +287,6 @@ static void run(uint64_t seconds)
 				drain(flow, now);
 				continue;
 			}
-			if (!flow->began)
-				flow->began = now;
 			push(flow, now);
 		}
 	}

@@ -72,8 +72,8 @@ uint64_t now_ns(void);
 
 /*
  * Waits with an epoll instance until something is ready, or until an instant;
- * returns how many events there are.  Of kernels older than Linux 5.11, too,
- * and without timerfd, which the lab's own kernels lack.
+ * returns how many events there are.  A timerfd would do, but the lab's own
+ * kernels have none.
  */
 #define EVENTS 64 /* at a time */
 struct epoll_event;
