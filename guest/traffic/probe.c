@@ -12,6 +12,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 #define MOST (1u << 22)		/* datagrams, requests or connections of one run */
@@ -206,6 +208,46 @@ void train(char **argv)
 	say("ended", now_ns());
 }
 
+/* How far CLOCK_REALTIME, which the kernel stamps packets with, is ahead of CLOCK_MONOTONIC. */
+static uint64_t ahead_ns(void)
+{
+	struct timespec real;
+	uint64_t now = now_ns();
+
+	clock_gettime(CLOCK_REALTIME, &real);
+	return (uint64_t)real.tv_sec * SECOND + (uint64_t)real.tv_nsec - now;
+}
+
+/*
+ * Receives a datagram, and the instant of CLOCK_REALTIME when it came to this
+ * host: whoever sends may keep its only CPU for milliseconds.
+ */
+static ssize_t receive(int fd, int flags, uint64_t *at)
+{
+	struct iovec part = { message, sizeof(message) };
+	char space[CMSG_SPACE(sizeof(struct timespec))];
+	struct msghdr head = {
+		.msg_iov = &part,
+		.msg_iovlen = 1,
+		.msg_control = space,
+		.msg_controllen = sizeof(space),
+	};
+	struct cmsghdr *stamp;
+	struct timespec when;
+	ssize_t got = recvmsg(fd, &head, flags);
+
+	if (got < 0)
+		return got;
+	stamp = CMSG_FIRSTHDR(&head);
+	if (!stamp || stamp->cmsg_type != SO_TIMESTAMPNS) {
+		errno = ENODATA;
+		fault("when it came");
+	}
+	memcpy(&when, CMSG_DATA(stamp), sizeof(when));
+	*at = (uint64_t)when.tv_sec * SECOND + (uint64_t)when.tv_nsec;
+	return got;
+}
+
 /*
  * PORT COUNT MILLISECONDS: what came of a train: how many of its numbers, and
  * how often one came again, or after a higher one.  Ends when COUNT numbers
@@ -217,21 +259,23 @@ void count_train(char **argv)
 	uint64_t limit = number(argv[2], 1, 86400000) * MILLISECOND;
 	uint64_t expected = number(argv[1], 1, MOST);
 	uint64_t received = 0, first = 0, last = 0, bytes = 0, again = 0, late = 0, highest = 0;
-	int fd = listen_at(IPPROTO_UDP, argv[0], 0, 0);
+	uint64_t ahead = ahead_ns(), at;
+	int on = 1, fd = listen_at(IPPROTO_UDP, argv[0], 0, 0);
 
+	if (setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof(on)))
+		fault("SO_TIMESTAMPNS");
 	wait_at_most(fd, limit + PATIENCE);
 	say_listening();
 	/* What is there already still counts when all have come: it may be a second copy. */
 	for (;;) {
 		uint32_t it;
-		ssize_t got =
-			recv(fd, message, sizeof(message), received < expected ? 0 : MSG_DONTWAIT);
+		ssize_t got = receive(fd, received < expected ? 0 : MSG_DONTWAIT, &at);
 
 		if (got < 0)
 			break;
 		if (got < (ssize_t)sizeof(it))
 			continue;
-		last = now_ns();
+		last = at - ahead;
 		if (!first) {
 			first = last;
 			wait_at_most(fd, limit);
