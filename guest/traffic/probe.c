@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -231,29 +232,43 @@ void train(char **argv)
 	say("ended", now_ns());
 }
 
-/*
- * Reads a datagram; `when` is when it came into the host, not to this program, which
- * may have to wait for the sender's.
- */
-static ssize_t receive_at(int fd, int flags, uint64_t *when)
+/* How far CLOCK_REALTIME, which the kernel stamps packets with, is ahead of CLOCK_MONOTONIC. */
+static uint64_t ahead_ns(void)
 {
-	char control[CMSG_SPACE(sizeof(struct timespec))];
-	struct iovec into = { message, sizeof(message) };
-	struct msghdr it = {
-		.msg_iov = &into,
-		.msg_iovlen = 1,
-		.msg_control = control,
-		.msg_controllen = sizeof(control),
-	};
-	ssize_t got = recvmsg(fd, &it, flags);
-	struct cmsghdr *head = got < 0 ? NULL : CMSG_FIRSTHDR(&it);
-	struct timespec stamp;
+	struct timespec real;
+	uint64_t now = now_ns();
 
-	*when = now_ns();
-	if (head && head->cmsg_level == SOL_SOCKET && head->cmsg_type == SO_TIMESTAMPNS) {
-		memcpy(&stamp, CMSG_DATA(head), sizeof(stamp));
-		*when = (uint64_t)stamp.tv_sec * SECOND + (uint64_t)stamp.tv_nsec;
+	clock_gettime(CLOCK_REALTIME, &real);
+	return (uint64_t)real.tv_sec * SECOND + (uint64_t)real.tv_nsec - now;
+}
+
+/*
+ * Receives a datagram, and the instant of CLOCK_REALTIME when it came to this
+ * host: whoever sends may keep its only CPU for milliseconds.
+ */
+static ssize_t receive(int fd, int flags, uint64_t *at)
+{
+	struct iovec part = { message, sizeof(message) };
+	char space[CMSG_SPACE(sizeof(struct timespec))];
+	struct msghdr head = {
+		.msg_iov = &part,
+		.msg_iovlen = 1,
+		.msg_control = space,
+		.msg_controllen = sizeof(space),
+	};
+	struct cmsghdr *stamp;
+	struct timespec when;
+	ssize_t got = recvmsg(fd, &head, flags);
+
+	if (got < 0)
+		return got;
+	stamp = CMSG_FIRSTHDR(&head);
+	if (!stamp || stamp->cmsg_type != SO_TIMESTAMPNS) {
+		errno = ENODATA;
+		fault("when it came");
 	}
+	memcpy(&when, CMSG_DATA(stamp), sizeof(when));
+	*at = (uint64_t)when.tv_sec * SECOND + (uint64_t)when.tv_nsec;
 	return got;
 }
 
@@ -267,7 +282,9 @@ void count_train(char **argv)
 	static uint8_t seen[MOST / 8];
 	uint64_t limit = number(argv[2], 1, 86400000) * MILLISECOND;
 	uint64_t expected = number(argv[1], 1, MOST);
-	uint64_t received = 0, first = 0, half = 0, last = 0, bytes = 0, again = 0, late = 0, highest = 0;
+	uint64_t received = 0, first = 0, half = 0, last = 0, bytes = 0;
+	uint64_t again = 0, late = 0, highest = 0;
+	uint64_t ahead = ahead_ns(), at;
 	int fd = listen_at(IPPROTO_UDP, argv[0], 0, 0), on = 1, room = 1 << 30;
 	struct timespec pause = { (time_t)(limit / SECOND), (long)(limit % SECOND) };
 
@@ -281,14 +298,13 @@ void count_train(char **argv)
 	/* What is there already still counts when all have come: it may be a second copy. */
 	for (;;) {
 		uint32_t it;
-		uint64_t when;
-		ssize_t got = receive_at(fd, received < expected ? 0 : MSG_DONTWAIT, &when);
+		ssize_t got = receive(fd, received < expected ? 0 : MSG_DONTWAIT, &at);
 
 		if (got < 0)
 			break;
 		if (got < (ssize_t)sizeof(it))
 			continue;
-		last = when;
+		last = at - ahead;
 		if (!first) {
 			first = last;
 			wait_at_most(fd, limit);
@@ -307,7 +323,7 @@ void count_train(char **argv)
 		seen[it / 8] |= (uint8_t)(1u << it % 8);
 		received++;
 		if (received == (expected + 1) / 2)
-			half = when;
+			half = last;
 		if (it < highest)
 			late++;
 		else

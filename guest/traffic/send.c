@@ -20,7 +20,7 @@
 #define SAMPLE_EVERY (10 * MILLISECOND)
 #define MOST_SAMPLES 100000
 #define SAMPLES_A_POINT 10 /* of the course that one flow takes */
-#define DATAGRAMS 16	   /* sent at a time, or the clock would be asked for each */
+#define BURST 16	   /* writes of a flow at a time, or the clock would be asked for each */
 #define LAST_WORDS 3	   /* empty datagrams, of which one should arrive */
 
 static struct flow {
@@ -146,7 +146,9 @@ static ssize_t push_datagram(struct flow *flow)
 
 static void push(struct flow *flow, uint64_t now)
 {
-	for (int i = 0; i < (kind == IPPROTO_UDP ? DATAGRAMS : 1); i++) {
+	if (!flow->began)
+		flow->began = now;
+	for (int i = 0; i < BURST; i++) {
 		size_t size = bytes && bytes - flow->sent < CHUNK ? bytes - flow->sent : CHUNK;
 		ssize_t got = kind == IPPROTO_UDP ?
 				      push_datagram(flow) :
@@ -188,7 +190,7 @@ static void connect_all(const char *address, const char *port, uint32_t addresse
 			const char *algorithm)
 {
 	union address base = address_of(address, port);
-	struct epoll_event ready[64];
+	struct epoll_event ready[EVENTS];
 	size_t pending = 0;
 
 	for (size_t i = 0; i < count; i++) {
@@ -213,10 +215,10 @@ static void connect_all(const char *address, const char *port, uint32_t addresse
 		flow->port = ntohs(from.six.sin6_port); /* at the same place in both */
 	}
 	while (pending) {
-		int got = epoll_wait(epoll, ready, 64, -1);
+		size_t got = wait_ready(epoll, ready, UINT64_MAX);
 		uint64_t now = now_ns();
 
-		for (int i = 0; i < got; i++) {
+		for (size_t i = 0; i < got; i++) {
 			struct flow *flow = &flows[ready[i].data.u32];
 			int error = 0;
 			socklen_t length = sizeof(error);
@@ -248,21 +250,21 @@ static void sample(uint64_t since)
 
 static void run(uint64_t seconds)
 {
-	struct epoll_event ready[64];
-	int timer = timer_of(epoll);
+	struct epoll_event ready[EVENTS];
 	uint64_t start = now_ns(), next = start + SAMPLE_EVERY;
 	uint64_t until = seconds ? start + seconds * SECOND : UINT64_MAX;
 
 	sending = count;
 	for (size_t i = 0; i < count; i++)
 		watch(epoll, EPOLL_CTL_ADD, flows[i].fd, EPOLLOUT, (uint32_t)i);
-	timer_set(timer, next, SAMPLE_EVERY);
 	while (sending || draining) {
-		int got = epoll_wait(epoll, ready, 64, -1);
+		bool looking = kind != IPPROTO_UDP && flows->state == SENDING &&
+			       samples < MOST_SAMPLES;
+		size_t got = wait_ready(epoll, ready, looking && next < until ? next : until);
 		uint64_t now = now_ns();
 
-		if (now >= next && flows->state == SENDING && kind != IPPROTO_UDP &&
-		    samples < MOST_SAMPLES) {
+		looking = looking && now >= next;
+		if (looking) {
 			sample(now - start);
 			next += SAMPLE_EVERY;
 		}
@@ -270,21 +272,21 @@ static void run(uint64_t seconds)
 			for (size_t i = 0; i < count; i++)
 				if (flows[i].state == SENDING)
 					finish(&flows[i], now);
-			timer_set(timer, 0, 0);
 			until = UINT64_MAX;
 			continue;
 		}
-		for (int i = 0; i < got; i++) {
+		/* What is alone is filled up then, too, not only when a third of its buffer is free. */
+		if (looking && count == 1) {
+			push(flows, now);
+			continue;
+		}
+		for (size_t i = 0; i < got; i++) {
 			struct flow *flow = &flows[ready[i].data.u32];
 
-			if (ready[i].data.u32 == TIMER || flow->state == CLOSED)
-				continue;
 			if (flow->state == DRAINING) {
 				drain(flow, now);
 				continue;
 			}
-			if (!flow->began)
-				flow->began = now;
 			push(flow, now);
 		}
 	}

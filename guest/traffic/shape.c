@@ -119,17 +119,15 @@ void shape(char **argv)
 
 	if (!r.tc.tcm_ifindex)
 		fault(argv[0]);
+	/* A netem that is there already keeps what it is not told, so it is told all. */
 	add(&r, TCA_KIND, "netem", sizeof("netem"));
 	nest = add(&r, TCA_OPTIONS, &options, sizeof(options));
 	add(&r, TCA_NETEM_LATENCY64, &delay, sizeof(delay));
-	if (speed)
-		add(&r, TCA_NETEM_RATE, &rate, sizeof(rate));
+	add(&r, TCA_NETEM_RATE, &rate, sizeof(rate));
 	if (speed > UINT32_MAX)
 		add(&r, TCA_NETEM_RATE64, &speed, sizeof(speed));
-	if (reorder.probability)
-		add(&r, TCA_NETEM_REORDER, &reorder, sizeof(reorder));
-	if (corrupt.probability)
-		add(&r, TCA_NETEM_CORRUPT, &corrupt, sizeof(corrupt));
+	add(&r, TCA_NETEM_REORDER, &reorder, sizeof(reorder));
+	add(&r, TCA_NETEM_CORRUPT, &corrupt, sizeof(corrupt));
 	if (seed)
 		add(&r, PRNG_SEED, &seed, sizeof(seed));
 	nest->rta_len = (uint16_t)((char *)&r + r.head.nlmsg_len - (char *)nest);

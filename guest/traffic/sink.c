@@ -17,7 +17,7 @@
 
 #define BIN (10 * MILLISECOND)
 #define MOST_BINS_SHOWN 2000
-#define LISTENER (UINT32_MAX - 1) /* data.u32 of its events; a flow's is its index */
+#define LISTENER UINT32_MAX /* data.u32 of its events; a flow's is its index */
 #define DATAGRAMS 64		  /* read at a time, or the clock would be asked for each */
 
 static struct flow {
@@ -203,9 +203,9 @@ static void tell(void)
  */
 void sink(char **argv)
 {
-	int kind = protocol(argv[0]), timer;
-	uint64_t seconds = number(argv[3], 1, 86400), patience, armed = 0;
-	struct epoll_event ready[64];
+	int kind = protocol(argv[0]);
+	uint64_t seconds = number(argv[3], 1, 86400), patience;
+	struct epoll_event ready[EVENTS];
 	char text[64];
 
 	expected = (size_t)number(argv[2], 1, MOST_FLOWS);
@@ -222,24 +222,19 @@ void sink(char **argv)
 	epoll = epoll_create1(EPOLL_CLOEXEC);
 	listener = listen_at(kind, argv[1], (int)expected, SOCK_NONBLOCK);
 	watch(epoll, EPOLL_CTL_ADD, listener, EPOLLIN, LISTENER);
-	timer = timer_of(epoll);
 	patience = now_ns() + seconds * SECOND + PATIENCE;
 	say_listening();
 	while (ended < expected) {
 		uint64_t now, limit = first ? first + seconds * SECOND : patience;
-		int count;
+		size_t count;
 
 		if (came < expected && limit > patience)
 			limit = patience;
-		if (limit != armed)
-			timer_set(timer, armed = limit, 0);
-		count = epoll_wait(epoll, ready, 64, -1);
+		count = wait_ready(epoll, ready, limit);
 		now = now_ns();
 		if (now >= limit)
 			break;
-		for (int i = 0; i < count; i++) {
-			if (ready[i].data.u32 == TIMER)
-				continue;
+		for (size_t i = 0; i < count; i++) {
 			if (ready[i].data.u32 != LISTENER)
 				read_stream(&flows[ready[i].data.u32], now);
 			else if (kind == IPPROTO_UDP)

@@ -8,16 +8,18 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
-#include <sys/timerfd.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #define PERIOD 65536 /* bytes, after which a stream repeats itself */
+#define EPOLL_PWAIT2 441 /* of x86-64: waits for nanoseconds; Linux 5.11 */
 #define ROOM (16 << 20) /* bytes of datagrams: what is lost is lost on the way, not in the socket */
 
 uint64_t now_ns(void)
@@ -115,29 +117,20 @@ int listen_at(int kind, const char *port, int backlog, int flags)
 	return fd;
 }
 
-int timer_of(int epoll)
+size_t wait_ready(int epoll, struct epoll_event *ready, uint64_t until)
 {
-	int timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	struct pollfd it = { .fd = epoll, .events = POLLIN };
+	uint64_t now = until == UINT64_MAX ? 0 : now_ns(), left = now < until ? until - now : 0;
+	struct timespec wait = {
+		.tv_sec = (time_t)(left / SECOND),
+		.tv_nsec = (long)(left % SECOND),
+	};
+	struct timespec *limit = until == UINT64_MAX ? NULL : &wait;
+	int count = (int)syscall(EPOLL_PWAIT2, epoll, ready, EVENTS, limit, NULL, 0);
 
-	if (timer < 0)
-		fault("no timer");
-	watch(epoll, EPOLL_CTL_ADD, timer, EPOLLIN | EPOLLET, TIMER); /* so nobody has to read it */
-	return timer;
-}
-
-static struct timespec timespec_of(uint64_t ns)
-{
-	struct timespec it = { .tv_sec = (time_t)(ns / SECOND), .tv_nsec = (long)(ns % SECOND) };
-
-	return it;
-}
-
-void timer_set(int timer, uint64_t at, uint64_t every)
-{
-	struct itimerspec when = { timespec_of(every), timespec_of(at) };
-
-	if (timerfd_settime(timer, TFD_TIMER_ABSTIME, &when, NULL))
-		fault("the timer");
+	if (count < 0 && errno == ENOSYS && ppoll(&it, 1, limit, NULL) > 0)
+		count = epoll_wait(epoll, ready, EVENTS, 0);
+	return count > 0 ? (size_t)count : 0;
 }
 
 void watch(int epoll, int operation, int fd, uint32_t events, uint32_t data)

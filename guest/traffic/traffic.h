@@ -70,11 +70,14 @@ int listen_at(int kind, const char *port, int backlog, int flags);
 
 uint64_t now_ns(void);
 
-/* A timer of an epoll instance: wakes at an instant, then each `every` ns unless that is 0. */
-#define TIMER UINT32_MAX /* data.u32 of its events */
-int timer_of(int epoll);
-void timer_set(int timer, uint64_t at, uint64_t every);
-
+/*
+ * Waits with an epoll instance until something is ready, or until an instant;
+ * returns how many events there are.  A timerfd would do, but the lab's own
+ * kernels have none.
+ */
+#define EVENTS 64 /* at a time */
+struct epoll_event;
+size_t wait_ready(int epoll, struct epoll_event *ready, uint64_t until);
 void watch(int epoll, int operation, int fd, uint32_t events, uint32_t data);
 
 /* Lines of output. */

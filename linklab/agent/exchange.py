@@ -16,7 +16,7 @@ FIRST_POKE = 1.0  # s of silence before the agent is asked whether it knows the 
 LAST_POKE = 60.0  # s at most between two questions
 TORN_POKE = 0.05  # s until it is asked after a line arrived torn
 MAX_REPEATS = 50
-BABBLE = 16384  # bytes that are neither frames nor the kernel's: somebody babbles
+BABBLE = 8192  # bytes that are neither frames nor the kernel's, twice a torn frame: babble
 DRAIN_LIMIT = 0.5  # s at most to read what had arrived when the deadline passed
 
 # On a machine with one port the kernel speaks on the agent's line, and may go on
