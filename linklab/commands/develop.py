@@ -15,7 +15,7 @@ from linklab.events import ignore
 from linklab.host.cache import Cache
 from linklab.host.run import environment, shown
 from linklab.image.initramfs import rendered_scripts
-from linklab.image.programs import TRAFFIC, build_agent, build_static
+from linklab.image.programs import TRAFFIC, WIRE, build_agent, build_static
 from linklab.options import option, split_list
 from linklab.paths import GUEST, ROOT
 
@@ -68,8 +68,9 @@ def run_lint() -> Verdict:
     """Run every check, all of them even if one fails."""
     python = [sys.executable, "-m"]
     build_agent(Cache(), ignore)  # warnings are errors
-    build_static(TRAFFIC, Cache(), ignore)
-    print("agent, traffic: they compile without warnings")
+    for program in (TRAFFIC, WIRE):
+        build_static(program, Cache(), ignore)
+    print("agent, traffic, wire: they compile without warnings")
     verdicts = [
         _run([*python, "ruff", "check", "."]),
         _run([*python, "ruff", "format", "--check", "."]),
