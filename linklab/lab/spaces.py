@@ -78,24 +78,38 @@ def build(topology: Topology, seed: int, run: Run, write: Write) -> None:
     """
     _batch("root", root_lines(topology), (), run, write)
     for host in topology.hosts:
-        router = _FORWARDING if host in topology.routers else ()
-        _set(host, (*_SYSCTLS, *router), run, write)
-        _batch(host, host_lines(topology, host), inside(host), run, write)
+        configure(topology, host, run, write, inside(host))
     for space in map(middle, shaped_links(topology)):
-        _set(space, _SILENT, run, write)
+        _set(space, _SILENT, run, write, inside(space))
         _batch(space, _MIDDLE, inside(space), run, write)
     for space, interfaces in plain_interfaces(topology).items():
         run([*inside(space), TRAFFIC, "plain", *interfaces])
     for number, shaped in enumerate(shaped_interfaces(topology)):
         run([*inside(shaped.space), TRAFFIC, *shape_words(shaped, seed and seed + number)])
+    write_names(topology, write)
+
+
+def configure(
+    topology: Topology, host: str, run: Run, write: Write, prefix: Sequence[str] = ()
+) -> None:
+    """Bring up a host whose interfaces are there; `prefix` stands before what runs on it."""
+    router = _FORWARDING if host in topology.routers else ()
+    _set(host, (*_SYSCTLS, *router), run, write, prefix)
+    _batch(host, host_lines(topology, host), prefix, run, write)
+
+
+def write_names(topology: Topology, write: Write) -> None:
+    """Write the hosts' names where programs look for them."""
     names = "".join(f"{address}\t{name}\n" for address, name in topology.names)
     write("/etc/hosts", f"127.0.0.1\tlocalhost\n{names}".encode())
 
 
-def _set(space: str, values: Sequence[tuple[str, str]], run: Run, write: Write) -> None:
+def _set(
+    space: str, values: Sequence[tuple[str, str]], run: Run, write: Write, prefix: Sequence[str]
+) -> None:
     path = f"{_FOLDER}/{space}.sysctl"
     write(path, "".join(f"net/{name} = {value}\n" for name, value in values).encode())
-    run([*inside(space), "/bin/sysctl", "-q", "-p", path])
+    run([*prefix, "/bin/sysctl", "-q", "-p", path])
 
 
 def _batch(name: str, lines: Iterable[str], prefix: Sequence[str], run: Run, write: Write) -> None:

@@ -91,6 +91,11 @@ class Wire:
         self._stack.callback(other.close)
         return one, other
 
+    def let_go(self) -> None:
+        """Close the machines' ends here, once they have them: who is gone then gets nothing."""
+        for end in (end for ends in self.ends for end in ends):
+            end.close()
+
     @property
     def pid(self) -> int | None:
         """The process's id; None where no link is shaped."""

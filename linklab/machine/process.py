@@ -67,7 +67,8 @@ class Machine:
     `console` and `agent` are our ends of its serial ports, `control` that of
     QMP where the machine is `controlled`. They are socket pairs made before
     QEMU starts, so there is nothing to connect to, no name that two runs could
-    share, and nothing to clean up. QEMU inherits `pass_fds`, too.
+    share, and nothing to clean up. QEMU inherits `pass_fds`, too, and the sockets
+    of its network interfaces.
     """
 
     def __init__(
@@ -98,12 +99,13 @@ class Machine:
                 agent=agent_port,
                 control=FdPort(far[2]) if controlled else None,
             )
+            nics = (nic.fd for nic in spec.nics)
             self.started = time.monotonic()
             try:
                 self._process = start(
                     qemu_argv(qemu, self.spec),
                     stderr=self._stderr,
-                    pass_fds=(*far, *pass_fds, *(self._pipes.fds if self._pipes else ())),
+                    pass_fds=(*far, *pass_fds, *nics, *(self._pipes.fds if self._pipes else ())),
                     # Ctrl-C is for the lab, which says what was interrupted.
                     new_session=True,
                 )

@@ -15,8 +15,10 @@ from linklab.host.accel import Accel
 from linklab.host.cpus import pin
 from linklab.lab import spaces
 from linklab.lab.findings import Finding
+from linklab.lab.guests import GuestNetwork
 from linklab.lab.lab import Lab, Subject
 from linklab.lab.session import Session
+from linklab.lab.topology import Topology
 from linklab.results.model import BootRecord, TallyRecord
 from linklab.results.shape import Cell
 from linklab.scenarios.scenario import GUEST, Host, Hosts, Metrics, Scenario
@@ -101,7 +103,7 @@ class GuestAtWork:
         self._seat = seat
         self._stack = ExitStack()
         self._scenario = plan.kind(plan.given)
-        self._session: Session | None = None
+        self._sessions: Sequence[Session] = ()
         self._hosts: Hosts = {}
         self._is_warm = False
 
@@ -136,45 +138,58 @@ class GuestAtWork:
         return Answer(trials=tuple(kept), error=error, ignored=self._ignored())
 
     def _ignored(self) -> tuple[Finding, ...]:
-        return self._session.ignored if self._session else ()
+        return tuple(finding for session in self._sessions for finding in session.ignored)
 
     def _open(self, console_log: Path, cores: Cores | None) -> Answer:
         draw = (self._plan.seed + self._seat.draw) % _SEEDS  # warm-up rounds count downwards from 0
-        opened = self._lab.session(self._subject, console_log, draw)
-        session = self._session = self._stack.enter_context(opened)
         setup = self._seat.setup
+        network = self._plan.kind.network(self._plan.given)
+        joined: GuestNetwork | None = None
+        if network is not None and self._lab.guests is not None:
+            opened = self._lab.network(self._subject, console_log, self._plan.seed + 1)
+            joined = self._stack.enter_context(opened)
+            self._sessions = tuple(joined.sessions.values())
+        else:
+            alone = self._lab.session(self._subject, console_log, draw)
+            self._sessions = (self._stack.enter_context(alone),)
         with self._judged():
             self._pin(cores)
-            host = host_of(session, self._lab, self._plan.kind, setup, self._plan.limit)
-            self._hosts = {GUEST: host, **self._network(host)}
+            self._hosts = self._made_hosts(network, joined)
             set_up = self._scenario.set_up(self._hosts, setup)
             made = [self._made(cell, metrics) for cell, metrics in set_up]
-        hello = session.hello
+        hello = self._sessions[0].hello
         boot = BootRecord(
             kernel=self._subject.name,
             cell=setup,
-            seconds=round(session.boot_seconds, 6),
+            seconds=round(max(session.boot_seconds for session in self._sessions), 6),
             clocksource=hello.clocksource,
             clock_resolution=hello.clock_resolution,
         )
         return Answer(boot, tuple(made))
 
-    def _network(self, guest: Host) -> Hosts:
-        """Make the hosts of the scenario's topology, if it has one."""
-        network = self._plan.kind.network(self._plan.given)
+    def _made_hosts(self, network: Topology | None, joined: GuestNetwork | None) -> Hosts:
+        """Return the guest, and the hosts of the scenario's topology, if it has one, brought up."""
+        kind, setup, limit = self._plan.kind, self._seat.setup, self._plan.limit
+        if joined is not None and self._lab.guests is not None:
+            hosts = {
+                name: replace(
+                    host_of(session, self._lab, kind, setup, limit), name=name, network=network
+                )
+                for name, session in joined.sessions.items()
+            }
+            self._lab.guests.bring_up(hosts)
+            check_links(joined.topology, hosts)
+            return hosts
+        guest = host_of(self._sessions[0], self._lab, kind, setup, limit)
         if network is None:
-            return {}
-
-        def write(path: str, content: bytes) -> None:
-            guest.agent.write_file(path, content, guest.until())
-
-        spaces.build(network, self._plan.seed + 1, guest.run, write)
+            return {GUEST: guest}
+        spaces.build(network, self._plan.seed + 1, guest.run, guest.write)
         hosts = {
             name: replace(guest, name=name, inside=spaces.inside(name), network=network)
             for name in network.hosts
         }
         check_links(network, hosts)
-        return hosts
+        return {GUEST: guest, **hosts}
 
     def _turn(self, turn: Turn, cores: Cores | None) -> Answer:
         """Do the trials of a turn; one that leaves a wrong state is the guest's last one."""
@@ -243,8 +258,9 @@ class GuestAtWork:
         return Answer(tally=TallyRecord(self._subject.name, job.cell, counted))
 
     def _pin(self, cores: Cores | None) -> None:
-        if cores and self._session:
-            pin(self._session.machine.pid, cores)
+        if cores:
+            for session in self._sessions:
+                pin(session.machine.pid, cores)
 
     @contextmanager
     def _judged(self) -> Iterator[None]:
