@@ -84,6 +84,7 @@ _MUST_AGREE = {
     "scenario's file": ("scenario_sha256",),
     "accelerator": ("accel",),
     "clock": ("clock",),
+    "place": ("place",),
     "boot": ("boot",),
     "QEMU version": ("qemu", "version"),
     "machine type": ("machine",),
@@ -97,6 +98,7 @@ _MUST_AGREE = {
 _BEFORE_IT_WAS_KEPT = {
     "kind of result": "run",
     "clock": "real",
+    "place": "",
     "scenario's file": "",
     "guest for each trial": "False",
     "trials in each guest and round": "1",

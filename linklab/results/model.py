@@ -41,9 +41,10 @@ class Sample:
     `order` counts the samples of a run as they were taken. One that is not
     `verified` left a wrong state: its metrics say nothing. `clock` says what
     its seconds are: `real`; `virtual`, an instruction each ns; or `recorded`,
-    which compares with nothing. `block` is the round that it was taken in,
-    which has each kernel once: kernels are compared within blocks. Set-up is
-    trial 0 of block 0.
+    which compares with nothing. `place` is where the hosts of a topology are:
+    `spaces` of one guest, or `guests`; nothing without one. `block` is the round
+    that it was taken in, which has each kernel once: kernels are compared within
+    blocks. Set-up is trial 0 of block 0.
     """
 
     scenario: str
@@ -57,11 +58,14 @@ class Sample:
     verified: bool
     block: int = 0
     clock: str = "real"
+    place: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return it as one flat JSON object."""
         own = {f.name: getattr(self, f.name) for f in fields(self)}
         cell, metrics = own.pop("cell"), own.pop("metrics")
+        if not self.place:
+            del own["place"]
         return {**own, **cell, **metrics}
 
     @classmethod

@@ -270,7 +270,7 @@ class Engine:
         if jobs == 1 or self.lab.clock is Clock.VIRTUAL:
             return [None] * jobs  # there nobody disturbs anybody's figures
         cores = own_cores()
-        shares = share_out(jobs, self.lab.cpus, cores)
+        shares = share_out(jobs, self.lab.cpus * self.lab.machines, cores)
         if shares is None:
             guests = f"{jobs} guests with {self.lab.cpus} CPU each"
             text = f"--jobs {jobs}: {guests} on {len(cores)} cores disturb each other's timings"
@@ -279,11 +279,12 @@ class Engine:
         return list(shares)
 
     def _room(self) -> int:
-        """Return how many guests this host has the memory for at a time."""
+        """Return how many guests, or networks of guests, this host has the memory for at a time."""
         available = host_memory_available()
         if available is None:
             return MOST_OPEN
-        room = int(available * _MEMORY_SHARE) // (self.lab.memory + _QEMU_MIB)
+        each = (self.lab.memory + _QEMU_MIB) * self.lab.machines
+        room = int(available * _MEMORY_SHARE) // each
         return max(1, min(room, MOST_OPEN))
 
     def _note_room(self, turns: Sequence[Turn]) -> None:
@@ -335,7 +336,15 @@ class Engine:
             verified=trial.verified,
             block=block,
             clock=self.lab.clock_name,
+            place=place_of(self.lab, self._plan),
         )
+
+
+def place_of(lab: Lab, plan: Plan) -> str:
+    """Return where the hosts of a plan's topology are; nothing where there is none."""
+    if lab.guests is not None:
+        return "guests"
+    return "spaces" if plan.kind.topology else ""
 
 
 def _place(job: Job | None) -> dict[str, str | int | float]:

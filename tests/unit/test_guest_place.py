@@ -1,0 +1,118 @@
+"""Hosts that are guests: their interfaces, how these get their names, and what is shared with
+namespaces."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from linklab.errors import LabError
+from linklab.lab import spaces
+from linklab.lab.guests import GuestPlace
+from linklab.lab.topology import parse
+from linklab.machine.spec import Nic, NicModel
+
+TEXT = "a -- r -- b: 10mbit | clean"
+
+
+class Hand:
+    """A host whose kernel found its interfaces the other way round."""
+
+    def __init__(self, macs: Sequence[str]) -> None:
+        self._macs = macs
+        self.ran: list[list[str]] = []
+        self.files: dict[str, str] = {}
+
+    def run(self, argv: Sequence[str]) -> None:
+        self.ran.append(list(argv))
+
+    def printed(self, argv: Sequence[str]) -> str:
+        assert argv == ["/bin/ip", "-o", "link", "show"]
+        lines = ["1: lo: <LOOPBACK> mtu 65536\\    link/loopback 00:00:00:00:00:00 brd 00:00"]
+        lines += [
+            f"{n + 2}: eth{n}: <BROADCAST> mtu 1500 qdisc noop\\    link/ether {mac} brd ff:ff"
+            for n, mac in enumerate(reversed(self._macs))
+        ]
+        return "\n".join(lines)
+
+    def write(self, path: str, content: bytes) -> None:
+        self.files[path] = content.decode()
+
+
+def place(**more: Any) -> GuestPlace:
+    return GuestPlace(parse(TEXT), Path("wire"), **more)
+
+
+def brought_up() -> dict[str, Hand]:
+    there = place()
+    hands = {
+        host: Hand([nic.mac for nic in there.interfaces(host)]) for host in there.topology.hosts
+    }
+    there.bring_up(hands)
+    return hands
+
+
+def test_each_host_has_an_interface_for_each_of_its_links() -> None:
+    assert place().interfaces("r") == (
+        Nic(NicModel.VIRTIO, "02:00:00:01:00:02"),
+        Nic(NicModel.VIRTIO, "02:00:00:02:00:02"),
+    )
+
+
+def test_one_host_may_have_another_model() -> None:
+    there = place(nic=NicModel.E1000, nics={"b": NicModel.RTL8139})
+    models = [there.interfaces(host)[0].model for host in there.topology.hosts]
+    assert models == [NicModel.E1000, NicModel.E1000, NicModel.RTL8139]
+
+
+def test_each_link_has_a_socket_at_both_ends_and_is_captured_at_one() -> None:
+    def socket(number: int) -> SimpleNamespace:
+        return SimpleNamespace(fileno=lambda: number)
+
+    wire: Any = SimpleNamespace(ends=[(socket(10), socket(11)), (socket(12), socket(13))])
+    there = place(captures=True)
+    nics = [
+        (host, nic.fd, nic.capture.name if nic.capture else "")
+        for host in there.topology.hosts
+        for nic in there.joined(host, wire, Path("/out/console-001-sysfs.log"))
+    ]
+    assert nics == [
+        ("a", 10, "link-001-sysfs-1.pcap"),
+        ("r", 11, ""),
+        ("r", 12, "link-001-sysfs-2.pcap"),
+        ("b", 13, ""),
+    ]
+
+
+def test_interfaces_are_called_after_their_peers_in_whatever_order_they_were_found() -> None:
+    names = brought_up()["r"].files["/tmp/interfaces.batch"].splitlines()
+    assert names == [
+        "link set dev eth1 name linklab-0",
+        "link set dev eth0 name linklab-1",
+        "link set dev linklab-0 name a",
+        "link set dev linklab-1 name b",
+    ]
+
+
+def test_an_interface_that_the_kernel_has_no_driver_for_is_named() -> None:
+    there = place()
+    hands = {"a": Hand([])}
+    with pytest.raises(LabError, match="host a has no interface 02:00:00:01:00:01"):
+        there.bring_up(hands)
+
+
+def test_a_host_is_brought_up_by_the_same_commands_in_both_places() -> None:
+    hands = brought_up()
+    guest = Hand([])
+    spaces.build(parse(TEXT), 1, guest.run, guest.write)
+    for host, hand in hands.items():
+        inside = list(spaces.inside(host))
+        here = [argv[2:] for argv in guest.ran if argv[:2] == inside and "plain" not in argv]
+        assert hand.ran[1:] == here
+        own = {path: text for path, text in hand.files.items() if "interfaces" not in path}
+        assert own == {path: guest.files[path] for path in own}
+        assert set(own) == {f"/tmp/{host}.sysctl", f"/tmp/{host}.batch", "/etc/hosts"}
