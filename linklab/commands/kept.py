@@ -13,6 +13,7 @@ from typing import Any
 
 from linklab.commands.equip import module_files
 from linklab.commands.exports import ExportOptions
+from linklab.commands.places import PlaceOptions, split_host
 from linklab.commands.prepare import KernelOptions, MachineOptions
 from linklab.commands.work import TrialOptions
 from linklab.errors import UsageError
@@ -30,6 +31,7 @@ class RunOptions(TrialOptions):
 
     kernels: KernelOptions = group(KernelOptions)
     machine: MachineOptions = group(MachineOptions)
+    place: PlaceOptions = group(PlaceOptions)
     repeat: str = option("1", "trials of each cell and kernel, in shuffled order")
     warmup: str = option(
         "", "trials before them that are thrown away; default 1 with --repeat above 1, else 0"
@@ -90,7 +92,12 @@ def fixed_range(kernels: KernelOptions) -> str:
     return f"{kernels.series.base}..{commits[-1]}" if commits else ""
 
 
-def _kernel_word(word: str) -> str:
+def _kernel_word(typed: str) -> str:
+    host, word = split_host(typed)
+    return f"{host}={_kernel(word)}" if host else _kernel(word)
+
+
+def _kernel(word: str) -> str:
     if is_package(word):
         package = word.removeprefix(PREFIX)
         return PREFIX + _absolute(package) if _names_a_path(package) else word

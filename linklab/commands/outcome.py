@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -47,12 +46,16 @@ def tested_on(lab: Lab, subjects: Sequence[Subject]) -> dict[str, Any]:
         "accel": lab.accel.value,
         "clock": lab.clock_name,
         "boot": lab.boot.value,
-        "machine": ", ".join(dict.fromkeys(lab.machine_for(s).value for s in subjects)),
+        "machine": ", ".join(
+            dict.fromkeys(
+                spec.machine.value for s in subjects for spec in lab.specs_for(s).values()
+            )
+        ),
         "cpus": lab.cpus,
         "memory": lab.memory,
         "qemu": {
             "version": lab.qemu.version,
-            "command_lines": {s.name: shlex.join(lab.argv_for(s)) for s in subjects},
+            "command_lines": lab.command_lines(subjects),
         },
         "host": {
             "cpu": host_cpu(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from linklab.commands.outcome import (
     tested_on,
 )
 from linklab.commands.prepare import (
+    MachineOptions,
     decide_clock,
     prepare_lab,
     prepare_subjects,
@@ -30,7 +31,7 @@ from linklab.commands.prepare import (
 from linklab.commands.record import check_record, check_symbols, recordable
 from linklab.commands.timings import print_timings, seconds_since_start
 from linklab.commands.work import memory_for
-from linklab.errors import LabError, Verdict
+from linklab.errors import LabError, UsageError, Verdict
 from linklab.events import Listener, Note, Timings, ignore, timed
 from linklab.host.cache import Cache
 from linklab.image.userland import LIVE
@@ -57,12 +58,13 @@ class Request:
 
 def check(options: RunOptions, listener: Listener = ignore) -> Request:
     """Check every option that can be checked without building anything."""
-    kernels = options.kernels.with_scenario(options.kind)
+    network = options.kind.network(options.given())
+    kernels = options.place.kernels(options.kernels.with_scenario(options.kind), network)
     kernels.check()
     options.machine.check()
     options.exports.check()
     repeat = number("repeat", options.repeat, 1, MAX_REPEAT)
-    machine = recordable(options.machine) if options.record else options.machine
+    machine = _machine(options)
     plan = options.trials_plan(
         decide_clock(machine, listener),
         {},
@@ -70,9 +72,12 @@ def check(options: RunOptions, listener: Listener = ignore) -> Request:
         warmup=number("warmup", options.warmup or int(repeat > 1), 0, MAX_REPEAT),
         fresh_guest=options.fresh_guest,
     )
+    if options.record and options.place.is_guests:
+        raise UsageError("--record: a guest that hears others cannot be replayed alone")
     if options.record:
         check_record(options.kernels, options.machine, plan.jobs, keeps=options.keep)
     memory = memory_for(options.machine, plan, kernels)
+    options.place.check(network, memory)
     return Request(plan, memory, claim(options.output, options.kind.name))
 
 
@@ -85,17 +90,21 @@ def run(options: RunOptions, command: Sequence[str], listener: Listener) -> Fini
     with removed_if_empty(request.folder):
         cache = Cache()
         with timed(listener, "machine and image"):
-            machine = recordable(options.machine) if options.record else options.machine
+            machine = _machine(options)
+            network = options.kind.network(options.given())
             image = options.kind.image or LIVE
             lab = prepare_lab(machine, request.memory, cache, listener, image)
             if options.record:
                 lab = lab.recording()
                 listener(Note("--record: times count instructions and compare with no other run's"))
             lab = options.with_keeper(lab, listener)
+            lab = options.place.lab(lab, network, cache, listener)
         with timed(listener, "kernels"):
-            kernels = options.kernels.with_scenario(options.kind)
+            kernels = options.place.kernels(options.kernels.with_scenario(options.kind), network)
             purpose = Purpose.of(options.kind, lab)
+            purpose = replace(purpose, needs=(*purpose.needs, *options.place.needs(network)))
             subjects = prepare_subjects(kernels, purpose, cache, listener)
+            subjects = options.place.subjects(options.kernels.names, subjects, network)
             if options.record:
                 check_symbols(subjects)
         if lab.boot is Boot.RESUME:
@@ -111,6 +120,12 @@ def run(options: RunOptions, command: Sequence[str], listener: Listener) -> Fini
         text = f"the claims of scenario {options.kind.name} have a fault: {error!r}"
         faults.append(LabError(text, traceback.format_exc().rstrip()))
     return finish(folder, [*faults, *engine.faults], claims=claims)
+
+
+def _machine(options: RunOptions) -> MachineOptions:
+    """Return the machine's options, with what else decides of them."""
+    machine = options.place.machine(options.machine)
+    return recordable(machine) if options.record else machine
 
 
 def _about(
@@ -129,6 +144,7 @@ def _about(
         ENTRY: kept(options, **decided),
         FILES: kept_files(options),
         **experiment(plan),
+        **({"place": place} if (place := plan.place_in(lab)) else {}),
         "source": options.kernels.source,
         **options.kernels.content(),
         **tested_on(lab, subjects),

@@ -336,15 +336,8 @@ class Engine:
             verified=trial.verified,
             block=block,
             clock=self.lab.clock_name,
-            place=place_of(self.lab, self._plan),
+            place=self._plan.place_in(self.lab),
         )
-
-
-def place_of(lab: Lab, plan: Plan) -> str:
-    """Return where the hosts of a plan's topology are; nothing where there is none."""
-    if lab.guests is not None:
-        return "guests"
-    return "spaces" if plan.kind.topology else ""
 
 
 def _place(job: Job | None) -> dict[str, str | int | float]:
