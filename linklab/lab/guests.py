@@ -7,7 +7,7 @@ go through the wire (`linklab/lab/wire.py`), so that no machine shapes itself.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -22,6 +22,7 @@ from linklab.machine.spec import Nic, NicModel, nic_name
 
 _IP = "/bin/ip"
 _NAMES = "/tmp/interfaces.batch"
+_MARKS = ("most_packets", "most_bytes", "latest_ns")  # that begin anew when they were told
 _CARRIER_LIMIT = 10.0  # s for QEMU to pull a cable
 
 
@@ -135,6 +136,35 @@ class GuestNetwork:
     def counters(self, link: int) -> tuple[Counters, Counters]:
         """Return what a link did, there and back. Raises `LabError`."""
         return self.wire.counters(link)
+
+    def watch(self) -> Callable[[], dict[str, int]]:
+        """Begin to count what links do that shape; return what tells it, as a sample has it.
+
+        `link1_there_lost` is what the first link lost of what its first host sent.
+        That raises `LabError` where the wire had no memory for what was on a link.
+        """
+        before = self._counts()
+
+        def told() -> dict[str, int]:
+            after = self._counts()
+            found = {
+                name: count - (0 if name.endswith(_MARKS) else before[name])
+                for name, count in after.items()
+            }
+            if full := [name for name, count in found.items() if "overflowed" in name and count]:
+                raise LabError(f"{full[0]} = {found[full[0]]}: the wire's memory was full")
+            return found
+
+        return told
+
+    def _counts(self) -> dict[str, int]:
+        return {
+            f"link{number + 1}_{way}_{name}": count
+            for number, link in enumerate(self.topology.links)
+            if not link.is_clean
+            for way, counts in zip(("there", "back"), self.counters(number), strict=True)
+            for name, count in counts.items()
+        }
 
     def _carrier(self, link: int, *, up: bool) -> None:
         for end in self.topology.ports[link]:

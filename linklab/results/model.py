@@ -27,7 +27,7 @@ def _known(kind: type, what: str, data: object) -> dict[str, Any]:
     """
     if not isinstance(data, Mapping):
         raise SchemaError(f"{what} is not a JSON object")
-    known = [f for f in fields(kind) if f.name not in ("cell", "metrics")]
+    known = [f for f in fields(kind) if f.name not in ("cell", "metrics", "links")]
     missing = [f.name for f in known if f.name not in data and f.default is MISSING]
     if missing:
         raise SchemaError(f"{what} lacks {', '.join(missing)}")
@@ -44,7 +44,8 @@ class Sample:
     which compares with nothing. `place` is where the hosts of a topology are:
     `spaces` of one guest, or `guests`; nothing without one. `block` is the round
     that it was taken in, which has each kernel once: kernels are compared within
-    blocks. Set-up is trial 0 of block 0.
+    blocks. Set-up is trial 0 of block 0. `links` is what shaped links between
+    guests did meanwhile, for who reads the line: `link1_there_lost`.
     """
 
     scenario: str
@@ -59,14 +60,15 @@ class Sample:
     block: int = 0
     clock: str = "real"
     place: str = ""
+    links: Mapping[str, int] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return it as one flat JSON object."""
         own = {f.name: getattr(self, f.name) for f in fields(self)}
-        cell, metrics = own.pop("cell"), own.pop("metrics")
+        cell, metrics, links = own.pop("cell"), own.pop("metrics"), own.pop("links")
         if not self.place:
             del own["place"]
-        return {**own, **cell, **metrics}
+        return {**own, **cell, **metrics, **(links or {})}
 
     @classmethod
     def from_json(cls, data: object, shape: Shape) -> Self:

@@ -337,6 +337,7 @@ class Engine:
             block=block,
             clock=self.lab.clock_name,
             place=self._plan.place_in(self.lab),
+            links=trial.links,
         )
 
 

@@ -6,7 +6,7 @@ import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from pathlib import Path
 
@@ -46,12 +46,16 @@ Job = Open | Turn | Count | Close
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial as it ended; 0 is set-up. One that is not `verified` left a wrong state."""
+    """One trial as it ended; 0 is set-up. One that is not `verified` left a wrong state.
+
+    `links` is what links did meanwhile that go through the wire.
+    """
 
     cell: Cell
     number: int
     metrics: Metrics
     verified: bool = True
+    links: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,7 @@ class GuestAtWork:
         self._stack = ExitStack()
         self._scenario = plan.kind(plan.given)
         self._sessions: Sequence[Session] = ()
+        self._joined: GuestNetwork | None = None
         self._hosts: Hosts = {}
         self._is_warm = False
 
@@ -144,10 +149,10 @@ class GuestAtWork:
         draw = (self._plan.seed + self._seat.draw) % _SEEDS  # warm-up rounds count downwards from 0
         setup = self._seat.setup
         network = self._plan.kind.network(self._plan.given)
-        joined: GuestNetwork | None = None
+        joined = None
         if network is not None and self._lab.guests is not None:
             opened = self._lab.network(self._subject, console_log, self._plan.seed + 1)
-            joined = self._stack.enter_context(opened)
+            self._joined = joined = self._stack.enter_context(opened)
             self._sessions = tuple(joined.sessions.values())
         else:
             alone = self._lab.session(self._subject, console_log, draw)
@@ -203,14 +208,16 @@ class GuestAtWork:
                 for number in range(1 - self._plan.settling, self._plan.trials + 1):
                     named = number if self._plan.trials > 1 else turn.number
                     self._scenario.prepare(self._hosts, turn.cell)
+                    told = self._joined.watch() if self._joined else dict
                     metrics = self._checked(self._scenario.trial(self._hosts, turn.cell))
+                    trial = Trial(turn.cell, named, metrics, links=told())
                     try:
                         self._scenario.check(self._hosts, turn.cell)
                     except WrongState:
-                        kept.append(Trial(turn.cell, named, metrics, verified=False))
+                        kept.append(replace(trial, verified=False))
                         raise
                     if number > 0:
-                        kept.append(Trial(turn.cell, named, metrics))
+                        kept.append(trial)
         except LinklabError as judged:
             if not kept or kept[-1].verified:
                 raise

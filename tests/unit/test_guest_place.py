@@ -12,9 +12,11 @@ import pytest
 
 from linklab.errors import LabError
 from linklab.lab import spaces
-from linklab.lab.guests import GuestPlace
+from linklab.lab.guests import GuestNetwork, GuestPlace
 from linklab.lab.topology import parse
 from linklab.machine.spec import Nic, NicModel
+from linklab.results.model import Sample
+from linklab.results.shape import Cell
 
 TEXT = "a -- r -- b: 10mbit | clean"
 
@@ -116,3 +118,37 @@ def test_a_host_is_brought_up_by_the_same_commands_in_both_places() -> None:
         own = {path: text for path, text in hand.files.items() if "interfaces" not in path}
         assert own == {path: guest.files[path] for path in own}
         assert set(own) == {f"/tmp/{host}.sysctl", f"/tmp/{host}.batch", "/etc/hosts"}
+
+
+class Counting:
+    """A wire that counts on each time that it is asked."""
+
+    def __init__(self, overflowed: int = 0) -> None:
+        self._asked = 0
+        self._overflowed = overflowed
+
+    def counters(self, link: int) -> tuple[dict[str, int], dict[str, int]]:
+        self._asked += 1
+        there = {"lost": 10 * self._asked, "most_packets": 50, "overflowed": self._overflowed}
+        self._overflowed *= self._asked + 1
+        return there, dict.fromkeys(there, 0)
+
+
+def joined(wire: Any) -> GuestNetwork:
+    return GuestNetwork(parse(TEXT), {}, wire)
+
+
+def test_what_a_link_did_in_a_trial_is_in_its_sample() -> None:
+    told = joined(Counting()).watch()()
+    assert told["link1_there_lost"] == 10
+    assert told["link1_there_most_packets"] == 50
+    assert not any(name.startswith("link2") for name in told), "nothing is in its middle"
+    sample = Sample("s", "k", "direct", "tcg", Cell(), 1, {}, 0, True, place="guests", links=told)
+    line = sample.to_json()
+    assert (line["link1_there_lost"], line["place"]) == (10, "guests")
+    assert "links" not in line
+
+
+def test_a_wire_whose_memory_was_full_is_the_labs_fault() -> None:
+    with pytest.raises(LabError, match="link1_there_overflowed = 1: the wire's memory was full"):
+        joined(Counting(overflowed=1)).watch()()
