@@ -7,6 +7,7 @@ go through the wire (`linklab/lab/wire.py`), so that no machine shapes itself.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +24,8 @@ from linklab.machine.spec import Nic, NicModel, nic_name
 _IP = "/bin/ip"
 _NAMES = "/tmp/interfaces.batch"
 _MARKS = ("most_packets", "most_bytes", "latest_ns")  # that begin anew when they were told
+_NEGOTIATION_LIMIT = 30.0  # s for an interface to find out that it has a carrier
+_NEGOTIATION_LOOK = 0.1  # s
 _CARRIER_LIMIT = 10.0  # s for QEMU to pull a cable
 
 
@@ -81,6 +84,11 @@ class GuestPlace:
             _name_interfaces(self.topology, host, hand)
             configure(self.topology, host, hand.run, hand.write)
             write_names(self.topology, hand.write)
+        until = time.monotonic() + _NEGOTIATION_LIMIT
+        for host, hand in hands.items():
+            _await_carrier(self.topology, host, hand, until)
+        for number in range(len(self.topology.links)):
+            _await_answer(self.topology, number, hands, until)
 
 
 def capture_of(log: Path, link: int) -> Path:
@@ -107,6 +115,38 @@ def _name_interfaces(topology: Topology, host: str, hand: Hands) -> None:
     lines += [f"link set dev linklab-{port.link} name {port.interface}" for port in ports]
     hand.write(_NAMES, "".join(f"{line}\n" for line in lines).encode())
     hand.run([_IP, "-batch", _NAMES])
+
+
+def _await_carrier(topology: Topology, host: str, hand: Hands, until: float) -> None:
+    """Wait until a host may send: some interfaces take seconds to say that they have a carrier."""
+    waiting = {port.interface for port in topology.ports_of(host)}
+    while True:
+        lines = hand.printed([_IP, "-o", "link", "show", "up"]).splitlines()
+        has_carrier = {line.split()[1].rstrip(":") for line in lines if "LOWER_UP" in line}
+        waiting -= has_carrier
+        if not waiting:
+            return
+        if time.monotonic() > until:
+            missing = ", ".join(sorted(waiting))
+            raise LabError(f"host {host} has no carrier on its link to {missing}")
+        time.sleep(_NEGOTIATION_LOOK)
+
+
+def _await_answer(
+    topology: Topology, number: int, hands: Mapping[str, Hands], until: float
+) -> None:
+    """Wait until a packet has come over a link and back: QEMU's e1000 takes none for a second."""
+    link, (near, far) = topology.links[number], topology.ports[number]
+    is_lossy = any(way.loss or way.corrupt for way in (link.there, link.back))
+    seconds = 1 + (link.there.delay + link.back.delay) // 10**9
+    ping = f"ping -c 1 -W {seconds} {far.addresses[0].ip} || true"
+    while " 1 packets received" not in hands[near.host].printed(["/bin/sh", "-c", ping]):
+        if is_lossy or time.monotonic() > until:
+            break
+    else:
+        return
+    if not is_lossy:
+        raise LabError(f"link {number + 1}, {link.a} -- {link.b}: no ping comes back")
 
 
 @dataclass(frozen=True)

@@ -19,17 +19,15 @@ from linklab.lab.topology import Port, Topology, Way
 TRAFFIC = "/usr/lib/linklab/traffic"
 _IP = "/bin/ip"
 _FOLDER = "/tmp"
-_SYSCTLS = (
+_OF_AN_INTERFACE = (  # each has values of its own, from before its host was told
     # Addresses are there at once, and stay when their interface goes down.
-    ("ipv6/conf/all/accept_dad", "0"),
-    ("ipv6/conf/default/accept_dad", "0"),
-    ("ipv6/conf/all/keep_addr_on_down", "1"),
-    ("ipv6/conf/default/keep_addr_on_down", "1"),
+    ("accept_dad", "0"),
+    ("keep_addr_on_down", "1"),
     # Nobody speaks by himself.
-    ("ipv6/conf/all/accept_ra", "0"),
-    ("ipv6/conf/default/accept_ra", "0"),
-    ("ipv6/conf/all/router_solicitations", "0"),
-    ("ipv6/conf/default/router_solicitations", "0"),
+    ("accept_ra", "0"),
+    ("router_solicitations", "0"),
+)
+_SYSCTLS = (
     # A connection knows nothing of the one before it.
     ("ipv4/tcp_no_metrics_save", "1"),
     # Buffers as on a machine with memory enough, however small this guest is.
@@ -93,8 +91,14 @@ def configure(
     topology: Topology, host: str, run: Run, write: Write, prefix: Sequence[str] = ()
 ) -> None:
     """Bring up a host whose interfaces are there; `prefix` stands before what runs on it."""
+    interfaces = ("all", "default", *(port.interface for port in topology.ports_of(host)))
+    own = [
+        (f"ipv6/conf/{interface}/{name}", value)
+        for interface in interfaces
+        for name, value in _OF_AN_INTERFACE
+    ]
     router = _FORWARDING if host in topology.routers else ()
-    _set(host, (*_SYSCTLS, *router), run, write, prefix)
+    _set(host, (*own, *_SYSCTLS, *router), run, write, prefix)
     _batch(host, host_lines(topology, host), prefix, run, write)
 
 

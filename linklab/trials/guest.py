@@ -27,6 +27,7 @@ from linklab.trials.plan import Count, Plan, Seat, Turn
 
 Cores = frozenset[int]
 _SEEDS = 1 << 32
+_LOOKS = 5  # at a link in real time, before it is found to be wrong
 
 
 @dataclass(frozen=True)
@@ -183,7 +184,7 @@ class GuestAtWork:
                 for name, session in joined.sessions.items()
             }
             self._lab.guests.bring_up(hosts)
-            check_links(joined.topology, hosts)
+            check_links(joined.topology, hosts, _LOOKS)
             return hosts
         guest = host_of(self._sessions[0], self._lab, kind, setup, limit)
         if network is None:

@@ -28,11 +28,16 @@ class Hand:
         self._macs = macs
         self.ran: list[list[str]] = []
         self.files: dict[str, str] = {}
+        self.looks = 0
 
     def run(self, argv: Sequence[str]) -> None:
         self.ran.append(list(argv))
 
     def printed(self, argv: Sequence[str]) -> str:
+        if argv[-1] == "up":
+            self.looks += 1
+            flags = "BROADCAST,UP,LOWER_UP" if self.looks > 1 else "NO-CARRIER,BROADCAST,UP"
+            return "\n".join(f"2: {name}: <{flags}> mtu 1500" for name in "abr")
         assert argv == ["/bin/ip", "-o", "link", "show"]
         lines = ["1: lo: <LOOPBACK> mtu 65536\\    link/loopback 00:00:00:00:00:00 brd 00:00"]
         lines += [
@@ -105,6 +110,10 @@ def test_an_interface_that_the_kernel_has_no_driver_for_is_named() -> None:
     hands = {"a": Hand([])}
     with pytest.raises(LabError, match="host a has no interface 02:00:00:01:00:01"):
         there.bring_up(hands)
+
+
+def test_a_host_is_up_when_its_interfaces_have_a_carrier() -> None:
+    assert {hand.looks for hand in brought_up().values()} == {2}
 
 
 def test_a_host_is_brought_up_by_the_same_commands_in_both_places() -> None:

@@ -112,7 +112,7 @@ GOLDEN = {
         -chardev socket,id=console,fd=7 -serial chardev:console
         -chardev socket,id=agent,fd=9 -serial chardev:agent
         -netdev dgram,id=nic0,local.type=fd,local.str=11
-        -device virtio-net-pci,netdev=nic0,mac=02:00:00:01:00:01,romfile=
+        -device virtio-net-pci,guest_announce=off,netdev=nic0,mac=02:00:00:01:00:01,romfile=
         -netdev dgram,id=nic1,local.type=fd,local.str=13
         -device e1000,netdev=nic1,mac=02:00:00:02:00:01,romfile=
         -object filter-dump,id=nic1-capture,netdev=nic1,file=/out/a,,b.pcap
@@ -129,7 +129,7 @@ GOLDEN = {
         -device virtio-serial-device,max_ports=2
         -device virtserialport,chardev=agent,name=linklab.agent
         -netdev dgram,id=nic0,local.type=fd,local.str=11
-        -device virtio-net-device,netdev=nic0,mac=02:00:00:01:00:01
+        -device virtio-net-device,guest_announce=off,netdev=nic0,mac=02:00:00:01:00:01
         -kernel /cache/bzImage -initrd /cache/initramfs.cpio -append 'console=ttyS0 panic=-1'
         """,
     ),
