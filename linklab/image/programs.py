@@ -54,8 +54,6 @@ class Static:
 
 TRAFFIC = Static("traffic", "traffic", paths.GUEST / "traffic", budget=100_000)
 """What shapes links in guests, and sends over them."""
-TRAFFIC_PATH = "/usr/lib/linklab/traffic"
-"""Where it is in an image that has it."""
 
 
 def build_static(program: Static, cache: Cache, listener: Listener) -> Artefact:

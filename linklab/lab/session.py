@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from linklab.agent.client import Agent
-from linklab.agent.line import AgentLine, Companion, ConsoleLine, LineClosed, LineStuck
+from linklab.agent.line import AgentLine, ConsoleLine, LineClosed, LineStuck, PollHandler
 from linklab.agent.replies import Hello
 from linklab.console import taint
 from linklab.console.formats import Fault
@@ -30,6 +30,7 @@ from linklab.errors import (
     LinklabError,
     MachineLost,
 )
+from linklab.host.cache import Cached
 from linklab.lab.attribution import has_refused_module, hear_out, judge, settle
 from linklab.lab.console_access import ConsoleAccess, Hold, TakenOver
 from linklab.lab.findings import Finding, file_findings
@@ -84,21 +85,21 @@ class Session:
         console: ConsoleLine,
         boot_limit: float,
         noise: Noise = NO_NOISE,
-        others: Sequence[Companion] = (),
+        others: Sequence[PollHandler] = (),
         is_resumed: bool = False,
     ) -> None:
         self.machine = machine
         self.console = console
-        companions = (
-            Companion(console.fileno(), self._console_ready),
-            Companion(machine.pidfd, self._machine_ended),
+        handlers = (
+            PollHandler(console.fileno(), self._console_ready),
+            PollHandler(machine.pidfd, self._machine_ended),
             *others,
         )
         first = None
         if machine.spec.is_virtual:
             first = _FIRST_RESUMED if is_resumed else _FIRST_BOOTED
         turns = machine.control if machine.spec.is_virtual else None
-        self.line = AgentLine(machine.agent, companions, turns)
+        self.line = AgentLine(machine.agent, handlers, turns)
         self.agent: Agent = _AttentiveAgent(self.line, self._request_done, first)
         self.reports = KernelReports(console.watch, noise, _is_private(machine.spec))
         self._boot_limit = boot_limit
@@ -144,7 +145,7 @@ class Session:
         """End the guest in order and take the kernel's last words into account."""
         faults = taint.new_faults(self._taint, self._read_taint())
         self.agent.power_off(time.monotonic() + _POWER_OFF_LIMIT)
-        self.line.companions.clear()
+        self.line.handlers.clear()
         end = settle(self.machine, self.console, True, _POWER_OFF_LIMIT)
         if self.reports.counting:
             raise _KernelSpoke
@@ -233,18 +234,18 @@ STATE = "state"
 class Snapshot:
     """A guest saved when its agent was ready: its memory, its devices, its greeting."""
 
-    folder: Path
+    folder: Cached
     hello: Hello
 
     @property
     def ram(self) -> Path:
         """The guest's memory, as large as that and mostly holes."""
-        return self.folder / RAM
+        return self.folder.path / RAM
 
     @property
     def state(self) -> Path:
         """The state of its devices."""
-        return self.folder / STATE
+        return self.folder.path / STATE
 
 
 @contextmanager
@@ -290,8 +291,8 @@ def open_session(
             session.finish()
 
 
-def save_session(qemu: Path | str, spec: MachineSpec, folder: Path, boot_limit: float) -> Snapshot:
-    """Boot a machine and save it in `folder` the moment its agent is ready."""
+def save_session(qemu: Path | str, spec: MachineSpec, folder: Path, boot_limit: float) -> Hello:
+    """Boot a machine and save it in `folder` the moment its agent is ready; return its greeting."""
     saved = replace(spec, ram=RamFile(folder / RAM, private=False))
     with (
         Machine(qemu, saved, controlled=True) as machine,
@@ -301,7 +302,7 @@ def save_session(qemu: Path | str, spec: MachineSpec, folder: Path, boot_limit: 
         session.wait_until_ready()
         session.await_stop(boot_limit)
         save_state(machine.control, f"exec:cat > {shlex.quote(str(folder / STATE))}", boot_limit)
-        return Snapshot(folder, session.hello)
+        return session.hello
 
 
 @contextmanager
@@ -315,7 +316,7 @@ def _attended(
     is_resumed: bool = False,
 ) -> Iterator[Session]:
     """Yield a session on a machine; judge whatever ends it early, and let people look at it."""
-    others = people.companions if people else ()
+    others = people.handlers if people else ()
     session = Session(machine, console, boot_limit, noise, others, is_resumed)
     try:
         yield session

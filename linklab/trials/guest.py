@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from math import isfinite
@@ -21,7 +21,7 @@ from linklab.results.model import BootRecord, TallyRecord
 from linklab.results.shape import Cell
 from linklab.scenarios.scenario import GUEST, Host, Hosts, Metrics, Scenario
 from linklab.trials.links import check_links
-from linklab.trials.plan import Count, Plan, Seat, Turn
+from linklab.trials.plan import CountSyscalls, GuestSlot, Plan, Turn
 
 Cores = frozenset[int]
 _SEEDS = 1 << 32
@@ -29,9 +29,7 @@ _SEEDS = 1 << 32
 
 @dataclass(frozen=True)
 class Open:
-    """Boot the guest, its console into a file, and set it up."""
-
-    console_log: Path
+    """Boot the guest and set it up."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ class Close:
     """End the guest in order."""
 
 
-Job = Open | Turn | Count | Close
+Job = Open | Turn | CountSyscalls | Close
 
 
 @dataclass(frozen=True)
@@ -94,11 +92,14 @@ def host_of(
 class GuestAtWork:
     """A guest from its boot to its end, and the scenario in it."""
 
-    def __init__(self, lab: Lab, plan: Plan, subject: Subject, seat: Seat) -> None:
+    def __init__(
+        self, lab: Lab, plan: Plan, subject: Subject, slot: GuestSlot, console_log: Path
+    ) -> None:
         self._lab = lab
         self._plan = plan
         self._subject = subject
-        self._seat = seat
+        self._seat = slot
+        self._console_log = console_log
         self._stack = ExitStack()
         self._scenario = plan.kind(plan.given)
         self._session: Session | None = None
@@ -115,11 +116,11 @@ class GuestAtWork:
 
     def _done(self, job: Job, cores: Cores | None) -> Answer:
         match job:
-            case Open(console_log):
-                return self._open(console_log, cores)
+            case Open():
+                return self._open(cores)
             case Turn():
                 return self._turn(job, cores)
-            case Count():
+            case CountSyscalls():
                 return self._count(job)
             case Close():
                 self._stack.close()
@@ -138,9 +139,9 @@ class GuestAtWork:
     def _ignored(self) -> tuple[Finding, ...]:
         return self._session.ignored if self._session else ()
 
-    def _open(self, console_log: Path, cores: Cores | None) -> Answer:
+    def _open(self, cores: Cores | None) -> Answer:
         draw = (self._plan.seed + self._seat.draw) % _SEEDS  # warm-up rounds count downwards from 0
-        opened = self._lab.session(self._subject, console_log, draw)
+        opened = self._lab.session(self._subject, self._console_log, draw)
         session = self._session = self._stack.enter_context(opened)
         setup = self._seat.setup
         with self._judged():
@@ -234,7 +235,7 @@ class GuestAtWork:
                 )
         return metrics
 
-    def _count(self, job: Count) -> Answer:
+    def _count(self, job: CountSyscalls) -> Answer:
         with self._judged():
             try:
                 counted = self._scenario.count(self._hosts, job.cell)
@@ -258,16 +259,3 @@ class GuestAtWork:
 
 class _Dropped(Exception):
     """Nobody is interested in the guest any more."""
-
-
-@dataclass(frozen=True)
-class GuestMaker:
-    """Makes the guest of a seat, in whatever process it is to work."""
-
-    lab: Lab
-    plan: Plan
-    subjects: Mapping[str, Subject]
-
-    def __call__(self, seat: Seat) -> GuestAtWork:
-        """Return the guest, which is not open yet."""
-        return GuestAtWork(self.lab, self.plan, self.subjects[seat.kernel], seat)
