@@ -2,6 +2,10 @@
 
 import sys
 
-from linklab.commands import cli
+from linklab import entry
+
+entry.begin(sys.argv[0])  # before what takes long to import
+
+from linklab.commands import cli  # noqa: E402
 
 namespace = cli.namespace(sys.argv)

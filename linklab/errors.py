@@ -7,6 +7,9 @@ raised, not where it is reported.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from typing import Any, ClassVar
 
@@ -41,11 +44,24 @@ _STATUS = {
 }
 
 
+_CONTROL = re.compile(r"[^\t\n -~\xa0-\U0010ffff]")  # C0 but for tab and newline, DEL, C1
+
+
+def printable(text: str) -> str:
+    r"""Return a text that a terminal only shows: what it would act on as `\x1b`, as in kmsg.
+
+    Whatever a guest, or a program, may have said goes through this on its way
+    to a person's terminal or into a file that is read there.
+    """
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
 class LinklabError(Exception):
     """An end that has a verdict. Shown to the user without a traceback.
 
     `message` says what happened and what to do; `evidence` is the text that
     proves it (a console's last lines, a compiler's error), shown below it.
+    Both are printable, whoever said what is in them.
     """
 
     verdict: ClassVar[Verdict]
@@ -54,6 +70,11 @@ class LinklabError(Exception):
         super().__init__(message)
         self.message = message
         self.evidence = evidence
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in {"message", "evidence"}:
+            value = printable(value)
+        super().__setattr__(name, value)
 
     def __str__(self) -> str:
         return self.message
@@ -140,3 +161,12 @@ class GuestHung(KernelFault):
     """The machine runs, and the guest does not answer within its deadline."""
 
     verdict = Verdict.HANG
+
+
+@contextmanager
+def os_errors_as(kind: type[LinklabError], what: str, after: str = "") -> Iterator[None]:
+    """Turn what the file system says into an error of a kind: `what`, the reason, `after`."""
+    try:
+        yield
+    except OSError as error:
+        raise kind(f"{what}: {error.strerror or error}{after}") from error

@@ -3,7 +3,7 @@
 A command's options are a frozen dataclass. A field that has a help text is an
 option, under the field's name or one of its own; a tuple may be given several
 times, a bool is a flag. `linklab/commands/cli.py` makes a task of it,
-`linklab/commands/kept.py` stores it.
+`linklab/commands/run.py` stores them.
 
 The parsers below raise `UsageError` with the name of the option, what was
 given and what is valid, before anything is started.
@@ -27,6 +27,8 @@ _HELP, _NAME, _WORD, _GROUP, _VALUES = "help", "name", "word", "group", "values"
 JSON = "print one JSON document on standard output, and nothing else there"
 RUN = "a run: its folder, a part of its name that no other run has, or `last`"
 RESULTS = "the folder below which runs are looked for by name"
+LOG = "a file for the guest's console; default: kept only where the kernel fails in `invoke exec`"
+OUTPUT = "a folder for the results; default results/<UTC time>-<what was done>"
 
 
 def option(default: T, help: str, name: str = "", values: Values = ()) -> T:
@@ -154,11 +156,27 @@ def flat(options: Any) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True)
+class ResultOptions:
+    """Where results go, and who reads them, as typed."""
+
+    output: str = option("", OUTPUT)
+    as_json: bool = option(False, JSON, "json")
+
+
+def absolute(path: str) -> str:
+    """Return a path from the root, and nothing for none."""
+    return str(Path(path).expanduser().absolute()) if path else ""
+
+
 def split_list(option: str, text: str) -> list[str]:
     """Return the words of a comma-separated list, which must have at least one."""
-    words = [word.strip() for word in text.split(",") if word.strip()]
-    if not words:
+    words = [word.strip() for word in text.split(",")]
+    if not any(words):
         raise UsageError(f"--{option} is empty: a comma-separated list is expected")
+    if not all(words):
+        meant = ",".join(filter(None, words))
+        raise UsageError(f"--{option} {text}: nothing stands at a comma; is {meant} meant?")
     repeated = sorted({word for word in words if words.count(word) > 1})
     if repeated:
         raise UsageError(f"--{option} names {', '.join(repeated)} twice")
@@ -213,6 +231,15 @@ def amounts(option: str, text: str, least: float, most: float) -> tuple[int | fl
     return tuple(sorted(found))
 
 
+def check_file(what: str, path: Path) -> None:
+    """Refuse what is there and is no file: a pipe would be waited for, and give its bytes once."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise UsageError(
+            f"{what} {path} is no file but a pipe or a device, and it is read more than once: "
+            "write what comes from it into a file first"
+        )
+
+
 def seconds(option: str, text: str | float) -> float | None:
     """Return a time limit in seconds; 0 stands for the default."""
     try:
@@ -224,14 +251,14 @@ def seconds(option: str, text: str | float) -> float | None:
     return value or None
 
 
-def percent(option: str, text: str | float) -> float:
+def percent(option: str, text: str | float, most: int = 1000) -> float:
     """Return a share in per cent, above 0."""
     try:
         value = float(str(text).removesuffix("%"))
     except ValueError:
         raise UsageError(f"--{option} {text}: a number of per cent is expected") from None
-    if not 0 < value <= 1000:
-        raise UsageError(f"--{option} {text}: per cent above 0, 1000 at most, are expected")
+    if not 0 < value <= most:
+        raise UsageError(f"--{option} {text}: per cent above 0, {most} at most, are expected")
     return value
 
 

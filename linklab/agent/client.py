@@ -25,7 +25,7 @@ from linklab.agent.replies import (
     ProgramEnd,
     Run,
     StreamNews,
-    Tally,
+    SyscallCount,
     content_from,
     heard_from,
     hello_from,
@@ -37,7 +37,7 @@ from linklab.agent.replies import (
     result_of,
     runs_from,
     stream_news_from,
-    tally_from,
+    syscall_count_from,
 )
 from linklab.errors import GuestHung, LabError, LinklabError, ProtocolError
 
@@ -187,8 +187,8 @@ class Agent:
             news = stream_news_from(self._ask("job-stream", fields, deadline))
         except (LinklabError, LineClosed):
             raise
-        except Exception:  # a companion's: the kernel spoke, and its guest may still run
-            self._line.companions.clear()
+        except Exception:  # a handler's: the kernel spoke, and its guest may still run
+            self._line.handlers.clear()
             self._seq -= 1  # the same request, which is not done twice
             with suppress(Exception):
                 until = time.monotonic() + LAST_WORDS
@@ -308,16 +308,16 @@ class Agent:
 class TracedAgent(Agent):
     """An agent whose operations are traced: done by a process that it watches.
 
-    `tally` is what the last one asked of the kernel. Raises `GuestIncomplete`
+    `counted` is what the last one asked of the kernel. Raises `GuestIncomplete`
     where the guest's kernel cannot tell (before Linux 5.3).
     """
 
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
-        self.tally = Tally(0, 0, 0)
+        self.counted = SyscallCount(0, 0, 0)
 
     def call(self, operation: str, fields: Sequence[Field], deadline: float) -> FieldReader:
         """Do an operation as `Agent.call` does, and count."""
         reply = self._agent.call("traced", (operation, *fields), deadline)
-        self.tally, body = tally_from(reply)
+        self.counted, body = syscall_count_from(reply)
         return result_of(operation, body)

@@ -108,7 +108,7 @@ class LineStuck(Exception):
 
 
 @dataclass(frozen=True)
-class Companion:
+class PollHandler:
     """Something else to look after while waiting: a descriptor and what to do then."""
 
     fileno: int
@@ -133,7 +133,7 @@ class Turns(Protocol):
 
 
 class AgentLine(SocketSpawn):  # type: ignore[misc]  # pexpect has no types
-    """The agent's port. Reads lines, and looks after its companions meanwhile.
+    """The agent's port. Reads lines, and looks after its handlers meanwhile.
 
     Where the machine takes `turns`, a request is in the port as a whole before
     the guest goes on, so that it always arrives at the same instant.
@@ -142,13 +142,13 @@ class AgentLine(SocketSpawn):  # type: ignore[misc]  # pexpect has no types
     def __init__(
         self,
         sock: socket.socket,
-        companions: Sequence[Companion] = (),
+        handlers: Sequence[PollHandler] = (),
         turns: Turns | None = None,
     ) -> None:
         super().__init__(sock, maxread=_READ_BYTES, searchwindowsize=None)
         self.delayafterread = None  # pexpect sleeps after each read, unless told not to
-        self.companions = list(companions)
-        self.callers: list[Companion] = []  # looked after only while nothing is being sent
+        self.handlers = list(handlers)
+        self.callers: list[PollHandler] = []  # looked after only while nothing is being sent
         self.turns = turns
         self.has_spoken = False  # the agent, since the machine last went on: it stops next
         self._until = 0.0
@@ -159,7 +159,7 @@ class AgentLine(SocketSpawn):  # type: ignore[misc]  # pexpect has no types
         """Read what is there; pexpect calls this, and so does nobody else.
 
         Raises `pexpect.TIMEOUT` and `pexpect.EOF` as pexpect expects, and
-        whatever a companion raises. `timeout` is pexpect's, by the wall clock;
+        whatever a handler raises. `timeout` is pexpect's, by the wall clock;
         what counts is `read_line`'s, which nobody can set back.
         """
         while True:
@@ -181,32 +181,32 @@ class AgentLine(SocketSpawn):  # type: ignore[misc]  # pexpect has no types
         return data + b"\n"
 
     def _wait(self, seconds: float, event: int = select.POLLIN, fd: int | None = None) -> bool:
-        """Wait until something is ready; look after companions; say whether we are.
+        """Wait until something is ready; look after handlers; say whether we are.
 
         We are the agent's port, or `fd` in its place.
         """
         own = self.fileno() if fd is None else fd
         callers = self.callers if event == select.POLLIN else ()
         poller = select.poll()
-        for companion in (*self.companions, *callers):
-            poller.register(companion.fileno, select.POLLIN)
+        for handler in (*self.handlers, *callers):
+            poller.register(handler.fileno, select.POLLIN)
         poller.register(own, event)
         ready = {fd for fd, _ in poller.poll(max(0.0, seconds) * 1000)}
         if own in ready:
             # First what the agent said: its last words count, also when
             # something else is ready because the machine ended.
             return True
-        for companion in (*self.companions, *callers):
-            if companion.fileno in ready:
-                companion.ready()
+        for handler in (*self.handlers, *callers):
+            if handler.fileno in ready:
+                handler.ready()
         return False
 
     def wait_to_write(self, fd: int, seconds: float) -> bool:
-        """Wait until a descriptor takes bytes, looking after companions; say whether it does."""
+        """Wait until a descriptor takes bytes, looking after handlers; say whether it does."""
         return self._wait(seconds, select.POLLOUT, fd)
 
     def send_bytes(self, data: bytes, until: float) -> None:
-        """Send all of it by `until` (monotonic, s), looking after the companions meanwhile.
+        """Send all of it by `until` (monotonic, s), looking after the handlers meanwhile.
 
         Raises `LineStuck` when the machine does not take it, and `LineClosed`
         when it is gone.
@@ -228,7 +228,7 @@ class AgentLine(SocketSpawn):  # type: ignore[misc]  # pexpect has no types
         try:
             return what()
         except LabError as error:
-            self._look_after(_END_LIMIT, self.companions)
+            self._look_after(_END_LIMIT, self.handlers)
             raise LineStuck(error.message) from error
 
     def take_turn(self, until: float) -> None:
@@ -246,21 +246,21 @@ class AgentLine(SocketSpawn):  # type: ignore[misc]  # pexpect has no types
         turns = self.turns
         if turns is None:
             return
-        news = Companion(turns.fileno(), lambda: self._talk(turns.hear))
+        news = PollHandler(turns.fileno(), lambda: self._talk(turns.hear))
         while not self._talk(lambda: turns.is_stopped):
             if time.monotonic() >= until:
                 raise LineStuck("the agent spoke, and its machine does not stop")
-            self._look_after(min(until - time.monotonic(), _LOOK), [*self.companions, news])
+            self._look_after(min(until - time.monotonic(), _LOOK), [*self.handlers, news])
 
-    def _look_after(self, seconds: float, companions: Sequence[Companion]) -> None:
-        """Wait for some companions, but not for what the agent says."""
+    def _look_after(self, seconds: float, handlers: Sequence[PollHandler]) -> None:
+        """Wait for some handlers, but not for what the agent says."""
         poller = select.poll()
-        for companion in companions:
-            poller.register(companion.fileno, select.POLLIN)
+        for handler in handlers:
+            poller.register(handler.fileno, select.POLLIN)
         ready = {fd for fd, _ in poller.poll(max(0.0, seconds) * 1000)}
-        for companion in companions:
-            if companion.fileno in ready:
-                companion.ready()
+        for handler in handlers:
+            if handler.fileno in ready:
+                handler.ready()
 
     def _put_at_once(self, data: bytes) -> memoryview:
         """Send what the port holds while the machine stands still, some 200 KB; return the rest."""

@@ -117,28 +117,30 @@ class Heard:
 
 
 @dataclass(frozen=True)
-class Tally:
+class SyscallCount:
     """What some work asked of the kernel, of all processes that took part."""
 
     system_calls: int
     messages: int  # netlink messages sent
     started: int  # processes
 
-    def __add__(self, other: Tally) -> Tally:
-        return Tally(
+    def __add__(self, other: SyscallCount) -> SyscallCount:
+        return SyscallCount(
             self.system_calls + other.system_calls,
             self.messages + other.messages,
             self.started + other.started,
         )
 
-    def __sub__(self, other: Tally) -> Tally:
+    def __sub__(self, other: SyscallCount) -> SyscallCount:
         return self + other * -1
 
-    def __mul__(self, times: int) -> Tally:
-        return Tally(self.system_calls * times, self.messages * times, self.started * times)
+    def __mul__(self, times: int) -> SyscallCount:
+        return SyscallCount(self.system_calls * times, self.messages * times, self.started * times)
 
-    def __floordiv__(self, parts: int) -> Tally:
-        return Tally(self.system_calls // parts, self.messages // parts, self.started // parts)
+    def __floordiv__(self, parts: int) -> SyscallCount:
+        return SyscallCount(
+            self.system_calls // parts, self.messages // parts, self.started // parts
+        )
 
 
 @contextmanager
@@ -267,11 +269,11 @@ def heard_from(reply: FieldReader) -> list[Heard]:
         return ears
 
 
-def tally_from(reply: FieldReader) -> tuple[Tally, bytes]:
-    """Return the tally of an operation, and the body of the reply to it."""
+def syscall_count_from(reply: FieldReader) -> tuple[SyscallCount, bytes]:
+    """Return what an operation asked of the kernel, and the body of the reply to it."""
     with reading("tally"):
-        tally = Tally(reply.take_int(), reply.take_int(), reply.take_int())
-        return tally, reply.take_bytes()
+        counted = SyscallCount(reply.take_int(), reply.take_int(), reply.take_int())
+        return counted, reply.take_bytes()
 
 
 def content_from(reply: FieldReader) -> bytes:

@@ -39,7 +39,7 @@ from linklab.results.comparison import (
 from linklab.results.model import Sample
 from linklab.results.shape import Better, Cell, Metric
 from linklab.results.statistics import Interval, median_interval
-from linklab.trials.sequential import Blocks, Effort, until_known
+from linklab.trials.sequential import Blocks, Budget, until_known
 
 FIRST_BLOCKS = 8
 
@@ -97,18 +97,18 @@ class FigureJudge:
         def look(number: int) -> bool:
             nonlocal judged
             if blocks.done == 1:
-                judged = self._at_once(blocks.samples, names)
+                judged = self._at_once(blocks.samples(), names)
             else:
                 looks = number - 1 if self.noise else number  # one block costs no risk
-                judged = self._said(blocks.samples, names, max(1, looks))
+                judged = self._said(blocks.samples(), names, max(1, looks))
             return judged.judgement is not Judgement.SKIP
 
-        effort = Effort(min(FIRST_BLOCKS, self.most), most=self.most, growth=_GROWTH)
+        budget = Budget(min(FIRST_BLOCKS, self.most), most=self.most, growth=_GROWTH)
         try:
             if self.noise:
                 blocks.measure(1)
             if not self.noise or not look(1):
-                until_known(blocks, effort, look, ignore)
+                until_known(blocks, budget, look, ignore)
         except LinklabError as error:
             blocks.engine.end(error)
             if not isinstance(error, KernelFault) or blocks.engine.failed != names[-1]:
@@ -157,7 +157,7 @@ def by_ratio(pair: Pair, ratio: float, look: int, seed: int) -> Judged:
 
     `ratio` is how many times worse is bad.
     """
-    rule = Rule(threshold=ratio - 1, seed=seed).at_look(look)
+    rule = Rule(threshold=ratio - 1, seed=seed).after_look(look)
     found = compare_one(pair, rule)
     name, text = pair.metric.name, partial(amount_text, unit=pair.metric.unit)
     figure = _ratio_figure(found, name)
@@ -193,7 +193,7 @@ def _ratio_figure(found: Comparison, name: str) -> dict[str, Any]:
 
 def by_value(values: Sequence[float], limit: float, look: int, metric: Metric) -> Judged:
     """Return what the values of some blocks say against a limit."""
-    level = 1 - Rule().at_look(look).alpha
+    level = 1 - Rule().after_look(look).alpha
     interval = median_interval(values, level) if values else None
     if interval is None:
         return _unsure("there are too few values", {})

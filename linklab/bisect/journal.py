@@ -10,13 +10,13 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from linklab.bisect.search import Judgement
-from linklab.errors import LabError, UsageError
+from linklab.errors import LabError, UsageError, os_errors_as
 from linklab.results.store import utc_now
 
 FILE = "bisect.json"
@@ -144,12 +144,6 @@ def held(path: Path) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def _reporting(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise LabError(
-            f"the bisection's folder {path} cannot be written: {error.strerror or error}; "
-            "the steps done so far are in it"
-        ) from error
+def _reporting(path: Path) -> AbstractContextManager[None]:
+    what = f"the bisection's folder {path} cannot be written"
+    return os_errors_as(LabError, what, "; the steps done so far are in it")

@@ -8,11 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
-from rich import box
-from rich.table import Table
-from rich.text import Text
-
-from linklab.commands.benchmarks import (
+from linklab.bench import networks
+from linklab.bench.figures import (
     TOUCHED,
     Figure,
     Teller,
@@ -21,29 +18,30 @@ from linklab.commands.benchmarks import (
     smallest_cell,
     smallest_exec,
     smallest_run,
+    table,
     trials,
     virtme_ng,
 )
-from linklab.commands.equip import Purpose
-from linklab.commands.outcome import print_shown
-from linklab.commands.prepare import (
+from linklab.commands.exit_status import print_shown
+from linklab.commands.kernels import (
+    ONE_KERNEL,
     KernelOptions,
-    MachineOptions,
     iso_of,
-    prepare_lab,
     prepare_subjects,
 )
+from linklab.commands.machines import MachineOptions, set_up_lab
 from linklab.errors import UsageError
 from linklab.events import Listener, StepAdvanced, step
 from linklab.host.cache import Cache
 from linklab.image.iso import IMAGE
+from linklab.kernel.kconfig import flavours
 from linklab.kernel.kernel import resolve_kernel
-from linklab.lab.lab import Lab, Subject
+from linklab.lab.lab import Lab, Subject, choose_memory
 from linklab.machine.spec import Boot, Clock
 from linklab.options import group, number, option
 from linklab.report.progress import progress
-from linklab.results.figures import seconds_are
 from linklab.scenarios import DEFAULT, scenario_named
+from linklab.trials.subjects import Requirements
 
 _MEMORY = 256
 _STEP = "bench"
@@ -54,10 +52,7 @@ class BenchOptions:
     """The options of `invoke bench`, as typed."""
 
     kernels: KernelOptions = group(
-        KernelOptions,
-        {"names": "one kernel: a flavour, a bzImage or a built kernel tree"},
-        only=("names",),
-        names="sysfs",
+        KernelOptions, {"names": ONE_KERNEL}, only=("names",), names="sysfs"
     )
     machine: MachineOptions = group(MachineOptions, only=("clock",))
     repeat: str = option("", "runs of each figure; default 5, of the networks 2")
@@ -94,27 +89,51 @@ class Bench:
 def main(options: BenchOptions) -> None:
     """Measure and print. Kernels and images are built first, untimed."""
     if options.networks:
-        from linklab.commands import networks
-
         if options.vng:
             raise UsageError(f"--vng {options.vng}: --networks does without virtme-ng")
-        networks.main(options.kernels.names, options.machine, options.repeat)
+        bench_networks(options)
         return
     repeat = number("repeat", options.repeat or "5", 1, 1000)
-    if len(options.kernels.check()) != 1:
-        raise UsageError(f"--kernel {options.kernels.names}: the bench takes one kernel")
+    options.kernels.check_one("the bench takes one kernel")
     other = checked_vng(options.vng)
     options.machine.check()
     with progress() as listener:
         cache = Cache()
-        lab = prepare_lab(options.machine, _MEMORY, cache, listener)
-        (subject,) = prepare_subjects(
-            options.kernels, Purpose(Boot.ISO, scenario_named(DEFAULT).all_needs()), cache, listener
-        )
+        lab = set_up_lab(options.machine, _MEMORY, cache, listener)
+        wanted = Requirements(Boot.ISO, scenario_named(DEFAULT).all_needs())
+        (subject,) = prepare_subjects(options.kernels, wanted, cache, listener)
         bench = Bench(lab, subject, repeat, other, cache, listener)
         with step(listener, _STEP, 9 * repeat):
             figures = [*_speed(bench), *_sizes(bench)]
-    print_shown(table(bench, figures))
+    print_shown(table(lab, subject, figures))
+
+
+def bench_networks(options: BenchOptions) -> None:
+    """Run every network so many times, each in a fresh guest, and print the table."""
+    repeat = number("repeat", options.repeat or "2", 1, 1000)
+    kernels = networked(options.kernels.names)
+    options.machine.check()
+    memory = choose_memory(None, kernels.memory(networks.MEMORY), "networks")
+    with progress() as listener:
+        lab, subject = prepare_networks(kernels, options.machine, memory, Cache(), listener)
+        groups = networks.run_all(lab, subject, networks.EXPERIMENTS, repeat, listener)
+    print_shown(networks.table(lab, subject, groups))
+
+
+def networked(names: str) -> KernelOptions:
+    """Return the kernel, one of the lab's with what networks need. Raises `UsageError`."""
+    name = KernelOptions(names).check_one("the bench takes one kernel")
+    return KernelOptions(name, configs=(str(networks.FRAGMENT),) if name in flavours() else ())
+
+
+def prepare_networks(
+    kernels: KernelOptions, machine: MachineOptions, memory: int, cache: Cache, listener: Listener
+) -> tuple[Lab, Subject]:
+    """Return the lab and the kernel, both built with what the networks need."""
+    lab = set_up_lab(machine, memory, cache, listener, networks.IMAGE)
+    wanted = Requirements(lab.boot, (networks.NEEDS,), image=networks.IMAGE, clock=lab.clock)
+    (subject,) = prepare_subjects(kernels, wanted, cache, listener)
+    return lab, subject
 
 
 def checked_vng(kernel: str) -> Path | None:
@@ -164,9 +183,9 @@ def _speed(bench: Bench) -> Iterator[Figure]:
 
 
 def _sizes(bench: Bench) -> Iterator[Figure]:
-    yield Figure("initramfs, as booted direct", "MB", (_megabytes(bench.lab.initramfs),))
+    yield Figure("initramfs, as booted direct", "MB", (_megabytes(bench.lab.initramfs.path),))
     if bench.subject.iso:
-        yield Figure("ISO with one kernel", "MB", (_megabytes(bench.subject.iso),), aim=5.5)
+        yield Figure("ISO with one kernel", "MB", (_megabytes(bench.subject.iso.path),), aim=5.5)
     if bench.subject.known:
         both = KernelOptions("sysfs,nosysfs")
         kernels = [
@@ -179,27 +198,3 @@ def _sizes(bench: Bench) -> Iterator[Figure]:
 
 def _megabytes(path: Path) -> float:
     return path.stat().st_size / 1e6
-
-
-def table(bench: Bench, figures: list[Figure]) -> Table:
-    """Return the table: the accelerator first, each figure with its aim."""
-    title = (
-        f"{seconds_are({'accel': bench.lab.accel.value, 'clock': bench.lab.clock.value})}\n"
-        f"kernel {bench.subject.name} {bench.subject.release}, "
-        f"QEMU {bench.lab.qemu.version}, medians"
-    )
-    shown = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("figure", "median", "least", "most", "runs", "aim", "of the aim"):
-        shown.add_column(column, justify="left" if column == "figure" else "right")
-    for figure in figures:
-        values = figure.values
-        shown.add_row(
-            figure.name,
-            f"{median(values):.3g} {figure.unit}",
-            f"{min(values):.3g}",
-            f"{max(values):.3g}",
-            str(len(values)),
-            f"{figure.aim:.3g} {figure.unit}" if figure.aim else "",
-            f"{figure.ratio:.2f}" if figure.ratio else "",
-        )
-    return shown

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from linklab.bisect.driver import Bisection, Judge
 from linklab.bisect.gitlog import FILE as LOG_FILE
@@ -14,54 +14,49 @@ from linklab.bisect.gitlog import git_log
 from linklab.bisect.history import GitHistory, History, SeriesHistory
 from linklab.bisect.journal import FILE, Journal, held
 from linklab.bisect.search import Found
+from linklab.bisect.tester import Criterion
 from linklab.commands.judging import (
-    Criterion,
     CriterionOptions,
-    Workbench,
     check_criterion,
-    check_flavour,
     check_machine,
+    open_tester,
+    selftest_judge,
 )
-from linklab.commands.kept import check_files, fixed_range
-from linklab.commands.outcome import print_document, print_shown
-from linklab.commands.prepare import NO_ISO, KernelOptions, MachineOptions, decide_clock
-from linklab.commands.selfjudge import selftest_judge
+from linklab.commands.kernels import ONE_FLAVOUR, KernelOptions
+from linklab.commands.machines import MachineOptions, decide_clock
+from linklab.commands.run import check_files, hashes_of
+from linklab.commands.workflow import TABLE, Finished, Request, Workflow
 from linklab.errors import BuildSkipped, UsageError, Verdict
-from linklab.events import Listener, Note
-from linklab.host.cache import hash_file
+from linklab.events import Note
 from linklab.kernel.kernel import KernelSpec, check_spec
 from linklab.machine.spec import Clock
-from linklab.options import JSON, flat, group, made, option, options_of
+from linklab.options import ResultOptions, flat, group, made, option, options_of
+from linklab.results.result_kinds import BISECTION
 from linklab.results.store import claim
-from linklab.scenarios import own_file
 
-TABLE = "table.txt"
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 
 @dataclass(frozen=True)
-class BisectOptions:
+class BisectOptions(ResultOptions):
     """The options of `invoke bisect`, as typed."""
 
     kernels: KernelOptions = group(
-        KernelOptions,
-        {"names": "the flavour to build of each commit"},
-        without=("modules",),
-        names="nosysfs",
+        KernelOptions, {"names": ONE_FLAVOUR}, without=("modules",), names="nosysfs"
     )
-    machine: MachineOptions = group(MachineOptions, NO_ISO)
+    machine: MachineOptions = group(MachineOptions)
     criterion: CriterionOptions = group(CriterionOptions)
     good: str = option("", "a commit of --source that is good; of a series, how many patches are")
     bad: str = option("", "a commit of --source that is bad; of a series, with how many patches")
-    output: str = option("", "a folder for the results; default results/<UTC time>-bisect")
     resume: str = option(
         "", "go on with the bisection in this folder; all other options are its own"
     )
-    as_json: bool = option(False, JSON, "json")
 
 
 @dataclass(frozen=True)
-class Request:
-    """The same, checked: nothing has been started, and nothing stands against it."""
+class Search:
+    """What is looked for and where, checked: nothing has been started."""
 
     flavour: str
     history: History
@@ -71,9 +66,18 @@ class Request:
     memory: int
 
 
-def check(options: BisectOptions) -> Request:
+@dataclass(frozen=True)
+class BisectRequest(Request):
+    """A bisection that was begun, just now or earlier, with the options that it goes by."""
+
+    journal: Journal
+    options: BisectOptions
+    search: Search
+
+
+def checked(options: BisectOptions) -> Search:
     """Check every option that can be checked without building anything."""
-    flavour = check_flavour(options.kernels.names)
+    flavour = options.kernels.check_flavour("one flavour is expected")
     criterion = check_criterion(options.criterion)
     memory = check_machine(options.machine, criterion, options.kernels)
     build = options.kernels.build_options()
@@ -91,165 +95,114 @@ def check(options: BisectOptions) -> Request:
             raise UsageError("--good and --bad name the two commits to search between")
         history = GitHistory(Path(options.kernels.source), build)
         good, bad = options.good, options.bad
-    request = Request(
-        flavour,
-        history,
-        history.resolve("good", good),
-        history.resolve("bad", bad),
-        criterion,
-        memory,
-    )
-    history.forks(request.bad, request.good)  # says what is wrong with the two
-    return request
+    good, bad = history.resolve("good", good), history.resolve("bad", bad)
+    history.forks(bad, good)  # says what is wrong with the two
+    return Search(flavour, history, good, bad, criterion, memory)
 
 
-def main(options: BisectOptions, command: Sequence[str]) -> Verdict:
-    """Search, show what was found, and return what that says."""
-    from linklab.report.progress import progress
+class Bisecting(Workflow[BisectOptions, BisectRequest]):
+    """`invoke bisect` at its work. Its record is a journal, which another one goes on with."""
 
-    with progress() as listener:
-        journal, asked = _begun(options, command, listener)
-        with held(journal.path):
-            request = check(asked)
-            found = search(asked, request, journal, listener)
-    show(request.history, journal, as_json=options.as_json)
-    return Verdict.PASS if found else Verdict.SKIP
-
-
-def _begun(
-    options: BisectOptions, command: Sequence[str], listener: Listener
-) -> tuple[Journal, BisectOptions]:
-    """Return the record to go on with, and the options that it was begun with."""
-    if options.resume:
-        journal = Journal.read(Path(options.resume))
+    def check(self) -> BisectRequest:
+        """Check the options and begin a journal, or take both from the one to go on with."""
+        if not self.options.resume:
+            return self._begun()
+        journal = Journal.read(Path(self.options.resume))
         check_files(journal.about.get("files", {}))
         options = revived(journal.about["options"])
         # All steps by the same clock; before it was kept there was one only.
         clock = str(journal.about.get("clock", Clock.REAL.value))
-        return journal, replace(options, machine=replace(options.machine, clock=clock))
-    request = check(options)
-    output = Path(options.output)
-    if options.output and (output / FILE).exists():
-        raise UsageError(f"{output} holds a bisection already: --resume {output} goes on with it")
-    clock = decide_clock(options.machine, listener)
-    folder = claim(options.output, "bisect")
-    absolute = _absolute(options)
-    about = {
-        "command": shlex.join(command),
-        "clock": clock.value,
-        "options": flat(absolute),
-        "files": {str(path): hash_file(path) for path in _files(absolute)},
-        "kernel": request.flavour,
-        "origin": request.history.origin,
-        "looks_for": request.criterion.text,
-        "good": request.good,
-        "bad": request.bad,
-    }
-    return Journal.begin(folder, about), absolute
+        options = replace(options, machine=replace(options.machine, clock=clock))
+        return BisectRequest(journal.path, journal, options, checked(options))
 
+    def _begun(self) -> BisectRequest:
+        options = self.options
+        search = checked(options)
+        output = Path(options.output)
+        if options.output and (output / FILE).exists():
+            raise UsageError(
+                f"{output} holds a bisection already: --resume {output} goes on with it"
+            )
+        clock = decide_clock(options.machine, self.listener)
+        folder = claim(options.output, BISECTION)
+        kernels, machine = options.kernels.absolute(), options.machine.absolute()
+        criterion = options.criterion.absolute()  # a search may go on from anywhere
+        options = replace(options, kernels=kernels, machine=machine, criterion=criterion)
+        about = {
+            "command": shlex.join(self.command),
+            "clock": clock.value,
+            "options": flat(options),
+            "files": hashes_of(kernels, machine, criterion),
+            "kernel": search.flavour,
+            "origin": search.history.origin,
+            "looks_for": search.criterion.text,
+            "good": search.good,
+            "bad": search.bad,
+        }
+        return BisectRequest(folder, Journal.begin(folder, about), options, search)
 
-def search(options: BisectOptions, request: Request, journal: Journal, listener: Listener) -> bool:
-    """Search, and tell whether the first bad revision is known.
+    def work(self) -> Finished:
+        """Search. However it ends, what was found out by then is on disk, for a person too."""
+        search, journal = self.request.search, self.request.journal
+        with held(journal.path):
+            try:
+                bisection = Bisection(search.history, self._judge(), journal, self.listener)
+                found = isinstance(bisection.run(), Found)
+            except (UsageError, BuildSkipped):
+                raise  # what was claimed does not hold: going on would not help
+            except BaseException:
+                done = len(journal.steps)
+                again = f"`invoke bisect --resume {shlex.quote(str(journal.path))}` goes on"
+                self.listener(Note(f"{done} step{'s' * (done != 1)} done: {again}"))
+                raise
+            finally:
+                journal.write_text(TABLE, self.text())
+                if isinstance(search.history, GitHistory):
+                    log = git_log(search.history, journal.steps, journal.about.get("outcome"))
+                    journal.write_text(LOG_FILE, log)
+        return Finished(journal.path, Verdict.PASS if found else Verdict.SKIP)
 
-    However it ends, what was found out by then is on disk, for a person too.
-    """
-    history = request.history
-    try:
-        judge = _judge(options, request, journal, listener)
-        return isinstance(Bisection(history, judge, journal, listener).run(), Found)
-    except (UsageError, BuildSkipped):
-        raise  # what was claimed does not hold: going on would not help
-    except BaseException:
-        done = len(journal.steps)
-        again = f"`invoke bisect --resume {shlex.quote(str(journal.path))}` goes on"
-        listener(Note(f"{done} step{'s' * (done != 1)} done: {again}"))
-        raise
-    finally:
-        _write(history, journal)
-
-
-def _judge(options: BisectOptions, request: Request, journal: Journal, listener: Listener) -> Judge:
-    history = request.history
-    if request.criterion.tests:
-        kernels = options.kernels
-        return selftest_judge(
-            request.criterion,
-            lambda revision: replace(kernels, revision=revision.name),
-            options.machine,
-            journal,
-            listener,
+    def _judge(self) -> Judge:
+        search, options, journal = self.request.search, self.request.options, self.request.journal
+        if search.criterion.tests:
+            return selftest_judge(
+                search.criterion,
+                lambda revision: replace(options.kernels, revision=revision.name),
+                options.machine,
+                journal,
+                self.listener,
+            )
+        tester = open_tester(
+            search.flavour, options.machine, search.memory, search.criterion, self.listener
         )
-    bench = Workbench.open(
-        request.flavour, options.machine, request.memory, request.criterion, listener
-    )
-    return bench.judge(
-        lambda revision: history.build_options(revision.name),
-        history.about(request.good),
-        journal,
-    )
+        return tester.judge(
+            lambda revision: search.history.build_options(revision.name),
+            search.history.about(search.good),
+            journal,
+        )
+
+    def table(self) -> RenderableType:
+        """Return the table of the steps, and what they say."""
+        from linklab.report.bisection import render
+
+        return render(self.request.journal.document(), self.request.search.history)
+
+    def document(self) -> dict[str, Any]:
+        """Return the journal, with what is known of the revisions found."""
+        journal, history = self.request.journal, self.request.search.history
+        outcome = journal.about.get("outcome") or {}
+        named = [outcome["first_bad"]] if "first_bad" in outcome else outcome.get("candidates", [])
+        revisions = [asdict(history.about(name)) for name in named]
+        return {**journal.document(), "revisions": revisions}
+
+    def closing(self, finished: Finished) -> str:
+        """Return where the results are."""
+        return f"results: {finished.folder}"
 
 
-def _write(history: History, journal: Journal) -> None:
-    from linklab.report.bisection import as_text
-
-    journal.write_text(TABLE, as_text(journal.document(), history))
-    if isinstance(history, GitHistory):
-        log = git_log(history, journal.steps, journal.about.get("outcome"))
-        journal.write_text(LOG_FILE, log)
-
-
-def show(history: History, journal: Journal, *, as_json: bool) -> None:
-    """Show a bisection that is over: to a person, or as one document to a script."""
-    if as_json:
-        print_document(document(history, journal))
-        return
-
-    from linklab.report.bisection import render
-
-    print_shown(render(journal.document(), history))
-    print(f"\nresults: {journal.path}")
-
-
-def document(history: History, journal: Journal) -> dict[str, Any]:
-    """Return everything about a bisection, with what is known of the revisions found."""
-    outcome = journal.about.get("outcome") or {}
-    named = [outcome["first_bad"]] if "first_bad" in outcome else outcome.get("candidates", [])
-    return {
-        "folder": str(journal.path),
-        **journal.document(),
-        "revisions": [asdict(history.about(name)) for name in named],
-    }
-
-
-def _files(options: BisectOptions) -> list[Path]:
-    """Return the files that options, made absolute, name."""
-    configs = (Path(config) for config in options.kernels.configs)
-    noise = [Path(options.machine.noise)] if options.machine.noise else []
-    own = own_file(options.criterion.scenario)
-    files = (*options.kernels.series.files, *configs, *noise, *([own] if own else []))
-    return [path.absolute() for path in files]
-
-
-def _absolute(options: BisectOptions) -> BisectOptions:
-    """Return the options with every path absolute: a search may go on from anywhere."""
-    kernels = options.kernels
-
-    def absolute(path: str) -> str:
-        return str(Path(path).expanduser().absolute()) if path else ""
-
-    scenario = own_file(options.criterion.scenario)
-    return replace(
-        options,
-        machine=replace(options.machine, noise=absolute(options.machine.noise)),
-        criterion=replace(options.criterion, scenario=str(scenario or options.criterion.scenario)),
-        kernels=replace(
-            kernels,
-            source=absolute(kernels.source),
-            patches=tuple(map(absolute, kernels.patches)),
-            configs=tuple(map(absolute, kernels.configs)),
-            range=fixed_range(kernels),
-        ),
-    )
+def main(options: BisectOptions, command: Sequence[str]) -> Verdict:
+    """Search, show what was found, and return what that says."""
+    return Bisecting(options, command).carry_out()
 
 
 def revived(stored: Mapping[str, Any]) -> BisectOptions:

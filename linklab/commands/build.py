@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from linklab.commands.outcome import print_shown
-from linklab.commands.prepare import KernelOptions, iso_of, tell_notes
+from linklab.commands.exit_status import print_shown
+from linklab.commands.kernels import KernelOptions, iso_of, tell_notes
 from linklab.errors import UsageError
 from linklab.host.cache import Cache
 from linklab.image.iso import IMAGE, iso_contents

@@ -8,12 +8,12 @@ its name stands on the command line, so that nobody waits for all of them.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from inspect import Parameter, Signature, signature
-from pathlib import Path
 from typing import Any, NoReturn
 
 from invoke.collection import Collection
@@ -23,13 +23,14 @@ from invoke.parser.context import ParserContext
 from invoke.program import Program
 from invoke.tasks import Task
 
-from linklab.commands.boundary import (
+from linklab.commands.exit_status import (
     end_as_unix_tools_do,
     ended_by,
     plain_status,
     status_of,
     step_status,
 )
+from linklab.entry import hold_signals, is_invoke
 from linklab.errors import UsageError, Verdict
 from linklab.options import Option, made, options_of
 
@@ -58,9 +59,11 @@ class Command:
 
 
 COMMANDS = (
-    Command("setup", "Install the Debian packages that are missing.", ".host:set_up"),
+    Command("setup", "Install the Debian packages that are missing.", ".develop:set_up"),
     Command(
-        "doctor", "Say what works on this machine and what to do about the rest.", ".host:examine"
+        "doctor",
+        "Say what works on this machine and what to do about the rest.",
+        ".develop:examine",
     ),
     Command(
         "build-kernel",
@@ -75,6 +78,7 @@ COMMANDS = (
     Command(
         "scenarios",
         "List what can be measured: scenarios, with their axes, metrics and parameters.",
+        ".scenarios:list_scenarios",
     ),
     Command("run", "Boot kernels, run a scenario, and print a table and a verdict."),
     Command(
@@ -108,7 +112,9 @@ COMMANDS = (
         "port", "Try a series of patches on another kernel, and write what applies as a new series."
     ),
     Command(
-        "report", "Write a page about a run, or one that compares several: `invoke report DIR DIR`."
+        "report",
+        "Write a page about a run, or one that compares several: `invoke report DIR DIR`.",
+        ".history:report",
     ),
     Command(
         "history", "List past runs, the newest first, with what each found.", ".history:list_runs"
@@ -149,7 +155,6 @@ RENAMED = {
     "--interfaces": "--counts",
     "--operation": "--operations",
     "--arm": "--arms",
-    "--timeout": "--max-time",
     "--listeners": "--param listeners=N",
 }
 """Options that had another name, where the command has the new one and not the old."""
@@ -165,9 +170,9 @@ def namespace(argv: Sequence[str], commands: Iterable[Command] = COMMANDS) -> Co
     Invoke that was started.
     """
     every = tuple(commands)
-    if not _is_invoke(argv[0]):
+    if not is_invoke(argv[0]):
         return _collection(every)
-    end_as_unix_tools_do()
+    end_as_unix_tools_do(_status_for(argv, every))
     # A task, or what `--help=` names; not a word inside of another program's command line.
     words = {word.rpartition("=")[2] for word in argv[1:] if not any(map(str.isspace, word))}
     named = [each for each in every if each.name in words]
@@ -179,14 +184,6 @@ def namespace(argv: Sequence[str], commands: Iterable[Command] = COMMANDS) -> Co
         _begin_again(others)
     _refuse_unknown(contexts, argv, every)
     return _collection(every, named)  # a second one: contexts take the help out of their tasks
-
-
-def _is_invoke(name: str) -> bool:
-    """Tell whether the program that was started, by its path, is Invoke."""
-    program = Path(name)
-    if program.name == "__main__.py":  # python -m invoke
-        return program.parent.name == "invoke"
-    return program.name in {"invoke", "inv"}
 
 
 def _collection(commands: Iterable[Command], whole: Sequence[Command] | None = None) -> Collection:
@@ -346,6 +343,7 @@ def completions(command: Command, words: Sequence[str]) -> list[str]:
 
 def _begin_again(words: Sequence[str]) -> NoReturn:
     """Replace the program by itself: Invoke has read the command line already."""
+    hold_signals()
     os.execv(sys.executable, [sys.executable, "-m", "invoke", *words])
 
 
@@ -354,27 +352,146 @@ def _refuse_unknown(
 ) -> None:
     """End with status 2 where Invoke would end with 1 for words it does not know.
 
-    1 is what scripts, and `git bisect run`, take for "the kernel is bad". So
-    the command line is parsed with Invoke's own parser before Invoke does.
+    1 is what scripts, and `git bisect run`, take for "the kernel is bad". What
+    people mistype is said in words that help; the rest, parsed with Invoke's
+    own parser before Invoke does, in Invoke's.
     """
     program = Program()
     try:
         # In two steps, as Invoke does: `--help run` is a value, not a task.
         core = Parser(initial=program.initial_context, ignore_unknown=True)
-        rest = core.parse_argv(list(argv[1:])).unparsed
-        Parser(initial=program.initial_context, contexts=contexts).parse_argv(rest)
+        parsed = core.parse_argv(list(argv[1:]))
+        known = {str(each.name): each for each in contexts}
+        of_all = parsed[0].flags
+        asked = [of_all[flag].value for flag in ("--help", "--list")]
+        wrong = (each for each in asked if isinstance(each, str) and each not in known)
+        said = next((_unknown(each, known) for each in wrong), "")
+        said = said or _mistake(parsed.unparsed, known, of_all, commands)
+        if not said:
+            Parser(initial=program.initial_context, contexts=contexts).parse_argv(parsed.unparsed)
+            return
     except ParseError as error:
-        steps = (each.status for each in commands if each.name in argv[1:])
-        status = next((each for each in steps if each is not plain_status), plain_status)
-        fault = UsageError(f"{_said(error, argv)}\n`invoke --list` lists the commands")
-        raise Exit(code=ended_by(fault, status, as_json="--json" in argv)) from None
+        said = f"{error}\n`invoke --list` lists the commands"
+    status = _status_for(argv, commands)
+    raise Exit(code=ended_by(UsageError(said), status, as_json="--json" in argv)) from None
 
 
-def _said(error: ParseError, argv: Sequence[str]) -> str:
-    """Return what is wrong, with the new name of an option that had another one."""
-    known = error.context.flags if error.context else {}
-    for flag in (word.partition("=")[0] for word in argv):
+def _mistake(
+    words: Sequence[str],
+    known: Mapping[str, ParserContext],
+    of_all: Mapping[str, Any],
+    commands: Sequence[Command],
+) -> str:
+    """Return what is wrong with the words of some commands, empty where nothing is."""
+    left = list(words)
+    while left:
+        name = left.pop(0)
+        if name not in known:
+            return _unknown(name, known)
+        command = next(each for each in commands if each.name == name)
+        mistake = _Words(command, known[name], of_all).mistake(left, known)
+        if mistake:
+            return mistake
+    return ""
+
+
+class _Words:
+    """What stands behind a command's name, held against what the command takes."""
+
+    def __init__(self, command: Command, context: ParserContext, of_all: Mapping[str, Any]) -> None:
+        self._name = command.name
+        self._flags = context.flags
+        self._of_all = of_all  # options of Invoke's own
+        self._options = {each.flag: each for each in _options(_takes(command))}
+        self._wanted = [each for each in self._options.values() if each.is_word]
+        self._given: dict[str, list[str]] = {}
+        self._help = f"`invoke {self._name} --help` explains it"
+        examples = " ".join(map(_example, self._wanted))
+        shown = re.search(rf"`invoke {self._name} [^`]+`", command.help)
+        self._usage = shown[0] if shown else f"`invoke {self._name} {examples}`"
+
+    def mistake(self, left: list[str], commands: Container[str]) -> str:
+        """Return what is wrong; take what is the command's from the beginning of `left`."""
+        words = 0
+        while left:
+            if left[0].startswith("-") and left[0] != "-":
+                if mistake := self._option(left):
+                    return mistake
+            elif words < len(self._wanted):
+                words += 1
+                del left[0]
+            elif left[0] in commands:
+                break
+            else:
+                return self._one_too_many(left[0])
+        if words < len(self._wanted):
+            lacking = self._wanted[words]
+            said = f"invoke {self._name} lacks {lacking.name!r}: {lacking.help}"
+            return f"{said}\nsuch as {self._usage}; {self._help}"
+        return ""
+
+    def _option(self, left: list[str]) -> str:
+        flag, has_value, value = left.pop(0).partition("=")
+        option = self._options.get(flag)
+        if option is None or option.is_word:
+            if flag not in self._of_all:
+                return self._unknown_option(flag)
+            own = self._of_all[flag]
+            del left[: own.takes_value and not own.optional and not has_value]
+        elif option.takes_value:
+            return self._valued(option, [value] if has_value else left)
+        return ""
+
+    def _valued(self, option: Option, left: list[str]) -> str:
+        """Take an option's value from the beginning of `left`."""
+        flag = option.flag
+        if not left or left[0].partition("=")[0] in self._flags:
+            return f"{flag} lacks its value, such as {flag} {_example(option)}\n{self._help}"
+        given = self._given.setdefault(flag, [])
+        given.append(left.pop(0))
+        if len(given) == 1 or _may_repeat(option):
+            return ""
+        if "comma-separated" in option.help:
+            return f"{flag} is given twice: once takes all of it: {flag} {','.join(given)}"
+        return f"{flag} is given twice, as {' and as '.join(given)}"
+
+    def _unknown_option(self, flag: str) -> str:
         now = RENAMED.get(flag, "")
-        if flag not in known and now.split(" ")[0] in known and repr(flag) in str(error):
-            return f"{flag} is now {now}"
-    return str(error)
+        if now.split(" ")[0] in self._flags:
+            return f"{flag} is now {now}\n{self._help}"
+        flags = {name: each for name, each in self._options.items() if not each.is_word}
+        said = f"invoke {self._name} has no option {flag!r}"
+        if not (near := _nearest(flag, flags)):
+            return f"{said}\n`invoke {self._name} --help` lists them"
+        example = f" {_example(flags[near])}" if flags[near].takes_value else ""
+        return f"{said}: the nearest is {near}, as in {near}{example}\n{self._help}"
+
+    def _one_too_many(self, word: str) -> str:
+        takes = " ".join(each.name.upper() for each in self._wanted)
+        takes = takes or "no words, only options"
+        return f"{word!r} is a word too many: invoke {self._name} takes {takes}\n{self._help}"
+
+
+def _example(option: Option) -> str:
+    """Return a value that an option could have."""
+    usual = option.default if isinstance(option.default, str) else ""
+    return usual or next(iter(option.completions()), "") or option.name.upper()
+
+
+def _unknown(word: str, known: Iterable[str]) -> str:
+    near = _nearest(word, known)
+    said = f": the nearest is `invoke {near}`" if near else ""
+    what = "option" if word.startswith("-") else "command"
+    return f"there is no {what} {word!r}{said}\n`invoke --list` lists the commands"
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    from difflib import get_close_matches  # only for who mistypes
+
+    return next(iter(get_close_matches(word, list(known), 1)), "")
+
+
+def _status_for(argv: Sequence[str], commands: Iterable[Command]) -> Callable[[Verdict], int]:
+    """Return what a verdict's status is for who typed the command line."""
+    steps = (each.status for each in commands if each.name in argv[1:])
+    return next((each for each in steps if each is not plain_status), plain_status)

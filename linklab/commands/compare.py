@@ -2,70 +2,66 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from linklab.commands.equip import Purpose, image_for
-from linklab.commands.exports import ExportOptions, failure_written, write_exports
-from linklab.commands.outcome import (
-    Finished,
-    concluded,
-    experiment,
-    finish,
-    print_document,
-    print_shown,
-    stopped_by,
-    tested_on,
-)
-from linklab.commands.prepare import (
-    KernelOptions,
-    MachineOptions,
-    decide_clock,
-    iso_of,
-    prepare_lab,
-    subject_of,
-    tell_notes,
-)
-from linklab.commands.sides import GRAMMAR, Side, is_kernel, sides
-from linklab.commands.work import MAX_BLOCKS, MAX_TRIALS, TrialOptions, memory_for
-from linklab.errors import LabError, UsageError, Verdict
-from linklab.events import Listener, Note, ignore, step
-from linklab.host.cache import Cache
-from linklab.image.userland import LIVE
+from linklab.commands.exit_status import print_document, print_shown
+from linklab.commands.exports import ExportOptions, write_exports
+from linklab.commands.kernels import GRAMMAR, KernelOptions, KernelSide, is_kernel, kernel_pair
+from linklab.commands.machines import MachineOptions, decide_clock
+from linklab.commands.places import PlaceOptions
+from linklab.commands.scenarios import BlockOptions, memory_for, metric_of, no_share
+from linklab.commands.workflow import Finished, LabRequest, Measurement, MeasuringOptions
+from linklab.errors import LabError, LinklabError, UsageError, Verdict
+from linklab.events import step
 from linklab.kernel.kconfig import flavours
-from linklab.kernel.kernel import resolve_kernel
-from linklab.lab.lab import Lab, Subject
-from linklab.machine.spec import Boot, Clock, MachineType
-from linklab.options import JSON, RESULTS, group, number, option, past_runs, seconds, word
+from linklab.machine.spec import Clock
+from linklab.options import RESULTS, group, option, past_runs, percent, seconds, word
 from linklab.results.comparison import DEFAULT_THRESHOLD, VIRTUAL_THRESHOLD, Effect, Rule
-from linklab.results.kinds import COMPARISON
-from linklab.results.shape import Metric, SchemaError, Shape
-from linklab.results.store import RUN_FILE, RunFolder, claim, read_run, removed_if_empty
-from linklab.results.suites import suite_of_runs, suites_of
-from linklab.scenarios.scenario import Scenario
+from linklab.results.result_kinds import COMPARISON
+from linklab.results.shape import Metric, Shape
+from linklab.results.store import RUN_FILE, claim, read_run
+from linklab.results.suites import suite_of_runs
 from linklab.trials.plan import Plan
+from linklab.trials.subjects import experiment
 
 if TYPE_CHECKING:
-    from linklab.report.versus import Versus
-    from linklab.trials.sequential import Contest, Effort
+    from rich.console import RenderableType
 
-KIND = COMPARISON
+    from linklab.report.comparison import Compared
+    from linklab.trials.sequential import Budget, SequentialTest
+
 CONCLUSIVE = "conclusive"
 DEFAULT_MAX_TIME = 600.0  # s
-
-METRIC = "what is compared of what the scenario measures; default: its first metric"
-BLOCKS = "how often to measure both, each time in two fresh guests; default 20, in virtual time 10"
-TRIALS = (
-    "trials in each guest, of which the median is the guest's value; default 5, in virtual time 3"
+MOST_PERCENT = 100
+DEFAULT_THRESHOLDS = {Clock.REAL: DEFAULT_THRESHOLD, Clock.VIRTUAL: VIRTUAL_THRESHOLD}
+MAX_TIME = (
+    "seconds after which nothing further is begun: no block of --until conclusive, no "
+    "repetition of a profile; default 600, of a profile 300"
 )
-THRESHOLD = "the smallest change that matters, in per cent; default 3, in virtual time 0.25"
 
 
 @dataclass(frozen=True)
-class CompareOptions(TrialOptions):
+class ThresholdOptions(BlockOptions):
+    """Two kernels in blocks, and which change between them matters, as typed."""
+
+    threshold: str = option(
+        "", "the smallest change that matters, in per cent; default 3, in virtual time 0.25"
+    )
+
+    def rule(self, clock: Clock, seed: int | None = None) -> Rule:
+        """Return when two kernels are different; raise `UsageError` for what is wrong."""
+        share = DEFAULT_THRESHOLDS[clock]
+        if self.threshold:
+            share = percent("threshold", self.threshold, MOST_PERCENT) / 100
+        return Rule(share) if seed is None else Rule(share, seed=seed)
+
+
+@dataclass(frozen=True)
+class CompareOptions(MeasuringOptions, ThresholdOptions):
     """The options of `invoke compare`, as typed. `kernels` has no names: `a` and `b` are those."""
 
     a: str = word(
@@ -77,117 +73,132 @@ class CompareOptions(TrialOptions):
         "the second, the same way; what it leaves out is the first one's: `+fix.patch`",
         lambda: (*flavours(), *past_runs()),
     )
-    metric: str = option("", METRIC)
     kernels: KernelOptions = group(
         KernelOptions,
         {
-            "source": "a kernel tree or a tarball to build both from, instead of Debian's",
             "patches": "a patch for B alone, on top; may be repeated, in order",
-            "configs": "a fragment of kernel options for both; may be repeated, in order",
             "range": "commits of --source for B, BASE..TIP or LAST:N; A is what they stand on",
         },
         without=("names",),
         names="",
     )
     machine: MachineOptions = group(MachineOptions, boot="resume")
-    blocks: str = option("", BLOCKS)
-    trials: str = option("", TRIALS)
+    place: PlaceOptions = group(PlaceOptions)
     warmup: str = option(
-        "", "trials before them that are thrown away; default 1 with --trials above 1, else 0"
+        "", "trials before them that are thrown away; default 1 where several are kept, else 0"
     )
-    threshold: str = option("", THRESHOLD)
     until: str = option(
         "", "conclusive: measure more blocks until it is known what B is", values=(CONCLUSIVE,)
     )
-    max_time: str = option(
-        "", "seconds after which --until conclusive begins no further block; default 600"
-    )
-    output: str = option("", "a folder for the results; default results/<UTC time>-compare")
+    max_time: str = option("", MAX_TIME)
     results: str = option("results", RESULTS)
-    as_json: bool = option(False, JSON, "json")
     exports: ExportOptions = group(ExportOptions)
 
 
 @dataclass(frozen=True)
-class Defaults:
-    """What a comparison takes where nothing else is asked for, by the clock. Threshold in %."""
+class CompareRequest(LabRequest):
+    """The same, checked."""
 
-    threshold: str
-    blocks: str
-    trials: str
-
-
-DEFAULTS = {
-    Clock.REAL: Defaults(f"{100 * DEFAULT_THRESHOLD:g}", "20", "5"),
-    Clock.VIRTUAL: Defaults(f"{100 * VIRTUAL_THRESHOLD:g}", "10", "3"),
-}
-
-
-def with_defaults(options: CompareOptions, clock: Clock) -> CompareOptions:
-    """Return the options with what was left open set by the clock."""
-    default = DEFAULTS[clock]
-    return replace(
-        options,
-        threshold=options.threshold or default.threshold,
-        blocks=options.blocks or default.blocks,
-        trials=options.trials or default.trials,
-    )
-
-
-@dataclass(frozen=True)
-class Request:
-    """The same, checked: nothing has been started."""
-
-    sides: tuple[Side, Side]
+    sides: tuple[KernelSide, KernelSide]
     plan: Plan
     metric: Metric
     rule: Rule
-    effort: Effort
-    memory: int
-    folder: Path
+    effort: Budget
 
 
-def threshold_of(text: str) -> float:
-    """Return the smallest effect that matters as a share, from per cent: `3`, `3%`, `0.5`."""
-    try:
-        percent = float(text.strip().removesuffix("%"))
-    except ValueError:
-        raise UsageError(f"--threshold {text}: a number of per cent is expected") from None
-    if not 0 < percent <= 100:
-        raise UsageError(f"--threshold {text}: per cent above 0 and up to 100 are expected")
-    return percent / 100
+class Comparing(Measurement[CompareOptions, CompareRequest]):
+    """`invoke compare` at its work on two kernels."""
 
+    kind = COMPARISON
 
-def check(options: CompareOptions, listener: Listener = ignore) -> Request:
-    """Check every option that can be checked without building anything."""
-    kind = options.kind
-    both = sides(options.a, options.b, options.kernels.with_scenario(kind))
-    options.machine.check()
-    options.exports.check()
-    metric = _compared(kind.shape, options)
-    clock = decide_clock(options.machine, listener)
-    options = with_defaults(options, clock)
-    plan, effort = _plan(options, clock), _effort(options)
-    rule = Rule(threshold_of(options.threshold), seed=plan.seed)
-    memory = max(memory_for(options.machine, plan, side.options) for side in both)
-    return Request(both, plan, metric, rule, effort, memory, claim(options.output, KIND))
+    @property
+    def place(self) -> PlaceOptions:
+        """Where hosts are, as typed."""
+        return self.options.place
 
+    def check(self) -> CompareRequest:
+        """Check every option that can be checked without building anything."""
+        options, kind = self.options, self.options.kind
+        both = kernel_pair(options.a, options.b, options.kernels.with_scenario(kind))
+        options.machine.check()
+        options.exports.check()
+        metric = _compared(kind.shape, options)
+        clock = decide_clock(self.machine, self.listener)
+        plan = options.block_plan(clock, kind.compared, options.warmup)
+        effort = _effort(options, plan)
+        rule = options.rule(clock, plan.seed)
+        memory = max(memory_for(options.machine, plan, side.options) for side in both)
+        self.place.check(self.network, memory)
+        folder = claim(options.output, self.kind)
+        return CompareRequest(folder, memory, both, plan, metric, rule, effort)
 
-def no_share(metric: Metric, option: str, text: str) -> UsageError:
-    """Return why a metric that may be 0 has no smallest share that matters."""
-    return UsageError(
-        f"--{option} {text}: {metric.name} may be 0, so it is compared by its difference, and what "
-        f"matters of that the scenario says ({metric.matters:g} {metric.unit}".rstrip()
-        + ")"
-    )
+    def sides(self) -> Sequence[KernelSide]:
+        """Return both kernels."""
+        return self.request.sides
 
+    def about(self) -> dict[str, Any]:
+        """Return what run.json says of a comparison when it begins."""
+        sides = [
+            {"name": side.label, "source": side.options.source, **side.options.content()}
+            for side in self.request.sides
+        ]
+        place = self.request.plan.place_in(self.lab)
+        return {
+            **experiment(self.request.plan),
+            **({"place": place} if place else {}),
+            "sides": sides,
+        }
 
-def metric_of(shape: Shape, name: str) -> Metric:
-    """Return the metric that is compared. Raises `UsageError` for one that there is not."""
-    try:
-        return shape.metric_named(name) if name else shape.metric
-    except SchemaError as error:
-        raise UsageError(f"--metric {error}") from None
+    def measure(self) -> None:
+        """Measure both until it is known, or until the blocks or the time are over."""
+        a, b = self.subjects
+        with step(self.listener, f"comparing {a.name} with {b.name}"):
+            self._contest.run(self.request.effort)
+
+    @cached_property
+    def _contest(self) -> SequentialTest:
+        from linklab.trials.engine import Engine
+        from linklab.trials.sequential import Blocks, SequentialTest
+
+        asked = self.request
+        engine = Engine(self.lab, asked.plan, self.folder, self.listener)
+        blocks = Blocks(engine, self.subjects, asked.plan.cells)
+        return SequentialTest(blocks, asked.rule, asked.metric, self.listener)
+
+    def finish(self, faults: Sequence[LinklabError]) -> Finished:
+        """Store the end: what is surely worse is a fail."""
+        shape, found = self.request.plan.shape, self._contest.outcome.found
+        if not faults and (left := [c for c in self.request.plan.cells if c not in found]):
+            where = shape.in_words(left[0])
+            faults = [LabError(f"nothing to compare was measured in {where}")]
+        verdict, message = Verdict.PASS, ""
+        if worse := [c for c, one in found.items() if one.verdict is Effect.WORSE]:
+            verdict = Verdict.FAIL
+            where = "; ".join(shape.in_words(cell) for cell in worse)
+            message = f"{Effect.WORSE.word(self.request.metric)}: {where}"
+        return self.ended(faults, verdict, message, comparison=self._contest.stored())
+
+    @cached_property
+    def _comparison(self) -> Compared:
+        from linklab.report.comparison import stored_comparison
+
+        return stored_comparison(self.stored)
+
+    def table(self) -> RenderableType:
+        """Return the comparison's table."""
+        from linklab.report.comparison import render
+
+        return render(self._comparison)
+
+    def document(self) -> dict[str, Any]:
+        """Return the comparison with its samples."""
+        samples = [sample.to_json() for sample in self.stored.samples]
+        sentence = self._comparison.sentence()
+        return {"run": self.stored.document(), "samples": samples, "sentence": sentence}
+
+    def exports(self) -> tuple[ExportOptions, str, Sequence[str]]:
+        """Return the files to export to, and what would fail as a whole."""
+        return self.options.exports, self.kind, [self.options.b]
 
 
 def _compared(shape: Shape, options: CompareOptions) -> Metric:
@@ -197,133 +208,22 @@ def _compared(shape: Shape, options: CompareOptions) -> Metric:
     return metric
 
 
-def _plan(options: CompareOptions, clock: Clock) -> Plan:
-    trials = number("trials", options.trials, 1, MAX_TRIALS)
-    return options.trials_plan(
-        clock,
-        options.kind.compared,
-        repeat=number("blocks", options.blocks, 2, MAX_BLOCKS),
-        fresh_guest=True,
-        trials=trials,
-        settling=number("warmup", options.warmup or int(trials > 1), 0, MAX_TRIALS),
-    )
-
-
-def _effort(options: CompareOptions) -> Effort:
-    from linklab.trials.sequential import Effort
+def _effort(options: CompareOptions, plan: Plan) -> Budget:
+    from linklab.trials.sequential import Budget
 
     limit = seconds("max-time", options.max_time or "0")
     if options.until not in ("", CONCLUSIVE):
         raise UsageError(f"--until {options.until}: unknown; valid is {CONCLUSIVE}")
     if limit is not None and not options.until:
         raise UsageError(f"--max-time goes with --until {CONCLUSIVE}")
-    blocks = number("blocks", options.blocks, 2, MAX_BLOCKS)
-    return Effort(blocks, (limit or DEFAULT_MAX_TIME) if options.until else None)
-
-
-def prepare_side(
-    side: Side, kind: type[Scenario], lab: Lab, cache: Cache, listener: Listener
-) -> Subject:
-    """Return a side's kernel, built if it must be, under the side's name."""
-    tell_notes(side.options, listener)
-    name = side.options.names
-    kernel = resolve_kernel(name, side.options.build_options(name), cache, listener)
-    purpose = Purpose.of(kind, lab)
-    image = image_for(kernel, purpose, side.options.modules, cache, listener)
-    iso = None
-    if lab.boot is Boot.ISO:
-        iso = iso_of([kernel], side.options, cache, listener, purpose)
-    return replace(subject_of(kernel, iso, image), name=side.label)
-
-
-def on_one_machine(lab: Lab, subjects: Sequence[Subject], listener: Listener) -> Lab:
-    """Return a lab that boots all of them on machines of one type, or their seconds say nothing."""
-    types = {subject.name: lab.machine_for(subject) for subject in subjects}
-    if len(set(types.values())) == 1:
-        return lab
-    own = ", ".join(f"{name} on {machine}" for name, machine in types.items())
-    listener(Note(f"left alone they boot on different machines ({own}): both on pc"))
-    return replace(lab, machine=MachineType.PC)
-
-
-def run(options: CompareOptions, command: Sequence[str], listener: Listener) -> Finished:
-    """Build, measure, compare and store. Raises `LinklabError` where there is nothing to store."""
-    request = check(options, listener)
-    with removed_if_empty(request.folder):
-        cache = Cache()
-        image = options.kind.image or LIVE
-        lab = prepare_lab(options.machine, request.memory, cache, listener, image)
-        lab = options.with_keeper(lab, listener)
-        a, b = (prepare_side(s, options.kind, lab, cache, listener) for s in request.sides)
-        lab = on_one_machine(lab, (a, b), listener)
-        if lab.boot is Boot.RESUME:
-            lab = lab.with_snapshots([a, b], cache, listener)
-        folder = RunFolder(request.folder, _about(request, lab, (a, b), command))
-    return compete(request, lab, (a, b), folder, listener)
-
-
-def compete(
-    request: Request,
-    lab: Lab,
-    subjects: tuple[Subject, Subject],
-    folder: RunFolder,
-    listener: Listener,
-) -> Finished:
-    """Measure two kernels that are there, and store what came out, whatever ends it."""
-    from linklab.trials.engine import Engine
-    from linklab.trials.sequential import Blocks, Contest
-
-    engine = Engine(lab, request.plan, folder, listener)
-    blocks = Blocks(engine, subjects, request.plan.cells)
-    contest = Contest(blocks, request.rule, request.metric, listener)
-    with step(listener, f"comparing {subjects[0].name} with {subjects[1].name}"):
-        faults = stopped_by(lambda: contest.run(request.effort))
-    if not faults and (left := [c for c in request.plan.cells if c not in contest.outcome.found]):
-        where = request.plan.shape.in_words(left[0])
-        faults = [LabError(f"nothing to compare was measured in {where}")]
-    verdict, message = _verdict(request, contest)
-    return finish(folder, faults, verdict, message, comparison=contest.stored())
-
-
-def _verdict(request: Request, contest: Contest) -> tuple[Verdict, str]:
-    shape, found = request.plan.shape, contest.outcome.found
-    worse = [shape.in_words(c) for c, one in found.items() if one.verdict is Effect.WORSE]
-    if worse:
-        return Verdict.FAIL, f"{Effect.WORSE.word(request.metric)}: {'; '.join(worse)}"
-    return Verdict.PASS, ""
-
-
-def _about(
-    request: Request,
-    lab: Lab,
-    subjects: tuple[Subject, Subject],
-    command: Sequence[str],
-) -> dict[str, Any]:
-    return {
-        "kind": KIND,
-        "command": shlex.join(command),
-        **experiment(request.plan),
-        "sides": [
-            {"name": side.label, "source": side.options.source, **side.options.content()}
-            for side in request.sides
-        ],
-        **tested_on(lab, subjects),
-    }
+    return Budget(plan.repeat, (limit or DEFAULT_MAX_TIME) if options.until else None)
 
 
 def main(options: CompareOptions, command: Sequence[str]) -> Verdict:
     """Compare, show what came out, and return the verdict."""
-    from linklab.report.progress import progress
-
-    if not (_may_be_kernel(options.a) or _may_be_kernel(options.b)):
-        return compare_runs(options)
-    with progress() as listener, failure_written(options.exports, KIND, [options.b]):
-        finished = run(options, command, listener)
-    try:
-        present(finished, options.as_json)
-    finally:  # who reads only the table's beginning gets the files all the same
-        write_exports(options.exports, suites_of(finished.run))
-    return concluded(finished)
+    if _may_be_kernel(options.a) or _may_be_kernel(options.b):
+        return Comparing(options, command).carry_out()
+    return compare_runs(options)
 
 
 def _may_be_kernel(word: str) -> bool:
@@ -332,36 +232,14 @@ def _may_be_kernel(word: str) -> bool:
     return is_kernel(word) or (path.exists() and not (path / RUN_FILE).is_file())
 
 
-def present(finished: Finished, as_json: bool) -> None:
-    """Show a comparison and leave its table in its folder."""
-    from linklab.report.layout import plain_text
-    from linklab.report.versus import render, versus_of
-
-    stored = finished.run
-    versus = versus_of(stored)
-    shown = render(versus)
-    (finished.folder / "table.txt").write_text(plain_text(shown), encoding="utf-8")
-    if as_json:
-        print_document(
-            {
-                "folder": str(finished.folder),
-                "run": stored.document(),
-                "samples": [sample.to_json() for sample in stored.samples],
-                "sentence": versus.sentence(),
-            }
-        )
-        return
-    print_shown(shown)
-    print(f"\nverdict: {finished.verdict.value}   results: {finished.folder}")
-
-
 def compare_runs(options: CompareOptions) -> Verdict:
     """Compare two stored runs, where they may be, and print what came out."""
-    from linklab.report.versus import render, versus_of_runs
+    from linklab.report.comparison import comparison_of_runs, render
 
     given = options.kernels
     changed = given.patches or given.range or given.source or given.configs or given.modules
-    asked = options.axis or options.param  # the older names of axes may be a person's habit
+    # The older names of axes may be a person's habit.
+    asked = options.axis or options.cell or options.param
     if changed or asked or options.until:
         raise UsageError("two stored runs are compared as they are: nothing is built or measured")
     options.exports.check()
@@ -369,22 +247,23 @@ def compare_runs(options: CompareOptions) -> Verdict:
     one, other = ((folder, read_run(folder)) for folder in folders)
     clock = Clock.VIRTUAL if one[1].about.get("clock") == Clock.VIRTUAL else Clock.REAL
     metric = _compared(one[1].shape, options)
-    rule = Rule(threshold_of(with_defaults(options, clock).threshold))
-    versus = versus_of_runs(one, other, rule, metric)
-    if not versus.rows:
+    comparison = comparison_of_runs(one, other, options.rule(clock), metric)
+    if not comparison.rows:
         raise UsageError(
             f"{folders[0]} and {folders[1]} have nothing in common: no cell that both measured "
             "with kernels of the same name, twice or more"
         )
     verdict = Verdict.PASS
-    if any(row.comparison.verdict is Effect.WORSE for row in versus.rows):
+    if any(row.comparison.verdict is Effect.WORSE for row in comparison.rows):
         verdict = Verdict.FAIL
-    found = [(row.kernel, row.cell, row.comparison) for row in versus.rows]
-    write_exports(options.exports, [suite_of_runs(found, versus.metric, versus.a, versus.b)])
+    found = [(row.kernel, row.cell, row.comparison) for row in comparison.rows]
+    write_exports(
+        options.exports, [suite_of_runs(found, comparison.metric, comparison.a, comparison.b)]
+    )
     if options.as_json:
-        print_document({**_runs_json(versus), "runs": [str(folder) for folder in folders]})
+        print_document({**_runs_json(comparison), "runs": [str(folder) for folder in folders]})
     else:
-        print_shown(render(versus))
+        print_shown(render(comparison))
         print(f"\nverdict: {verdict.value}")
     return verdict
 
@@ -400,9 +279,9 @@ def _stored_run(word: str, results: Path) -> Path:
         ) from None
 
 
-def _runs_json(versus: Versus) -> dict[str, Any]:
+def _runs_json(comparison: Compared) -> dict[str, Any]:
     rows = [
-        {**row.cell, "kernel": row.kernel, **row.comparison.to_json(versus.metric)}
-        for row in versus.rows
+        {**row.cell, "kernel": row.kernel, **row.comparison.to_json(comparison.metric)}
+        for row in comparison.rows
     ]
-    return {"results": rows, "threshold": versus.threshold, "sentence": versus.sentence()}
+    return {"results": rows, "threshold": comparison.threshold, "sentence": comparison.sentence()}

@@ -1,4 +1,4 @@
-"""`invoke test` and `invoke lint`: what CI runs."""
+"""The lab itself: `invoke setup`, `doctor`, `test`, `lint` and `faults`."""
 
 from __future__ import annotations
 
@@ -6,20 +6,32 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from linklab.commands.corpora import check_corpus, compare
+from linklab.commands.exit_status import print_shown
 from linklab.errors import UsageError, Verdict
 from linklab.events import ignore
 from linklab.host.cache import Cache
+from linklab.host.doctor import Finding, healthy
+from linklab.host.doctor import examine as examine_host
+from linklab.host.packages import setup
 from linklab.host.run import environment, shown
 from linklab.image.initramfs import rendered_scripts
 from linklab.image.programs import TRAFFIC, WIRE, build_agent, build_static
 from linklab.options import option, split_list
 from linklab.paths import GUEST, ROOT
+from linklab.report.progress import progress
 
 SUITES = ("unit", "agent", "process", "page", "vm")
+CORPORA = "corpora"
+"""The suite that compares collections of patches; it runs only where it is asked for."""
 _SCRIPTS = ("profile/record", "traffic/network")
 _MOST_WORKERS = 8  # more wait for the longest file
 
@@ -29,7 +41,14 @@ class SuiteOptions:
     """The options of `invoke test`, as typed."""
 
     only: str = option(
-        "", "unit, agent, process, page or vm; comma-separated; default: all of them", values=SUITES
+        "",
+        "unit, agent, process, page, vm or corpora; comma-separated; default: all but corpora",
+        values=(*SUITES, CORPORA),
+    )
+    corpus: str = option(
+        "",
+        "for corpora: a folder of patches, folders and mboxes, or an mbox, that is compared with "
+        "what git, patch and b4 make of it; default: the cases of the unit tests",
     )
 
 
@@ -40,12 +59,52 @@ class FaultsOptions:
     table: str = option("docs/faults.md", "where the table of what came of it is written")
 
 
+def set_up() -> None:
+    """Install what is missing and say what that was."""
+    with progress() as listener:
+        outcome = setup(listener)
+    installed = ", ".join(outcome.installed)
+    print(f"installed: {installed}" if installed else "nothing is missing")
+
+
+def _mark(finding: Finding) -> str:
+    if finding.found:
+        return "[green]found[/]"
+    return "[red]missing[/]" if finding.required else "[yellow]no[/]"
+
+
+def examine() -> Verdict:
+    """Print each need: found or not, its version, and what to do."""
+    findings = examine_host()
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("need", no_wrap=True)
+    for title in ("", "version", "what to do"):
+        table.add_column(title)
+    for finding in findings:
+        cells = (finding.need, finding.version, finding.advice)
+        need, version, advice = (escape(cell) for cell in cells)
+        table.add_row(need, _mark(finding), version, advice)
+    print_shown(table)
+    return Verdict.PASS if healthy(findings) else Verdict.ERROR
+
+
 def run_tests(options: SuiteOptions) -> Verdict:
     """Run the suites, cheapest first, and report the branch coverage of the host side."""
     only = options.only
+    valid = (*SUITES, CORPORA)
     suites = split_list("only", only) if only else list(SUITES)
-    if unknown := [name for name in suites if name not in SUITES]:
-        raise UsageError(f"--only {unknown[0]}: unknown; valid are {', '.join(SUITES)}")
+    if unknown := [name for name in suites if name not in valid]:
+        raise UsageError(f"--only {unknown[0]}: unknown; valid are {', '.join(valid)}")
+    if options.corpus and CORPORA not in suites:
+        raise UsageError(f"--corpus {options.corpus} is for --only {CORPORA}")
+    corpus = check_corpus(options.corpus)
+    verdicts = [compare(corpus)] if CORPORA in suites else []
+    if set(suites) - {CORPORA}:
+        verdicts.append(_run_suites(suites))
+    return Verdict.FAIL if Verdict.FAIL in verdicts else Verdict.PASS
+
+
+def _run_suites(suites: Sequence[str]) -> Verdict:
     folders = [f"tests/{name}" for name in SUITES if name in suites]
     # A file at a time, since what a file's tests share is made once for each worker.
     workers = min(len(os.sched_getaffinity(0)), _MOST_WORKERS)

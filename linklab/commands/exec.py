@@ -14,15 +14,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from linklab.commands.equip import Purpose, image_for
-from linklab.commands.prepare import (
-    NO_ISO,
+from linklab.commands.kernels import (
+    ONE_KERNEL,
     KernelOptions,
-    MachineOptions,
-    prepare_lab,
-    subject_of,
     tell_notes,
 )
+from linklab.commands.machines import MachineOptions, set_up_lab
 from linklab.errors import Interrupted, LinklabError, UsageError
 from linklab.events import Event, Listener, StepAdvanced, StepFinished
 from linklab.host.cache import Cache
@@ -32,8 +29,9 @@ from linklab.lab.command import Command, CommandEnd, CommandRun, Kept, Passed, W
 from linklab.lab.lab import SHELL_MIB, Lab, Subject, choose_memory
 from linklab.lab.session import Session
 from linklab.machine.spec import Boot, Clock, Share
-from linklab.options import JSON, choose, group, option, seconds, word
+from linklab.options import JSON, LOG, choose, group, option, seconds, word
 from linklab.paths import IMAGES
+from linklab.trials.subjects import Requirements, tested_on, with_image
 
 FRAGMENT = IMAGES / "host" / "kernel.config"
 HOST = "host"  # the group of what a kernel must have, in images/needs.toml
@@ -62,14 +60,10 @@ class ExecOptions:
     """The options of `invoke exec`, as typed."""
 
     command: str = word("what to run, as one word: the guest's shell reads it")
-    kernels: KernelOptions = group(
-        KernelOptions,
-        {"names": "one kernel: sysfs, nosysfs, debug, debian, a bzImage or a built kernel tree"},
-        names="sysfs",
-    )
+    kernels: KernelOptions = group(KernelOptions, {"names": ONE_KERNEL}, names="sysfs")
     machine: MachineOptions = group(
         MachineOptions,
-        {**NO_ISO, "clock": "what the guest's seconds are: real, as for who waits for the output"},
+        {"clock": "what the guest's seconds are: real, as for who waits for the output"},
     )
     root: str = option(
         Root.LIVE.value,
@@ -81,10 +75,8 @@ class ExecOptions:
         (), "a folder of this machine that the guest may write; may be repeated", "rw"
     )
     timeout: str = option("0", "seconds after which the command counts as hung; default: never")
-    log: str = option("", "a file for the guest's console; default: kept only if the kernel fails")
-    as_json: bool = option(
-        False, f"{JSON}: what the command printed, its status, and the lab's verdict", "json"
-    )
+    log: str = option("", LOG)
+    as_json: bool = option(False, JSON, "json")
 
 
 @dataclass(frozen=True)
@@ -116,22 +108,18 @@ def check(options: ExecOptions) -> Request:
     if not options.command.strip():
         raise UsageError("a command is expected: `invoke exec --kernel nosysfs 'ip link'`")
     machine = replace(options.machine, clock=_clock(options.machine.clock).value)
-    machine.check()
-    if choose("boot", machine.boot, Boot) is Boot.ISO:
-        raise UsageError("--boot iso: a command runs in a guest that the lab boots: take direct")
+    machine.check(no_iso="a command runs in a guest that the lab boots: take direct")
     shares = _shares(choose("root", options.root, Root), options.writable)
     kernels = options.kernels
     if shares and kernels.names.strip() in flavours():
         kernels = replace(kernels, configs=(*kernels.configs, str(FRAGMENT)))
-    names = kernels.check()
-    if len(names) != 1:
-        raise UsageError(f"--kernel {kernels.names}: a command runs in a guest with one kernel")
+    name = kernels.check_one("a command runs in a guest with one kernel")
     memory = choose_memory(machine.checked_memory(), kernels.memory(SHELL_MIB), "a command")
     environment = _host_environment() if options.root == Root.HOST else _LIVE_ENVIRONMENT
     environment = {**environment, "TERM": os.environ.get("TERM", "linux")}
     command = Command([_SHELL, "-c", options.command], str(Path.cwd()), environment)
     limit = seconds("timeout", options.timeout)
-    return Request(names[0], kernels, machine, shares, command, memory, limit)
+    return Request(name, kernels, machine, shares, command, memory, limit)
 
 
 def _clock(text: str) -> Clock:
@@ -167,14 +155,12 @@ def _host_environment() -> dict[str, str]:
 
 def _prepare(request: Request, cache: Cache, listener: Listener) -> tuple[Lab, Subject]:
     tell_notes(request.kernels, listener)
-    lab = replace(
-        prepare_lab(request.machine, request.memory, cache, listener), shares=request.shares
-    )
+    lab = set_up_lab(request.machine, request.memory, cache, listener)
+    lab = replace(lab, shares=request.shares)
     kernel = resolve_kernel(request.name, request.kernels.build_options(), cache, listener)
     needs = (HOST,) if request.shares else ()
-    purpose = Purpose(lab.boot, needs, lab.machine, clock=lab.clock)
-    image = image_for(kernel, purpose, request.kernels.modules, cache, listener)
-    subject = subject_of(kernel, image=image)
+    wanted = Requirements(lab.boot, needs, lab.machine, clock=lab.clock)
+    subject = with_image(kernel, wanted, request.kernels.modules, cache, listener)
     if lab.boot is Boot.RESUME:
         lab = lab.with_snapshots([subject], cache, listener)
     return lab, subject
@@ -257,8 +243,7 @@ def _typing() -> int | None:
 
 def _as_document(options: ExecOptions, execution: Execution) -> int:
     """Run the command, print one document, and return the status that it names."""
-    from linklab.commands.boundary import show_fault
-    from linklab.commands.outcome import print_document, tested_on
+    from linklab.commands.exit_status import print_document, show_fault
     from linklab.errors import Verdict
 
     output, errors = Kept(), Kept()

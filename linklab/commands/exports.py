@@ -145,7 +145,7 @@ class StoredExportOptions:
 def export(options: StoredExportOptions) -> None:
     """Write the files asked for from a stored run, and print where they are."""
     from linklab.results.history import find
-    from linklab.results.kinds import is_selftest
+    from linklab.results.result_kinds import is_selftest
     from linklab.results.store import read_run
     from linklab.results.suites import suites_of
 

@@ -1,17 +1,20 @@
-"""`invoke gdb`: a guest that waits, and gdb attached to it, with symbols."""
+"""`invoke gdb`: a guest that waits, and gdb on it, with symbols; and what `--record` needs."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from linklab.commands.prepare import KernelOptions, MachineOptions, prepare_lab, subject_of
-from linklab.errors import LabError, UsageError
+from linklab.commands.kernels import ONE_KERNEL, KernelOptions
+from linklab.commands.machines import MachineOptions, set_up_lab
+from linklab.errors import UsageError
 from linklab.events import Listener
+from linklab.host.accel import Accel
 from linklab.host.cache import Cache
-from linklab.host.packages import DEBUGGING, unmet
+from linklab.host.packages import DEBUGGING, require
 from linklab.host.qemu import find_qemu
 from linklab.kernel.kconfig import flavours
 from linklab.kernel.kernel import Kernel, KernelSpec, resolve_kernel, sources_of, wishes_of
@@ -19,11 +22,12 @@ from linklab.lab.debugger import Debugging, debug
 from linklab.lab.lab import SHELL_MIB, Lab, Subject, choose_memory
 from linklab.lab.recording import find_recording, read_recording
 from linklab.machine.commandline import debugging_command_line
-from linklab.machine.spec import DirectBoot, MachineSpec
-from linklab.options import flat, group, option, past_runs, seconds
+from linklab.machine.spec import Boot, Clock, DirectBoot, MachineSpec, MachineType
+from linklab.options import LOG, flat, group, option, past_runs, seconds
 from linklab.paths import IMAGES
 from linklab.report.progress import progress
 from linklab.results.history import find
+from linklab.trials.subjects import subject_of
 
 _OF_A_REPLAY = {"replay", "command", "timeout", "log"}
 _LIMIT = 600.0  # s for a scripted session
@@ -35,7 +39,9 @@ _FRAGMENT = IMAGES / "kernel" / "symbols.config"
 class GdbOptions:
     """The options of `invoke gdb`, as typed."""
 
-    kernels: KernelOptions = group(KernelOptions, without=("modules",), names="debug")
+    kernels: KernelOptions = group(
+        KernelOptions, {"names": ONE_KERNEL}, without=("modules",), names="debug"
+    )
     machine: MachineOptions = group(
         MachineOptions, without=("boot", "boot_timeout", "noise", "clock"), clock="real"
     )
@@ -46,7 +52,7 @@ class GdbOptions:
         (), "a line to type at the guest's shell when it is up; may be repeated, in order", "type"
     )
     timeout: str = option("0", "seconds after which a gdb with --command is ended; default 600")
-    log: str = option("", "a file for the guest's console")
+    log: str = option("", LOG)
     replay: str = option(
         "",
         "a run's folder, part of its name, or `last`: what it recorded, once more",
@@ -64,10 +70,10 @@ def main(options: GdbOptions) -> None:
     memory = choose_memory(asked, needed, "a shell")
     with progress() as listener:
         cache = Cache()
-        lab = prepare_lab(options.machine, memory, cache, listener)
+        lab = set_up_lab(options.machine, memory, cache, listener)
         kernel = resolve_kernel(name, options.kernels.build_options(), cache, listener)
         what = _debugging(options, kernel, cache, listener)
-    spec = debugging_spec(lab, subject_of(kernel))
+        spec = debugging_spec(lab, subject_of(kernel, cache, listener))
     debug(lab.qemu.path, spec, what, Path(options.log or os.devnull))
 
 
@@ -96,24 +102,17 @@ def _check_replay(options: GdbOptions) -> None:
 
 def check(options: GdbOptions) -> str:
     """Return the kernel's name; raise what stands against the options before anything starts."""
-    names = options.kernels.check()
+    name = options.kernels.check_one("gdb looks at exactly one kernel")
     options.machine.check()
-    if len(names) != 1:
-        raise UsageError(f"--kernel {options.kernels.names}: gdb looks at exactly one kernel")
     seconds("timeout", options.timeout)
     if not options.commands and not sys.stdin.isatty():
         raise UsageError("gdb needs a terminal on standard input, or --command to say what to do")
-    if lacking := unmet(DEBUGGING):
-        packages = " ".join(need.packages[0] for need in lacking)
-        raise LabError(
-            f"`invoke gdb` needs Debian's package {packages}, which `invoke setup` leaves out: "
-            f"as root, type `apt-get install --no-install-recommends -y {packages}`"
-        )
+    require(DEBUGGING, "invoke gdb")
     if options.replay:
         _check_replay(options)
-    if names[0] in flavours() and not options.replay:
-        check_information(KernelSpec(names[0], options.kernels.build_options()))
-    return names[0]
+    if name in flavours() and not options.replay:
+        check_information(KernelSpec(name, options.kernels.build_options()))
+    return name
 
 
 def check_information(spec: KernelSpec) -> None:
@@ -148,3 +147,40 @@ def debugging_spec(lab: Lab, subject: Subject) -> MachineSpec:
     assert isinstance(spec.boot, DirectBoot)
     words = debugging_command_line(lab.tsc_khz)
     return replace(spec, boot=replace(spec.boot, command_line=words))
+
+
+# invoke run --record
+
+
+def check_record(
+    kernels: KernelOptions, machine: MachineOptions, jobs: int, *, keeps: bool
+) -> None:
+    """Raise `UsageError` where QEMU cannot record, or nobody could read the recording."""
+    for reason, refused in {
+        f"--accel {machine.accel}: only TCG counts instructions": machine.accel == Accel.KVM,
+        f"--clock {machine.clock}: a recorded guest has a clock of its own": machine.clock
+        == Clock.VIRTUAL,
+        f"--boot {machine.boot}: only a direct boot is recorded": machine.boot != Boot.DIRECT,
+        "--machine microvm: QEMU cannot go back with a virtio port": machine.machine
+        == MachineType.MICROVM,
+        f"--cpus {machine.cpus}: QEMU records one CPU": machine.checked_cpus() > 1,
+        f"--jobs {jobs}: guests are recorded one at a time": jobs > 1,
+        "--keep: a guest that is kept is never at its end": keeps,
+    }.items():
+        if refused:
+            raise UsageError(f"--record does not go with {reason}")
+    for name in kernels.check():
+        if name in flavours():
+            check_information(KernelSpec(name, kernels.build_options()))
+
+
+def check_symbols(subjects: Sequence[Subject]) -> None:
+    """Raise `UsageError` for a kernel, built by whomever, that gdb could not read."""
+    for subject in subjects:
+        if subject.symbols is None:
+            raise no_information(subject.name)
+
+
+def recordable(machine: MachineOptions) -> MachineOptions:
+    """Return the options with what is left to the lab decided: TCG records, KVM does not."""
+    return replace(machine, accel=Accel.TCG.value, clock=Clock.REAL.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
@@ -9,12 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
-from linklab.commands.boundary import show_fault
+from linklab.commands.exit_status import print_document, show_fault
 from linklab.errors import LabError, LinklabError, UsageError
 from linklab.events import Listener, TerminalLent, TerminalReturned
 from linklab.host.guests import RunningGuest, find_guest, running_guests
 from linklab.host.run import start
-from linklab.lab.console_access import Hold, visit
+from linklab.lab.console_access import Hold, lent_terminal, visit
 from linklab.options import JSON, option
 
 
@@ -31,8 +32,6 @@ def list_guests(options: GuestsOptions) -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
-
-    from linklab.commands.outcome import print_document
 
     guests = running_guests()
     if options.as_json:
@@ -83,11 +82,19 @@ def hold_here(listener: Listener) -> Hold:
         print(f"\nthe guest {guest.name} is kept; its console follows", file=sys.stderr, flush=True)
         # A process of its own: this one has the guest to look after.
         argv = [sys.executable, "-m", visit.__module__, str(guest.console)]
-        visitor = start(argv, stdin=None, stdout=None, stderr=None)
         try:
-            yield visitor
+            with lent_terminal():
+                visitor = start(
+                    argv, stdin=None, stdout=None, stderr=None, death_signal=signal.SIGTERM
+                )
+                try:
+                    yield visitor
+                except BaseException:
+                    visitor.kill()  # nobody sends it away any more
+                    raise
+                finally:
+                    visitor.wait()
         finally:
-            visitor.wait()
             print(f"\nthe guest {guest.name} is given up", file=sys.stderr, flush=True)
             listener(TerminalReturned())
 

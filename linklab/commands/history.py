@@ -1,41 +1,52 @@
-"""`invoke history`, `invoke show` and `invoke rerun`: past runs, again."""
+"""Past runs again: `invoke history`, `invoke show`, `invoke report` and `invoke rerun`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from linklab.commands.outcome import concluded, print_document, print_shown
-from linklab.errors import UsageError, Verdict
-from linklab.options import JSON, RESULTS, RUN, number, option, past_runs, word
+from linklab.commands.exit_status import print_document, print_shown
+from linklab.errors import UsageError, Verdict, printable
+from linklab.options import (
+    JSON,
+    OUTPUT,
+    RESULTS,
+    RUN,
+    number,
+    option,
+    past_runs,
+    split_list,
+    word,
+    words,
+)
+from linklab.report.by_kind import headline, in_a_line, list_of, shown
 from linklab.report.compare import Stored, differences, obstacles
-from linklab.report.printed import headline, shown
-from linklab.results import other
-from linklab.results.figures import timed_by
+from linklab.results import result_kinds
 from linklab.results.history import BROKEN, UNFINISHED, Entry, chosen, entries, find, kind_of
-from linklab.results.kinds import is_selftest, is_series
 from linklab.results.model import Run
-from linklab.results.store import read_run
+from linklab.results.result_kinds import is_selftest, is_series
+from linklab.results.store import RUN_FILE, read_run
+from linklab.scenarios import names, scenario_named
 
+if TYPE_CHECKING:
+    from linklab.commands.workflow import Finished
+
+COMPARISON = "comparison.html"
 _VERDICTS = (*(verdict.value for verdict in Verdict), UNFINISHED, BROKEN)
-_NAME_WIDTH = len("20260102T030405Z-calibrate")
-_BEGUN_WIDTH = len("2026-01-02 03:04 UTC")
-_VERDICT_STYLE = {"pass": "green", UNFINISHED: "yellow", "interrupted": "yellow", "skip": "yellow"}
 
 
 @dataclass(frozen=True)
 class HistoryOptions:
     """The options of `invoke history`, as typed."""
 
-    results: str = option("results", "the folder below which the runs are")
+    results: str = option("results", RESULTS)
     kernel: str = option("", "only runs with this kernel")
     scenario: str = option("", "only runs of this scenario")
     verdict: str = option(
@@ -58,7 +69,7 @@ class ShowOptions:
 class RerunOptions(ShowOptions):
     """The options of `invoke rerun`, as typed."""
 
-    output: str = option("", "a folder for the results; default results/<UTC time>-<scenario>")
+    output: str = option("", OUTPUT)
 
 
 def list_runs(options: HistoryOptions) -> None:
@@ -76,26 +87,12 @@ def list_runs(options: HistoryOptions) -> None:
     if not found:
         print(f"no such run below {results}")
         return
-    print_shown(_table(newest))
+    print_shown(list_of(newest))
     for entry in newest:
         if entry.about is None:
-            print(f"{BROKEN}: {entry.problem}")
+            print(f"{BROKEN}: {printable(entry.problem)}")
     if len(newest) < len(found):
         print(f"{len(found) - len(newest)} older ones are not shown: --limit 0 shows all")
-
-
-def _said(entry: Entry) -> str:
-    """Return a run's key figure, or what is wrong with it. One bad run stops no list."""
-    if entry.about is None:
-        return entry.problem
-    try:
-        if entry.other:
-            return other.figure(entry.other, entry.about)
-        return headline(read_run(entry.folder))
-    except UsageError as error:
-        return error.message
-    except (TypeError, ValueError, LookupError, AttributeError) as error:
-        return f"its samples make no sense: {error}"
 
 
 def _as_json(entry: Entry) -> dict[str, Any]:
@@ -109,102 +106,136 @@ def _as_json(entry: Entry) -> dict[str, Any]:
         "clock": entry.word("clock") or "real",
         "boot": entry.word("boot"),
         "verdict": entry.verdict,
-        "figure" if entry.about is not None else "problem": _said(entry),
+        "figure" if entry.about is not None else "problem": in_a_line(entry),
     }
-
-
-def _table(shown: Sequence[Entry]) -> Table:
-    """Return the list, two lines a run: a name must fit, to be copied, into 80 columns."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    widest = max((len(entry.name) for entry in shown), default=0)
-    table.add_column("run", overflow="fold", width=max(_BEGUN_WIDTH, min(widest, _NAME_WIDTH)))
-    table.add_column("on", overflow="fold")
-    table.add_column("verdict", no_wrap=True)
-    table.add_column("key figure", overflow="fold")
-    for entry in shown:
-        about = (
-            entry.kind,
-            entry.word("scenario"),
-            timed_by(entry.about or {}),
-            entry.word("boot"),
-        )
-        how = ", ".join(dict.fromkeys(filter(None, about)))
-        begun = f"\n{entry.start.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-        table.add_row(
-            Text(entry.name).append(begun, style="dim"),
-            Text("\n".join(filter(None, (", ".join(entry.kernels), how)))),
-            Text(entry.verdict, style=_VERDICT_STYLE.get(entry.verdict, "red")),
-            Text(_said(entry) if entry.about is not None else "see below"),
-        )
-    return table
 
 
 def show(options: ShowOptions) -> None:
     """Print a past run once more, as it was printed when it ended."""
-    from linklab.commands.report import with_claims
-    from linklab.commands.run import document
-    from linklab.commands.series import show as show_series
-
-    as_json = options.as_json
     folder = find(options.run, Path(options.results))
     if kind := kind_of(folder):
-        _show_other(folder, kind, as_json=as_json)
+        _show_other(folder, kind, as_json=options.as_json)
         return
-    stored = read_run(folder)
-    if is_series(stored.about):
-        verdict = str(stored.about.get("verdict") or UNFINISHED)
-        show_series(folder, stored, verdict, as_json=as_json)
-        return
-    if is_selftest(stored.about):
-        from linklab.commands.selftest import present
-
-        present(folder, as_json)
-        return
-    stored = with_claims(stored)
-    if as_json:
-        print_document(document(folder, stored))
+    stored = with_claims(read_run(folder))
+    if options.as_json:
+        print_document({"folder": str(folder), **_document(stored)})
         return
     print_shown(shown(stored))
-    verdict = stored.about.get("verdict") or UNFINISHED
-    print(f"\nverdict: {verdict}   results: {folder}")
-    if message := stored.about.get("message"):
-        print(message)
+    print(f"\nverdict: {stored.about.get('verdict') or UNFINISHED}   results: {folder}")
+    if is_series(stored.about):
+        print(headline(stored))
+    elif message := stored.about.get("message"):
+        print(printable(str(message)))
+
+
+def _document(stored: Run) -> dict[str, Any]:
+    """Return all of a stored run of any kind, as its own command printed it."""
+    if is_series(stored.about):
+        from linklab.report.series import document as document_of_series
+        from linklab.results.series import find as find_in_series  # brings numpy
+
+        return document_of_series(stored, find_in_series(stored))
+    if is_selftest(stored.about):
+        return {"run": {**stored.about, "verdict": stored.about.get("verdict")}}
+    from linklab.commands.run import document
+
+    return document(stored)
 
 
 def _show_other(folder: Path, kind: str, *, as_json: bool) -> None:
-    about = other.read_other(folder, kind)
+    about = result_kinds.read_other(folder, kind)
     if as_json:
         print_document({"folder": str(folder), kind: about})
         return
-    print(other.printed(folder) or "It has not come to its end.")
-    print(f"\nverdict: {other.verdict(kind, about) or UNFINISHED}   results: {folder}")
+    print(printable(result_kinds.printed(folder)) or "It has not come to its end.")
+    print(f"\nverdict: {result_kinds.verdict(kind, about) or UNFINISHED}   results: {folder}")
+
+
+# invoke report
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """The options of `invoke report`, as typed."""
+
+    runs: tuple[str, ...] = words(f"{RUN}; several are compared", past_runs)
+    output: str = option(
+        "",
+        "the page's path; default report.html in the run's folder, comparison.html in the first "
+        "one's",
+    )
+    results: str = option("results", RESULTS)
+
+
+def report(options: ReportOptions) -> None:
+    """Write the page of the runs that are named and print where it is."""
+    from linklab.report.page import FILE, write_page
+
+    folders = named(options.runs, Path(options.results))
+    for folder in folders:
+        if kind := kind_of(folder):
+            raise UsageError(
+                f"{folder} holds a {result_kinds.NOUN[kind]}, of which there is no page: "
+                f"`invoke show {folder}` prints it"
+            )
+    found = [(folder, with_claims(read_run(folder))) for folder in folders]
+    target = (
+        Path(options.output)
+        if options.output
+        else folders[0] / (FILE if len(found) == 1 else COMPARISON)
+    )
+    print(f"report: {write_page(found, target)}")
+
+
+def with_claims(run: Run) -> Run:
+    """Return a run with what its scenario makes of it: the first release did not store that."""
+    name = str(run.about.get("scenario", ""))
+    # Nothing that a stored run names is executed, and a scenario may no longer be here.
+    if "claims" in run.about or run.about.get("kind") or name not in names():
+        return run
+    kind = scenario_named(name)
+    reference = kind.reference()
+    claims = [claim.to_json() for claim in kind.claims(run)]
+    more = {"reference": reference.to_json()} if reference else {}
+    return replace(run, about={**run.about, "claims": claims, **more})
+
+
+def named(runs: Sequence[str], results: Path) -> list[Path]:
+    """Return the folders of several words, or of one that is a list with commas.
+
+    A folder may have a comma in its name.
+    """
+    if len(runs) == 1 and not (Path(runs[0]) / RUN_FILE).is_file():
+        runs = split_list("runs", runs[0])
+    return [find(word, results) for word in runs]
+
+
+# invoke rerun
 
 
 def rerun(options: RerunOptions, command: Sequence[str]) -> Verdict:
     """Do a past run once more with the same inputs, and say what differs."""
-    from linklab.commands.kept import repeated_by, revived
-    from linklab.commands.run import document, present, write_reports
-    from linklab.commands.run import run as do
-    from linklab.report.progress import progress
+    from linklab.commands.run import Running, repeated_by, revived
 
-    as_json = options.as_json
+    class Again(Running):
+        """The same run, beside what it found then."""
+
+        def document(self) -> dict[str, Any]:
+            changed = [vars(difference) for difference in differences(before, self.stored)]
+            return {**super().document(), "before": str(folder), "differences": changed}
+
+        def present(self, finished: Finished) -> None:
+            super().present(finished)
+            if not self.options.as_json:
+                now = Stored(finished.folder, self.stored)
+                print_differences(Stored(folder, before), now)
+
     folder = find(options.run, Path(options.results))
     if kind := kind_of(folder):
-        raise repeated_by(other.read_other(folder, kind))
+        raise repeated_by(result_kinds.read_other(folder, kind))
     before = read_run(folder)
-    again = revived(before.about, options.output, as_json=as_json)
-    with progress() as listener:
-        finished = do(again, command, listener)
-    now = finished.run
-    if as_json:
-        write_reports(finished.folder, now)
-        changed = [vars(difference) for difference in differences(before, now)]
-        both = {**document(finished.folder, now), "before": str(folder), "differences": changed}
-        print_document(both)
-    else:
-        present(finished, as_json=False)
-        print_differences(Stored(folder, before), Stored(finished.folder, now))
-    return concluded(finished)
+    again = revived(before.about, options.output, as_json=options.as_json)
+    return Again(again, command).carry_out()
 
 
 def print_differences(before: Stored, now: Stored) -> None:

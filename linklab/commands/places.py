@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from linklab.commands.prepare import KernelOptions, MachineOptions
+from linklab.commands.kernels import KernelOptions, split_host
+from linklab.commands.machines import MachineOptions
 from linklab.errors import UsageError
 from linklab.events import Listener
 from linklab.host.cache import Cache
@@ -20,7 +20,6 @@ from linklab.options import choose, option, split_list
 from linklab.paths import IMAGES
 
 NICS = IMAGES / "networks" / "nics.config"
-_FOR_A_HOST = re.compile(r"(?:([a-z][a-z0-9]*)=)?(.+)")
 
 
 class Place(StrEnum):
@@ -28,12 +27,6 @@ class Place(StrEnum):
 
     SPACES = "spaces"
     GUESTS = "guests"
-
-
-def split_host(word: str) -> tuple[str, str]:
-    """Return the host that a word is for, if it is for one, and the rest: of `a=WORD`."""
-    found = _FOR_A_HOST.fullmatch(word)
-    return (found[1] or "", found[2]) if found else ("", word)
 
 
 def by_host(option: str, text: str, network: Topology | None) -> tuple[list[str], dict[str, str]]:
@@ -177,7 +170,7 @@ class PlaceOptions:
         if not self.is_guests or network is None:
             return lab
         general, hosts = self._models(network)
-        wire = build_static(WIRE, cache, listener).file(WIRE.file)
+        wire = build_static(WIRE, cache, listener).cached(WIRE.file)
         return replace(lab, guests=GuestPlace(network, wire, general, hosts, self.capture))
 
 

@@ -3,34 +3,33 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from linklab import paths
-from linklab.commands.compare import on_one_machine
-from linklab.commands.equip import Purpose
-from linklab.commands.outcome import print_document, print_shown, tested_on
-from linklab.commands.prepare import (
-    KernelOptions,
-    MachineOptions,
-    prepare_lab,
-    prepare_subjects,
+from linklab.commands.compare import MAX_TIME
+from linklab.commands.kernels import ONE_KERNEL, KernelOptions, KernelSide, pair_against
+from linklab.commands.machines import MachineOptions
+from linklab.commands.workflow import (
+    Finished,
+    LabRequest,
+    LabWork,
+    MeasuringOptions,
 )
-from linklab.commands.sides import Side, sides_against
-from linklab.commands.work import ScenarioOptions
-from linklab.errors import LabError, UsageError, Verdict
-from linklab.events import Listener, Note
+from linklab.errors import UsageError, Verdict
+from linklab.events import Note
 from linklab.host.accel import Accel
-from linklab.host.cache import Cache, hash_file
-from linklab.host.packages import PROFILING, unmet
+from linklab.host.cache import hash_file
+from linklab.host.packages import PROFILING, require
+from linklab.image.userland import Entry, additions
 from linklab.kernel.kconfig import flavours
-from linklab.lab.lab import Lab, Subject, choose_memory
+from linklab.lab.lab import Subject, choose_memory
 from linklab.machine.spec import Clock
-from linklab.options import JSON, group, number, option, seconds, split_list
+from linklab.options import group, number, option, seconds, split_list
 from linklab.profile.recorder import Event, Recorder, choose_event
-from linklab.profile.stacks import Rule
+from linklab.profile.stacks import SamplingRule
 from linklab.profile.store import (
     DIFFERENCE_FILE,
     GRAPH_FILE,
@@ -43,18 +42,18 @@ from linklab.profile.store import (
     write_difference,
     write_profile,
 )
-from linklab.results.other import DIFFERENCE, PROFILE, kind_in, read_other
-from linklab.results.shape import Value
-from linklab.results.store import claim, removed_if_empty, utc_now
-from linklab.scenarios.scenario import GUEST, Scenario
+from linklab.results.result_kinds import DIFFERENCE, PROFILE, read_other
+from linklab.results.store import claim, utc_now
+from linklab.scenarios.scenario import GUEST
 from linklab.trials.guest import host_of
+from linklab.trials.plan import Plan
+from linklab.trials.subjects import tested_on
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from linklab.trials.profile import Profile, Task
 
-NAME = "profile"
 IMAGE = paths.IMAGES / "profile"
 FRAGMENT = IMAGE / "kernel.config"
 DEFAULT_SECONDS = 300.0
@@ -64,10 +63,10 @@ _TO_SUBTRACT = 10_000  # samples of A by default: half a per cent more in one fu
 
 
 @dataclass(frozen=True)
-class ProfileOptions(ScenarioOptions):
+class ProfileOptions(MeasuringOptions):
     """The options of `invoke profile`, as typed: of one cell."""
 
-    kernels: KernelOptions = group(KernelOptions, names="sysfs")
+    kernels: KernelOptions = group(KernelOptions, {"names": ONE_KERNEL}, names="sysfs")
     machine: MachineOptions = group(MachineOptions, without=("boot",))
     against: str = option(
         "",
@@ -80,59 +79,176 @@ class ProfileOptions(ScenarioOptions):
         "points at 95 %, 1000 at least; 10000 of the first kernel with --against",
     )
     frequency: str = option("997", "samples a second on each CPU")
-    max_time: str = option("", "seconds after which no further repetition begins; default 300")
-    output: str = option("", "a folder for the results; default results/<UTC time>-profile")
-    as_json: bool = option(False, JSON, "json")
+    max_time: str = option("", MAX_TIME)
 
 
 @dataclass(frozen=True)
-class Request:
-    """The same, checked: nothing has been started, and nothing stands against it.
+class ProfileRequest(LabRequest):
+    """The same, checked. `sides` is one kernel, or two whose profiles are to be subtracted."""
 
-    `sides` is one kernel, or two whose profiles are to be subtracted.
-    """
-
-    sides: tuple[Side, ...]
+    sides: tuple[KernelSide, ...]
     task: Task
-    given: Mapping[str, Value]
-    kind: type[Scenario]
+    plan: Plan
     frequency: int
-    memory: int
-    folder: Path
 
 
-def check(options: ProfileOptions) -> Request:
-    """Check every option that can be checked without building anything."""
-    from linklab.trials.profile import Task, profile_memory
+class Profiling(LabWork[ProfileOptions, ProfileRequest]):
+    """`invoke profile` at its work."""
 
-    sides = _sides(options)
-    options.machine.check()
-    kind = options.kind
-    cell = options.cell(kind.profiled)
-    setup = cell.of(kind.shape.per_guest)
-    if kind.image is not None:
-        raise UsageError(f"--scenario {options.scenario}: its image of its own has no perf")
-    wanted = options.samples or (str(_TO_SUBTRACT) if options.against else "")
-    samples = number("samples", wanted, 1, _MOST_SAMPLES) if wanted else None
-    limit = seconds("max-time", options.max_time or "0") or DEFAULT_SECONDS
-    frequency = number("frequency", options.frequency, *_FREQUENCIES)
-    needed = profile_memory(kind, cell, options.machine.checked_cpus())
-    needed = max(side.options.memory(needed) for side in sides)
-    asked = options.machine.checked_memory()
-    memory = choose_memory(asked, needed, f"perf and {kind.shape.in_words(setup)}")
-    _check_host()
-    folder = _folder(options)
-    task = Task(cell, Rule(samples), limit)
-    return Request(sides, task, options.given(), kind, frequency, memory, folder)
+    @property
+    def image(self) -> Path:
+        """The scenario's own image where it has one, else the one with perf in it."""
+        return self.options.kind.image or IMAGE
 
+    @property
+    def more(self) -> tuple[Entry, ...]:
+        """What perf needs, where the image lacks it."""
+        return tuple(additions(IMAGE)) if self.options.kind.image else ()
 
-def _sides(options: ProfileOptions) -> tuple[Side, ...]:
-    """Return what is to be profiled, checked as it is going to be built."""
-    kernels = options.kernels.with_scenario(options.kind)
-    sides = sides_against(kernels, options.against) if options.against else (Side("", kernels),)
-    for side in sides:
-        profiled(side.options).check()
-    return sides
+    def check(self) -> ProfileRequest:
+        """Check every option that can be checked without building anything."""
+        from linklab.trials.profile import Task, profile_memory
+
+        options = self.options
+        kernels, kind = options.kernels.with_scenario(options.kind), options.kind
+        sides: tuple[KernelSide, ...] = (KernelSide("", kernels),)
+        if options.against:
+            sides = pair_against(kernels, options.against)
+        for side in sides:
+            profiled(side.options).check()
+        options.machine.check()
+        plan = options.cell_plan(kind.profiled)
+        (cell,) = plan.cells
+        wanted = options.samples or (str(_TO_SUBTRACT) if options.against else "")
+        samples = number("samples", wanted, 1, _MOST_SAMPLES) if wanted else None
+        limit = seconds("max-time", options.max_time or "0") or DEFAULT_SECONDS
+        frequency = number("frequency", options.frequency, *_FREQUENCIES)
+        needed = profile_memory(kind, cell, options.machine.checked_cpus())
+        needed = max(side.options.memory(needed) for side in sides)
+        asked = options.machine.checked_memory()
+        setup = kind.shape.in_words(cell.of(kind.shape.per_guest))
+        memory = choose_memory(asked, needed, f"perf and {setup}")
+        require(PROFILING, "invoke profile")
+        task = Task(cell, SamplingRule(samples), limit)
+        return ProfileRequest(self._claim(), memory, sides, task, plan, frequency)
+
+    def _claim(self) -> Path:
+        output = self.options.output
+        written = (PROFILE_FILE, DIFFERENCE_FILE, *(SIDES if self.options.against else ()))
+        if output and any((Path(output) / name).exists() for name in written):
+            raise UsageError(f"{output} already holds a profile: name another folder with --output")
+        return claim(output, PROFILE)
+
+    def sides(self) -> Sequence[KernelSide]:
+        """Return one kernel or two, with what perf needs."""
+        return [replace(side, options=profiled(side.options)) for side in self.request.sides]
+
+    def work(self) -> Finished:
+        """Take a profile, or two and their difference, and store it."""
+        self.prepare()
+        folder, is_pair = self.request.folder, len(self.subjects) > 1
+        places = [folder / name for name in SIDES] if is_pair else [folder]
+        taken: StoredProfile | None = None
+        for side, subject, place in zip(self.request.sides, self.subjects, places, strict=True):
+            place.mkdir(exist_ok=True)
+            taken = self._take(side, subject, place, taken)
+        if is_pair:
+            self._subtract()
+        return Finished(folder)
+
+    def _take(
+        self, side: KernelSide, subject: Subject, folder: Path, like: StoredProfile | None
+    ) -> StoredProfile:
+        """Profile one kernel and store it; `like` another, by the same event and as often."""
+        from linklab.report.profile import as_text, graph_of
+        from linklab.trials.profile import Profiler
+
+        asked, lab, listener = self.request, self.lab, self.listener
+        begun, task, plan = utc_now(), asked.task, asked.plan
+        if like:
+            task = replace(task, repetitions=len(like.about["sampled"]))
+        (setup,) = plan.setups
+        log = folder / f"console-{subject.label}-{setup.text.replace('/', '-')}.log"
+        with lab.session(subject, log) as session:
+            if like:
+                event, why = Event(like.about["event"]["name"]), str(like.about["event"]["why"])
+            else:
+                event, why = choose_event(session.agent, emulated=lab.accel is Accel.TCG)
+            idle = lab.clock is not Clock.VIRTUAL
+            recorder = Recorder(session.agent, event, asked.frequency, idle)
+            hosts = {GUEST: host_of(session, lab, plan.kind, setup, plan.limit)}
+            profile = Profiler(plan.kind(plan.given), hosts, recorder, task, listener).take(setup)
+        about = {
+            "command": shlex.join(self.command),
+            "start": begun,
+            "end": utc_now(),
+            **self._about(side, subject),
+            "event": {"name": event.value, "frequency": asked.frequency, "why": why},
+            **_figures(profile, task),
+        }
+        if not about["rule"]["met"]:
+            listener(Note("there are fewer samples than wanted: --max-time gives more time"))
+        write_profile(folder, StoredProfile(about, profile.samples.stacks))
+        stored = read_profile(folder)  # the table and the graph are made from what is stored
+        (folder / TABLE_FILE).write_text(as_text(stored))
+        (folder / GRAPH_FILE).write_text(graph_of(stored))
+        return stored
+
+    def _about(self, side: KernelSide, subject: Subject) -> dict[str, Any]:
+        """Return what went into a profile."""
+        found = tested_on(self.lab, [subject])
+        (kernel,) = found.pop("kernels")
+        plan, cell = self.request.plan, self.request.task.cell
+        return {
+            "scenario": plan.kind.name,
+            **cell,
+            "axes": list(cell),
+            "given": dict(plan.given),
+            "work": plan.shape.in_words(cell),
+            "kernel": kernel,
+            "source": side.options.source,
+            **side.options.content(),
+            "fragment": hash_file(FRAGMENT) if profiled(side.options) != side.options else None,
+            **found,
+            "qemu": {
+                "version": self.lab.qemu.version,
+                "command_line": shlex.join(self.lab.argv_for(subject)),
+            },
+        }
+
+    def _both(self) -> tuple[StoredProfile, StoredProfile]:
+        a, b = (read_profile(self.request.folder / name) for name in SIDES)
+        return a, b
+
+    def _subtract(self) -> None:
+        """Store what the two profiles differ in, with its table and its graph."""
+        from linklab.report.profile import difference_graph_of
+
+        folder, (a, b) = self.request.folder, self._both()
+        (folder / TABLE_FILE).write_text(self.text())
+        (folder / GRAPH_FILE).write_text(difference_graph_of(a, b))
+        write_difference(folder, as_stored(a, b))
+
+    def table(self) -> RenderableType:
+        """Return the table of where the time goes, or of what the difference is made of."""
+        if self.options.against:
+            from linklab.report.profile import render_difference
+
+            return render_difference(*self._both())
+        from linklab.report.profile import render
+
+        return render(read_profile(self.request.folder))
+
+    def document(self) -> dict[str, Any]:
+        """Return what is stored of the profile, or of the difference."""
+        folder = self.request.folder
+        if self.options.against:
+            return {DIFFERENCE: read_other(folder, DIFFERENCE)}
+        return {PROFILE: read_profile(folder).about}
+
+    def closing(self, finished: Finished) -> str:
+        """Return where the flame graph and the results are."""
+        return f"flame graph: {finished.folder / GRAPH_FILE}   results: {finished.folder}"
 
 
 def profiled(options: KernelOptions) -> KernelOptions:
@@ -148,123 +264,7 @@ def profiled(options: KernelOptions) -> KernelOptions:
     return replace(options, configs=(*options.configs, str(FRAGMENT)))
 
 
-def _folder(options: ProfileOptions) -> Path:
-    output = options.output
-    written = (PROFILE_FILE, DIFFERENCE_FILE, *(SIDES if options.against else ()))
-    if output and any((Path(output) / name).exists() for name in written):
-        raise UsageError(f"{output} already holds a profile: name another folder with --output")
-    return claim(output, NAME)
-
-
-def _check_host() -> None:
-    if lacking := unmet(PROFILING):
-        packages = " ".join(need.packages[0] for need in lacking)
-        raise LabError(
-            f"`invoke profile` needs Debian's package {packages}, which `invoke setup` leaves "
-            f"out: as root, type `apt-get install --no-install-recommends -y {packages}`"
-        )
-
-
-def run(options: ProfileOptions, command: Sequence[str], listener: Listener) -> Path:
-    """Take a profile, or two and their difference, and store it; return its folder."""
-    request = check(options)
-    with removed_if_empty(request.folder):
-        return _run(options, request, command, listener)
-
-
-@dataclass(frozen=True)
-class _Setting:
-    """What the profiles of one command have in common."""
-
-    request: Request
-    lab: Lab
-    command: Sequence[str]
-    listener: Listener
-
-
-def _run(
-    options: ProfileOptions, request: Request, command: Sequence[str], listener: Listener
-) -> Path:
-    cache, folder = Cache(), request.folder
-    lab = prepare_lab(options.machine, request.memory, cache, listener, IMAGE)
-    purpose = replace(Purpose.of(request.kind, lab), image=IMAGE)
-    subjects = []
-    for side in request.sides:
-        (subject,) = prepare_subjects(profiled(side.options), purpose, cache, listener)
-        subjects.append(replace(subject, name=side.label or subject.name))
-    setting = _Setting(request, on_one_machine(lab, subjects, listener), command, listener)
-    places = [folder / name for name in SIDES] if options.against else [folder]
-    taken: StoredProfile | None = None
-    for side, subject, place in zip(request.sides, subjects, places, strict=True):
-        place.mkdir(exist_ok=True)
-        taken = _take(setting, side, subject, place, taken)
-    if options.against:
-        _subtract(folder)
-    return folder
-
-
-def _take(
-    setting: _Setting,
-    side: Side,
-    subject: Subject,
-    folder: Path,
-    like: StoredProfile | None = None,
-) -> StoredProfile:
-    """Profile one kernel and store it; `like` another, by the same event and as often."""
-    from linklab.trials.profile import Profiler
-
-    request, lab, listener = setting.request, setting.lab, setting.listener
-    begun, task = utc_now(), request.task
-    if like:
-        task = replace(task, repetitions=len(like.about["sampled"]))
-    setup = task.cell.of(request.kind.shape.per_guest)
-    log = folder / f"console-{subject.label}-{setup.text.replace('/', '-')}.log"
-    with lab.session(subject, log) as session:
-        if like:
-            event, why = Event(like.about["event"]["name"]), str(like.about["event"]["why"])
-        else:
-            event, why = choose_event(session.agent, emulated=lab.accel is Accel.TCG)
-        idle = lab.clock is not Clock.VIRTUAL
-        recorder = Recorder(session.agent, event, request.frequency, idle)
-        hosts = {GUEST: host_of(session, lab, request.kind, setup, None)}
-        scenario = request.kind(request.given)
-        profile = Profiler(scenario, hosts, recorder, task, listener).take(setup)
-    about = {
-        "command": shlex.join(setting.command),
-        "start": begun,
-        "end": utc_now(),
-        **_about(request, lab, side, subject),
-        "event": {"name": event.value, "frequency": request.frequency, "why": why},
-        **_outcome(profile, task),
-    }
-    if not about["rule"]["met"]:
-        listener(Note("there are fewer samples than wanted: --max-time gives more time"))
-    return _write(folder, StoredProfile(about, profile.samples.stacks))
-
-
-def _about(request: Request, lab: Lab, side: Side, subject: Subject) -> dict[str, Any]:
-    """Return what went into a profile."""
-    found = tested_on(lab, [subject])
-    (kernel,) = found.pop("kernels")
-    return {
-        "scenario": request.kind.name,
-        **request.task.cell,
-        "axes": list(request.task.cell),
-        "given": dict(request.given),
-        "work": request.kind.shape.in_words(request.task.cell),
-        "kernel": kernel,
-        "source": side.options.source,
-        **side.options.content(),
-        "fragment": hash_file(FRAGMENT) if profiled(side.options) != side.options else None,
-        **found,
-        "qemu": {
-            "version": lab.qemu.version,
-            "command_line": shlex.join(lab.argv_for(subject)),
-        },
-    }
-
-
-def _outcome(profile: Profile, task: Task) -> dict[str, Any]:
+def _figures(profile: Profile, task: Task) -> dict[str, Any]:
     samples = profile.samples
     return {
         "rule": {"text": task.text, "met": not task.missing(profile)},
@@ -279,59 +279,6 @@ def _outcome(profile: Profile, task: Task) -> dict[str, Any]:
     }
 
 
-def _write(folder: Path, profile: StoredProfile) -> StoredProfile:
-    """Store a profile and return it; the table and the graph are made from what is stored."""
-    from linklab.report.profile import as_text, graph_of
-
-    write_profile(folder, profile)
-    stored = read_profile(folder)
-    (folder / TABLE_FILE).write_text(as_text(stored))
-    (folder / GRAPH_FILE).write_text(graph_of(stored))
-    return stored
-
-
-def _subtract(folder: Path) -> None:
-    """Store what the two profiles in a folder differ in, with its table and its graph."""
-    from linklab.report.layout import plain_text
-    from linklab.report.profile_difference import graph_of, render
-
-    a, b = _read_both(folder)
-    (folder / TABLE_FILE).write_text(plain_text(render(a, b)))
-    (folder / GRAPH_FILE).write_text(graph_of(a, b))
-    write_difference(folder, as_stored(a, b))
-
-
-def _read_both(folder: Path) -> tuple[StoredProfile, StoredProfile]:
-    a, b = (read_profile(folder / name) for name in SIDES)
-    return a, b
-
-
 def main(options: ProfileOptions, command: Sequence[str]) -> Verdict:
     """Take a profile and show it: a table to a person, one document to a script."""
-    from linklab.report.progress import progress
-
-    with progress() as listener:
-        folder = run(options, command, listener)
-    if options.as_json:
-        print_document({"folder": str(folder), **_document(folder)})
-        return Verdict.PASS
-
-    print_shown(_shown(folder))
-    print(f"\nflame graph: {folder / GRAPH_FILE}   results: {folder}")
-    return Verdict.PASS
-
-
-def _document(folder: Path) -> dict[str, Any]:
-    if kind_in(folder) == DIFFERENCE:
-        return {DIFFERENCE: read_other(folder, DIFFERENCE)}
-    return {PROFILE: read_profile(folder).about}
-
-
-def _shown(folder: Path) -> RenderableType:
-    if kind_in(folder) == DIFFERENCE:
-        from linklab.report.profile_difference import render as render_difference
-
-        return render_difference(*_read_both(folder))
-    from linklab.report.profile import render
-
-    return render(read_profile(folder))
+    return Profiling(options, command).carry_out()

@@ -1,204 +1,326 @@
-"""`invoke run`: kernels, a scenario, a table and a verdict."""
+"""`invoke run`: kernels, a scenario, a table and a verdict.
+
+Its options are stored under their names on the command line, so that a reader
+needs to know nothing of the code; `invoke rerun` takes them from there. See
+`linklab/results/again.py`.
+"""
 
 from __future__ import annotations
 
-import shlex
+import os
+import sys
+import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from linklab.commands.equip import Purpose
-from linklab.commands.exports import failure_written, write_exports
-from linklab.commands.kept import RunOptions, kept, kept_files
-from linklab.commands.outcome import (
-    Finished,
-    concluded,
-    experiment,
-    finish,
-    print_document,
-    print_shown,
-    stopped_by,
-    tested_on,
-)
-from linklab.commands.prepare import (
-    MachineOptions,
-    decide_clock,
-    prepare_lab,
-    prepare_subjects,
-)
-from linklab.commands.record import check_record, check_symbols, recordable
-from linklab.commands.timings import print_timings, seconds_since_start
-from linklab.commands.work import memory_for
-from linklab.errors import LabError, UsageError, Verdict
-from linklab.events import Listener, Note, Timings, ignore, timed
-from linklab.host.cache import Cache
-from linklab.image.userland import LIVE
-from linklab.lab.lab import Lab, Subject
-from linklab.machine.spec import Boot
-from linklab.options import number
-from linklab.results.again import ENTRY, FILES
+from linklab.commands.exports import ExportOptions
+from linklab.commands.gdb import check_record, check_symbols, recordable
+from linklab.commands.kernels import KernelOptions, KernelSide
+from linklab.commands.machines import MachineOptions, decide_clock
+from linklab.commands.places import PlaceOptions
+from linklab.commands.scenarios import ScenarioOptions, TrialOptions, memory_for
+from linklab.commands.workflow import Finished, LabRequest, Measurement, MeasuringOptions
+from linklab.errors import LabError, LinklabError, UsageError, Verdict
+from linklab.events import Note
+from linklab.host.cache import hash_file
+from linklab.options import flat, group, made, number, option
 from linklab.results.model import Run
-from linklab.results.store import RunFolder, claim, removed_if_empty
-from linklab.results.suites import suites_of
+from linklab.results.rerun_command import (
+    ENTRY,
+    FILES,
+    command_of,
+    files_of,
+    options_of,
+    typed_command,
+)
+from linklab.results.store import claim
 from linklab.trials.plan import Plan
+from linklab.trials.subjects import experiment
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from linklab.trials.engine import Engine
 
 MAX_REPEAT = 10_000
+_OF_THE_COMMAND = frozenset(
+    {"output", "keep", "record", "json", "timings", "junit", "ktap", "kcidb", "kcidb_origin"}
+)  # not of the run itself
+_ALWAYS = frozenset(
+    {"kernel", "scenario", "counts", "operations", "arms", "repeat", "timeout"}
+)  # what every version has kept
 
 
 @dataclass(frozen=True)
-class Request:
-    """The same, checked: nothing has been started, and nothing stands against it."""
+class RunOptions(MeasuringOptions, TrialOptions):
+    """The options of `invoke run`, as typed."""
+
+    kernels: KernelOptions = group(KernelOptions)
+    place: PlaceOptions = group(PlaceOptions)
+    repeat: str = option("1", "trials of each cell and kernel, in shuffled order")
+    warmup: str = option(
+        "", "trials before them that are thrown away; default 1 where several are kept, else 0"
+    )
+    fresh_guest: bool = option(
+        False, "a guest of its own for each trial, instead of one for each kernel and set-up"
+    )
+    timings: bool = option(False, "say at the end what each stage of the command took")
+    record: bool = option(
+        False, "record each guest, and keep that of one that failed for `invoke gdb --replay`"
+    )
+    exports: ExportOptions = group(ExportOptions)
+
+
+@dataclass(frozen=True)
+class RunRequest(LabRequest):
+    """The same, checked."""
 
     plan: Plan
-    memory: int
-    folder: Path
 
 
-def check(options: RunOptions, listener: Listener = ignore) -> Request:
-    """Check every option that can be checked without building anything."""
-    network = options.kind.network(options.given())
-    kernels = options.place.kernels(options.kernels.with_scenario(options.kind), network)
-    kernels.check()
-    options.machine.check()
-    options.exports.check()
-    repeat = number("repeat", options.repeat, 1, MAX_REPEAT)
-    machine = _machine(options)
-    plan = options.trials_plan(
-        decide_clock(machine, listener),
-        {},
-        repeat=repeat,
-        warmup=number("warmup", options.warmup or int(repeat > 1), 0, MAX_REPEAT),
-        fresh_guest=options.fresh_guest,
-    )
-    if options.record and options.place.is_guests:
-        raise UsageError("--record: a guest that hears others cannot be replayed alone")
-    if options.record:
-        check_record(options.kernels, options.machine, plan.jobs, keeps=options.keep)
-    memory = memory_for(options.machine, plan, kernels)
-    options.place.check(network, memory)
-    return Request(plan, memory, claim(options.output, options.kind.name))
+class Running(Measurement[RunOptions, RunRequest]):
+    """`invoke run` at its work."""
 
+    def __init__(self, *words: Any) -> None:
+        super().__init__(*words)
+        self._before = seconds_since_start()
 
-def run(options: RunOptions, command: Sequence[str], listener: Listener) -> Finished:
-    """Do the whole of it. Raises `LinklabError` where there is no run to speak of."""
-    from linklab.trials.engine import Engine
+    @property
+    def machine(self) -> MachineOptions:
+        """The machine's options, with what a recording decides of them."""
+        machine = super().machine
+        return recordable(machine) if self.options.record else machine
 
-    with timed(listener, "check the options"):
-        request = check(options, listener)
-    with removed_if_empty(request.folder):
-        cache = Cache()
-        with timed(listener, "machine and image"):
-            machine = _machine(options)
-            network = options.kind.network(options.given())
-            image = options.kind.image or LIVE
-            lab = prepare_lab(machine, request.memory, cache, listener, image)
-            if options.record:
-                lab = lab.recording()
-                listener(Note("--record: times count instructions and compare with no other run's"))
-            lab = options.with_keeper(lab, listener)
-            lab = options.place.lab(lab, network, cache, listener)
-        with timed(listener, "kernels"):
-            kernels = options.place.kernels(options.kernels.with_scenario(options.kind), network)
-            purpose = Purpose.of(options.kind, lab)
-            purpose = replace(purpose, needs=(*purpose.needs, *options.place.needs(network)))
-            subjects = prepare_subjects(kernels, purpose, cache, listener)
-            subjects = options.place.subjects(options.kernels.names, subjects, network)
-            if options.record:
-                check_symbols(subjects)
-        if lab.boot is Boot.RESUME:
-            with timed(listener, "saved guests"):
-                lab = lab.with_snapshots(subjects, cache, listener)
-        folder = RunFolder(request.folder, _about(options, request.plan, lab, subjects, command))
-    engine = Engine(lab, request.plan, folder, listener)
-    faults = stopped_by(lambda: engine.run(subjects))
-    claims: list[dict[str, str]] = []
-    try:
-        claims += (claim.to_json() for claim in options.kind.claims(folder.run))
-    except Exception as error:  # the author's, and no reason to lose what was measured
-        text = f"the claims of scenario {options.kind.name} have a fault: {error!r}"
-        faults.append(LabError(text, traceback.format_exc().rstrip()))
-    return finish(folder, [*faults, *engine.faults], claims=claims)
+    @property
+    def place(self) -> PlaceOptions:
+        """Where hosts are, as typed."""
+        return self.options.place
 
+    def check(self) -> RunRequest:
+        """Check every option that can be checked without building anything."""
+        options = self.options
+        scenarios = options.kernels.with_scenario(options.kind)
+        kernels = self.place.kernels(scenarios, self.network)
+        kernels.check()
+        options.machine.check()
+        options.exports.check()
+        repeat = number("repeat", options.repeat, 1, MAX_REPEAT)
+        plan = options.trials_plan(
+            decide_clock(self.machine, self.listener),
+            {},
+            repeat=repeat,
+            warmup=number("warmup", options.warmup or int(repeat > 1), 0, MAX_REPEAT),
+            fresh_guest=options.fresh_guest,
+        )
+        if options.record and self.place.is_guests:
+            raise UsageError("--record: a guest that hears others cannot be replayed alone")
+        if options.record:
+            check_record(options.kernels, options.machine, plan.jobs, keeps=options.keep)
+        memory = memory_for(options.machine, plan, kernels)
+        self.place.check(self.network, memory)
+        return RunRequest(claim(options.output, options.kind.name), memory, plan)
 
-def _machine(options: RunOptions) -> MachineOptions:
-    """Return the machine's options, with what else decides of them."""
-    machine = options.place.machine(options.machine)
-    return recordable(machine) if options.record else machine
+    def sides(self) -> Sequence[KernelSide]:
+        """Return the kernels, none of them under another name."""
+        return [KernelSide("", self.options.kernels.with_scenario(self.options.kind))]
 
+    def prepare(self) -> None:
+        """Prepare the lab and the kernels; for a recording, one that can be looked at."""
+        super().prepare()
+        if self.options.record:
+            check_symbols(self.subjects)
+            self.lab = self.lab.recording()
+            self.listener(
+                Note("--record: times count instructions and compare with no other run's")
+            )
 
-def _about(
-    options: RunOptions, plan: Plan, lab: Lab, subjects: Sequence[Subject], command: Sequence[str]
-) -> dict[str, Any]:
-    """Return what run.json says of a run when it begins."""
-    decided = {
-        "accel": lab.accel.value,
-        "clock": lab.clock.value,
-        "memory": str(lab.memory),
-        "seed": str(plan.seed),
-        **options.decided({}),
-    }
-    return {
-        "command": shlex.join(command),
-        ENTRY: kept(options, **decided),
-        FILES: kept_files(options),
-        **experiment(plan),
-        **({"place": place} if (place := plan.place_in(lab)) else {}),
-        "source": options.kernels.source,
-        **options.kernels.content(),
-        **tested_on(lab, subjects),
-    }
+    def about(self) -> dict[str, Any]:
+        """Return what run.json says of a run when it begins."""
+        options, plan, lab = self.options, self.request.plan, self.lab
+        decided = {
+            "accel": lab.accel.value,
+            "clock": lab.clock.value,
+            "memory": str(lab.memory),
+            "seed": str(plan.seed),
+            **options.decided({}),
+        }
+        return {
+            ENTRY: stored_options(options, **decided),
+            FILES: stored_files(options),
+            **experiment(plan),
+            **({"place": place} if (place := plan.place_in(lab)) else {}),
+            "source": options.kernels.source,
+            **options.kernels.content(),
+        }
+
+    def measure(self) -> None:
+        """Do all trials."""
+        self._engine.run(self.subjects)
+
+    @cached_property
+    def _engine(self) -> Engine:
+        from linklab.trials.engine import Engine
+
+        return Engine(self.lab, self.request.plan, self.folder, self.listener)
+
+    def finish(self, faults: Sequence[LinklabError]) -> Finished:
+        """Store the end, with what the scenario makes of the samples."""
+        own: list[LinklabError] = []
+        claims: list[dict[str, str]] = []
+        try:
+            claims += (claim.to_json() for claim in self.options.kind.claims(self.stored))
+        except Exception as error:  # the author's, and no reason to lose what was measured
+            text = f"the claims of scenario {self.options.kind.name} have a fault: {error!r}"
+            own.append(LabError(text, traceback.format_exc().rstrip()))
+        return self.ended([*faults, *own, *self._engine.faults], claims=claims)
+
+    def table(self) -> RenderableType:
+        """Return the run's table."""
+        from linklab.report.tables import render
+
+        return render(self.stored)
+
+    def document(self) -> dict[str, Any]:
+        """Return the run with its samples and claims."""
+        return document(self.stored)
+
+    def present(self, finished: Finished) -> None:
+        """Write the plots and the page beside the table, and show that."""
+        from linklab.report.page import write_pages
+
+        write_pages(finished.folder, self.stored)
+        super().present(finished)
+
+    def closing(self, finished: Finished) -> str:
+        """Return the verdict, and where the results and the page are."""
+        from linklab.report.page import FILE
+
+        return f"{super().closing(finished)}   page: {finished.folder / FILE}"
+
+    def exports(self) -> tuple[ExportOptions, str, Sequence[str]]:
+        """Return the files to export to, and what would fail as a whole."""
+        options = self.options
+        return options.exports, options.kind.name, options.kernels.names.split(",")
+
+    def tell_times(self, seconds: dict[str, float]) -> None:
+        """Say what each stage took, where that is asked for."""
+        if self.options.timings:
+            print_timings({"start of Python and Invoke": self._before, **seconds})
 
 
 def main(options: RunOptions, command: Sequence[str]) -> Verdict:
     """Run, show what came out, and return the verdict."""
-    from linklab.report.progress import progress
-
-    before = seconds_since_start()
-    kernels = options.kernels.names.split(",")
-    with progress() as shown, failure_written(options.exports, options.kind.name, kernels):
-        timings = Timings(shown)
-        finished = run(options, command, timings)
-    with timed(timings, "table and files"):
-        try:
-            present(finished, options.as_json)
-        finally:  # who reads only the table's beginning gets the files all the same
-            write_exports(options.exports, suites_of(finished.run))
-    if options.timings:
-        print_timings({"start of Python and Invoke": before, **timings.seconds})
-    return concluded(finished)
+    return Running(options, command).carry_out()
 
 
-def present(finished: Finished, as_json: bool) -> None:
-    """Show a finished run: the table to a person, one document to a script."""
-    from linklab.report.tables import render
-
-    page = write_reports(finished.folder, finished.run)
-    if as_json:
-        print_document(document(finished.folder, finished.run))
-        return
-    print_shown(render(finished.run))
-    print(f"\nverdict: {finished.verdict.value}   results: {finished.folder}   page: {page}")
-
-
-def write_reports(folder: Path, stored: Run) -> Path:
-    """Write a run's table, its plots and its page beside it; return where the page is."""
-    from linklab.commands.report import write
-    from linklab.report.page import FILE, plot_files
-    from linklab.report.tables import as_text
-
-    (folder / "table.txt").write_text(as_text(stored), encoding="utf-8")
-    for name, drawing in plot_files(folder, stored):
-        (folder / name).write_text(drawing, encoding="utf-8")
-    return write([(folder, stored)], folder / FILE)
-
-
-def document(folder: Path, stored: Run) -> dict[str, Any]:
-    """Return everything about a stored run as one JSON document."""
+def document(stored: Run) -> dict[str, Any]:
+    """Return everything about a stored run, as JSON takes it."""
     return {
-        "folder": str(folder),
         "run": stored.document(),
         "samples": [sample.to_json() for sample in stored.samples],
         "claims": list(stored.about.get("claims") or ()),
     }
+
+
+# --timings
+
+
+def seconds_since_start(stat: Path = Path("/proc/self/stat")) -> float:
+    """Return how long this process has lived, to the kernel's tick of 10 ms."""
+    fields = stat.read_text().rpartition(")")[2].split()
+    ticks = int(fields[19])  # starttime, the 22nd field of proc_pid_stat(5)
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+
+
+def print_timings(stages: Mapping[str, float]) -> None:
+    """Print each stage to standard error; one that is part of another counts in both."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="where the time went", title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("stage")
+    table.add_column("seconds", justify="right")
+    for stage, seconds in stages.items():
+        table.add_row(stage, f"{seconds:.3f}")
+    table.add_row("whole command, so far", f"{seconds_since_start():.3f}")
+    Console(file=sys.stderr, highlight=False).print(table)
+
+
+# Options as they are stored, and back again
+
+
+def stored_options(options: RunOptions, **decided: Any) -> dict[str, Any]:
+    """Return the options by name, paths absolute, and `decided` in place of what was open."""
+    kernels, machine = options.kernels.absolute(), options.machine.absolute()
+    found = flat(replace(options.absolute(), kernels=kernels, machine=machine)) | decided
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in found.items()
+        if name not in _OF_THE_COMMAND
+    }
+
+
+def hashes_of(*named: KernelOptions | MachineOptions | ScenarioOptions) -> dict[str, str]:
+    """Return the SHA-256 of each file that options name, by its absolute path."""
+    return {str(path.absolute()): hash_file(path) for each in named for path in each.files}
+
+
+def stored_files(options: RunOptions) -> dict[str, str]:
+    """Return the same of each file of a run."""
+    return hashes_of(options.kernels, options.machine, options)
+
+
+def revived(about: Mapping[str, Any], output: str, *, as_json: bool) -> RunOptions:
+    """Return the options of a stored run, to run once more.
+
+    Raises `UsageError` when it kept none, when this version does not know one
+    of them, or when a file that they name is not what it was.
+    """
+    options = options_of(about)
+    if about.get("kind"):
+        raise repeated_by(about)
+    if options is None:
+        raise UsageError(
+            "the run did not keep its options, so it cannot be repeated exactly. "
+            f"This is how it was started: {command_of(about)}"
+        )
+    before = files_of(about)
+    check_files(before)
+    if unknown := options.keys() - (flat(RunOptions()).keys() - _OF_THE_COMMAND):
+        named = ", ".join(f"--{name}" for name in sorted(unknown))
+        raise UsageError(f"the run was done with {named}, which this version does not know")
+    if missing := _ALWAYS - options.keys():
+        raise UsageError(f"the run's options lack {', '.join(sorted(missing))}")
+    again = replace(made(RunOptions, options), output=output, as_json=as_json)
+    if FILES in about and (more := [path for path in stored_files(again) if path not in before]):
+        raise UsageError(
+            f"{more[0]} was not there when it was begun, and would be used now: "
+            "put back what was there, or start a new one"
+        )
+    return again
+
+
+def repeated_by(about: Mapping[str, Any]) -> UsageError:
+    """Return why `rerun` does not do what another command did: that command does it."""
+    return UsageError(f"this is no `invoke run`: repeat it by its command: {typed_command(about)}")
+
+
+def check_files(files: Mapping[str, str]) -> None:
+    """Raise `UsageError` where a file is not what it was, by its path and SHA-256."""
+    for path, expected in files.items():
+        try:
+            found = hash_file(Path(path))
+        except OSError as error:
+            raise UsageError(
+                f"{path}, which it was begun with, cannot be read: {error.strerror or error}"
+            ) from error
+        if found != expected:
+            raise UsageError(
+                f"{path} is not what it was begun with: its SHA-256 is {found}, "
+                f"then it was {expected}"
+            )

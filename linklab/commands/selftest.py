@@ -4,49 +4,63 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from linklab.commands.exports import ExportOptions, failure_written, write_exports
-from linklab.commands.outcome import (
-    Finished,
-    concluded,
-    finish,
-    print_document,
-    print_shown,
-    stopped_by,
-    tested_on,
-)
-from linklab.commands.prepare import KernelOptions, MachineOptions
-from linklab.commands.selftest_prepare import Prepared, boot_of, prepare
+from linklab.commands.exports import ExportOptions
+from linklab.commands.kernels import KernelOptions, tell_notes
+from linklab.commands.machines import MachineOptions, set_up_lab
+from linklab.commands.workflow import Finished, LabRequest, RunRecord
 from linklab.errors import LinklabError, UsageError, Verdict
-from linklab.events import Listener, step
+from linklab.events import Listener, Note, ignore, step
 from linklab.host.cache import Cache
-from linklab.lab.lab import choose_memory
-from linklab.options import JSON, group, number, option, seconds, split_list, word
-from linklab.results.kinds import SELFTEST as KIND
-from linklab.results.outcomes import Status
-from linklab.results.store import RunFolder, claim, read_about, removed_if_empty
-from linklab.selftests.catalogue import Selftest
+from linklab.image.userland import Entry
+from linklab.kernel.compile import BUILT_IN
+from linklab.kernel.debkernel import is_package
+from linklab.kernel.kconfig import flavours
+from linklab.kernel.kernel import Kernel, KernelSpec, resolve_kernel
+from linklab.kernel.kernel import plan as plan_kernel
+from linklab.lab.lab import Lab, Subject, choose_memory
+from linklab.machine.spec import Boot
+from linklab.options import ResultOptions, group, number, option, seconds, split_list, word
+from linklab.results.codec import to_json
+from linklab.results.outcomes import Status, Suite
+from linklab.results.result_kinds import SELFTEST
+from linklab.results.store import claim, read_about
 from linklab.selftests.record import (
     TESTS,
     Attempt,
     TestRecord,
     suites_of,
-    to_json,
     verdict_of,
 )
 from linklab.selftests.runner import SelftestRunner, limit_of
+from linklab.selftests.workplan import (
+    Ready,
+    Workplan,
+    built_in_entry,
+    config_of,
+    make_ready,
+    notes_on,
+    plan_tests,
+    read_toolbox,
+    said_of,
+)
+from linklab.trials.subjects import subject_of
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 STEP = "self-tests"
 MEMORY = 512  # MiB: a set of tools of 30 MB, and tests that send with large buffers
 MOST_RETRIES = 100
-TABLE_FILE = "table.txt"
+AUTO = "auto"
+_RESUME_FROM = 4  # tests, from which on it pays to save a guest first
 
 
 @dataclass(frozen=True)
-class SelftestOptions:
+class SelftestOptions(ResultOptions):
     """The options of `invoke selftest`, as typed."""
 
     tests: str = word(
@@ -66,10 +80,9 @@ class SelftestOptions:
         MachineOptions,
         {
             "boot": "auto (resume from four tests on), direct (kernel and initramfs), or resume "
-            "(from a saved guest)",
-            "memory": "the guest's memory in MiB; default 512",
+            "(from a saved guest)"
         },
-        boot="auto",
+        boot=AUTO,
         cpus="2",
     )
     timeout: str = option(
@@ -78,174 +91,235 @@ class SelftestOptions:
         "own, five times that where the CPU is emulated and the clock real",
     )
     retry: str = option("0", "how often a test that failed is tried again")
-    output: str = option("", "a folder for the results; default results/<UTC time>-selftest")
-    as_json: bool = option(False, JSON, "json")
     exports: ExportOptions = group(ExportOptions)
 
 
 @dataclass(frozen=True)
-class Request:
-    """The same, checked: nothing has been started."""
+class SelftestRequest(LabRequest):
+    """The same, checked."""
 
     words: list[str]
-    kernel: str
     limit: float | None
     retries: int
-    memory: int
-    folder: Path
 
 
-def check(options: SelftestOptions) -> Request:
-    """Check every option that can be checked without reading the source."""
-    words = split_list("tests", options.tests)
-    names = options.kernels.check()
-    if len(names) != 1:
-        raise UsageError(f"--kernel {options.kernels.names}: self-tests take exactly one kernel")
-    options.exports.check()
-    machine = options.machine
-    replace(machine, boot=boot_of(machine, 1)).check()
-    return Request(
-        words=words,
-        kernel=names[0],
-        limit=seconds("timeout", options.timeout),
-        retries=number("retry", options.retry, 0, MOST_RETRIES),
-        memory=choose_memory(machine.checked_memory(), MEMORY, "self-tests"),
-        folder=claim(options.output, KIND),
-    )
+@dataclass(frozen=True)
+class Prepared:
+    """A collection's tests with what they run on.
+
+    `tree` names the content of all self-tests; `wanted` is the file of options
+    that the collection wants, `missing` are those that the kernel lacks.
+    """
+
+    ready: Ready
+    subject: Subject
+    lab: Lab
+    tree: str
+    wanted: str
+    missing: tuple[str, ...]
 
 
-def run(
-    options: SelftestOptions, command: Sequence[str], listener: Listener, first: int = 1
-) -> Finished:
-    """Do the whole of it. Raises `LinklabError` where there is no run to speak of.
+class SelftestWork(RunRecord[SelftestOptions, SelftestRequest]):
+    """`invoke selftest` at its work: the tests one after the other.
 
     `first` is the number of the first attempt at each test: who comes back
     for another try wants other random numbers.
     """
-    request = check(options)
-    with removed_if_empty(request.folder):
-        prepared = prepare(
-            options.kernels, options.machine, request.words, request.memory, Cache(), listener
+
+    kind = SELFTEST
+
+    def __init__(
+        self,
+        options: SelftestOptions,
+        command: Sequence[str] = (),
+        listener: Listener = ignore,
+        first: int = 1,
+    ) -> None:
+        super().__init__(options, command, listener)
+        self.records: list[TestRecord] = []
+        self.parts: Sequence[Prepared] = ()
+        self._first = first
+
+    def check(self) -> SelftestRequest:
+        """Check every option that can be checked without reading the source."""
+        options, machine = self.options, self.options.machine
+        words = split_list("tests", options.tests)
+        options.kernels.check_one("self-tests take exactly one kernel")
+        options.exports.check()
+        replace(machine, boot=boot_of(machine, 1)).check()
+        limit = seconds("timeout", options.timeout)
+        retries = number("retry", options.retry, 0, MOST_RETRIES)
+        memory = choose_memory(machine.checked_memory(), MEMORY, "self-tests")
+        return SelftestRequest(claim(options.output, self.kind), memory, words, limit, retries)
+
+    def prepare(self) -> None:
+        """Make the tests, their kernels and their images ready."""
+        asked, options = self.request, self.options
+        self.parts = prepare(
+            options.kernels, options.machine, asked.words, asked.memory, self.cache, self.listener
         )
-        folder = RunFolder(request.folder, _about(options, request, prepared, command))
-    return _Course(request, folder, listener, first).run(prepared)
+        self.lab = self.parts[0].lab
+        self.subjects = [each.subject for each in self.parts]
 
+    def about(self) -> dict[str, Any]:
+        """Return what run.json says of the tests when they begin."""
+        parts = self.parts
+        return {
+            "scenario": self.kind,
+            "plan": {
+                "tests": [test.path for each in parts for test in each.ready.tests],
+                "timeout": self.request.limit,
+                "retry": self.request.retries,
+            },
+            "wanted": {each.subject.name: each.wanted for each in parts},
+            "missing_options": {each.subject.name: each.missing for each in parts},
+            "source": self.options.kernels.source,
+            "selftests": parts[0].tree,
+            **self.options.kernels.content(),
+            "image": {each.subject.name: dict(each.lab.image) for each in parts},
+            "boot": ", ".join(dict.fromkeys(each.lab.boot.value for each in parts)),
+            "qemu": {
+                "version": self.lab.qemu.version,
+                "command_lines": {
+                    each.subject.name: shlex.join(each.lab.argv_for(each.subject)) for each in parts
+                },
+            },
+            TESTS: [],
+        }
 
-@dataclass
-class _Course:
-    """The tests of a run, one after the other."""
+    def measure(self) -> None:
+        """Run all tests."""
+        with step(self.listener, STEP, total=sum(len(each.ready.tests) for each in self.parts)):
+            for each in self.parts:
+                self._run_collection(each)
 
-    request: Request
-    folder: RunFolder
-    listener: Listener
-    first: int = 1
-    records: list[TestRecord] = field(default_factory=list)
-
-    def run(self, prepared: Sequence[Prepared]) -> Finished:
-        def run_all() -> None:
-            with step(self.listener, STEP, total=sum(len(each.ready.tests) for each in prepared)):
-                for each in prepared:
-                    self._run_collection(each)
-
-        faults = stopped_by(run_all)
-        verdict = Verdict.PASS if faults else verdict_of(self.records)
-        return finish(self.folder, faults, verdict)
-
-    def _run_collection(self, prepared: Prepared) -> None:
-        runner = SelftestRunner(
-            prepared.lab, prepared.subject, self.folder.path, self.listener, self.first - 1
-        )
-        lab = prepared.lab
-        limit = limit_of(prepared.ready.settings, lab.accel, lab.clock, self.request.limit)
-        for test in prepared.ready.tests:
-            attempts: list[Attempt] = []
-            lacking = tuple(sorted(prepared.ready.lacking[test.name]))
-            if test.name in prepared.ready.unbuilt:
-                attempts.append(_not_run(prepared.ready.unbuilt[test.name], limit))
+    def _run_collection(self, part: Prepared) -> None:
+        lab, ready = part.lab, part.ready
+        runner = SelftestRunner(lab, part.subject, self.folder.path, self.listener, self._first - 1)
+        limit = limit_of(ready.settings, lab.accel, lab.clock, self.request.limit)
+        for test in ready.tests:
+            attempts = []
+            if error := ready.unbuilt.get(test.name):  # no kernel is blamed for it
+                attempts.append(Attempt(Status.MISSING, error.message, None, limit, None, "", ""))
             while not attempts or self._again(attempts):
-                attempts.append(self._attempt(runner, test, limit, len(attempts) + 1))
-            record = TestRecord(test.path, prepared.subject.name, tuple(attempts), lacking)
-            self.records.append(record)
-            self.folder.update(**{TESTS: [to_json(record) for record in self.records]})
+                number = len(attempts) + 1
+                attempts.append(runner.run(test, limit, number, STEP, len(self.records)))
+            lacking = tuple(sorted(ready.lacking[test.name]))
+            self.records.append(TestRecord(test.path, part.subject.name, tuple(attempts), lacking))
+            self.folder.update(**{TESTS: to_json(self.records)})
 
     def _again(self, attempts: Sequence[Attempt]) -> bool:
         return attempts[-1].status.blames_kernel and len(attempts) <= self.request.retries
 
-    def _attempt(
-        self, runner: SelftestRunner, test: Selftest, limit: float, number: int
-    ) -> Attempt:
-        return runner.run(test, limit, number, STEP, len(self.records))
+    def finish(self, faults: Sequence[LinklabError]) -> Finished:
+        """Store the end."""
+        return self.ended(faults, Verdict.PASS if faults else verdict_of(self.records))
 
+    def table(self) -> RenderableType:
+        """Return the table of the tests."""
+        from linklab.report.selftest import render
 
-def _not_run(error: LinklabError, limit: float) -> Attempt:
-    """Return what is to be said of a test that has no program: no kernel is blamed for it."""
-    return Attempt(Status.MISSING, error.message, None, limit, None, "", "")
+        return render(read_about(self.folder.path))
 
+    def document(self) -> dict[str, Any]:
+        """Return all of run.json."""
+        return {"run": read_about(self.folder.path)}
 
-def _about(
-    options: SelftestOptions,
-    request: Request,
-    prepared: Sequence[Prepared],
-    command: Sequence[str],
-) -> dict[str, Any]:
-    """Return what run.json says of a run when it begins."""
-    lab = prepared[0].lab
-    return {
-        "kind": KIND,
-        "command": shlex.join(command),
-        "scenario": KIND,
-        "plan": {
-            "tests": [test.path for each in prepared for test in each.ready.tests],
-            "timeout": request.limit,
-            "retry": request.retries,
-        },
-        **tested_on(lab, [each.subject for each in prepared]),
-        "wanted": {each.subject.name: each.wanted for each in prepared},
-        "missing_options": {each.subject.name: each.missing for each in prepared},
-        "source": options.kernels.source,
-        "selftests": prepared[0].tree,
-        **options.kernels.content(),
-        "image": {each.subject.name: dict(each.lab.image) for each in prepared},
-        "boot": ", ".join(dict.fromkeys(each.lab.boot.value for each in prepared)),
-        "qemu": {
-            "version": lab.qemu.version,
-            "command_lines": {
-                each.subject.name: shlex.join(each.lab.argv_for(each.subject)) for each in prepared
-            },
-        },
-        TESTS: [],
-    }
+    def exports(self) -> tuple[ExportOptions, str, Sequence[str]]:
+        """Return the files to export to, and what would fail as a whole."""
+        return self.options.exports, self.kind, self.options.kernels.check()
+
+    def suites(self) -> Sequence[Suite]:
+        """Return what is exported."""
+        return suites_of(read_about(self.folder.path))
 
 
 def main(options: SelftestOptions, command: Sequence[str]) -> Verdict:
     """Run the tests, show what came out, and return the verdict."""
-    from linklab.report.progress import progress
-
-    kernels = options.kernels.check()
-    with progress() as listener, failure_written(options.exports, KIND, kernels):
-        finished = run(options, command, listener)
-    try:
-        present(finished.folder, options.as_json)
-    finally:  # who reads only the table's beginning gets the files all the same
-        write_exports(options.exports, suites_of(read_about(finished.folder)))
-    return concluded(finished)
+    return SelftestWork(options, command).carry_out()
 
 
-def present(folder: Path, as_json: bool) -> None:
-    """Show a stored run: the table to a person, one document to a script."""
+def boot_of(machine: MachineOptions, tests: int) -> str:
+    """Return how guests come up: saved and resumed where several tests want one each.
 
-    from linklab.report.selftest import as_text, render
-
-    about = read_about(folder)
-    (folder / TABLE_FILE).write_text(as_text(about), encoding="utf-8")
-    if as_json:
-        print_document(document(folder))
-        return
-    print_shown(render(about))
-    print(f"\nverdict: {about.get('verdict') or 'unfinished'}   results: {folder}")
+    Raises `UsageError` for an ISO: self-tests have an image of their own.
+    """
+    if machine.boot == Boot.ISO:
+        raise UsageError("--boot iso: self-tests have an image of their own; take direct or resume")
+    if machine.boot != AUTO:
+        return machine.boot
+    return (Boot.RESUME if tests >= _RESUME_FROM else Boot.DIRECT).value
 
 
-def document(folder: Path) -> dict[str, Any]:
-    """Return everything about a stored run as one JSON document."""
-    about = read_about(folder)
-    return {"folder": str(folder), "run": {**about, "verdict": about.get("verdict")}}
+def prepare(
+    kernels: KernelOptions,
+    machine: MachineOptions,
+    words: Sequence[str],
+    memory: int,
+    cache: Cache,
+    listener: Listener,
+) -> list[Prepared]:
+    """Return the tests that words mean, a part for each collection, ready to run.
+
+    Raises `UsageError` for a word that means no test, before anything is built.
+    """
+    name = kernels.names.strip()
+    tell_notes(kernels, listener)
+    plan = _plan(kernels, name, words, cache, listener)
+    toolbox = read_toolbox()
+    parts = []
+    for collection in plan.collections:
+        wanted = config_of(plan, collection, cache, listener)
+        optional = tuple(map(str, wanted.fragments)) if name in flavours() else ()
+        build = replace(kernels, optional=optional).build_options(name)
+        kernel = resolve_kernel(name, build, cache, listener)
+        ready = make_ready(plan, collection, toolbox, cache, listener)
+        for note in notes_on(ready):
+            listener(Note(note))
+        missing = wanted.missing(kernel.config)
+        if missing:
+            listener(Note(said_of(missing, kernel.name)))
+        subject = subject_of(kernel, cache, listener)
+        if len(plan.collections) > 1:  # each has a kernel of its own
+            subject = replace(subject, name=f"{subject.name} for {collection.name}")
+        lab = _lab(ready, machine, memory, (subject, kernel), cache, listener)
+        options = tuple(entry.wish.option for entry in missing)
+        parts.append(Prepared(ready, subject, lab, plan.checkout.tree, wanted.origin, options))
+    return parts
+
+
+def _plan(
+    kernels: KernelOptions, name: str, words: Sequence[str], cache: Cache, listener: Listener
+) -> Workplan:
+    """Return the tests of the source that the kernel is built from, or of the lab's own."""
+    if is_package(name):
+        raise UsageError(
+            f"--kernel {name}: self-tests want options that a distribution's kernel has as "
+            f"modules; take {', '.join(flavours())}, a bzImage or a built kernel tree"
+        )
+    flavour = name if name in flavours() else flavours()[0]
+    planned = plan_kernel(KernelSpec(flavour, kernels.build_options()), cache, listener)
+    return plan_tests(planned.source, planned.tree, words, listener)
+
+
+def _lab(
+    ready: Ready,
+    machine: MachineOptions,
+    memory: int,
+    kernels: tuple[Subject, Kernel],
+    cache: Cache,
+    listener: Listener,
+) -> Lab:
+    subject, kernel = kernels
+    entries: tuple[Entry, ...] = (*ready.entries, built_in_entry(_list_of_built_in(kernel)))
+    machine = replace(machine, boot=boot_of(machine, len(ready.tests)))
+    lab = set_up_lab(machine, memory, cache, listener, ready.image, entries)
+    if lab.boot is Boot.RESUME:
+        lab = lab.with_snapshots([subject], cache, listener)
+    return lab
+
+
+def _list_of_built_in(kernel: Kernel) -> Path | None:
+    """Return the kernel's own list, beside the lab's bzImage or at the top of a kernel tree."""
+    places = (kernel.bzimage.parent, *kernel.bzimage.parents[3:4])
+    return next((place / BUILT_IN for place in places if (place / BUILT_IN).is_file()), None)

@@ -2,36 +2,59 @@
 
 from __future__ import annotations
 
-import subprocess
+import os
+import select
+import signal
+import socket
 import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
+from types import FrameType
 
-from linklab.commands.equip import Purpose
+from linklab.agent.client import Agent
+from linklab.agent.line import AgentLine, LineClosed, PollHandler
+from linklab.agent.replies import ProgramEnd
 from linklab.commands.guests import visit_guest
-from linklab.commands.prepare import (
-    KernelOptions,
-    MachineOptions,
-    prepare_lab,
-    prepare_subjects,
-)
-from linklab.errors import LabError, UsageError
+from linklab.commands.kernels import ONE_KERNEL, KernelOptions, prepare_subjects
+from linklab.commands.machines import MachineOptions, set_up_lab
+from linklab.errors import LinklabError, MachineLost, UsageError
 from linklab.host.cache import Cache
-from linklab.host.run import start
+from linklab.image.userland import LIVE
 from linklab.kernel.requirements import SHELL
+from linklab.lab import spaces
+from linklab.lab.console_access import TERMINAL, lent_terminal
 from linklab.lab.lab import SHELL_MIB, Lab, Subject, choose_memory
+from linklab.lab.topology import Topology, parse
 from linklab.machine.commandline import DISTRIBUTION, shell_command_line
-from linklab.machine.spec import DirectBoot, MachineSpec, TerminalPort, qemu_argv
+from linklab.machine.process import Machine
+from linklab.machine.spec import DirectBoot, MachineSpec, TerminalPort
 from linklab.options import group, option
+from linklab.paths import IMAGES
 from linklab.report.progress import progress
+from linklab.trials.subjects import Requirements
+
+_EVER = 1e6  # s: a person may wait at the boot prompt
+_LIMIT = 60.0  # s for a request
+_LEAVES = "/run/shell-leaves"  # templates/profile
+_STTY = ("/bin/stty", "-F", "/dev/ttyS0")
+_HOSTS = "/run/hosts"  # last in a person's PATH, templates/profile
+_ENTER = "#!/bin/sh\nLINKLAB_HOST={} exec {} ${{@:-sh}}\n"
+_NEEDED = IMAGES / "networks"
 
 
 @dataclass(frozen=True)
 class ShellOptions:
     """The options of `invoke shell`, as typed."""
 
-    kernels: KernelOptions = group(KernelOptions, names="sysfs")
+    kernels: KernelOptions = group(KernelOptions, {"names": ONE_KERNEL}, names="sysfs")
     machine: MachineOptions = group(
         MachineOptions, without=("boot_timeout", "noise", "clock"), clock="real"
+    )
+    topology: str = option(
+        "", "hosts and links in the guest, `a -- r -- b: 10mbit 20ms`: docs/networks.md"
     )
     guest: str = option("", "a guest that runs: `last`, its name, or a part of its run's folder")
 
@@ -44,41 +67,138 @@ def main(options: ShellOptions) -> None:
     if options.guest:
         visit_guest(options.guest)
         return
+    network = parse(options.topology) if options.topology else None
     kernels, machine = options.kernels, options.machine
-    names = kernels.check()
+    image, needs = LIVE, [SHELL]
+    if network:
+        kernels = replace(kernels, needed=(str(_NEEDED / "kernel.config"),))
+        image, needs = _NEEDED, [SHELL, str(_NEEDED / "needs.toml")]
+    kernels.check_one("a shell needs exactly one kernel")
     machine.check()
-    if len(names) != 1:
-        raise UsageError(f"--kernel {kernels.names}: a shell needs exactly one kernel")
     if not sys.stdin.isatty():
         raise UsageError("a shell needs a terminal on standard input")
     memory = choose_memory(machine.checked_memory(), kernels.memory(SHELL_MIB), "a shell")
     with progress() as listener:
         cache = Cache()
-        lab = prepare_lab(machine, memory, cache, listener)
-        (subject,) = prepare_subjects(
-            kernels, Purpose(lab.boot, (SHELL,), lab.machine), cache, listener
-        )
-    print("leave with `poweroff`, or end the machine with Ctrl-A x", file=sys.stderr)
-    _attend(qemu_argv(lab.qemu.path, shell_spec(lab, subject)))
+        lab = set_up_lab(machine, memory, cache, listener, image)
+        wanted = Requirements(lab.boot, tuple(needs), lab.machine, image)
+        (subject,) = prepare_subjects(kernels, wanted, cache, listener)
+    if network:
+        print(network.drawing(), file=sys.stderr)
+    print("leave with `exit`, or end the machine with Ctrl-A x", file=sys.stderr, flush=True)
+    sys.stdout.flush()
+    attend(lab.qemu.path, shell_spec(lab, subject), network)
 
 
 def shell_spec(lab: Lab, subject: Subject) -> MachineSpec:
-    """Return the machine for a person: its console on the terminal, no agent."""
+    """Return the machine for a person: its console on the terminal."""
     spec = lab.spec_for(subject)
     boot = spec.boot
     if isinstance(boot, DirectBoot):
         spared = () if subject.known else DISTRIBUTION
-        boot = replace(boot, command_line=(*shell_command_line(lab.tsc_khz), *spared))
+        words = shell_command_line(spec.agent_device, lab.tsc_khz)
+        boot = replace(boot, command_line=(*words, *spared))
     return replace(spec, boot=boot, console=TerminalPort())
 
 
-def _attend(argv: tuple[str, ...]) -> None:
-    process: subprocess.Popen[bytes] = start(argv, stdin=None, stdout=None, stderr=None)
+def attend(qemu: Path | str, spec: MachineSpec, network: Topology | None = None) -> None:
+    """Start the machine on this terminal; return when it ends, the terminal as it was.
+
+    Raises `MachineLost` when QEMU fails.
+    """
+    with lent_terminal(), Machine(qemu, spec) as machine, _Window() as window:
+        with suppress(LineClosed):
+            _tend(machine, window, network)
+        while (end := machine.poll()) is None:
+            select.select([machine.pidfd], [], [])
+    if end.returncode:
+        raise MachineLost(end.text)
+
+
+class _Window:
+    """Our terminal's window. `fileno` is ready when its size has changed."""
+
+    def __init__(self) -> None:
+        self._heard, self._told = socket.socketpair()
+        self._told.setblocking(False)
+
+    def __enter__(self) -> _Window:
+        self._before = signal.signal(signal.SIGWINCH, self._changed)
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        signal.signal(signal.SIGWINCH, self._before)
+        self._heard.close()
+        self._told.close()
+
+    def _changed(self, _number: int, _frame: FrameType | None) -> None:
+        with suppress(BlockingIOError):  # told often enough
+            self._told.send(b"!")
+
+    def fileno(self) -> int:
+        """Return a descriptor that is ready when the size has changed."""
+        return self._heard.fileno()
+
+    def heard(self) -> None:
+        """Note that the change is known."""
+        self._heard.recv(4096)
+
+    @property
+    def words(self) -> list[str]:
+        """Its size, as stty takes it."""
+        size = os.get_terminal_size(TERMINAL)
+        return ["rows", str(size.lines), "cols", str(size.columns)]
+
+
+def _tend(machine: Machine, window: _Window, network: Topology | None) -> None:
+    """Keep the guest's console as large as the window, by its agent, until the machine ends.
+
+    Before that the agent is asked to let `exit` end the guest, and to make the hosts. Raises
+    `LineClosed` when the machine ends. A guest without an agent, a kernel that
+    lacks its port, goes without.
+    """
+
+    def ended() -> None:
+        raise LineClosed("QEMU ended")
+
+    agent = Agent(AgentLine(machine.agent, (PollHandler(machine.pidfd, ended),)))
+    with suppress(LinklabError):
+        agent.wait_for_hello(time.monotonic() + _EVER)
+        agent.write_file(_LEAVES, b"", time.monotonic() + _LIMIT)
+        if network:
+            _make_hosts(agent, network)
+        while True:
+            argv = [*_STTY, *window.words]
+            agent.run(argv, time.monotonic() + _LIMIT)
+            ready, _, _ = select.select([window.fileno(), machine.pidfd], [], [])
+            if machine.pidfd in ready:
+                return
+            window.heard()
+
+
+def _make_hosts(agent: Agent, network: Topology) -> None:
+    """Make the hosts and links, and for each host a command of its name: a shell there."""
+
+    def run(argv: Sequence[str]) -> ProgramEnd:
+        return agent.run(argv, time.monotonic() + _LIMIT)
+
+    def write(path: str, content: bytes) -> None:
+        agent.write_file(path, content, time.monotonic() + _LIMIT)
+
     try:
-        status = process.wait()
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-    if status:
-        raise LabError(f"QEMU ended with status {status}")
+        spaces.build(network, 0, run, write)
+    except LinklabError as error:
+        said = error.message
+    else:
+        run(["/bin/mkdir", "-p", _HOSTS])
+        for host in network.hosts:
+            enter = _ENTER.format(host, " ".join(spaces.inside(host)))
+            agent.write_file(
+                f"{_HOSTS}/{host}", enter.encode(), time.monotonic() + _LIMIT, mode=0o755
+            )
+        first = network.hosts[0]
+        said = (
+            f"the hosts are there: {' '.join(network.hosts)}. `{first}` is a shell on {first}, "
+            f"`{first} ip address` a command there."
+        )
+    write("/dev/console", f"\n{said}\n".encode())

@@ -15,18 +15,17 @@ from linklab.bisect.driver import Judged
 from linklab.bisect.history import GitHistory, Revision
 from linklab.bisect.journal import Journal
 from linklab.bisect.search import Judgement
-from linklab.commands.boundary import step_status
+from linklab.bisect.tester import Criterion
+from linklab.commands.exit_status import print_document, step_status
 from linklab.commands.judging import (
-    Criterion,
     CriterionOptions,
-    Workbench,
     check_criterion,
-    check_flavour,
     check_machine,
+    open_tester,
+    selftest_judge,
 )
-from linklab.commands.outcome import print_document
-from linklab.commands.prepare import NO_ISO, KernelOptions, MachineOptions
-from linklab.commands.selfjudge import selftest_judge
+from linklab.commands.kernels import ONE_FLAVOUR, KernelOptions
+from linklab.commands.machines import MachineOptions
 from linklab.errors import UsageError, Verdict
 from linklab.events import Listener, ignore
 from linklab.kernel.kernel import BuildOptions, KernelSpec, check_spec
@@ -45,16 +44,9 @@ class VerdictOptions:
     """The options of `invoke verdict`, as typed."""
 
     kernels: KernelOptions = group(
-        KernelOptions,
-        {
-            "names": "the flavour to build",
-            "source": "the kernel tree to judge, as its files are now",
-        },
-        without=("modules",),
-        names="nosysfs",
-        source=".",
+        KernelOptions, {"names": ONE_FLAVOUR}, without=("modules",), names="nosysfs", source="."
     )
-    machine: MachineOptions = group(MachineOptions, NO_ISO)
+    machine: MachineOptions = group(MachineOptions)
     criterion: CriterionOptions = group(CriterionOptions, without=("same",))
     against: str = option("", "the good commit of --source that a figure is measured against")
     output: str = option(
@@ -77,7 +69,7 @@ class Request:
 
 def check(options: VerdictOptions) -> Request:
     """Check every option that can be checked without building anything."""
-    flavour = check_flavour(options.kernels.names)
+    flavour = options.kernels.check_flavour("one flavour is expected")
     criterion = check_criterion(options.criterion)
     memory = check_machine(options.machine, criterion, options.kernels)
     build = options.kernels.build_options()
@@ -87,7 +79,7 @@ def check(options: VerdictOptions) -> Request:
             f"--above {options.criterion.above} is measured against a good commit: "
             "name it with --against"
             if criterion.is_relative
-            else f"--against {options.against} needs --metric, and --above with a share or a ratio"
+            else f"--against {options.against} needs --above with a share or a ratio"
         )
     return Request(flavour, build, criterion, memory, _here(options), _good(options, build))
 
@@ -136,7 +128,7 @@ def _judge(
             request.criterion, lambda _: options.kernels, options.machine, journal, listener
         )
         return judge.judge(request.here, 1)
-    bench = Workbench.open(
+    tester = open_tester(
         request.flavour, options.machine, request.memory, request.criterion, listener
     )
     history = GitHistory(Path(options.kernels.source), request.build) if request.good else None
@@ -146,7 +138,7 @@ def _judge(
             return history.build_options(revision.name)
         return request.build
 
-    return bench.judge(build, request.good, journal).judge(request.here, 1)
+    return tester.judge(build, request.good, journal).judge(request.here, 1)
 
 
 def _document(judged: Judged, verdict: Verdict, options: VerdictOptions) -> dict[str, Any]:

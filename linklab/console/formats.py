@@ -1,6 +1,6 @@
 """What the kernel can report of itself: the faults, how each report begins, and its title.
 
-The formats are those of Linux 6.1 to 6.18, by the file that prints them. A
+The formats are those of Linux 4.9 to 6.19, by the file that prints them. A
 pattern is matched right behind printk's prefix: "Spectre V2 : WARNING: ..." is
 advice. Titles have the words that syzbot uses, so that what is known of a
 fault can be searched for.
@@ -11,9 +11,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 
 from linklab.console import skipped_frames as skip
-from linklab.console.frames import FUNCTION
+from linklab.console.frames import BARE_FUNCTION, FUNCTION
 from linklab.console.skipped_frames import SkippedFrames
 from linklab.errors import Verdict
 
@@ -79,10 +80,11 @@ class Pattern:
 
     `title` may name groups of `start` and of `details`, which are searched in
     the report's body; ` in {function}` is dropped where no function is to blame.
-    A group `function` in `start` is taken unless it is one of `skipped`.
+    A group `function` in either is taken unless it is one of `skipped`.
+    `behind`: the words that its stack follows, where others can precede it.
     `stands_still`: the function to blame is where the CPU is, not what noticed.
-    `after_backtrace`: its stack follows those words, older ones precede them.
-    `whole`: the report is one line.
+    `whole`: the report is one line. `aside`: another CPU says it at any time, so
+    it does not end a report that goes on. `advises`: it is one only with a stack.
     """
 
     fault: Fault
@@ -90,34 +92,48 @@ class Pattern:
     title: str
     skipped: SkippedFrames
     details: re.Pattern[str] | None = None
+    behind: re.Pattern[str] | None = None
     stands_still: bool = False
-    after_backtrace: bool = False
     whole: bool = False
+    aside: bool = False
+    advises: bool = False
+
+
+# Before 4.13: [ INFO: ... ], [ BUG: ... ]; suspicious RCU usage was an [ ERR: ... ] in between.
+_HEAD = r"(?:WARNING: |\[ (?:INFO|BUG|ERR|WARNING): )"
+_BACKTRACE = r"stack backtrace:"
 
 
 def _pattern(
     fault: Fault,
     start: str,
     title: str,
-    skipped: SkippedFrames = skip.MEMORY,
+    skipped: SkippedFrames = skip.COMMON,
     details: str | None = None,
+    behind: str | None = None,
     **flags: bool,
 ) -> Pattern:
-    search = re.compile(details) if details else None
-    return Pattern(fault, re.compile(start), title, skipped, search, **flags)
+    search, after = (re.compile(each) if each else None for each in (details, behind))
+    return Pattern(fault, re.compile(start), title, skipped, search, after, **flags)
 
 
-def _lockdep(start: str, title: str, details: str | None = None) -> Pattern:
-    return _pattern(Fault.LOCKDEP, start, title, skip.LOCKS, details, after_backtrace=True)
+def _lockdep(
+    start: str, title: str, details: str | None = None, behind: str = _BACKTRACE
+) -> Pattern:
+    return _pattern(Fault.LOCKDEP, f"{_HEAD}{start}", title, skip.LOCKS, details, behind)
 
 
 def _still(fault: Fault, start: str, title: str) -> Pattern:
     return _pattern(fault, start, title, skip.STANDSTILL, stands_still=True)
 
 
-_IN_FUNCTION = rf"(?: in (?:{FUNCTION}|\S+)(?: \[.*\])?)?"
-_LOCK_TAKEN_AT = rf"^ #0: .* at: {FUNCTION}"  # the innermost one that is still held
+# Behind the function can be its module, its source's place, and, before 4.10, the address.
+_IN_FUNCTION = rf"(?: (?:in (?:{FUNCTION}|{BARE_FUNCTION}(?= \()|\S+)|on address)(?: .*)?)?"
+_AT = rf" at: (?:\[<[0-9a-f]+>\] )?{FUNCTION}"
+_LOCK_TAKEN_AT = rf"^ #0: .*{_AT}"  # the innermost one that is still held
+_LOCK_RELEASED_AT = rf"^\[<[0-9a-f]+>\] {FUNCTION}"
 _PANIC = "Kernel panic - not syncing: "
+LEAKS_FOUND = "memory leak"  # in sum, without a place
 
 _PATTERNS = (
     # kernel/panic.c, kernel/exit.c, kernel/sched/core.c, mm/oom_kill.c
@@ -128,9 +144,9 @@ _PATTERNS = (
     ),
     _pattern(
         Fault.STACK,
-        rf"{_PANIC}stack-protector: Kernel stack is corrupted in: {FUNCTION}",
+        rf"{_PANIC}stack-protector: Kernel stack is corrupted in: (?:{FUNCTION}|\S)",
         "kernel panic: stack is corrupted in {function}",
-        skip.GENERAL,
+        skip.MACHINERY,
     ),
     _pattern(
         Fault.STACK,
@@ -147,20 +163,26 @@ _PATTERNS = (
     # mm/kasan/report.c, mm/kmsan/report.c, kernel/kcsan/report.c, mm/kfence/report.c, lib/ubsan.c
     _pattern(
         Fault.KASAN,
-        rf"BUG: KASAN: (?P<kind>[\w-]+(?: [\w-]+)*?){_IN_FUNCTION}$",
+        rf"BUG: KAS(?:AN|an): (?P<kind>[\w-]+(?: [\w-]+)*?){_IN_FUNCTION}$",
         "KASAN: {kind} {access} in {function}",
         details=r"^(?P<access>Read|Write) (?:of size|at addr)",
     ),
     _pattern(
-        Fault.KMSAN, rf"BUG: KMSAN: (?P<kind>[\w-]+){_IN_FUNCTION}$", "KMSAN: {kind} in {function}"
+        Fault.KMSAN,
+        rf"BUG: KMSAN: (?P<kind>[\w-]+){_IN_FUNCTION}$",
+        "KMSAN: {kind} in {function}",
+        skip.KMSAN,
     ),
     _pattern(
         Fault.KCSAN,
-        r"BUG: KCSAN: (?P<kind>[\w-]+) in (?P<both>[\w.]+ / [\w.]+)$",
-        "KCSAN: {kind} in {both}",
+        r"BUG: KCSAN: (?P<kind>(?:assert: )?[\w-]+) in "
+        r"(?P<one>[\w.]+)(?: \[\S+\])? / (?P<other>[\w.]+)(?: \[\S+\])?$",
+        "KCSAN: {kind} in {one} / {other}",
     ),
     _pattern(
-        Fault.KCSAN, rf"BUG: KCSAN: (?P<kind>[\w-]+){_IN_FUNCTION}$", "KCSAN: {kind} in {function}"
+        Fault.KCSAN,
+        rf"BUG: KCSAN: (?P<kind>(?:assert: )?[\w-]+){_IN_FUNCTION}$",
+        "KCSAN: {kind} in {function}",
     ),
     _pattern(
         Fault.KFENCE,
@@ -171,7 +193,7 @@ _PATTERNS = (
         Fault.UBSAN,
         r"UBSAN: (?P<kind>[\w /-]+) in \S+:\d+",
         "UBSAN: {kind} in {function}",
-        skip.ACCESS,
+        skip.UBSAN,
     ),
     # arch/x86/mm/fault.c, arch/x86/kernel/traps.c and dumpstack.c, lib/bug.c
     _pattern(
@@ -193,22 +215,27 @@ _PATTERNS = (
         Fault.DOUBLE_FAULT, r"(?:traps: )?PANIC: double fault", "PANIC: double fault in {function}"
     ),
     _pattern(Fault.INVALID_OPCODE, r"(?:Oops: )?invalid opcode: ", "invalid opcode in {function}"),
-    _pattern(Fault.DIVIDE, r"(?:Oops: )?divide error: ", "divide error in {function}"),
+    _pattern(Fault.DIVIDE, r"(?:Oops: )?divide[ _]error: ", "divide error in {function}"),
+    _pattern(Fault.OOPS, r"(?:Oops: )?int3: ", "int3 in {function}"),
     _pattern(
         Fault.STACK,
-        r"BUG: .* stack guard page was hit",
+        r"BUG: (?:.* )?stack guard page was hit",
         "BUG: stack guard page was hit in {function}",
     ),
     _pattern(Fault.STACK, r"(?:Oops: )?stack segment: ", "stack segment fault in {function}"),
     _pattern(Fault.STACK, r"Thread overran stack", "BUG: stack overflow in {function}"),
-    _pattern(Fault.BUG, rf"[kK]ernel BUG at (?:{FUNCTION}|\S+:\d+!)", "kernel BUG in {function}"),
+    _pattern(
+        Fault.BUG,
+        rf"[kK]ernel BUG at (?:{FUNCTION}|\S+:\d+!)",
+        "kernel BUG in {function}",
+        skip.BUGS,
+    ),
     _pattern(Fault.OOPS, r"Oops(?:: | - )", "Oops in {function}"),
     # kernel/sched/core.c, lib/smp_processor_id.c, kernel/workqueue.c
     _pattern(
         Fault.ATOMIC,
         r"BUG: sleeping function called from invalid context",
         "BUG: sleeping function called from invalid context in {function}",
-        skip.SLEEPING,
     ),
     _pattern(
         Fault.ATOMIC,
@@ -220,63 +247,77 @@ _PATTERNS = (
         Fault.ATOMIC,
         r"BUG: using (?P<what>\w+)\(?\)? in preemptible",
         "BUG: using {what} in preemptible code in {function}",
-        skip.SLEEPING,
+        skip.ATOMIC,
     ),
     _pattern(
         Fault.ATOMIC,
         r"BUG: (?P<what>assuming \w+(?: \w+)? context) at",
         "BUG: {what} in {function}",
-        skip.SLEEPING,
+        skip.ATOMIC,
     ),
     _pattern(
         Fault.ATOMIC,
         r"BUG: workqueue leaked (?:atomic|lock)",
-        "BUG: workqueue leaked atomic, lock or RCU",
+        "BUG: workqueue leaked atomic, lock or RCU in {function}",
+        details=r"(?:last function: |workfn=)(?P<function>\w+)",
     ),
     # kernel/locking/lockdep.c and spinlock_debug.c
     _lockdep(
-        r"WARNING: possible (?:circular|recursive) locking", "possible deadlock in {function}"
+        r"possible (?:circular|recursive) locking", "possible deadlock in {function}", details=_AT
     ),
+    _lockdep(r"possible irq lock inversion", "possible deadlock in {function}", details=_AT),
+    # Which path connects the two locks differs; which lock interrupts take does not.
     _lockdep(
-        r"WARNING: (?:possible irq lock inversion|\S+-safe -> \S+-unsafe lock order)",
+        r"\S+-safe -> \S+-unsafe lock order",
         "possible deadlock in {function}",
+        behind=r"which became \S+-safe at:",
     ),
-    _lockdep(r"WARNING: inconsistent lock state", "inconsistent lock state in {function}"),
+    _lockdep(r"inconsistent lock state", "inconsistent lock state in {function}"),
+    _lockdep(r"bad unlock balance", "WARNING: bad unlock balance in {function}", _LOCK_RELEASED_AT),
+    _lockdep(r"held lock freed", "WARNING: held lock freed in {function}", _AT),
+    _lockdep(r"(?P<what>bad contention|chain_key collision)", "WARNING: {what} in {function}"),
+    _lockdep(r"Nested lock was not taken", "WARNING: nested lock was not taken in {function}"),
     _lockdep(
-        r"WARNING: (?P<what>bad unlock balance|bad contention|held lock freed|chain_key collision)",
-        "WARNING: {what} in {function}",
-    ),
-    _lockdep(
-        r"WARNING: Nested lock was not taken", "WARNING: nested lock was not taken in {function}"
-    ),
-    _lockdep(
-        r"WARNING: .* still has locks held",
-        "WARNING: still has locks held in {function}",
-        _LOCK_TAKEN_AT,
+        r".* still has locks held", "WARNING: still has locks held in {function}", _LOCK_TAKEN_AT
     ),
     _lockdep(
-        r"WARNING: lock held when returning to user space",
+        r"lock held when returning to user space",
         "WARNING: lock held when returning to user space in {function}",
         _LOCK_TAKEN_AT,
     ),
-    _lockdep(r"\[ BUG: Invalid wait context \]", "BUG: invalid wait context in {function}"),
-    _lockdep(
+    _lockdep(r"Invalid wait context", "BUG: invalid wait context in {function}"),
+    _pattern(
+        Fault.LOCKDEP,
+        r"WARNING: .*kernel/locking/lockdep\.c:\d+ ",
+        "WARNING: locking bug in {function}",
+        skip.LOCKS,
+    ),
+    _pattern(
+        Fault.LOCKDEP,
         r"INFO: trying to register non-static key",
         "INFO: trying to register non-static key in {function}",
+        skip.LOCKS,
     ),
-    _lockdep(r"BUG: (?P<what>MAX_\w+) too low", "BUG: {what} too low"),
-    _lockdep(
-        r"BUG: (?P<what>spinlock|rwlock) (?P<how>[\w ]+?) on CPU", "BUG: {what} {how} in {function}"
+    _pattern(Fault.LOCKDEP, r"BUG: (?P<what>MAX_\w+) too low", "BUG: {what} too low"),
+    _pattern(
+        Fault.LOCKDEP,
+        r"BUG: (?P<what>spinlock|rwlock) (?P<how>[\w ]+?) on CPU",
+        "BUG: {what} {how} in {function}",
+        skip.LOCKS,
     ),
     _pattern(
         Fault.RCU,
-        r"WARNING: suspicious RCU usage",
+        rf"{_HEAD}suspicious RCU usage",
         "WARNING: suspicious RCU usage in {function}",
         skip.RCU,
-        after_backtrace=True,
+        behind=_BACKTRACE,
     ),
     # kernel/watchdog.c, kernel/rcu/{tree_stall,tree_exp,tasks}.h, kernel/hung_task.c, workqueue.c
-    _still(Fault.SOFT_LOCKUP, r"(?:watchdog: )?BUG: soft lockup", "BUG: soft lockup in {function}"),
+    _still(
+        Fault.SOFT_LOCKUP,
+        r"(?:(?:NMI )?watchdog: )?BUG: soft lockup",
+        "BUG: soft lockup in {function}",
+    ),
     _still(
         Fault.HARD_LOCKUP,
         r"(?:(?:NMI )?watchdog: )?(?:CPU\d+: )?Watchdog detected hard LOCKUP",
@@ -299,7 +340,7 @@ _PATTERNS = (
     ),
     # lib/refcount.c, lib/list_debug.c, mm/slub.c, mm/usercopy.c, lib/string_helpers.c,
     # mm/page_alloc.c, mm/memory.c, kernel/fork.c
-    _pattern(Fault.REFCOUNT, r"refcount_t: ", "WARNING: refcount bug in {function}", skip.COUNTS),
+    _pattern(Fault.REFCOUNT, r"refcount_t: ", "WARNING: refcount bug in {function}"),
     _pattern(
         Fault.LIST,
         r"list_(?:add|del)[ .](?:corruption|double add)",
@@ -307,9 +348,8 @@ _PATTERNS = (
     ),
     _pattern(
         Fault.SLAB,
-        r"BUG [\w:.,-]+ \(.*?\): (?P<what>[\w ,'-]+)",
+        r"BUG [\w:.,-]+ \(.*?\): (?!kasan: )(?P<what>[\w ,'-]+)",
         "slab corruption: {what} in {function}",
-        skip.SLABS,
     ),
     _pattern(
         Fault.BOUNDS, r"usercopy: Kernel memory \w+ attempt", "BUG: bad usercopy in {function}"
@@ -323,6 +363,8 @@ _PATTERNS = (
         Fault.BAD_PAGE,
         r"BUG: (?P<what>Bad page \w+|Bad rss-counter state|non-zero pgtables_bytes)",
         "BUG: {what} in {function}",
+        skip.PAGES,
+        behind=r"page last allocated",
     ),
     # mm/oom_kill.c
     _pattern(
@@ -336,6 +378,7 @@ _PATTERNS = (
         Fault.DEVICE_LEAK,
         r"unregister_netdevice: waiting for ",
         "unregister_netdevice: waiting for a device to become free",
+        aside=True,
     ),
     _pattern(
         Fault.DEVICE_LEAK,
@@ -349,37 +392,54 @@ _PATTERNS = (
         "memory leak in {function}",
         skip.LEAKS,
     ),
-    _pattern(Fault.LEAK, r"kmemleak: \d+ new suspicious memory leaks", "memory leak", whole=True),
+    _pattern(Fault.LEAK, r"BUG: memory leak$", "memory leak in {function}", skip.LEAKS),
+    _pattern(
+        Fault.LEAK,
+        r"kmemleak: \d+ new suspicious memory leaks",
+        LEAKS_FOUND,
+        whole=True,
+        aside=True,
+    ),
     _pattern(
         Fault.LEAK,
         r"page_pool_release_retry\(\) stalled pool shutdown",
         "memory leak: stalled page pool",
         whole=True,
+        aside=True,
     ),
-    # kernel/panic.c; since 6.18 the place comes first
+    # kernel/panic.c; since 6.18 the place comes first, and the condition, where it is known
     _pattern(
         Fault.WARNING,
-        rf"WARNING: (?:CPU: \d+ PID: \d+ at )?(?:\S+:\d+ )?(?:at )?{FUNCTION}",
+        rf"WARNING: (?:\[.*\] )?(?:CPU: \d+ PID: \d+ at )?(?:\S+:\d+ )?(?:at )?{FUNCTION}",
         "WARNING in {function}",
-        skip.COUNTS,
     ),
-    _pattern(Fault.WARNING, r"WARNING: (?:CPU: \d+ PID: \d+ at |\S+:\d+ at )", "WARNING"),
-    _pattern(Fault.WARNING, r"ODEBUG: ", "WARNING: ODEBUG bug in {function}"),
+    _pattern(
+        Fault.WARNING,
+        r"WARNING: (?:\[.*\] )?(?:CPU: \d+ PID: \d+ at |\S+:\d+ at )",
+        "WARNING in {function}",
+    ),
+    _pattern(
+        Fault.WARNING,
+        r"ODEBUG: .*\(active state \d+\)",
+        "WARNING: ODEBUG bug in {function}",
+        skip.LIVES,
+    ),
     _pattern(
         Fault.WARNING,
         r".{0,80}NETDEV WATCHDOG: .*transmit queue \d+ timed out",
         "NETDEV WATCHDOG: transmit queue timed out",
         whole=True,
+        aside=True,
     ),
-    _pattern(Fault.WARNING, r"WARNING: (?P<why>.*)", "WARNING: {why}"),
+    _pattern(Fault.WARNING, r"WARNING: (?P<why>.*)", "WARNING: {why}", advises=True),
     _pattern(Fault.BUG, r"BUG: (?P<why>.*)", "BUG: {why}"),
 )
 
-# Advice that begins like a report: on the configuration, on unwinding.
+# No fault although a stack can follow: the unwinder's, of its own work, and of what is deprecated.
 _ADVICE = re.compile(
-    r"WARNING: (?:'bootconfig' found|kernel stack (?:regs|frame pointer) at|stack recursion"
+    r"WARNING: (?:kernel stack (?:regs|frame pointer) at|stack (?:recursion|going in)"
     r"|bad lookup (?:idx|value)|Bad or missing|Corrupt \.orc|can't (?:access|dereference)"
-    r"|BIOS bug|polling idle|kernel not compiled|Flushing system-wide)"
+    r"|Flushing system-wide)"
 )
 
 _SECOND_TITLES = {
@@ -395,9 +455,15 @@ _CONSEQUENCE = re.compile(
 )
 
 
+@cache
+def _any_start() -> re.Pattern[str]:
+    """Return all starts in one: nearly every line of a console is none."""
+    return re.compile("|".join(re.sub(r"\?P<\w+>", "?:", each.start.pattern) for each in _PATTERNS))
+
+
 def pattern_for(text: str) -> Pattern | None:
     """Return the kind of report that a kernel's line begins, None where it begins none."""
-    if _ADVICE.match(text):
+    if not _any_start().match(text) or _ADVICE.match(text):
         return None
     return next((pattern for pattern in _PATTERNS if pattern.start.match(text)), None)
 

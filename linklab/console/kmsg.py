@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from linklab.console.lines import without_control
 from linklab.console.report import Report
 
 _RECORD = re.compile(r"(?P<priority>\d+),\d+,(?P<microseconds>\d+),[^;]*;(?P<text>.*)")
@@ -37,7 +38,8 @@ def records_in(content: str) -> Iterator[Record]:
     for line in content.splitlines():
         if found := _RECORD.fullmatch(line):
             text = _ESCAPED.sub(lambda code: chr(int(code[1], 16)), found["text"])
-            yield Record(int(found["priority"]), int(found["microseconds"]) / 1e6, text)
+            seconds = int(found["microseconds"]) / 1e6
+            yield Record(int(found["priority"]), seconds, without_control(text))
 
 
 def is_confirmed(report: Report, records: Sequence[Record]) -> bool:

@@ -21,7 +21,12 @@ _PREFIX = re.compile(
     re.DOTALL,
 )
 
-_PRIORITY = re.compile(r"^<\d+>")
+# The kernel goes on behind what stands in the line: a prompt, its own word on lost lines.
+_IN_FRONT = re.compile(
+    r"(?:\*\* \d+ printk messages dropped \*\* |.{0,80}?(?:login: |[#$] ))(?=<\d{1,4}>\[|\[)"
+)
+_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0a-\x1f\x7f]")
+_PRIORITY = re.compile(r"<\d{1,4}>(?=\[)")
 # From boot to boot times, addresses, sizes and frequencies differ.
 _CHANGING = re.compile(r"0x[0-9a-f]+|\b[0-9a-f]{8,}\b|\d+", re.IGNORECASE)
 
@@ -31,7 +36,8 @@ class Line:
     """A line of the console.
 
     `text` is what follows the kernel's prefix, or the whole of a line without
-    one. `seconds` is the kernel's time, None for a line that is not printk's.
+    one, without control characters. `seconds` is the kernel's time, None for a
+    line that is not printk's.
     `caller` is `T` and the task's id, or `C` and the CPU's number. `priority`
     is syslog's: eight times the facility, and the level.
     """
@@ -53,15 +59,24 @@ class Line:
 
     @property
     def shown(self) -> str:
-        """The line for a person: without the priority."""
-        return _PRIORITY.sub("", self.raw) if self.priority is not None else self.raw
+        """The line for a person: without the priority and control characters."""
+        said = without_control(self.raw)
+        return _PRIORITY.sub("", said, count=1) if self.priority is not None else said
+
+
+def without_control(said: str) -> str:
+    """Return what was said without NUL, colours and other control characters, but with tabs."""
+    return said if said.isprintable() else _CONTROL.sub("", said)
 
 
 def read_line(raw: str) -> Line:
     """Return a line with its prefix taken apart."""
-    found = _PREFIX.match(raw)
+    said = without_control(raw)
+    found = _PREFIX.match(said)
+    if found is None and (front := _IN_FRONT.match(said)):
+        found = _PREFIX.match(said, front.end())
     if found is None:
-        return Line(raw, raw)
+        return Line(raw, said)
     priority = found["priority"]
     return Line(
         raw,

@@ -11,10 +11,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import groupby
 
 from linklab.console.formats import Fault, Pattern
 from linklab.console.frames import Frame, blamed_function, source_name, stack_of
 from linklab.console.lines import Line
+from linklab.console.skipped_frames import COMMON, MACHINERY
 from linklab.errors import UsageError, Verdict
 
 _FINGERPRINT_FRAMES = 6  # behind those that are skipped; farther out are the callers
@@ -66,7 +68,7 @@ class Report:
 
         A hash of the class and the functions of the stack, without addresses,
         offsets, process ids and CPU numbers; of the title where no stack was
-        printed.
+        printed. Helpers count only where there is nothing else.
         """
         what = self.stack_key or (_VARYING.sub("N", self.title),)
         return hashlib.sha256("\n".join((self.fault.value, *what)).encode()).hexdigest()[:16]
@@ -76,17 +78,15 @@ def make_report(pattern: Pattern, start: Line, lines: Sequence[Line], *, complet
     """Return the report that `lines` make; `start` is the one that the pattern matched."""
     texts = [line.text for line in lines]
     # A second report, or the panic that follows, has a stack of its own.
-    frames = stack_of(texts[lines.index(start) :], after_backtrace=pattern.after_backtrace)
+    frames = stack_of(texts[lines.index(start) :], pattern.behind)
     found = pattern.start.match(start.text)
     groups = {key: value for key, value in (found.groupdict() if found else {}).items() if value}
-    if pattern.details:
-        for text in texts:
-            if more := pattern.details.search(text):
-                groups |= more.groupdict()
-                break
-    function = None
-    if "{function}" in pattern.title:
-        function = _blamed(pattern, groups.get("function"), frames)
+    named = [groups[key] for key in ("function", "bare") if key in groups]
+    details = [more for text in texts if pattern.details and (more := pattern.details.search(text))]
+    for more in details[:2]:  # of a deadlock: the lock that is asked for, and the one that is held
+        groups = more.groupdict() | groups
+        named += [more["function"]] if "function" in more.groupdict() else []
+    function = _blamed(pattern, named, frames) if "{function}" in pattern.title else None
     return Report(
         fault=pattern.fault,
         title=_title(pattern, groups, function),
@@ -101,12 +101,18 @@ def make_report(pattern: Pattern, start: Line, lines: Sequence[Line], *, complet
     )
 
 
-def _blamed(pattern: Pattern, named: str | None, frames: Sequence[Frame]) -> str | None:
-    if named and source_name(named) not in pattern.skipped:
-        return source_name(named)
-    pointers = [frame for frame in frames if frame.is_pointer and pattern.stands_still]
-    found = blamed_function([*pointers, *frames], pattern.skipped)
-    return found or (source_name(named) if named else None)
+def _blamed(pattern: Pattern, named: Sequence[str], frames: Sequence[Frame]) -> str | None:
+    names = [source_name(each) for each in named]
+    for name in names:
+        if name not in pattern.skipped:
+            return name
+    if pattern.stands_still:
+        pointers = [frame for frame in frames if frame.is_pointer]
+        return blamed_function([*pointers, *frames], pattern.skipped)
+    found = blamed_function(frames, pattern.skipped) or blamed_function(frames, COMMON)
+    # Nothing but helpers: the outermost one is the nearest to who called them.
+    found = found or blamed_function(reversed(frames), MACHINERY)
+    return found or next(iter(names), None)
 
 
 def _title(pattern: Pattern, groups: dict[str, str], function: str | None) -> str:
@@ -120,13 +126,15 @@ def _title(pattern: Pattern, groups: dict[str, str], function: str | None) -> st
 
 
 def _stack_key(pattern: Pattern, frames: Sequence[Frame], function: str | None) -> tuple[str, ...]:
-    if function is None:
+    if "{function}" not in pattern.title:
         return ()
     # What the unwinder guesses is left over from other calls, which differ each time.
-    names = [f.name for f in frames if f.is_sure and f.name not in pattern.skipped]
+    every = [frame.name for frame in frames if frame.is_sure]
+    names = [name for name in every if name not in pattern.skipped] or every
     after = names[names.index(function) :] if function in names else names
-    unique = [name for i, name in enumerate(after) if name != (after[i - 1] if i else function)]
-    return (function, *unique[:_FINGERPRINT_FRAMES])
+    known = [function] if function else []
+    key = [name for name, _ in groupby([*known, *after])]
+    return tuple(key[: _FINGERPRINT_FRAMES + 1])
 
 
 @dataclass(frozen=True)

@@ -2,19 +2,29 @@
 
 CPUs report at the same time. Where the kernel prints the caller
 (CONFIG_PRINTK_CALLER) each one has a report of its own; in the report of a
-kernel that stands still other CPUs print their stacks.
+kernel that stands still other CPUs print their stacks, told to by an NMI.
 """
 
 from __future__ import annotations
 
 import re
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
-from linklab.console.formats import Fault, Pattern, continues, is_consequence, pattern_for
+from linklab.console.formats import (
+    LEAKS_FOUND,
+    Fault,
+    Pattern,
+    continues,
+    is_consequence,
+    pattern_for,
+)
 from linklab.console.frames import frame_in
 from linklab.console.lines import Line, LineSplitter, read_line
 from linklab.console.report import Report, make_report
+
+_T = TypeVar("_T")
 
 TAIL_LINES = 40
 MAX_REPORTS = 20
@@ -31,7 +41,10 @@ _CUT_HERE = re.compile(r"-{4,}\[ cut here \]-{4,}")
 _RULE = re.compile(r"={20,}$")
 _END = re.compile(r"---\[ end (?:trace|Kernel panic)")
 _STACK = re.compile(r"\s*(?:Call Trace:|stack backtrace:)")
+_TOLD_TO_PRINT = re.compile(r"NMI backtrace for cpu \d")
 _STACK_OVER = re.compile(r"\s*</TASK>")
+_INLINED = "[inline]"
+_LEAK = re.compile(r"BUG: memory leak$|unreferenced object 0x")
 _BANNER = re.compile(r"Linux version \d+\.\d+\S* \(")
 _BOOT_TIME = 1.0  # s: a kernel prints its banner at 0
 
@@ -47,11 +60,14 @@ class _OpenReport:
     start: Line | None = None
     has_stack: bool = False
     stack_is_over: bool = False
+    speakers: set[str | None] = field(default_factory=set)  # other CPUs that print their stacks
     made: Report | None = None  # once it has ended
 
     def add(self, line: Line) -> None:
         if len(self.lines) < MAX_LINES:
             self.lines.append(line)
+        if _TOLD_TO_PRINT.match(line.text):
+            self.speakers.add(line.caller)
         self.has_stack |= bool(_STACK.match(line.text)) or frame_in(line.text) is not None
         self.stack_is_over |= bool(_STACK_OVER.match(line.text))
 
@@ -64,9 +80,21 @@ class _OpenReport:
         return seconds - last > (_PAUSE_AFTER_STACK if self.stack_is_over else _PAUSE)
 
     def is_of(self, line: Line) -> bool:
-        if self.pattern is not None and self.pattern.stands_still:
+        if None in (self.caller, line.caller) or self.caller == line.caller:
             return True
-        return None in (self.caller, line.caller) or self.caller == line.caller
+        if self.pattern is None or not self.pattern.stands_still:
+            return False
+        return line.caller in self.speakers or _TOLD_TO_PRINT.match(line.text) is not None
+
+    @property
+    def is_one(self) -> bool:
+        """Whether it is a report, as far as is known by now."""
+        return self.pattern is not None and (self.has_stack or not self.pattern.advises)
+
+    def says_again(self, pattern: Pattern) -> bool:
+        """Whether the last line named an inlined function, and the next one the one around it."""
+        is_inlined = self.start is not None and self.start.text.endswith(_INLINED)
+        return is_inlined and pattern is self.pattern and self.start is self.lines[-1]
 
     def ends_before(self, pattern: Pattern) -> bool:
         """Whether this report ends where a line begins one of another kind."""
@@ -80,7 +108,7 @@ class _OpenReport:
         return details is not None and details.search(line.text) is not None
 
     def finished(self, *, complete: bool) -> Report | None:
-        if self.pattern is None or self.start is None:
+        if self.pattern is None or self.start is None or not self.is_one:
             return None
         return make_report(self.pattern, self.start, self.lines, complete=complete)
 
@@ -95,9 +123,9 @@ class Collector:
     def __init__(self) -> None:
         self._open: list[_OpenReport] = []
         self._closed: list[_OpenReport] = []
-        self._last: _OpenReport | None = None  # the one that ended last: a panic may follow
-        self._since: list[Line] = []  # the lines since then
-        self._rule: Line | None = None  # the line above a title
+        # Each speaker's report that ended last, for a panic may follow, and his lines since then.
+        self._last: dict[str | None, tuple[_OpenReport, list[Line]]] = {}
+        self._rules: dict[str | None, Line] = {}  # each speaker's line above a title
         self._begun = 0
         self.more = 0  # repeated reports, and those past the limit
 
@@ -107,17 +135,23 @@ class Collector:
             return
         for past in [each for each in self._open if each.is_past_at(line.seconds)]:
             self._close(past, complete=True)
-        mine = next((each for each in self._open if each.is_of(line)), None)
         pattern = pattern_for(line.text)
-        if _CUT_HERE.search(line.text):
+        mine = self._open_for(line)
+        is_cut = _CUT_HERE.search(line.text) is not None
+        if mine is not None and mine.pattern and not mine.is_one and (is_cut or pattern):
+            self._close(mine, complete=True)  # it was advice
+            mine = None
+        if is_cut:
             self._begin_block(mine, line)
         elif pattern is not None:
             self._begin(mine, pattern, line)
         elif mine is not None:
             self._go_on(mine, line)
-        elif len(self._since) < _MAX_BETWEEN:
-            self._since.append(line)
-        self._rule = line if _RULE.match(line.text) else None
+        elif line.caller in self._last and len(self._last[line.caller][1]) < _MAX_BETWEEN:
+            self._last[line.caller][1].append(line)
+        self._rules.pop(line.caller, None)
+        if _RULE.match(line.text):
+            _remember(self._rules, line.caller, line)
 
     def finish(self) -> None:
         """End the reports that are open: nothing more will come."""
@@ -127,7 +161,7 @@ class Collector:
     @property
     def is_in_report(self) -> bool:
         """Whether the end of a report is still to come."""
-        return any(each.pattern is not None for each in self._open)
+        return any(each.is_one for each in self._open)
 
     @property
     def reports(self) -> tuple[Report, ...]:
@@ -137,6 +171,12 @@ class Collector:
         going = [(each.number, each.finished(complete=False)) for each in self._open]
         new = [(n, report) for n, report in going if report and report.fingerprint not in known]
         return tuple(report for _, report in sorted([*closed, *new], key=lambda pair: pair[0]))
+
+    def _open_for(self, line: Line) -> _OpenReport | None:
+        """Return the report that a line belongs to: its caller's own one, if there is one."""
+        fitting = [each for each in self._open if each.is_of(line)]
+        own = (each for each in fitting if each.caller == line.caller)
+        return next(own, None) or next(iter(fitting), None)
 
     def _begin_block(self, mine: _OpenReport | None, line: Line) -> None:
         """Take a line "cut here": the one that says what it is comes below."""
@@ -152,11 +192,21 @@ class Collector:
         if led is not None and (is_consequence(line.text) or led.names_more(pattern, line)):
             led.add(line)
             return
+        if mine is not None and mine.says_again(pattern):
+            mine.add(line)
+            mine.start = line
+            return
+        if mine is not None and mine.is_one and pattern.advises and not mine.stack_is_over:
+            mine.add(line)  # the unwinder's, or somebody else's
+            return
+        if mine is not None and pattern.aside and not mine.stack_is_over:
+            self._close(self._start(line, pattern), complete=True)
+            return
         if mine is not None and mine.ends_before(pattern):
             self._close(mine, complete=True)
             mine = None
         if mine is None:
-            mine = self._start(line)
+            mine = self._start(line, pattern)
         else:
             mine.add(line)
         if mine.pattern is None:
@@ -171,11 +221,12 @@ class Collector:
         elif _END.search(line.text) or (mine.has_stack and _RULE.match(line.text)):
             self._close(mine, complete=True)
 
-    def _start(self, line: Line) -> _OpenReport:
+    def _start(self, line: Line, pattern: Pattern | None = None) -> _OpenReport:
         self._begun += 1
-        new = _OpenReport(line.caller, self._begun)
-        if self._rule is not None:
-            new.add(self._rule)
+        start = line if pattern is not None else None
+        new = _OpenReport(line.caller, self._begun, pattern=pattern, start=start)
+        if line.caller in self._rules:
+            new.add(self._rules[line.caller])
         new.add(line)
         self._open.append(new)
         return new
@@ -185,7 +236,7 @@ class Collector:
         mine.made = mine.finished(complete=complete)
         if mine.made is None or mine in self._closed:  # a panic was added to it
             return
-        self._last, self._since = mine, []
+        _remember(self._last, mine.caller, (mine, []))
         known = {other.made.fingerprint for other in self._closed if other.made}
         if mine.made.fingerprint in known or len(self._closed) >= MAX_REPORTS:
             self.more += 1
@@ -194,30 +245,41 @@ class Collector:
 
     def _led_to(self, line: Line) -> _OpenReport | None:
         """Return the report that ended last, open again, where it led to this panic."""
-        last = self._last
-        if last is None or not is_consequence(line.text):
+        last, since = self._last.get(line.caller, (None, []))
+        if last is None or not is_consequence(line.text) or last.is_past_at(line.seconds):
             return None
-        if not last.is_of(line) or last.is_past_at(line.seconds):
-            return None
-        for each in self._since:
+        for each in since:
             last.add(each)
         self._open.append(last)
         return last
 
 
+def _remember(known: dict[str | None, _T], caller: str | None, what: _T) -> None:
+    """Put down what a speaker said last, and forget who has been silent for longest."""
+    known.pop(caller, None)
+    known[caller] = what
+    if len(known) > MAX_REPORTS:
+        known.pop(next(iter(known)))
+
+
 def reports_in(text: str) -> tuple[Report, ...]:
     """Return the reports in a text: a console's log, or kmemleak's file.
 
-    Lines without printk's prefix count as the kernel's where none has one.
+    Lines without printk's prefix count as the kernel's where none has one, and
+    where they are of kmemleak's file, which a program showed in between. What
+    the kernel says in sum of the leaks is no report where they are there.
     """
-    lines = [read_line(raw) for raw in text.splitlines()]
-    if not any(line.seconds is not None for line in lines):
-        lines = [Line(line.raw, line.text, 0.0) for line in lines]
+    lines = [read_line(raw.rstrip("\r")) for raw in text.split("\n")]
+    is_bare = all(line.seconds is None for line in lines)
     collector = Collector()
+    seconds, in_leak = 0.0, False
     for line in lines:
-        collector.take(line)
+        in_leak = bool(_LEAK.match(line.raw)) or (in_leak and line.raw.startswith(" "))
+        seconds = seconds if line.seconds is None else line.seconds
+        collector.take(replace(line, seconds=seconds) if is_bare or in_leak else line)
     collector.finish()
-    return collector.reports
+    has_leak = any(each.fault is Fault.LEAK and each.function for each in collector.reports)
+    return tuple(r for r in collector.reports if not (has_leak and r.title == LEAKS_FOUND))
 
 
 class ConsoleWatch(Collector):

@@ -36,13 +36,8 @@ def junit(suites: Sequence[Suite]) -> str:
     return _DECLARATION + ElementTree.tostring(root, encoding="unicode") + "\n"
 
 
-def title_of(suite: Suite) -> str:
-    """Return a suite's name with its kernel's."""
-    return f"{suite.name}.{suite.kernel.name}" if suite.kernel else suite.name
-
-
 def _suite(suite: Suite) -> TestSuite:
-    element = TestSuite(_clean(title_of(suite)))
+    element = TestSuite(_clean(suite.title))
     for name, value in _facts(suite).items():
         element.add_property(_clean(name), _clean(value))
     for path, outcome in suite.leaves():
@@ -58,21 +53,14 @@ def _facts(suite: Suite) -> dict[str, str]:
     kernel = suite.kernel
     if kernel is None:
         return dict(suite.properties)
-    known = {
-        "kernel": kernel.name,
-        "release": kernel.release,
-        "kernel_sha256": kernel.sha256,
-        "arch": kernel.arch,
-        "tree": kernel.tree,
-        "commit": kernel.commit,
-        "patches": " ".join(kernel.patches),
-        "compiler": kernel.compiler,
-    }
+    known = {"kernel": kernel.name, "release": kernel.release, "kernel_sha256": kernel.sha256}
+    known |= {"arch": kernel.arch, "tree": kernel.tree, "commit": kernel.commit}
+    known |= {"patches": " ".join(kernel.patches), "compiler": kernel.compiler}
     return {name: value for name, value in known.items() if value} | dict(suite.properties)
 
 
 def _case(suite: Suite, path: tuple[str, ...], outcome: Outcome) -> TestCase:
-    case = TestCase(_clean("/".join(path)), _clean(title_of(suite)))
+    case = TestCase(_clean("/".join(path)), _clean(suite.title))
     case.time = outcome.seconds or 0.0
     message, output = _clean(outcome.message), _clean(outcome.output)
     match outcome.status:
@@ -81,11 +69,9 @@ def _case(suite: Suite, path: tuple[str, ...], outcome: Outcome) -> TestCase:
                 case.system_out = said
         case Status.SKIP:
             case.result = [Skipped(message or "skipped", outcome.status.value)]
-        case Status.CRASH | Status.HANG | Status.FAIL:
-            case.result = [Failure(message, outcome.status.value)]
-            case.result[0].text = output
-        case Status.ERROR | Status.MISSING:
-            case.result = [Error(message, outcome.status.value)]
+        case status:
+            kind = Failure if status.blames_kernel else Error
+            case.result = [kind(message, status.value)]
             case.result[0].text = output
     return case
 

@@ -23,15 +23,7 @@ _EXCERPT = 16384  # characters, the schema's limit
 _CUT = "[...]\n"
 _NOT_IN_A_PATH = re.compile(r"[^a-zA-Z0-9_-]+")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_STATUS = {
-    Status.PASS: "PASS",
-    Status.FAIL: "FAIL",
-    Status.CRASH: "FAIL",
-    Status.HANG: "FAIL",
-    Status.ERROR: "ERROR",
-    Status.MISSING: "MISS",
-    Status.SKIP: "SKIP",
-}
+_UNLIKE = {Status.CRASH: "FAIL", Status.HANG: "FAIL", Status.MISSING: "MISS"}
 
 
 def check_origin(origin: str) -> str:
@@ -46,11 +38,10 @@ def check_origin(origin: str) -> str:
 def kcidb(suites: Sequence[Suite], origin: str = ORIGIN) -> dict[str, Any]:
     """Return suites as one report. What they have in common is in it once."""
     exported = [_Exported(suite, origin) for suite in suites]
-    checkouts, builds = [each.checkout() for each in exported], [each.build() for each in exported]
     return {
         "version": VERSION,
-        "checkouts": list({each["id"]: each for each in checkouts}.values()),
-        "builds": list({each["id"]: each for each in builds}.values()),
+        "checkouts": list({each.checkout_id: each.checkout() for each in exported}.values()),
+        "builds": list({each.build_id: each.build() for each in exported}.values()),
         "tests": [test for each in exported for test in each.tests()],
     }
 
@@ -88,9 +79,8 @@ class _Exported:
         source = kernel.commit or kernel.tree or kernel.sha256 or f"{kernel.name}-{self.own_id}"
         patched = f"-{self.patchset[:16]}" if kernel.patches else ""
         self.checkout_id = f"{origin}:{source}{patched}".replace("\0", "")
-        built = (
-            f"{origin}:{kernel.sha256}" if kernel.sha256 else f"{self.checkout_id}-{kernel.name}"
-        )
+        unnamed = f"{self.checkout_id}-{kernel.name}"
+        built = f"{origin}:{kernel.sha256}" if kernel.sha256 else unnamed
         self.build_id = built.replace("\0", "")
 
     def checkout(self) -> dict[str, Any]:
@@ -144,7 +134,7 @@ class _Exported:
                     "build_id": self.build_id,
                     "origin": self.origin,
                     "path": name,
-                    "status": _STATUS[outcome.status],
+                    "status": _status(outcome),
                     "start_time": self.suite.start,
                     "duration": outcome.seconds,
                     "number": _number(outcome),
@@ -160,11 +150,15 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def _status(outcome: Outcome) -> str:
+    return _UNLIKE.get(outcome.status, outcome.status.name)
+
+
 def _build_status(own: Outcome | None) -> str:
     """Return a build's status. A skip of the lab's, no kernel to test, is a failed build."""
-    if own is None or own.status is Status.PASS:
+    if own is None:
         return "PASS"
-    return "FAIL" if own.status is Status.SKIP else _STATUS[own.status]
+    return "FAIL" if own.status is Status.SKIP else _status(own)
 
 
 def _path(suite: Suite, path: Sequence[str]) -> str:
@@ -189,8 +183,9 @@ def _excerpt(outcome: Outcome) -> str:
 
 def _filled(entries: dict[str, Any]) -> dict[str, Any]:
     """Return the entries that are not empty, without NUL: KCIDB takes neither."""
-    whole = {
-        name: value.replace("\0", "") if isinstance(value, str) else value
+    return {
+        name: whole
         for name, value in entries.items()
+        if (whole := value.replace("\0", "") if isinstance(value, str) else value)
+        not in (None, "", {})
     }
-    return {name: value for name, value in whole.items() if value not in (None, "", {})}

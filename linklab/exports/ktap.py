@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from linklab.exports.junit import title_of
 from linklab.results.outcomes import Outcome, Status, Suite, family
 
 VERSION_LINE = "KTAP version 1"
@@ -25,7 +24,7 @@ _DIRECTIVE = {
 
 def ktap(suites: Sequence[Suite]) -> str:
     """Return suites as one KTAP document, each suite a test with subtests."""
-    tests = [family(title_of(suite), suite.outcomes) for suite in suites]
+    tests = [family(suite.title, suite.outcomes) for suite in suites]
     lines = [VERSION_LINE, *_facts(suites), *_results(tests)]
     return "\n".join(lines) + "\n"
 
@@ -37,7 +36,7 @@ def _facts(suites: Sequence[Suite]) -> Iterator[str]:
         if kernel is not None:
             known = {"release": kernel.release, "arch": kernel.arch, **suite.properties}
             for name, value in known.items():
-                yield from _diagnostics(f"{title_of(suite)}: {name}: {value}")
+                yield from _diagnostics(f"{suite.title}: {name}: {value}")
 
 
 def _results(tests: Sequence[Outcome]) -> Iterator[str]:

@@ -17,12 +17,12 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from linklab.errors import LabError
+from linklab.errors import LabError, os_errors_as
 from linklab.events import Listener, Note
 
 MANIFEST = "manifest.json"
@@ -34,11 +34,15 @@ _Fact = TypeVar("_Fact")
 
 
 def cache_root() -> Path:
-    """Return the cache folder: `$LINKLAB_CACHE`, or `linklab` in the user's cache folder."""
+    """Return the cache folder: `$LINKLAB_CACHE`, or `linklab` in the user's cache folder.
+
+    Always an absolute path: programs that are given it work in other folders. A
+    relative `$XDG_CACHE_HOME` does not count (XDG Base Directory Specification).
+    """
     if own := os.environ.get("LINKLAB_CACHE"):
-        return Path(own)
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "linklab"
+        return Path(own).expanduser().absolute()
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (base if base.is_absolute() else Path("~/.cache").expanduser()) / "linklab"
 
 
 def hash_file(path: Path) -> str:
@@ -126,6 +130,32 @@ def locked(path: Path, listener: Listener, what: str, *, wait: bool = True) -> I
 
 
 @dataclass(frozen=True)
+class Cached:
+    """What the cache calls a file or a folder, `KIND/KEY/NAME`: the same on every host."""
+
+    name: str
+
+    @property
+    def path(self) -> Path:
+        """Where this host's cache has it, if it does."""
+        return cache_root() / self.name
+
+    def found(self) -> Path:
+        """Return where it is. Raises `LabError` where this host's cache lacks it."""
+        if not self.path.exists():
+            raise LabError(
+                f"the cache folder {cache_root()} lacks {self.name}: what a host is to boot must "
+                "be in its cache (LINKLAB_CACHE names another one)"
+            )
+        return self.path
+
+    @classmethod
+    def at(cls, path: Path) -> Cached:
+        """Return what is at a path in this host's cache."""
+        return cls(str(path.relative_to(cache_root())))
+
+
+@dataclass(frozen=True)
 class Artefact:
     """A finished, checked folder of the cache."""
 
@@ -137,6 +167,10 @@ class Artefact:
     def file(self, name: str) -> Path:
         """Return the path of one of its files."""
         return self.path / name
+
+    def cached(self, name: str) -> Cached:
+        """Return what every host's cache calls one of its files."""
+        return Cached(f"{self.kind}/{self.key}/{name}")
 
     @property
     def hashes(self) -> Mapping[str, str]:
@@ -216,6 +250,26 @@ class Cache:
             with reporting(self.root):
                 return self._make(kind, key, make)
 
+    def keep(self, path: Path, listener: Listener) -> Cached:
+        """Return what a file is called here; one from elsewhere is first copied, by its content.
+
+        Raises `LabError` where it changes meanwhile.
+        """
+        if path.is_relative_to(self.root):
+            name = path.relative_to(self.root)
+            if (self.root.joinpath(*name.parts[:2]) / MANIFEST).is_file():
+                return Cached(str(name))
+        sha256 = Answers(self).get(f"SHA-256 of {path}", lambda: (hash_file(path), [path]))
+
+        def copy(folder: Path) -> Mapping[str, Any]:
+            shutil.copyfile(path, folder / path.name)
+            if hash_file(folder / path.name) != sha256:
+                raise LabError(f"{path} changed while it was copied into the cache")
+            return {"origin": str(path)}
+
+        key = key_of({"name": path.name, "sha256": sha256})
+        return self.get("file", key, copy, listener, f"a copy of {path}").cached(path.name)
+
     def _make(self, kind: str, key: str, make: Callable[[Path], Mapping[str, Any]]) -> Artefact:
         parent = self.root / kind
         parent.mkdir(parents=True, exist_ok=True)
@@ -278,16 +332,10 @@ def drafted(path: Path) -> Iterator[Path]:
     draft.rename(path)
 
 
-@contextmanager
-def reporting(root: Path) -> Iterator[None]:
+def reporting(root: Path) -> AbstractContextManager[None]:
     """Turn what the file system says into an error that says what to do."""
-    try:
-        yield
-    except OSError as error:
-        raise LabError(
-            f"the cache folder {root} cannot be used: {error.strerror or error} "
-            f"(LINKLAB_CACHE names another one)"
-        ) from error
+    what = f"the cache folder {root} cannot be used"
+    return os_errors_as(LabError, what, " (LINKLAB_CACHE names another one)")
 
 
 def load_json(path: Path) -> dict[str, Any]:

@@ -47,8 +47,8 @@ def runtime_folder() -> Path:
 
     Raises `LabError` when there is one that somebody else may enter.
     """
-    base = os.environ.get("XDG_RUNTIME_DIR")
-    folder = Path(base, "linklab") if base else Path(f"/tmp/linklab-{os.geteuid()}")
+    base = Path(os.environ.get("XDG_RUNTIME_DIR", ""))  # a relative one does not count
+    folder = base / "linklab" if base.is_absolute() else Path(f"/tmp/linklab-{os.geteuid()}")
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         status = folder.lstat()

@@ -192,6 +192,16 @@ def unmet(needs: Sequence[Need] = NEEDS, root: Path = ROOT) -> tuple[Need, ...]:
     return tuple(need for need in needs if need.lacks(root))
 
 
+def require(needs: Sequence[Need], command: str) -> None:
+    """Raise `LabError` where a command lacks a program, with the line that installs it."""
+    if lacking := unmet(needs):
+        packages = " ".join(need.packages[0] for need in lacking)
+        raise LabError(
+            f"`{command}` needs Debian's package {packages}, which `invoke setup` leaves out: "
+            f"as root, type `apt-get install --no-install-recommends -y {packages}`"
+        )
+
+
 def kernel_sources(root: Path = ROOT) -> tuple[Path, ...]:
     """Return Debian's kernel source archives on this machine, the newest version last."""
     return tuple(sorted(root.glob(_SOURCE), key=_version_of))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,10 +17,24 @@ PROGRAM = "qemu-system-x86_64"
 
 @dataclass(frozen=True)
 class Qemu:
-    """A QEMU: where it is and what it calls itself, as in 7.2.22."""
+    """A QEMU: where it is and what it calls itself, as in 7.2.22.
+
+    Sent to another host it is the one of that host, which must be of the same version.
+    """
 
     path: Path
     version: str
+
+    def __reduce__(self) -> tuple[Callable[[str], Qemu], tuple[str]]:
+        return _of_this_host, (self.version,)
+
+
+def _of_this_host(version: str) -> Qemu:
+    """Return this host's QEMU. Raises `LabError` where that is of another version."""
+    found = find_qemu()
+    if found.version != version:
+        raise LabError(f"QEMU {version} is expected, and this host has {found.version}")
+    return found
 
 
 def find_qemu(root: Path | None = None) -> Qemu:

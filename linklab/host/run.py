@@ -96,6 +96,8 @@ def environment(extra: Mapping[str, str | None] | None = None) -> dict[str, str]
         key: value for key, value in os.environ.items() if not key.startswith("LC_")
     }
     env.update(LC_ALL="C", LANG="C", TZ="UTC")
+    if temporary := env.get("TMPDIR"):
+        env["TMPDIR"] = str(Path(temporary).absolute())  # programs work in other folders
     env.update(extra or {})
     return {key: value for key, value in env.items() if value is not None}
 

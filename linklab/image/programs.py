@@ -54,8 +54,6 @@ class Static:
 
 TRAFFIC = Static("traffic", "traffic", paths.GUEST / "traffic", budget=100_000)
 """What shapes links in guests, and sends over them."""
-TRAFFIC_PATH = "/usr/lib/linklab/traffic"
-"""Where it is in an image that has it."""
 WIRE = Static("wire", "wire", paths.ROOT / "linklab" / "lab", budget=100_000)
 """What shapes links between guests. It runs on this host."""
 

@@ -174,6 +174,21 @@ def read_manifest(folder: Path = LIVE) -> Manifest:
         raise LabError(f"the manifest {path} cannot be used: {error}") from error
 
 
+def additions(folder: Path) -> list[Entry]:
+    """Return what an image's manifest adds to the one that it includes.
+
+    Its programs come as files of this host, without their libraries. Raises `LabError`.
+    """
+    data = tomllib.loads((folder / "manifest.toml").read_text())
+    return [
+        *_fixed(data, folder),
+        *(
+            File(each.path, _PROGRAM_MODE, find_program(each.command, each.package), each.command)
+            for each in _programs(data)
+        ),
+    ]
+
+
 def _added(base: Manifest, data: Mapping[str, Any], folder: Path) -> Manifest:
     added = list(_fixed(data, folder))
     own = {entry.path for entry in added}

@@ -7,21 +7,24 @@ one, once, and what comes out boots through its PVH entry.
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from linklab.errors import LabError, UsageError
 from linklab.events import Listener, step
 from linklab.host.cache import Cache, key_of
 from linklab.host.compression import unpacked
 from linklab.host.elf import has_pvh_entry, is_elf
+from linklab.options import check_file
 
 # The boot protocol, from 2.08 on for what is inside: Documentation/arch/x86/boot.rst of the kernel.
 _HEADER = 0x280
 _SECTORS_AT, _DEFAULT_SECTORS, _SECTOR = 0x1F1, 4, 512
+_SYSSIZE_AT, _UNIT = 0x1F4, 16  # what is behind the boot sectors
 _SIGNATURE_AT, _SIGNATURE = 0x1FE, 0xAA55
 _MAGIC_AT, _MAGIC = 0x202, b"HdrS"
 _PROTOCOL_AT, _PROTOCOL = 0x206, 0x0208
@@ -37,8 +40,9 @@ _SCHEMA = 1
 def bzimage_release(path: Path) -> str:
     """Return the kernel release that a bzImage carries, as `uname -r` says it.
 
-    Raises `UsageError` when the file is no bzImage.
+    Raises `UsageError` when the file is no bzImage, or was cut short.
     """
+    check_file("--kernel", path)
     try:
         with path.open("rb") as file:
             head = file.read(_HEADER)
@@ -51,6 +55,7 @@ def bzimage_release(path: Path) -> str:
             magic = head[_MAGIC_AT : _MAGIC_AT + len(_MAGIC)]
             if len(head) < _HEADER or (signature, magic) != (_SIGNATURE, _MAGIC):
                 raise UsageError(f"{path} is no bzImage: it lacks the boot header of x86 Linux")
+            _check_length(path, file, head)
             (offset,) = struct.unpack_from("<H", head, _VERSION_AT)
             file.seek(offset + _VERSION_BASE)
             text = file.read(_VERSION_LENGTH) if offset else b""
@@ -60,6 +65,26 @@ def bzimage_release(path: Path) -> str:
     if not words:
         raise UsageError(f"{path} is a bzImage that names no kernel release: it was cut short")
     return words[0]
+
+
+def _check_length(path: Path, file: BinaryIO, head: bytes) -> None:
+    """Refuse a bzImage that was cut short: what is left may boot far enough to look like a crash.
+
+    A few bytes less are none: the size is told in units of 16, and the last one,
+    of old kernels two, need not be full.
+    """
+    (units,) = struct.unpack_from("<I", head, _SYSSIZE_AT)
+    told, there = _begin_of(head) + units * _UNIT, file.seek(0, os.SEEK_END)
+    if units and there <= told - 2 * _UNIT:
+        raise UsageError(
+            f"{path} was cut short: its header tells of {told} bytes, and there are {there}. "
+            "Copy or build it once more"
+        )
+
+
+def _begin_of(head: bytes) -> int:
+    """Return where behind the boot sectors the kernel begins."""
+    return ((head[_SECTORS_AT] or _DEFAULT_SECTORS) + 1) * _SECTOR
 
 
 @dataclass(frozen=True)
@@ -106,7 +131,7 @@ def payload_of(bzimage: Path) -> bytes:
     data = bzimage.read_bytes()
     if len(data) < _PAYLOAD_END or struct.unpack_from("<H", data, _PROTOCOL_AT)[0] < _PROTOCOL:
         return b""
-    begin = ((data[_SECTORS_AT] or _DEFAULT_SECTORS) + 1) * _SECTOR
+    begin = _begin_of(data)
     offset, length = struct.unpack_from("<II", data, _PAYLOAD_AT)
     packed = data[begin + offset : begin + offset + length]
     try:

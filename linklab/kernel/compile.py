@@ -360,6 +360,8 @@ def _ccache_environment(family: Path) -> dict[str, str]:
         with suppress(FileNotFoundError):
             link.unlink()
         link.symlink_to(program)
-    env = {"PATH": f"{links}:{os.environ['PATH']}", "CCACHE_BASEDIR": "", "CCACHE_SLOPPINESS": ""}
-    kept = {name: os.environ[name] for name in ("CCACHE_DIR",) if name in os.environ}
-    return {**env, **kept}
+    path = os.environ.get("PATH", os.defpath)
+    env = {"PATH": f"{links}:{path}", "CCACHE_BASEDIR": "", "CCACHE_SLOPPINESS": ""}
+    if own := os.environ.get("CCACHE_DIR"):  # make works in other folders
+        env["CCACHE_DIR"] = str(Path(own).absolute())
+    return env

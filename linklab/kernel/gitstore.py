@@ -136,6 +136,10 @@ class GitStore:
         """Return the name of the tree that an index holds."""
         return self.git(["write-tree"], index=index).text
 
+    def empty_tree(self) -> str:
+        """Return the name of the tree without files."""
+        return self.git(["mktree"], stdin=b"").text
+
     @contextmanager
     def scratch_index(self, tree: str) -> Iterator[Path]:
         """Yield a throw-away index that holds a tree."""

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from linklab.errors import BuildSkipped, UsageError
+from linklab.options import check_file
 from linklab.paths import IMAGES
 
 _SET = re.compile(r'^(CONFIG_\w+)=("(?:[^"\\]|\\.)*"|[^\s#"]+)\s*(?:#.*)?$')
@@ -30,6 +31,8 @@ MODULAR = _FOLDER / "modules.config"
 
 _BASE = "base"
 _TREES = ("sysfs", "nosysfs")  # what every flavour is one of
+
+_OVERRIDE = "CONFIG_CMDLINE_OVERRIDE"
 
 UNSET = "n"
 """The value of an option that is off: `.config` says "is not set"."""
@@ -124,6 +127,7 @@ def read_fragment(path: Path, *, users: bool) -> list[Wish]:
     Raises `UsageError` for a file that cannot be read or a line that is
     neither an option nor a comment, with its number.
     """
+    check_file("config fragment", path)
     try:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
@@ -181,6 +185,19 @@ def parse_config(text: str) -> dict[str, str]:
         elif unset := _UNSET.match(line):
             options[unset[1]] = UNSET
     return options
+
+
+def check_command_line(options: Mapping[str, str], kernel: str) -> None:
+    """Refuse a kernel with a command line of its own that replaces the boot loader's.
+
+    It would hear neither of its console nor of its agent (arch/x86/Kconfig).
+    """
+    if options.get(_OVERRIDE) == "y":
+        own = options.get("CONFIG_CMDLINE", '""')
+        raise UsageError(
+            f"kernel {kernel} has {_OVERRIDE}=y: it takes its own command line, {own}, and not the "
+            "lab's, which names its console and its agent. Build it without"
+        )
 
 
 def overlay(config: str, merged: Mapping[str, Wish]) -> str:

@@ -35,6 +35,7 @@ from linklab.kernel.extmodule import PACKED, BuildFolder, InstalledBuild, Packag
 from linklab.kernel.kconfig import (
     MODULAR,
     Wish,
+    check_command_line,
     flavours,
     fragments,
     merge,
@@ -120,7 +121,8 @@ def check_spec(spec: KernelSpec) -> None:
         raise UsageError(f"there is no flavour {spec.flavour!r}: expected {', '.join(flavours())}")
     if spec.options.source is not None:
         check_source(spec.options.source)
-    wishes_of(spec)
+    wishes = wishes_of(spec)
+    check_command_line({each.option: each.value for each in wishes.values()}, spec.flavour)
 
 
 def plan(spec: KernelSpec, cache: Cache, listener: Listener) -> BuildPlan:

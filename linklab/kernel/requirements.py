@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from linklab.errors import UsageError
-from linklab.kernel.kconfig import flavours, parse_config
+from linklab.kernel.kconfig import check_command_line, flavours, parse_config
 from linklab.kernel.kernel import BuildOptions, Kernel, KernelSpec, wishes_of
 from linklab.paths import IMAGES
 
@@ -68,12 +68,14 @@ def _entries(group: str, data: Mapping[str, Any]) -> Mapping[str, Any]:
 def modules_needed(kernel: Kernel, groups: Sequence[str], path: Path = _LIST) -> tuple[str, ...]:
     """Return the names of the modules to load into a kernel for these groups.
 
-    Raises `UsageError`, naming each option that is lacking and what for. Of a
+    Raises `UsageError`, naming each option that is lacking and what for, and for
+    a kernel that takes no command line. Of a
     kernel that tells nothing of itself, neither by a config nor by modules, it
     is taken that all is built in.
     """
     needs = needs_of(groups, path)
     config = parse_config(kernel.config.read_text()) if kernel.config else None
+    check_command_line(config or {}, kernel.name)
     faults = [(need, fault) for need in needs if (fault := _fault_of(need, kernel, config))]
     if faults:
         lines = [f"  {need.option}, {fault}: {need.why}" for need, fault in faults]

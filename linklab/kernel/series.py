@@ -17,16 +17,12 @@ from pathlib import Path
 
 from linklab.errors import UsageError
 from linklab.host.run import CommandFailed
+from linklab.kernel.diff import DiffError, FileDiff, parse_diff, undone
 from linklab.kernel.gitstore import git_in
-from linklab.kernel.mail import QUILT, Collection, Mail, collect
+from linklab.kernel.mail import Collection, Mail, collect
+from linklab.kernel.thread import Picked, SeveralSeries, missing, pick
 
-_NAMED = 5  # patches that an error lists
 _NAMED_MERGES = 3  # merges that a note lists
-
-_WAY_OUT = (
-    "To apply patches as they are, name each file with a --patch of its own, or list them "
-    f"in a file `{QUILT}` in their folder"
-)
 
 # The same diff whatever the person's own configuration makes of `git log`.
 _PLAIN = (
@@ -43,7 +39,8 @@ class Patch:
 
     `diff` is what `git apply` takes. `origin` is the file that it was in, or
     the git tree that it came from; `commit` names it there. `date` is as git
-    dates a commit, `1700000000 +0100`, and empty where none is named.
+    dates a commit, `1700000000 +0100`, and empty where none is named. `strip`
+    and `is_reversed` are -p and -R of `git apply`.
     """
 
     number: int
@@ -58,6 +55,18 @@ class Patch:
     origin: Path
     commit: str = ""
     date: str = ""
+    strip: int = 1
+    is_reversed: bool = False
+
+    def file_diffs(self) -> tuple[FileDiff, ...]:
+        """Return what it does to each file; nothing for a commit that changes nothing.
+
+        Raises `DiffError` where a part of it cannot be read.
+        """
+        diffs = parse_diff(self.diff, self.strip)
+        if self.diff.strip() and not diffs:
+            raise DiffError("the diff holds no change to a file that can be applied")
+        return tuple(undone(diff) for diff in diffs) if self.is_reversed else diffs
 
     @property
     def place(self) -> str:
@@ -121,30 +130,67 @@ def read_series(paths: Iterable[Path]) -> Series:
 
 def _series_of(collection: Collection) -> Series:
     mails = collection.mails
-    alone = len(mails) == 1 and collection.path.is_file()
+    alone = len(mails) == 1
     # One alone, whatever it calls itself, was given by name.
-    patches = [each for each in mails if each.diff and (alone or not each.is_reply)]
+    patches = [
+        each for each in mails if each.diff and (alone or collection.ordered or not each.is_reply)
+    ]
     if not patches:
         raise UsageError(
             f"{collection.path} is not a patch: expected a unified diff, as `git format-patch` "
             "writes it, or an mbox with some"
         )
-    covers = {
-        each.tag.version: each
-        for each in mails
-        if not each.is_reply and each.tag.numbered and not each.tag.number
-    }
-    notes: list[str] = []
-    if collection.ordered or alone:
-        chosen = patches
-    elif not any(each.tag.numbered for each in patches):
-        chosen, notes = _newest_of_each(collection, patches)
+    if alone or collection.ordered:
+        picked = _as_ordered(collection, patches)
     else:
-        chosen, notes = _newest(collection, patches, covers)
-        chosen = _whole(collection, chosen)
+        try:
+            picked = pick(collection.path, mails)
+        except SeveralSeries:
+            if not _has_order(collection, patches):
+                raise
+            picked = _as_ordered(collection, patches)
+            note = (
+                f"{collection.path} holds patches of several series: all are taken, in their order"
+            )
+            picked = replace(picked, notes=(note,))
+    covers = [each for each in mails if each.is_cover and each.tag.version == picked.version]
+    return Series(
+        numbered(map(_patch, picked.mails)),
+        covers[-1].subject if covers else "",
+        picked.version,
+        collection.notes + picked.notes,
+        collection.files,
+    )
+
+
+def _has_order(collection: Collection, patches: Sequence[Mail]) -> bool:
+    """Tell whether patches of several series were put into an order: by git, or by names.
+
+    An mbox that `git format-patch` wrote is as git wrote it, and a folder with a
+    patch in each file is read as `git am *.patch` does. What came by mail has
+    no order of its own.
+    """
+    commits = {each.commit for each in patches}
+    if collection.path.is_file():
+        return "" not in commits and len(commits) == len(patches)
+    files = [each.path for each in collection.mails if not each.is_cover]
+    return files == [each.path for each in patches] and len(set(files)) == len(files)
+
+
+def _as_ordered(collection: Collection, patches: Sequence[Mail]) -> Picked:
+    """Return patches in the order in which they are, as whoever ordered them wants them."""
+    chosen = [each for each in patches if not each.is_cover] or patches
     version = max(each.tag.version for each in chosen)
-    cover = covers[version].subject if version in covers else ""
-    return Series(numbered(map(_patch, chosen)), cover, version, tuple(notes), collection.files)
+    notes = []
+    tags = [each.tag for each in chosen]
+    if len(tags) > 1 and len({(tag.numbered, tag.total, tag.version) for tag in tags}) == 1:
+        # One series, if its numbers are right: what they say of it is worth a note.
+        numbers = [tag.number for tag in tags]
+        if tags[0].numbered and numbers != sorted(numbers):
+            notes.append(f"{collection.path}: in the order of the names, not of the subjects")
+        elif tags[0].numbered and (lacking := missing(chosen)):
+            notes.append(f"{collection.path} lacks {lacking}, by the subjects")
+    return Picked(tuple(chosen), version, tuple(notes))
 
 
 def _patch(mail: Mail) -> Patch:
@@ -160,116 +206,9 @@ def _patch(mail: Mail) -> Patch:
         diff=mail.diff,
         origin=mail.path,
         date=mail.date,
+        strip=mail.strip,
+        is_reversed=mail.is_reversed,
     )
-
-
-def _newest_of_each(
-    collection: Collection, patches: Sequence[Mail]
-) -> tuple[list[Mail], list[str]]:
-    """Return patches without numbers, of each subject the newest reroll alone."""
-    newest: dict[str, int] = {}
-    for each in patches:
-        subject = each.subject.lower()
-        newest[subject] = max(newest.get(subject, 0), each.tag.version)
-    chosen, notes = [], []
-    for each in patches:
-        version = newest[each.subject.lower()]
-        if not each.subject or each.tag.version == version:
-            chosen.append(each)
-        else:
-            notes.append(
-                f'{collection.path} holds v{each.tag.version} of "{each.subject}" '
-                f"too: v{version} is taken"
-            )
-    return chosen, notes
-
-
-def _newest(
-    collection: Collection, patches: Sequence[Mail], covers: dict[int, Mail]
-) -> tuple[list[Mail], list[str]]:
-    """Return the newest reroll, and what to say of the others.
-
-    A reroll of some patches only, each sent in reply to the one that it
-    replaces, is put into the version before it, as b4 does.
-    """
-    versions = sorted({each.tag.version for each in patches})
-    groups = {v: [each for each in patches if each.tag.version == v] for v in versions}
-    newest, notes = groups[versions[-1]], []
-    for older in reversed(versions[:-1]):
-        if merged := _merged(newest, groups[older]):
-            replaced = ", ".join(f"{each.tag.number}/{each.tag.total}" for each in newest)
-            notes.append(f"{collection.path}: v{older} with {replaced} of v{versions[-1]}")
-            newest = merged
-            continue
-        if not _is_reroll(newest, groups[older], covers):
-            raise _several(collection, newest[0], groups[older][0])
-        notes.append(f"{collection.path} holds v{older} too: v{versions[-1]} is taken")
-    return newest, notes
-
-
-def _merged(newer: Sequence[Mail], older: Sequence[Mail]) -> list[Mail] | None:
-    """Return an older version with some patches replaced; None where it is a whole reroll."""
-    places = {each.message_id: each.tag for each in older if each.message_id}
-    if any(
-        (tag := places.get(each.in_reply_to)) is None
-        or (tag.number, tag.total) != (each.tag.number, each.tag.total)
-        for each in newer
-    ):
-        return None
-    replaced = {each.tag.number for each in newer}
-    return [*newer, *(each for each in older if each.tag.number not in replaced)]
-
-
-def _is_reroll(newer: Sequence[Mail], older: Sequence[Mail], covers: dict[int, Mail]) -> bool:
-    """Tell whether two versions are of one series: a subject or a thread in common."""
-    new, old = (
-        [*group, *(covers[v] for v in {each.tag.version for each in group} if v in covers)]
-        for group in (newer, older)
-    )
-    if {each.subject.lower() for each in new} & {each.subject.lower() for each in old}:
-        return True
-    names = {each.message_id for each in old if each.message_id}
-    return any(each.references & names for each in new)
-
-
-def _whole(collection: Collection, chosen: Sequence[Mail]) -> list[Mail]:
-    """Return the patches by their numbers, each once, as mail may come over two lists.
-
-    Raises `UsageError` for a gap, or for patches of several series.
-    """
-    first = next((each for each in chosen if each.tag.numbered), None)
-    if first is None:
-        return list(chosen)
-    total = first.tag.total
-    for other in chosen:
-        if not other.tag.numbered or other.tag.total != total:
-            raise _several(collection, first, other)
-    there: dict[int, Mail] = {}
-    for each in chosen:
-        number = each.tag.number
-        if number in there and there[number].diff != each.diff:
-            raise _several(collection, there[number], each)
-        there[number] = each
-    if missing := [f"{n}/{total}" for n in range(1, total + 1) if n not in there]:
-        more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
-        raise UsageError(
-            f"{collection.path} is not the whole series: {', '.join(missing[:_NAMED])}{more} "
-            f"missing. {_WAY_OUT}"
-        )
-    return [there[number] for number in sorted(there)]
-
-
-def _several(collection: Collection, one: Mail, other: Mail) -> UsageError:
-    first, second = (f'{_tag(each)}"{each.subject}"' for each in (one, other))
-    return UsageError(
-        f"{collection.path} holds patches of several series: {first} and {second}. {_WAY_OUT}"
-    )
-
-
-def _tag(mail: Mail) -> str:
-    words = [f"v{mail.tag.version} "] if mail.tag.version > 1 else []
-    words += [f"{mail.tag.number}/{mail.tag.total} "] if mail.tag.numbered else []
-    return "".join(words)
 
 
 def range_series(source: Path, text: str, *, renames: bool = False) -> Series:

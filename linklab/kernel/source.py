@@ -19,9 +19,11 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+import stat
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from linklab.errors import LabError, UsageError
@@ -34,6 +36,9 @@ from linklab.kernel.tarball import import_tarball, unpacker_of
 
 _PREFERRED = "linux-source-6.12.tar.xz"
 _SAVED = "base.json"
+_INDEX = "folder.index"
+# Attributes by which git would change what it reads (gitattributes(5)).
+_CONVERTS = re.compile(r"\b(?:text|crlf|eol|ident|filter|working-tree-encoding)\b")
 # Patterns that leave nothing: Debian's linux-source ends its .gitignore with "/*".
 _IGNORE_ALL = re.compile(r"^/?\*+(/\*+)*/?$")
 
@@ -109,12 +114,19 @@ def check_source(path: Path | None) -> Path:
 
 
 def open_source(
-    path: Path | None, cache: Cache, listener: Listener, *, revision: str = ""
+    path: Path | None,
+    cache: Cache,
+    listener: Listener,
+    *,
+    revision: str = "",
+    only: Mapping[str, bool] | None = None,
 ) -> Source:
     """Return the present state of a source: a folder, a tarball, or Debian's for None.
 
-    Of a git tree a `revision` names a commit to take instead.  Raises
-    `UsageError` when it is neither, no kernel source, or has no such commit.
+    Of a git tree a `revision` names a commit to take instead. `only` are the
+    files that are asked for, and whether each is expected to be there: of a
+    folder only these are kept, so that it cannot be built. Raises `UsageError`
+    when it is neither, no kernel source, or has no such commit.
     """
     origin = check_source(path)
     if revision and not origin.is_dir():
@@ -130,7 +142,8 @@ def open_source(
             if revision:
                 tree = _committed(origin, store, revision)
             elif origin.is_dir():
-                tree = _snapshot(origin, store, listener)
+                tree = _glance(origin, store, listener, only) if only else None
+                tree = tree or _snapshot(origin, store, listener)
             else:
                 tree = _saved_tree(store) or _read(origin, store, listener)
             note = store.folder / "origin"  # for whoever looks through the cache
@@ -236,7 +249,7 @@ def _snapshot(folder: Path, store: GitStore, listener: Listener, *, afresh: bool
     """
     checkout = find_checkout(folder)
     _prepare(store, checkout)
-    index = store.folder / "folder.index"
+    index = store.folder / _INDEX
     index.with_name(index.name + ".lock").unlink(missing_ok=True)
     with step(listener, f"look for changes in {folder}"):
         if not afresh:
@@ -258,6 +271,74 @@ def _snapshot(folder: Path, store: GitStore, listener: Listener, *, afresh: bool
             raise LabError(
                 f"the source tree {folder} cannot be read", error.evidence or error.message
             ) from error
+
+
+def _glance(
+    folder: Path, store: GitStore, listener: Listener, only: Mapping[str, bool]
+) -> str | None:
+    """Return the tree of a folder of which only some files are kept.
+
+    What git tracks is else taken as it is committed; any other folder's files are
+    read for their names alone, which takes a tenth of the time of keeping them.
+    None where that would not do: a file that is expected is missing and has to
+    be looked for, a folder or a link is in the way of one, or all was read before.
+    """
+    only = {"Makefile": True, **only}
+    if not all(map(partial(_can_be_read, folder), only, only.values())):
+        return None
+    checkout = find_checkout(folder)
+    head = _tree_of(folder, "HEAD") if checkout else None
+    if head is None and (checkout or (store.folder / _INDEX).exists()):
+        return None
+    _prepare(store, checkout)
+    with (
+        step(listener, f"look for changes in {folder}"),
+        store.scratch_index(head or store.empty_tree()) as index,
+    ):
+        if head is None and not _name_all(folder, store, index):
+            return None
+        listed = "".join(f"{path}\0" for path in only).encode(errors="surrogateescape")
+        argv = ["update-index", "--add", "--remove", "-z", "--stdin"]
+        try:
+            store.git(argv, index=index, work_tree=folder, stdin=listed)
+        except CommandFailed:
+            return None
+        return store.git(["write-tree", "--missing-ok"], index=index).text
+
+
+def _can_be_read(folder: Path, name: str, is_expected: bool) -> bool:
+    """Tell whether a file is where it is expected, or could be made there."""
+    path = folder / name
+    if os.path.lexists(path):
+        is_file = path.is_symlink() or path.is_file()
+        return is_file and path.parent.resolve() == (folder / name).parent
+    there = next(parent for parent in path.parents if os.path.lexists(parent))
+    return not is_expected and there.is_dir() and there.resolve() == there
+
+
+def _name_all(folder: Path, store: GitStore, index: Path) -> bool:
+    """Put every file of a folder that git does not track into an index, without its content.
+
+    Returns whether that is what git itself would make of them: it may have been
+    told to convert some.
+    """
+    if any(_CONVERTS.search(_text(path)) for path in _named_files(folder, ".gitattributes")):
+        return False
+    entries = []
+    for name in _plain_files(folder, store, index).split(b"\0")[:-1]:
+        path = os.path.join(os.fsencode(folder), name)  # noqa: PTH118
+        status = os.lstat(path)
+        if stat.S_ISLNK(status.st_mode):
+            mode, content = b"120000", os.readlink(path)  # noqa: PTH115
+        elif stat.S_ISREG(status.st_mode):
+            mode = b"100755" if status.st_mode & 0o100 else b"100644"
+            content = Path(os.fsdecode(path)).read_bytes()
+        else:
+            return False
+        blob = hashlib.sha1(b"blob %d\0%b" % (len(content), content)).hexdigest()
+        entries.append(b"%b %b\t%b\0" % (mode, blob.encode(), name))
+    store.git(["update-index", "-z", "--index-info"], index=index, stdin=b"".join(entries))
+    return True
 
 
 def _committed(folder: Path, store: GitStore, revision: str) -> str:
@@ -344,19 +425,24 @@ def _add_plain(folder: Path, store: GitStore, index: Path) -> None:
     So the ignore files are read as one list, without the patterns that would
     leave no file at all.
     """
-    patterns = store.folder / "ignored"
-    patterns.write_text("".join(f"{line}\n" for line in _ignore_patterns(folder)))
-    argv = ["ls-files", "-z", "--cached", "--others", f"--exclude-from={patterns}"]
-    paths = store.git(argv, index=index, work_tree=folder).stdout
+    paths = _plain_files(folder, store, index)
     # The first time, one pack instead of a file for each object.
     packed = [] if index.exists() else ["-c", "core.bigFileThreshold=1"]
     argv = [*packed, "update-index", "--add", "--remove", "-z", "--stdin"]
     store.git(argv, index=index, work_tree=folder, stdin=paths)
 
 
+def _plain_files(folder: Path, store: GitStore, index: Path) -> bytes:
+    """Return the paths of a folder's files that count, each with a NUL behind it."""
+    patterns = store.folder / "ignored"
+    patterns.write_text("".join(f"{line}\n" for line in _ignore_patterns(folder)))
+    argv = ["ls-files", "-z", "--cached", "--others", f"--exclude-from={patterns}"]
+    return store.git(argv, index=index, work_tree=folder).stdout
+
+
 def _ignore_patterns(folder: Path) -> Iterator[str]:
     """Yield the patterns of every .gitignore, each made relative to the top folder."""
-    for path in sorted(_ignore_files(folder), key=lambda p: len(p.parts)):
+    for path in sorted(_named_files(folder, ".gitignore"), key=lambda p: len(p.parts)):
         inside = path.parent.relative_to(folder).as_posix()
         for line in path.read_text(errors="replace").splitlines():
             pattern = line.rstrip()
@@ -373,9 +459,9 @@ def _moved(pattern: str, inside: str) -> str:
     return f"{negation}/{inside}/**/{bare}"
 
 
-def _ignore_files(folder: Path) -> Iterator[Path]:
+def _named_files(folder: Path, name: str) -> Iterator[Path]:
     for where, folders, files in os.walk(folder):
         if ".git" in folders:
             folders.remove(".git")
-        if ".gitignore" in files:
-            yield Path(where) / ".gitignore"
+        if name in files:
+            yield Path(where) / name

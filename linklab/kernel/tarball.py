@@ -18,6 +18,7 @@ from linklab.errors import LabError, UsageError
 from linklab.events import Listener, StepAdvanced, step
 from linklab.host.run import ending, start
 from linklab.kernel.gitstore import GitStore, git_environment
+from linklab.options import check_file
 
 _BRANCH = "refs/heads/base"
 
@@ -39,6 +40,7 @@ def unpacker_of(path: Path) -> tuple[str, ...]:
 
     Raises `UsageError` when the file is no tarball that the lab can read.
     """
+    check_file("--source", path)
     try:
         with path.open("rb") as file:
             head = file.read(_USTAR_AT + 5)

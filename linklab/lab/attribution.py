@@ -29,7 +29,7 @@ from linklab.errors import (
 )
 from linklab.lab.findings import NO_DEBUG_INFORMATION, file_findings
 from linklab.lab.reports import KernelReports
-from linklab.lab.stuck import Whereabouts, find_whereabouts, listen_until_quiet
+from linklab.lab.stuck import StuckState, find_stuck_state, listen_until_quiet
 from linklab.machine.process import Machine, MachineEnd
 from linklab.paths import EXTERNAL_MODULES
 
@@ -139,7 +139,7 @@ def _wants_place(fault: KernelFault) -> bool:
 
 def _find_place(fault: KernelFault, machine: Machine, console: ConsoleLine) -> None:
     """Add to a hang where the guest stands still, as far as that can be found out."""
-    found = find_whereabouts(machine, console)
+    found = find_stuck_state(machine, console)
     if not fault.reports:
         if found.in_words:
             fault.message += f": {found.in_words}"
@@ -152,7 +152,7 @@ def _find_place(fault: KernelFault, machine: Machine, console: ConsoleLine) -> N
         fault.message = _fault_of(first).message
 
 
-def _silence(message: str, found: Whereabouts) -> Report:
+def _silence(message: str, found: StuckState) -> Report:
     """Return a report for a kernel that made none."""
     what = _DOING.search(message)
     where = f" in {found.function}" if found.function else ""

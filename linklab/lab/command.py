@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Protocol
 
-from linklab.agent.line import Companion
+from linklab.agent.line import PollHandler
 from linklab.agent.replies import StreamNews
+from linklab.entry import ENDING
 from linklab.errors import GuestHung, LabError
 from linklab.lab.session import Session
 
@@ -23,7 +24,6 @@ GRACE = 2.0  # s for a command to end once it was told to
 _WAIT = 10.0  # s until a command that says nothing is asked again
 _INPUT_BLOCK = 65536  # bytes of standard input that wait here for the guest
 _LOOK = 0.2  # s between two looks for a wish while nobody takes the output
-_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Wishes:
     @contextmanager
     def taken(self) -> Iterator[None]:
         """Take the signals that end a program; those that are ignored (nohup) stay so."""
-        before = {number: signal.getsignal(number) for number in _ENDING}
+        before = {number: signal.getsignal(number) for number in ENDING}
         try:
             for number, handler in before.items():
                 if handler is not signal.SIG_IGN:
@@ -215,11 +215,11 @@ class CommandRun:
         """Return the seconds until something is to be done to the command."""
         return max(0.0, min(self._due, self._kill_at) - time.monotonic())
 
-    def _callers(self) -> Iterator[Companion]:
+    def _callers(self) -> Iterator[PollHandler]:
         if self._wishes is not None and not self._told:
-            yield Companion(self._wishes.fileno(), self._wish_ready)
+            yield PollHandler(self._wishes.fileno(), self._wish_ready)
         if self._typing is not None and len(self._typed) < _INPUT_BLOCK:
-            yield Companion(self._typing, self._input_ready)
+            yield PollHandler(self._typing, self._input_ready)
 
     def _wish_ready(self) -> None:
         assert self._wishes is not None

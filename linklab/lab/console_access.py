@@ -8,8 +8,10 @@ which ends the lab's work with it; from then on the console is his.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -20,12 +22,13 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from enum import IntEnum
 from pathlib import Path
 
-from linklab.agent.line import Companion, ConsoleLine
+from linklab.agent.line import ConsoleLine, PollHandler
 from linklab.errors import Interrupted, LabError, LinklabError
 from linklab.host.guests import RunningGuest, announced
 from linklab.machine.process import Machine
 from linklab.machine.qmp import let_gdb_in, send_break
 
+TERMINAL = 0  # the descriptor of a person's terminal, for who inherits it, too
 ESCAPE = 0x01  # Ctrl-A, as QEMU's own terminal has it
 LEAVE = ord("x")
 
@@ -271,10 +274,10 @@ class ConsoleAccess:
         self._stack.close()
 
     @property
-    def companions(self) -> tuple[Companion, ...]:
+    def handlers(self) -> tuple[PollHandler, ...]:
         """Who is to be looked after while the lab waits for the guest."""
         server = self._server
-        return (Companion(server.fileno(), server.serve),) if server else ()
+        return (PollHandler(server.fileno(), server.serve),) if server else ()
 
     def give_over(self) -> None:
         """Leave the console to whoever comes."""
@@ -303,7 +306,7 @@ class ConsoleAccess:
         Raises what `ConsoleLine.pump` does.
         """
         poller = select.poll()
-        for fd in (*others, *(companion.fileno for companion in self.companions)):
+        for fd in (*others, *(handler.fileno for handler in self.handlers)):
             poller.register(fd, select.POLLIN)
         if not self._console.closed:
             poller.register(self._console.fileno(), select.POLLIN)
@@ -387,16 +390,42 @@ def _carry(sock: socket.socket, typing: int, screen: int) -> bool:
 @contextmanager
 def _raw(typing: int) -> Iterator[None]:
     """Take every key as it comes, Ctrl-C included: it is the guest's."""
-    if not os.isatty(typing):
+    with lent_terminal(typing):
+        if os.isatty(typing):
+            tty.setraw(typing)
+        yield
+
+
+@contextmanager
+def lent_terminal(fd: int = TERMINAL) -> Iterator[None]:
+    """Give a terminal back as it was, whatever is done to it meanwhile, on every way out.
+
+    A program that is killed leaves it without echo and without Ctrl-C, and with
+    O_NONBLOCK, which holds for everybody who has it open.
+    """
+    if not os.isatty(fd):
         yield
         return
-    before = termios.tcgetattr(typing)
+    before, flags = termios.tcgetattr(fd), fcntl.fcntl(fd, fcntl.F_GETFL)
     try:
-        tty.setraw(typing)
         yield
     finally:
-        termios.tcsetattr(typing, termios.TCSADRAIN, before)
+        with suppress(OSError, termios.error):  # the terminal itself is gone
+            if _is_in_front(fd):
+                fcntl.fcntl(fd, fcntl.F_SETFL, flags)
+                # At once: what is still to be shown may wait for Ctrl-Q for ever.
+                termios.tcsetattr(fd, termios.TCSANOW, before)
+
+
+def _is_in_front(fd: int) -> bool:
+    """Whether a terminal is ours to set, and not that of a job in front of us."""
+    try:
+        return os.tcgetpgrp(fd) == os.getpgrp()
+    except OSError:  # not the terminal that we were started at
+        return True
 
 
 if __name__ == "__main__":
+    for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
+        signal.signal(number, lambda *_: sys.exit())  # by way of the terminal as it was
     visit(Path(sys.argv[1]), sys.stdin.fileno(), sys.stdout.fileno())

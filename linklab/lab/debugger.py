@@ -15,7 +15,7 @@ from pathlib import Path
 from linklab.agent.line import ConsoleLine
 from linklab.errors import LabError, MachineLost
 from linklab.host.run import start
-from linklab.lab.console_access import ConsoleAccess
+from linklab.lab.console_access import ConsoleAccess, lent_terminal
 from linklab.machine.process import Machine
 from linklab.machine.spec import MachineSpec
 
@@ -88,7 +88,8 @@ def debug(qemu: Path | str, spec: MachineSpec, what: Debugging, log: Path) -> No
         ):
             people.give_over()  # gdb has this terminal: a person types at another one
             _wait_for(socket, machine)
-            _attend(gdb_argv(what, script), console, people, what)
+            with lent_terminal():
+                _attend(gdb_argv(what, script), console, people, what)
 
 
 def _wait_for(socket: Path, machine: Machine) -> None:
@@ -107,7 +108,9 @@ def _attend(
     """Run gdb on this terminal; read the console meanwhile, or the guest would block on it."""
     typist = _Typist(console, what.typed)
     limit = time.monotonic() + what.limit if what.commands else None
-    gdb = start(argv, stdin=None, stdout=None, stderr=None)
+    # Told to end, gdb gives the terminal back; we may be killed outright.
+    ending = signal.SIGKILL if what.commands else signal.SIGTERM
+    gdb = start(argv, stdin=None, stdout=None, stderr=None, death_signal=ending)
     try:
         with _interrupts_left_to_others(), os.fdopen(os.pidfd_open(gdb.pid), "rb") as ended:
             while gdb.poll() is None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from linklab.errors import LabError
+from linklab.host.cache import Cached
 from linklab.lab.session import Session
 from linklab.lab.spaces import configure, write_names
 from linklab.lab.topology import Topology
@@ -52,7 +53,7 @@ class GuestPlace:
     """
 
     topology: Topology
-    wire: Path
+    wire: Cached
     nic: NicModel = NicModel.VIRTIO
     nics: Mapping[str, NicModel] = field(default_factory=dict)
     captures: bool = False

@@ -10,13 +10,13 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from linklab.agent.line import Companion
+from linklab.agent.line import PollHandler
 from linklab.agent.replies import Hello
 from linklab.console.report import NO_NOISE, Noise
 from linklab.errors import LabError, UsageError
 from linklab.events import Listener, step
 from linklab.host.accel import Accel
-from linklab.host.cache import Cache, hash_file, key_of
+from linklab.host.cache import Cache, Cached, hash_file, key_of
 from linklab.host.cpus import VIRTUAL_TSC_KHZ, own_cores
 from linklab.host.qemu import Qemu
 from linklab.host.run import shown
@@ -61,7 +61,7 @@ def file_label(name: str) -> str:
 
 @dataclass(frozen=True)
 class Subject:
-    """A kernel under test, with the files that boot it.
+    """A kernel under test, with the files that boot it, as every host's cache calls them.
 
     `kernel` is what QEMU loads: a vmlinux with a PVH entry, or a bzImage.
     `known` says that the lab configured it, so it has what `microvm` needs.
@@ -75,13 +75,13 @@ class Subject:
     name: str
     release: str
     sha256: str
-    kernel: Path
+    kernel: Cached
     known: bool
-    iso: Path | None = None
+    iso: Cached | None = None
     image_bytes: int | None = None
     inputs: Mapping[str, Any] = field(default_factory=dict)
-    symbols: Path | None = None
-    initramfs: Path | None = None
+    symbols: Cached | None = None
+    initramfs: Cached | None = None
     modules: Mapping[str, str] = field(default_factory=dict)
     parameters: tuple[str, ...] = ()
     hosts: Mapping[str, Subject] = field(default_factory=dict)
@@ -98,7 +98,11 @@ class Subject:
 
 @dataclass(frozen=True)
 class Lab:
-    """Everything about a run's machines but the kernel. `memory` is in MiB."""
+    """Everything about a run's machines but the kernel. `memory` is in MiB.
+
+    It can be sent to a host whose cache has the same artefacts: paths are found where a
+    guest is opened. Only one with a `hold` or with `shares` is of use on this host alone.
+    """
 
     qemu: Qemu
     accel: Accel
@@ -106,7 +110,7 @@ class Lab:
     machine: MachineType | None
     cpus: int
     memory: int
-    initramfs: Path
+    initramfs: Cached
     tsc_khz: int | None
     boot_limit: float
     image: Mapping[str, str] = field(default_factory=dict)  # SHA-256 of its parts
@@ -143,7 +147,7 @@ class Lab:
         if self.boot is Boot.ISO:
             if subject.iso is None:
                 raise LabError(f"there is no ISO of kernel {subject.name}")
-            boot: DirectBoot | IsoBoot = IsoBoot(subject.iso)
+            boot: DirectBoot | IsoBoot = IsoBoot(subject.iso.path)
         else:
             blank = DirectBoot(Path(), Path())
             device = MachineSpec(blank, self.accel, machine, clock=self.clock).agent_device
@@ -156,7 +160,8 @@ class Lab:
             )
             recorded_words = RECORDING if self.records else ()
             words += (*spared, *subject.parameters, *recorded_words)
-            boot = DirectBoot(subject.kernel, subject.initramfs or self.initramfs, words)
+            initramfs = subject.initramfs or self.initramfs
+            boot = DirectBoot(subject.kernel.path, initramfs.path, words)
         return MachineSpec(
             boot,
             self.accel,
@@ -198,13 +203,15 @@ class Lab:
     def session(self, subject: Subject, console_log: Path, draw: int = 0) -> Iterator[Session]:
         """Boot a guest with a kernel; see `open_session`.
 
-        In virtual time guests of the same `draw` get the same entropy.
+        In virtual time guests of the same `draw` get the same entropy. Raises `LabError`
+        for an artefact that this host's cache lacks.
         """
         spec = replace(self.spec_for(subject), seed=draw)
         saved = self.snapshots.get(subject.name)
+        symbols = self._found(subject, saved)
         with ExitStack() as stack:
             if self.records:
-                kept = recorded(self.qemu, spec, console_log, subject.symbols)
+                kept = recorded(self.qemu, spec, console_log, symbols)
                 spec = stack.enter_context(kept)
             opened = open_session(
                 self.qemu.path,
@@ -213,7 +220,7 @@ class Lab:
                 self.boot_limit,
                 saved,
                 noise=self.noise,
-                symbols=subject.symbols,
+                symbols=symbols,
                 hold=self.hold,
             )
             yield stack.enter_context(opened)
@@ -227,13 +234,14 @@ class Lab:
         """
         place = self.guests
         assert place is not None
-        with Wire(place.wire, place.topology.links, seed) as wire:
+        with Wire(place.wire.found(), place.topology.links, seed) as wire:
             starts = []
             for host, spec in self.specs_for(subject).items():
                 joined = replace(spec, nics=place.joined(host, wire, console_log))
                 log = console_log.with_name(f"{console_log.stem}-{host}{console_log.suffix}")
                 saved = self.snapshots.get(_machine_name(subject.on(host), host))
-                starts.append(Start(joined, log, saved, subject.on(host).symbols, host))
+                symbols = self._found(subject.on(host), saved)
+                starts.append(Start(joined, log, saved, symbols, host))
 
             def broken() -> None:
                 raise wire.died()
@@ -244,11 +252,23 @@ class Lab:
                 self.boot_limit * max(1, self.machines / len(own_cores())),
                 self.noise,
                 self.hold,
-                [Companion(wire.pidfd, broken)] if wire.pidfd is not None else [],
+                [PollHandler(wire.pidfd, broken)] if wire.pidfd is not None else [],
                 wire.let_go,
             ) as sessions:
                 names = (start.name for start in starts)
                 yield GuestNetwork(place.topology, dict(zip(names, sessions, strict=True)), wire)
+
+    def _found(self, subject: Subject, saved: Snapshot | None) -> Path | None:
+        """Look for all that opens a guest; return its kernel's symbols. Raises `LabError`."""
+        for file in self._files(subject, saved):
+            file.found()
+        return subject.symbols.path if subject.symbols else None
+
+    def _files(self, subject: Subject, saved: Snapshot | None) -> list[Cached]:
+        """Return what this host's cache must have to open a guest."""
+        direct = (subject.kernel, subject.initramfs or self.initramfs)
+        booted = (subject.iso,) if self.boot is Boot.ISO else direct
+        return [file for file in (*booted, subject.symbols, saved and saved.folder) if file]
 
     def recording(self) -> Lab:
         """Return the same lab with guests that are recorded, which decides their machine."""
@@ -262,7 +282,7 @@ class Lab:
         In virtual time guests saved with the same `draw` had the same entropy.
         """
         saved = {
-            _machine_name(subject.on(host), host): self._snapshot(
+            _machine_name(subject.on(host), host): self._saved(
                 subject.on(host), replace(spec, seed=draw), cache, listener
             )
             for subject in subjects
@@ -270,14 +290,14 @@ class Lab:
         }
         return replace(self, snapshots={**self.snapshots, **saved})
 
-    def _snapshot(
+    def _saved(
         self, subject: Subject, spec: MachineSpec, cache: Cache, listener: Listener
     ) -> Snapshot:
         """Return the guest saved with this kernel, image, machine, QEMU and host CPU."""
         binary = self.qemu.path.stat()
         key = {
             "schema": _SNAPSHOT_SCHEMA,
-            "kernel": hash_file(subject.kernel),
+            "kernel": hash_file(subject.kernel.found()),
             "image": dict(self.image),
             "modules": dict(subject.modules),
             "argv": qemu_argv(self.qemu.path, spec),
@@ -287,12 +307,12 @@ class Lab:
 
         def make(folder: Path) -> Mapping[str, Any]:
             with step(listener, f"save a guest with kernel {subject.name}"):
-                taken = save_session(self.qemu.path, spec, folder, self.boot_limit)
-            return {"hello": asdict(taken.hello)}
+                hello = save_session(self.qemu.path, spec, folder, self.boot_limit)
+            return {"hello": asdict(hello)}
 
         name = f"the saved guest with kernel {subject.name}"
         artefact = cache.get("snapshot", key_of(key), make, listener, name)
-        return Snapshot(artefact.path, Hello(**artefact.about["hello"]))
+        return Snapshot(Cached.at(artefact.path), Hello(**artefact.about["hello"]))
 
 
 def _machine_name(subject: Subject, host: str) -> str:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from linklab.agent.client import Agent
-from linklab.agent.line import AgentLine, Companion, ConsoleLine, LineClosed, LineStuck
+from linklab.agent.line import AgentLine, ConsoleLine, LineClosed, LineStuck, PollHandler
 from linklab.agent.protocol import Field, FieldReader
 from linklab.agent.replies import Hello
 from linklab.console import taint
@@ -35,6 +35,7 @@ from linklab.errors import (
     LinklabError,
     MachineLost,
 )
+from linklab.host.cache import Cached
 from linklab.lab.attribution import has_refused_module, hear_out, judge, settle
 from linklab.lab.console_access import ConsoleAccess, Hold, TakenOver
 from linklab.lab.findings import Finding, file_findings
@@ -123,20 +124,20 @@ class Session:
         self.people = people
         self.company = _Company([self], self)
         is_resumed = start is not None and start.snapshot is not None
-        companions = [
-            Companion(each.fileno, self._speaking_up(each.ready))
+        handlers = [
+            PollHandler(each.fileno, self._speaking_up(each.ready))
             for each in (
-                Companion(console.fileno(), self._console_ready),
-                Companion(machine.pidfd, self._machine_ended),
-                *(people.companions if people else ()),
+                PollHandler(console.fileno(), self._console_ready),
+                PollHandler(machine.pidfd, self._machine_ended),
+                *(people.handlers if people else ()),
             )
         ]
-        self._heard = {companion.fileno for companion in companions}
+        self._heard = {handler.fileno for handler in handlers}
         first = None
         if machine.spec.is_virtual:
             first = _FIRST_RESUMED if is_resumed else _FIRST_BOOTED
         turns = machine.control if machine.spec.is_virtual else None
-        self.line = AgentLine(machine.agent, companions, turns)
+        self.line = AgentLine(machine.agent, handlers, turns)
         self.agent: Agent = _AttentiveAgent(self.line, self._asked, self._request_done, first)
         self.reports = KernelReports(console.watch, noise, _is_private(machine.spec))
         self._boot_limit = boot_limit
@@ -150,7 +151,7 @@ class Session:
         self.company.subject = self
 
     def _speaking_up(self, ready: Callable[[], None]) -> Callable[[], None]:
-        """Return what a companion does, which says whom its exceptions are about."""
+        """Return what a handler does, which says whom its exceptions are about."""
 
         def act() -> None:
             try:
@@ -220,8 +221,8 @@ class Session:
     def _take_leave(self) -> None:
         """Let nobody take this guest's end for news any more."""
         for each in self.company.sessions:
-            left = [c for c in each.line.companions if c.fileno not in self._heard]
-            each.line.companions = left
+            left = [h for h in each.line.handlers if h.fileno not in self._heard]
+            each.line.handlers = left
 
     def await_stop(self, limit: float) -> None:
         """Wait until the machine has stopped after the agent's last word, in virtual time."""
@@ -299,18 +300,18 @@ STATE = "state"
 class Snapshot:
     """A guest saved when its agent was ready: its memory, its devices, its greeting."""
 
-    folder: Path
+    folder: Cached
     hello: Hello
 
     @property
     def ram(self) -> Path:
         """The guest's memory, as large as that and mostly holes."""
-        return self.folder / RAM
+        return self.folder.path / RAM
 
     @property
     def state(self) -> Path:
         """The state of its devices."""
-        return self.folder / STATE
+        return self.folder.path / STATE
 
 
 @dataclass(frozen=True)
@@ -352,7 +353,7 @@ def open_sessions(
     boot_limit: float,
     noise: Noise = NO_NOISE,
     hold: Hold | None = None,
-    others: Sequence[Companion] = (),
+    others: Sequence[PollHandler] = (),
     started: Callable[[], None] = lambda: None,
 ) -> Iterator[list[Session]]:
     """Boot machines and yield them with their agents ready; end them on every way out.
@@ -392,8 +393,8 @@ def open_sessions(
                 session.finish()
 
 
-def save_session(qemu: Path | str, spec: MachineSpec, folder: Path, boot_limit: float) -> Snapshot:
-    """Boot a machine and save it in `folder` the moment its agent is ready.
+def save_session(qemu: Path | str, spec: MachineSpec, folder: Path, boot_limit: float) -> Hello:
+    """Boot a machine and save it in `folder` the moment its agent is ready; return its greeting.
 
     Its interfaces lead nowhere until it is resumed.
     """
@@ -416,17 +417,17 @@ def save_session(qemu: Path | str, spec: MachineSpec, folder: Path, boot_limit: 
             session.await_stop(boot_limit)
             where = f"exec:cat > {shlex.quote(str(folder / STATE))}"
             save_state(machine.control, where, boot_limit)
-            return Snapshot(folder, session.hello)
+            return session.hello
 
 
 @contextmanager
-def _attended(sessions: list[Session], others: Sequence[Companion] = ()) -> Iterator[None]:
+def _attended(sessions: list[Session], others: Sequence[PollHandler] = ()) -> Iterator[None]:
     """Hear sessions together; judge whatever ends them early, and let people look at it."""
     company = _Company(sessions, sessions[0])
-    heard = [companion for session in sessions for companion in session.line.companions]
+    heard = [handler for session in sessions for handler in session.line.handlers]
     for session in sessions:
         session.company = company
-        session.line.companions = [*heard, *others]
+        session.line.handlers = [*heard, *others]
     try:
         yield
     except TakenOver as error:
@@ -473,7 +474,7 @@ def _subject_of(company: _Company, error: Exception) -> Session:
 
 def _is_silent(session: Session) -> bool:
     """Whether an agent that has nothing to do does not answer."""
-    session.line.companions.clear()
+    session.line.handlers.clear()
     try:
         session.agent.hello(time.monotonic() + _SIGN_OF_LIFE)
     except GuestHung:

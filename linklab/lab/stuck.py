@@ -47,7 +47,7 @@ Stack = tuple[Frame, ...]
 
 
 @dataclass(frozen=True)
-class Whereabouts:
+class StuckState:
     """What could be found out. `text` is evidence, empty where nobody answered."""
 
     text: str = ""
@@ -87,19 +87,19 @@ def _is_idle(stack: Stack) -> bool:
     return any(frame.name in _IDLE for frame in stack)
 
 
-def find_whereabouts(machine: Machine, console: ConsoleLine) -> Whereabouts:
+def find_stuck_state(machine: Machine, console: ConsoleLine) -> StuckState:
     """Ask QEMU and the kernel. Never raises for what they do not answer."""
     try:
         cpus = registers(machine.control, _CONTROL_LIMIT)
     except LabError:
-        return Whereabouts()  # QEMU is stopped or gone
+        return StuckState()  # QEMU is stopped or gone
     pointers = tuple(int(pointer, 16) for pointer in _POINTER.findall(cpus))
     named = _functions_at(pointers, _system_map(machine))
     # A kernel in a flood of messages would answer behind them, too late.
     said = "" if _speaks(console, 0) else _ask_kernel(machine, console)
     shown = ", ".join(f"{pointer:#x} {named.get(pointer, '')}".rstrip() for pointer in pointers)
     text = f"instruction pointers: {shown}\n{said}"
-    return read_whereabouts(text, pointers, tuple(named.values()))
+    return read_stuck_state(text, pointers, tuple(named.values()))
 
 
 def _system_map(machine: Machine) -> Path | None:
@@ -129,14 +129,14 @@ def _functions_at(pointers: Sequence[int], system_map: Path | None) -> dict[int,
     return found
 
 
-def read_whereabouts(
+def read_stuck_state(
     text: str, pointers: Sequence[int] = (), spinning: tuple[str, ...] = ()
-) -> Whereabouts:
+) -> StuckState:
     """Return what the answers say."""
     lines = [read_line(raw).text for raw in text.splitlines()]
     working = [_interrupted(_frames(part)) for part in _parts(lines, _CPU)]
     waiting = [_frames(part) for part in _parts(lines, _TASK)]
-    return Whereabouts(
+    return StuckState(
         text.strip(),
         tuple(pointers),
         tuple(stack for stack in waiting if stack),

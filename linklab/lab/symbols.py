@@ -65,7 +65,9 @@ def places_of(frames: Iterable[Frame], vmlinux: Path) -> dict[Frame, tuple[Place
     addresses = {
         frame: address
         for frame in frames
-        if frame.module is None and (address := _address(frame, table)) is not None
+        if frame.module is None
+        and frame.size  # otherwise it has been decoded before
+        and (address := _address(frame, table)) is not None
     }
     landmark = next(iter(table.get(_LANDMARK[0], [])), None)
     wanted = [*addresses.values(), *([landmark.address] if landmark else [])]

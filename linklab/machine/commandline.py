@@ -53,9 +53,12 @@ def measuring_command_line(
     )
 
 
-def shell_command_line(tsc_khz: int | None) -> tuple[str, ...]:
-    """Return the parameters of a guest with a person's shell on its console."""
-    return (*_common(tsc_khz), "panic=-1")
+def shell_command_line(agent_device: str, tsc_khz: int | None) -> tuple[str, ...]:
+    """Return the parameters of a guest with a person's shell on its console.
+
+    Its agent tells the console the size of the window.
+    """
+    return (*_common(tsc_khz), "panic=-1", f"linklab.port={agent_device}")
 
 
 def debugging_command_line(tsc_khz: int | None) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import tempfile
@@ -13,10 +14,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from linklab.errors import printable
 from linklab.host.run import start
 from linklab.machine.pipes import Pipes
 from linklab.machine.qmp import Control
-from linklab.machine.spec import FdPort, MachineSpec, NullPort, Port, qemu_argv
+from linklab.machine.spec import FdPort, MachineSpec, NullPort, Port, TerminalPort, qemu_argv
 
 _RECORDING_LIMIT = 10.0  # s for QEMU to write the rest of a recording
 
@@ -67,8 +69,9 @@ class Machine:
     `console` and `agent` are our ends of its serial ports, `control` that of
     QMP where the machine is `controlled`. They are socket pairs made before
     QEMU starts, so there is nothing to connect to, no name that two runs could
-    share, and nothing to clean up. QEMU inherits `pass_fds`, too, and the sockets
-    of its network interfaces.
+    share, and nothing to clean up. A console on our own terminal stays there;
+    who starts the machine gives the terminal back (`lent_terminal`). QEMU
+    inherits `pass_fds`, too, and the sockets of its network interfaces.
     """
 
     def __init__(
@@ -88,7 +91,8 @@ class Machine:
         with console_far, agent_far, control_far:
             far = [end.fileno() for end in (console_far, agent_far, control_far)]
             self._pipes = Pipes() if _is_recorded(spec) else None
-            console_port: Port = FdPort(far[0])
+            on_terminal = isinstance(spec.console, TerminalPort)
+            console_port: Port = spec.console if on_terminal and spec.console else FdPort(far[0])
             agent_port: Port = NullPort() if _is_replayed(spec) else FdPort(far[1])
             if self._pipes is not None:
                 console_port = self._pipes.port("console", console_far)
@@ -104,7 +108,11 @@ class Machine:
             try:
                 self._process = start(
                     qemu_argv(qemu, self.spec),
+                    stdin=None if on_terminal else subprocess.DEVNULL,
+                    stdout=None if on_terminal else subprocess.DEVNULL,
                     stderr=self._stderr,
+                    # Told to end, QEMU gives the terminal back; we may be killed outright.
+                    death_signal=signal.SIGTERM if on_terminal else signal.SIGKILL,
                     pass_fds=(*far, *pass_fds, *nics, *(self._pipes.fds if self._pipes else ())),
                     # Ctrl-C is for the lab, which says what was interrupted.
                     new_session=True,
@@ -168,4 +176,4 @@ class Machine:
         """The end of what QEMU wrote on its standard error."""
         size = os.fstat(self._stderr.fileno()).st_size
         tail = os.pread(self._stderr.fileno(), 2000, max(0, size - 2000))
-        return tail.decode(errors="replace").strip()
+        return printable(tail.decode(errors="replace").strip())

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from linklab.kernel.diff import DiffError, FileDiff
 from linklab.kernel.series import Patch
-from linklab.port.diff import DiffError, FileDiff, parse_diff
 from linklab.port.follow import FailedChanges, Later, Shifts
 from linklab.port.outcome import Conflict, Fault, FileOutcome, PatchOutcome, Status, worst
 from linklab.port.tree import Draft, File, Moves, Tree
@@ -29,6 +29,17 @@ class _Parsed:
     fault: str = ""
 
 
+def named_files(patches: Sequence[Patch]) -> dict[str, bool]:
+    """Return the files that a series is about, and whether each should be in the source."""
+    found: dict[str, bool] = {}
+    for diff in (diff for patch in patches for diff in _parse(patch).diffs):
+        if diff.old is not None:
+            found.setdefault(diff.old, True)
+        if diff.new is not None:
+            found.setdefault(diff.new, False)
+    return found
+
+
 def port(patches: Sequence[Patch], tree: Tree, merger: Merger) -> Iterator[Tried]:
     """Try each patch on the tree as the ones before it left it; yield its outcome.
 
@@ -40,10 +51,11 @@ def port(patches: Sequence[Patch], tree: Tree, merger: Merger) -> Iterator[Tried
     tree.fetch(own)
     merger.expect(diff.old_blob for diff in diffs)
     moves = _moves(diffs, tree, own)
-    later = Later({patch.number: patch.diffs for patch in parsed})
+    by_number = {patch.number: patch.diffs for patch in parsed}
+    later = Later(by_number)
     failures, shifts, roots = FailedChanges(), Shifts(), dict[int, set[int]]()
     for patch in parsed:
-        tools = Tools(patch.number, moves, later, shifts, merger)
+        tools = Tools(patch.number, moves, later, shifts, merger, by_number)
         tried = _try(patch, tree, tools, failures)
         outcome = tried.outcome
         if outcome.status.failed:
@@ -67,7 +79,7 @@ def port(patches: Sequence[Patch], tree: Tree, merger: Merger) -> Iterator[Tried
 
 def _parse(patch: Patch) -> _Parsed:
     try:
-        return _Parsed(patch.number, patch.subject, parse_diff(patch.diff))
+        return _Parsed(patch.number, patch.subject, patch.file_diffs())
     except DiffError as error:
         return _Parsed(patch.number, patch.subject, (), error.message)
 

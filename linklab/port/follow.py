@@ -19,7 +19,7 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from linklab.port.diff import Block, FileDiff, Hunk, Lines, made_hunk
+from linklab.kernel.diff import Block, FileDiff, Hunk, Lines, made_hunk
 from linklab.port.outcome import HunkOutcome
 
 _Line = tuple[bytes, bool]  # its text, and whether the series wrote it
@@ -118,7 +118,9 @@ def _as_hunk(hunk: Hunk, start: int, region: Sequence[_Line]) -> Hunk:
     kinds = [b"+" if own else b" " for _, own in region]
     made = made_hunk(hunk.start, start, hunk.heading, kinds, [line for line, _ in region])
     # Of a change that was reverted only the lines around it are left, now next to each other.
-    return made if made.blocks else replace(made, context=(len(region) - 1, 1))
+    lead, trail = made.context if made.blocks else (len(region) - 1, 1)
+    # A last line that a later patch changed is no end of the file, unless the hunk's is.
+    return replace(made, context=(lead, max(trail, min(hunk.context[1], 1))))
 
 
 @dataclass(frozen=True)

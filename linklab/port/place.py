@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from functools import cached_property
 
-from linklab.port.diff import Hunk, Lines, lines_of
+from linklab.kernel.diff import Hunk, Lines, lines_of
 from linklab.port.outcome import Conflict, Fault, HunkOutcome, Status
 
 LEAST_CONTEXT = 1
@@ -26,7 +26,10 @@ LEAST_CONTEXT = 1
 # begins at the margin and is no label.
 _NAMING = re.compile(rb"^[A-Za-z_$](?![A-Za-z0-9_]*:\s*(?:$|/[/*]))")
 _HEADING = 40  # bytes that distinguish two headings; git cuts them at 80
+_STATEMENT = 2000  # bytes of the head of a function that are looked at
 _WORD = re.compile(rb"[A-Za-z0-9]{3}")
+# Lines that a hunk adds and the file has: so near, so many, or in so few places only.
+_NEAR, _LONG, _FEW = 12, 3, 2
 _AROUND = 3  # lines around the likeliest place that are compared, too
 
 
@@ -114,10 +117,51 @@ class Text:
         """
         return not _NAMING.match(heading) or _key(self.heading_at(at)) == _key(heading)
 
-    def has_heading(self, heading: bytes) -> bool:
-        """Tell whether the file has the function that a hunk's @@ line names."""
-        key = _key(heading)
-        return self.content.startswith(key) or b"\n" + key in self.content
+    def has_section(self, heading: bytes) -> bool:
+        """Tell whether the file has the function that a line names, or what else has a body.
+
+        A prototype has none, nor has a line of a Makefile or of prose.
+        """
+        block, at = b"\n" + _key(heading), -1
+        content = b"\n" + self.content
+        while (at := content.find(block, at + 1)) >= 0:
+            if _has_body(content[at + 1 : at + _STATEMENT].split(b"\n")):
+                return True
+        return False
+
+
+def _has_body(lines: Sequence[bytes]) -> bool:
+    """Tell whether lines begin with the head of something that has a body.
+
+    That is a brace before the statement ends, or lines that are indented.
+    """
+    for at, line in enumerate(lines):
+        if b"{" in line:
+            return True
+        if line.rstrip().endswith(b";"):
+            return False
+        if at and line[:1] not in (b" ", b"\t"):
+            return at > 1
+    return len(lines) > 1
+
+
+def _own_heading(hunk: Hunk) -> bytes:
+    """Return the line that names the function of a hunk's first change; empty outside of one.
+
+    The @@ line names the one before the hunk's first line. Where the hunk has the
+    function's own line in front of its change, or lines that no function holds,
+    it says nothing of the change.
+    """
+    lead = hunk.context[0]
+    changed = hunk.old if lead in hunk.removed_at else hunk.new
+    if _NAMING.match(b"".join(changed[lead : lead + 1])):
+        return b""
+    for line in reversed(hunk.old[:lead]):
+        if _NAMING.match(line):
+            return line.strip()
+        if line.startswith((b"}", b"/*", b" *")):  # a function or a comment above it
+            return b""
+    return hunk.heading
 
 
 def _key(heading: bytes) -> bytes:
@@ -268,11 +312,17 @@ def _best(
         return None
     rank, distance, start = ranked[0]
     rivals = sum(other[0] == rank for other in ranked[1:]) if distance else 0
-    if rank == 2 and text.has_heading(hunk.heading):
+    if rank == 2 and _is_elsewhere(text, hunk, start - skipped[0]):
         return None
     if any(skipped) and distance and (rivals or not is_telling(wanted)):
         return None
     return Place(start, start + size, start - at, skipped, attempt.loose, rivals=rivals)
+
+
+def _is_elsewhere(text: Text, hunk: Hunk, first: int) -> bool:
+    """Tell whether a hunk's change would go into another function than its own, which is there."""
+    own = _own_heading(hunk)
+    return not text.is_under(own, first + hunk.context[0]) and text.has_section(own)
 
 
 def _starts(text: Text, attempt: _Try) -> list[int]:
@@ -359,6 +409,47 @@ def apply_hunks(text: Text, placed: Iterable[Placed]) -> Text:
     return text.edited(edits)
 
 
+def doubled(text: Text, placed: Sequence[Placed]) -> Iterator[tuple[int, int]]:
+    """Yield the hunks, by number, that add lines which a file has, and the line where they stand.
+
+    Only the context tells such a hunk from one that is there already. Short runs
+    of lines count near the hunk's place only; those that come more often, that
+    the series wrote or removes, or that the hunk itself shows, do not.
+    """
+    places = [each.place for each in placed]
+    gone = {
+        place.first + at
+        for each, place in zip(placed, places, strict=True)
+        if place and not place.there
+        for at in each.hunk.removed_at
+    }
+    for number, (each, place) in enumerate(zip(placed, places, strict=True), 1):
+        if place is None or place.there:
+            continue
+        known = gone | set(range(place.start, place.end))
+        for block, at in each.hunk.changes:
+            core = _core(each.hunk.new[at : at + block.added])
+            if block.removed or not core:
+                continue
+            here = place.first + block.start - each.hunk.start
+            found = [
+                start
+                for start in text.find(core)
+                if not any(n in known or text.is_own(n) for n in range(start, start + len(core)))
+            ]
+            nearest = min(found, key=lambda start: abs(start - here), default=0)
+            is_near = abs(nearest - here) <= _NEAR or sum(is_telling([c]) for c in core) >= _LONG
+            if 0 < len(found) <= _FEW and is_near:
+                yield number, nearest + 1
+                break
+
+
+def _core(lines: Lines) -> Lines:
+    """Return lines without those at either end that are like many others."""
+    telling = [at for at, line in enumerate(lines) if is_telling([line])]
+    return lines[telling[0] : telling[-1] + 1] if telling else ()
+
+
 def hunk_outcomes(placed: Iterable[Placed]) -> tuple[HunkOutcome, ...]:
     """Return the outcome of each hunk, given its place."""
     return tuple(_outcome(number, each) for number, each in enumerate(placed, 1))
@@ -398,14 +489,15 @@ def explain(path: str, text: Text, hunk: Hunk, number: int, hunks: int, expected
     if not hunk.old:
         return conflict(Fault.TEXT, "it has no context that says where it belongs", expected)
     if places := text.find(hunk.old):
-        if all(text.is_under(hunk.heading, place) for place in places):
+        own = _own_heading(hunk)
+        if all(text.is_under(own, place + hunk.context[0]) for place in places):
             lines = ", ".join(str(place + 1) for place in places)
             why = f"it fits at lines {lines}, where other hunks go"
             return conflict(Fault.UNSURE, why, places[0])
         other = text.heading_at(places[0]).decode(errors="replace")
-        own = hunk.heading.decode(errors="replace")
         why = (
-            f"it fits only under `{other or 'the beginning of the file'}`, and is meant for `{own}`"
+            f"it fits only under `{other or 'the beginning of the file'}`, and is meant for "
+            f"`{own.decode(errors='replace')}`"
         )
         return conflict(Fault.ELSEWHERE, why, places[0])
     likely = _likeliest(text, hunk.old, expected)

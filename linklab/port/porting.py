@@ -15,7 +15,6 @@ import shlex
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from email.utils import parseaddr
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +38,8 @@ _NOTES = "refs/notes/port"
 _LAB = "linklab <> 0 +0000"  # and the time of what the lab commits itself
 _UNKNOWN = "unknown"
 _UNKNOWN_MAIL = "unknown@localhost"
+_ADDRESS = re.compile(r"<([^<>\s]*)>|([^\s<>()\"]+@[^\s<>()\"]+)")
+_ESCAPE = re.compile(r'\\(.)|"')  # quotes around a name, and what they escape
 _ASSIGNED = re.compile(r"([A-Z]+) *= *(\S*)")
 _BREAK = re.compile(r"^(?=---[ \t]*$|diff -|Index: |--- \S)", re.MULTILINE)  # mailinfo.c in git
 _TELL_EVERY = 20  # patches
@@ -208,9 +209,17 @@ def _message(patch: Patch) -> str:
 
 
 def _author(text: str) -> str:
-    """Return a patch's author in git's form; a bare diff names nobody, and git wants a name."""
-    name, address = (re.sub(r"[<>\n]", "", word).strip() for word in parseaddr(text))
-    return f"{name or address or _UNKNOWN} <{address or _UNKNOWN_MAIL}>"
+    """Return a patch's author in git's form; a bare diff names nobody, and git wants a name.
+
+    A name is taken as it is written, with commas and brackets, as git does
+    (mailinfo.c, handle_from): it may have been an encoded word.
+    """
+    found = _ADDRESS.search(text)
+    address = (found[1] or found[2]) if found else ""
+    name = f"{text[: found.start()]} {text[found.end() :]}" if found else text
+    name = re.sub(r"[<>\n]", "", _ESCAPE.sub(lambda match: match[1] or "", name)).strip()
+    name = name[1:-1] if name.startswith("(") and name.endswith(")") else name
+    return f"{' '.join(name.split()) or address or _UNKNOWN} <{address or _UNKNOWN_MAIL}>"
 
 
 def _time_of(origin: Path) -> str:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from linklab.port.outcome import MEANING, Conflict, Fault, PatchOutcome, Status
 from linklab.port.porting import Ported
-from linklab.report.layout import plain_table, plain_text, title_line
+from linklab.report.grid import plain_table, plain_text, title_line
 
 TEXT_WIDTH = 120
 _ROWS = 15  # of a section, where not all are asked for

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from linklab.errors import LabError
+from linklab.kernel.diff import GITLINK, FileDiff
 from linklab.kernel.gitstore import GitStore
-from linklab.port.diff import GITLINK, FileDiff
 from linklab.port.place import Text, is_telling, place_hunks
 
 _MOST_TRIED = 40  # files of one name: there are thousands of Makefiles
@@ -151,7 +151,7 @@ class Draft:
     """
 
     def __init__(self, tree: Tree, diffs: Sequence[FileDiff]) -> None:
-        self._tree = tree
+        self.tree = tree
         self._changes: dict[str, File | None] = {}
         given_up = (diff.old for diff in diffs if diff.new != diff.old and not diff.is_copy)
         self._given_up = {path for path in given_up if path is not None}
@@ -159,14 +159,14 @@ class Draft:
     def get(self, path: str) -> File | None:
         """Return a file for a part of the patch to change; None where there is none."""
         if path in self._given_up or path not in self._changes:
-            return self._tree.get(path)
+            return self.tree.get(path)
         return self._changes[path]
 
     def standing(self, path: str) -> File | None:
         """Return a file that is in the way of a new one of this path; None where none is."""
         if path in self._changes:
             return self._changes[path]
-        return None if path in self._given_up else self._tree.get(path)
+        return None if path in self._given_up else self.tree.get(path)
 
     def blocked(self, path: str) -> str:
         """Return why no file can have this path: a folder has it, or a file has a folder's.
@@ -176,7 +176,7 @@ class Draft:
         for parent in parents_of(path):
             if self.standing(parent) is not None:
                 return f"{parent} is a file in this source"
-        below = (each for each in self._tree.below(path) if self.standing(each) is not None)
+        below = (each for each in self.tree.below(path) if self.standing(each) is not None)
         if inside := next(below, None):
             return f"it is a folder in this source, with {inside}"
         return ""
@@ -195,7 +195,7 @@ class Draft:
         return {path: file for path, file in self._changes.items() if not self._is_old(path, file)}
 
     def _is_old(self, path: str, file: File | None) -> bool:
-        old = self._tree.get(path)
+        old = self.tree.get(path)
         if old is None or file is None:
             return old is file
         return (old.mode, old.content) == (file.mode, file.content)

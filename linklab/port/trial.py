@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
 
 from linklab.host.run import run
+from linklab.kernel.diff import GITLINK, REGULAR, DiffError, FileDiff, lines_of, unpack
 from linklab.kernel.gitstore import GitStore, git_environment
-from linklab.port.diff import GITLINK, REGULAR, DiffError, FileDiff, lines_of, unpack
 from linklab.port.follow import Later, Shifts
 from linklab.port.outcome import Conflict, Fault, FileOutcome, HunkOutcome, Status, worst
-from linklab.port.place import Text, apply_hunks, explain, hunk_outcomes, place_hunks, shown
+from linklab.port.place import (
+    Text,
+    apply_hunks,
+    doubled,
+    explain,
+    hunk_outcomes,
+    place_hunks,
+    shown,
+)
 from linklab.port.tree import Draft, File, Moves, blob_name, known_objects, read_objects
 
 _KIND = 0o170000
@@ -70,13 +78,19 @@ def _merged(base: bytes, ours: bytes, theirs: bytes) -> bytes | None:
 
 @dataclass(frozen=True)
 class Tools:
-    """What is known beyond the file and its diff, which belongs to patch `number`."""
+    """What is known beyond the file and its diff, which belongs to patch `number`.
+
+    `diffs` are those of the series by number; `gone` are files that the source
+    is taken to have deleted already, to see what would follow from it.
+    """
 
     number: int
     moves: Moves
     later: Later
     shifts: Shifts
     merger: Merger
+    diffs: Mapping[int, Sequence[FileDiff]]
+    gone: frozenset[str] = frozenset()
 
 
 def try_file(diff: FileDiff, draft: Draft, tools: Tools) -> FileOutcome:
@@ -192,15 +206,34 @@ class _FileTrial:
             outcome = self._change(diff.new, renamed)
             least = max(outcome.status, Status.PARTLY, key=tuple(Status).index)
             return replace(outcome, status=least)
-        for later, name in self._later_names(diff.new):
-            if name is None:
+        why = "there is no such file in this source"
+        if later := next((n for n, name in self._later_names(diff.new) if name is None), 0):
+            if self._is_gone_with(later):
                 hunks = range(1, len(diff.hunks) + 1)
                 gone = tuple(HunkOutcome(n, Status.THERE, later=later) for n in hunks)
                 return FileOutcome(diff.path, Status.THERE, hunks=gone)
-        why = "there is no such file in this source"
+            why += f", and patch {later} that deletes it is not in it either"
         if others := self.tools.moves.namesakes(diff.old):
             why += f"; of its name: {', '.join(others)}"
         return _conflict(diff, diff.old, Fault.NO_FILE, why)
+
+    def _is_gone_with(self, later: int) -> bool:
+        """Tell whether a later patch deleted the file: all else up to it must be there, too.
+
+        A file that the source never had, or has under another name, is missing
+        as well.
+        """
+        path, tools = self.diff.old or "", self.tools
+        if path in tools.gone:
+            return True
+        for number in range(tools.number, later + 1):
+            diffs = tools.diffs.get(number, ())
+            draft = Draft(self.draft.tree, diffs)
+            then = replace(tools, number=number, gone=tools.gone | {path})
+            others = (diff for diff in diffs if path not in {diff.old, diff.new})
+            if any(try_file(diff, draft, then).status is not Status.THERE for diff in others):
+                return False
+        return True
 
     def _delete(self, old: str, file: File) -> FileOutcome:
         diff = self.diff
@@ -241,6 +274,9 @@ class _FileTrial:
                 target = _target(diff, old) if diff.new == diff.old else ""
                 return FileOutcome(diff.path, Status.CONFLICT, target, hunks, conflicts=conflicts)
             after = apply_hunks(file.text, placed)
+            for number, line in doubled(file.text, placed):
+                where = f"{diff.path}, hunk {number} of {len(placed)}"
+                self.notes.append(f"{where}: its lines stand at line {line} already")
         self.notes += _hunk_notes(diff.path, hunks)
         return self._write(old, file, after, hunks)
 

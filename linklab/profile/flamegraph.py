@@ -13,9 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from linklab import paths
 from linklab.profile.stacks import Stacks, frame_name, space_of
 from linklab.profile.store import Change, Rate
 from linklab.templating import render
@@ -67,14 +65,18 @@ class _Node:
     own_before: int = 0
     children: dict[str, _Node] = field(default_factory=dict)
 
+    def all(self) -> Iterator[_Node]:
+        """Yield it and all nodes below it."""
+        yield self
+        for child in self.children.values():
+            yield from child.all()
+
 
 _Look = Callable[[_Node, str], tuple[str, str]]
 """Returns the paint of a node of a kind, and the rest of its title behind the name."""
 
 
-def flame_graph(
-    stacks: Stacks, title: str, notes: Sequence[str], templates: Path = paths.TEMPLATES
-) -> str:
+def flame_graph(stacks: Stacks, title: str, notes: Sequence[str]) -> str:
     """Return the graph as SVG, `notes` as lines below its title."""
     root = _tree(stacks, {})
 
@@ -82,7 +84,7 @@ def flame_graph(
         share = 100 * node.samples / max(1, root.samples)
         return kind, f"{node.samples} samples, {share:.2f} %"
 
-    return _drawn(root, look, _SPACES, title, notes, templates)
+    return _drawn(root, look, _SPACES, title, notes)
 
 
 def difference_graph(
@@ -92,7 +94,6 @@ def difference_graph(
     text: Callable[[Change], str],
     title: str,
     notes: Sequence[str],
-    templates: Path = paths.TEMPLATES,
 ) -> str:
     """Return the graph of what B costs more than A as SVG; `text` says a change in words.
 
@@ -100,23 +101,15 @@ def difference_graph(
     only A makes have no box.
     """
     root = _tree(b, a)
-    most = max((abs(change.difference) for change in _own_changes(root, rate)), default=0.0)
+    own_changes = (rate.change(node.own_before, node.own) for node in root.all())
+    most = max((abs(own.difference) for own in own_changes if own.is_different), default=0.0)
 
     def look(node: _Node, _kind: str) -> tuple[str, str]:
         own = rate.change(node.own_before, node.own)
         whole = rate.change(node.before, node.samples)
         return _paint(own, most), f"{text(whole)}; itself {text(own)}"
 
-    return _drawn(root, look, _CHANGES, title, notes, templates)
-
-
-def _own_changes(node: _Node, rate: Rate) -> Iterator[Change]:
-    """Yield the changes of the functions' own costs that are different."""
-    own = rate.change(node.own_before, node.own)
-    if own.is_different:
-        yield own
-    for child in node.children.values():
-        yield from _own_changes(child, rate)
+    return _drawn(root, look, _CHANGES, title, notes)
 
 
 def _paint(own: Change, most: float) -> str:
@@ -127,19 +120,13 @@ def _paint(own: Change, most: float) -> str:
 
 
 def _drawn(
-    root: _Node,
-    look: _Look,
-    legend: Sequence[tuple[str, str]],
-    title: str,
-    notes: Sequence[str],
-    templates: Path,
+    root: _Node, look: _Look, legend: Sequence[tuple[str, str]], title: str, notes: Sequence[str]
 ) -> str:
     scale = (WIDTH - 2 * _MARGIN) / max(1, root.samples)
     foot = _HEAD + _LINE * len(notes) + ROW * _depth(root, scale)
     boxes = _boxes(root, "all", "all", (float(_MARGIN), foot - ROW), scale, look)
     return render(
         TEMPLATE,
-        templates,
         title=title,
         notes=list(enumerate(notes)),
         boxes=list(boxes),

@@ -126,24 +126,29 @@ class Recorder:
         return symbols
 
     def _stop(self) -> bytes:
-        self._write("stop")
-        until = _soon()
-        while (status := self._status()) is None:
-            self._pause(until)
-        if status:
+        if status := self._told("stop", self._status):
             raise self._failed(status)
         return self._fetch()
 
     def _tell(self, word: str) -> None:
-        self._write(word)
-        until = _soon()
-        while b"ack" not in self.agent.read_file(_ACK, until):
-            if (status := self._status()) is not None:
-                raise self._failed(status)
-            self._pause(until)
+        self._told(word, self._acknowledged)
 
-    def _write(self, word: str) -> None:
+    def _told(self, word: str, answer: Callable[[], int | None]) -> int:
+        """Tell perf a word, and return the answer once there is one."""
         self.agent.write_file(_CONTROL, f"{word}\n".encode(), _soon())
+        until = _soon()
+        while (found := answer()) is None:
+            if time.monotonic() > until:
+                raise LabError(f"perf gives no answer in the guest for {_LIMIT:.0f} s")
+            time.sleep(_TURN)
+        return found
+
+    def _acknowledged(self) -> int | None:
+        if b"ack" in self.agent.read_file(_ACK, _soon()):
+            return 0
+        if (status := self._status()) is not None:
+            raise self._failed(status)
+        return None
 
     def _status(self) -> int | None:
         """Return the status that perf ended with, or None while it runs."""
@@ -165,11 +170,6 @@ class Recorder:
             said,
         )
 
-    def _pause(self, until: float) -> None:
-        if time.monotonic() > until:
-            raise LabError(f"perf gives no answer in the guest for {_LIMIT:.0f} s")
-        time.sleep(_TURN)
-
     def _fetch(self) -> bytes:
         """Return perf's file, read in pieces."""
         data = bytearray()
@@ -178,10 +178,8 @@ class Recorder:
             words = ["dd", f"if={_DATA}", f"of={_PIECE}", f"bs={_PIECE_MIB}M", "count=1", skip]
             end = self.agent.run(["/bin/busybox", *words], _soon())
             if end.exit_code:
-                raise LabError(
-                    "perf's file cannot be read in the guest",
-                    end.output.decode(errors="replace"),
-                )
+                said = end.output.decode(errors="replace")
+                raise LabError("perf's file cannot be read in the guest", said)
             piece = self.agent.read_file(_PIECE, _soon())
             data += piece
             if len(piece) < _PIECE_MIB << 20:

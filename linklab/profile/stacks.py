@@ -12,8 +12,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 from linklab.errors import LabError
 
@@ -172,10 +171,6 @@ class SymbolShare:
     own: Share
     total: Share
 
-    def to_json(self) -> dict[str, Any]:
-        """Return it as JSON takes it."""
-        return asdict(self)
-
 
 def share_of(samples: int, among: int) -> Share:
     """Return `samples` as a part of `among`, with its 95 % interval.
@@ -196,23 +191,23 @@ def share_of(samples: int, among: int) -> Share:
 
 def symbol_shares(stacks: Stacks) -> list[SymbolShare]:
     """Return every symbol's share, the one that ran most first."""
-    own: Counter[str] = Counter()
-    total: Counter[str] = Counter()
+    own, total = own_samples(stacks), Counter[str]()
     for stack, count in stacks.items():
-        frames = stack[1:]  # behind the process's name
-        own[frames[-1]] += count
-        for frame in set(frames):
+        for frame in set(stack[1:]):  # behind the process's name
             total[frame] += count
     among = own.total()
     return [
-        SymbolShare(
-            frame_name(frame),
-            space_of(frame),
-            share_of(own[frame], among),
-            share_of(total[frame], among),
-        )
-        for frame in sorted(total, key=lambda frame: (-own[frame], -total[frame], frame))
+        SymbolShare(frame_name(f), space_of(f), share_of(own[f], among), share_of(total[f], among))
+        for f in sorted(total, key=lambda f: (-own[f], -total[f], f))
     ]
+
+
+def own_samples(stacks: Stacks) -> Counter[str]:
+    """Return in how many samples each frame ran itself."""
+    own: Counter[str] = Counter()
+    for stack, count in stacks.items():
+        own[stack[-1]] += count
+    return own
 
 
 def kernel_share(stacks: Stacks) -> Share:
@@ -222,7 +217,7 @@ def kernel_share(stacks: Stacks) -> Share:
 
 
 @dataclass(frozen=True)
-class Rule:
+class SamplingRule:
     """When there are enough samples of the work.
 
     With `samples`: that many. Without: `LEAST`, and until the share of the top
@@ -246,10 +241,9 @@ class Rule:
         have = sum(stacks.values())
         if self.samples is not None:
             return max(0, self.samples - have)
-        shares = (symbol.own for symbol in symbol_shares(stacks))
-        top = max(shares, key=lambda share: share.samples, default=None)
-        if top is None or have < LEAST:
+        if have < LEAST:
             return LEAST - have
+        top = symbol_shares(stacks)[0].own
         if (top.high - top.low) / 2 <= WIDTH:
             return 0
         needed = math.ceil(top.share * (1 - top.share) * (_Z / WIDTH) ** 2)

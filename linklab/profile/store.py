@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -19,7 +18,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from linklab.errors import LabError, UsageError
+from linklab.errors import LabError, UsageError, os_errors_as
 from linklab.machine.spec import Clock
 from linklab.profile.stacks import (
     Stack,
@@ -27,17 +26,19 @@ from linklab.profile.stacks import (
     collapsed,
     frame_name,
     kernel_share,
+    own_samples,
     read_collapsed,
     share_of,
     space_of,
     symbol_shares,
 )
+from linklab.results.codec import to_json
 from linklab.results.model import first_shape
-from linklab.results.other import work_of
+from linklab.results.result_kinds import DIFFERENCE, FILES, PROFILE, work_of
 
 SCHEMA = 1
-PROFILE_FILE = "profile.json"
-DIFFERENCE_FILE = "difference.json"
+PROFILE_FILE = FILES[PROFILE]
+DIFFERENCE_FILE = FILES[DIFFERENCE]
 FOLDED_FILE = "folded.txt"
 GRAPH_FILE = "flamegraph.svg"
 TABLE_FILE = "table.txt"
@@ -64,11 +65,7 @@ def write_profile(folder: Path, profile: StoredProfile) -> None:
     stacks = profile.stacks
     kernel, among = kernel_share(stacks), sum(stacks.values())
     shares = {"kernel": kernel, "user": share_of(among - kernel.samples, among)}
-    about = {
-        **profile.about,
-        "shares": {space: vars(share) for space, share in shares.items()},
-        "symbols": [symbol.to_json() for symbol in symbol_shares(stacks)],
-    }
+    about = {**profile.about, "shares": to_json(shares), "symbols": to_json(symbol_shares(stacks))}
     _write(folder / FOLDED_FILE, collapsed(stacks))
     _write_json(folder / PROFILE_FILE, about)
 
@@ -83,17 +80,12 @@ def _write_json(path: Path, about: Mapping[str, Any]) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    try:
+    with os_errors_as(LabError, f"the folder {path.parent} cannot be written"):
         path.write_text(text)
-    except OSError as error:
-        raise LabError(f"the folder {path.parent} cannot be written: {error.strerror}") from error
 
 
 def read_profile(folder: Path) -> StoredProfile:
-    """Return a stored profile.
-
-    Raises `UsageError` when there is none, or one of another schema.
-    """
+    """Return a stored profile. Raises `UsageError` when there is none, or one of another schema."""
     try:
         about = json.loads((folder / PROFILE_FILE).read_text())
         stacks = read_collapsed((folder / FOLDED_FILE).read_text())
@@ -136,7 +128,7 @@ class Change:
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON takes it."""
-        return {**vars(self), "difference": self.difference, "different": self.is_different}
+        return {**to_json(self), "difference": self.difference, "different": self.is_different}
 
 
 @dataclass(frozen=True)
@@ -167,10 +159,6 @@ class FunctionChange:
     space: str
     change: Change
 
-    def to_json(self) -> dict[str, Any]:
-        """Return it as JSON takes it."""
-        return {"symbol": self.symbol, "space": self.space, **self.change.to_json()}
-
 
 @dataclass(frozen=True)
 class Difference:
@@ -195,7 +183,10 @@ class Difference:
             "unit": self.unit.value,
             "whole": self.whole.to_json(),
             "unsampled": {"a": a, "b": b, "difference": difference},
-            "symbols": [function.to_json() for function in self.functions],
+            "symbols": [
+                {"symbol": each.symbol, "space": each.space, **each.change.to_json()}
+                for each in self.functions
+            ],
         }
 
 
@@ -211,10 +202,7 @@ def _same(about: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def subtract(a: StoredProfile, b: StoredProfile) -> Difference:
-    """Return B less A.
-
-    Raises `LabError` where they are not of the same work, done the same way.
-    """
+    """Return B less A. Raises `LabError` where they are not of the same work, done the same way."""
     names = dict.fromkeys((*_same(a.about), *_same(b.about)))
     differing = [name for name in names if a.about.get(name) != b.about.get(name)]
     if clock_of(a.about) != clock_of(b.about):
@@ -224,16 +212,13 @@ def subtract(a: StoredProfile, b: StoredProfile) -> Difference:
     unit = Unit.INSTRUCTIONS if clock_of(a.about) == Clock.VIRTUAL else Unit.SECONDS
     second = 1e9 if unit is Unit.INSTRUCTIONS else 1.0
     rate = Rate(second * _seconds_each(a.about), second * _seconds_each(b.about))
-    first, then = (_unsampled(profile.about, second) for profile in (a, b))
-    unsampled = None if first is None or then is None else (first, then)
     whole = rate.change(sum(a.stacks.values()), sum(b.stacks.values()))
+    times = [
+        [measure["seconds"] for measure in each.about["unsampled"] if "seconds" in measure]
+        for each in (a, b)
+    ]
+    unsampled = (second * median(times[0]), second * median(times[1])) if all(times) else None
     return Difference(unit, rate, whole, _functions(a.stacks, b.stacks, rate), unsampled)
-
-
-def _unsampled(about: Mapping[str, Any], second: float) -> float | None:
-    """Return the median time of the repetitions without perf, if the scenario tells it."""
-    each = [measure["seconds"] for measure in about["unsampled"] if "seconds" in measure]
-    return second * median(each) if each else None
 
 
 def as_stored(a: StoredProfile, b: StoredProfile) -> dict[str, Any]:
@@ -261,15 +246,10 @@ def _seconds_each(about: Mapping[str, Any]) -> float:
 
 def _functions(a: Stacks, b: Stacks, rate: Rate) -> tuple[FunctionChange, ...]:
     """Return each function's own change. One that is not known on a side costs nothing there."""
-    own = Counter[str](), Counter[str]()
-    for counter, stacks in zip(own, (a, b), strict=True):
-        for stack, count in stacks.items():
-            counter[stack[-1]] += count
+    first, then = own_samples(a), own_samples(b)
     found = (
-        FunctionChange(
-            frame_name(frame), space_of(frame), rate.change(own[0][frame], own[1][frame])
-        )
-        for frame in own[0] | own[1]
+        FunctionChange(frame_name(frame), space_of(frame), rate.change(first[frame], then[frame]))
+        for frame in first | then
     )
     return tuple(sorted(found, key=lambda f: (-abs(f.change.difference), f.symbol, f.space)))
 

@@ -9,9 +9,9 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from linklab.bisect.driver import duration
-from linklab.bisect.history import History, Revision
+from linklab.bisect.history import History
 from linklab.bisect.journal import FILE
-from linklab.report.layout import plain_table, plain_text
+from linklab.report.grid import plain_table, plain_text
 from linklab.results.figures import VIRTUAL, seconds_are
 
 _STYLE = {"good": "green", "bad": "red", "skip": "yellow"}
@@ -20,7 +20,7 @@ _EVIDENCE_LINES = 30
 
 def render(document: Mapping[str, Any], history: History) -> Group:
     """Return all that a bisection has to say on a terminal."""
-    return Group(*_parts(document, history))
+    return Group(*_paragraphs(document, history))
 
 
 def as_text(document: Mapping[str, Any], history: History) -> str:
@@ -28,33 +28,20 @@ def as_text(document: Mapping[str, Any], history: History) -> str:
     return plain_text(render(document, history))
 
 
-def _parts(document: Mapping[str, Any], history: History) -> Iterator[RenderableType]:
+def _paragraphs(document: Mapping[str, Any], history: History) -> Iterator[RenderableType]:
     if document.get("clock") == VIRTUAL:
         yield Text(seconds_are(document), style="bold")
-    table = plain_table(
-        f"{document['origin']}, kernel {document['kernel']}: {document['looks_for']}"
+    yield plain_table(
+        f"{document['origin']}, kernel {document['kernel']}: {document['looks_for']}",
+        (">step", "<revision", "<", "why", ">time"),
+        map(_row, document["steps"]),
     )
-    for name, justify in (("step", "right"), ("revision", "left"), ("", "left")):
-        table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
-    table.add_column("why", overflow="fold")
-    table.add_column("time", justify="right", no_wrap=True)
-    for step in document["steps"]:
-        judgement = Text(step["judgement"], style=_STYLE[step["judgement"]])
-        what = Text(f"{step['why']}\n")
-        what.append(step["subject"], style="dim")
-        table.add_row(
-            str(step["number"]), step["short"], judgement, what, duration(step["seconds"])
-        )
-    yield table
-    yield from _found(document, history)
-
-
-def _found(document: Mapping[str, Any], history: History) -> Iterator[RenderableType]:
     outcome = document.get("outcome") or {}
     if "first_bad" in outcome:
         revision = history.about(outcome["first_bad"])
         yield Text(f"first bad: {revision.name}", style="bold")
-        yield _details(revision)
+        by = f"\n    {revision.author}  {revision.date}".rstrip() if revision.author else ""
+        yield Text(f"    {revision.subject}{by}")
         yield from _evidence(document, revision.name)
     elif "candidates" in outcome:
         yield Text("It cannot be told: what is left could not be tested.", style="bold")
@@ -65,11 +52,10 @@ def _found(document: Mapping[str, Any], history: History) -> Iterator[Renderable
         yield Text("The search is not over.", style="bold")
 
 
-def _details(revision: Revision) -> Text:
-    lines = [f"    {revision.subject}"]
-    if revision.author:
-        lines.append(f"    {revision.author}  {revision.date}".rstrip())
-    return Text("\n".join(lines))
+def _row(step: Mapping[str, Any]) -> list[RenderableType]:
+    judgement = Text(step["judgement"], style=_STYLE[step["judgement"]])
+    what = Text(f"{step['why']}\n").append(step["subject"], style="dim")
+    return [str(step["number"]), step["short"], judgement, what, duration(step["seconds"])]
 
 
 def _evidence(document: Mapping[str, Any], name: str) -> Iterator[RenderableType]:
@@ -87,6 +73,5 @@ def _shortened(lines: Sequence[str], is_report: bool) -> str:
     if len(lines) <= _EVIDENCE_LINES:
         return "\n".join(lines)
     left = f"[... {len(lines) - _EVIDENCE_LINES} more lines in {FILE}]"
-    if is_report:
-        return "\n".join([*lines[:_EVIDENCE_LINES], left])
-    return "\n".join([left, *lines[-_EVIDENCE_LINES:]])
+    kept = [*lines[:_EVIDENCE_LINES], left] if is_report else [left, *lines[-_EVIDENCE_LINES:]]
+    return "\n".join(kept)

@@ -11,24 +11,19 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from linklab.report.layout import plain_table
+from linklab.report.comparison import trials_text
+from linklab.report.grid import plain_table
 from linklab.results.comparison import SECONDS, Comparison, Effect
 from linklab.results.figures import VIRTUAL, seconds_are
-from linklab.results.shape import Better, Metric, Shape
+from linklab.results.model import Run
+from linklab.results.shape import Better, Metric
 from linklab.results.statistics import share_interval
 
-
-@dataclass(frozen=True)
-class Aims:
-    """What a calibration is to show: shares of false alarms, and of slowdowns found."""
-
-    most_false_alarms: float
-    fewest_found: float
-
-
 _SHOWN = (Effect.BETTER, Effect.WORSE, Effect.SAME, Effect.INCONCLUSIVE)
-_REAL = Aims(0.05, 0.9)
-_VIRTUAL = Aims(0.0, 0.99)
+_ALARMS = frozenset({Effect.WORSE, Effect.BETTER, Effect.DIFFERENT})
+# The aims: the largest share of false alarms, and the smallest of slowdowns found.
+_REAL = (0.05, 0.9)
+_VIRTUAL = (0.0, 0.99)
 
 
 @dataclass(frozen=True)
@@ -75,15 +70,9 @@ class Slowed:
 class Calibration:
     """A stored calibration: a case of the kernel with itself, then one for each slowed kernel."""
 
+    about: Mapping[str, Any]
     cases: Sequence[Case]
     slowed: Sequence[Slowed]
-    seconds: Sequence[float]
-    blocks: int
-    trials: int
-    seconds_are: str
-    boot: str
-    kernel: str
-    work: str
     metric: Metric = SECONDS
 
     @property
@@ -99,88 +88,62 @@ class Calibration:
 
 def calibration_of(about: Mapping[str, Any]) -> Calibration:
     """Return the calibration that a run.json holds."""
-    stored, plan = about["calibration"], about["plan"]
-    aims = _VIRTUAL if about.get("clock") == VIRTUAL else _REAL
-    most, fewest = aims.most_false_alarms, aims.fewest_found
-    alarms = frozenset({Effect.WORSE, Effect.BETTER, Effect.DIFFERENT})
+    stored = about["calibration"]
+    most, fewest = _VIRTUAL if about.get("clock") == VIRTUAL else _REAL
     same = [Comparison.from_json(entry) for entry in stored["same"]]
     aim = f"at most {100 * most:g} %" if most else "none"
-    cases = [Case("with itself", same, "False alarms", alarms, aim, most=most)]
+    cases = [Case("with itself", same, "False alarms", _ALARMS, aim, most=most)]
     slowed = []
-    for entry in _slowed_in(stored):
+    # The first release had one slowed kernel, which stood beside the rest.
+    for entry in stored.get("slowed", [stored]):
         percent = f"{100 * entry['slowdown']:g} %"
+        each = entry["comparisons"] if "slowed" in stored else stored["slower"]
         cases.append(
             Case(
                 f"with itself, slowed by {percent}",
-                [Comparison.from_json(one) for one in entry["comparisons"]],
+                [Comparison.from_json(one) for one in each],
                 f"{percent} found",
                 frozenset({Effect.WORSE}),
                 f"at least {100 * fewest:g} %",
                 fewest=fewest,
             )
         )
-        measured = entry["measured"]
-        known = Comparison.from_json(measured) if measured else None
-        slowed.append(Slowed(entry["slowdown"], entry["loops"], known))
-    return Calibration(
-        cases=cases,
-        slowed=slowed,
-        seconds=stored["seconds"],
-        blocks=plan["repeat"],
-        trials=plan["trials"],
-        seconds_are=seconds_are(about),
-        boot=about["boot"],
-        kernel=stored["kernel"],
-        work=stored["work"],
-        metric=_metric_of(about),
-    )
-
-
-def _metric_of(about: Mapping[str, Any]) -> Metric:
-    """Return what was compared; the first release had times alone, and no shape."""
-    if "shape" not in about:
-        return SECONDS
-    shape = Shape.from_json(about["shape"])
-    return shape.metric_named(about["calibration"].get("metric") or shape.metric.name)
-
-
-def _slowed_in(stored: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    """Return the slowed kernels; the first release had one, which stood beside the rest."""
-    if "slowed" in stored:
-        return list(stored["slowed"])
-    one = {name: stored[name] for name in ("slowdown", "loops", "measured")}
-    return [{**one, "comparisons": stored["slower"]}]
+        measured = Comparison.from_json(entry["measured"]) if entry["measured"] else None
+        slowed.append(Slowed(entry["slowdown"], entry["loops"], measured))
+    metric = SECONDS  # all that the first release had, and no shape
+    if "shape" in about:
+        shape = Run(about, ()).shape
+        metric = shape.metric_named(stored.get("metric") or shape.metric.name)
+    return Calibration(about, cases, slowed, metric)
 
 
 def render(found: Calibration) -> Group:
     """Return the heading, the table and what it cost."""
-    trials = "1 trial" if found.trials == 1 else f"{found.trials} trials"
+    about, plan, stored = found.about, found.about["plan"], found.about["calibration"]
+    columns = (f">{effect.word(found.metric)}" for effect in _SHOWN)
     parts: list[RenderableType] = [
-        Text(found.seconds_are, style="bold"),
+        Text(seconds_are(about), style="bold"),
         Text(
-            f"kernel {found.kernel}, {found.work}; {found.boot} boot, {found.blocks} blocks, "
-            f"{trials} in each guest\n"
+            f"kernel {stored['kernel']}, {stored['work']}; {about['boot']} boot, "
+            f"{plan['repeat']} blocks, {trials_text(plan['trials'])}\n"
         ),
-        _table(found),
+        plain_table(
+            "the kernel compared, and what was said of the second one",
+            ("", ">comparisons", *columns),
+            map(_row, found.cases),
+        ),
         Text(),
         *(_aim_text(case) for case in found.cases),
         *(Text(_slowed_text(one, found.metric)) for one in found.slowed),
     ]
-    if found.seconds:
-        parts.append(Text(f"A comparison takes {median(found.seconds):.0f} s here."))
+    if stored["seconds"]:
+        parts.append(Text(f"A comparison takes {median(stored['seconds']):.0f} s here."))
     return Group(*parts)
 
 
-def _table(found: Calibration) -> RenderableType:
-    table = plain_table("the kernel compared, and what was said of the second one")
-    table.add_column("", overflow="fold")
-    for name in ("comparisons", *(effect.word(found.metric) for effect in _SHOWN)):
-        table.add_column(name, justify="right", no_wrap=True)
-    for case in found.cases:
-        numbers = Counter(one.verdict for one in case.comparisons)
-        counts = (str(numbers[effect]) for effect in _SHOWN)
-        table.add_row(case.title, str(len(case.comparisons)), *counts)
-    return table
+def _row(case: Case) -> list[RenderableType]:
+    numbers = Counter(one.verdict for one in case.comparisons)
+    return [case.title, *(str(n) for n in (numbers.total(), *(numbers[e] for e in _SHOWN)))]
 
 
 def _aim_text(case: Case) -> Text:
@@ -193,16 +156,15 @@ def _aim_text(case: Case) -> Text:
 
 
 def _slowed_text(found: Slowed, metric: Metric) -> str:
-    percent = f"{100 * found.slowdown:g} %"
-    if found.measured is None:
+    percent, one = f"{100 * found.slowdown:g} %", found.measured
+    if one is None:
         return f"A slowed kernel was to be slower by {percent}."
-    one = found.measured
     middle, low, high = one.percent
     if metric.better is Better.MORE:  # twice as slow is half the rate, and 100 % slower
         middle, high, low = (100 * (1 / each - 1) for each in (one.change, one.low, one.high))
-    be, was, much = "take", "took", "longer"
-    if not metric.is_time:
-        be, was, much = "be", "was", f"worse in {metric.short or metric.name}"
+    be, was, much = "be", "was", f"worse in {metric.short or metric.name}"
+    if metric.is_time:
+        be, was, much = "take", "took", "longer"
     return (
         f"A slowed kernel ({found.loops} loops for each piece of work, to {be} {percent} {much}) "
         f"{was} {middle:.2f} % {much} [{low:.2f}, {high:.2f}] over all {one.blocks} blocks."

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from linklab.errors import UsageError
-from linklab.results.again import files_of
 from linklab.results.figures import RECORDED, VIRTUAL, Figure, Figures
 from linklab.results.model import Run
+from linklab.results.rerun_command import files_of
 from linklab.results.shape import Cell, values_on
 
 _ABSENT = "unknown"
@@ -71,83 +71,67 @@ class CellRow:
 
         Then the trials do not tell them apart. False where there are no intervals.
         """
-        one, other = self.figures[0], self.figures[number]
-        if one is None or other is None or one.interval is None or other.interval is None:
-            return False
-        return one.interval.low <= other.interval.high and other.interval.low <= one.interval.high
+        one, other = (f.interval if f else None for f in (self.figures[0], self.figures[number]))
+        return bool(one and other and one.low <= other.high and other.low <= one.high)
 
 
-# What makes seconds of one run another thing than seconds of another.
+# What makes seconds of one run another thing than seconds of another, with what it
+# was in runs from before it was kept.
 _MUST_AGREE = {
-    "kind of result": ("kind",),
-    "scenario": ("scenario",),
-    "scenario's file": ("scenario_sha256",),
-    "accelerator": ("accel",),
-    "clock": ("clock",),
-    "place": ("place",),
-    "boot": ("boot",),
-    "QEMU version": ("qemu", "version"),
-    "machine type": ("machine",),
-    "guest memory (MiB)": ("memory",),
-    "guest CPUs": ("cpus",),
-    "host CPU": ("host", "cpu"),
-    "guest for each trial": ("plan", "fresh_guest"),
-    "trials in each guest and round": ("plan", "trials"),
-    "trials thrown away before them": ("plan", "settling"),
-}
-_BEFORE_IT_WAS_KEPT = {
-    "kind of result": "run",
-    "clock": "real",
-    "place": "",
-    "scenario's file": "",
-    "guest for each trial": "False",
-    "trials in each guest and round": "1",
-    "trials thrown away before them": "0",
+    "kind of result": ("kind", "run"),
+    "scenario": ("scenario", _ABSENT),
+    "scenario's file": ("scenario_sha256", ""),
+    "accelerator": ("accel", _ABSENT),
+    "clock": ("clock", "real"),
+    "place": ("place", ""),
+    "boot": ("boot", _ABSENT),
+    "QEMU version": ("qemu.version", _ABSENT),
+    "machine type": ("machine", _ABSENT),
+    "guest memory (MiB)": ("memory", _ABSENT),
+    "guest CPUs": ("cpus", _ABSENT),
+    "host CPU": ("host.cpu", _ABSENT),
+    "guest for each trial": ("plan.fresh_guest", "False"),
+    "trials in each guest and round": ("plan.trials", "1"),
+    "trials thrown away before them": ("plan.settling", "0"),
 }
 _MAY_DIFFER = {
-    "trials": ("plan", "repeat"),
-    "guests side by side": ("plan", "jobs"),
-    "host CPU": ("host", "cpu"),
-    "host kernel": ("host", "kernel"),
-    "host CPUs": ("host", "cpus"),
-    "Python": ("host", "python"),
+    "trials": ("plan.repeat", _ABSENT),
+    "guests side by side": ("plan.jobs", _ABSENT),
+    "host CPU": ("host.cpu", _ABSENT),
+    "host kernel": ("host.kernel", _ABSENT),
+    "host CPUs": ("host.cpus", _ABSENT),
+    "Python": ("host.python", _ABSENT),
 }
 
 
-def _entry(about: Mapping[str, Any], path: Sequence[str], absent: str = _ABSENT) -> str:
+def entry_text(about: Mapping[str, Any], path: str, absent: str = _ABSENT) -> str:
+    """Return an entry of run.json as text by its path, such as `host.cpu`."""
     value: Any = about
-    for key in path:
+    for key in path.split("."):
         value = value.get(key) if isinstance(value, Mapping) else None
     return absent if value is None else str(value)
 
 
+def _facts(run: Run, wanted: Mapping[str, tuple[str, str]]) -> dict[str, str]:
+    return {what: entry_text(run.about, *entry) for what, entry in wanted.items()}
+
+
 def _fixed(run: Run) -> dict[str, str]:
-    facts: dict[str, str] = {
-        what: _entry(run.about, path, _BEFORE_IT_WAS_KEPT.get(what, _ABSENT))
-        for what, path in _MUST_AGREE.items()
+    image, metric = run.about.get("image"), run.shape.metric
+    # The first release had one parameter.
+    given = run.plan.get("given", {"listeners": run.plan.get("listeners", 0)})
+    return {
+        **_facts(run, _MUST_AGREE),
+        "axes": ", ".join(axis.name for axis in run.shape.axes),
+        "metric": f"{metric.name} {metric.unit}".rstrip(),
+        **{f"image: {k}": str(v) for k, v in (image if isinstance(image, Mapping) else {}).items()},
+        **{f"parameter {name}": str(value) for name, value in given.items()},
     }
-    facts["axes"] = ", ".join(axis.name for axis in run.shape.axes)
-    facts["metric"] = f"{run.shape.metric.name} {run.shape.metric.unit}".rstrip()
-    facts |= {f"image: {name}": value for name, value in _hashes(run, "image").items()}
-    given = run.plan["given"] if "given" in run.plan else _given_before(run)
-    return facts | {f"parameter {name}": str(value) for name, value in given.items()}
 
 
-def _given_before(run: Run) -> Mapping[str, Any]:
-    """Return what the first release kept of the one parameter that it had."""
-    return {"listeners": run.plan.get("listeners", 0)}
-
-
-def _hashes(run: Run, entry: str) -> dict[str, str]:
-    found = run.about.get(entry)
-    return {str(k): str(v) for k, v in found.items()} if isinstance(found, Mapping) else {}
-
-
-def _differing(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[Difference]:
-    for what in dict.fromkeys((*before, *now)):
-        one, other = before.get(what, _ABSENT), now.get(what, _ABSENT)
-        if one != other:
-            yield Difference(what, one, other)
+def _differing(before: Mapping[str, str], now: Mapping[str, str]) -> list[Difference]:
+    each = ((k, before.get(k, _ABSENT), now.get(k, _ABSENT)) for k in {**before, **now})
+    return [Difference(what, one, other) for what, one, other in each if one != other]
 
 
 def obstacles(before: Run, now: Run) -> list[Difference]:
@@ -156,7 +140,7 @@ def obstacles(before: Run, now: Run) -> list[Difference]:
     clocks = one["clock"], other["clock"]
     if clocks == (VIRTUAL, VIRTUAL):
         del one["host CPU"], other["host CPU"]  # no host has a part in such seconds
-    found = list(_differing(one, other))
+    found = _differing(one, other)
     if clocks == (RECORDED, RECORDED):
         found.append(Difference("clock, which compares with nothing", *clocks))
     return found
@@ -167,10 +151,9 @@ def differences(before: Run, now: Run) -> list[Difference]:
 
     def inputs(run: Run) -> dict[str, str]:
         kernels = {f"kernel {kernel.name}": kernel.sha256 for kernel in run.kernels}
-        host = {what: _entry(run.about, path) for what, path in _MAY_DIFFER.items()}
-        return {**_fixed(run), **kernels, **files_of(run.about), **host}
+        return {**_fixed(run), **kernels, **files_of(run.about), **_facts(run, _MAY_DIFFER)}
 
-    return list(_differing(inputs(before), inputs(now)))
+    return _differing(inputs(before), inputs(now))
 
 
 def together(found: Sequence[tuple[Path, Run]]) -> list[Stored]:
@@ -203,17 +186,15 @@ def kernel_rows(runs: Sequence[Stored]) -> list[KernelRow]:
     Those of the same name do; where then one is left of each run, those do.
     """
     each = [stored.figures.kernels for stored in runs]
-    kernel_title = runs[0].run.shape.kernel_title
+    title = runs[0].run.shape.kernel_title
     shared = [name for name in each[0] if all(name in kernels for kernels in each)]
     rest = [[name for name in kernels if name not in shared] for kernels in each]
-    rows = [KernelRow(kernel_title(name), [name] * len(runs)) for name in shared]
-    if all(len(names) == 1 for names in rest):
-        left = [names[0] for names in rest]
-        title = " / ".join(kernel_title(name) for name in dict.fromkeys(left))
-        return [*rows, KernelRow(title, left)]
+    rows = [KernelRow(title(name), [name] * len(runs)) for name in shared]
     known = dict.fromkeys(name for kernels in rest for name in kernels)
+    if all(len(names) == 1 for names in rest):
+        return [*rows, KernelRow(" / ".join(map(title, known)), [names[0] for names in rest])]
     return rows + [
-        KernelRow(kernel_title(name), [name if name in kernels else None for kernels in rest])
+        KernelRow(title(name), [name if name in kernels else None for kernels in rest])
         for name in known
     ]
 
@@ -223,25 +204,24 @@ def sheets_of(runs: Sequence[Stored]) -> list[Cell]:
     return list(dict.fromkeys(sheet for stored in runs for sheet in stored.figures.sheets))
 
 
-def cells_of(runs: Sequence[Stored], sheet: Cell) -> Iterator[Cell]:
-    """Yield the cells of a sheet that any of the runs has: columns, then rows by size."""
-    shape = runs[0].run.shape
-    having = [stored.figures for stored in runs if sheet in stored.figures.sheets]
-    columns = dict.fromkeys(column for figures in having for column in figures.columns(sheet))
-    rows = values_on(shape.rows, [{shape.rows: r} for f in having for r in f.rows(sheet)])
-    for column in columns:
-        for row in rows:
-            yield having[0].cell(sheet, row, column)
-
-
 def cell_rows(runs: Sequence[Stored]) -> Iterator[CellRow]:
     """Yield every cell that any of the runs has, with that of each."""
     for sheet in sheets_of(runs):
         for kernel in kernel_rows(runs):
-            for cell in cells_of(runs, sheet):
+            for cell in _cells(runs, sheet):
                 found = [
                     stored.figures.figure(name, cell) if name else None
                     for stored, name in zip(runs, kernel.names, strict=True)
                 ]
                 if any(each and each.valid + each.invalid for each in found):
                     yield CellRow(kernel.title, cell, found)
+
+
+def _cells(runs: Sequence[Stored], sheet: Cell) -> Iterator[Cell]:
+    """Yield the cells of a sheet that any of the runs has: columns, then rows by size."""
+    down = runs[0].run.shape.rows
+    having = [stored.figures for stored in runs if sheet in stored.figures.sheets]
+    rows = values_on(down, [{down: row} for figures in having for row in figures.rows(sheet)])
+    for column in dict.fromkeys(column for figures in having for column in figures.columns(sheet)):
+        for row in rows:
+            yield having[0].cell(sheet, row, column)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from linklab.report.compare import Stored, kernel_rows
 from linklab.report.plots import Curve, Panel, Point
@@ -10,7 +11,7 @@ from linklab.report.tables import metric_title, reference_points, sheet_text
 from linklab.results.figures import Figures
 from linklab.results.shape import Cell, Shape, Value
 
-_NAME_ROOM = 16  # characters beside a curve's end
+_LONGEST_NAME = 16  # characters beside a curve's end
 _DASHES = ("", "dash2", "dash3", "dash4")
 _TONES = ("tone1", "tone2", "tone3", "tone4", "tone5")
 _MARKERS = ("circle", "square", "up", "diamond", "down")
@@ -20,14 +21,13 @@ def look_of(shape: Shape, column: Value, across: Sequence[Value] = ()) -> tuple[
     """Return a column's colour, as a CSS class, and its marker: the same in every plot."""
     known = list(map(str, shape.axis(shape.columns).words or across)) if shape.columns else [""]
     place = known.index(str(column)) if str(column) in known else len(_TONES)
-    if place >= len(_TONES):
-        return "tone0", _MARKERS[place % len(_MARKERS)]
-    return _TONES[place], _MARKERS[place]
+    tone = _TONES[place] if place < len(_TONES) else "tone0"
+    return tone, _MARKERS[place % len(_MARKERS)]
 
 
 def short(title: str) -> str:
     """Return a kernel's title cut to fit beside a curve; of a path its end."""
-    return title if len(title) <= _NAME_ROOM else "…" + title[1 - _NAME_ROOM :]
+    return title if len(title) <= _LONGEST_NAME else "…" + title[1 - _LONGEST_NAME :]
 
 
 def panels(runs: Sequence[Stored], sheet: Cell) -> list[Panel]:
@@ -35,32 +35,40 @@ def panels(runs: Sequence[Stored], sheet: Cell) -> list[Panel]:
 
     Where the rows are words, the curves are bars.
     """
-    head = sheet_text(runs[0].figures, sheet)
+    figures = runs[0].figures
     across = list(dict.fromkeys(c for s in runs for c in s.figures.columns(sheet)))
+    words = _words(runs, sheet)
     found = []
     for number, kernel in enumerate(kernel_rows(runs)):
         curves = [
-            _curve(stored, run_number, sheet, name, column, across, _words(runs, sheet))
+            _curve(stored, dash, sheet, name, column, across, words)
             for column in across
-            for run_number, (stored, name) in enumerate(zip(runs, kernel.names, strict=True))
-            if name
+            for stored, name, dash in _dashed(runs, kernel.names)
         ]
-        names = _words(runs, sheet)
-        for name in dict.fromkeys(name for name in kernel.names if name and not names):
-            curves += _reference_curves(runs[0], sheet, name, curves)
+        for name in dict.fromkeys(name for name in kernel.names if name and not words):
+            curves += _reference_curves(figures, sheet, name, curves)
         found.append(
             _panel(
                 runs,
                 f"{_identity(runs, sheet)}-{number}",
-                ", ".join(filter(None, (head, kernel.title))),
-                metric_title(runs[0].figures.metric),
+                ", ".join(filter(None, (sheet_text(figures, sheet), kernel.title))),
+                metric_title(figures.metric),
                 [curve for curve in curves if curve.points or curve.invalid],
-                f" {runs[0].figures.metric.unit}".rstrip(),
-                short(kernel.title),
-                names,
+                f" {figures.metric.unit}".rstrip(),
+                label=short(kernel.title),
+                names=words,
             )
         )
     return found
+
+
+def _dashed(
+    runs: Sequence[Stored], names: Sequence[str | None]
+) -> Iterator[tuple[Stored, str, str]]:
+    """Yield the runs that have a kernel, its name there, and how the run's curves are dashed."""
+    for number, (stored, name) in enumerate(zip(runs, names, strict=True)):
+        if name:
+            yield stored, name, _DASHES[number % len(_DASHES)]
 
 
 def _words(runs: Sequence[Stored], sheet: Cell) -> list[str]:
@@ -72,17 +80,12 @@ def _words(runs: Sequence[Stored], sheet: Cell) -> list[str]:
     return list(dict.fromkeys(map(str, rows)))
 
 
-def _across(rows: Sequence[str], row: Value) -> float:
-    """Return where a row stands: its number, or its place among words."""
-    return float(rows.index(str(row))) if rows else float(row)
-
-
 def _panel(
     runs: Sequence[Stored], identity: str, title: str, y: str, curves: list[Curve], unit: str,
-    label: str = "", names: Sequence[str] = (),
+    **more: Any,
 ) -> Panel:  # fmt: skip
     axis = runs[0].run.shape.axis(runs[0].run.shape.rows)
-    return Panel(identity, title, axis.title or axis.name, y, curves, unit, label, axis.log, names)
+    return Panel(identity, title, axis.title or axis.name, y, curves, unit, log=axis.log, **more)
 
 
 def _identity(runs: Sequence[Stored], sheet: Cell) -> str:
@@ -91,48 +94,53 @@ def _identity(runs: Sequence[Stored], sheet: Cell) -> str:
 
 def _curve(
     stored: Stored,
-    number: int,
+    dash: str,
     sheet: Cell,
     kernel: str,
     column: Value,
     across: Sequence[Value],
     words: Sequence[str],
 ) -> Curve:
-    figures, shape = stored.figures, stored.run.shape
+    figures = stored.figures
     points, invalid = [], []
     for row in figures.rows(sheet):
+        place = float(words.index(str(row)) if words else row)
         figure = figures.figure(kernel, figures.cell(sheet, row, column))
-        if figure.value is None:
-            invalid += [_across(words, row)] * bool(figure.invalid)
-            continue
-        around = figure.interval
-        ends = (around.low, around.high) if around else (None, None)
-        points.append(Point(_across(words, row), figure.value, *ends))
+        if figure.value is not None:
+            around = figure.interval
+            ends = (around.low, around.high) if around else (None, None)
+            points.append(Point(place, figure.value, *ends))
+        elif figure.invalid:
+            invalid.append(place)
     name = f"{column or figures.metric.name} {stored.letter}".strip()
-    dash = _DASHES[number % len(_DASHES)]
-    return Curve(name, *look_of(shape, column, across), points, dash, invalid=invalid)
+    return Curve(name, *look_of(figures.shape, column, across), points, dash, invalid=invalid)
 
 
 def _reference_curves(
-    stored: Stored, sheet: Cell, kernel: str, beside: Sequence[Curve]
+    figures: Figures, sheet: Cell, kernel: str, beside: Sequence[Curve]
 ) -> list[Curve]:
     """Return others' points for the columns that they have and we show, where our curves are."""
-    shape, label = stored.run.shape, _label(stored.figures)
+    shape = figures.shape
     found: dict[Value, list[Point]] = {}
-    ours = [point.x for curve in beside for point in curve.points]
-    for (name, cell), value in reference_points(stored.run).items():
-        if name == kernel and cell.of(shape.sheets) == sheet and _within(cell, shape, ours):
-            points = found.setdefault(shape.column_of(cell), [])
-            points.append(Point(cell.number(shape.rows), value))
+    for cell, value in _reference_cells(figures, sheet, kernel, beside):
+        points = found.setdefault(shape.column_of(cell), [])
+        points.append(Point(cell.number(shape.rows), value))
     return [
-        Curve(f"{column} {label}", *look_of(shape, column), points, is_reference=True)
+        Curve(f"{column} {_label(figures)}", *look_of(shape, column), points, is_reference=True)
         for column, points in found.items()
         if any(curve.name.split()[0] == str(column) for curve in beside)
     ]
 
 
-def _within(cell: Cell, shape: Shape, ours: Sequence[float]) -> bool:
-    return bool(ours) and min(ours) <= cell.number(shape.rows) <= max(ours)
+def _reference_cells(
+    figures: Figures, sheet: Cell, kernel: str, beside: Sequence[Curve]
+) -> Iterator[tuple[Cell, float]]:
+    """Yield what others measured on a kernel in a sheet, where our curves are."""
+    shape, ours = figures.shape, [point.x for curve in beside for point in curve.points]
+    for (name, cell), value in reference_points(figures.run).items():
+        is_here = ours and name == kernel and cell.of(shape.sheets) == sheet
+        if is_here and min(ours) <= cell.number(shape.rows) <= max(ours):
+            yield cell, value
 
 
 def _label(figures: Figures) -> str:
@@ -141,49 +149,34 @@ def _label(figures: Figures) -> str:
 
 def ratio_panel(runs: Sequence[Stored], sheet: Cell) -> Panel:
     """Return how many times as much one column gives as another, a curve for each kernel."""
-    shape = runs[0].run.shape
-    curves = []
-    versus = shape.versus or ("", "")
+    first, shape = runs[0].figures, runs[0].run.shape
+    more, less = shape.versus or ("", "")
     is_numeric = shape.axis(shape.rows).is_numeric
+    curves: list[Curve] = []
     for number, kernel in enumerate(kernel_rows(runs) if is_numeric else ()):
-        tone, marker = _TONES[number % len(_TONES)], _MARKERS[number % len(_MARKERS)]
-        for run_number, (stored, name) in enumerate(zip(runs, kernel.names, strict=True)):
-            if not name:
-                continue
+        look = _TONES[number % len(_TONES)], _MARKERS[number % len(_MARKERS)]
+        for stored, name, dash in _dashed(runs, kernel.names):
             figures = stored.figures
-            found = {
-                row: figures.ratio(name, figures.cell(sheet, row, versus[0]))
+            points = [
+                Point(float(row), ratio)
                 for row in figures.rows(sheet)
-            }
-            points = [Point(float(row), ratio) for row, ratio in found.items() if ratio]
-            dash = _DASHES[run_number % len(_DASHES)]
-            title = short(shape.kernel_title(name))
-            curves.append(Curve(f"{title} {stored.letter}".strip(), tone, marker, points, dash))
-        for name in dict.fromkeys(name for name in kernel.names if name):
-            if points := _reference_ratios(runs[0], sheet, name, curves):
-                label = f"{name} {_label(runs[0].figures)}"
-                curves.append(Curve(label, tone, marker, points, is_reference=True))
+                if (ratio := figures.ratio(name, figures.cell(sheet, row, more)))
+            ]
+            title = f"{short(shape.kernel_title(name))} {stored.letter}".strip()
+            curves.append(Curve(title, *look, points, dash))
+        for name in dict.fromkeys(name for name in kernel.names if name and shape.versus):
+            known = reference_points(first.run)
+            points = [
+                Point(cell.number(shape.rows), value / other)
+                for cell, value in _reference_cells(first, sheet, name, curves)
+                if cell[shape.columns] == more
+                and (other := known.get((name, cell.with_(**{shape.columns: less}))))
+            ]
+            label = f"{name} {_label(first)}"
+            curves += [Curve(label, *look, points, is_reference=True)] * bool(points)
     if not any(curve.points for curve in curves if not curve.is_reference):
         curves = []
-    metric = runs[0].figures.metric
-    title = f"{sheet_text(runs[0].figures, sheet)}: {versus[0]} in times of {versus[1]}"
-    name = f"{versus[0]} / {versus[1]}, {metric.name}"
+    title = f"{sheet_text(first, sheet)}: {more} in times of {less}"
+    name = f"{more} / {less}, {first.metric.name}"
     shown = [curve for curve in curves if curve.points]
     return _panel(runs, f"ratio-{_identity(runs, sheet)}", title, name, shown, " times")
-
-
-def _reference_ratios(
-    stored: Stored, sheet: Cell, kernel: str, beside: Sequence[Curve]
-) -> list[Point]:
-    shape = stored.run.shape
-    if shape.versus is None:
-        return []
-    ours = [point.x for curve in beside for point in curve.points]
-    points = reference_points(stored.run)
-    found = []
-    for (name, cell), value in points.items():
-        less = points.get((name, cell.with_(**{shape.columns: shape.versus[1]})))
-        is_more = cell[shape.columns] == shape.versus[0] and cell.of(shape.sheets) == sheet
-        if name == kernel and is_more and less and _within(cell, shape, ours):
-            found.append(Point(cell.number(shape.rows), value / less))
-    return found

@@ -1,17 +1,23 @@
-"""A table as a value, drawn on a terminal or in a page from the same place."""
+"""Tables: as values, drawn on a terminal or in a page from the same place, and as rich has them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import io
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 
-from rich.console import RenderableType
+from rich import box
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.measure import Measurement
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from linklab.report.layout import Fitting, plain_table, title_line
+from linklab.errors import printable
 
+TEXT_WIDTH = 110
+_UNLIMITED = 100_000
 _STYLES = {"ratio": "bold", "good": "green", "part": "yellow", "bad": "red", "quiet": "dim"}
 _BRIEF = 16  # characters that stay on one line
 _LONG = 10  # characters of a title over figures that are broken
@@ -29,6 +35,12 @@ class Entry:
     number: float | None = None
     remark: str = ""
     tone: str = ""
+
+    def drawn(self) -> Text:
+        """Return it as rich draws it."""
+        style = next((_STYLES[tone] for tone in self.tone.split() if tone in _STYLES), "")
+        # A comma or a bracket is part of the remark; words follow a colon.
+        return Text(self.text, style).append(f" {self.remark}" if self.remark else "", "default")
 
 
 @dataclass(frozen=True)
@@ -85,41 +97,34 @@ class Grid:
 
     def on_terminal(self) -> RenderableType:
         """Return it as rich draws it, in parts where it would be cut short."""
-        return Fitting(self._table(self.caption), list(self._parts()))
+        whole, parts = self._table(self.caption), list(self._parts())
+        if len(parts) < 2:
+            return Fitting(whole, [whole])
+        named = [
+            (title_line(f"{self.head}{', ' * bool(self.head)}{name}: {self.what}"), part)
+            for name, part in parts
+        ]
+        return Fitting(whole, [each for title, part in named for each in (title, part._table(""))])
 
     def _table(self, title: str) -> Table:
-        table = plain_table(title)
-        before = ""
+        table, before = plain_table(title), ""
         for number, column in enumerate(self.columns):
             over = f"{column.over}\n" if column.over and column.over != before else ""
-            before = column.over
+            before = "" if number < self.leading else column.over
             # A long title over figures is broken where it has a space, and nowhere else.
             is_long = column.numeric and len(column.name) > _LONG
-            name = column.name.replace(" ", "\n") if is_long else column.name
             table.add_column(
-                Text(f"{over}{name}"),
+                Text(over + (column.name.replace(" ", "\n") if is_long else column.name)),
                 justify="right" if column.numeric else "left",
                 style=_STYLES.get(column.tone, ""),
                 overflow="fold",
                 ratio=column.width or None,
             )
-            if number < self.leading:
-                before = ""
         for row in self.rows:
-            table.add_row(*map(_drawn, row))
+            table.add_row(*(entry.drawn() for entry in row))
         return table
 
-    def _parts(self) -> Iterator[RenderableType]:
-        named = list(self._named_parts())
-        if len(named) < 2:
-            yield self._table(self.caption)
-            return
-        for name, part in named:
-            yield title_line(f"{self.head}, {name}: {self.what}" if self.head else
-                             f"{name}: {self.what}")  # fmt: skip
-            yield part._table("")
-
-    def _named_parts(self) -> Iterator[tuple[str, Grid]]:
+    def _parts(self) -> Iterator[tuple[str, Grid]]:
         """Yield what it can be cut into, with a name for each."""
         if self.spans:
             first = self.leading
@@ -136,16 +141,69 @@ class Grid:
                 yield self.titles.get(name, name), part
 
 
-def word(text: str, tone: str = "") -> Entry:
+@dataclass(frozen=True)
+class Fitting:
+    """A table, or where that is too wide the same in parts: figures must not be cut short."""
+
+    whole: Table
+    parts: Sequence[RenderableType]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        unlimited = options.update_width(_UNLIMITED)
+        fits = Measurement.get(console, unlimited, self.whole).maximum <= options.max_width
+        yield from [self.whole] if fits else self.parts
+
+
+def word(text: str) -> Entry:
     """Return an entry of text; in a page a short one stays on its line."""
-    return Entry(text, tone=f"{tone} brief".strip() if len(text) <= _BRIEF else tone)
+    return Entry(text, tone="brief" if len(text) <= _BRIEF else "")
 
 
-def _drawn(entry: Entry) -> Text:
-    text = Text(
-        entry.text, style=next((_STYLES[t] for t in entry.tone.split() if t in _STYLES), "")
+def plain_table(
+    title: str, columns: Iterable[str] = (), rows: Iterable[Iterable[RenderableType]] = ()
+) -> Table:
+    """Return a table; without a title for an empty one.
+
+    A column whose name begins with `>` stands at the right, and it and one with
+    `<` stay on their line; another is folded where the room is short.
+    """
+    table = Table(
+        title=Text(title) if title else None,  # no str: a name may look like rich's markup
+        title_justify="left",
+        title_style="italic",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
     )
-    if entry.remark:
-        # A comma or a bracket is part of the remark; words follow a colon.
-        text.append(f" {entry.remark}", style="default")
-    return text
+    for name in columns:
+        if name.startswith((">", "<")):
+            side = "right" if name[0] == ">" else "left"
+            table.add_column(name[1:], justify=side, no_wrap=True)  # type: ignore[arg-type]
+        else:
+            table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def plain_text(shown: RenderableType, width: int = TEXT_WIDTH) -> str:
+    """Return what a terminal would show as plain text, for a file."""
+    out = io.StringIO()
+    Console(file=out, width=width, color_system=None, highlight=False).print(Printable(shown))
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+@dataclass(frozen=True)
+class Printable:
+    """The same, without what a terminal would act on and did not come from rich itself."""
+
+    shown: RenderableType
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for segment in console.render(self.shown, options):
+            text = segment.text if segment.control else printable(segment.text)
+            yield Segment(text, segment.style, segment.control)
+
+
+def title_line(text: str) -> Text:
+    """Return a title that stands over a table, however long it is."""
+    return Text(text, style="italic", overflow="fold")

@@ -6,19 +6,19 @@ of its words and figures come from disk; the same runs give the same page.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
+from linklab.errors import UsageError
 from linklab.numbers import number_text, ratio_text, seconds_text
 from linklab.paths import TEMPLATES
-from linklab.report.compare import Stored, sheets_of, together
+from linklab.report.by_kind import found_by, headline
+from linklab.report.compare import Stored, entry_text, sheets_of, together
 from linklab.report.curves import panels, ratio_panel
-from linklab.report.grid import Grid
-from linklab.report.layout import plain_text
+from linklab.report.grid import Grid, plain_text
 from linklab.report.plots import Panel, svg
-from linklab.report.printed import found_by, headline
 from linklab.report.tables import (
     claims_grid,
     comparison_grid,
@@ -30,10 +30,10 @@ from linklab.report.tables import (
     reference_grid,
     sheet_text,
 )
-from linklab.results.again import command_of, files_of
 from linklab.results.figures import Figures, seconds_are
 from linklab.results.model import Run
-from linklab.results.shape import Cell, Shape
+from linklab.results.rerun_command import command_of, files_of
+from linklab.results.shape import Cell
 
 TEMPLATE = "report.html"
 FILE = "report.html"
@@ -50,47 +50,6 @@ _VERDICT_TEXT = {
 }
 
 
-@dataclass(frozen=True)
-class Figure:
-    """Plots side by side under one caption."""
-
-    plots: Sequence[str]
-    caption: str
-
-
-@dataclass(frozen=True)
-class Part:
-    """One sheet's part of the page."""
-
-    figure: Figure | None
-    costs: Sequence[Grid]
-    growths: Sequence[Grid]
-
-
-@dataclass(frozen=True)
-class Head:
-    """A run as the page introduces it."""
-
-    letter: str
-    name: str
-    verdict: str
-    verdict_text: str
-    faults: Sequence[str]
-    facts: Sequence[tuple[str, str]]
-    invalid: str
-    found: str  # by a comparison, a series, self-tests: as printed
-
-
-@dataclass(frozen=True)
-class Again:
-    """What it takes to do a run again: the command, and what went in."""
-
-    letter: str
-    name: str
-    command: str
-    inputs: Sequence[tuple[str, str]]
-
-
 def page(found: Sequence[tuple[Path, Run]]) -> str:
     """Return the page of one run, or of several beside each other.
 
@@ -100,6 +59,10 @@ def page(found: Sequence[tuple[Path, Run]]) -> str:
 
     runs = together(found)
     heads = [_head(stored) for stored in runs]
+    shape = runs[0].run.shape
+    metrics = {metric.name for metric in shape.metrics}
+    is_plain = not any(head["found"] for head in heads)
+    letters = [stored.letter for stored in runs]
     return render(
         TEMPLATE,
         title=_title(runs),
@@ -108,17 +71,14 @@ def page(found: Sequence[tuple[Path, Run]]) -> str:
         metric=metric_title(runs[0].figures.metric),
         parts=[_part(runs, sheet) for sheet in sheets_of(runs)],
         tables=_tables(runs),
-        claims=None if any(head.found for head in heads) else _claims(runs),
+        claims=claims_grid([stored.run for stored in runs], letters) if is_plain else None,
         again=[_again(stored) for stored in runs],
-        explains=_explains(runs[0].run.shape),
+        # Which of the columns of costs need a word: CPU seconds, and what was counted.
+        explains={
+            "waiting": {"seconds", "user_seconds", "system_seconds"} <= metrics,
+            "counted": bool(shape.counted),
+        },
     )
-
-
-def _explains(shape: Shape) -> dict[str, bool]:
-    """Return which of the columns of costs need a word: CPU seconds, and what was counted."""
-    names = {metric.name for metric in shape.metrics}
-    waiting = {"seconds", "user_seconds", "system_seconds"} <= names
-    return {"waiting": waiting, "counted": bool(shape.counted)}
 
 
 def _tables(runs: Sequence[Stored]) -> list[Grid]:
@@ -128,10 +88,6 @@ def _tables(runs: Sequence[Stored]) -> list[Grid]:
     figures = runs[0].figures
     theirs = reference_grid(figures)
     return [*(main_grid(figures, sheet) for sheet in figures.sheets), *([theirs] if theirs else [])]
-
-
-def _claims(runs: Sequence[Stored]) -> Grid | None:
-    return claims_grid([stored.run for stored in runs], [stored.letter for stored in runs])
 
 
 def _title(runs: Sequence[Stored]) -> str:
@@ -153,22 +109,20 @@ def _summary(runs: Sequence[Stored]) -> Iterator[str]:
 
 
 def _gain(figures: Figures, sheet: Cell, kernel: str) -> str:
-    versus = figures.shape.versus
-    if not figures.has_ratio(sheet) or versus is None:
-        return ""
+    shape, metric = figures.shape, figures.metric
     cells = [figures.cell(sheet, row, "") for row in figures.rows(sheet)]
     known = [cell for cell in cells if figures.ratio(kernel, cell)]
-    if not known:
+    if not (known and figures.has_ratio(sheet) and shape.versus):
         return ""
-    shape, metric = figures.shape, figures.metric
+    last = known[-1]
     more, less = (
         f"{column} {number_text(figures.figure(kernel, cell).value, metric.unit or '1')} "
         f"{metric.unit}".rstrip()
-        for column in versus
-        for cell in [known[-1].with_(**{shape.columns: column})]
+        for column in shape.versus
+        for cell in [last.with_(**{shape.columns: column})]
     )
-    where = shape.in_words(known[-1].of((*shape.sheets, shape.rows)))
-    factor = ratio_text(figures.ratio(kernel, known[-1])).removesuffix("x")
+    where = shape.in_words(last.of((*shape.sheets, shape.rows)))
+    factor = ratio_text(figures.ratio(kernel, last)).removesuffix("x")
     return f"{where}, {_on(figures.run, kernel)}: {less}, {more}, {factor} times as much."
 
 
@@ -177,80 +131,57 @@ def _on(run: Run, kernel: str) -> str:
     return title if title != kernel else f"on {kernel}"
 
 
-def _head(stored: Stored) -> Head:
-    about = stored.run.about
+def _head(stored: Stored) -> Mapping[str, Any]:
+    """Return a run as the page introduces it; `found` by a comparison or the like, as printed."""
+    run, about = stored.run, stored.run.about
     verdict = str(about.get("verdict") or "unfinished")
     text = _VERDICT_TEXT.get(verdict, "it was killed, or goes on still")
-    found = found_by(stored.run)
+    found = found_by(run)
     if found is not None:
-        text = headline(stored.run).rstrip(".")  # the same words mean other things there
-    return Head(
-        stored.letter,
-        stored.name,
-        verdict,
-        text,
-        [fault for fault in _faults(stored.run) if fault.rstrip(".") != text],
-        list(_facts(stored.run)),
-        _invalid(stored.run),
-        plain_text(found, _FOUND_WIDTH).strip("\n") if found is not None else "",
-    )
-
-
-def _faults(run: Run) -> list[str]:
-    messages = [str(run.about.get("message") or "")]
-    messages += [str(fault.get("message", "")) for fault in run.faults]
-    return [message for message in dict.fromkeys(messages) if message]
-
-
-def _invalid(run: Run) -> str:
+        text = headline(run).rstrip(".")  # the same words mean other things there
+    messages = [about.get("message"), *(fault.get("message") for fault in run.faults)]
+    faults = dict.fromkeys(str(message) for message in messages if message)
     wrong = sum(not sample.verified for sample in run.samples)
-    if not wrong:
-        return ""
-    return (
+    invalid = (
         f"{wrong} of {len(run.samples)} samples are not valid: they left a wrong state. "
         "Their figures are left out; a cross marks where no other was."
     )
+    return {
+        "letter": stored.letter,
+        "name": stored.name,
+        "verdict": verdict,
+        "verdict_text": text,
+        "faults": [fault for fault in faults if fault.rstrip(".") != text],
+        "facts": list(_facts(run)),
+        "drawing": str(run.about.get("drawing", "")),
+        "invalid": invalid if wrong else "",
+        "found": plain_text(found, _FOUND_WIDTH).strip("\n") if found is not None else "",
+    }
 
 
 def _facts(run: Run) -> Iterator[tuple[str, str]]:
     """Yield what was run on what, as pairs of words."""
     about = run.about
-    kernels = [f"Linux {k.release} {_on(run, k.name)}" for k in run.kernels]
-    yield "kernels", "; ".join(kernels)
+    yield "kernels", "; ".join(f"Linux {k.release} {_on(run, k.name)}" for k in run.kernels)
     yield "seconds", seconds_are(about)
     yield "accelerator", str(about.get("accel")).upper()
-    yield "boot", _boot(run)
+    boot, times = str(about.get("boot")), sorted(record.seconds for record in run.boots)
+    if times:
+        middle = seconds_text(times[len(times) // 2])
+        boot += f"; {middle} s from QEMU's start to the agent's hello, median of {len(times)}"
+    yield "boot", boot
     cpus, memory = about.get("cpus"), about.get("memory")
     yield "guest", f"{about.get('machine')}, {cpus} CPU, {memory} MiB"
-    yield "QEMU", _inside(run, "qemu", "version")
-    yield "host", f"{_inside(run, 'host', 'cpu')}; Linux {_inside(run, 'host', 'kernel')}"
+    yield "QEMU", entry_text(about, "qemu.version")
+    yield "host", f"{entry_text(about, 'host.cpu')}; Linux {entry_text(about, 'host.kernel')}"
     if given := given_text(run):
         yield "parameters", given.removeprefix("; ")
-    if (trials := _trials(run)) != "unknown":
+    trials, seed = entry_text(about, "plan.repeat", ""), entry_text(about, "plan.seed", "")
+    if trials not in ("1", "") and seed:
+        trials += f", in an order shuffled with the seed {seed}"
+    if trials:
         yield "trials", trials
     yield "time", _time(run)
-
-
-def _boot(run: Run) -> str:
-    boot = str(run.about.get("boot"))
-    times = sorted(record.seconds for record in run.boots)
-    if not times:
-        return boot
-    middle = seconds_text(times[len(times) // 2])
-    return f"{boot}; {middle} s from QEMU's start to the agent's hello, median of {len(times)}"
-
-
-def _inside(run: Run, outer: str, inner: str) -> str:
-    found = run.about.get(outer)
-    return str(found.get(inner, "unknown")) if isinstance(found, dict) else "unknown"
-
-
-def _trials(run: Run) -> str:
-    text = _inside(run, "plan", "repeat")
-    seed = _inside(run, "plan", "seed")
-    if text not in {"1", "unknown"} and seed != "unknown":
-        text += f", in an order shuffled with the seed {seed}"
-    return text
 
 
 def _time(run: Run) -> str:
@@ -268,62 +199,81 @@ def plot_files(folder: Path, run: Run) -> Iterator[tuple[str, str]]:
     """Yield the plots of a run as files of their own: a name, and an SVG that needs no page."""
     stored = Stored(folder, run)
     style = "".join((TEMPLATES / name).read_text() for name in ("colours.css", "plot.css"))
+    style = f"</title>\n<style>{style}text {{ font-family: serif; }}</style>"
     head = '<svg xmlns="http://www.w3.org/2000/svg" style="background: var(--paper)" '
     for sheet in stored.figures.sheets:
-        for number, drawing in enumerate(_drawn(_panels([stored], sheet)), 1):
-            opened = drawing.replace("<svg ", head, 1)
-            yield (
-                f"{sheet.text.replace('/', '-') or 'plot'}-{number}.svg",
-                opened.replace(
-                    "</title>", f"</title>\n<style>{style}text {{ font-family: serif; }}</style>", 1
-                ),
-            )
+        drawn = _drawn(panels([stored], sheet), ratio_panel([stored], sheet))
+        for number, drawing in enumerate(drawn, 1):
+            text = drawing.replace("<svg ", head, 1).replace("</title>", style, 1)
+            yield f"{sheet.text.replace('/', '-') or 'plot'}-{number}.svg", text
 
 
-def _panels(runs: Sequence[Stored], sheet: Cell) -> tuple[list[Panel], Panel]:
-    return panels(runs, sheet), ratio_panel(runs, sheet)
-
-
-def _drawn(plots: tuple[list[Panel], Panel]) -> list[str]:
-    side_by_side, gain = plots
+def _drawn(side_by_side: Sequence[Panel], gain: Panel) -> list[str]:
     drawn = [*(svg(panel, side_by_side) for panel in side_by_side), svg(gain)]
     return [drawing for drawing in drawn if drawing]
 
 
-def _part(runs: Sequence[Stored], sheet: Cell) -> Part:
-    plots = _panels(runs, sheet)
-    drawn = _drawn(plots)
-    figure = Figure(drawn, _caption(runs, sheet, plots)) if drawn else None
+def _part(runs: Sequence[Stored], sheet: Cell) -> Mapping[str, Any]:
+    """Return one sheet's part of the page: its plots under one caption, and its grids."""
+    plots = panels(runs, sheet), ratio_panel(runs, sheet)
+    drawn = _drawn(*plots)
     having = [stored for stored in runs if sheet in stored.figures.sheets]
-    each = [(stored.figures, sheet, stored.letter) for stored in having]
-    costs = [grid for args in each if (grid := cost_grid(*args))]
-    growths = [grid for args in each if (grid := growth_grid(*args))]
-    return Part(figure, costs, growths)
+    grids = {
+        name: [grid for s in having if (grid := of(s.figures, sheet, s.letter))]
+        for name, of in (("costs", cost_grid), ("growths", growth_grid))
+    }
+    figure = {"plots": drawn, "caption": _caption(runs, sheet, *plots)} if drawn else None
+    return {"figure": figure, **grids}
 
 
-def _caption(runs: Sequence[Stored], sheet: Cell, plots: tuple[list[Panel], Panel]) -> str:
-    side_by_side, gain = plots
-    first = (side_by_side or [gain])[0]
-    head = sheet_text(runs[0].figures, sheet)
-    what = f"{metric_title(runs[0].figures.metric)} against {first.x_name}"
-    text = f"{head}: {what}" if head else what
-    versus = runs[0].run.shape.versus
+def _caption(
+    runs: Sequence[Stored], sheet: Cell, side_by_side: Sequence[Panel], gain: Panel
+) -> str:
+    figures = runs[0].figures
+    head, versus = sheet_text(figures, sheet), figures.shape.versus
+    text = f"{metric_title(figures.metric)} against {[*side_by_side, gain][0].x_name}"
+    text = f"{head}: {text}" if head else text
     if gain.curves and versus:
-        verb = "takes" if runs[0].figures.metric.is_time else "gives"
+        verb = "takes" if figures.metric.is_time else "gives"
         text += f", and how many times that of {versus[1]} {versus[0]} {verb}"
     every = [curve for panel in (*side_by_side, gain) for curve in panel.curves]
     if any(point.least is not None for curve in every for point in curve.points):
         text += f". Medians; upright lines hold the median (95{NO_BREAK}% from six trials on)"
     if any(curve.is_reference for curve in every):
-        source = (runs[0].run.about.get("reference") or {}).get("source", "")
+        source = (figures.run.about.get("reference") or {}).get("source", "")
         text += f". Hollow, dotted: {source}"
     return f"{text}."
 
 
-def _again(stored: Stored) -> Again:
-    run = stored.run
-    image = run.about.get("image")
+def _again(stored: Stored) -> Mapping[str, Any]:
+    """Return what it takes to do a run again: the command, and what went in."""
+    run, image = stored.run, stored.run.about.get("image")
     inputs = [(f"kernel {kernel.name}", kernel.sha256) for kernel in run.kernels]
     inputs += [(str(k), str(v)) for k, v in image.items()] if isinstance(image, dict) else []
-    inputs += list(files_of(run.about).items())
-    return Again(stored.letter, stored.name, command_of(run.about), inputs)
+    inputs += files_of(run.about).items()
+    command = command_of(run.about)
+    return {"letter": stored.letter, "name": stored.name, "command": command, "inputs": inputs}
+
+
+def write_pages(folder: Path, stored: Run) -> None:
+    """Write a run's plots and its page beside it."""
+    for name, drawing in plot_files(folder, stored):
+        (folder / name).write_text(drawing, encoding="utf-8")
+    write_page([(folder, stored)], folder / FILE)
+
+
+def write_page(found: Sequence[tuple[Path, Run]], target: Path) -> Path:
+    """Write the page of stored runs, and return where it is.
+
+    Raises `UsageError` when they must not be compared, or where it cannot be written.
+    """
+    text = page(found)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(
+            f"the page {target} cannot be written: {error.strerror or error}; "
+            "--output names another place"
+        ) from error
+    return target

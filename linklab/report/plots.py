@@ -49,10 +49,9 @@ class Scale:
 
     def place(self, value: float) -> float:
         """Return where a value stands, rounded to what a screen can show."""
+        share = (value - self.low) / (self.high - self.low)
         if self.is_log:
             share = log10(value / self.low) / log10(self.high / self.low)
-        else:
-            share = (value - self.low) / (self.high - self.low)
         return round(self.start + share * (self.end - self.start), 1)
 
     @classmethod
@@ -79,16 +78,12 @@ class Scale:
 
     def ticks(self, most: int) -> list[float]:
         """Return round values on the axis: as many as fit."""
-        return self._log_ticks(most) if self.is_log else self._linear_ticks(most)
-
-    def _linear_ticks(self, most: int) -> list[float]:
-        step = 10.0 ** floor(log10((self.high - self.low) / most))
-        factor = next(f for f in (1, 2, 5, 10) if (self.high - self.low) / (step * f) <= most)
-        step *= factor
-        numbers = range(ceil(self.low / step), floor(self.high / step) + 1)
-        return [round(number * step, _DECIMALS) for number in numbers]
-
-    def _log_ticks(self, most: int) -> list[float]:
+        if not self.is_log:
+            length = self.high - self.low
+            step = 10.0 ** floor(log10(length / most))
+            step *= next(factor for factor in (1, 2, 5, 10) if length / (step * factor) <= most)
+            numbers = range(ceil(self.low / step), floor(self.high / step) + 1)
+            return [round(number * step, _DECIMALS) for number in numbers]
         exponents = range(floor(log10(self.low)), ceil(log10(self.high)) + 1)
         found: list[float] = []
         for steps in _STEPS:
@@ -169,21 +164,21 @@ class Panel:
 
     def place(self, x: float) -> str:
         """Return a place on the horizontal axis in words."""
-        return self.names[round(x)] if self.names else f"{_text(x)} {self.x_name}"
+        return self.names[round(x)] if self.names else f"{_value_text(x)} {self.x_name}"
 
     def description(self) -> str:
         """Return in words what the curves show, for who does not see them."""
-        parts = []
+        parts = [f"{self.y_name} against {self.x_name}."]
         for curve in self.curves:
             points = curve.drawable()
-            text = ", ".join(f"{_text(p.y)}{self.unit} at {self._at(p.x)}" for p in points)
-            wrong = ", ".join(self._at(x) for x in curve.invalid)
-            text += f"{'; ' if text else ''}not valid at {wrong}" if wrong else ""
-            parts.append(f"{curve.name}: {text or 'nothing to show'}.")
-        return f"{self.y_name} against {self.x_name}. " + " ".join(parts)
+            text = ", ".join(f"{_value_text(p.y)}{self.unit} at {self._at(p.x)}" for p in points)
+            wrong = ", ".join(map(self._at, curve.invalid))
+            said = "; ".join(filter(None, (text, wrong and f"not valid at {wrong}")))
+            parts.append(f"{curve.name}: {said or 'nothing to show'}.")
+        return " ".join(parts)
 
     def _at(self, x: float) -> str:
-        return self.names[round(x)] if self.names else _text(x)
+        return self.names[round(x)] if self.names else _value_text(x)
 
 
 def svg(panel: Panel, y_like: Iterable[Panel] = ()) -> str:
@@ -204,18 +199,17 @@ def svg(panel: Panel, y_like: Iterable[Panel] = ()) -> str:
     log = min(heights) > 0 and not panel.names
     y = Scale.around(heights, HEIGHT - _BOTTOM, _TOP, log=log)
     title, about = f"{panel.identity}-title", f"{panel.identity}-desc"
-    return "\n".join(
-        [
-            f'<svg class="plot" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-            f'aria-labelledby="{title}" aria-describedby="{about}">',
-            f'<title id="{title}">{escape(panel.title)}</title>',
-            f'<desc id="{about}">{escape(panel.description())}</desc>',
-            *_axes(panel, x, y, places),
-            *(part for number in range(len(panel.curves)) for part in _curve(panel, number, x, y)),
-            *_names(labelled, x, y),
-            "</svg>",
-        ]
-    )
+    parts = [
+        f'<svg class="plot" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+        f'aria-labelledby="{title}" aria-describedby="{about}">',
+        f'<title id="{title}">{escape(panel.title)}</title>',
+        f'<desc id="{about}">{escape(panel.description())}</desc>',
+        *_axes(panel, x, y, places),
+        *(part for number in range(len(panel.curves)) for part in _curve(panel, number, x, y)),
+        *_names(labelled, x, y),
+        "</svg>",
+    ]
+    return "\n".join(parts)
 
 
 def escape(text: str) -> str:
@@ -226,15 +220,14 @@ def escape(text: str) -> str:
 def _across(panel: Panel, places: Sequence[float], end: float) -> Scale:
     if panel.names:
         return Scale(-0.5, len(panel.names) - 0.5, _LEFT, end, is_log=False)
-    log = panel.log and min(places) > 0
-    if log:
+    if panel.log and min(places) > 0:
         return Scale.around(places, _LEFT, end)
     low, high = min(places), max(places)
     room = (high - low or 1.0) * _ROOM
     return Scale(low - room, high + room, _LEFT, end, is_log=False)
 
 
-def _text(value: float) -> str:
+def _value_text(value: float) -> str:
     return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
 
 
@@ -254,9 +247,10 @@ def _axes(panel: Panel, x: Scale, y: Scale, places: Sequence[float]) -> Iterator
         yield _word("y tick", _LEFT - 6, at + 4, tick_text(value))
     yield _line("axis", x.start, y.start, x.end, y.start)
     places = range(len(panel.names)) if panel.names else sorted(set(places))
+    named = places if panel.names else x.spread(places, gap=_CHARACTER * 5.5)
     for value in places:
         yield _line("axis", x.place(value), y.start, x.place(value), y.start + 4)
-    for value in (panel.names and places) or x.spread(places, gap=_CHARACTER * 5.5):
+    for value in named:
         text = panel.names[int(value)] if panel.names else tick_text(value)
         yield _word("x tick", x.place(value), y.start + 17, text)
     yield _word("x name", round((x.start + x.end) / 2, 1), HEIGHT - 8, panel.x_name)
@@ -282,7 +276,7 @@ def _curve(panel: Panel, number: int, x: Scale, y: Scale) -> Iterator[str]:
     for across, up, point in points:
         if point.least is not None and point.most is not None and point.least < point.most:
             yield _line("range", across, y.place(point.least), across, y.place(point.most))
-        words = f"{curve.name}, {panel.place(point.x)}: {_text(point.y)}{panel.unit}"
+        words = f"{curve.name}, {panel.place(point.x)}: {_value_text(point.y)}{panel.unit}"
         yield _mark(curve.marker, across, up, words)
     for value in curve.invalid:
         words = f"{curve.name}, {panel.place(value)}: not valid"
@@ -299,12 +293,10 @@ def _names(curves: Sequence[Curve], x: Scale, y: Scale) -> Iterator[str]:
     """Yield each curve's name beside its end, with a hair line where it had to move."""
     ends = [curve.drawable()[-1] for curve in curves]
     wanted = [y.place(end.y) for end in ends]
-    for curve, end, want, at in zip(
-        curves, ends, wanted, apart(wanted, _LABEL_GAP, _TOP, y.start), strict=True
-    ):
+    places = apart(wanted, _LABEL_GAP, _TOP, y.start)
+    for curve, end, want, at in zip(curves, ends, wanted, places, strict=True):
         kind = escape(f"name {curve.tone}{' ref' if curve.is_reference else ''}")
-        near = round(x.place(end.x) + 6, 1)
-        left = round(x.end + 4, 1)
+        near, left = round(x.place(end.x) + 6, 1), round(x.end + 4, 1)
         if abs(at - want) > 2 or left - near > 12:
             yield f'<path class="leader {escape(curve.tone)}" d="M{near} {want}L{left - 2} {at}"/>'
         yield _word(kind, left, round(at + 4, 1), curve.name)
@@ -326,10 +318,7 @@ def apart(wanted: Sequence[float], gap: float, low: float, high: float) -> list[
     if placed and placed[0] < low:  # too many: evenly, from the top
         step = (high - low) / max(1, len(placed) - 1)
         placed = [low + number * step for number in range(len(placed))]
-    result = [0.0] * len(wanted)
-    for number, index in enumerate(order):
-        result[index] = round(placed[number], 1)
-    return result
+    return [round(placed[order.index(index)], 1) for index in range(len(wanted))]
 
 
 def tick_text(value: float) -> str:

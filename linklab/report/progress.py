@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from linklab.errors import printable
 from linklab.events import (
     Event,
     Listener,
@@ -40,9 +41,9 @@ class _PlainLog:
     def __call__(self, event: Event) -> None:
         match event:
             case Note(text):
-                print(f"note: {text}", file=sys.stderr, flush=True)
+                print(f"note: {printable(text)}", file=sys.stderr, flush=True)
             case StepFinished(step, seconds) if seconds >= _QUIET_SECONDS:
-                print(f"{step}: {seconds:.1f} s", file=sys.stderr, flush=True)
+                print(f"{printable(step)}: {seconds:.1f} s", file=sys.stderr, flush=True)
             case _:
                 pass
 
@@ -70,15 +71,15 @@ def _bars() -> Iterator[Listener]:
     def listen(event: Event) -> None:
         match event:
             case Note(text):
-                bars.console.print(Text(f"note: {text}"))
+                bars.console.print(Text(f"note: {printable(text)}"))
             case StepStarted(step, total):
-                tasks[step] = bars.add_task(step, total=total, detail="")
+                tasks[step] = bars.add_task(printable(step), total=total, detail="")
             case StepAdvanced(step, done, detail) if step in tasks:
-                bars.update(tasks[step], completed=done, detail=detail)
+                bars.update(tasks[step], completed=done, detail=printable(detail))
             case StepFinished(step, seconds) if step in tasks:
                 bars.remove_task(tasks.pop(step))
                 if seconds >= _QUIET_SECONDS and not tasks:
-                    bars.console.print(Text(f"{step}: {seconds:.1f} s"))
+                    bars.console.print(Text(f"{printable(step)}: {seconds:.1f} s"))
             case TerminalLent():
                 bars.stop()
             case TerminalReturned():

@@ -11,19 +11,20 @@ from rich.table import Table
 from rich.text import Text
 
 from linklab.numbers import amount_text, number_text
-from linklab.report.layout import TEXT_WIDTH, Fitting, plain_table, plain_text, title_line
+from linklab.report.comparison import span_text
+from linklab.report.grid import TEXT_WIDTH, Fitting, plain_table, plain_text, title_line
 from linklab.report.tables import metric_title
-from linklab.report.versus import span_text
 from linklab.results.comparison import Comparison, Effect
 from linklab.results.figures import seconds_are
-from linklab.results.model import Run
+from linklab.results.model import STATES, Run
+from linklab.results.result_kinds import SERIES
 from linklab.results.series import BASE, Change, Findings, Row
 from linklab.results.shape import Cell, Metric
 
 _STYLE = {Effect.WORSE: "red", Effect.BETTER: "green"}
 _MOST_BLOCKS = 1000  # nobody waits for more
 _SHOWN = 5  # lines of a list
-_EVIDENCE = 4  # lines of what proves a trouble
+_EVIDENCE = 4  # lines of what proves a problem
 
 
 def render(run: Run, findings: Findings) -> Group:
@@ -41,8 +42,11 @@ def as_text(run: Run, findings: Findings, width: int = TEXT_WIDTH) -> str:
 
 def document(run: Run, findings: Findings) -> dict[str, Any]:
     """Return the same for a script."""
+    stored = run.document()
+    every = [asdict(row.state) for rows in findings.rows.values() for row in rows]
+    states = sorted(every, key=lambda state: state["number"])
     return {
-        "run": run.document(),
+        "run": {**stored, SERIES: {**stored[SERIES], STATES: states}},
         "samples": [sample.to_json() for sample in run.samples],
         "rows": [_row_json(findings, row) for rows in findings.rows.values() for row in rows],
         "sentence": sentence(findings),
@@ -53,7 +57,7 @@ def _row_json(findings: Findings, row: Row) -> dict[str, Any]:
     return {
         **asdict(row.state),
         "verdict": findings.verdict_of(row).value,
-        "trouble": asdict(row.trouble) if row.trouble else None,
+        "trouble": asdict(row.problem) if row.problem else None,
         "before": [_change_json(findings, *each) for each in row.before.items()],
         "base": [_change_json(findings, *each) for each in row.base.items()],
     }
@@ -81,21 +85,26 @@ def _heading(run: Run, findings: Findings) -> Text:
     about, entry = run.about, run.about["series"]
     version = f" v{entry['version']}" if entry["version"] > 1 else ""
     cover = f": {entry['cover']}" if entry["cover"] else ""
-    count = len(findings.patches)
-    patches = f"{count} patch{'es' if count != 1 else ''}{version}{cover}"
-    text = Text()
-    text.append(f"{seconds_are(about)}\n", style="bold")
-    text.append(
+    patches = f"{_count(len(findings.patches), 'patch', 'es')}{version}{cover}"
+    return Text.assemble(
+        (f"{seconds_are(about)}\n", "bold"),
         f"{about['boot']} boot, {about['cpus']} CPU, {about['memory']} MiB, "
-        f"QEMU {about['qemu']['version']}; {patches}"
+        f"QEMU {about['qemu']['version']}; {patches}",
     )
-    return text
+
+
+def _count(number: int, of: str, ending: str = "s") -> str:
+    return f"{number} {of}{ending if number != 1 else ''}"
 
 
 def _titles(findings: Findings) -> list[tuple[int, str]]:
     """Return what stands before each row: the base, and each patch with its place."""
     patches = [(patch.number, f"{patch.place} {patch.subject}") for patch in findings.patches]
     return [(BASE, "base"), *patches]
+
+
+def _place(findings: Findings, number: int) -> str:
+    return findings.patches[number - 1].place if number != BASE else "base"
 
 
 def _row(findings: Findings, flavour: str, number: int) -> Row | None:
@@ -106,35 +115,28 @@ def _row(findings: Findings, flavour: str, number: int) -> Row | None:
 
 
 def _states(findings: Findings) -> RenderableType:
-    table = plain_table("what became of each patch")
-    table.add_column("", overflow="fold", ratio=1)
-    for flavour in findings.rows:
-        table.add_column(flavour, overflow="fold")
-    for number, title in _titles(findings):
-        cells = [_status(findings, _row(findings, f, number)) for f in findings.rows]
-        table.add_row(Text(title), *cells)
+    rows = (
+        [Text(title), *(_status(findings, _row(findings, f, number)) for f in findings.rows)]
+        for number, title in _titles(findings)
+    )
+    table = plain_table("what became of each patch", ("", *findings.rows), rows)
+    table.columns[0].ratio = 1
     return table
 
 
 def _status(findings: Findings, row: Row | None) -> Text:
     if row is None:
         return Text("-")
-    text = Text()
-    if row.trouble:
-        text.append(row.trouble.text, style="red")
-    elif row.state.same_as is not None:
-        text.append("same kernel as " + _place(findings, row.state.same_as))
+    text, state = Text(), row.state
+    if row.problem:
+        text.append(row.problem.text, style="red")
+    elif state.same_as is not None:
+        text.append("same kernel as " + _place(findings, state.same_as))
     else:
-        text.append("ok" if row.values else "boots" if row.state.booted else "builds")
-    if new := len(row.state.new_warnings):
-        text.append(f", {new} new warning{'s' if new != 1 else ''}", style="yellow")
-    if lines := len(row.state.new_lines):
-        text.append(f", {lines} new console line{'s' if lines != 1 else ''}", style="yellow")
+        text.append("ok" if row.values else "boots" if state.booted else "builds")
+    for new, what in ((state.new_warnings, "new warning"), (state.new_lines, "new console line")):
+        text.append(f", {_count(len(new), what)}" if new else "", style="yellow")
     return text
-
-
-def _place(findings: Findings, number: int) -> str:
-    return findings.patches[number - 1].place if number != BASE else "base"
 
 
 # What each changes
@@ -144,49 +146,39 @@ def _changes(run: Run, findings: Findings, cell: Cell) -> RenderableType:
     """Return the table of one cell: each patch against the one before it and the base."""
     blocks = max((sample.block for sample in run.samples), default=0)
     what = f"{metric_title(findings.metric)}, median of {blocks} guests; change [95 %]"
-    title = f"{findings.shape.in_words(cell)}: {what}"
-    flavours = list(findings.rows)
-    whole = plain_table(title)
-    _fill(whole, findings, cell, flavours)
+    title, flavours = f"{findings.shape.in_words(cell)}: {what}", list(findings.rows)
     parts: list[RenderableType] = []
     for flavour in flavours:
-        part = plain_table("")
-        _fill(part, findings, cell, [flavour], titled=False)
+        part = _changes_table("", findings, cell, [flavour], titled=False)
         parts += [title_line(f"{flavour}, {title}"), part]
-    return Fitting(whole, parts)
+    return Fitting(_changes_table(title, findings, cell, flavours), parts)
 
 
-def _fill(
-    table: Table,
-    findings: Findings,
-    cell: Cell,
-    flavours: Sequence[str],
-    *,
-    titled: bool = True,
-) -> None:
-    """Add the columns of some flavours, their names over them where that is asked for."""
-    table.add_column("", overflow="fold")
+def _changes_table(
+    title: str, findings: Findings, cell: Cell, flavours: Sequence[str], *, titled: bool = True
+) -> Table:
+    """Return the table of some flavours, their names over them where that is asked for."""
+    table = plain_table(title, [""])
     for flavour in flavours:
-        for title, over in (
-            (findings.metric.name, flavour),
-            ("against the one before", ""),
-            ("against the base", ""),
-        ):
-            table.add_column(f"{over}\n{title}" if titled else title, justify="right")
-    for number, title in _titles(findings):
+        names = (findings.metric.name, "against the one before", "against the base")
+        for name, over in zip(names, (flavour, "", ""), strict=True):
+            table.add_column(f"{over}\n{name}" if titled else name, justify="right")
+    for number, name in _titles(findings):
         rows = (_row(findings, flavour, number) for flavour in flavours)
         cells = [text for row in rows for text in _cells(findings, row, cell)]
-        table.add_row(Text(title.partition(" ")[0]), *cells)
+        table.add_row(Text(name.partition(" ")[0]), *cells)
+    return table
 
 
 def _cells(findings: Findings, row: Row | None, cell: Cell) -> Iterator[Text]:
     metric = findings.metric
-    yield Text(number_text(row.values.get(cell) if row else None, metric.unit or "1"))
-    same = row is not None and row.state.same_as is not None
-    before = row.before.get(cell) if row else None
-    yield Text("same kernel") if same else _change(before, metric)
-    base = row is not None and row.state.same_as == BASE
-    yield Text("same kernel") if base else _change(row.base.get(cell) if row else None, metric)
+    if row is None:
+        yield from map(Text, "---")
+        return
+    same = row.state.same_as
+    yield Text(number_text(row.values.get(cell), metric.unit or "1"))
+    for is_same, changes in ((same is not None, row.before), (same == BASE, row.base)):
+        yield Text("same kernel") if is_same else _change(changes.get(cell), metric)
 
 
 def _change(change: Change | None, metric: Metric) -> Text:
@@ -207,9 +199,9 @@ def _details(findings: Findings) -> Iterator[RenderableType]:
             if row is None:
                 continue
             name = f"{title.partition(' ')[0]} on {flavour}"
-            if row.trouble and row.state.same_as is None:
-                lines = row.trouble.evidence.splitlines()[:_EVIDENCE]
-                yield _list(f"{name} {row.trouble.text}:", [*lines, row.trouble.message])
+            if row.problem and row.state.same_as is None:
+                lines = row.problem.evidence.splitlines()[:_EVIDENCE]
+                yield _list(f"{name} {row.problem.text}:", [*lines, row.problem.message])
             if row.state.new_warnings:
                 yield _list(f"{name}, new warnings of the compiler:", row.state.new_warnings)
             if row.state.new_lines:
@@ -233,10 +225,9 @@ def sentence(findings: Findings) -> str:
     """
     clauses = list(_base(findings))
     for patch in findings.patches:
-        if deeds := [*_begun(findings, patch.number), *_deeds(findings, patch.number)]:
-            clauses.append(f"patch {patch.place} {listed(deeds)}")
-    clauses += _together(findings)
-    clauses += _untested(findings)
+        if effects := [*_begun(findings, patch.number), *_effects(findings, patch.number)]:
+            clauses.append(f"patch {patch.place} {listed(effects)}")
+    clauses += [*_together(findings), *_untested(findings)]
     return "; ".join([*clauses, *_unclear(findings)] if clauses else [_all_well(findings)])
 
 
@@ -250,8 +241,7 @@ def change_text(one: Comparison, metric: Metric) -> str:
     if not one.by_ratio:
         return span_text(one, metric)
     middle, low, high = one.percent
-    sign = "+" if middle >= 0.05 else ""
-    return f"{sign}{_number(middle)} % [{_number(low)}, {_number(high)}]"
+    return f"{'+' if middle >= 0.05 else ''}{_percent(middle, low, high)}"
 
 
 def _by(change: Change, metric: Metric) -> str:
@@ -259,8 +249,10 @@ def _by(change: Change, metric: Metric) -> str:
     if not change.comparison.by_ratio:
         return span_text(change.comparison, metric)
     middle, low, high = change.comparison.percent
-    if middle < 0:
-        middle, low, high = -middle, -high, -low
+    return _percent(-middle, -high, -low) if middle < 0 else _percent(middle, low, high)
+
+
+def _percent(middle: float, low: float, high: float) -> str:
     return f"{_number(middle)} % [{_number(low)}, {_number(high)}]"
 
 
@@ -271,12 +263,9 @@ def _number(value: float) -> str:
 
 
 def _base(findings: Findings) -> Iterator[str]:
-    for text, flavours in _grouped(
-        (row.trouble.text, flavour)
-        for flavour, rows in findings.rows.items()
-        for row in rows
-        if row.state.number == BASE and row.trouble
-    ).items():
+    rows = ((_row(findings, flavour, BASE), flavour) for flavour in findings.rows)
+    found = _grouped((row.problem.text, flavour) for row, flavour in rows if row and row.problem)
+    for text, flavours in found.items():
         yield f"the base {text} on {listed(flavours)}"
 
 
@@ -284,56 +273,53 @@ def _begun(findings: Findings, number: int) -> Iterator[str]:
     """Yield what begins to go wrong with a patch, and whether a later one mends it."""
     found: list[tuple[str, str]] = []
     for flavour, rows in findings.rows.items():
-        row = _row_of(rows, number)
-        before = _row_of(rows, number - 1)
-        if row is None or row.trouble is None:
-            continue
-        if before is None or before.trouble is None or before.trouble.text != row.trouble.text:
-            found.append((f"{row.trouble.text} on {{}}{_until(findings, rows, row)}", flavour))
+        row, before = (_row(findings, flavour, n) for n in (number, number - 1))
+        if row and row.problem and not (before and _same_problem(before, row)):
+            found.append((f"{row.problem.text} on {{}}{_until(findings, rows, row)}", flavour))
     for text, flavours in _grouped(found).items():
         yield text.format(listed(flavours))
 
 
+def _same_problem(one: Row, other: Row) -> bool:
+    return bool(one.problem and other.problem and one.problem.text == other.problem.text)
+
+
 def _until(findings: Findings, rows: Sequence[Row], first: Row) -> str:
-    """Return how long a trouble lasts, where that is longer than one patch."""
-    assert first.trouble is not None
+    """Return how long a problem lasts, where that is longer than one patch."""
     later = [row for row in rows if row.state.number > first.state.number]
-    other = [row for row in later if not row.trouble or row.trouble.text != first.trouble.text]
-    if not other:
+    other = next((row for row in later if not _same_problem(row, first)), None)
+    if other is None:
         return ", from there on" if later else ""
-    tested = bool(other[0].values or other[0].state.booted or first.state.failure)
-    if other[0].trouble or not tested:
+    tested = bool(other.values or other.state.booted or first.state.failure)
+    if other.problem or not tested:
         return ""
-    return f" ({findings.patches[other[0].state.number - 1].place} mends it)"
+    return f" ({_place(findings, other.state.number)} mends it)"
 
 
-def _deeds(findings: Findings, number: int) -> Iterator[str]:
+def _effects(findings: Findings, number: int) -> Iterator[str]:
     """Yield the warnings that a patch adds, and what it makes slower or faster."""
-    rows = [
-        (flavour, row) for flavour, all_ in findings.rows.items() if (row := _row_of(all_, number))
-    ]
+    rows = [(f, row) for f in findings.rows if (row := _row(findings, f, number))]
     warnings = _grouped(
-        (str(len(row.state.new_warnings)), flavour)
+        (_count(len(row.state.new_warnings), "compiler warning"), flavour)
         for flavour, row in rows
         if row.state.new_warnings
     )
     for count, flavours in warnings.items():
-        plural = "s" if count != "1" else ""
-        yield f"adds {count} compiler warning{plural} on {listed(flavours)}"
+        yield f"adds {count} on {listed(flavours)}"
     changes = _grouped(
         (
-            f"{deed[0]} {findings.shape.in_words(cell)}",
+            f"{verbs[0]} {findings.shape.in_words(cell)}",
             f"on {flavour} by {_by(change, findings.metric)}",
         )
         for flavour, row in rows
         for cell, change in row.before.items()
-        if (deed := _deed(findings, change))
+        if (verbs := _verbs(findings, change))
     )
     for what, by in changes.items():
         yield f"{what} {listed(by)}"
 
 
-def _deed(findings: Findings, change: Change) -> tuple[str, str] | None:
+def _verbs(findings: Findings, change: Change) -> tuple[str, str] | None:
     """Return what a change is called, of one patch and of several; None where none is shown."""
     worse, better = ("worsens", "worsen"), ("improves", "improve")
     if findings.metric.is_time:
@@ -349,47 +335,51 @@ def _deed(findings: Findings, change: Change) -> tuple[str, str] | None:
 def _together(findings: Findings) -> Iterator[str]:
     """Yield what all patches do together and none of them does alone."""
     for flavour, rows in findings.rows.items():
-        alone = {
-            cell
-            for row in rows
-            for cell, change in row.before.items()
-            if _deed(findings, change) is not None
-        }
+        each = [pair for row in rows for pair in row.before.items()]
+        alone = {cell for cell, change in each if _verbs(findings, change)}
         for cell, change in rows[-1].base.items() if rows else ():
-            deed = _deed(findings, change)
-            if deed and cell not in alone and rows[-1].state.number > 1:
+            verbs = _verbs(findings, change)
+            if verbs and cell not in alone and rows[-1].state.number > 1:
                 yield (
-                    f"together the patches {deed[1]} {findings.shape.in_words(cell)} "
+                    f"together the patches {verbs[1]} {findings.shape.in_words(cell)} "
                     f"on {flavour} by {_by(change, findings.metric)}"
                 )
 
 
 def _untested(findings: Findings) -> Iterator[str]:
     """Yield what an early end left out."""
+
+    def is_tested(row: Row | None) -> bool:
+        return row is not None and bool(row.problem or row.values)
+
     left = [
         patch.place
         for patch in findings.patches
-        if any(not _is_tested(_row_of(rows, patch.number)) for rows in findings.rows.values())
-        or not findings.rows
+        if not findings.rows
+        or not all(is_tested(_row(findings, f, patch.number)) for f in findings.rows)
     ]
     if left:
         span = left[0] if len(left) == 1 else f"{left[0]} to {left[-1]}"
         yield f"not tested to the end: {span}"
 
 
+def _all_changes(findings: Findings) -> list[tuple[int, Change]]:
+    """Return what each patch changes, with its number."""
+    rows = [row for rows in findings.rows.values() for row in rows]
+    return [(row.state.number, change) for row in rows for change in row.before.values()]
+
+
 def _unclear(findings: Findings) -> Iterator[str]:
     """Yield of which patches nobody knows yet what they do, and what would tell."""
     unclear = [
-        (row.state.number, change.comparison)
-        for rows in findings.rows.values()
-        for row in rows
-        for change in row.before.values()
+        (number, change.comparison)
+        for number, change in _all_changes(findings)
         if change.comparison.verdict is Effect.INCONCLUSIVE and not findings.is_regression(change)
     ]
     if not unclear:
         return
     numbers = sorted({number for number, _ in unclear})
-    words = listed([findings.patches[number - 1].place for number in numbers])
+    words = listed([_place(findings, number) for number in numbers])
     more = [found.blocks + found.more_blocks_needed for _, found in unclear
             if found.more_blocks_needed is not None]  # fmt: skip
     told = len(more) == len(unclear) and max(more) <= _MOST_BLOCKS
@@ -400,27 +390,20 @@ def _unclear(findings: Findings) -> Iterator[str]:
     yield f"what {words} {does} to {what} is unclear ({would})"
 
 
-def _is_tested(row: Row | None) -> bool:
-    return row is not None and (row.trouble is not None or bool(row.values))
-
-
 def _all_well(findings: Findings) -> str:
     count = len(findings.patches)
-    what = "the patch builds, boots and passes" if count == 1 else (
-        f"all {count} patches build, boot and pass"
-    )  # fmt: skip
+    what, none = "the patch builds, boots and passes", "it does not change"
+    if count != 1:
+        what = f"all {count} patches build, boot and pass"
+        none = "none of them changes"
     works = listed([findings.shape.in_words(cell) for cell in findings.cells])
-    changes = [
-        change for rows in findings.rows.values() for row in rows for change in row.before.values()
-    ]
-    none = "it does not change" if count == 1 else "none of them changes"
-    if all(change.comparison.verdict is Effect.SAME for change in changes):
+    found = [change.comparison for _, change in _all_changes(findings)]
+    if all(one.verdict is Effect.SAME for one in found):
         surely = f"{none} that {_least(findings)}"
-    elif not all(change.comparison.by_ratio for change in changes):
+    elif not all(one.by_ratio for one in found):
         surely = "no change is shown"
     else:
-        low = min(change.comparison.percent[1] for change in changes)
-        high = max(change.comparison.percent[2] for change in changes)
+        low, high = (pick(one.percent[n] for one in found) for pick, n in ((min, 1), (max, 2)))
         surely = f"no change is shown (intervals within {_number(low)} to {_number(high)} %)"
     return f"{what} {works} on {listed(list(findings.rows))}; {surely}"
 
@@ -431,10 +414,6 @@ def _least(findings: Findings) -> str:
     if metric.zero:
         return f"by {amount_text(metric.matters, metric.unit)}" if metric.matters else "at all"
     return f"by {findings.threshold:g} %"
-
-
-def _row_of(rows: Sequence[Row], number: int) -> Row | None:
-    return next((row for row in rows if row.state.number == number), None)
 
 
 def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:

@@ -5,7 +5,7 @@ From a stored run and its shape alone; no scenario is known here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import floor
 from statistics import median
 from typing import Any
@@ -15,8 +15,7 @@ from rich.text import Text
 
 from linklab.numbers import amount_text, duration_text, number_text, ratio_text
 from linklab.report.compare import Stored, cell_rows
-from linklab.report.grid import Column, Entry, Grid, word
-from linklab.report.layout import TEXT_WIDTH, plain_text
+from linklab.report.grid import TEXT_WIDTH, Column, Entry, Grid, plain_text, word
 from linklab.results.figures import Figure, Figures, seconds_are
 from linklab.results.fit import Fit, Power, fit
 from linklab.results.model import Run
@@ -29,13 +28,15 @@ _FINDING_TONE = {
     "not reproduced": "bad",
     "not measured": "quiet",
 }
-_TERMS = (Power.FIXED, Power.LINEAR, Power.QUADRATIC)
+_NONE = Entry("-", tone="quiet")
 
 
 def render(run: Run) -> Group:
     """Return everything that a run has to say on a terminal, apart from its verdict."""
     figures = Figures(run)
     parts: list[RenderableType] = [heading(run)]
+    if drawing := run.about.get("drawing"):
+        parts += [Text(), Text(str(drawing), no_wrap=True)]
     for sheet in figures.sheets:
         parts += [Text(), main_grid(figures, sheet).on_terminal(), *_level_note(figures, sheet)]
         for grid in (cost_grid(figures, sheet), growth_grid(figures, sheet)):
@@ -59,14 +60,20 @@ def heading(run: Run) -> Text:
     """Return what stands over the table: first what its seconds are."""
     about = run.about
     releases = ", ".join(f"{kernel.name} {kernel.release}" for kernel in run.kernels)
-    text = Text()
-    text.append(f"{seconds_are(about)}\n", style="bold")
-    text.append(
+    text = Text.assemble(
+        (f"{seconds_are(about)}\n", "bold"),
         f"{about['boot']} boot, {about['machine']}, {about['cpus']} CPU, {about['memory']} MiB, "
-        f"QEMU {about['qemu']['version']}; kernels: {releases}{given_text(run)}"
+        f"QEMU {about['qemu']['version']}; kernels: {releases}{given_text(run)}",
     )
-    if note := _foreign_note(run):
-        text.append(f"\n{note}", style="yellow")
+    kernels = about["kernels"]
+    foreign = [str(kernel["name"]) for kernel in kernels if kernel.get("built_by_lab") is False]
+    if foreign and len(kernels) > 1:
+        text.append(
+            f"\nnot built by the lab: {', '.join(foreign)}. Kernels with configs of different "
+            "hands (mitigations, security modules, debugging) differ in more than is compared "
+            "here.",
+            style="yellow",
+        )
     return text
 
 
@@ -74,18 +81,6 @@ def given_text(run: Run) -> str:
     """Return the scenario's parameters behind what goes before, where any is not 0 or empty."""
     given = run.plan.get("given") or {}
     return "".join(f"; {name} {value}" for name, value in given.items() if value)
-
-
-def _foreign_note(run: Run) -> str:
-    """Return what to bear in mind where kernels were configured by different hands."""
-    kernels = run.about["kernels"]
-    foreign = [str(kernel["name"]) for kernel in kernels if kernel.get("built_by_lab") is False]
-    if not foreign or len(kernels) == 1:
-        return ""
-    return (
-        f"not built by the lab: {', '.join(foreign)}. Kernels with configs of different hands "
-        "(mitigations, security modules, debugging) differ in more than is compared here."
-    )
 
 
 def sheet_text(figures: Figures, sheet: Cell) -> str:
@@ -106,31 +101,26 @@ def key_figure(run: Run) -> str:
     them was not measured, the first column that was.
     """
     figures = Figures(run)
+    several = len(figures.kernels) > 1
     for sheet in figures.sheets:
         for row in reversed(figures.rows(sheet)):
-            if parts := list(_key_parts(figures, sheet, row)):
+            texts = {kernel: _key_text(figures, kernel, sheet, row) for kernel in figures.kernels}
+            parts = [f"{k} {text}" if several else text for k, text in texts.items() if text]
+            if parts:
                 named = sheet_text(figures, sheet)
                 at = figures.shape.in_words({figures.shape.rows: row})
-                head = f"{named} at {row}" if named else at
-                return f"{head}: {', '.join(parts)}"
+                return f"{f'{named} at {row}' if named else at}: {', '.join(parts)}"
     return ""
-
-
-def _key_parts(figures: Figures, sheet: Cell, row: Value) -> Iterator[str]:
-    several = len(figures.kernels) > 1
-    for kernel in figures.kernels:
-        if text := _key_text(figures, kernel, sheet, row):
-            yield f"{kernel} {text}" if several else text
 
 
 def _key_text(figures: Figures, kernel: str, sheet: Cell, row: Value) -> str:
     columns = figures.columns(sheet)
     if ratio := figures.ratio(kernel, figures.cell(sheet, row, columns[0])):
         return ratio_text(ratio)
+    unit = figures.metric.unit
     for column in columns:
         value = figures.figure(kernel, figures.cell(sheet, row, column)).value
         if value is not None:
-            unit = figures.metric.unit
             return f"{column} {number_text(value, unit)} {unit}".rstrip()
     return ""
 
@@ -138,68 +128,77 @@ def _key_text(figures: Figures, kernel: str, sheet: Cell, row: Value) -> str:
 def main_grid(figures: Figures, sheet: Cell) -> Grid:
     """Return a sheet: rows down, kernels and their columns across."""
     across = figures.columns(sheet)
-    with_ratio = figures.has_ratio(sheet)
-    columns = [Column(_row_name(figures), numeric=_is_numeric(figures))]
-    for kernel in figures.kernels:
-        over = figures.shape.kernel_title(kernel)
-        columns += [Column(_column_name(figures, column), over=over) for column in across]
-        columns += [Column("ratio", tone="ratio", over=over)] * with_ratio
-    rows = []
-    for row in figures.rows(sheet):
-        entries = [_row_entry(row)]
-        for kernel in figures.kernels:
-            cells = [figures.cell(sheet, row, column) for column in across]
-            entries += [entry_of(figures.figure(kernel, cell), figures.metric) for cell in cells]
-            entries += [_ratio(figures.ratio(kernel, cells[0]))] * with_ratio
-        rows.append(entries)
+    only = figures.metric.short or figures.metric.name  # of the only column, the metric's name
+
+    def entry(kernel: str, row: Value, column: Value) -> Entry:
+        cell = figures.cell(sheet, row, column)
+        return entry_of(figures.figure(kernel, cell), figures.metric)
+
+    def ratio(kernel: str, row: Value) -> float | None:
+        return figures.ratio(kernel, figures.cell(sheet, row, across[0]))
+
     what = metric_title(figures.metric) + _trials_text(figures, sheet)
-    return Grid(what, columns, rows, head=sheet_text(figures, sheet))
+    columns = {column: str(column) or only for column in across}
+    shown = ratio if figures.has_ratio(sheet) else None
+    grid = _grid(figures, figures.kernels, columns, figures.rows(sheet), entry, shown)
+    return Grid(what, *grid, head=sheet_text(figures, sheet))
 
 
-def _column_name(figures: Figures, column: Value) -> str:
-    """Return a column's name; of the only one the metric's."""
-    return str(column) or figures.metric.short or figures.metric.name
+def _grid(
+    figures: Figures,
+    kernels: Sequence[str],
+    across: Mapping[Value, str],
+    down: Iterable[Value],
+    entry: Callable[[str, Value, Value], Entry],
+    ratio: Callable[[str, Value], float | None] | None,
+) -> tuple[list[Column], list[list[Entry]]]:
+    """Return the columns and rows of a sheet: of each kernel its columns, and their ratio."""
+    axis = figures.shape.axis(figures.shape.rows)
+    columns = [Column(axis.title or axis.name, numeric=axis.is_numeric)]
+    for kernel in kernels:
+        over = figures.shape.kernel_title(kernel)
+        columns += [Column(name, over=over) for name in across.values()]
+        columns += [Column("ratio", tone="ratio", over=over)] * bool(ratio)
+    rows = []
+    for row in down:
+        entries = [_row_entry(row)]
+        for kernel in kernels:
+            entries += [entry(kernel, row, column) for column in across]
+            if ratio:
+                factor = ratio(kernel, row)
+                entries.append(Entry(ratio_text(factor), factor, tone="ratio"))
+        rows.append(entries)
+    return columns, rows
 
 
 def entry_of(figure: Figure, metric: Metric) -> Entry:
     """Return a figure with its interval, and with what was not valid."""
     if figure.value is None:
-        return Entry("not valid", tone="invalid") if figure.invalid else Entry("-", tone="quiet")
+        return Entry("not valid", tone="invalid") if figure.invalid else _NONE
     around, unit = figure.interval, metric.unit or "1"
-    spread = (
-        f"[{number_text(around.low, unit)}, {number_text(around.high, unit)}]" if around else ""
-    )
-    of = figure.valid + figure.invalid
-    wrong = f"{figure.invalid} of {of} not valid" if figure.invalid else ""
-    remark = ", ".join(filter(None, (spread, wrong)))
+    remarks = []
+    if around:
+        remarks.append(f"[{number_text(around.low, unit)}, {number_text(around.high, unit)}]")
+    if figure.invalid:
+        remarks.append(f"{figure.invalid} of {figure.valid + figure.invalid} not valid")
     tone = "invalid" if figure.invalid else ""
-    return Entry(number_text(figure.value, unit), figure.value, remark, tone)
-
-
-def _ratio(value: float | None) -> Entry:
-    return Entry(ratio_text(value), value, tone="ratio")
-
-
-def _row_name(figures: Figures) -> str:
-    axis = figures.shape.axis(figures.shape.rows)
-    return axis.title or axis.name
-
-
-def _is_numeric(figures: Figures) -> bool:
-    return figures.shape.axis(figures.shape.rows).is_numeric
+    return Entry(number_text(figure.value, unit), figure.value, ", ".join(remarks), tone)
 
 
 def _row_entry(row: Value) -> Entry:
     return word(row) if isinstance(row, str) else Entry(f"{row:.10g}", row)
 
 
+def _levels(figures: Figures, sheet: Cell) -> list[float]:
+    return [f.interval.level for f in figures.sheet_figures(sheet) if f.interval]
+
+
 def _trials_text(figures: Figures, sheet: Cell) -> str:
     """Return how many trials stand behind the figures, where it is more than one each."""
-    found = figures.sheet_figures(sheet)
-    numbers = sorted({figure.valid for figure in found})
-    levels = [figure.interval.level for figure in found if figure.interval]
+    levels = _levels(figures, sheet)
     if not levels:
         return ""
+    numbers = sorted({figure.valid for figure in figures.sheet_figures(sheet)})
     trials = f"{numbers[0]} to {numbers[-1]}" if len(numbers) > 1 else str(numbers[0])
     brackets = f"{LEVEL:.0%} interval" if min(levels) >= LEVEL else "lowest, highest"
     return f", median of {trials} trials [{brackets}]"
@@ -207,7 +206,7 @@ def _trials_text(figures: Figures, sheet: Cell) -> str:
 
 def _level_note(figures: Figures, sheet: Cell) -> Iterator[RenderableType]:
     """Yield why the brackets are no 95 % intervals, where they are not."""
-    levels = [f.interval.level for f in figures.sheet_figures(sheet) if f.interval]
+    levels = _levels(figures, sheet)
     if levels and min(levels) < LEVEL:
         yield Text(
             f"Fewer than 6 trials are too few for a {LEVEL:.0%} interval of the median: "
@@ -221,29 +220,25 @@ def cost_grid(figures: Figures, sheet: Cell, letter: str = "") -> Grid | None:
     None where there is one column, or one metric: the table above says it then.
     """
     last = figures.rows(sheet)[-1]
-    across = figures.columns(sheet)
     counted = {(t.kernel, t.cell): t.metrics for t in figures.run.tallies}
     names = {metric.name for metric in figures.shape.counted}
     metrics = [m for m in figures.shape.metrics if m.name not in names]
     found: list[tuple[str, Value, dict[str, float]]] = []
     for kernel in figures.kernels:
-        for column in across:
+        for column in figures.columns(sheet):
             cell = figures.cell(sheet, last, column)
-            samples = [s for s in figures.samples(kernel, cell) if s.verified]
-            if samples:
+            if samples := [s for s in figures.samples(kernel, cell) if s.verified]:
                 known = (m.name for m in metrics if all(m.name in s.metrics for s in samples))
                 values = {name: median(s.metrics[name] for s in samples) for name in known}
                 found.append((kernel, column, {**values, **counted.get((kernel, cell), {})}))
     shown = [m for m in metrics if not m.zero or any(values.get(m.name) for *_, values in found)]
+    told = any(m.zero for m in shown)
     shown += figures.shape.counted
-    told = any(values.get(m.name) for m in metrics if m.zero for *_, values in found)
     if len(shown) < 2 or (len({column for _, column, _ in found}) < 2 and not told):
         return None
-    columns = [Column("kernel", numeric=False), Column(figures.shape.columns, numeric=False)]
-    columns += [Column(metric.short or metric.name) for metric in shown]
     rows = [
         [
-            word(f"{figures.shape.kernel_title(kernel)} {letter}".strip() if letter else kernel),
+            _kernel_entry(figures, kernel, letter),
             word(str(column)),
             *(_amount(values.get(metric.name), metric) for metric in shown),
         ]
@@ -251,12 +246,26 @@ def cost_grid(figures: Figures, sheet: Cell, letter: str = "") -> Grid | None:
     ]
     at = figures.shape.in_words(Cell({figures.shape.rows: last}))
     what = f"what it cost, the same work for {at}"
-    return Grid(what, columns, rows, sheet_text(figures, sheet), 2, titles=_titles(figures))
+    return _grid_of_kernels(figures, sheet, what, [m.short or m.name for m in shown], rows)
+
+
+def _grid_of_kernels(
+    figures: Figures, sheet: Cell, what: str, names: Iterable[str], rows: list[list[Entry]]
+) -> Grid:
+    """Return a grid of which a row is a kernel and a column of the sheet."""
+    columns = [Column(name, numeric=False) for name in ("kernel", figures.shape.columns)]
+    columns += map(Column, names)
+    titles = {kernel: figures.shape.kernel_title(kernel) for kernel in figures.kernels}
+    return Grid(what, columns, rows, sheet_text(figures, sheet), 2, titles=titles)
+
+
+def _kernel_entry(figures: Figures, kernel: str, letter: str) -> Entry:
+    return word(f"{figures.shape.kernel_title(kernel)} {letter}".strip() if letter else kernel)
 
 
 def _amount(value: float | None, metric: Metric) -> Entry:
     if value is None:
-        return Entry("-", tone="quiet")
+        return _NONE
     if metric.unit:
         return Entry(amount_text(value, metric.unit), value)
     return Entry(f"{value:.0f}" if value >= 100 else f"{value:.10g}", value)
@@ -264,7 +273,8 @@ def _amount(value: float | None, metric: Metric) -> Entry:
 
 def growth_grid(figures: Figures, sheet: Cell, letter: str = "") -> Grid | None:
     """Return how a time grows with a number, where three numbers or more can tell."""
-    if not (figures.metric.is_time and _is_numeric(figures)):
+    axis = figures.shape.axis(figures.shape.rows)
+    if not (figures.metric.is_time and axis.is_numeric):
         return None
     rows = []
     for kernel in figures.kernels:
@@ -275,32 +285,25 @@ def growth_grid(figures: Figures, sheet: Cell, letter: str = "") -> Grid | None:
                 if (value := figures.figure(kernel, figures.cell(sheet, row, column)).value)
             }
             if fitted := fit(points):
-                title = figures.shape.kernel_title(kernel)
-                name = f"{title} {letter}".strip() if letter else kernel
-                rows.append([word(name), word(str(column)), *_terms(fitted)])
+                name = _kernel_entry(figures, kernel, letter)
+                rows.append([name, word(str(column)), *_terms(fitted)])
     if not rows:
         return None
-    unit = _row_name(figures)
-    columns = [Column("kernel", numeric=False), Column(figures.shape.columns, numeric=False)]
-    columns += [Column(name) for name in ("a: fixed", "b: each", "c: squared", "grows", "error")]
+    unit = axis.title or axis.name
     what = f"{figures.metric.name} = a + b N + c N² for N {unit}, as far as it is significant"
-    return Grid(what, columns, rows, sheet_text(figures, sheet), 2, titles=_titles(figures))
+    names = ("a: fixed", "b: each", "c: squared", "grows", "error")
+    return _grid_of_kernels(figures, sheet, what, names, rows)
 
 
 def _terms(fitted: Fit) -> Iterator[Entry]:
-    for power in _TERMS:
-        term = fitted.terms.get(power)
-        if term is None:
-            yield Entry("-" if power in fitted.tried else "?", tone="quiet")
-        else:
+    for power in Power:
+        if term := fitted.terms.get(power):
             margin = f"± {term.margin / abs(term.value):.0%}"
             yield Entry(duration_text(term.value), term.value, margin)
+        else:
+            yield Entry("-" if power in fitted.tried else "?", tone="quiet")
     yield Entry(fitted.growth)
     yield Entry(f"{fitted.error:.1%}", fitted.error)
-
-
-def _titles(figures: Figures) -> dict[str, str]:
-    return {kernel: figures.shape.kernel_title(kernel) for kernel in figures.kernels}
 
 
 def reference_points(run: Run) -> dict[tuple[str, Cell], float]:
@@ -314,33 +317,31 @@ def reference_points(run: Run) -> dict[tuple[str, Cell], float]:
 
 def reference_grid(figures: Figures) -> Grid | None:
     """Return what others measured for the same kernels and rows, in the same form."""
-    points = reference_points(figures.run)
-    shape = figures.shape
+    points, shape = reference_points(figures.run), figures.shape
     sheets = {cell.of(shape.sheets) for _, cell in points}
     rows_here = [row for sheet in figures.sheets if sheet in sheets for row in figures.rows(sheet)]
     kernels = [k for k in figures.kernels if any(kernel == k for kernel, _ in points)]
     shown = [cell for kernel, cell in points if kernel in kernels and cell[shape.rows] in rows_here]
     if not shown:
         return None
-    across = list(dict.fromkeys(map(shape.column_of, shown)))
-    with_ratio = shape.versus is not None and set(shape.versus) <= set(across)
-    columns = [Column(_row_name(figures), numeric=_is_numeric(figures))]
-    for kernel in kernels:
-        over = shape.kernel_title(kernel)
-        columns += [Column(str(column), over=over) for column in across]
-        columns += [Column("ratio", tone="ratio", over=over)] * with_ratio
     sheet = shown[0].of(shape.sheets)
-    rows = []
-    for row in dict.fromkeys(cell[shape.rows] for cell in shown):
-        entries = [_row_entry(row)]
-        for kernel in kernels:
-            found = {c: points.get((kernel, figures.cell(sheet, row, c))) for c in across}
-            entries += [Entry("-") if v is None else Entry(f"{v:.2f}", v) for v in found.values()]
-            if with_ratio and shape.versus:
-                more, less = (found[column] for column in shape.versus)
-                entries.append(_ratio(more / less if more is not None and less else None))
-        rows.append(entries)
-    return Grid(str(figures.run.about["reference"]["title"]), columns, rows)
+    across = {column: str(column) for column in map(shape.column_of, shown)}
+
+    def value(kernel: str, row: Value, column: Value) -> float | None:
+        return points.get((kernel, figures.cell(sheet, row, column)))
+
+    def entry(kernel: str, row: Value, column: Value) -> Entry:
+        found = value(kernel, row, column)
+        return Entry("-") if found is None else Entry(f"{found:.2f}", found)
+
+    def ratio(kernel: str, row: Value) -> float | None:
+        more, less = (value(kernel, row, column) for column in shape.versus or ())
+        return more / less if more is not None and less else None
+
+    has_ratio = shape.versus is not None and set(shape.versus) <= set(across)
+    rows = dict.fromkeys(cell[shape.rows] for cell in shown)
+    grid = _grid(figures, kernels, across, rows, entry, ratio if has_ratio else None)
+    return Grid(str(figures.run.about["reference"]["title"]), *grid)
 
 
 def claims_grid(runs: Sequence[Run], letters: Sequence[str] = ()) -> Grid | None:
@@ -351,8 +352,8 @@ def claims_grid(runs: Sequence[Run], letters: Sequence[str] = ()) -> Grid | None
     label = str((runs[0].about.get("reference") or {}).get("label", "theirs"))
     columns = [Column("claim", numeric=False, width=4), Column(label, numeric=False, width=3)]
     for letter in letters or [""]:
-        columns.append(Column(f"here {letter}".strip(), numeric=False, width=3))
-        columns.append(Column("", numeric=False, width=3))
+        names = (f"here {letter}".strip(), "")
+        columns += [Column(name, numeric=False, width=3) for name in names]
     rows = []
     for found in zip(*each, strict=True):
         row = [word(str(found[0]["text"])), word(str(found[0]["theirs"]))]
@@ -373,32 +374,27 @@ def comparison_grid(
     """
     shape, metric = runs[0].run.shape, runs[0].figures.metric
     letters = list(names) or [stored.letter for stored in runs]
-    head = [axis.name for axis in shape.axes]
-    later = (
-        [f"{letter} against {letters[0]}" for letter in letters[1:]] if not names else ["change"]
-    )
+    later = ["change"] if names else [f"{each} against {letters[0]}" for each in letters[1:]]
     title, change = ("", "") if names else (metric_title(metric), "change")
     with_unit = f", {metric.unit}" if names and metric.unit else ""
     columns = [Column("kernel", numeric=False)]
-    columns += [Column(name, numeric=shape.axis(name).is_numeric) for name in head]
+    columns += [Column(axis.name, numeric=axis.is_numeric) for axis in shape.axes]
     columns += [Column(f"{letter}{with_unit}", over=title) for letter in letters]
     columns += [Column(name, tone="ratio", over=change) for name in later] * changes
     rows = []
     for found in cell_rows(runs):
-        row = [word(found.kernel), *(_row_entry(value) for value in found.cell.values())]
-        unit = metric.unit or "1"
-        row += [Entry(number_text(value, unit), value) for value in found.values]
-        if changes:
-            for number in range(1, len(runs)):
-                first, value = found.values[0], found.values[number]
-                row.append(_change(first, value, found.is_within_spread(number)))
+        row = [word(found.kernel), *map(_row_entry, found.cell.values())]
+        row += [Entry(number_text(value, metric.unit or "1"), value) for value in found.values]
+        for number in range(1, len(runs) * changes):
+            first, value = found.values[0], found.values[number]
+            row.append(_change(first, value, found.is_within_spread(number)))
         rows.append(row)
-    return Grid("the runs beside each other", columns, rows, leading=1 + len(head))
+    return Grid("the runs beside each other", columns, rows, leading=1 + len(shape.axes))
 
 
 def _change(before: float | None, now: float | None, is_within_spread: bool) -> Entry:
     if not before or now is None:
-        return Entry("-", tone="quiet")
+        return _NONE
     text = f"{100 * (now / before - 1):+.1f} %"
     if is_within_spread:
         return Entry(text, now / before, "within the spread", "quiet")

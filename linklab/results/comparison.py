@@ -29,12 +29,13 @@ Pure: the same values and seed give the same result.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from math import ceil, exp, log
 from statistics import NormalDist, median
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from linklab.results.codec import from_json
 from linklab.results.model import Sample
 from linklab.results.shape import Better, Cell, Metric
 
@@ -118,32 +119,32 @@ class Rule:
     `threshold` is the smallest effect that matters, as a share: 0.03 stands
     for ratios from 1/1.03 to 1.03. `alpha` is the risk of a false alarm over
     all operations together, `seed` that of the bootstrap and the permutations,
-    `draws` how many of each there are at least. `share` is the part of the risk
-    that may be spent now, see `at_look`.
+    `draws` how many of each there are at least. `alpha_share` is the part of
+    the risk that may be spent now, see `after_look`.
     """
 
     threshold: float = DEFAULT_THRESHOLD
     alpha: float = ALPHA
     seed: int = 0
     draws: int = DRAWS
-    share: float = 1.0
+    alpha_share: float = 1.0
 
     @property
     def risk(self) -> float:
         """The risk that may be taken now."""
-        return self.alpha * self.share
+        return self.alpha * self.alpha_share
 
-    def at_look(self, look: int) -> Rule:
+    def after_look(self, look: int) -> Rule:
         """Return the rule for the `look`-th time (from 1) that growing data are looked at.
 
-        Who looks again and again until something shows finds something in the
-        end. So each look spends a part of the risk, 1/2, 1/6, 1/12 ..., and
+        Testing growing data again and again raises a false alarm sooner or
+        later. So each look spends a part of the risk, 1/2, 1/6, 1/12 ..., and
         all of them together no more than the whole: 1/(k(k+1)) sums to 1. By
         Bonferroni's inequality that holds for any number of looks, whatever
         one look has to do with the next, and for the intervals as for the test
         (alpha spending; Lan and DeMets, Biometrika 70, 1983, pages 659 to 663).
         """
-        return replace(self, share=1 / (look * (look + 1)))
+        return replace(self, alpha_share=1 / (look * (look + 1)))
 
 
 @dataclass(frozen=True)
@@ -190,12 +191,10 @@ class Comparison:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Return a stored comparison; what is not known is ignored."""
-        by_ratio = "ratio" in data
-        said = str(data.get("effect") or data["verdict"])
-        effect = _FIRST_WORDS.get(said) or Effect(said)
-        known = {f.name: data[f.name] for f in fields(cls) if f.name in data}
+        by_ratio, said = "ratio" in data, str(data.get("effect") or data["verdict"])
         change = data["ratio" if by_ratio else "difference"]
-        return cls(**known | {"change": change, "verdict": effect, "by_ratio": by_ratio})
+        own = {"change": change, "verdict": _FIRST_WORDS.get(said, said), "by_ratio": by_ratio}
+        return from_json(cls, {**data, **own}, "a comparison")
 
 
 Values = dict[Cell, dict[str, dict[int, float]]]
@@ -228,11 +227,11 @@ def pairs_of(samples: Iterable[Sample], metric: Metric, a: str, b: str) -> dict[
     """
     pairs: dict[Cell, Pair] = {}
     for cell, kernels in values_of(samples, metric).items():
-        one, other = kernels.get(a, {}), kernels.get(b, {})
-        both = sorted(one.keys() & other.keys())
+        each = [kernels.get(name, {}) for name in (a, b)]
+        both = sorted(each[0].keys() & each[1].keys())
         if len(both) >= 2:
-            values = [one[block] for block in both], [other[block] for block in both]
-            pairs[cell] = Pair(*values, metric=metric)
+            values = [[one[block] for block in both] for one in each]
+            pairs[cell] = Pair(values[0], values[1], metric=metric)
     return pairs
 
 
@@ -243,11 +242,11 @@ def compare(pairs: Mapping[Key, Pair], rule: Rule, family: int = 0) -> dict[Key,
     `pairs`, as they were settled at an earlier look.
     """
     family = max(family, len(pairs))
-    raw = [_chance(pair, rule).p_value(family) for pair in pairs.values()]
-    corrected = [min(1.0, p_value / rule.share) for p_value in holm(raw, family)]
+    chances = [_chance(pair, rule) for pair in pairs.values()]
+    corrected = holm([chance.p_value(family) for chance in chances], family)
     return {
-        key: _comparison(pair, p_value, rule, family)
-        for (key, pair), p_value in zip(pairs.items(), corrected, strict=True)
+        key: _comparison(pair, chance, min(1.0, p_value / rule.alpha_share), rule, family)
+        for (key, pair), chance, p_value in zip(pairs.items(), chances, corrected, strict=True)
     }
 
 
@@ -264,9 +263,8 @@ def holm(p_values: Sequence[float], family: int = 0) -> list[float]:
     and Holm's argument holds whichever are left.
     """
     family = max(family, len(p_values))
-    corrected = [1.0] * len(p_values)
-    least = 0.0
-    for rank, place in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+    corrected, least = [1.0] * len(p_values), 0.0
+    for rank, place in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
         least = max(least, min(1.0, (family - rank) * p_values[place]))
         corrected[place] = least
     return corrected
@@ -284,26 +282,21 @@ def fewest_blocks(rule: Rule, family: int = 1) -> int:
     return blocks
 
 
-def _comparison(pair: Pair, p_value: float, rule: Rule, family: int) -> Comparison:
-    chance = _chance(pair, rule)
-    effect = chance.effect
-    low, high = chance.interval()
+def _comparison(pair: Pair, chance: Chance, p_value: float, rule: Rule, family: int) -> Comparison:
+    found = chance.effect, *chance.interval()
     limit = log(1 + rule.threshold) if pair.by_ratio else pair.metric.matters
     verdict = Effect.INCONCLUSIVE
     if pair.blocks >= fewest_blocks(rule):
-        sure = p_value <= rule.alpha
-        verdict = _verdict(effect, low, high, limit, sure, pair.metric.better)
-    more: int | None = 0
-    if verdict is Effect.INCONCLUSIVE:
-        more = _more_blocks(pair.blocks, effect, low, high, limit, rule, family)
-    shown = exp if pair.by_ratio else float
+        verdict = _verdict(*found, limit, p_value <= rule.alpha, pair.metric.better)
+    is_open = verdict is Effect.INCONCLUSIVE
+    change, low, high = map(exp if pair.by_ratio else float, found)
     return Comparison(
-        change=shown(effect),
-        low=shown(low),
-        high=shown(high),
+        change=change,
+        low=low,
+        high=high,
         p_value=p_value,
         verdict=verdict,
-        more_blocks_needed=more,
+        more_blocks_needed=_more_blocks(pair.blocks, *found, limit, rule, family) if is_open else 0,
         blocks=pair.blocks,
         median_a=median(pair.a),
         median_b=median(pair.b),
@@ -333,13 +326,7 @@ def _verdict(
 
 
 def _more_blocks(
-    blocks: int,
-    effect: float,
-    low: float,
-    high: float,
-    limit: float,
-    rule: Rule,
-    family: int,
+    blocks: int, effect: float, low: float, high: float, limit: float, rule: Rule, family: int
 ) -> int | None:
     """Return how many more blocks would settle it, if the effect is what it seems to be.
 
@@ -349,21 +336,17 @@ def _more_blocks(
     does with a probability of 80 %, as the effect seen then is another one.
     """
     matters = abs(effect) >= limit
-    room = abs(effect) if matters else limit - abs(effect)
-    have = _normal(rule.risk)
-    need = _normal(rule.risk / family if matters else rule.risk) + NormalDist().inv_cdf(_POWER)
+    distance = abs(effect) if matters else limit - abs(effect)
+    if distance <= 0:
+        return None
+    deviations = NormalDist().inv_cdf
+    have = deviations(1 - rule.risk / 2)
+    need = deviations(1 - rule.risk / (family if matters else 1) / 2) + deviations(_POWER)
     reach = (high - low) / 2 * need / have
-    if room <= 0 or reach <= 0:
-        return None if room <= 0 else max(1, fewest_blocks(rule, family) - blocks)
-    needed = blocks * (reach / room) ** 2
+    needed = blocks * (reach / distance) ** 2
     if needed - blocks > MOST_MORE:
         return None
     return max(1, ceil(needed) - blocks, fewest_blocks(rule, family) - blocks)
-
-
-def _normal(risk: float) -> float:
-    """Return beyond how many standard deviations, either way, lies a risk."""
-    return NormalDist().inv_cdf(1 - risk / 2)
 
 
 def _chance(pair: Pair, rule: Rule) -> Chance:
@@ -372,12 +355,5 @@ def _chance(pair: Pair, rule: Rule) -> Chance:
 
     from linklab.results.resampling import Chance
 
-    return Chance(
-        np.asarray(pair.a, dtype=float),
-        np.asarray(pair.b, dtype=float),
-        pair.paired,
-        rule.risk,
-        rule.seed,
-        rule.draws,
-        pair.by_ratio,
-    )
+    a, b = (np.asarray(values, dtype=float) for values in (pair.a, pair.b))
+    return Chance(a, b, pair.paired, rule.risk, rule.seed, rule.draws, pair.by_ratio)

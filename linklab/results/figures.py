@@ -10,30 +10,26 @@ from typing import Any
 
 from linklab.results.model import Run, Sample
 from linklab.results.shape import Axis, Cell, Metric, Value, values_on
-from linklab.results.statistics import Interval, summarise
+from linklab.results.statistics import Interval, median_interval
 
 VIRTUAL, RECORDED = "virtual", "recorded"
-_REAL_TIME = {
-    "kvm": "KVM",
-    "tcg": "TCG (software emulation: compare ratios, not seconds)",
+_REAL_TIME = {"kvm": "KVM", "tcg": "TCG (software emulation: compare ratios, not seconds)"}
+_VIRTUAL_TIME = {
+    VIRTUAL: "virtual time: 1 ns for each instruction; no caches, no waiting for the host",
+    RECORDED: "recorded: 1 ns for each instruction; comparable with nothing",
 }
 
 
 def seconds_are(about: Mapping[str, Any]) -> str:
     """Return what the seconds of a stored result are, as stands over every table of it."""
-    if about.get("clock") == VIRTUAL:
-        return "virtual time: 1 ns for each instruction; no caches, no waiting for the host"
-    if about.get("clock") == RECORDED:
-        return "recorded: 1 ns for each instruction; comparable with nothing"
     accel = str(about.get("accel"))
-    return _REAL_TIME.get(accel, accel)
+    return _VIRTUAL_TIME.get(about.get("clock", ""), _REAL_TIME.get(accel, accel))
 
 
 def timed_by(about: Mapping[str, Any]) -> str:
     """Return the same in two words, for a sentence: `virtual time`, `TCG`, `KVM`."""
-    clock = about.get("clock")
-    if clock in (VIRTUAL, RECORDED):
-        return "virtual time" if clock == VIRTUAL else "recorded"
+    if about.get("clock") in _VIRTUAL_TIME:
+        return "virtual time" if about["clock"] == VIRTUAL else "recorded"
     return str(about.get("accel", "")).upper()
 
 
@@ -73,13 +69,8 @@ class Figures:
     def sheets(self) -> list[Cell]:
         """The sheets of the table, as they were listed."""
         found = list(dict.fromkeys(cell.of(self.shape.sheets) for _, cell in self._cells))
-        order = [self._values(axis, found) for axis in self.shape.sheets]
-        return sorted(
-            found,
-            key=lambda sheet: [
-                v.index(sheet[a]) for a, v in zip(self.shape.sheets, order, strict=True)
-            ],
-        )
+        order = {axis: self._values(axis, found) for axis in self.shape.sheets}
+        return sorted(found, key=lambda sheet: [order[a].index(v) for a, v in sheet.items()])
 
     def columns(self, sheet: Cell) -> list[Value]:
         """Return what stands across: what the ratio divides by first, as it is the better one."""
@@ -106,8 +97,7 @@ class Figures:
         invalid = sum(not sample.verified for sample in samples)
         if not values:
             return Figure(None, 0, invalid)
-        summary = summarise(values)
-        return Figure(summary.median, len(values), invalid, summary.interval)
+        return Figure(median(values), len(values), invalid, median_interval(values))
 
     def samples(self, kernel: str, cell: Cell) -> list[Sample]:
         """Return the samples of one cell, those that are not valid among them."""

@@ -52,7 +52,7 @@ class Fit:
 
     @property
     def is_significant(self) -> bool:
-        """Whether the terms are; the last one is kept in any case."""
+        """Whether all terms are; the last one is kept in any case."""
         return all(term.margin <= abs(term.value) for term in self.terms.values())
 
     @property
@@ -107,29 +107,27 @@ def _solve(
     free = len(points) - len(powers)
     error = float(sqrt(np.sum((1 - rows @ scaled) ** 2) / free))
     limit = student_quantile(1 - SIGNIFICANT, free)
+    # Rounding is an error, too: a term that an exact fit does not need is not there.
+    deviations = max(error, _EXACT) * np.sqrt(np.diag(inverse))
+    shares = np.max(np.abs(rows * scaled), axis=0)
+    coefficients = dict(zip(powers, map(float, scaled), strict=True))
     terms, chances = {}, {}
-    impossible = _impossible({p: float(s) for p, s in zip(powers, scaled, strict=True)})
-    for place, power in enumerate(powers):
+    for (power, value), deviation, share in zip(
+        coefficients.items(), map(float, deviations), shares, strict=True
+    ):
         unit = float(most) ** power.value
-        # Rounding is an error, too: a term that an exact fit does not need is not there.
-        share = float(np.max(np.abs(rows[:, place] * scaled[place])))
-        deviation = max(error, _EXACT) * sqrt(inverse[place, place])
-        terms[power] = Term(float(scaled[place]) / unit, limit * deviation / unit)
-        chances[power] = student_outside(abs(float(scaled[place])) / deviation, free)
-        if share < _EXACT:
-            chances[power] = 1.0
-        if power in impossible:
+        terms[power] = Term(value / unit, limit * deviation / unit)
+        chances[power] = 1.0 if share < _EXACT else student_outside(abs(value) / deviation, free)
+        if _is_impossible(power, coefficients):
             chances[power] = _NEVER
     return terms, chances, error
 
 
-def _impossible(scaled: Mapping[Power, float]) -> set[Power]:
-    """Return the terms that no cost can have; coefficients in units of the largest number."""
-    found = {p for p in (Power.FIXED, Power.LINEAR) if scaled.get(p, 0.0) < 0}
-    linear, square = scaled.get(Power.LINEAR, 0.0), scaled.get(Power.QUADRATIC, 0.0)
-    if square < 0 and linear + 2 * square < 0:  # the slope at the largest number
-        found.add(Power.QUADRATIC)
-    return found
+def _is_impossible(power: Power, scaled: Mapping[Power, float]) -> bool:
+    """Tell whether no cost can have a term; coefficients in units of the largest number."""
+    if power is Power.QUADRATIC:  # the slope at the largest number
+        return scaled[power] < 0 and scaled.get(Power.LINEAR, 0.0) + 2 * scaled[power] < 0
+    return scaled[power] < 0
 
 
 def student_outside(t: float, free: int) -> float:
@@ -138,18 +136,13 @@ def student_outside(t: float, free: int) -> float:
     Abramowitz and Stegun, "Handbook of Mathematical Functions", 26.7.3 and 26.7.4.
     """
     angle = atan(t / sqrt(free))
-    square = cos(angle) ** 2
-    term, total = 1.0, 0.0
+    square, term, total = cos(angle) ** 2, 1.0, 0.0
+    for k in range(free % 2, free, 2):
+        total += term
+        term *= square * (k + 1) / (k + 2)
+    inside = sin(angle) * total
     if free % 2:
-        for k in range(1, free, 2):
-            total += term
-            term *= square * (k + 1) / (k + 2)
         inside = 2 / pi * (angle + sin(angle) * cos(angle) * total)
-    else:
-        for k in range(0, free, 2):
-            total += term
-            term *= square * (k + 1) / (k + 2)
-        inside = sin(angle) * total
     return min(1.0, max(0.0, 1 - inside))
 
 
@@ -160,8 +153,6 @@ def student_quantile(level: float, free: int) -> float:
         high *= 2
     for _ in range(100):
         middle = (low + high) / 2
-        if student_outside(middle, free) > 1 - level:
-            low = middle
-        else:
-            high = middle
+        is_below = student_outside(middle, free) > 1 - level
+        low, high = (middle, high) if is_below else (low, middle)
     return high

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from linklab.errors import UsageError
-from linklab.results import other
-from linklab.results.kinds import SERIES, is_series
+from linklab.results import result_kinds
 from linklab.results.model import Run
+from linklab.results.result_kinds import SERIES, is_series
 from linklab.results.store import RUN_FILE, read_about
 
 RESULTS = Path("results")
@@ -20,7 +20,7 @@ LAST = "last"
 BROKEN = "broken"
 UNFINISHED = "unfinished"
 _SHOWN = 5  # candidates that an error lists
-_MARKS = frozenset({RUN_FILE, *other.FILES.values()})
+_MARKS = frozenset({RUN_FILE, *result_kinds.FILES.values()})
 
 
 @dataclass(frozen=True)
@@ -47,17 +47,19 @@ class Entry:
         if self.about is None:
             return BROKEN
         if self.other:
-            return other.verdict(self.other, self.about) or UNFINISHED
+            return result_kinds.verdict(self.other, self.about) or UNFINISHED
         return str(self.about.get("verdict") or UNFINISHED)
 
     @property
     def kernels(self) -> list[str]:
         """The names of its kernels; of a series, which has many of each, its flavours."""
-        if self.about and self.other:
-            return other.kernels(self.about)
-        if self.about and is_series(self.about):
+        if self.about is None:
+            return []
+        if self.other:
+            return result_kinds.kernels(self.about)
+        if is_series(self.about):
             return [str(flavour) for flavour in self.about[SERIES].get("flavours", ())]
-        return [kernel.name for kernel in Run(self.about, ()).kernels] if self.about else []
+        return [kernel.name for kernel in Run(self.about, ()).kernels]
 
     @property
     def kind(self) -> str:
@@ -76,46 +78,30 @@ def entries(root: Path) -> list[Entry]:
     """
     if not root.is_dir():
         raise UsageError(f"there is no results folder {root}: --results names another one")
-    return sorted((_entry(path) for path in _folders(root)), key=_age, reverse=True)
-
-
-def _age(entry: Entry) -> tuple[datetime, str]:
-    return entry.start, entry.name
-
-
-def _folders(root: Path) -> Iterator[Path]:
+    found = []
     for folder, below, files in os.walk(root):
         if not _MARKS.isdisjoint(files):
             below.clear()  # nothing in a run's folder is another run
-            yield Path(folder)
+            found.append(_entry(Path(folder)))
+    return sorted(found, key=lambda entry: (entry.start, entry.name), reverse=True)
 
 
 def _entry(folder: Path) -> Entry:
     kind = kind_of(folder)
+    file = folder / result_kinds.FILES.get(kind, RUN_FILE)
     try:
-        about = other.read_other(folder, kind) if kind else read_about(folder)
+        about = result_kinds.read_other(folder, kind) if kind else read_about(folder)
         start = datetime.fromisoformat(str(about.get("start")))
-    except UsageError as error:
-        return Entry(folder, _written(folder, kind), None, error.message, kind)
-    except ValueError as error:
-        problem = f"{folder / _file_of(kind)}: start: {error}"
-        return Entry(folder, _written(folder, kind), None, problem, kind)
-    begun = start if start.tzinfo else start.replace(tzinfo=UTC)
-    return Entry(folder, begun, about, other=kind)
+        return Entry(folder, start if start.tzinfo else start.replace(tzinfo=UTC), about, "", kind)
+    except (UsageError, ValueError) as error:
+        problem = error.message if isinstance(error, UsageError) else f"{file}: start: {error}"
+        written = datetime.fromtimestamp(file.lstat().st_mtime, UTC)
+        return Entry(folder, written, None, problem, kind)
 
 
 def kind_of(folder: Path) -> str:
     """Return the kind of a result that is no run, nothing for a run."""
-    return "" if (folder / RUN_FILE).is_file() else other.kind_in(folder)
-
-
-def _file_of(kind: str) -> str:
-    return other.FILES.get(kind, RUN_FILE)
-
-
-def _written(folder: Path, kind: str) -> datetime:
-    """Return when a file that cannot be read was written."""
-    return datetime.fromtimestamp((folder / _file_of(kind)).lstat().st_mtime, UTC)
+    return "" if (folder / RUN_FILE).is_file() else result_kinds.kind_in(folder)
 
 
 def chosen(found: Entry, kernel: str = "", scenario: str = "", verdict: str = "") -> bool:

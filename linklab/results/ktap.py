@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import NamedTuple
 
 _VERSION = re.compile(r"K?TAP version \d+\s*$")
 _PLAN = re.compile(r"1\.\.(\d{1,9})\s*(?:#\s*(.*))?$")
@@ -42,21 +43,18 @@ class Result(StrEnum):
     SKIP = "skip"
 
 
-@dataclass(frozen=True)
-class Version:
+class VersionLine(NamedTuple):
     """The first line of a document."""
 
 
-@dataclass(frozen=True)
-class Plan:
+class PlanLine(NamedTuple):
     """How many tests there are; `skipped` says why there are none."""
 
-    count: int
+    tests: int
     skipped: str | None = None
 
 
-@dataclass(frozen=True)
-class ResultLine:
+class ResultLine(NamedTuple):
     """The result of one test; `message` is the text behind the hash sign and the directive."""
 
     result: Result
@@ -65,38 +63,38 @@ class ResultLine:
     message: str
 
 
-@dataclass(frozen=True)
-class BailOut:
+class BailOut(NamedTuple):
     """The tests were given up."""
 
     reason: str
 
 
-@dataclass(frozen=True)
-class Subtest:
+class Subtest(NamedTuple):
     """The name of the test whose subtests follow (TAP 14), or go on (KUnit)."""
 
     name: str
 
 
-Line = Version | Plan | ResultLine | BailOut | Subtest
+Line = VersionLine | PlanLine | ResultLine | BailOut | Subtest
 
 
 def read_line(text: str) -> Line | None:
     """Return a line of KTAP, its nesting already removed; None where it is none."""
     if _VERSION.match(text):
-        return Version()
+        return VersionLine()
     if found := _PLAN.match(text):
-        return _plan(int(found[1]), found[2] or "")
+        count, remark = int(found[1]), found[2] or ""
+        directive = _DIRECTIVE.match(remark)
+        return PlanLine(count, None if count else directive[2] if directive else remark)
     if found := _BAIL_OUT.match(text):
         return BailOut(found[1].strip())
     if found := _SUBTEST.match(text):
         return Subtest(found[1].strip())
     if found := _RESULT.match(text):
-        name, remark = _split(found[3] or "")
-        result, message = _judged(found[1] is None, remark)
+        name, _, remark = f" {found[3] or ''}".partition(" #")
+        result, message = _result(found[1] is None, remark.strip())
         number = int(found[2]) if found[2] else None
-        return ResultLine(result, number, name or message, message)
+        return ResultLine(result, number, name.strip() or message, message)
     return None
 
 
@@ -107,33 +105,17 @@ def _nesting_of(text: str) -> str:
     """
     if text.startswith(_RUNNERS_PREFIX):
         inner = read_line(text[len(_RUNNERS_PREFIX) :])
-        return _RUNNERS_PREFIX if isinstance(inner, Version) else ""
+        return _RUNNERS_PREFIX if isinstance(inner, VersionLine) else ""
     bare = text.lstrip(" \t")
     if bare == text:
         return ""
     line = read_line(bare)
     begins = line is not None and not isinstance(line, BailOut)
-    if isinstance(line, ResultLine):
-        begins = line.number == 1
-    return text[: -len(bare)] if begins else ""
+    is_later = isinstance(line, ResultLine) and line.number != 1
+    return text[: -len(bare)] if begins and not is_later else ""
 
 
-def _plan(count: int, remark: str) -> Plan:
-    if count:
-        return Plan(count)
-    found = _DIRECTIVE.match(remark)
-    return Plan(0, found[2] if found else remark)
-
-
-def _split(text: str) -> tuple[str, str]:
-    """Return a result's description and the text behind the hash sign."""
-    if text.startswith("#"):
-        return "", text[1:].strip()
-    name, _, remark = text.partition(" #")
-    return name.strip(), remark.strip()
-
-
-def _judged(ok: bool, remark: str) -> tuple[Result, str]:
+def _result(ok: bool, remark: str) -> tuple[Result, str]:
     """Return the result of a line, by its first word and its directive, and its message."""
     found = _DIRECTIVE.match(remark)
     if found is None:
@@ -221,12 +203,17 @@ def parse(text: str) -> Report:
     A last line without its newline was cut short, so it gives no pass.
     """
     reader = _Reader()
-    *lines, rest = _COLOUR.sub("", text).replace("\0", "").split("\n")
+    *lines, rest = without_colour(text).replace("\0", "").split("\n")
     for line in lines:
         reader.take(line.rstrip("\r"))
     if rest:
         reader.take(rest, whole=False)
     return reader.finish()
+
+
+def without_colour(text: str) -> str:
+    """Return text without the sequences that colour it on a terminal."""
+    return _COLOUR.sub("", text)
 
 
 @dataclass
@@ -235,10 +222,12 @@ class _Level:
 
     `start` is where the tests of the present document begin: an output may
     hold several, one after another. `child` are subtests whose parent has not
-    reported yet, `child_name` is its name where that is known.
+    reported yet, `child_name` is its name where that is known. `faults` are
+    those of the whole output.
     """
 
     prefix: str
+    faults: list[str]
     name: str = ""
     tests: list[Test] = field(default_factory=list)
     start: int = 0
@@ -272,18 +261,98 @@ class _Level:
             return named and self.announced and not self.numbered
         return self.announced or line.number == self.expected
 
+    def read(self, line: Line, whole: bool) -> None:
+        match line:
+            case VersionLine():
+                if not self.fresh:
+                    self.end_document()
+                self.announced = True
+            case PlanLine(count, skipped):
+                if self.plan is not None:
+                    self.end_document()
+                self.announced, self.plan, self.skipped = True, count, skipped
+            case BailOut(reason):
+                self.announced, self.bailed_out = True, reason
+            case Subtest(name):
+                if self.fresh and self.prefix and not self.name:
+                    self.name = name  # KUnit: the first of the subtest's own lines
+                else:
+                    self.cut_short()
+                    self.child_name = name  # TAP 14: the line before them
+            case ResultLine():
+                self._read_result(line, whole)
 
-@dataclass
+    def _read_result(self, line: ResultLine, whole: bool) -> None:
+        result, number = line.result, self.expected if line.number is None else line.number
+        self.numbered = self.numbered or line.number is not None
+        if number != self.expected:
+            place = f"where test {self.expected} was expected"
+            self.faults.append(f"test {number} ({line.name}) stands {place}")
+        if not whole:
+            self.faults.append(f"the output ends in the middle of test {number}'s line")
+            result = Result.FAIL if result is Result.FAIL else Result.MISSING
+        self._add(Test(line.name, result, number, line.message))
+
+    def _add(self, test: Test) -> None:
+        """Add a test with the subtests that came before its line; their failures are its."""
+        lines, child, result = tuple(self.lines), self.child, test.result
+        self.lines, self.child, self.child_name = [], None, ""
+        if child is None:
+            self.tests.append(replace(test, diagnostics=lines))
+            return
+        excused = (Result.FAIL, Result.XFAIL) if child.result is Result.FAIL else (Result.FAIL,)
+        if child.result in (Result.FAIL, Result.MISSING) and result not in excused:
+            if result is not Result.MISSING:
+                self.faults.append(f"{test.name} says `{result}`, its subtests do not")
+            result = child.result
+        bailed_out = child.bailed_out and f"bailed out: {child.bailed_out}"
+        message = "; ".join(filter(None, (test.message, child.skipped, bailed_out)))
+        lines += child.diagnostics
+        self.tests.append(Test(test.name, result, test.number, message, lines, child.tests))
+
+    def cut_short(self) -> None:
+        """End subtests whose parent never reported: whatever they report, it did not pass."""
+        if self.child is not None:
+            name = self.child_name or "a test without a name"
+            self.faults.append(f"{name} began and never reported")
+            self._add(Test(name, Result.MISSING, self.expected, "began and never reported"))
+
+    def end_document(self) -> None:
+        """Compare what was reported with the plan; a gap stands for what is missing."""
+        self.cut_short()
+        tests = self.tests[self.start :]
+        seen = [test.number for test in tests if test.number is not None]
+        for first, last in _gaps(self.plan or 0, set(seen)):
+            name = f"test {first}" if first == last else f"tests {first} to {last}"
+            self.tests.append(Test(name, Result.MISSING, message="planned and never reported"))
+        if self.plan is not None and len(tests) > self.plan:
+            self.faults.append(f"{len(tests)} tests were reported, {self.plan} were planned")
+        if twice := sorted(number for number, times in Counter(seen).items() if times > 1):
+            self.faults.append(f"reported twice: test {', '.join(map(str, twice))}")
+        self.start, self.plan, self.numbered = len(self.tests), None, False
+
+    def report(self) -> Report:
+        """Return its results: it has ended."""
+        self.end_document()
+        return Report(
+            tests=tuple(self.tests),
+            announced=self.announced,
+            skipped=self.skipped,
+            bailed_out=self.bailed_out,
+            diagnostics=tuple(self.lines),
+        )
+
+
 class _Reader:
     """The levels that are open, the outermost first."""
 
-    levels: list[_Level] = field(default_factory=lambda: [_Level("")])
-    faults: list[str] = field(default_factory=list)
+    def __init__(self) -> None:
+        self._faults: list[str] = []
+        self._levels = [_Level("", self._faults)]
 
     def take(self, text: str, *, whole: bool = True) -> None:
         """Take one line for the deepest level that it can belong to."""
-        for depth in range(len(self.levels) - 1, -1, -1):
-            level = self.levels[depth]
+        for depth, level in reversed(list(enumerate(self._levels))):
             if not text.startswith(level.prefix):
                 continue
             rest = text[len(level.prefix) :]
@@ -293,118 +362,23 @@ class _Reader:
                 line = read_line(rest[len(nesting) :]) if nesting else None
             if line is not None:
                 self._close_below(depth)
-                self._read(self._open(level, nesting) if nesting else level, line, whole)
+                if nesting:
+                    level.cut_short()
+                    prefix = level.prefix + nesting
+                    self._levels.append(_Level(prefix, self._faults, level.child_name))
+                self._levels[-1].read(line, whole)
                 return
-        self.levels[-1].lines.append(text.removeprefix(self.levels[-1].prefix))
+        self._levels[-1].lines.append(text.removeprefix(self._levels[-1].prefix))
 
     def finish(self) -> Report:
         """Return the report: the output has ended."""
         self._close_below(0)
-        (top,) = self.levels
-        return replace(self._report(top), faults=tuple(self.faults))
-
-    def _read(self, level: _Level, line: Line, whole: bool) -> None:
-        match line:
-            case Version():
-                if not level.fresh:
-                    self._end_document(level)
-                level.announced = True
-            case Plan(count, skipped):
-                if level.plan is not None:
-                    self._end_document(level)
-                level.announced, level.plan, level.skipped = True, count, skipped
-            case BailOut(reason):
-                level.announced, level.bailed_out = True, reason
-            case Subtest(name):
-                self._read_name(level, name)
-            case ResultLine():
-                self._read_result(level, line, whole)
-
-    def _read_name(self, level: _Level, name: str) -> None:
-        if level.fresh and level.prefix and not level.name:
-            level.name = name  # KUnit: the first of the subtest's own lines
-        else:
-            self._cut_short(level)
-            level.child_name = name  # TAP 14: the line before them
-
-    def _read_result(self, level: _Level, line: ResultLine, whole: bool) -> None:
-        number = level.expected if line.number is None else line.number
-        level.numbered = level.numbered or line.number is not None
-        if number != level.expected:
-            place = f"where test {level.expected} was expected"
-            self.faults.append(f"test {number} ({line.name}) stands {place}")
-        result = line.result
-        if not whole:
-            self.faults.append(f"the output ends in the middle of test {number}'s line")
-            result = Result.FAIL if result is Result.FAIL else Result.MISSING
-        child, level.child = level.child, None
-        test = Test(line.name, result, number, line.message)
-        level.tests.append(self._with_subtests(level, test, child))
-
-    def _with_subtests(self, level: _Level, test: Test, child: Report | None) -> Test:
-        """Return the test with the subtests that came before its line; their failures are its."""
-        lines, level.lines, level.child_name = tuple(level.lines), [], ""
-        if child is None:
-            return replace(test, diagnostics=lines)
-        result = test.result
-        excused = (Result.FAIL, Result.XFAIL) if child.result is Result.FAIL else (Result.FAIL,)
-        if child.result in (Result.FAIL, Result.MISSING) and result not in excused:
-            if result is not Result.MISSING:
-                self.faults.append(f"{test.name} says `{result}`, its subtests do not")
-            result = child.result
-        said = (test.message, child.skipped, child.bailed_out and f"bailed out: {child.bailed_out}")
-        return replace(
-            test,
-            result=result,
-            message="; ".join(filter(None, said)),
-            diagnostics=(*lines, *child.diagnostics),
-            subtests=child.tests,
-        )
-
-    def _open(self, parent: _Level, nesting: str) -> _Level:
-        self._cut_short(parent)
-        self.levels.append(_Level(parent.prefix + nesting, parent.child_name))
-        return self.levels[-1]
+        return replace(self._levels[0].report(), faults=tuple(self._faults))
 
     def _close_below(self, depth: int) -> None:
-        while len(self.levels) > depth + 1:
-            level = self.levels.pop()
-            parent = self.levels[-1]
-            parent.child, parent.child_name = self._report(level), level.name
-
-    def _report(self, level: _Level) -> Report:
-        self._end_document(level)
-        return Report(
-            tests=tuple(level.tests),
-            announced=level.announced,
-            skipped=level.skipped,
-            bailed_out=level.bailed_out,
-            diagnostics=tuple(level.lines),
-        )
-
-    def _cut_short(self, level: _Level) -> None:
-        """End subtests whose parent never reported: whatever they report, it did not pass."""
-        if level.child is None:
-            return
-        child, level.child = level.child, None
-        name = level.child_name or "a test without a name"
-        self.faults.append(f"{name} began and never reported")
-        cut = Test(name, Result.MISSING, level.expected, "began and never reported")
-        level.tests.append(self._with_subtests(level, cut, child))
-
-    def _end_document(self, level: _Level) -> None:
-        """Compare what was reported with the plan; a gap stands for what is missing."""
-        self._cut_short(level)
-        tests = level.tests[level.start :]
-        seen = [test.number for test in tests if test.number is not None]
-        for first, last in _gaps(level.plan or 0, set(seen)):
-            name = f"test {first}" if first == last else f"tests {first} to {last}"
-            level.tests.append(Test(name, Result.MISSING, message="planned and never reported"))
-        if level.plan is not None and len(tests) > level.plan:
-            self.faults.append(f"{len(tests)} tests were reported, {level.plan} were planned")
-        if twice := sorted(number for number, times in Counter(seen).items() if times > 1):
-            self.faults.append(f"reported twice: test {', '.join(map(str, twice))}")
-        level.start, level.plan, level.numbered = len(level.tests), None, False
+        while len(self._levels) > depth + 1:
+            level = self._levels.pop()
+            self._levels[-1].child, self._levels[-1].child_name = level.report(), level.name
 
 
 def _gaps(plan: int, seen: set[int]) -> Iterator[tuple[int, int]]:

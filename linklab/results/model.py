@@ -4,34 +4,33 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
-from linklab.results.shape import Cell, SchemaError, Shape
+from linklab.results.codec import SchemaError, from_json, known
+from linklab.results.shape import Cell, Metric, Shape
+
+R = TypeVar("R", "BootRecord", "TallyRecord")
 
 SCHEMA = 1
 _FIRST_RELEASE = Path(__file__).with_name("first_release.json")
 
 # What a line of a run's files says beside its cell and its metrics.
 BOOTS, TALLIES, FAULTS, IGNORED = "boots", "tallies", "faults", "ignored"
+STATES = "states"  # of a series; older ones keep them in run.json
 LINES = (BOOTS, TALLIES, FAULTS, IGNORED)
 """What `run.json` of the first release kept as lists, and later runs keep as files of lines."""
+_SPREAD = ("cell", "metrics", "links")  # not entries of a line, but among its entries
 
 
-def _known(kind: type, what: str, data: object) -> dict[str, Any]:
-    """Return what `data` has for the fields of a dataclass; what is not known is ignored.
+def _own(record: Sample | BootRecord | TallyRecord) -> dict[str, Any]:
+    return {f.name: getattr(record, f.name) for f in fields(record) if f.name not in _SPREAD}
 
-    A field with a default came later than the first results, and may be missing.
-    """
-    if not isinstance(data, Mapping):
-        raise SchemaError(f"{what} is not a JSON object")
-    known = [f for f in fields(kind) if f.name not in ("cell", "metrics", "links")]
-    missing = [f.name for f in known if f.name not in data and f.default is MISSING]
-    if missing:
-        raise SchemaError(f"{what} lacks {', '.join(missing)}")
-    return {f.name: data[f.name] for f in known if f.name in data}
+
+def _metrics(data: Mapping[str, Any], among: Sequence[Metric]) -> dict[str, float]:
+    return {metric.name: data[metric.name] for metric in among if metric.name in data}
 
 
 @dataclass(frozen=True)
@@ -64,24 +63,19 @@ class Sample:
 
     def to_json(self) -> dict[str, Any]:
         """Return it as one flat JSON object."""
-        own = {f.name: getattr(self, f.name) for f in fields(self)}
-        cell, metrics, links = own.pop("cell"), own.pop("metrics"), own.pop("links")
+        own = _own(self)
         if not self.place:
             del own["place"]
-        return {**own, **cell, **metrics, **(links or {})}
+        return {**own, **self.cell, **self.metrics, **(self.links or {})}
 
     @classmethod
-    def from_json(cls, data: object, shape: Shape) -> Self:
-        """Return the sample in `data`; what is not known is ignored.
-
-        Raises `SchemaError` when something is missing.
-        """
-        known = _known(cls, "a sample", data)
-        assert isinstance(data, Mapping)
-        metrics = {m.name: data[m.name] for m in shape.metrics if m.name in data}
+    def from_json(cls, data: Mapping[str, Any], shape: Shape) -> Self:
+        """Return the sample in `data`. Raises `SchemaError` when something is missing."""
+        own = known(cls, data, "a sample", _SPREAD)
+        metrics = _metrics(data, shape.metrics)
         if shape.metric.name not in metrics:
             raise SchemaError(f"a sample lacks {shape.metric.name}")
-        return cls(cell=shape.cell_in(data), metrics=metrics, **known)
+        return cls(cell=shape.cell_in(data), metrics=metrics, **own)
 
 
 @dataclass(frozen=True)
@@ -99,15 +93,13 @@ class BootRecord:
 
     def to_json(self) -> dict[str, Any]:
         """Return it as one flat JSON object."""
-        own = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {**own.pop("cell"), **own}
+        return {**self.cell, **_own(self)}
 
     @classmethod
-    def from_json(cls, data: object, shape: Shape) -> Self:
+    def from_json(cls, data: Mapping[str, Any], shape: Shape) -> Self:
         """Return the boot in `data`. Raises `SchemaError`."""
-        known = _known(cls, "a boot", data)
-        assert isinstance(data, Mapping)
-        return cls(cell=Cell((a, data[a]) for a in shape.per_guest if a in data), **known)
+        own = known(cls, data, "a boot", _SPREAD)
+        return cls(cell=Cell((a, data[a]) for a in shape.per_guest if a in data), **own)
 
 
 @dataclass(frozen=True)
@@ -120,15 +112,13 @@ class TallyRecord:
 
     def to_json(self) -> dict[str, Any]:
         """Return it as one flat JSON object."""
-        return {"kernel": self.kernel, **self.cell, **self.metrics}
+        return {**_own(self), **self.cell, **self.metrics}
 
     @classmethod
-    def from_json(cls, data: object, shape: Shape) -> Self:
+    def from_json(cls, data: Mapping[str, Any], shape: Shape) -> Self:
         """Return the tally in `data`. Raises `SchemaError`."""
-        known = _known(cls, "a tally", data)
-        assert isinstance(data, Mapping)
-        metrics = {m.name: data[m.name] for m in shape.counted if m.name in data}
-        return cls(cell=shape.cell_in(data), metrics=metrics, **known)
+        own = known(cls, data, "a tally", _SPREAD)
+        return cls(cell=shape.cell_in(data), metrics=_metrics(data, shape.counted), **own)
 
 
 @dataclass(frozen=True)
@@ -166,17 +156,20 @@ class Run:
         entries = self.about.get("kernels")
         if not isinstance(entries, list):
             raise SchemaError("the run lacks kernels")
-        return [KernelRecord(**_known(KernelRecord, "a kernel", entry)) for entry in entries]
+        return [from_json(KernelRecord, entry, "a kernel") for entry in entries]
 
     @property
     def boots(self) -> list[BootRecord]:
         """The boots of guests, in the order they happened."""
-        return [BootRecord.from_json(entry, self.shape) for entry in self._all(BOOTS)]
+        return self._records(BOOTS, BootRecord)
 
     @property
     def tallies(self) -> list[TallyRecord]:
         """What was counted; nothing in a run from before that was done."""
-        return [TallyRecord.from_json(entry, self.shape) for entry in self._all(TALLIES)]
+        return self._records(TALLIES, TallyRecord)
+
+    def _records(self, name: str, kind: type[R]) -> list[R]:
+        return [kind.from_json(entry, self.shape) for entry in self._all(name)]
 
     @property
     def faults(self) -> list[Mapping[str, Any]]:
@@ -195,15 +188,10 @@ class Run:
         Plans of the first release have pairs of the first two axes, and the
         values of the third.
         """
-        if "cells" in self.plan:
-            axes = [axis.name for axis in self.shape.axes]
-            return [Cell(zip(axes, values, strict=True)) for values in self.plan["cells"]]
-        axes = [axis.name for axis in first_shape().axes]
-        return [
-            Cell(zip(axes, (*pair, count), strict=True))
-            for pair in self.plan.get("pairs") or ()
-            for count in self.plan.get("counts") or ()
-        ]
+        pairs, counts = (self.plan.get(name) or () for name in ("pairs", "counts"))
+        values = self.plan.get("cells", [(*pair, count) for pair in pairs for count in counts])
+        axes = [axis.name for axis in self.shape.axes]
+        return [Cell(zip(axes, each, strict=True)) for each in values]
 
     def document(self) -> dict[str, Any]:
         """Return run.json with the lines beside it, as one JSON document."""

@@ -43,21 +43,12 @@ class Status(StrEnum):
         return self in (Status.CRASH, Status.HANG, Status.FAIL)
 
 
-_BY_VERDICT = {
-    Verdict.PASS: Status.PASS,
-    Verdict.FAIL: Status.FAIL,
-    Verdict.CRASH: Status.CRASH,
-    Verdict.HANG: Status.HANG,
-    Verdict.ERROR: Status.ERROR,
-    Verdict.USAGE: Status.ERROR,
-    Verdict.SKIP: Status.SKIP,
-    Verdict.INTERRUPTED: Status.MISSING,
-}
+_UNLIKE = {Verdict.USAGE: Status.ERROR, Verdict.INTERRUPTED: Status.MISSING}
 
 
 def status_of(verdict: Verdict) -> Status:
     """Return the status of a test that ended with a verdict."""
-    return _BY_VERDICT[verdict]
+    return _UNLIKE.get(verdict) or Status(verdict.value)
 
 
 def worst(statuses: Iterable[Status]) -> Status:
@@ -65,14 +56,12 @@ def worst(statuses: Iterable[Status]) -> Status:
 
     One that passed among others that do not apply is a pass.
     """
-    found = set(statuses)
-    if found <= {Status.SKIP}:
-        return Status.SKIP
-    return next(status for status in Status if status in found and status is not Status.SKIP)
+    found = set(statuses) - {Status.SKIP}
+    return next((status for status in Status if status in found), Status.SKIP)
 
 
 @dataclass(frozen=True)
-class Figure:
+class Quantity:
     """A number that a test gave, such as the median of its trials."""
 
     value: float
@@ -92,7 +81,7 @@ class Outcome:
     seconds: float | None = None
     message: str = ""
     output: str = ""
-    figure: Figure | None = None
+    figure: Quantity | None = None
     children: tuple[Outcome, ...] = ()
 
     def leaves(self, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Outcome]]:
@@ -141,6 +130,11 @@ class Suite:
     properties: Mapping[str, str] = field(default_factory=dict)
     start: str = ""
     end: str = ""
+
+    @property
+    def title(self) -> str:
+        """Its name with its kernel's."""
+        return f"{self.name}.{self.kernel.name}" if self.kernel else self.name
 
     @property
     def status(self) -> Status:

@@ -54,7 +54,7 @@ class Chance:
         a, b = self.a, self.b
         tail = _tail(self.risk, min(len(a), len(b)))
         found: list[Array] = []
-        for part in _parts(self._draws(tail), max(len(a), len(b))):
+        for part in _batches(self._draws(tail), max(len(a), len(b))):
             drawn = random.integers(0, len(a), (part, len(a)))
             other = drawn if self.paired else random.integers(0, len(b), (part, len(b)))
             found.append(self._effects(a[drawn], b[other]))
@@ -74,7 +74,7 @@ class Chance:
             return float(np.mean(self._extremes(*_exchanged(a, b, every == 1)) >= seen))
         random = np.random.default_rng([self.seed, 2])
         draws, beyond = self._draws(self.risk / operations), 0
-        for part in _parts(draws, len(a) + len(b)):
+        for part in _batches(draws, len(a) + len(b)):
             if self.paired:
                 one, other = _exchanged(a, b, random.random((part, len(a))) < 0.5)
             else:
@@ -90,24 +90,19 @@ class Chance:
         The effect; where that is the same, as it often is of values with little
         or no spread, the means tell.
         """
-        if self.by_ratio:
-            means = np.mean(np.log(b), axis=1) - np.mean(np.log(a), axis=1)
-        else:
-            means = np.mean(b, axis=1) - np.mean(a, axis=1)
-        return np.asarray(np.abs(self._effects(a, b)) + _TIE_BREAK * np.abs(means))
+        one, other = (np.mean(np.log(v) if self.by_ratio else v, axis=1) for v in (a, b))
+        return np.asarray(np.abs(self._effects(a, b)) + _TIE_BREAK * np.abs(other - one))
 
     def _effects(self, a: Array, b: Array) -> Array:
         """Return the effect of each row."""
-        if self.by_ratio:
-            return np.asarray(np.log(_medians(b) / _medians(a)))
-        return np.asarray(_medians(b) - _medians(a))
+        one, other = _medians(a), _medians(b)
+        return np.asarray(np.log(other / one) if self.by_ratio else other - one)
 
     @property
     def _tied(self) -> float:
         """What rounding makes of equal effects."""
-        if self.by_ratio:
-            return _TIED
-        return _TIED * float(max(np.max(np.abs(self.a)), np.max(np.abs(self.b))))
+        size = 1.0 if self.by_ratio else np.max(np.abs(np.concatenate((self.a, self.b))))
+        return _TIED * float(size)
 
     def _draws(self, tail: float) -> int:
         """Return how many draws it takes to know a tail of this probability."""
@@ -127,15 +122,12 @@ def _exchanged(a: Array, b: Array, which: NDArray[np.bool_]) -> tuple[Array, Arr
 
 def _medians(rows: Array) -> Array:
     """Return the median of each row; several times as fast as `numpy.median`."""
-    count = rows.shape[1]
-    middle = count // 2
-    if count % 2:
-        return np.asarray(np.partition(rows, middle, axis=1)[:, middle])
-    sides = np.partition(rows, (middle - 1, middle), axis=1)
-    return np.asarray((sides[:, middle - 1] + sides[:, middle]) / 2)
+    last, middle = (rows.shape[1] - 1) // 2, rows.shape[1] // 2
+    sides = np.partition(rows, sorted({last, middle}), axis=1)
+    return np.asarray((sides[:, last] + sides[:, middle]) / 2)
 
 
-def _parts(draws: int, blocks: int) -> list[int]:
+def _batches(draws: int, blocks: int) -> list[int]:
     """Return how many draws to do at once, so that memory stays bounded."""
     size = max(1, _CHUNK // blocks)
     return [size] * (draws // size) + ([draws % size] if draws % size else [])

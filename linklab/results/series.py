@@ -12,12 +12,13 @@ Pure: a stored run in, findings out.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
 from typing import Any
 
 from linklab.errors import Verdict
+from linklab.results.codec import from_json
 from linklab.results.comparison import (
     DEFAULT_THRESHOLD,
     Comparison,
@@ -27,8 +28,8 @@ from linklab.results.comparison import (
     pairs_of,
     values_of,
 )
-from linklab.results.kinds import SERIES
-from linklab.results.model import Run
+from linklab.results.model import STATES, Run
+from linklab.results.result_kinds import SERIES
 from linklab.results.shape import Better, Cell, Metric, Shape
 
 BASE = 0
@@ -96,7 +97,7 @@ class StateRecord:
 
 
 @dataclass(frozen=True)
-class Trouble:
+class Problem:
     """Why a state was not measured, or not to the end."""
 
     verdict: Verdict
@@ -118,7 +119,7 @@ class Row:
     """What is known of one flavour's kernel of one state."""
 
     state: StateRecord
-    trouble: Trouble | None
+    problem: Problem | None
     values: Mapping[Cell, float]
     before: Mapping[Cell, Change]
     base: Mapping[Cell, Change]
@@ -141,18 +142,16 @@ class Findings:
 
         A metric that is compared by its difference is, where it is surely worse.
         """
-        one = change.comparison
-        if not one.by_ratio or self.metric.better is Better.NEITHER:
+        one, better = change.comparison, self.metric.better
+        if not one.by_ratio or better is Better.NEITHER:
             return one.verdict is Effect.WORSE
         _, low, high = one.percent
-        if self.metric.better is Better.MORE:
-            return high < -self.fail_above
-        return low > self.fail_above
+        return high < -self.fail_above if better is Better.MORE else low > self.fail_above
 
     def verdict_of(self, row: Row) -> Verdict:
         """Return what a patch's row says; a base that fails leaves nothing to test."""
-        if row.trouble is not None:
-            return row.trouble.verdict if row.state.number else Verdict.SKIP
+        if row.problem is not None:
+            return row.problem.verdict if row.state.number else Verdict.SKIP
         if any(self.is_regression(change) for change in row.before.values()):
             return Verdict.FAIL
         return Verdict.PASS
@@ -172,29 +171,6 @@ class Findings:
                 yield flavour, change
 
 
-@dataclass(frozen=True)
-class _Stored:
-    """What run.json keeps of a series."""
-
-    patches: list[PatchRecord] = field(default_factory=list)
-    states: list[StateRecord] = field(default_factory=list)
-    fail_above: float = 0.0
-
-
-def _stored(about: Mapping[str, Any]) -> _Stored:
-    entry = about.get(SERIES) or {}
-    return _Stored(
-        patches=[PatchRecord(**_known(PatchRecord, each)) for each in entry.get("patches", ())],
-        states=[StateRecord(**_known(StateRecord, each)) for each in entry.get("states", ())],
-        fail_above=float(entry.get("fail_above", 0.0)),
-    )
-
-
-def _known(kind: type, data: Mapping[str, Any]) -> dict[str, Any]:
-    values = {f.name: data[f.name] for f in fields(kind) if f.name in data}
-    return {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
-
-
 def rule_of(fail_above: float, seed: int) -> Rule:
     """Return when an effect matters: from what is not allowed, or from the usual size, on."""
     return Rule(threshold=min(DEFAULT_THRESHOLD, fail_above / 100 or DEFAULT_THRESHOLD), seed=seed)
@@ -208,44 +184,45 @@ def metric_of(run: Run) -> Metric:
 
 def find(run: Run) -> Findings:
     """Return what a stored run of a series says, finished or not."""
-    stored = _stored(run.about)
-    rule = rule_of(stored.fail_above, int((run.about.get("plan") or {}).get("seed", 0)))
-    troubles = dict(_troubles(run, stored.states))
-    shape, metric = run.shape, metric_of(run)
+    entry = run.about.get(SERIES) or {}
+    patches = [from_json(PatchRecord, each) for each in entry.get("patches", ())]
+    lines = (*entry.get(STATES, ()), *run.lines.get(STATES, ()))
+    kept = [from_json(StateRecord, each) for each in lines]
+    newest = {(state.number, state.flavour): state for state in kept}
+    states = sorted(newest.values(), key=lambda state: state.number)
+    fail_above = float(entry.get("fail_above", 0.0))
+    rule = rule_of(fail_above, int(run.plan.get("seed", 0)))
+    metric = metric_of(run)
     values = values_of(run.samples, metric)
-    flavours = {state.flavour: _of_flavour(stored.states, state.flavour) for state in stored.states}
     measured = {kernel for kernels in values.values() for kernel in kernels}
-    before, base = _changes(run, flavours, measured, rule)
-    rows = {
-        flavour: [
-            Row(
-                state=state,
-                trouble=troubles.get(state.measured_as),
-                values={
-                    cell: median(kernels[state.measured_as].values())
-                    for cell, kernels in values.items()
-                    if state.measured_as in kernels
-                },
-                before=before.get(state.kernel, {}),
-                base=base.get(state.measured_as, {}),
-            )
-            for state in states
-        ]
-        for flavour, states in flavours.items()
+    problems = dict(_problems(run, states))
+    flavours = {
+        flavour: [state for state in states if state.flavour == flavour]
+        for flavour in dict.fromkeys(state.flavour for state in kept)
     }
-    cells, threshold = sorted(values), rule.threshold * 100
-    return Findings(stored.patches, rows, cells, stored.fail_above, threshold, shape, metric)
+    before, base = _changes(run, metric, flavours, measured, rule)
 
+    def row(state: StateRecord) -> Row:
+        name = state.measured_as
+        found = {cell: each[name] for cell, each in values.items() if name in each}
+        medians = {cell: median(blocks.values()) for cell, blocks in found.items()}
+        changes = before.get(state.kernel, {}), base.get(name, {})
+        return Row(state, problems.get(name), medians, *changes)
 
-def _of_flavour(states: Iterable[StateRecord], flavour: str) -> list[StateRecord]:
-    return sorted((s for s in states if s.flavour == flavour), key=lambda state: state.number)
+    rows = {flavour: list(map(row, each)) for flavour, each in flavours.items()}
+    threshold = rule.threshold * 100
+    return Findings(patches, rows, sorted(values), fail_above, threshold, run.shape, metric)
 
 
 _Changes = dict[str, dict[Cell, Change]]
 
 
 def _changes(
-    run: Run, flavours: Mapping[str, Sequence[StateRecord]], measured: set[str], rule: Rule
+    run: Run,
+    metric: Metric,
+    flavours: Mapping[str, Sequence[StateRecord]],
+    measured: set[str],
+    rule: Rule,
 ) -> tuple[_Changes, _Changes]:
     """Return each measured kernel against the one measured before it, and against the base.
 
@@ -259,45 +236,34 @@ def _changes(
         steps += pairwise(there)
         if there and there[0].number == BASE:
             wholes += [(there[0], state) for state in there[1:]]
-    return _compared(run, steps, rule), _compared(run, wholes, rule)
 
+    def compared(wanted: Sequence[tuple[StateRecord, StateRecord]]) -> _Changes:
+        pairs = {
+            (a.number, b.kernel, cell): pair
+            for a, b in wanted
+            for cell, pair in pairs_of(run.samples, metric, a.kernel, b.kernel).items()
+        }
+        found: _Changes = {}
+        for (number, kernel, cell), comparison in compare(pairs, rule).items():
+            found.setdefault(kernel, {})[cell] = Change(number, comparison)
+        return found
 
-def _compared(run: Run, wanted: Sequence[tuple[StateRecord, StateRecord]], rule: Rule) -> _Changes:
-    pairs = {
-        (a.number, b.kernel, cell): pair
-        for a, b in wanted
-        for cell, pair in pairs_of(run.samples, metric_of(run), a.kernel, b.kernel).items()
-    }
-    found: _Changes = {}
-    for (number, kernel, cell), comparison in compare(pairs, rule).items():
-        found.setdefault(kernel, {})[cell] = Change(number, comparison)
-    return found
+    return compared(steps), compared(wholes)
 
 
 _DOES = {Verdict.CRASH: "crashes", Verdict.HANG: "hangs"}
 
 
-def _troubles(run: Run, states: Iterable[StateRecord]) -> Iterator[tuple[str, Trouble]]:
-    """Yield the first thing that went wrong with each kernel."""
+def _problems(run: Run, states: Iterable[StateRecord]) -> Iterator[tuple[str, Problem]]:
+    """Yield what went wrong with each kernel; the last that is yielded of it came first."""
     for state in states:
         if state.failure:
             text = "does not build"
-            yield state.kernel, Trouble(Verdict.SKIP, text, state.failure, state.evidence)
-    seen = set()
-    for fault in run.faults:
-        kernel = str(fault.get("kernel"))
-        if kernel not in seen:
-            seen.add(kernel)
-            verdict = Verdict(fault["verdict"])
-            yield (
-                kernel,
-                Trouble(
-                    verdict,
-                    _what(run.shape, verdict, fault),
-                    fault["message"],
-                    fault.get("evidence", ""),
-                ),
-            )
+            yield state.kernel, Problem(Verdict.SKIP, text, state.failure, state.evidence)
+    for fault in reversed(run.faults):
+        verdict, message = Verdict(fault["verdict"]), fault["message"]
+        text = _what(run.shape, verdict, fault)
+        yield str(fault.get("kernel")), Problem(verdict, text, message, fault.get("evidence", ""))
 
 
 def _what(shape: Shape, verdict: Verdict, fault: Mapping[str, Any]) -> str:
@@ -305,5 +271,4 @@ def _what(shape: Shape, verdict: Verdict, fault: Mapping[str, Any]) -> str:
     place = str(fault.get("during") or "")
     if all(axis.name in fault for axis in shape.axes):
         place = shape.in_words(shape.cell_in(fault))
-    at = f" at {place}" if place else ""
-    return f"{_DOES.get(verdict, 'fails')}{at}"
+    return f"{_DOES.get(verdict, 'fails')}{f' at {place}' if place else ''}"

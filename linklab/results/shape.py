@@ -8,16 +8,14 @@ the experiment.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Self
 
+from linklab.results.codec import SchemaError, from_json, to_json
+
 Value = str | int | float
 CELL_SEPARATOR = "/"
-
-
-class SchemaError(ValueError):
-    """A stored result that this version cannot read."""
 
 
 class Better(StrEnum):
@@ -121,7 +119,10 @@ class Cell(Mapping[str, Value]):
         return isinstance(other, Cell) and self._values == other._values
 
     def __lt__(self, other: Cell) -> bool:
-        return _order(self) < _order(other)
+        return self._order() < other._order()
+
+    def _order(self) -> list[tuple[bool, Value]]:
+        return [(isinstance(value, str), value) for value in self.values()]
 
     def __repr__(self) -> str:
         return f"Cell({self._values!r})"
@@ -142,12 +143,6 @@ class Cell(Mapping[str, Value]):
     def with_(self, **values: Value) -> Cell:
         """Return it with other values on some axes, each in its place."""
         return Cell({**self._values, **values})
-
-
-def _order(cell: Cell) -> tuple[tuple[bool, float, str], ...]:
-    return tuple(
-        (isinstance(v, str), 0.0 if isinstance(v, str) else float(v), str(v)) for v in cell.values()
-    )
 
 
 @dataclass(frozen=True)
@@ -216,10 +211,8 @@ class Shape:
         """Return a cell, or a part of one, as it stands in a sentence."""
         if self.text and len(cell) == len(self.axes):
             return self.text.format(**cell)
-        known = [axis for axis in self.axes if axis.name in cell]
-        words = (f"{cell[a.name]} {a.title or a.name}" if a.is_numeric else str(cell[a.name])
-                 for a in known)  # fmt: skip
-        return ", ".join(words)
+        units = {a.name: f" {a.title or a.name}" if a.is_numeric else "" for a in self.axes}
+        return ", ".join(f"{cell[name]}{unit}" for name, unit in units.items() if name in cell)
 
     def cell_in(self, data: Mapping[str, Any]) -> Cell:
         """Return the cell of a flat JSON line. Raises `SchemaError` where an axis is missing."""
@@ -229,7 +222,7 @@ class Shape:
         return Cell((axis.name, data[axis.name]) for axis in self.axes)
 
     def kernel_title(self, name: str) -> str:
-        """Return what stands over a kernel's column."""
+        """Return the title of a kernel's column."""
         return dict(self.kernels).get(name, name)
 
     def kernel_order(self, names: Iterable[str]) -> list[str]:
@@ -239,49 +232,22 @@ class Shape:
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON takes it, without what is left at its default."""
-        return dict(_plain(self))
+        return dict(to_json(self, sparse=True))
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Return the shape in `data`; what is not known is ignored. Raises `SchemaError`."""
         try:
-            known = _known(cls, data)
-            known["axes"] = tuple(Axis(**_known(Axis, each)) for each in data["axes"])
-            for name in ("metrics", "counted"):
-                each = data.get(name, ())
-                known[name] = tuple(_metric(one) for one in each)
-            known["kernels"] = tuple((str(n), str(t)) for n, t in data.get("kernels", ()))
-            return cls(**known)
-        except (KeyError, TypeError, ValueError) as error:
+            return from_json(cls, data)
+        except (TypeError, ValueError) as error:
             raise SchemaError(f"the run's shape cannot be read: {error}") from error
-
-
-def _metric(data: Mapping[str, Any]) -> Metric:
-    known = _known(Metric, data)
-    return Metric(**known | {"better": Better(known.get("better", Better.LESS))})
-
-
-def _known(kind: type, data: Mapping[str, Any]) -> dict[str, Any]:
-    values = {f.name: data[f.name] for f in fields(kind) if f.name in data}
-    return {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, (Shape, Axis, Metric)):
-        kept = {f.name: getattr(value, f.name) for f in fields(value)}
-        default = {f.name: f.default for f in fields(value)}
-        return {name: _plain(v) for name, v in kept.items() if v != default[name]}
-    if isinstance(value, tuple):
-        return [_plain(each) for each in value]
-    return str(value) if isinstance(value, StrEnum) else value
 
 
 def values_on(
     axis: str, cells: Iterable[Mapping[str, Value]], listed: Sequence[Value] = ()
 ) -> list[Value]:
     """Return what cells have on an axis, each once: numbers by size, words as listed."""
-    found = list(dict.fromkeys(cell[axis] for cell in cells))
-    if all(not isinstance(value, str) for value in found):
+    found, order = list(dict.fromkeys(cell[axis] for cell in cells)), list(listed)
+    if not any(isinstance(value, str) for value in found):
         return sorted(found)
-    order = list(listed)
     return sorted(found, key=lambda v: order.index(v) if v in order else len(order))

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import comb
-from statistics import median
 
 LEVEL = 0.95
 
@@ -23,20 +22,6 @@ class Interval:
     low: float
     high: float
     level: float
-
-
-@dataclass(frozen=True)
-class Summary:
-    """Trials in short. `interval` is None of a single one."""
-
-    median: float
-    trials: int
-    interval: Interval | None
-
-
-def summarise(values: Sequence[float]) -> Summary:
-    """Return the median of at least one value, with its interval."""
-    return Summary(median(values), len(values), median_interval(values))
 
 
 def median_interval(values: Sequence[float], level: float = LEVEL) -> Interval | None:

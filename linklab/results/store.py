@@ -1,8 +1,8 @@
 """The store: a folder for each run, readable whenever the run was killed.
 
 `run.json` is written at the start and at the end, under another name first;
-samples, boots, tallies and faults are lines of files of their own, each flushed
-as it comes. So a run that is killed leaves what it had measured.
+samples, boots, tallies, faults and a series' states are lines of files of their
+own, each flushed as it comes. So a run that is killed leaves what it had measured.
 """
 
 from __future__ import annotations
@@ -10,25 +10,26 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from linklab.errors import KernelFault, LabError, LinklabError, UsageError
+from linklab.errors import KernelFault, LabError, LinklabError, UsageError, os_errors_as
+from linklab.results.codec import SchemaError, read_document
 from linklab.results.model import (
     BOOTS,
     FAULTS,
     IGNORED,
     LINES,
     SCHEMA,
+    STATES,
     TALLIES,
     BootRecord,
     Run,
     Sample,
     TallyRecord,
 )
-from linklab.results.shape import SchemaError, Shape
 
 T = TypeVar("T")
 
@@ -53,14 +54,9 @@ class RunFolder:
         self.path = path
         self._logs = 0
         self._samples: list[Sample] = []
-        self._lines: dict[str, list[dict[str, Any]]] = {name: [] for name in LINES}
-        self._about: dict[str, Any] = {
-            "schema": SCHEMA,
-            "start": utc_now(),
-            "end": None,
-            "verdict": None,
-            **about,
-        }
+        self._lines: dict[str, list[dict[str, Any]]] = {name: [] for name in (*LINES, STATES)}
+        begun = {"schema": SCHEMA, "start": utc_now(), "end": None, "verdict": None}
+        self._about: dict[str, Any] = {**begun, **about}
         with _reporting(path):
             try:
                 (path / RUN_FILE).touch(exist_ok=False)  # one of two runs gets it
@@ -73,11 +69,11 @@ class RunFolder:
         """Everything that is in it now, as it is read when it is stored."""
         return Run(dict(self._about), list(self._samples), self._lines)
 
-    def console_log(self, *words: str) -> Path:
-        """Return where a guest's console goes; a name of its own for each guest."""
+    def console_log(self, *words: str) -> str:
+        """Return what a guest's console is called here; a name of its own for each guest."""
         self._logs += 1
         name = "-".join((f"{self._logs:03d}", *words)).replace("/", "_")
-        return self.path / f"console-{name}.log"
+        return f"console-{name}.log"
 
     def drop_logs(self) -> None:
         """Remove the consoles' logs so far: of guests that ended well."""
@@ -98,24 +94,33 @@ class RunFolder:
         self._add(TALLIES, tally.to_json())
 
     def add_fault(self, kernel: str, fault: LinklabError, **at: Any) -> None:
-        """Append what a kernel did wrong, whatever becomes of the run after it.
+        """Append what a kernel did wrong, whatever happens to the run afterwards.
 
         `at` says what its guest was at: `guest`, `during` (boot, trial, count,
         end), and the values of its cell. Where the kernel reported it, its
         class, title, function, fingerprint and the file that holds the report
         are in the line, too.
         """
-        entry: dict[str, Any] = {"kernel": kernel, "verdict": fault.verdict.value}
         findings = fault.findings if isinstance(fault, KernelFault) else ()
         said = [finding.to_json() for finding in findings]
-        first = said[0] if said else {}
-        more = {"reports": said} if len(said) > 1 else {}
-        entry |= {"message": fault.message, "evidence": fault.evidence, **first, **more, **at}
+        entry = {
+            "kernel": kernel,
+            "verdict": fault.verdict.value,
+            "message": fault.message,
+            "evidence": fault.evidence,
+            **(said[0] if said else {}),
+            **({"reports": said} if len(said) > 1 else {}),
+            **at,
+        }
         self._add(FAULTS, entry)
 
     def add_ignored(self, kernel: str, report: Mapping[str, Any], **at: Any) -> None:
         """Append a report of the kernel's that is known noise; `at` as for a fault."""
         self._add(IGNORED, {"kernel": kernel, **report, **at})
+
+    def add_state(self, state: dict[str, Any]) -> None:
+        """Append what is known by now of a series' state; its last line counts."""
+        self._add(STATES, state)
 
     def update(self, **entries: Any) -> None:
         """Change entries of run.json, and write it."""
@@ -131,8 +136,8 @@ class RunFolder:
             (self.path / name).write_text(text, encoding="utf-8")
         return self.path / name
 
-    def _add(self, name: str, entry: Mapping[str, Any]) -> None:
-        self._lines[name].append(dict(entry))
+    def _add(self, name: str, entry: dict[str, Any]) -> None:
+        self._lines[name].append(entry)
         self._append(f"{name}.jsonl", entry)
 
     def _append(self, name: str, entry: Mapping[str, Any]) -> None:
@@ -164,10 +169,7 @@ def removed_if_empty(folder: Path) -> Iterator[None]:
 
 
 def claim_default_folder(scenario: str) -> Path:
-    """Make the folder that a run gets when none is named, and that no other run has.
-
-    Raises `UsageError` when it cannot be written.
-    """
+    """Make the folder that a run gets when none is named; errors as of `claim`."""
     name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{scenario}"
     path, number = _RESULTS / name, 1
     with _refusing(path):
@@ -182,10 +184,7 @@ def claim_default_folder(scenario: str) -> Path:
 
 
 def claim_folder(path: Path) -> Path:
-    """Make the folder for a run and check that it can be used.
-
-    Raises `UsageError` when it holds a run already or cannot be written.
-    """
+    """Make the folder for a run and check that it can be used; errors as of `claim`."""
     with _refusing(path):
         if any(os.path.lexists(path / name) for name in (RUN_FILE, SAMPLES_FILE)):
             raise _held(path)
@@ -198,14 +197,8 @@ def claim_folder(path: Path) -> Path:
     return path
 
 
-@contextmanager
-def _refusing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UsageError(
-            f"the output folder {path} cannot be written: {error.strerror or error}"
-        ) from error
+def _refusing(path: Path) -> AbstractContextManager[None]:
+    return os_errors_as(UsageError, f"the output folder {path} cannot be written")
 
 
 def read_about(path: Path) -> dict[str, Any]:
@@ -213,20 +206,10 @@ def read_about(path: Path) -> dict[str, Any]:
 
     Raises `UsageError` when there is no run, or one of another schema.
     """
-    try:
-        about = json.loads((path / RUN_FILE).read_text())
-    except FileNotFoundError:
-        raise UsageError(f"{path} holds no run: it has no {RUN_FILE}") from None
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path / RUN_FILE} cannot be read: {error}") from error
-    schema = about.get("schema") if isinstance(about, dict) else None
-    if schema != SCHEMA:
-        raise UsageError(f"{path} was written by schema {schema}, this version reads {SCHEMA}")
-    try:
-        Run(about, ()).check()
-    except SchemaError as error:
-        raise UsageError(f"{path / RUN_FILE}: {error}") from error
-    return dict(about)
+    file = path / RUN_FILE
+    about = read_document(file, path, SCHEMA, f"{path} holds no run: it has no {RUN_FILE}")
+    _check(Run(about, ()), file)
+    return about
 
 
 def read_run(path: Path) -> Run:
@@ -236,43 +219,37 @@ def read_run(path: Path) -> Run:
     """
     about = read_about(path)
     shape = Run(about, ()).shape
-    lines = {name: list(_read_lines(path / f"{name}.jsonl", dict)) for name in LINES}
-    run = Run(about, list(_read_samples(path / SAMPLES_FILE, shape)), lines)
+    lines = {name: list(_read_lines(path / f"{name}.jsonl", dict)) for name in (*LINES, STATES)}
+    samples = _read_lines(path / SAMPLES_FILE, lambda line: Sample.from_json(line, shape))
+    run = Run(about, list(samples), lines)
+    _check(run, path)
+    return run
+
+
+def _check(run: Run, path: Path) -> None:
     try:
         run.check()
     except SchemaError as error:
         raise UsageError(f"{path}: {error}") from error
-    return run
-
-
-def _read_samples(path: Path, shape: Shape) -> Iterator[Sample]:
-    return _read_lines(path, lambda line: Sample.from_json(line, shape))
 
 
 def _read_lines(path: Path, read: Callable[[Any], T]) -> Iterator[T]:
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
+    with os_errors_as(UsageError, f"{path} cannot be read"):
+        try:
+            lines = path.read_bytes().split(b"\n")
+        except FileNotFoundError:
+            return
     for number, line in enumerate(lines, 1):
         if not line:
             continue
         try:
             yield read(json.loads(line))
-        except (ValueError, TypeError, SchemaError) as error:
+        except (ValueError, TypeError) as error:
             if number == len(lines):  # without its newline: killed while writing
                 return
             raise UsageError(f"{path}, line {number}: {error}") from error
 
 
-@contextmanager
-def _reporting(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise LabError(
-            f"the run's folder {path} cannot be written: {error.strerror or error}; "
-            f"what was measured so far is in it"
-        ) from error
+def _reporting(path: Path) -> AbstractContextManager[None]:
+    what = f"the run's folder {path} cannot be written"
+    return os_errors_as(LabError, what, "; what was measured so far is in it")

@@ -50,7 +50,7 @@ class Addresses(Scenario):
         text="{operation}, {addresses} addresses",
     )
     topology = "a -- b"
-    parameters = (Parameter("connections", 200, "how many a trial of `connect` makes", 1, 10_000),)
+    parameters = (Parameter("connections", 200, "how many a trial of `connect` makes", 1, 1000),)
     fragment = paths.IMAGES / "networks" / "kernel.config"
     needs = paths.IMAGES / "networks" / "needs.toml"
     image = paths.IMAGES / "networks"
@@ -100,7 +100,7 @@ class Addresses(Scenario):
 
     def _connect(self, hosts: Hosts, count: int, cell: Cell) -> Metrics:
         made = str(self.given["connections"])
-        server = [TRAFFIC, "serve", "tcp", str(_PORT), made]
+        server = [TRAFFIC, "sink", "tcp", str(_PORT), made, "60"]
         running = hosts["b"].start(server, "listening", cell)
         words = (str(_FIRST), str(count), str(_PORT), made)
         said = hosts["a"].said([TRAFFIC, "connect", *words], cell)

@@ -17,7 +17,7 @@ from signal import SIGKILL
 from typing import Any, ClassVar
 
 from linklab.agent.client import Agent, TracedAgent
-from linklab.agent.replies import Measure, ProgramEnd, Tally
+from linklab.agent.replies import Measure, ProgramEnd, SyscallCount
 from linklab.errors import KernelFault, LabError, RequestRefused, UsageError
 from linklab.lab.topology import Topology, parse
 from linklab.results.shape import Cell, Shape, Value
@@ -206,10 +206,10 @@ class Host:
         return succeeded(IP, end, count)
 
     @contextmanager
-    def traced(self) -> Iterator[tuple[Host, Callable[[], Tally]]]:
+    def traced(self) -> Iterator[tuple[Host, Callable[[], SyscallCount]]]:
         """Yield the same host, watched, and what tells what its last work asked of the kernel."""
         agent = TracedAgent(self.agent)
-        yield replace(self, agent=agent), lambda: agent.tally
+        yield replace(self, agent=agent), lambda: agent.counted
 
 
 class Said(dict[str, tuple[float, ...]]):

@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path, PurePosixPath
 
 from linklab import paths
@@ -86,12 +86,8 @@ class SelftestFiles:
 
     def own_files(self, collection: str) -> list[str]:
         """Return the files of a collection without those of the collections inside it."""
-        inner = [name for name in self.collections if name.startswith(f"{collection}/")]
-        return [
-            path
-            for path in self.below(collection)
-            if not any(path.startswith(f"{name}/") for name in inner)
-        ]
+        inner = tuple(f"{each}/" for each in self.collections if each.startswith(f"{collection}/"))
+        return [path for path in self.below(collection) if not path.startswith(inner)]
 
     def read(self, path: str) -> bytes:
         """Return the content of a file, or of a link's target, by its path from the root."""
@@ -181,11 +177,6 @@ class Selftest:
         """Its path from the root of the self-tests."""
         return f"{self.collection.name}/{self.name}"
 
-    @property
-    def is_built(self) -> bool:
-        """Whether it is compiled."""
-        return self.name in self.collection.built
-
 
 def read_collection(files: SelftestFiles, name: str) -> Collection:
     """Return what a collection's Makefile names; the caller has the files checked out.
@@ -199,13 +190,11 @@ def read_collection(files: SelftestFiles, name: str) -> Collection:
         text = run(asked, env=environment).text
     except CommandFailed as error:
         raise LabError(f"the Makefile of {ROOT}/{name} cannot be read", error.evidence) from error
-    words: dict[str, list[str]] = {}
-    for line in text.splitlines():
-        variable, _, word = line.partition(" ")
-        words.setdefault(variable, []).append(word.removeprefix(f"{_OUTPUT}/"))
+    pairs = [line.partition(" ")[::2] for line in text.splitlines()]
 
     def named(*variables: str) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(word for name in variables for word in words.get(name, ())))
+        found = (word for name in variables for variable, word in pairs if variable == name)
+        return tuple(dict.fromkeys(word.removeprefix(f"{_OUTPUT}/") for word in found))
 
     return Collection(
         name=name,
@@ -223,11 +212,11 @@ def choose_tests(files: SelftestFiles, words: Sequence[str]) -> list[Selftest]:
     `net:tls`, as kselftest writes it, is the same. The caller has the files
     checked out. Raises `UsageError` for a word that means none, with similar ones.
     """
-    known: dict[str, Collection] = {}
     chosen: dict[str, Selftest] = {}
 
+    @cache
     def collection(name: str) -> Collection:
-        return known.setdefault(name, read_collection(files, name))
+        return read_collection(files, name)
 
     for word in words:
         wanted = word.strip().removeprefix(f"{ROOT}/").replace(":", "/").strip("/")
@@ -245,28 +234,26 @@ def _one(
     files: SelftestFiles, word: str, wanted: str, collection: Callable[[str], Collection]
 ) -> Selftest:
     folder, _, name = wanted.rpartition("/")
-    if folder not in files.collections:
-        raise UsageError(f"there is no self-test {word!r}{_near(files, wanted)}")
-    found = collection(folder)
-    if name in found.tests or name in found.extended:
-        return Selftest(found, name)
-    if name in found.built:
-        what = "is compiled for other tests to run, and no test by itself"
-    elif files.has(wanted):
-        what = f"is a file of {folder} and no test: its Makefile does not name it as one"
-    else:
-        raise UsageError(f"there is no self-test {word!r}{_near(files, wanted)}")
-    raise UsageError(f"{word} {what}{_near(files, wanted)}")
+    said = f"there is no self-test {word!r}"
+    if folder in files.collections:
+        found = collection(folder)
+        if name in found.tests or name in found.extended:
+            return Selftest(found, name)
+        if name in found.built:
+            said = f"{word} is compiled for other tests to run, and no test by itself"
+        elif files.has(wanted):
+            said = f"{word} is a file of {folder} and no test: "
+            said += "its Makefile does not name it as one"
+    raise UsageError(f"{said}{_near(files, wanted)}")
 
 
 def _near(files: SelftestFiles, wanted: str) -> str:
     """Return what a person may have meant, as the end of a sentence."""
-    candidates = [*files.collections]
-    for path in map(PurePosixPath, files.below("")):
-        if path.suffix in _SOURCES and str(path.parent) in files.collections:
-            candidates.append(str(path.with_suffix("")) if path.suffix == ".c" else str(path))
-    others = [name for name in candidates if name != wanted]
-    found = difflib.get_close_matches(wanted, others, n=_NEAR, cutoff=0.6)
-    if found:
+    paths = [path for path in map(PurePosixPath, files.below("")) if path.suffix in _SOURCES]
+    tests = [
+        str(path).removesuffix(".c") for path in paths if str(path.parent) in files.collections
+    ]
+    others = [name for name in (*files.collections, *tests) if name != wanted]
+    if found := difflib.get_close_matches(wanted, others, n=_NEAR, cutoff=0.6):
         return f"; near are {', '.join(found)}"
     return ": a collection, such as net, or a test of one, such as net/rtnetlink.sh, is expected"

@@ -11,26 +11,14 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from linklab.results.ktap import Report, Result, Test, parse
+from linklab.results.ktap import Report, Result, Test, parse, without_colour
 from linklab.results.outcomes import Outcome, Status
 
 SKIPPED = 4  # KSFT_SKIP in kselftest.h
 _LINES = 40  # of the output before a subtest that failed
-_STATUS = {
-    Result.PASS: Status.PASS,
-    Result.XFAIL: Status.PASS,
-    Result.SKIP: Status.SKIP,
-    Result.FAIL: Status.FAIL,
-    Result.MISSING: Status.MISSING,
-}
-_PRINTED = {
-    "OK": Result.PASS, "PASS": Result.PASS, "FAIL": Result.FAIL, "SKIP": Result.SKIP,
-    "XFAIL": Result.XFAIL,
-}  # fmt: skip
-_COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _AHEAD = re.compile(r"(PASS|FAIL|SKIP|XFAIL):\s*(\S.*)$")
 _BEHIND = re.compile(r"(?:TEST:\s*)?(.*?)\s*\[ *(OK|PASS|FAIL|SKIP|XFAIL) *\]$")
 _FULL_STOPS = " .\t:"
@@ -89,20 +77,15 @@ def _by_end(end: End) -> tuple[Status, str]:
         return Status.FAIL, f"not done within its limit of {end.limit:.0f} s"
     if end.flooded:
         return Status.FAIL, "it printed without an end"
-    if end.exit_code == 0:
-        return Status.PASS, ""
-    if end.exit_code == SKIPPED:
-        return Status.SKIP, ""
-    if end.exit_code < 0:
-        return Status.FAIL, f"killed by {_signal_name(-end.exit_code)}"
-    return Status.FAIL, f"exit status {end.exit_code}"
-
-
-def _signal_name(number: int) -> str:
+    if end.exit_code in (0, SKIPPED):
+        return Status.SKIP if end.exit_code else Status.PASS, ""
+    if end.exit_code > 0:
+        return Status.FAIL, f"exit status {end.exit_code}"
     try:
-        return signal.Signals(number).name
+        name = signal.Signals(-end.exit_code).name
     except ValueError:
-        return f"signal {number}"
+        name = f"signal {-end.exit_code}"
+    return Status.FAIL, f"killed by {name}"
 
 
 def _by_report(status: Status, report: Report) -> tuple[Status, str]:
@@ -121,56 +104,49 @@ def _by_report(status: Status, report: Report) -> tuple[Status, str]:
 
 def _last(tests: Sequence[Test], result: Result) -> str:
     """Return the message of the last test with a result."""
-    found = [test.message or test.name for test in _leaves(tests) if test.result is result]
-    return found[-1] if found else ""
+    found = _with(tests, result)
+    return (found[-1].message or found[-1].name) if found else ""
 
 
 def _names(tests: Sequence[Test], result: Result) -> str:
     """Return the first tests with a result, by name."""
-    names = [test.name for test in _leaves(tests) if test.result is result]
+    names = [test.name for test in _with(tests, result)]
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def _leaves(tests: Iterable[Test]) -> Iterable[Test]:
-    for test in tests:
-        yield from test.leaves()
+def _with(tests: Sequence[Test], result: Result) -> list[Test]:
+    return [leaf for test in tests for leaf in test.leaves() if leaf.result is result]
 
 
 def _outcome(test: Test) -> Outcome:
     """Return a subtest as the exporters know it, with its last lines where it failed."""
-    message = test.message
+    status, message = Status.PASS, test.message
     if test.result is Result.XFAIL:
         message = f"failed as expected: {message}" if message else "failed as expected"
-    kept = test.diagnostics[-_LINES:] if test.result is Result.FAIL else ()
-    return Outcome(
-        name=test.name,
-        status=_STATUS[test.result],
-        message=message,
-        output="\n".join(kept),
-        children=tuple(map(_outcome, test.subtests)),
-    )
+    else:
+        status = Status(test.result.value)
+    output = "\n".join(test.diagnostics[-_LINES:] if status is Status.FAIL else ())
+    children = tuple(map(_outcome, test.subtests))
+    return Outcome(test.name, status, None, message, output, children=children)
 
 
 def _printed_tests(text: str) -> tuple[Test, ...]:
     """Return the tests that lines of a script report, each with the lines before it."""
     tests: list[Test] = []
     since: list[str] = []
-    for raw in _COLOUR.sub("", text).splitlines():
-        line = raw.strip()
-        found = _test_in(line, since)
-        if found is None:
-            if line:
-                since.append(raw)
-            continue
-        tests.append(Test(*found, number=len(tests) + 1, diagnostics=tuple(since)))
-        since = []
+    for raw in filter(str.strip, without_colour(text).splitlines()):
+        if found := _test_in(raw.strip(), since):
+            tests.append(Test(*found, number=len(tests) + 1, diagnostics=tuple(since)))
+            since = []
+        else:
+            since.append(raw)
     return tuple(tests)
 
 
 def _test_in(line: str, before: list[str]) -> tuple[str, Result] | None:
     if ahead := _AHEAD.match(line):
-        return ahead[2], _PRINTED[ahead[1]]
+        return ahead[2], Result[ahead[1]]
     if behind := _BEHIND.match(line):
         name = behind[1].rstrip(_FULL_STOPS) or (before[-1].strip() if before else "")
-        return name, _PRINTED[behind[2]]
+        return name, Result[behind[2].replace("OK", "PASS")]
     return None

@@ -113,25 +113,19 @@ class Workshop:
         return {
             path: content
             for path, content in self.files.blobs.items()
-            if PurePosixPath(path).suffix not in _SCRIPTS
-            and (path in own or _is_shared(path))
-        }  # fmt: skip
+            if not path.endswith(_SCRIPTS) and (path in own or _is_shared(path))
+        }
 
     def _make(self, collection: str, name: str, folder: Path) -> None:
         work = folder / "work"
         work.mkdir()
-        target = work / name
-        argv = ["make", "-C", str(self.files.root / collection), f"CC={COMPILER}"]
-        include = f"KHDR_INCLUDES=-isystem {self.headers.file(INCLUDE)}"
+        argv = ["make", "-C", str(self.files.root / collection), f"CC={COMPILER}", f"OUTPUT={work}"]
+        argv += [f"KHDR_INCLUDES=-isystem {self.headers.file(INCLUDE)}", str(work / name)]
         try:
-            run(
-                [*argv, f"OUTPUT={work}", include, str(target)],
-                env=build_environment(),
-                deadline=_LIMIT,
-            )
+            run(argv, env=build_environment(), deadline=_LIMIT)
         except CommandFailed as error:
             raise _unbuilt(f"{collection}/{name}", error) from error
-        shutil.move(target, folder / PROGRAM)
+        shutil.move(work / name, folder / PROGRAM)
         shutil.rmtree(work)
 
 
@@ -143,15 +137,13 @@ def _is_shared(path: str) -> bool:
 
 
 def _unbuilt(path: str, error: CommandFailed) -> Unbuilt:
-    lacking = missing_in(error.evidence)
-    if not lacking:
+    if lacking := missing_in(error.evidence):
+        text = f"{path} cannot be compiled here: there is no {', '.join(sorted(lacking))}"
+        if known := " ".join(packages_of(lacking)):
+            text += f": as root, type `apt-get install --no-install-recommends -y {known}`"
+    else:
         first = _ERROR.search(error.evidence)
-        reason = f": {first[0].strip()}" if first else ""
-        return Unbuilt(f"{path} does not compile{reason}", error.evidence)
-    known = packages_of(lacking)
-    text = f"{path} cannot be compiled here: there is no {', '.join(sorted(lacking))}"
-    if known:
-        text += f": as root, type `apt-get install --no-install-recommends -y {' '.join(known)}`"
+        text = f"{path} does not compile{f': {first[0].strip()}' if first else ''}"
     return Unbuilt(text, error.evidence)
 
 

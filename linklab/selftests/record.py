@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from linklab.errors import Verdict
-from linklab.results.kinds import SELFTEST
+from linklab.results.codec import from_json
 from linklab.results.model import Run
 from linklab.results.outcomes import Outcome, Status, Suite, worst
-from linklab.results.suites import circumstances, facts_of
+from linklab.results.result_kinds import SELFTEST
+from linklab.results.suites import facts_of, suite
 
 TESTS = "tests"
 _VERDICTS = {
@@ -19,7 +20,7 @@ _VERDICTS = {
     Status.FAIL: Verdict.FAIL,
     Status.ERROR: Verdict.ERROR,
     Status.MISSING: Verdict.ERROR,
-}
+}  # the worst first
 
 
 @dataclass(frozen=True)
@@ -74,54 +75,20 @@ def verdict_of(records: Sequence[TestRecord]) -> Verdict:
     return next((_VERDICTS[status] for status in _VERDICTS if status in found), Verdict.PASS)
 
 
-def to_json(record: TestRecord) -> dict[str, Any]:
-    """Return a test as JSON takes it."""
-    return asdict(record)
-
-
-def from_json(data: Mapping[str, Any]) -> TestRecord:
-    """Return a stored test. Raises `KeyError` or `TypeError` when something is missing."""
-    attempts = tuple(_attempt(entry) for entry in data["attempts"])
-    return TestRecord(data["name"], data["kernel"], attempts, tuple(data["lacking"]))
-
-
-def _attempt(data: Mapping[str, Any]) -> Attempt:
-    # A run that was stored before the host's seconds were kept has none.
-    given = {"host_seconds": None, **data}
-    known: dict[str, Any] = {name: given[name] for name in Attempt.__dataclass_fields__}
-    known["status"] = Status(known["status"])
-    known["subtests"] = tuple(map(_outcome, known["subtests"]))
-    known["faults"] = tuple(known["faults"])
-    return Attempt(**known)
-
-
-def _outcome(data: Mapping[str, Any]) -> Outcome:
-    return Outcome(
-        name=data["name"],
-        status=Status(data["status"]),
-        seconds=data["seconds"],
-        message=data["message"],
-        output=data["output"],
-        children=tuple(map(_outcome, data["children"])),
-    )
-
-
 def records_of(about: Mapping[str, Any]) -> list[TestRecord]:
     """Return the tests of a stored run."""
-    return [from_json(entry) for entry in about.get(TESTS) or ()]
+    return [from_json(TestRecord, entry, "a test") for entry in about.get(TESTS) or ()]
 
 
 def suites_of(about: Mapping[str, Any]) -> list[Suite]:
     """Return a stored run as exporters take it: a suite for each kernel."""
     records = records_of(about)
     return [
-        Suite(
-            name=SELFTEST,
-            outcomes=tuple(_exported(record) for record in records if record.kernel == kernel.name),
-            kernel=facts_of(about, kernel),
-            properties=circumstances(about),
-            start=str(about.get("start") or ""),
-            end=str(about.get("end") or ""),
+        suite(
+            about,
+            SELFTEST,
+            (_exported(record) for record in records if record.kernel == kernel.name),
+            facts_of(about, kernel),
         )
         for kernel in Run(about, ()).kernels
     ]
@@ -133,17 +100,13 @@ def _exported(record: TestRecord) -> Outcome:
     Exporters go by the subtests alone. Those of a test that passed although
     its lines say FAIL are left out: its exit status counts.
     """
-    last = record.last
+    last, children = record.last, record.last.subtests
     message = f"flaky: {tally(record)}" if record.flaky else last.message
-    children = last.subtests
-    said = worst(child.status for child in children) if children else last.status
-    if children and said is not last.status:
-        own = Outcome("the test itself", last.status, last.seconds, message, last.evidence)
-        blamed = last.status in (Status.PASS, Status.SKIP)
-        children = () if blamed else (*children, own)
-    return Outcome(
-        record.name, last.status, last.seconds, message, last.evidence, children=children
-    )
+    own = Outcome("the test itself", last.status, last.seconds, message, last.evidence)
+    if children and worst(child.status for child in children) is not last.status:
+        is_good = last.status in (Status.PASS, Status.SKIP)
+        children = () if is_good else (*children, own)
+    return replace(own, name=record.name, children=children)
 
 
 def tally(record: TestRecord) -> str:

@@ -111,20 +111,18 @@ class SelftestRunner:
         end: End | None = None
         took: float | None = None
         failure: LinklabError | None = None
-        path, draw = self.folder / output, self.draw + number - 1
+        path, log = self.folder / output, self.folder / console
         try:
-            with (
-                path.open("wb") as file,
-                self.lab.session(self.subject, self.folder / console, draw) as session,
-            ):
+            session = self.lab.session(self.subject, log, self.draw + number - 1)
+            with path.open("wb") as file, session as guest:
                 started = time.monotonic()
-                end = _Job(session.agent, file, limit, self.lab, tell).run(test)
+                end = _Job(guest.agent, file, limit, self.lab, tell).run(test)
                 took = time.monotonic() - started
         except Interrupted:
             raise
         except LinklabError as error:
             failure = error
-        found = classify(_text(path), end or _NO_END)
+        found = classify(_output_in(path), end or _NO_END)
         return Attempt(
             status=status_of(failure.verdict) if failure else found.status,
             message=failure.message if failure else found.message,
@@ -145,10 +143,10 @@ def _last_words(path: Path, found: Decision) -> str:
     leaves = (leaf for each in found.subtests for _, leaf in each.leaves())
     if found.status is not Status.FAIL or any(leaf.status.blames_kernel for leaf in leaves):
         return ""
-    return "\n".join(_text(path).rstrip().splitlines()[-_LAST_WORDS:])
+    return "\n".join(_output_in(path).rstrip().splitlines()[-_LAST_WORDS:])
 
 
-def _text(path: Path) -> str:
+def _output_in(path: Path) -> str:
     return path.read_text(errors="replace")
 
 
@@ -187,6 +185,11 @@ class _Job:
     def _is_flood(self) -> bool:
         return self.size > _MOST_OUTPUT
 
+    @property
+    def _elapsed(self) -> float:
+        """The seconds of the clock that limits are for."""
+        return self.guest_seconds if self._is_virtual else time.monotonic() - self.began
+
     def _follow(self, argv: Sequence[str]) -> JobNews:
         """Run it; until its time is over nothing reaches the guest from outside."""
         limits = JobLimits(self.limit, _MOST_OUTPUT, _PACE)
@@ -208,21 +211,16 @@ class _Job:
         self.agent.start_job(argv, self._soon(_TURN))
         while True:
             news = self._ask()
-            if news.wait_status is not None or self._elapsed() >= self.limit or self._is_flood:
+            if news.wait_status is not None or self._elapsed >= self.limit or self._is_flood:
                 return news
-
-    def _elapsed(self) -> float:
-        """Return the seconds of the clock that limits are for."""
-        return self.guest_seconds if self._is_virtual else time.monotonic() - self.began
 
     def _stop(self) -> JobNews | None:
         """End it with SIGTERM first: what it prints at cleaning up may say why it took so long."""
         for number in (signal.SIGTERM, signal.SIGKILL):
             self.agent.signal_job(number, self._soon(_TURN))
-            until = self._elapsed() + _GRACE
-            while self._elapsed() < until:
-                news = self._ask()
-                if news.wait_status is not None:
+            until = self._elapsed + _GRACE
+            while self._elapsed < until:
+                if (news := self._ask()).wait_status is not None:
                     return news
         return None
 

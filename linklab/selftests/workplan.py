@@ -10,7 +10,7 @@ another; of the compiled ones only those that the chosen tests use.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -179,14 +179,14 @@ def _needs_of(test: Selftest, files: SelftestFiles, toolbox: Toolbox) -> Needs:
     )
 
 
-def _image_for(needs: Iterable[Needs]) -> Path:
-    """Return the image that tests run in: the one with Python where one needs that."""
-    return PYTHON_IMAGE if any(_PYTHON in need.tools for need in needs) else IMAGE
-
-
 def _static_entries(files: SelftestFiles, collection: Collection, image: Path) -> list[Entry]:
     """Return the files of a collection that are not compiled, and what they include."""
-    paths = {f"{ROOT}/{path}" for path in _static_files(files, collection)}
+    wanted = [*files.own_files(collection.name), *files.below(_HARNESS)]
+    for word in collection.includes:
+        path = normalized(collection.name, word)
+        if path is not None:
+            wanted += [path] if files.has(path) else files.below(path)
+    paths = {f"{ROOT}/{path}" for path in wanted if not _is_source(path)}
     if image == PYTHON_IMAGE:
         paths |= {path for path in files.blobs if path.startswith(_FOR_PYTHON)}
     source = files.store.tree
@@ -195,23 +195,9 @@ def _static_entries(files: SelftestFiles, collection: Collection, image: Path) -
     )
 
 
-def _static_files(files: SelftestFiles, collection: Collection) -> Iterable[str]:
-    wanted = [*files.own_files(collection.name), *files.below(_HARNESS)]
-    for word in collection.includes:
-        path = normalized(collection.name, word)
-        if path is not None:
-            wanted += [path] if files.has(path) else files.below(path)
-    return (path for path in wanted if not _is_source(path))
-
-
 def _is_source(path: str) -> bool:
     pure = PurePosixPath(path)
     return pure.suffix in _SOURCES or pure.name in _MAKE
-
-
-def _program_entry(collection: str, name: str, program: Path) -> Entry:
-    """Return a compiled program where its tests look for it."""
-    return File(f"{GUEST_ROOT}/{collection}/{name}", 0o755, program, name)
 
 
 def built_in_entry(listing: Path | None) -> Entry:
@@ -282,7 +268,7 @@ def make_ready(
         wanted = wanted_by(files, collection.name, cache)
         path = f"{collection.name}/settings"
         settings = files.read(path).decode(errors="replace") if files.has(path) else None
-        image = _image_for(needs.values())
+        image = PYTHON_IMAGE if any(_PYTHON in need.tools for need in needs.values()) else IMAGE
         static = _static_entries(files, collection, image)
     built: list[Entry] = []
     failed: dict[str, Unbuilt] = {}
@@ -292,7 +278,8 @@ def make_ready(
             for name in names:
                 try:
                     program = workshop.build(collection.name, name)
-                    built.append(_program_entry(collection.name, name, program))
+                    path = f"{GUEST_ROOT}/{collection.name}/{name}"  # where tests look for it
+                    built.append(File(path, 0o755, program, name))
                 except Unbuilt as error:
                     failed[name] = error
     return Ready(
@@ -305,3 +292,24 @@ def make_ready(
         unbuilt=failed,
         lacking={test.name: toolbox.lacking(needs[test.name]) for test in tests},
     )
+
+
+def notes_on(ready: Ready) -> Iterator[str]:
+    """Yield what a person should know of tests before they run."""
+    names = {test.name for test in ready.tests}
+    for name, error in ready.unbuilt.items():
+        tail = "" if name in names else "; tests that run it will say so"
+        yield f"{error.message}{tail}"
+    tools: dict[str, list[str]] = {}
+    packages: dict[str, str] = {}
+    for test, lacking in ready.lacking.items():
+        for tool, package in lacking.items():
+            tools.setdefault(tool, []).append(test)
+            packages[tool] = package
+    for tool, tests in sorted(tools.items()):
+        some = ", ".join(tests[:3]) + (f" and {len(tests) - 3} more" if len(tests) > 3 else "")
+        package = packages[tool]
+        where = f"Debian's package {package} is not installed" if package else "no image has it"
+        yield f"{some} may ask for {tool}: {where}"
+    if wanted := sorted({packages[tool] for tool in tools if packages[tool]}):
+        yield f"as root: apt-get install --no-install-recommends -y {' '.join(wanted)}"

@@ -15,9 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from statistics import median
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from linklab.errors import LabError
@@ -32,6 +30,7 @@ from linklab.results.store import RunFolder
 from linklab.scenarios.scenario import Slower
 from linklab.trials.engine import Engine
 from linklab.trials.plan import Plan
+from linklab.trials.sequential import Blocks, Budget, until_known
 
 STEP_NAME = "calibrating"
 _PILOT_BLOCKS = 4
@@ -77,34 +76,25 @@ class Outcome:
         }
 
 
+@dataclass
 class Calibration:
     """Compares a kernel with itself and with a slowed one, as often as asked.
 
     The plan has one cell; its `repeat` are the blocks of a comparison.
     """
 
-    def __init__(
-        self,
-        lab: Lab,
-        plan: Plan,
-        folder: RunFolder,
-        rule: Rule,
-        metric: Metric,
-        listener: Listener,
-    ) -> None:
-        self.outcome = Outcome()
-        self._lab = lab
-        self._plan = plan
-        self._folder = folder
-        self._rule = rule
-        self._metric = metric
-        self._listener = listener
-        (self._cell,) = plan.cells
-        assert plan.kind.slower is not None
-        self._slower: Slower = plan.kind.slower
-        self._engine = Engine(lab, plan, folder, listener)
-        self._first = 1  # of the blocks measured last
-        self._block = 0
+    lab: Lab
+    plan: Plan
+    folder: RunFolder
+    rule: Rule
+    metric: Metric
+    listener: Listener
+    outcome: Outcome = field(default_factory=Outcome)
+
+    def __post_init__(self) -> None:
+        assert self.plan.kind.slower is not None
+        self._slower: Slower = self.plan.kind.slower
+        self.engine = Engine(self.lab, self.plan, self.folder, self.listener)
 
     def _slowed(self, subject: Subject, loops: int, name: str = "") -> Subject:
         """Return the patched kernel, told to loop so often for each piece of work."""
@@ -130,81 +120,97 @@ class Calibration:
             found = Slowed(share, max(1, round(loops * share / (ratio - 1))))
             self.outcome.slowed.append(found)
             text = f"{loops} loops take {ratio:.3f} times as long: {found.loops} for"
-            self._listener(Note(f"{text} {100 * share:g} % more"))
+            self.listener(Note(f"{text} {100 * share:g} % more"))
 
     def run(self, base: Subject, patched: Subject, comparisons: int) -> Outcome:
         """Compare so often. Raises whatever ends the measuring; what was done by then is kept."""
         twin = replace(base, name=f"{base.name}#2")
-        slower = [
-            (
-                self._slowed(
-                    patched, one.loops, f"{base.name}, slowed by {100 * one.slowdown:g} %"
-                ),
-                one,
-            )
-            for one in self.outcome.slowed
-        ]
-        subjects = [base, twin, *(subject for subject, _ in slower)]
-        every: dict[str, list[Pair]] = {subject.name: [] for subject, _ in slower}
-        with step(self._listener, STEP_NAME, comparisons):
-            for number in range(comparisons):
-                self._listener(StepAdvanced(STEP_NAME, number, f"comparison {number + 1}"))
-                began = time.monotonic()
-                self._measure(subjects, self._plan.repeat)
-                took = time.monotonic() - began
-                self.outcome.seconds.append(took * 2 / len(subjects))
-                rule = replace(self._rule, seed=self._rule.seed + number)
-                self.outcome.same.append(compare_one(self._pair(base, twin), rule))
-                for subject, one in slower:
-                    pairs = every[subject.name]
-                    pairs.append(self._pair(base, subject))
-                    one.comparisons.append(compare_one(pairs[-1], rule))
-                    one.measured = compare_one(_joined(pairs), self._rule)
+        slower = {
+            f"{base.name}, slowed by {100 * one.slowdown:g} %": one for one in self.outcome.slowed
+        }
+        others = [self._slowed(patched, one.loops, name) for name, one in slower.items()]
+        every: dict[str, list[Pair]] = {name: [] for name in slower}
+        blocks = _FreshBlocks(self, [base, twin, *others])
+
+        def compared(number: int) -> bool:
+            if blocks.took is None:
+                return False
+            self.outcome.seconds.append(blocks.took * 2 / len(blocks.subjects))
+            rule = replace(self.rule, seed=self.rule.seed + number - 1)
+            self.outcome.same.append(compare_one(blocks.pair(twin.name), rule))
+            for name, one in slower.items():
+                every[name].append(blocks.pair(name))
+                one.comparisons.append(compare_one(every[name][-1], rule))
+                one.measured = compare_one(_joined(every[name]), self.rule)
+            self.listener(StepAdvanced(STEP_NAME, number, f"comparison {number + 1}"))
+            return False
+
+        count = self.plan.repeat
+        with step(self.listener, STEP_NAME, comparisons):
+            self.listener(StepAdvanced(STEP_NAME, 0, "comparison 1"))
+            budget = Budget(count, most=comparisons * count, step=count)
+            until_known(blocks, budget, compared, ignore)
         return self.outcome
 
     def _clear_ratio(self, base: Subject, slow: Subject) -> float | None:
         """Return how many times as long it takes, or None if that is not far beyond chance."""
-        if self._ratio(base, slow, _PILOT_BLOCKS) < _CLEARLY:
-            return None
-        ratio = self._ratio(base, slow, self._plan.repeat)
-        return ratio if ratio >= _CLEARLY else None
+        blocks, count, ratio = _FreshBlocks(self, [base, slow]), self.plan.repeat, 0.0
 
-    def _ratio(self, base: Subject, other: Subject, count: int) -> float:
-        """Return how many times as slow another kernel is."""
-        self._measure([base, other], count)
-        pair = self._pair(base, other)
+        def is_unclear(_number: int) -> bool:
+            nonlocal ratio
+            ratio = self._ratio(blocks) if blocks.took is not None else 0.0
+            return ratio < _CLEARLY
+
+        budget = Budget(_PILOT_BLOCKS, most=_PILOT_BLOCKS + count, step=count)
+        return None if until_known(blocks, budget, is_unclear, ignore) else ratio
+
+    def _ratio(self, blocks: _FreshBlocks) -> float:
+        """Return how many times as slow the last kernel is as the first."""
+        pair = blocks.pair(blocks.subjects[-1].name)
         a, b = median(pair.a), median(pair.b)
         if not a or not b:
-            raise LabError(f"{self._metric.name} is 0 here, and a slowdown is a share of it")
-        return a / b if self._metric.better is Better.MORE else b / a
+            raise LabError(f"{self.metric.name} is 0 here, and a slowdown is a share of it")
+        return a / b if self.metric.better is Better.MORE else b / a
 
-    def _measure(self, subjects: Sequence[Subject], count: int) -> None:
-        """Measure some kernels in so many further blocks."""
-        numbers = range(self._block + 1, self._block + count + 1)
-        with self._saved(subjects) as lab:
-            self._engine.lab = lab
-            self._engine.measure(subjects, [self._cell], numbers)
-        self._first, self._block = numbers.start, numbers[-1]
-        self._folder.drop_logs()  # thousands of guests that ended well
 
-    def _pair(self, a: Subject, b: Subject) -> Pair:
-        """Return what two kernels took in the blocks measured last."""
-        last = (sample for sample in self._engine.samples if sample.block >= self._first)
-        return pairs_of(last, self._metric, a.name, b.name)[self._cell]
+class _FreshBlocks(Blocks):
+    """A kernel beside others; guests that are resumed are saved anew for each measuring.
+
+    `took` is the host's seconds of the last one, None while it is not at its end.
+    """
+
+    def __init__(self, calibration: Calibration, subjects: Sequence[Subject]) -> None:
+        super().__init__(calibration.engine, subjects, calibration.plan.cells)
+        self.took: float | None = None
+        self._of = calibration
+        self._count = 0  # blocks of the last measuring
+
+    def measure(self, count: int) -> None:
+        """Measure so many more, and drop the logs of guests that ended well: they are thousands."""
+        self.took, self._count, began = None, count, time.monotonic()
+        with self._saved(self._of.lab) as self.engine.lab:
+            super().measure(count)
+        self._of.folder.drop_logs()
+        self.took = time.monotonic() - began
+
+    def pair(self, other: str) -> Pair:
+        """Return what the first kernel and another took in the last measuring."""
+        last = self.samples(self._count)
+        return pairs_of(last, self._of.metric, self.subjects[0].name, other)[self.cells[0]]
 
     @contextmanager
-    def _saved(self, subjects: Sequence[Subject]) -> Iterator[Lab]:
-        """Yield the lab, with a guest of each kernel saved for these blocks alone."""
-        if self._lab.boot is not Boot.RESUME:
-            yield self._lab
+    def _saved(self, lab: Lab) -> Iterator[Lab]:
+        """Yield the lab, with a guest of each kernel saved for one measuring alone."""
+        if lab.boot is not Boot.RESUME:
+            yield lab
             return
-        with TemporaryDirectory(prefix=".saved-", dir=self._folder.path) as folder:
+        with Cache().scratch() as folder:
             saved: dict[str, Snapshot] = {}
-            for number, subject in enumerate(subjects):
-                own = Cache(Path(folder) / str(number))
-                draw = self._plan.seed + self._block + number
-                saved |= self._lab.with_snapshots([subject], own, ignore, draw).snapshots
-            yield replace(self._lab, snapshots=saved)
+            for number, subject in enumerate(self.subjects):
+                own = Cache(folder / str(number))
+                draw = self._of.plan.seed + self.next - 1 + number
+                saved |= lab.with_snapshots([subject], own, ignore, draw).snapshots
+            yield replace(lab, snapshots=saved)
 
 
 def _joined(pairs: Sequence[Pair]) -> Pair:

@@ -1,10 +1,11 @@
-"""The engine: turns of guests in, a stream of events out; and who keeps them in a run's folder."""
+"""The engine: a batch of turns in, a stream of events out; and who reads it into a run's folder."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -17,9 +18,9 @@ from linklab.machine.spec import Clock
 from linklab.results.model import BootRecord, Sample, TallyRecord
 from linklab.results.shape import Cell
 from linklab.results.store import RunFolder, utc_now
-from linklab.trials.guest import Close, Cores, GuestMaker, Job, Open, Trial, authors_code
+from linklab.trials.guest import Close, Cores, GuestAtWork, Job, Open, Trial, authors_code
 from linklab.trials.places import Here, Place, Processes
-from linklab.trials.plan import Count, Plan, Seat, Turn, blocks, countings, schedule
+from linklab.trials.plan import CountSyscalls, GuestSlot, Plan, Turn, blocks, countings, schedule
 
 STEP = "measuring"
 MOST_OPEN = 64  # guests at a time: each has a dozen open files and wakes up now and then
@@ -28,33 +29,19 @@ _MEMORY_SHARE = 0.8  # of what the host has available
 
 
 @dataclass(frozen=True)
-class Measured:
-    """A trial was done, in a block; set-up has 0."""
+class Begun:
+    """A guest begins a job, with `done` of the batch's cost behind it."""
 
-    seat: Seat
-    trial: Trial
-    block: int
-
-
-@dataclass(frozen=True)
-class Booted:
-    """A guest is up."""
-
-    boot: BootRecord
-
-
-@dataclass(frozen=True)
-class Counted:
-    """What a cell's work asks of the kernel is known."""
-
-    tally: TallyRecord
+    slot: GuestSlot
+    job: Job
+    done: int
 
 
 @dataclass(frozen=True)
 class Ignored:
     """A kernel reported something that does not count."""
 
-    seat: Seat
+    slot: GuestSlot
     finding: Finding
 
 
@@ -62,130 +49,185 @@ class Ignored:
 class Failed:
     """A kernel is at fault. What was left to be done with it is left out."""
 
-    seat: Seat
+    slot: GuestSlot
     job: Job | None
     fault: KernelFault
 
 
-Event = Measured | Booted | Counted | Ignored | Failed
+Event = Begun | Sample | BootRecord | TallyRecord | Ignored | Failed | Note
+"""What comes of a batch. Samples are in no order yet: that is whose who puts them together."""
 
 
-class _Batch:
-    """Some turns on their way: who works, who waits, who is gone."""
+@dataclass(frozen=True)
+class Batch:
+    """Turns that belong on one host, and all that it takes to do them there.
 
-    def __init__(
-        self,
-        plan: Plan,
-        place: Place,
-        turns: Sequence[Turn],
-        counts: Mapping[Seat, Sequence[Count]],
-        slots: Sequence[Cores | None],
-        room: int,
-        log_for: Callable[[Seat], Path],
-        listener: Listener,
-    ) -> None:
-        self._plan = plan
+    It can be sent: what boots is named as the caches of all hosts name it. `consoles` are
+    the names of the guests' logs, as whoever stores them wants them.
+    """
+
+    lab: Lab
+    plan: Plan
+    subjects: Mapping[str, Subject]  # by the kernel's name
+    turns: Sequence[Turn]
+    counts: Mapping[GuestSlot, Sequence[CountSyscalls]]
+    consoles: Mapping[GuestSlot, str]
+
+    def cost(self, slot: GuestSlot, job: Job) -> int:
+        """Return how long a job takes, in units of a progress bar."""
+        if isinstance(job, (Close, CountSyscalls)):
+            return 0
+        with authors_code(self.plan.kind):
+            return self.plan.kind.cost(job.cell if isinstance(job, Turn) else slot.setup)
+
+    def total_cost(self, turns: Iterable[Turn], opened: Collection[GuestSlot] = ()) -> int:
+        """Return how long turns take, with the start of guests that are not open yet."""
+        done = list(turns)
+        starts = sum(self.cost(s, Open()) for s in {t.slot for t in done}.difference(opened))
+        return starts + sum(self.cost(turn.slot, turn) for turn in done)
+
+    def events(self, folder: Path) -> Iterator[Event]:
+        """Do it here and yield what comes of it; the consoles' logs go into `folder`.
+
+        Raises the lab's own faults.
+        """
+        with authors_code(self.plan.kind):
+            self.plan.kind.load()
+        lab, jobs = self.lab, self.plan.jobs
+        cores: Sequence[Cores | None] = [None] * jobs
+        if jobs > 1 and lab.clock is not Clock.VIRTUAL:  # there nobody disturbs anybody's figures
+            own = own_cores()
+            if shares := share_out(jobs, lab.cpus * lab.machines, own):
+                cores = shares
+            else:
+                guests = f"{jobs} guests with {lab.cpus} CPU each"
+                text = f"--jobs {jobs}: {guests} on {len(own)} cores disturb each other's timings"
+                yield Note(f"{text}: use fewer for figures that you want to defend")
+        kind = Here if jobs == 1 else Processes
+        with kind(partial(self.guest, folder)) as place:
+            yield from _Scheduler(self, place, cores).events()
+
+    def guest(self, folder: Path, slot: GuestSlot) -> GuestAtWork:
+        """Return a guest of it, which is not open yet."""
+        subject, log = self.subjects[slot.kernel], folder / self.consoles[slot]
+        return GuestAtWork(self.lab, self.plan, subject, slot, log)
+
+    def sample(self, kernel: str, trial: Trial, block: int) -> Sample:
+        """Return a trial as a sample."""
+        return Sample(
+            scenario=self.plan.kind.name,
+            kernel=kernel,
+            boot=self.lab.boot.value,
+            accel=self.lab.accel.value,
+            cell=trial.cell,
+            trial=trial.number,
+            metrics=trial.metrics,
+            order=0,
+            verified=trial.verified,
+            block=block,
+            clock=self.lab.clock_name,
+            place=self.plan.place_in(self.lab),
+            links=trial.links,
+        )
+
+
+class _Scheduler:
+    """A batch on its way: who works, who waits, who is gone."""
+
+    def __init__(self, batch: Batch, place: Place, cores: Sequence[Cores | None]) -> None:
+        self._batch = batch
         self._place = place
-        self._turns = list(turns)
-        self._counts = {seat: list(each) for seat, each in counts.items()}
-        self._slots = list(slots)
-        self._room = room
-        self._log_for = log_for
-        self._listener = listener
-        self._left = Counter(turn.seat for turn in turns)
-        self._open: set[Seat] = set()
-        self._opened: set[Seat] = set()  # ever
-        self._working: dict[Seat, tuple[Job, Cores | None]] = {}
+        self._turns = list(batch.turns)
+        self._counts = {slot: list(each) for slot, each in batch.counts.items()}
+        self._cores = list(cores)
+        self._capacity = capacity_of(batch.lab)
+        self._left = Counter(turn.slot for turn in batch.turns)
+        self._open: set[GuestSlot] = set()
+        self._opened: set[GuestSlot] = set()  # ever
+        self._working: dict[GuestSlot, tuple[Job, Cores | None]] = {}
         self._done = 0  # in units of the progress bar
 
     def events(self) -> Iterator[Event]:
         """Give out jobs and yield what comes of them. Raises the lab's own faults."""
         while True:
-            while self._slots and (found := self._next()):
+            while self._cores and (found := self._next()):
+                yield Begun(*found, self._done)
                 self._begin(*found)
             if not self._working:
                 return
-            seat, answer = self._place.wait()
-            job = self._end(seat)
+            slot, answer = self._place.wait()
+            job = self._end(slot)
             block = job.number if isinstance(job, Turn) else 0
-            if answer.boot is not None:
-                yield Booted(answer.boot)
-            if answer.tally is not None:
-                yield Counted(answer.tally)
+            yield from filter(None, (answer.boot, answer.tally))
             for finding in answer.ignored:
-                yield Ignored(seat, finding)
+                yield Ignored(slot, finding)
             for trial in answer.trials:
                 if not isinstance(job, Turn) or job.number > 0 or not trial.verified:
-                    yield Measured(seat, trial, block)
-            self._done += _cost(self._plan, seat, job) if job else 0
+                    yield self._batch.sample(slot.kernel, trial, block)
+            self._done += self._batch.cost(slot, job) if job else 0
             if isinstance(answer.error, KernelFault):
-                self._give_up(seat.kernel)
-                yield Failed(seat, job, answer.error)
+                self._give_up(slot.kernel)
+                yield Failed(slot, job, answer.error)
             elif answer.error is not None:
                 raise answer.error
 
-    def _next(self) -> tuple[Seat, Job] | None:
+    def _next(self) -> tuple[GuestSlot, Job] | None:
         """Return the next job that can be done now: guests that are done end first."""
-        for seat in self._open:
-            if not self._left[seat] and seat not in self._working:
-                counts = self._counts.get(seat)
-                return seat, counts.pop(0) if counts else Close()
+        for slot in self._open:
+            if not self._left[slot] and slot not in self._working:
+                counts = self._counts.get(slot)
+                return slot, counts.pop(0) if counts else Close()
         for place, turn in enumerate(self._turns):
-            if turn.seat in self._working:
+            if turn.slot in self._working:
                 continue
-            if turn.seat in self._open:
-                self._left[turn.seat] -= 1
-                return turn.seat, self._turns.pop(place)
-            if len(self._open) < self._room:
-                return turn.seat, Open(self._log_for(turn.seat))
+            if turn.slot in self._open:
+                self._left[turn.slot] -= 1
+                return turn.slot, self._turns.pop(place)
+            if len(self._open) < self._capacity:
+                return turn.slot, Open()
         return None
 
-    def _begin(self, seat: Seat, job: Job) -> None:
-        cores = self._slots.pop(0)
+    def _begin(self, slot: GuestSlot, job: Job) -> None:
+        cores = self._cores.pop(0)
         if isinstance(job, Open):
-            self._open.add(seat)
-            self._opened.add(seat)
-        self._working[seat] = job, cores
-        self._listener(StepAdvanced(STEP, self._done, _in_words(seat, job, self._plan)))
-        self._place.begin(seat, job, cores)
+            self._open.add(slot)
+            self._opened.add(slot)
+        self._working[slot] = job, cores
+        self._place.begin(slot, job, cores)
 
-    def _end(self, seat: Seat) -> Job | None:
-        """Return the job that a guest was at, if any, and give its slot back."""
-        if seat not in self._working:
+    def _end(self, slot: GuestSlot) -> Job | None:
+        """Return the job that a guest was at, if any, and give its cores back."""
+        if slot not in self._working:
             return None
-        job, cores = self._working.pop(seat)
-        self._slots.append(cores)
+        job, cores = self._working.pop(slot)
+        self._cores.append(cores)
         if isinstance(job, Close):
-            self._open.discard(seat)
+            self._open.discard(slot)
         return job
 
     def _give_up(self, kernel: str) -> None:
         """Leave out all that is left of a kernel."""
-        for seat in [seat for seat in self._open if seat.kernel == kernel]:
-            self._place.drop(seat)
-            self._end(seat)
-            self._open.discard(seat)
-        out = [turn for turn in self._turns if turn.seat.kernel == kernel]
-        self._turns = [turn for turn in self._turns if turn.seat.kernel != kernel]
-        self._done += total_cost(self._plan, out, self._opened)
+        for slot in [slot for slot in self._open if slot.kernel == kernel]:
+            self._place.drop(slot)
+            self._end(slot)
+            self._open.discard(slot)
+        out = [turn for turn in self._turns if turn.slot.kernel == kernel]
+        self._turns = [turn for turn in self._turns if turn.slot.kernel != kernel]
+        self._done += self._batch.total_cost(out, self._opened)
 
 
-def total_cost(plan: Plan, turns: Sequence[Turn], opened: Collection[Seat] = ()) -> int:
-    """Return how long turns take, with their guests' start, in units of a progress bar."""
-    seats = {turn.seat for turn in turns}.difference(opened)
-    starts = sum(_cost(plan, seat, None) for seat in seats)
-    return starts + sum(_cost(plan, turn.seat, turn) for turn in turns)
-
-
-def _cost(plan: Plan, seat: Seat, job: Job | None) -> int:
-    if isinstance(job, (Close, Count)):
-        return 0
-    with authors_code(plan.kind):
-        return plan.kind.cost(job.cell if isinstance(job, Turn) else seat.setup)
+def capacity_of(lab: Lab) -> int:
+    """Return how many guests, or networks of guests, this host has the memory for at a time."""
+    available = host_memory_available()
+    if available is None:
+        return MOST_OPEN
+    each = (lab.memory + _QEMU_MIB) * lab.machines
+    capacity = int(available * _MEMORY_SHARE) // each
+    return max(1, min(capacity, MOST_OPEN))
 
 
 class Engine:
-    """Works through turns; each sample is in the folder before its guest's next one is taken.
+    """Reads the events of batches into a run's folder, and shows how far they are.
 
     `samples` and `faults` are what came out so far, also of a run that an
     exception ended. `lab` may be exchanged for another one like it between two
@@ -202,30 +244,35 @@ class Engine:
         self._listener = listener
         self._random = Random(plan.seed)
         self._noise: set[str] = set()  # what was said of it
-        self._is_loaded = False
 
     def run(self, subjects: Sequence[Subject]) -> None:
         """Do all of the plan. A kernel that fails ends its own part, not the run.
 
         Raises what is the lab's own fault.
         """
-        turns = schedule(self._plan, [subject.name for subject in subjects], self._room())
-        self._note_room(turns)
-        for event in self._events(subjects, turns, countings(self._plan, turns)):
-            self._keep(event)
+        capacity = capacity_of(self.lab)
+        turns = schedule(self._plan, [subject.name for subject in subjects], capacity)
+        self._note_room(turns, capacity)
+        self._read(self._batch(subjects, turns, countings(self._plan, turns)))
 
-    def measure(self, subjects: Sequence[Subject], cells: Sequence[Cell], numbers: range) -> None:
+    def measure(
+        self,
+        subjects: Sequence[Subject],
+        cells: Sequence[Cell],
+        numbers: range,
+        *,
+        together: bool = True,
+    ) -> None:
         """Measure cells on some kernels in so many blocks.
 
-        Raises a kernel's fault, too, once it is noted: whoever compares has no
-        use for the one kernel without the other.
+        Where they are wanted `together`, the first kernel's fault is raised once it is
+        noted: whoever compares two has no use for the one without the other. Else a kernel
+        that fails ends its own part, and what the work asks of each is counted, too.
         """
         names = [subject.name for subject in subjects]
         turns = blocks(self._plan, cells, names, numbers, self._random)
-        for event in self._events(subjects, turns, {}):
-            self._keep(event)
-            if isinstance(event, Failed):
-                raise event.fault
+        counts = {} if together else countings(self._plan, turns)
+        self._read(self._batch(subjects, turns, counts), together=together)
 
     def end(self, error: LinklabError | None = None) -> None:
         """Note in the folder that all is done, or what ended it."""
@@ -233,112 +280,65 @@ class Engine:
         message = error.message if error else ""
         self._folder.update(end=utc_now(), verdict=verdict.value, message=message)
 
-    def _events(
+    def _batch(
         self,
         subjects: Sequence[Subject],
         turns: Sequence[Turn],
-        counts: Mapping[Seat, Sequence[Count]],
-    ) -> Iterator[Event]:
+        counts: Mapping[GuestSlot, Sequence[CountSyscalls]],
+    ) -> Batch:
         known = {subject.name: subject for subject in subjects}
-        make = GuestMaker(self.lab, self._plan, known)
-        kind = Here if self._plan.jobs == 1 else Processes
+        consoles = {}
+        for slot in dict.fromkeys(turn.slot for turn in turns):
+            setup = [str(value).replace("_", "-") for value in slot.setup.values()]
+            consoles[slot] = self._folder.console_log(known[slot.kernel].label, *setup)
+        return Batch(self.lab, self._plan, known, turns, counts, consoles)
 
-        def log_for(seat: Seat) -> Path:
-            setup = [str(value).replace("_", "-") for value in seat.setup.values()]
-            return self._folder.console_log(known[seat.kernel].label, *setup)
+    def _read(self, batch: Batch, *, together: bool = False) -> None:
+        """Take a batch's events as they come."""
+        with step(self._listener, STEP, batch.total_cost(batch.turns)):
+            for event in batch.events(self._folder.path):
+                self._take(event)
+                if together and isinstance(event, Failed):
+                    raise event.fault
 
-        if not self._is_loaded:
-            with authors_code(self._plan.kind):
-                self._plan.kind.load()
-        self._is_loaded = True
-        total = total_cost(self._plan, turns)
-        with step(self._listener, STEP, total), kind(make) as place:
-            yield from _Batch(
-                self._plan,
-                place,
-                turns,
-                counts,
-                self._slots(),
-                self._room(),
-                log_for,
-                self._listener,
-            ).events()
-
-    def _slots(self) -> list[Cores | None]:
-        """Return for each guest at work at the same time where it may run, None for anywhere."""
-        jobs = self._plan.jobs
-        if jobs == 1 or self.lab.clock is Clock.VIRTUAL:
-            return [None] * jobs  # there nobody disturbs anybody's figures
-        cores = own_cores()
-        shares = share_out(jobs, self.lab.cpus * self.lab.machines, cores)
-        if shares is None:
-            guests = f"{jobs} guests with {self.lab.cpus} CPU each"
-            text = f"--jobs {jobs}: {guests} on {len(cores)} cores disturb each other's timings"
-            self._listener(Note(f"{text}: use fewer for figures that you want to defend"))
-            return [None] * jobs
-        return list(shares)
-
-    def _room(self) -> int:
-        """Return how many guests, or networks of guests, this host has the memory for at a time."""
-        available = host_memory_available()
-        if available is None:
-            return MOST_OPEN
-        each = (self.lab.memory + _QEMU_MIB) * self.lab.machines
-        room = int(available * _MEMORY_SHARE) // each
-        return max(1, min(room, MOST_OPEN))
-
-    def _note_room(self, turns: Sequence[Turn]) -> None:
-        room, seats = self._room(), len({turn.seat for turn in turns})
-        repeats = len(turns) > len({(turn.seat, turn.cell) for turn in turns})
-        if not self._plan.fresh_guest and repeats and seats > room:
+    def _note_room(self, turns: Sequence[Turn], capacity: int) -> None:
+        slots = len({turn.slot for turn in turns})
+        repeats = len(turns) > len({(turn.slot, turn.cell) for turn in turns})
+        if not self._plan.fresh_guest and repeats and slots > capacity:
             self._listener(
                 Note(
-                    f"this host has room for {room} of the {seats} guests at a time: "
-                    f"trials are interleaved over {room} guests, then over the next"
+                    f"this host has room for {capacity} of the {slots} guests at a time: "
+                    f"trials are interleaved over {capacity} guests, then over the next"
                 )
             )
 
-    def _keep(self, event: Event) -> None:
-        """Put an event on disk."""
+    def _take(self, event: Event) -> None:
+        """Show an event, or put it on disk."""
         match event:
-            case Measured(seat, trial, block):
-                sample = self._sample(seat, trial, block)
-                self.samples.append(sample)
-                self._folder.add_sample(sample)
-            case Booted(boot):
-                self._folder.add_boot(boot)
-            case Counted(tally):
-                self._folder.add_tally(tally)
-            case Ignored(seat, finding):
-                self._folder.add_ignored(seat.kernel, finding.to_json(), **seat.setup)
-                title = f"kernel {seat.kernel}: {finding.report.title}"
+            case Begun(slot, job, done):
+                self._listener(StepAdvanced(STEP, done, _in_words(slot, job, self._plan)))
+            case Note():
+                self._listener(event)
+            case Sample():
+                self.samples.append(replace(event, order=len(self.samples)))
+                self._folder.add_sample(self.samples[-1])
+            case BootRecord():
+                self._folder.add_boot(event)
+            case TallyRecord():
+                self._folder.add_tally(event)
+            case Ignored(slot, finding):
+                self._folder.add_ignored(slot.kernel, finding.to_json(), **slot.setup)
+                title = f"kernel {slot.kernel}: {finding.report.title}"
                 if title not in self._noise:  # said once for each
                     self._noise.add(title)
                     note = f"{title}: known noise, it does not count ({finding.path})"
                     self._listener(Note(note))
-            case Failed(seat, job, fault):
-                fault.message = f"kernel {seat.kernel}: {fault.message}"
+            case Failed(slot, job, fault):
+                fault.message = f"kernel {slot.kernel}: {fault.message}"
                 self.faults.append(fault)
-                self.failed = seat.kernel
-                at = {"guest": fault.guest, **seat.setup, **_place(job)}
-                self._folder.add_fault(seat.kernel, fault, **at)
-
-    def _sample(self, seat: Seat, trial: Trial, block: int) -> Sample:
-        return Sample(
-            scenario=self._plan.kind.name,
-            kernel=seat.kernel,
-            boot=self.lab.boot.value,
-            accel=self.lab.accel.value,
-            cell=trial.cell,
-            trial=trial.number,
-            metrics=trial.metrics,
-            order=len(self.samples),
-            verified=trial.verified,
-            block=block,
-            clock=self.lab.clock_name,
-            place=self._plan.place_in(self.lab),
-            links=trial.links,
-        )
+                self.failed = slot.kernel
+                at = {"guest": fault.guest, **slot.setup, **_place(job)}
+                self._folder.add_fault(slot.kernel, fault, **at)
 
 
 def _place(job: Job | None) -> dict[str, str | int | float]:
@@ -346,7 +346,7 @@ def _place(job: Job | None) -> dict[str, str | int | float]:
     match job:
         case Turn():
             return {"during": "trial", **job.cell, "trial": job.number}
-        case Count():
+        case CountSyscalls():
             return {"during": "count", **job.cell}
         case Open():
             return {"during": "boot"}
@@ -356,14 +356,14 @@ def _place(job: Job | None) -> dict[str, str | int | float]:
             return {}
 
 
-def _in_words(seat: Seat, job: Job, plan: Plan) -> str:
+def _in_words(slot: GuestSlot, job: Job, plan: Plan) -> str:
     shape = plan.shape
     if isinstance(job, (Open, Close)):
-        guest = ", ".join(filter(None, (seat.kernel, shape.in_words(seat.setup))))
+        guest = ", ".join(filter(None, (slot.kernel, shape.in_words(slot.setup))))
         return f"{guest}: {'booting' if isinstance(job, Open) else 'ending'}"
-    work = f"{seat.kernel}: {shape.in_words(job.cell)}"
+    work = f"{slot.kernel}: {shape.in_words(job.cell)}"
     match job:
-        case Count():
+        case CountSyscalls():
             return f"{work}, counting system calls"
         case Turn(number=number) if number < 1:
             return f"{work}, warming up"

@@ -23,7 +23,7 @@ from linklab.results.model import BootRecord, TallyRecord
 from linklab.results.shape import Cell
 from linklab.scenarios.scenario import GUEST, Host, Hosts, Metrics, Scenario
 from linklab.trials.links import check_links
-from linklab.trials.plan import Count, Plan, Seat, Turn
+from linklab.trials.plan import CountSyscalls, GuestSlot, Plan, Turn
 
 Cores = frozenset[int]
 _SEEDS = 1 << 32
@@ -32,9 +32,7 @@ _LOOKS = 5  # at a link in real time, before it is found to be wrong
 
 @dataclass(frozen=True)
 class Open:
-    """Boot the guest, its console into a file, and set it up."""
-
-    console_log: Path
+    """Boot the guest and set it up."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ class Close:
     """End the guest in order."""
 
 
-Job = Open | Turn | Count | Close
+Job = Open | Turn | CountSyscalls | Close
 
 
 @dataclass(frozen=True)
@@ -101,11 +99,14 @@ def host_of(
 class GuestAtWork:
     """A guest from its boot to its end, and the scenario in it."""
 
-    def __init__(self, lab: Lab, plan: Plan, subject: Subject, seat: Seat) -> None:
+    def __init__(
+        self, lab: Lab, plan: Plan, subject: Subject, slot: GuestSlot, console_log: Path
+    ) -> None:
         self._lab = lab
         self._plan = plan
         self._subject = subject
-        self._seat = seat
+        self._seat = slot
+        self._console_log = console_log
         self._stack = ExitStack()
         self._scenario = plan.kind(plan.given)
         self._sessions: Sequence[Session] = ()
@@ -123,11 +124,11 @@ class GuestAtWork:
 
     def _done(self, job: Job, cores: Cores | None) -> Answer:
         match job:
-            case Open(console_log):
-                return self._open(console_log, cores)
+            case Open():
+                return self._open(cores)
             case Turn():
                 return self._turn(job, cores)
-            case Count():
+            case CountSyscalls():
                 return self._count(job)
             case Close():
                 self._stack.close()
@@ -146,17 +147,17 @@ class GuestAtWork:
     def _ignored(self) -> tuple[Finding, ...]:
         return tuple(finding for session in self._sessions for finding in session.ignored)
 
-    def _open(self, console_log: Path, cores: Cores | None) -> Answer:
+    def _open(self, cores: Cores | None) -> Answer:
         draw = (self._plan.seed + self._seat.draw) % _SEEDS  # warm-up rounds count downwards from 0
         setup = self._seat.setup
         network = self._plan.kind.network(self._plan.given)
         joined = None
         if network is not None and self._lab.guests is not None:
-            opened = self._lab.network(self._subject, console_log, self._plan.seed + 1)
+            opened = self._lab.network(self._subject, self._console_log, self._plan.seed + 1)
             self._joined = joined = self._stack.enter_context(opened)
             self._sessions = tuple(joined.sessions.values())
         else:
-            alone = self._lab.session(self._subject, console_log, draw)
+            alone = self._lab.session(self._subject, self._console_log, draw)
             self._sessions = (self._stack.enter_context(alone),)
         with self._judged():
             self._pin(cores)
@@ -257,7 +258,7 @@ class GuestAtWork:
                 )
         return metrics
 
-    def _count(self, job: Count) -> Answer:
+    def _count(self, job: CountSyscalls) -> Answer:
         with self._judged():
             try:
                 counted = self._scenario.count(self._hosts, job.cell)
@@ -282,16 +283,3 @@ class GuestAtWork:
 
 class _Dropped(Exception):
     """Nobody is interested in the guest any more."""
-
-
-@dataclass(frozen=True)
-class GuestMaker:
-    """Makes the guest of a seat, in whatever process it is to work."""
-
-    lab: Lab
-    plan: Plan
-    subjects: Mapping[str, Subject]
-
-    def __call__(self, seat: Seat) -> GuestAtWork:
-        """Return the guest, which is not open yet."""
-        return GuestAtWork(self.lab, self.plan, self.subjects[seat.kernel], seat)

@@ -12,15 +12,15 @@ from __future__ import annotations
 
 import os
 import signal
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
-from linklab.errors import LabError, MachineLost
+from linklab.entry import ENDING
+from linklab.errors import MachineLost
 from linklab.host.run import die_with_parent
 from linklab.trials.guest import Answer, Close, Cores, GuestAtWork, Job, Open
-from linklab.trials.plan import Seat
+from linklab.trials.plan import GuestSlot
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -29,19 +29,19 @@ if TYPE_CHECKING:
 _END_LIMIT = 5.0  # s for a worker whose guest has ended
 
 
-Make = Callable[[Seat], GuestAtWork]
+Make = Callable[[GuestSlot], GuestAtWork]
 
 
 class Place(Protocol):
     """Where guests work. A context manager: no guest outlives it."""
 
-    def begin(self, seat: Seat, job: Job, cores: Cores | None) -> None:
+    def begin(self, slot: GuestSlot, job: Job, cores: Cores | None) -> None:
         """Give an idle guest a job, to be done on these CPUs."""
 
-    def wait(self) -> tuple[Seat, Answer]:
+    def wait(self) -> tuple[GuestSlot, Answer]:
         """Return what came of a job that was begun, whichever is done first."""
 
-    def drop(self, seat: Seat) -> None:
+    def drop(self, slot: GuestSlot) -> None:
         """End a guest at once, whatever it does; its answer is not waited for."""
 
     def __enter__(self) -> Place: ...
@@ -54,25 +54,25 @@ class Here:
 
     def __init__(self, make: Make) -> None:
         self._make = make
-        self._guests: dict[Seat, GuestAtWork] = {}
-        self._answers: list[tuple[Seat, Answer]] = []
+        self._guests: dict[GuestSlot, GuestAtWork] = {}
+        self._answers: list[tuple[GuestSlot, Answer]] = []
 
-    def begin(self, seat: Seat, job: Job, cores: Cores | None) -> None:
+    def begin(self, slot: GuestSlot, job: Job, cores: Cores | None) -> None:
         """Do the job."""
         if isinstance(job, Open):
-            self._guests[seat] = self._make(seat)
-        answer = self._guests[seat].do(job, cores)
+            self._guests[slot] = self._make(slot)
+        answer = self._guests[slot].do(job, cores)
         if answer.error is not None or isinstance(job, Close):
-            del self._guests[seat]
-        self._answers.append((seat, answer))
+            del self._guests[slot]
+        self._answers.append((slot, answer))
 
-    def wait(self) -> tuple[Seat, Answer]:
+    def wait(self) -> tuple[GuestSlot, Answer]:
         """Return what came of the job done first."""
         return self._answers.pop(0)
 
-    def drop(self, seat: Seat) -> None:
+    def drop(self, slot: GuestSlot) -> None:
         """End a guest at once."""
-        guest = self._guests.pop(seat, None)
+        guest = self._guests.pop(slot, None)
         if guest is not None:
             guest.drop()
 
@@ -80,8 +80,8 @@ class Here:
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        for seat in list(self._guests):
-            self.drop(seat)
+        for slot in list(self._guests):
+            self.drop(slot)
 
 
 class Processes:
@@ -92,53 +92,53 @@ class Processes:
         import multiprocessing  # takes a while to import, and few need it
 
         self._context = multiprocessing.get_context("fork")
-        self._workers: dict[Seat, tuple[BaseProcess, Connection]] = {}
+        self._workers: dict[GuestSlot, tuple[BaseProcess, Connection]] = {}
 
-    def begin(self, seat: Seat, job: Job, cores: Cores | None) -> None:
+    def begin(self, slot: GuestSlot, job: Job, cores: Cores | None) -> None:
         """Send a job to the guest's worker, which is started for its first one."""
-        if seat not in self._workers:
-            self._workers[seat] = self._start(seat)
+        if slot not in self._workers:
+            self._workers[slot] = self._start(slot)
         with suppress(OSError):  # the worker may be gone, and `wait` will say so
-            self._workers[seat][1].send((job, cores))
+            self._workers[slot][1].send((job, cores))
 
-    def wait(self) -> tuple[Seat, Answer]:
+    def wait(self) -> tuple[GuestSlot, Answer]:
         """Return what came of a job, whichever is done first."""
         from multiprocessing.connection import Connection, wait
 
-        seats = {connection: seat for seat, (_, connection) in self._workers.items()}
-        ready = wait(list(seats))[0]
+        slots = {connection: slot for slot, (_, connection) in self._workers.items()}
+        ready = wait(list(slots))[0]
         assert isinstance(ready, Connection)
-        seat = seats[ready]
+        slot = slots[ready]
         try:
             answer, last = ready.recv()
         except (EOFError, OSError):
-            worker = self._workers[seat][0]
-            self.drop(seat)
-            guest = ", ".join((seat.kernel, *(f"{name} {at}" for name, at in seat.setup.items())))
+            worker = self._workers[slot][0]
+            self.drop(slot)
+            guest = ", ".join((slot.kernel, *(f"{name} {at}" for name, at in slot.setup.items())))
             text = f"the process that drives {guest}, was killed"
-            return seat, Answer(error=MachineLost(f"{text} (exit status {worker.exitcode})"))
+            return slot, Answer(error=MachineLost(f"{text} (exit status {worker.exitcode})"))
         if last:
-            worker, connection = self._workers.pop(seat)
+            worker, connection = self._workers.pop(slot)
             worker.join(_END_LIMIT)
             _end(worker, connection)
-        return seat, answer
+        return slot, answer
 
-    def drop(self, seat: Seat) -> None:
+    def drop(self, slot: GuestSlot) -> None:
         """Kill a worker; its QEMU dies with it."""
-        if seat in self._workers:
-            _end(*self._workers.pop(seat))
+        if slot in self._workers:
+            _end(*self._workers.pop(slot))
 
     def __enter__(self) -> Processes:
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        for seat in list(self._workers):
-            self.drop(seat)
+        for slot in list(self._workers):
+            self.drop(slot)
 
-    def _start(self, seat: Seat) -> tuple[BaseProcess, Connection]:
+    def _start(self, slot: GuestSlot) -> tuple[BaseProcess, Connection]:
         ours, theirs = self._context.Pipe()
         prepare = die_with_parent()
-        arguments = (self._make, seat, theirs, prepare)
+        arguments = (self._make, slot, theirs, prepare)
         worker = self._context.Process(target=_work, args=arguments)
         worker.start()
         theirs.close()
@@ -153,22 +153,22 @@ def _end(worker: BaseProcess, connection: Connection) -> None:
 
 def _work(
     make: Make,
-    seat: Seat,
+    slot: GuestSlot,
     line: Connection,
     prepare: Callable[[], None],
 ) -> None:
     """Do what comes down the line, to the guest's end. Never returns."""
     # Ctrl-C is for the process that started us, and it ends us.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in ENDING:
         signal.signal(number, signal.SIG_IGN)
     prepare()
     status = 1
     try:
-        guest = make(seat)
+        guest = make(slot)
         last = False
         while not last:
             job, cores = line.recv()
-            answer = _done(guest, job, cores)
+            answer = guest.do(job, cores)
             last = isinstance(job, Close) or answer.error is not None
             line.send((answer, last))
         status = 0
@@ -177,11 +177,3 @@ def _work(
     finally:
         # Not `exit`: what the other process had not yet written is not ours to write.
         os._exit(status)
-
-
-def _done(guest: GuestAtWork, job: Job, cores: Cores | None) -> Answer:
-    try:
-        return guest.do(job, cores)
-    except Exception as error:
-        told = traceback.format_exc().rstrip()
-        return Answer(error=LabError(f"the lab itself has a fault: {error!r}", told))

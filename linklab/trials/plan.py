@@ -10,15 +10,19 @@ plan, kernels and seed give the same order.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
 from linklab.lab.lab import Lab
+from linklab.machine.spec import Clock
 from linklab.results.shape import Cell, Shape, Value, values_on
 from linklab.scenarios import scenario_named
 from linklab.scenarios.scenario import Scenario
+
+SEEDS = 1 << 32
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,14 @@ class Plan:
         }
 
 
+def new_seed(clock: Clock) -> int:
+    """Return a seed where none was asked for: 0 in virtual time.
+
+    There the same command is to give the same figures.
+    """
+    return 0 if clock is Clock.VIRTUAL else int.from_bytes(os.urandom(4))
+
+
 def cells_of(kind: type[Scenario], values: Mapping[str, Iterable[Any]]) -> tuple[Cell, ...]:
     """Return every cell of some values of the axes that the scenario does not refuse.
 
@@ -100,7 +112,7 @@ def cells_of(kind: type[Scenario], values: Mapping[str, Iterable[Any]]) -> tuple
 
 
 @dataclass(frozen=True)
-class Seat:
+class GuestSlot:
     """A guest to be: its kernel, its set-up, and a number that no other has.
 
     In virtual time guests of the same `draw` get the same entropy.
@@ -116,19 +128,19 @@ class Seat:
 class Turn:
     """A plan's trials in one round. Those with a number below 1 are for warming up and not kept."""
 
-    seat: Seat
+    slot: GuestSlot
     cell: Cell
     number: int
 
 
 @dataclass(frozen=True)
-class Count:
+class CountSyscalls:
     """To count in a guest what a cell's work asks of the kernel, untimed."""
 
     cell: Cell
 
 
-def countings(plan: Plan, turns: Sequence[Turn]) -> dict[Seat, list[Count]]:
+def countings(plan: Plan, turns: Sequence[Turn]) -> dict[GuestSlot, list[CountSyscalls]]:
     """Return what is counted in which guest once its trials are done.
 
     Where columns are compared, each once for each kernel, at the last row.
@@ -141,19 +153,19 @@ def countings(plan: Plan, turns: Sequence[Turn]) -> dict[Seat, list[Count]]:
     for cell in plan.cells:
         across.setdefault(cell.of(shape.sheets), set()).add(shape.column_of(cell))
     last = values_on(shape.rows, plan.cells)[-1]
-    seats = {
-        (turn.seat.kernel, turn.cell): turn.seat
+    slots = {
+        (turn.slot.kernel, turn.cell): turn.slot
         for turn in turns
         if turn.cell[shape.rows] == last and len(across[turn.cell.of(shape.sheets)]) > 1
     }
-    found: dict[Seat, list[Count]] = {}
-    for (_, cell), seat in seats.items():
-        found.setdefault(seat, []).append(Count(cell))
+    found: dict[GuestSlot, list[CountSyscalls]] = {}
+    for (_, cell), slot in slots.items():
+        found.setdefault(slot, []).append(CountSyscalls(cell))
     return found
 
 
-def schedule(plan: Plan, kernels: Sequence[str], room: int) -> list[Turn]:
-    """Return all trials of a run in order; at most `room` guests are open at a time.
+def schedule(plan: Plan, kernels: Sequence[str], capacity: int) -> list[Turn]:
+    """Return all trials of a run in order; at most `capacity` guests are open at a time.
 
     Guests are shared by the trials of a kernel and set-up, or, with
     `plan.fresh_guest`, made for each trial. Where there is one round only,
@@ -165,23 +177,23 @@ def schedule(plan: Plan, kernels: Sequence[str], room: int) -> list[Turn]:
     if plan.fresh_guest:
         return blocks(plan, plan.cells, kernels, rounds, random)
     pairs = [(kernel, setup) for kernel in kernels for setup in plan.setups]
-    seats = [Seat(number, kernel, setup) for number, (kernel, setup) in enumerate(pairs)]
-    random.shuffle(seats)
-    together = room if len(rounds) > 1 else 1
+    slots = [GuestSlot(number, kernel, setup) for number, (kernel, setup) in enumerate(pairs)]
+    random.shuffle(slots)
+    together = capacity if len(rounds) > 1 else 1
     return [
         turn
-        for first in range(0, len(seats), together)
+        for first in range(0, len(slots), together)
         for number in rounds
-        for turn in _round(plan, seats[first : first + together], number, random)
+        for turn in _round(plan, slots[first : first + together], number, random)
     ]
 
 
-def _round(plan: Plan, seats: Sequence[Seat], number: int, random: Random) -> list[Turn]:
+def _round(plan: Plan, slots: Sequence[GuestSlot], number: int, random: Random) -> list[Turn]:
     turns = [
-        Turn(seat, cell, number)
-        for seat in seats
+        Turn(slot, cell, number)
+        for slot in slots
         for cell in plan.cells
-        if cell.of(plan.shape.per_guest) == seat.setup
+        if cell.of(plan.shape.per_guest) == slot.setup
     ]
     random.shuffle(turns)
     return turns
@@ -200,6 +212,6 @@ def blocks(
     for number in numbers:
         for cell in random.sample(cells, len(cells)):
             for kernel in random.sample(kernels, len(kernels)):
-                seat = Seat(len(turns), kernel, cell.of(per_guest), number)
-                turns.append(Turn(seat, cell, number))
+                slot = GuestSlot(len(turns), kernel, cell.of(per_guest), number)
+                turns.append(Turn(slot, cell, number))
     return turns

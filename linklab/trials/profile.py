@@ -10,7 +10,7 @@ from itertools import count
 from linklab.errors import LabError
 from linklab.events import Listener, StepAdvanced, step
 from linklab.profile.recorder import FILE_MIB, Recorder, decode
-from linklab.profile.stacks import Rule, Samples
+from linklab.profile.stacks import Samples, SamplingRule
 from linklab.results.shape import Cell
 from linklab.scenarios.scenario import Hosts, Metrics, Scenario
 
@@ -39,7 +39,7 @@ class Task:
     """
 
     cell: Cell
-    rule: Rule
+    rule: SamplingRule
     seconds: float
     repetitions: int | None = None
 

@@ -1,8 +1,8 @@
 """Kernels measured in blocks until something is known, or until the time or the blocks are over.
 
-The one procedure behind `compare`, bisection by a figure and `calibrate`: so
-many blocks, a look at all that there is, more blocks, another look. What each
-look may risk is the rule's (`Rule.at_look`).
+The one procedure behind `compare`, `series`, bisection by a figure and
+`calibrate`: so many blocks, a look at all that there is, more blocks, another
+look. What each look may risk is the rule's (`Rule.after_look`).
 """
 
 from __future__ import annotations
@@ -26,38 +26,55 @@ MOST_BLOCKS = 10_000
 _FEWEST = 2  # blocks that say anything at all
 GROWTH = 1.5
 """By how much the blocks grow from one look to the next. Every look costs some
-of the risk (`Rule.at_look`): with slower growth it is spent before there are
+of the risk (`Rule.after_look`): with slower growth it is spent before there are
 blocks enough, with faster growth blocks are measured that were not needed."""
 
 
 @dataclass(frozen=True)
-class Effort:
-    """How many blocks. With `seconds`, ever more of them until it is known or those are over."""
+class Budget:
+    """How many blocks. With `seconds`, ever more of them until it is known or those are over.
+
+    From look to look they grow by a share of what there is, or by `step` blocks.
+    """
 
     blocks: int
     seconds: float | None = None
     most: int = MOST_BLOCKS
     growth: float = GROWTH
+    step: int = 0
+
+    def after(self, done: int) -> int:
+        """Return how many blocks there are to be at the next look."""
+        return min(done + self.step if self.step else ceil(done * self.growth), self.most)
 
 
+@dataclass
 class Blocks:
-    """Some kernels beside each other, block after block."""
+    """Some kernels beside each other, block after block. See `Engine.measure` for `together`."""
 
-    def __init__(self, engine: Engine, subjects: Sequence[Subject], cells: Sequence[Cell]) -> None:
-        self.engine = engine
-        self.subjects = list(subjects)
-        self.cells = list(cells)  # that are still measured
-        self.done = 0
+    engine: Engine
+    subjects: Sequence[Subject]
+    cells: Sequence[Cell]  # that are still measured
+    together: bool = True
+    done: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        self._first = max((sample.block for sample in self.engine.samples), default=0) + 1
 
     @property
-    def samples(self) -> Sequence[Sample]:
-        """Everything measured so far."""
-        return self.engine.samples
+    def next(self) -> int:
+        """The number of the next block: no other of the run has it."""
+        return self._first + self.done
+
+    def samples(self, last: int | None = None) -> Sequence[Sample]:
+        """Return what was measured in these blocks, or in the `last` of them."""
+        first = self._first if last is None else self.next - last
+        return [sample for sample in self.engine.samples if sample.block >= first]
 
     def measure(self, count: int) -> None:
-        """Measure so many more. Raises a kernel's fault, and the lab's own."""
-        numbers = range(self.done + 1, self.done + count + 1)
-        self.engine.measure(self.subjects, self.cells, numbers)
+        """Measure so many more. Raises the lab's own fault, and, `together`, a kernel's."""
+        numbers = range(self.next, self.next + count)
+        self.engine.measure(self.subjects, self.cells, numbers, together=self.together)
         self.done += count
 
 
@@ -65,13 +82,13 @@ Look = Callable[[int], bool]
 """Looks at what was measured, for the so-manieth time, and says whether all is known."""
 
 
-def until_known(blocks: Blocks, effort: Effort, look: Look, listener: Listener) -> bool:
-    """Measure and look, until all is known. Says whether that was so, or the effort was spent.
+def until_known(blocks: Blocks, budget: Budget, look: Look, listener: Listener) -> bool:
+    """Measure and look, until all is known. Says whether that was so, or the budget was spent.
 
     Raises whatever ends the measuring, after a last look at what there is.
     """
-    ends = None if effort.seconds is None else time.monotonic() + effort.seconds
-    pace, looks, target = 0.0, 0, effort.blocks
+    ends = None if budget.seconds is None else time.monotonic() + budget.seconds
+    pace, looks, target = 0.0, 0, budget.blocks
 
     def is_over() -> bool:
         return ends is not None and time.monotonic() + pace > ends
@@ -90,9 +107,9 @@ def until_known(blocks: Blocks, effort: Effort, look: Look, listener: Listener) 
         looks += 1
         if look(looks):
             return True
-        if is_over() or blocks.done >= effort.most:
+        if is_over() or blocks.done >= budget.most:
             return False
-        target = min(ceil(blocks.done * effort.growth), effort.most)
+        target = budget.after(blocks.done)
         listener(Note(f"{blocks.done} blocks leave it unsettled: going on to {target}"))
 
 
@@ -120,7 +137,7 @@ class Outcome:
         return all(one.conclusive for one in self.found.values())
 
 
-class Contest:
+class SequentialTest:
     """Two kernels compared in some cells: what is settled at one look is not measured further."""
 
     def __init__(self, blocks: Blocks, rule: Rule, metric: Metric, listener: Listener) -> None:
@@ -132,18 +149,18 @@ class Contest:
         self._family = len(blocks.cells)
         self._grows = False
 
-    def run(self, effort: Effort) -> Outcome:
+    def run(self, budget: Budget) -> Outcome:
         """Measure and compare. Raises whatever ends the measuring, a kernel's fault, too."""
-        self._grows = effort.seconds is not None
-        known = until_known(self._blocks, effort, self._look, self._listener)
+        self._grows = budget.seconds is not None
+        known = until_known(self._blocks, budget, self._look, self._listener)
         self.outcome.in_time = known or not self._grows
         return self.outcome
 
     def _look(self, number: int) -> bool:
         blocks, found = self._blocks, self.outcome.found
-        rule = self._rule.at_look(number) if self._grows else self._rule
+        rule = self._rule.after_look(number) if self._grows else self._rule
         a, b = (subject.name for subject in blocks.subjects)
-        pairs = pairs_of(blocks.samples, self._metric, a, b)
+        pairs = pairs_of(blocks.samples(), self._metric, a, b)
         wanted = {cell: pair for cell, pair in pairs.items() if cell in blocks.cells}
         found.update(compare(wanted, rule, family=self._family))
         self.outcome.looks.append((blocks.done, rule.risk))

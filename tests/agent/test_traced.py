@@ -10,7 +10,7 @@ from agentbox import ACK, LOOPBACK, Box, link_message, set_mtu, soon
 from pyroute2.netlink.rtnl import RTM_NEWLINK
 
 from linklab.agent.client import TracedAgent
-from linklab.agent.replies import Tally
+from linklab.agent.replies import SyscallCount
 from linklab.errors import GuestIncomplete, ProtocolError, RequestRefused
 
 pytestmark = pytest.mark.agent
@@ -24,20 +24,20 @@ def traced(network_box: Box) -> TracedAgent:
     return TracedAgent(network_box.agent)
 
 
-def by_netlink(traced: TracedAgent, messages: int) -> Tally:
+def by_netlink(traced: TracedAgent, messages: int) -> SyscallCount:
     traced.netlink([set_mtu(LOOPBACK, 1300 + number) for number in range(messages)], soon())
-    return traced.tally
+    return traced.counted
 
 
-def by_processes(traced: TracedAgent, count: int, *, dump_first: bool = False) -> Tally:
+def by_processes(traced: TracedAgent, count: int, *, dump_first: bool = False) -> SyscallCount:
     traced.run_each([TRUE], 0, count, soon(), dump_first=dump_first)
-    return traced.tally
+    return traced.counted
 
 
 def test_netlink_messages_are_counted_exactly(traced: TracedAgent) -> None:
     for messages in (1, 2, 30):
-        tally = by_netlink(traced, messages)
-        assert (tally.messages, tally.started) == (messages, 0)
+        counted = by_netlink(traced, messages)
+        assert (counted.messages, counted.started) == (messages, 0)
 
 
 def test_each_message_takes_two_calls_to_send_and_to_read_the_answer(traced: TracedAgent) -> None:
@@ -64,17 +64,17 @@ def test_what_programs_start_in_their_turn_is_counted_too(
     script.chmod(0o755)
     end = traced.run([str(script)], soon())
     assert end.exit_code == 3
-    assert traced.tally.started == 3
+    assert traced.counted.started == 3
 
 
 def test_messages_of_ip_are_counted(traced: TracedAgent) -> None:
     ip = shutil.which("ip", path="/bin:/sbin:/usr/bin:/usr/sbin")
     assert ip, "iproute2 is not installed: `invoke setup` installs what is missing"
     traced.run([ip, "link", "set", "dev", "lo", "mtu", "1400"], soon())
-    one = traced.tally.messages
+    one = traced.counted.messages
     assert one >= 1
     traced.run_each([ip, "link", "set", "dev", "lo", "mtu", "13{}"], 10, 4, soon())
-    assert traced.tally.messages == 4 * one
+    assert traced.counted.messages == 4 * one
 
 
 def test_the_work_is_done_and_told_of_as_always(traced: TracedAgent, network_box: Box) -> None:

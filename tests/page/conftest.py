@@ -10,12 +10,13 @@ import pytest
 from browser import Browser, browser, find
 from hand_made import PAPER_COUNTS, both_arms, created, run_of, sample, sample_in
 
-from linklab.commands.report import with_claims
+from linklab.commands.history import with_claims
 from linklab.report.page import page
+from linklab.results.codec import to_json
 from linklab.results.model import Run
 from linklab.results.outcomes import Status
 from linklab.results.shape import Axis, Better, Cell, Metric, Shape
-from linklab.selftests.record import Attempt, TestRecord, to_json
+from linklab.selftests.record import Attempt, TestRecord
 
 ARMS = ("group", "netlink", "batch", "process", "dump")
 LONG = "/home/somebody/src/linux-next/arch/x86/boot/bzImage"

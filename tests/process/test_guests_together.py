@@ -13,7 +13,7 @@ import pytest
 from processes import is_gone
 from stage import PANIC, SHORT, Stage, ask
 
-from linklab.agent.line import Companion
+from linklab.agent.line import PollHandler
 from linklab.errors import (
     GuestHung,
     Interrupted,
@@ -44,7 +44,7 @@ class Pair:
     @contextmanager
     def sessions(
         self,
-        others: Sequence[Companion] = (),
+        others: Sequence[PollHandler] = (),
         boot_limit: float = 30,
         a: Play | None = None,
         b: Play | None = None,
@@ -59,7 +59,7 @@ class Pair:
             yield opened
 
     def verdict(
-        self, others: Sequence[Companion] = (), a: Play | None = None, b: Play | None = None
+        self, others: Sequence[PollHandler] = (), a: Play | None = None, b: Play | None = None
     ) -> LinklabError:
         """Ask a for a file; return how that goes wrong."""
         with pytest.raises(LinklabError) as caught, self.sessions(others, a=a, b=b) as opened:
@@ -131,7 +131,7 @@ def test_what_lies_between_them_is_nobodys_fault(pair: Pair) -> None:
     def broken() -> None:
         raise LabError("the wire was killed")
 
-    verdict = pair.verdict([Companion(reading, broken)], a={"request": [["hang"]]})
+    verdict = pair.verdict([PollHandler(reading, broken)], a={"request": [["hang"]]})
     os.close(reading)
     assert verdict.message == "the wire was killed"
 

@@ -10,7 +10,7 @@ from stage import PANIC, SHORT, WARNING, Stage, ask
 
 from linklab.console.formats import Fault
 from linklab.console.report import read_noise
-from linklab.errors import GuestHung, KernelCrashed, KernelFault, LinklabError
+from linklab.errors import GuestHung, KernelCrashed, KernelFault, LinklabError, printable
 
 pytestmark = pytest.mark.process
 
@@ -43,6 +43,19 @@ class TestAReportOnFile:
         assert f"fingerprint: {finding.report.fingerprint}\n" in text
         assert WARNING.replace("\r\n", "\n") in text
         assert str(finding.path) in fault.evidence
+
+    def test_does_nothing_to_a_terminal(self, stage: Stage) -> None:
+        """What a guest says can reach a person's terminal: the title of his window, say."""
+        evil = WARNING.replace("free_netdev+", "free\x1b]0;evil\x07\x9b2J\u009bnetdev+")
+        before = [["console", "\x1b[2J\r\n"], ["stderr", "qemu: \x1b[31mred"]]
+        play = [*before, ["console", evil], ["hang"]]
+        fault = fault_of(stage.verdict(request=play))
+        (finding,) = fault.findings
+        for text in (fault.message, fault.evidence, finding.path.read_text(), finding.text):
+            assert printable(text) == text
+        assert "free]0;evil" in fault.evidence
+        assert r"qemu: \x1b[31mred" in fault.evidence
+        assert "\x1b]0;evil\x07" in stage.log.read_text(errors="replace"), "that is the console's"
 
     def test_of_each_fault_is_one(self, stage: Stage) -> None:
         later = PANIC.replace("[    2.", "[    9.")

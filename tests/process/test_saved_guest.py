@@ -14,6 +14,7 @@ from linklab.errors import (
     LabError,
     LinklabError,
 )
+from linklab.host.cache import Cached
 from linklab.lab.session import Session, Snapshot, open_session, save_session
 
 pytestmark = pytest.mark.process
@@ -23,7 +24,8 @@ class TestAGuestThatIsSaved:
     def saved(self, stage: Stage, **play: Any) -> Snapshot:
         folder = stage.log.parent / "a saved guest"
         folder.mkdir(exist_ok=True)
-        return save_session(stage.qemu, stage.spec(**play), folder, 30)
+        hello = save_session(stage.qemu, stage.spec(**play), folder, 30)
+        return Snapshot(Cached(str(folder)), hello)
 
     @contextmanager
     def resumed(

@@ -22,6 +22,7 @@ from linklab.errors import (
     LinklabError,
     MachineLost,
 )
+from linklab.host.cache import Cached
 from linklab.lab.session import Session, Snapshot, open_session, save_session
 from linklab.machine.spec import Clock
 
@@ -128,7 +129,8 @@ class TestAGuestThatIsSaved:
     def saved(self, stage: Stage, **play: Any) -> Snapshot:
         folder = stage.log.parent / "a saved guest"
         folder.mkdir(exist_ok=True)
-        return save_session(stage.qemu, stage.spec(**play), folder, 30)
+        hello = save_session(stage.qemu, stage.spec(**play), folder, 30)
+        return Snapshot(Cached(str(folder)), hello)
 
     @contextmanager
     def resumed(self, stage: Stage, saved: Snapshot, seed: int = 0) -> Iterator[Session]:

@@ -13,6 +13,7 @@ from typing import Any
 from fake_guest import FakeGuest
 
 from linklab.host.accel import Accel
+from linklab.host.cache import Cached
 from linklab.host.qemu import Qemu
 from linklab.lab.findings import Finding
 from linklab.lab.lab import Lab, Subject
@@ -78,7 +79,7 @@ def lab_of(make: MakeGuest = well, accel: Accel = Accel.TCG, boot: Boot = Boot.D
         machine=None,
         cpus=1,
         memory=256,
-        initramfs=Path("initramfs"),
+        initramfs=Cached("initramfs/ab/initramfs.cpio"),
         tsc_khz=None,
         boot_limit=60.0,
         image={"agent": "12", "initramfs": "34"},
@@ -88,4 +89,11 @@ def lab_of(make: MakeGuest = well, accel: Accel = Accel.TCG, boot: Boot = Boot.D
 
 def subject(name: str) -> Subject:
     """Return a kernel of the lab's own."""
-    return Subject(name, "6.12.0", "0" * 64, Path(name), known=True, inputs={"config": "ab"})
+    return Subject(
+        name,
+        "6.12.0",
+        "0" * 64,
+        Cached(f"kernel/{name}/vmlinux"),
+        known=True,
+        inputs={"config": "ab"},
+    )

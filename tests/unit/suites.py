@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from hypothesis import strategies as st
 
-from linklab.results.outcomes import BUILD, Figure, KernelFacts, Outcome, Status, Suite, family
+from linklab.results.outcomes import BUILD, KernelFacts, Outcome, Quantity, Status, Suite, family
 
 KERNEL = KernelFacts(
     name="sysfs",
@@ -17,7 +17,7 @@ KERNEL = KernelFacts(
     compiler="gcc 12.2.0",
     config="sysfs",
 )
-_PASSED = Outcome("128", Status.PASS, 0.0000125, "median of 3 trials", figure=Figure(0.0000125))
+_PASSED = Outcome("128", Status.PASS, 0.0000125, "median of 3 trials", figure=Quantity(0.0000125))
 _CRASHED = Outcome("256", Status.CRASH, None, "BUG: at #1", "[1.0] BUG: at #1\nnot ok 9 mine")
 _MISSING = Outcome("512", Status.MISSING, None, "the kernel failed before it")
 _SKIPPED = Outcome("512", Status.SKIP, None, "no sysfs here")
@@ -49,7 +49,7 @@ _leaf = st.builds(
     seconds=st.none() | st.floats(0, 1e6),
     message=st.text(),
     output=st.text(),
-    figure=st.none() | st.builds(Figure, st.floats(0, 1e6), st.just("s")),
+    figure=st.none() | st.builds(Quantity, st.floats(0, 1e6), st.just("s")),
 )
 _tree = st.recursive(
     _leaf,

@@ -9,9 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from linklab.commands import benchmarks
-from linklab.commands.bench import checked_vng
-from linklab.commands.benchmarks import (
+from linklab.bench import figures
+from linklab.bench.figures import (
     TOUCHED,
     Figure,
     edits,
@@ -20,6 +19,7 @@ from linklab.commands.benchmarks import (
     vng_words,
     whole_command,
 )
+from linklab.commands.bench import checked_vng
 from linklab.errors import LabError, UsageError
 from linklab.host.accel import Accel
 from linklab.host.cache import Artefact, Cache
@@ -118,9 +118,9 @@ def test_the_first_rebuild_of_an_edit_is_not_counted(
         commands.append(list(words))
         return 0.0
 
-    monkeypatch.setattr(benchmarks, "open_source", lambda *_: source)
-    monkeypatch.setattr(benchmarks, "build_kernel", built)
-    monkeypatch.setattr(benchmarks, "whole_command", whole)
+    monkeypatch.setattr(figures, "open_source", lambda *_: source)
+    monkeypatch.setattr(figures, "build_kernel", built)
+    monkeypatch.setattr(figures, "whole_command", whole)
     found = edits("nosysfs", 2, Cache(tmp_path / "cache"), lambda _turn, _what: None)
     assert (len(found.to_kernel), len(found.to_table)) == (2, 2)
     assert len(set(patches)) == 3, "each is another kernel"

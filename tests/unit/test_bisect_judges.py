@@ -18,9 +18,9 @@ from linklab.bisect.figures import FigureJudge, by_ratio, by_value
 from linklab.bisect.history import Revision
 from linklab.bisect.journal import Journal, Step
 from linklab.bisect.search import Judgement
+from linklab.bisect.tester import Criterion
 from linklab.bisect.verdicts import Tries, VerdictJudge, of_kernel
 from linklab.commands.judging import CriterionOptions, check_criterion
-from linklab.commands.work import typed_cell
 from linklab.console.formats import Fault
 from linklab.console.report import Report
 from linklab.errors import (
@@ -205,38 +205,60 @@ def test_each_kind_of_fault_is_known() -> None:
 # --- options -----------------------------------------------------------------
 
 
-def test_a_metric_names_operation_arm_and_interfaces() -> None:
-    found = typed_cell("metric", "mtu/group/1024", Grouping)
-    assert dict(found) == {"operation": "mtu", "arm": "group", "interfaces": 1024}
-    assert found.text == "mtu/group/1024"
+def figure(cell: str, metric: str = "", above: str = "1s") -> Criterion:
+    return check_criterion(CriterionOptions(cell=cell, metric=metric, above=above))
+
+
+EIGHT = "operation=mtu,arm=group,interfaces=8"
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("mtu/group", "operation/arm/interfaces is expected, such as mtu/process/128"),
-        ("frob/group/1", "--metric frob"),
-        ("mtu/frob/1", "--metric frob"),
-        ("mtu/group/many", "whole number"),
-        ("mtu/group/1,2", "one value for each of operation/arm/interfaces"),
-        ("mtu/all/1", "one value for each of operation/arm/interfaces"),
-        ("create/group/1", "create/group/1: a group has no members"),
+        ("operation=mtu,arm=group", "one interfaces is expected here, not 5: --cell interfaces="),
+        ("operation=frob", "--cell operation frob: unknown"),
+        ("arm=frob", "--cell arm frob: unknown"),
+        ("interfaces=many", "whole number"),
+        ("interfaces=1,2", "--cell 2: AXIS=VALUE,AXIS=VALUE is expected"),
+        ("frob=2", "--cell frob=2: AXIS=VALUE,AXIS=VALUE is expected; axes of grouping are"),
+        ("operation=mtu,arm=all,interfaces=1", "one arm is expected here"),
+        ("operation=mtu,arm=group,arm=process", "--cell arm is given twice"),
+        ("operation=create,arm=group,interfaces=1", "by group, 1 interfaces: a group has no"),
     ],
 )
-def test_a_metric_that_cannot_be_measured_is_refused(text: str, words: str) -> None:
+def test_a_cell_that_cannot_be_measured_is_refused(text: str, words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        typed_cell("metric", text, Grouping)
+        figure(text)
 
 
-def test_a_metric_may_be_another_than_the_first() -> None:
-    first = check_criterion(CriterionOptions(metric="mtu/group/8", above="1s"))
+def test_a_figure_may_be_of_another_metric_than_the_first() -> None:
+    first = figure(EIGHT)
     assert (first.cell, first.metric) == (cell("mtu", "group", 8), SECONDS)
     assert first.text == "mtu/group/8 above 1s"
-    other = check_criterion(CriterionOptions(metric="messages:mtu/group/8", above="20"))
+    other = figure(EIGHT, "messages", "20")
     assert other.metric is not None and other.threshold is not None
     assert (other.metric.name, other.threshold.value) == ("messages", 20)
     with pytest.raises(UsageError, match="--metric frob: unknown; valid are seconds, "):
-        check_criterion(CriterionOptions(metric="frob:mtu/group/8", above="20"))
+        figure(EIGHT, "frob", "20")
+
+
+def test_a_cell_that_stands_in_the_metric_as_it_once_did_is_understood() -> None:
+    assert figure("", "mtu/group/8") == figure(EIGHT)
+    assert figure("", "messages:mtu/group/8", "20") == figure(EIGHT, "messages", "20")
+
+
+@pytest.mark.parametrize(
+    ("metric", "cell"), [("mtu/group", ""), ("seconds:8", ""), ("mtu/group/8", EIGHT)]
+)
+def test_a_cell_in_the_metric_that_is_none_is_answered_with_how_it_is_typed(
+    metric: str, cell: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        figure(cell, metric)
+    assert caught.value.message == (
+        f"--metric {metric}: the name of a metric is expected, and the cell by itself: "
+        "--cell operation=mtu,arm=process,interfaces=128"
+    )
 
 
 @pytest.mark.parametrize(
@@ -350,7 +372,10 @@ class FakeMeter:
     def failed(self) -> str:
         return self.culprit
 
-    def measure(self, subjects: Sequence[Subject], cells: Sequence[Cell], numbers: range) -> None:
+    def measure(
+        self, subjects: Sequence[Subject], cells: Sequence[Cell], numbers: range, *, together: bool
+    ) -> None:
+        assert together, "a revision alone would say nothing"
         assert [each.name for each in subjects] == list(self.names)
         assert list(cells) == [CELL]
         self.asked.append(len(numbers))
@@ -534,8 +559,8 @@ class TestInVirtualTime:
         self, journal: Journal
     ) -> None:
         class Alternating(FakeMeter):
-            def measure(self, *asked: Any) -> None:
-                super().measure(*asked)
+            def measure(self, *asked: Any, **how: Any) -> None:
+                super().measure(*asked, **how)
                 for number, one in enumerate(self.samples):
                     if one.kernel == "aaaa":
                         seconds = 1.1 * (1.0004 if one.block % 2 else 0.9995)
@@ -555,8 +580,8 @@ class TestInVirtualTime:
 
     def test_a_block_without_the_kernel_does_not_tell(self, journal: Journal) -> None:
         class Forgetful(FakeMeter):
-            def measure(self, *asked: Any) -> None:
-                super().measure(*asked)
+            def measure(self, *asked: Any, **how: Any) -> None:
+                super().measure(*asked, **how)
                 self.samples[:] = [s for s in self.samples if s.kernel != "aaaa"]
 
         meter = Forgetful({"bbbb": 1.0, "aaaa": 1.0})

@@ -14,9 +14,10 @@ import pytest
 from fake_tree import header
 from test_kernel_files import PVH, elf
 
+from linklab.errors import UsageError
 from linklab.events import Event, ignore
 from linklab.host.cache import Cache, hash_file
-from linklab.kernel.bzimage import payload_of, unpacked_kernel
+from linklab.kernel.bzimage import bzimage_release, payload_of, unpacked_kernel
 
 SETUP_SECTORS = 1
 BEGIN = (SETUP_SECTORS + 1) * 512
@@ -102,3 +103,29 @@ def test_a_vmlinux_without_a_pvh_entry_is_not_for_booting(tmp_path: Path) -> Non
     path = bzimage(tmp_path, gzip.compress(elf((1, b"text")) + b"IKCFG_STdamaged"))
     inside = unpacked_kernel(path, "0" * 64, Cache(tmp_path / "cache"), ignore)
     assert (inside.vmlinux, inside.config) == (None, None)
+
+
+def of_length(folder: Path, units: int, there: int) -> Path:
+    """A bzImage that tells of so many units of 16 bytes behind its boot sectors."""
+    head = bytearray(header().ljust(BEGIN, b"\0"))
+    head[0x1F1] = SETUP_SECTORS
+    struct.pack_into("<I", head, 0x1F4, units)
+    path = folder / "bzImage"
+    path.write_bytes(bytes(head).ljust(BEGIN + there, b"\0"))
+    return path
+
+
+@pytest.mark.parametrize("there", [1600 - 31, 1600, 1600 + 1472])
+def test_a_kernel_that_is_all_there_is_taken_with_its_signature_too(
+    there: int, tmp_path: Path
+) -> None:
+    assert bzimage_release(of_length(tmp_path, 100, there))
+
+
+@pytest.mark.parametrize("there", [0, 800, 1600 - 32])
+def test_a_kernel_that_was_cut_short_is_refused_before_it_seems_to_crash(
+    there: int, tmp_path: Path
+) -> None:
+    says = f"was cut short: its header tells of {BEGIN + 1600} bytes, and there are {BEGIN + there}"
+    with pytest.raises(UsageError, match=says):
+        bzimage_release(of_length(tmp_path, 100, there))

@@ -344,6 +344,12 @@ class TestTheRoot:
         monkeypatch.delenv("LINKLAB_CACHE", raising=False)
         monkeypatch.setenv("XDG_CACHE_HOME", "/x")
         assert cache_root() == Path("/x/linklab")
+        monkeypatch.setenv("HOME", "/home/u")
+        monkeypatch.setenv("XDG_CACHE_HOME", "x/y")  # "should consider the path invalid"
+        assert cache_root() == Path("/home/u/.cache/linklab")
+        monkeypatch.setenv("LINKLAB_CACHE", "x")  # the compiler works in other folders
+        assert cache_root() == Path.cwd() / "x"
+        monkeypatch.delenv("LINKLAB_CACHE")
         monkeypatch.setenv("XDG_CACHE_HOME", "")
         monkeypatch.setenv("HOME", "/home/u")
         assert cache_root() == Path("/home/u/.cache/linklab")

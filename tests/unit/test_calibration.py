@@ -16,22 +16,24 @@ from experiments import plan_of
 from fake_lab import FakeLab, lab_of, subject
 from slow_guest import SlowGuest
 
-from linklab.commands import calibrate as command
-from linklab.commands.calibrate import CalibrateOptions, check, main
+from linklab.commands import workflow
+from linklab.commands.calibrate import CalibrateOptions, CalibrateRequest, Calibrating, main
 from linklab.commands.history import ShowOptions, show
-from linklab.commands.prepare import MachineOptions
-from linklab.commands.sides import Side
+from linklab.commands.kernels import KernelOptions
+from linklab.commands.machines import MachineOptions
 from linklab.errors import KernelCrashed, LabError, UsageError, Verdict
 from linklab.events import ignore
-from linklab.host.cache import Cache
+from linklab.host.cache import Cache, cache_root
 from linklab.lab import lab as lab_module
 from linklab.lab.lab import Lab, Subject
 from linklab.machine.spec import Boot
+from linklab.report.by_kind import headline
 from linklab.report.calibration import Case
-from linklab.report.printed import headline
 from linklab.results.comparison import Comparison, Effect, Rule
+from linklab.results.outcomes import Status, status_of
 from linklab.results.shape import Better
 from linklab.results.store import RunFolder, read_run
+from linklab.results.suites import suites_of
 from linklab.scenarios.grouping import Grouping
 from linklab.trials.calibrate import Calibration, Slowed
 
@@ -44,7 +46,7 @@ WORK = 0.02  # s
 SLOWED = "nosysfs, slowed by"
 ARGV = ["invoke", "calibrate"]
 OPTIONS = CalibrateOptions(
-    kernel="nosysfs",
+    kernels=KernelOptions("nosysfs"),
     machine=MachineOptions(boot="direct", clock="real"),
     comparisons="3",
     counts="2",
@@ -88,7 +90,7 @@ class LoopingLab(FakeLab):
             yield session
 
     def with_snapshots(self, subjects: Any, cache: Cache, listener: Any, draw: int = 0) -> Lab:
-        assert cache.root.parent.name.startswith(".saved-")
+        assert cache.root.parent.parent == cache_root() / "tmp"
         self.saves.extend(f"{subject.name} in {cache.root.name}" for subject in subjects)
         self.drawn.append(draw)
         return self
@@ -109,6 +111,10 @@ def calibration(tmp_path: Path, lab: FakeLab, *slowed: Slowed) -> Calibration:
 
 def loops_for(share: float) -> int:
     return round(share * WORK / LOOP)
+
+
+def check(options: CalibrateOptions) -> CalibrateRequest:
+    return Calibrating(options).check()
 
 
 @pytest.fixture(autouse=True)
@@ -204,7 +210,7 @@ def test_resumed_guests_are_saved_anew_for_each_comparison(tmp_path: Path) -> No
     lab = looping(Boot.RESUME)
     calibration(tmp_path, lab, Slowed(0.1, 9)).run(BASE, PATCHED, 2)
     assert lab.saves == ["nosysfs in 0", "nosysfs#2 in 1", f"{SLOWED} 10 % in 2"] * 2
-    assert list(tmp_path.glob(".saved-*")) == []
+    assert list((cache_root() / "tmp").iterdir()) == []
 
 
 def test_no_guest_that_is_saved_draws_the_same_numbers_as_another(tmp_path: Path) -> None:
@@ -264,12 +270,12 @@ Calibrate = Callable[..., Verdict]
 @pytest.fixture
 def calibrate(monkeypatch: pytest.MonkeyPatch) -> Calibrate:
     def do(options: CalibrateOptions = OPTIONS, **lab: Any) -> Verdict:
-        monkeypatch.setattr(command, "prepare_lab", lambda *_: looping(**lab))
+        monkeypatch.setattr(workflow, "set_up_lab", lambda *_: looping(**lab))
 
-        def prepared(side: Side, *_: object) -> Subject:
-            return subject(side.label)
+        def prepared(options: KernelOptions, *_: object) -> list[Subject]:
+            return [subject(options.names)]
 
-        monkeypatch.setattr(command, "prepare_side", prepared)
+        monkeypatch.setattr(workflow, "prepare_subjects", prepared)
         return main(options, ARGV)
 
     return do
@@ -278,7 +284,7 @@ def calibrate(monkeypatch: pytest.MonkeyPatch) -> Calibrate:
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
-        ({"kernel": "vmlinuz"}, "--kernel vmlinuz: a flavour is expected"),
+        ({"kernels": KernelOptions("vmlinuz")}, "--kernel vmlinuz: a flavour is expected"),
         ({"machine": MachineOptions(boot="iso")}, "--boot iso"),
         ({"comparisons": "0"}, "--comparisons 0"),
         ({"slowdown": "0"}, "--slowdown 0"),
@@ -297,6 +303,18 @@ def test_a_wrong_option_is_refused_and_leaves_nothing(
         check(replace(OPTIONS, **changed))
     assert says in caught.value.message
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("lab", "aims"), [({}, Status.PASS), ({"spread": 0.4}, Status.FAIL)])
+def test_what_is_exported_is_whether_the_aims_are_met_and_not_what_was_slowed_for_them(
+    calibrate: Calibrate, lab: dict[str, float], aims: Status
+) -> None:
+    verdict = calibrate(**lab)
+    (suite,) = suites_of(read_run(Path("out")))
+    found = {"/".join(path): outcome.status for path, outcome in suite.leaves()}
+    assert found.pop("calibrate") is status_of(verdict) is aims
+    assert set(found.values()) == {Status.PASS}
+    assert suite.kernel and suite.kernel.name == "nosysfs"
 
 
 def test_a_metric_that_is_better_neither_way_is_not_calibrated() -> None:
@@ -374,7 +392,13 @@ def test_a_kernel_that_cannot_be_built_leaves_no_folder(
     def refuse(*_: object) -> Lab:
         raise LabError("no QEMU")
 
-    monkeypatch.setattr(command, "prepare_lab", refuse)
+    monkeypatch.setattr(workflow, "set_up_lab", refuse)
     with pytest.raises(LabError):
         main(OPTIONS, ARGV)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_trial_has_a_limit_where_one_is_asked_for() -> None:
+    assert check(replace(OPTIONS, timeout="9")).plan.limit == 9
+    with pytest.raises(UsageError, match="--timeout soon"):
+        check(replace(OPTIONS, timeout="soon", output="other"))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hand_made import PAPER_COUNTS, both_arms, cell, created, run_of, sample
 
-from linklab.commands.report import with_claims
+from linklab.commands.history import with_claims
 from linklab.report.tables import reference_points
 from linklab.results.model import Run
 from linklab.results.store import RunFolder, read_run

@@ -15,8 +15,9 @@ from invoke.parser.context import ParserContext
 
 import tasks
 from linklab.commands import cli
-from linklab.commands.boundary import step_status
 from linklab.commands.cli import COMMANDS, Command
+from linklab.commands.exit_status import step_status
+from linklab.entry import ENDING
 from linklab.errors import Verdict
 from linklab.host.run import environment
 from linklab.options import group, option, word, words
@@ -29,8 +30,7 @@ INVOKE = str(Path(sys.executable).with_name("invoke"))
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
     """Put back what a refusal does to the signals of the process."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.getsignal(number) for number in numbers}
+    before = {number: signal.getsignal(number) for number in ENDING}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -61,7 +61,7 @@ class Measure:
     counts: str = option("128", "how many", values=("128", "256"))
     patches: tuple[str, ...] = option((), "a patch", "patch")
     as_json: bool = option(False, "a document", "json")
-    machine: Machine = group(Machine, {"cpus": "how many CPUs"}, without=("memory",), cpus="2")
+    machine: Machine = group(Machine, {"cpus": "comma-separated"}, without=("memory",), cpus="2")
 
 
 done: list[object] = []
@@ -110,7 +110,7 @@ def test_a_task_has_the_options_that_its_function_declares() -> None:
         "counts": "how many",
         "patch": "a patch",
         "json": "a document",
-        "cpus": "how many CPUs",
+        "cpus": "comma-separated",
     }
 
 
@@ -184,6 +184,21 @@ def test_words_that_invoke_would_not_take_are_given_to_it_in_another_way(
         ("measure a --interfaces=5", 255, "--interfaces is now --counts\n"),
         ("measure", 255, "'what'"),
         ("--help report --frob", 2, "'--frob'"),
+        ("--help frob", 2, "'frob'"),
+        ("frob --help", 2, "'frob'"),
+        ("--list=frob", 2, "'frob'"),
+        ("--frob", 2, "no option '--frob'"),
+        ("histroy", 2, "the nearest is `invoke history`"),
+        ("measure a --count 5", 255, "the nearest is --counts, as in --counts 128\n"),
+        ("measure a --jsn", 255, "the nearest is --json, as in --json\n"),
+        ("measure a --counts 1 --counts 2", 255, "--counts is given twice, as 1 and as 2\n"),
+        ("measure a --cpus=1 --cpus 2", 255, "--cpus is given twice: once takes all of it"),
+        ("measure a --counts", 255, "--counts lacks its value, such as --counts 128\n"),
+        ("measure a --counts --json", 255, "--counts lacks its value"),
+        ("measure", 255, "such as `invoke measure mtu`"),
+        ("measure a b", 255, "'b' is a word too many: invoke measure takes WHAT\n"),
+        ("history now", 2, "'now' is a word too many: invoke history takes no words"),
+        ("history report", 2, "'runs'"),
     ],
 )
 def test_words_that_are_unknown_are_refused(
@@ -202,6 +217,8 @@ def test_words_that_are_unknown_are_refused(
         ["inv", "measure", "a", "--counts", "5"],
         ["invoke", "--list"],
         ["invoke", "--help", "measure"],
+        ["invoke", "-T", "5", "measure", "a", "-e", "--command-timeout", "9", "--patch", "x"],
+        ["invoke", "measure", "a", "--patch", "x", "--patch=y", "--json", "history"],
         ["invoke"],
         ["/usr/bin/pytest", "--frob"],
         ["/x/pytest/__main__.py", "--frob"],
@@ -300,7 +317,6 @@ def test_a_command_explains_itself(words: tuple[str, ...], shows: str) -> None:
         (("calibrate", "--interfaces", "5"), "--interfaces is now --counts"),
         (("profile", "--arm=group"), "--arm is now --arms"),
         (("profile", "--operation", "up"), "--operation is now --operations"),
-        (("profile", "--timeout", "5"), "--timeout is now --max-time"),
         (("run", "--listeners", "3"), "--listeners is now --param listeners=N"),
         (("compare", "a", "b", "--listeners=3"), "--listeners is now --param listeners=N"),
     ],

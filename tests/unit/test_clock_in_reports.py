@@ -9,28 +9,28 @@ from typing import Any
 
 import pytest
 from hand_made import both_arms, run_of, sample
+from test_comparison_report import CELL, SLOWER, against, comparison_of, stored
 from test_history import OPTIONS, listed, store
 from test_page import text_of
 from test_series_findings import series
-from test_versus import CELL, SLOWER, against, comparison_of, stored
 
 from linklab.commands import history as commands
-from linklab.commands.kept import kept, revived
+from linklab.commands.run import revived, stored_options
 from linklab.errors import UsageError
 from linklab.exports.kcidb import kcidb
 from linklab.report.calibration import calibration_of
 from linklab.report.calibration import render as calibration_table
 from linklab.report.compare import differences, obstacles, together
-from linklab.report.layout import plain_text
+from linklab.report.comparison import render as versus_table
+from linklab.report.comparison import stored_comparison
+from linklab.report.grid import plain_text
 from linklab.report.selftest import as_text as selftest_table
 from linklab.report.series import render as series_table
 from linklab.report.tables import as_text
-from linklab.report.versus import render as versus_table
-from linklab.report.versus import versus_of
-from linklab.results.again import command_of
 from linklab.results.comparison import SECONDS, Comparison, Effect
 from linklab.results.figures import seconds_are, timed_by
 from linklab.results.model import Run, Sample, first_shape
+from linklab.results.rerun_command import command_of
 from linklab.results.series import find
 from linklab.results.suites import circumstances, suites_of
 from linklab.scenarios.grouping.paper import claims
@@ -73,12 +73,12 @@ def test_a_runs_table_and_page(about: dict[str, Any], text: str) -> None:
 
 @EACH_CLOCK
 def test_a_comparison(about: dict[str, Any], text: str) -> None:
-    found = versus_of(comparison(**about))
+    found = stored_comparison(comparison(**about))
     assert plain_text(versus_table(found)).splitlines()[0] == text
 
 
 def test_a_comparisons_sentence() -> None:
-    sentence = versus_of(comparison(**IN_VIRTUAL_TIME)).sentence()
+    sentence = stored_comparison(comparison(**IN_VIRTUAL_TIME)).sentence()
     assert sentence.endswith("(virtual time, resume boot, 5 trials in each guest).")
 
 
@@ -201,7 +201,7 @@ def test_a_sample_without_a_clock_is_one_in_real_time() -> None:
 
 
 def test_a_run_without_a_clock_is_done_again_in_real_time() -> None:
-    options = kept(OPTIONS, accel="tcg")
+    options = stored_options(OPTIONS, accel="tcg")
     del options["clock"]
     about = {"options": options}
     assert revived(about, "", as_json=False).machine.clock == "real"
@@ -211,7 +211,7 @@ def test_a_run_without_a_clock_is_done_again_in_real_time() -> None:
 @pytest.mark.parametrize("clock", ["real", "virtual"])
 def test_a_run_is_done_again_by_the_clock_that_was_decided(clock: str) -> None:
     auto = replace(OPTIONS, machine=replace(OPTIONS.machine, clock="auto"))
-    about = {"options": kept(auto, accel="tcg", clock=clock)}
+    about = {"options": stored_options(auto, accel="tcg", clock=clock)}
     assert revived(about, "", as_json=False).machine.clock == clock
     assert f"--clock {clock}" in command_of(about)
 

@@ -19,22 +19,25 @@ from fake_tree import PATCH
 from gittree import git
 from revisions import linear_tree
 
+from linklab.bisect import tester
 from linklab.bisect.journal import Journal
-from linklab.commands import bisect, judging, selftest, verdict
+from linklab.commands import bisect, judging, verdict
 from linklab.commands.bisect import BisectOptions
 from linklab.commands.judging import CriterionOptions
-from linklab.commands.outcome import Finished
-from linklab.commands.prepare import KernelOptions, MachineOptions
-from linklab.commands.selftest import SelftestOptions
+from linklab.commands.kernels import KernelOptions
+from linklab.commands.machines import MachineOptions
+from linklab.commands.selftest import SelftestWork
 from linklab.commands.verdict import VerdictOptions
+from linklab.commands.workflow import Finished
 from linklab.errors import BuildSkipped, KernelCrashed, LabError, UsageError, Verdict
 from linklab.kernel.kernel import BuildOptions, Kernel
 from linklab.lab import lab as lab_module
 from linklab.lab.lab import Lab
 from linklab.options import flat
+from linklab.results.codec import to_json
 from linklab.results.outcomes import Status
 from linklab.results.store import RunFolder, read_run
-from linklab.selftests.record import Attempt, TestRecord, to_json, verdict_of
+from linklab.selftests.record import Attempt, TestRecord, verdict_of
 
 SERIES = "GGGBBB"
 QUICK = CriterionOptions(counts="2", operations="mtu", arms="group")
@@ -62,8 +65,9 @@ class World:
         state = SERIES[len(options.patches)] if self.series else self.state(options)
         if state[0] == "S":
             raise BuildSkipped(f"kernel {flavour} does not compile", "a.c:1: error: no")
-        sha256 = hashlib.sha256(state.encode()).hexdigest()
-        return Kernel(flavour, "6.12.0", Path("bz"), Path("vm"), None, sha256, built_by_lab=True)
+        sha256, vmlinux = hashlib.sha256(state.encode()).hexdigest(), self.tree.parent / "vmlinux"
+        vmlinux.write_text(state)
+        return Kernel(flavour, "6.12.0", Path("bz"), vmlinux, None, sha256, built_by_lab=True)
 
     def state_of_kernel(self, name: str) -> str:
         """Return the state of a kernel by the name that a run knows it under."""
@@ -85,7 +89,7 @@ class World:
 
     def options(self, good: str = "main~7", bad: str = "main", **other: Any) -> BisectOptions:
         kernels = KernelOptions("nosysfs", str(self.tree))
-        options = BisectOptions(kernels, MachineOptions(), QUICK, good, bad, "out")
+        options = BisectOptions(kernels=kernels, criterion=QUICK, good=good, bad=bad, output="out")
         return replace(options, **other)
 
     def verdict(self, **other: Any) -> VerdictOptions:
@@ -100,8 +104,8 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LINKLAB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(lab_module, "host_memory_available", lambda: 8000)
-    monkeypatch.setattr(judging, "prepare_lab", made.prepare)
-    monkeypatch.setattr(judging, "resolve_kernel", made.resolve)
+    monkeypatch.setattr(judging, "set_up_lab", made.prepare)
+    monkeypatch.setattr(tester, "resolve_kernel", made.resolve)
     return made
 
 
@@ -171,7 +175,7 @@ def test_what_the_lab_broke_off_goes_on_with_the_same_options(
     git(world.tree, "commit", "--quiet", "--allow-empty", "-m", "main has gone on")
     folder = str(Path("out").absolute())
     monkeypatch.chdir("/")
-    empty = BisectOptions(KernelOptions(""), MachineOptions(), CriterionOptions())
+    empty = BisectOptions(kernels=KernelOptions(""))
     assert search(empty, resume=folder) is Verdict.PASS
     assert f"first bad: {world.commits[5]}" in capsys.readouterr().out
 
@@ -223,16 +227,17 @@ def test_a_claim_that_does_not_hold_is_a_usage_error(world: World) -> None:
 def test_self_tests_are_run_of_each_commit(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
-    def run(options: SelftestOptions, *_: object) -> Finished:
+    def run(work: SelftestWork) -> Finished:
+        options = work.options
         asked.append(options.kernels.revision)
         state = world.state(BuildOptions(revision=options.kernels.revision))[0]
         status = Status.FAIL if state == "B" else Status.PASS
         record = TestRecord("net/a.sh", "nosysfs", (Attempt(status, "", 1, 9, 0, "", ""),))
         folder = RunFolder(Path(options.output), {"kernels": []})
         folder.update(tests=[to_json(record)])
-        return Finished(folder.path, verdict_of([record]), folder.run)
+        return Finished(folder.path, verdict_of([record]))
 
-    monkeypatch.setattr(selftest, "run", run)
+    monkeypatch.setattr(SelftestWork, "run", run)
     options = world.options(criterion=CriterionOptions(selftest="net/a.sh"))
     assert search(options) is Verdict.PASS
     assert Journal.read(Path("out")).about["outcome"] == {"first_bad": world.commits[5]}
@@ -267,7 +272,9 @@ def test_a_series_is_searched_by_its_patches(world: World, tmp_path: Path) -> No
         ({"good": "frob"}, "--good frob: there is no such commit"),
         ({"machine": MachineOptions(boot="iso")}, "--boot iso"),
         ({"criterion": replace(QUICK, metric="mtu/group/2")}, "--metric needs --above"),
-        ({"criterion": replace(QUICK, above="10%")}, "--above needs --metric"),
+        ({"criterion": replace(QUICK, metric="seconds")}, "--metric needs --above"),
+        ({"criterion": replace(QUICK, counts="", above="10%")}, "one interfaces is expected here"),
+        ({"criterion": replace(QUICK, above="10%", cell="arm=group")}, "--arms and --cell arm"),
         (
             {"criterion": replace(QUICK, metric="mtu/group/2", above="1x", fault="crash")},
             "choose one",
@@ -307,7 +314,9 @@ def test_the_options_of_a_search_come_back_as_they_were(world: World) -> None:
 
 
 def test_the_good_kernel_is_measured_beside_each_other_one(world: World) -> None:
-    criterion = CriterionOptions(metric="mtu/group/2", above="10%", max_blocks="8")
+    criterion = CriterionOptions(
+        cell="operation=mtu,arm=group,interfaces=2", above="10%", max_blocks="8"
+    )
     with pytest.raises(UsageError, match=r"--bad .* is good: .*1\.00x"):
         search(world.options(bad="main~3", criterion=criterion))
     (step,) = Journal.read(Path("out")).steps
@@ -319,7 +328,9 @@ def test_the_good_kernel_is_measured_beside_each_other_one(world: World) -> None
 
 
 def test_a_kernel_that_crashes_when_it_is_measured_cannot_be_claimed_bad(world: World) -> None:
-    criterion = CriterionOptions(metric="mtu/group/2", above="10%", max_blocks="8")
+    criterion = CriterionOptions(
+        cell="operation=mtu,arm=group,interfaces=2", above="10%", max_blocks="8"
+    )
     with pytest.raises(BuildSkipped, match=r"it cannot be measured: kernel .*WARNING"):
         search(world.options(criterion=criterion))
 
@@ -384,12 +395,14 @@ def test_a_figure_is_measured_against_a_commit(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
     git(world.tree, "checkout", "--quiet", world.commits[1])
-    criterion = CriterionOptions(metric="mtu/group/2", above="10%", max_blocks="8")
+    criterion = CriterionOptions(
+        cell="operation=mtu,arm=group,interfaces=2", above="10%", max_blocks="8"
+    )
     assert judge(world.verdict(criterion=criterion, against="main~7")) is Verdict.PASS
     assert "1.00x" in capsys.readouterr().out
     with pytest.raises(UsageError, match="name it with --against"):
         judge(world.verdict(criterion=criterion))
-    with pytest.raises(UsageError, match="--against main needs --metric"):
+    with pytest.raises(UsageError, match="--against main needs --above"):
         judge(world.verdict(against="main"))
     with pytest.raises(UsageError, match="--against frob: there is no such commit"):
         judge(world.verdict(criterion=criterion, against="frob"))
@@ -397,5 +410,7 @@ def test_a_figure_is_measured_against_a_commit(
 
 def test_a_time_needs_nothing_to_be_measured_against(world: World) -> None:
     git(world.tree, "checkout", "--quiet", world.commits[1])
-    criterion = CriterionOptions(metric="mtu/group/2", above="10s", max_blocks="8")
+    criterion = CriterionOptions(
+        cell="operation=mtu,arm=group,interfaces=2", above="10s", max_blocks="8"
+    )
     assert judge(world.verdict(criterion=criterion)) is Verdict.PASS

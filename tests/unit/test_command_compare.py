@@ -15,12 +15,12 @@ from fake_lab import subject as fake_subject
 from slow_guest import guests
 
 from linklab.commands import compare as command
-from linklab.commands.compare import CompareOptions, check, on_one_machine
-from linklab.commands.history import RerunOptions, ShowOptions, rerun, show
-from linklab.commands.prepare import KernelOptions, MachineOptions
-from linklab.commands.report import ReportOptions
-from linklab.commands.report import main as report
-from linklab.commands.sides import Side
+from linklab.commands import workflow
+from linklab.commands.compare import CompareOptions, CompareRequest, Comparing
+from linklab.commands.history import ReportOptions, RerunOptions, ShowOptions, report, rerun, show
+from linklab.commands.kernels import KernelOptions
+from linklab.commands.machines import MachineOptions
+from linklab.commands.workflow import on_one_machine
 from linklab.errors import BuildSkipped, KernelCrashed, UsageError, Verdict
 from linklab.events import Event, Note
 from linklab.lab import lab as lab_module
@@ -46,6 +46,10 @@ ARGV = ["invoke", "compare", "nosysfs", "sysfs"]
 Pairs = dict[Cell, Pair]
 
 
+def check(options: CompareOptions) -> CompareRequest:
+    return Comparing(options).check()
+
+
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -69,12 +73,12 @@ def compare(monkeypatch: pytest.MonkeyPatch) -> Compare:
     ) -> Verdict:
         slow = guests({"nosysfs": 1.0, "sysfs": factor, "nosysfs#2": factor}, spread)
         lab = lab_of(make or slow, boot=boot)
-        monkeypatch.setattr(command, "prepare_lab", lambda *_: lab)
+        monkeypatch.setattr(workflow, "set_up_lab", lambda *_: lab)
 
-        def prepared(side: Side, *_: object) -> Subject:
-            return fake_subject(side.label)
+        def prepared(options: KernelOptions, *_: object) -> list[Subject]:
+            return [fake_subject(options.names)]
 
-        monkeypatch.setattr(command, "prepare_side", prepared)
+        monkeypatch.setattr(workflow, "prepare_subjects", prepared)
         return command.main(options, ARGV)
 
     return do
@@ -127,11 +131,11 @@ def test_a_threshold_is_given_in_per_cent() -> None:
 def test_a_kernel_that_cannot_be_built_leaves_no_folder(
     compare: Compare, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def refuse(*_: object) -> Subject:
+    def refuse(*_: object) -> list[Subject]:
         raise BuildSkipped("the patch does not apply")
 
-    monkeypatch.setattr(command, "prepare_lab", lambda *_: lab_of())
-    monkeypatch.setattr(command, "prepare_side", refuse)
+    monkeypatch.setattr(workflow, "set_up_lab", lambda *_: lab_of())
+    monkeypatch.setattr(workflow, "prepare_subjects", refuse)
     with pytest.raises(BuildSkipped):
         command.main(OPTIONS, ARGV)
     assert not (tmp_path / "out").exists()

@@ -10,15 +10,9 @@ import pytest
 from fake_lab import lab_of
 from fake_tree import PATCH
 
-from linklab.commands import prepare
-from linklab.commands.equip import Purpose
-from linklab.commands.prepare import (
-    KernelOptions,
-    MachineOptions,
-    decide_clock,
-    prepare_lab,
-    prepare_subjects,
-)
+from linklab.commands import kernels, machines
+from linklab.commands.kernels import KernelOptions, prepare_subjects
+from linklab.commands.machines import MachineOptions, decide_clock, set_up_lab
 from linklab.console.formats import Fault
 from linklab.console.report import Report
 from linklab.errors import UsageError
@@ -31,10 +25,11 @@ from linklab.kernel.kernel import BuildOptions, Compression, Kernel
 from linklab.kernel.series import read_series
 from linklab.machine.spec import Boot, Clock, MachineType
 from linklab.scenarios import scenario_named
+from linklab.trials.subjects import Requirements
 
 FLAVOURS = ("sysfs", "nosysfs")
 OWN = str(Path(__file__).with_name("own_scenario.py"))
-WEIGHED = Purpose(Boot.DIRECT, weighs_iso=True)
+WEIGHED = Requirements(Boot.DIRECT, weighs_iso=True)
 
 
 def artefact(folder: Path, **files: bytes) -> Artefact:
@@ -68,6 +63,8 @@ class Host:
     def resolve_kernel(self, name: str, options: BuildOptions, *_: object) -> Kernel:
         self.built.append((name, options))
         ours = name in FLAVOURS
+        for file in ("vmlinux", f"{Path(name).name}.{options.compression}"):
+            (self.folder / file).write_bytes(b"a kernel")
         return Kernel(
             name=name,
             release="6.12.0",
@@ -99,12 +96,15 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
         "IMAGE": "linklab.iso",
     }
     for name, part in parts.items():
-        monkeypatch.setattr(prepare, name, part)
+        for module in (kernels, machines):
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, part)
     return host
 
 
 @pytest.fixture
-def cache(tmp_path: Path) -> Cache:
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cache:
+    monkeypatch.setenv("LINKLAB_CACHE", str(tmp_path / "cache"))
     return Cache(tmp_path / "cache")
 
 
@@ -120,14 +120,14 @@ def a_patch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_options_become_a_lab(host: Host, cache: Cache) -> None:
     options = MachineOptions("tcg", "iso", "pc", "512", "2", "9.5")
-    lab = prepare_lab(options, 512, cache, ignore)
+    lab = set_up_lab(options, 512, cache, ignore)
     assert (lab.accel, lab.boot, lab.machine) == (Accel.TCG, Boot.ISO, MachineType.PC)
     assert (lab.cpus, lab.memory, lab.boot_limit) == (2, 512, 9.5)
     assert lab.image == {"agent": "of agent", "initramfs": "of initramfs"}
 
 
 def test_the_machine_is_left_open_until_the_kernel_is_known(host: Host, cache: Cache) -> None:
-    assert prepare_lab(MachineOptions(), 256, cache, ignore).machine is None
+    assert set_up_lab(MachineOptions(), 256, cache, ignore).machine is None
 
 
 @pytest.mark.parametrize(("accel", "limit"), [(Accel.KVM, 30.0), (Accel.TCG, 60.0)])
@@ -135,17 +135,17 @@ def test_the_limit_for_a_boot_is_the_accelerators_unless_asked_for(
     accel: Accel, limit: float, host: Host, cache: Cache
 ) -> None:
     host.accel = accel
-    assert prepare_lab(MachineOptions(), 256, cache, ignore).boot_limit == limit
+    assert set_up_lab(MachineOptions(), 256, cache, ignore).boot_limit == limit
     asked = MachineOptions(boot_timeout="5")
-    assert prepare_lab(asked, 256, cache, ignore).boot_limit == 5.0
+    assert set_up_lab(asked, 256, cache, ignore).boot_limit == 5.0
 
 
 def test_only_a_guest_under_tcg_is_told_how_fast_the_counter_is(host: Host, cache: Cache) -> None:
-    assert prepare_lab(MachineOptions("kvm"), 256, cache, ignore).tsc_khz is None
-    assert prepare_lab(MachineOptions("tcg"), 256, cache, ignore).tsc_khz == 1_000_000
+    assert set_up_lab(MachineOptions("kvm"), 256, cache, ignore).tsc_khz is None
+    assert set_up_lab(MachineOptions("tcg"), 256, cache, ignore).tsc_khz == 1_000_000
     assert host.counted == 0, "in virtual time it does not matter how fast the host's is"
     real = MachineOptions("tcg", clock="real")
-    assert prepare_lab(real, 256, cache, ignore).tsc_khz == 2_500_000
+    assert set_up_lab(real, 256, cache, ignore).tsc_khz == 2_500_000
 
 
 # The clock
@@ -183,7 +183,7 @@ def test_seconds_are_virtual_where_nothing_is_real(
     options = MachineOptions(accel, boot, clock=clock)
     options.check()
     assert decide_clock(options, ignore) is expected
-    lab = prepare_lab(options, 256, cache, ignore)
+    lab = set_up_lab(options, 256, cache, ignore)
     assert lab.clock is expected
     assert lab.accel is Accel.TCG or expected is Clock.REAL, "nobody counts KVM's instructions"
 
@@ -206,7 +206,7 @@ def test_a_kvm_that_does_not_work_is_refused_as_without_a_clock(
     def refuse(*_: object) -> Decision:
         raise UsageError("--accel kvm: KVM does not run a guest here")
 
-    monkeypatch.setattr(prepare, "decide", refuse)
+    monkeypatch.setattr(machines, "decide", refuse)
     with pytest.raises(UsageError, match="KVM does not run a guest here"):
         decide_clock(MachineOptions("kvm"), ignore)
 
@@ -228,7 +228,7 @@ def test_a_clock_that_cannot_be_is_refused(options: MachineOptions, says: str) -
 def test_in_virtual_time_a_second_has_a_thousand_million_instructions(
     host: Host, cache: Cache
 ) -> None:
-    lab = prepare_lab(MachineOptions(clock="virtual"), 256, cache, ignore)
+    lab = set_up_lab(MachineOptions(clock="virtual"), 256, cache, ignore)
     assert lab.tsc_khz == 1_000_000
 
 
@@ -240,11 +240,11 @@ def test_deadlines_in_virtual_time_grow_with_what_instructions_take_here(
     speed: float, slowness: float, host: Host, cache: Cache
 ) -> None:
     host.speed = speed
-    lab = prepare_lab(MachineOptions(clock="virtual"), 256, cache, ignore)
+    lab = set_up_lab(MachineOptions(clock="virtual"), 256, cache, ignore)
     assert (lab.slowness, lab.boot_limit) == (slowness, slowness * 60.0)
     asked = MachineOptions(clock="virtual", boot_timeout="5")
-    assert prepare_lab(asked, 256, cache, ignore).boot_limit == 5.0
-    real = prepare_lab(MachineOptions("tcg", clock="real"), 256, cache, ignore)
+    assert set_up_lab(asked, 256, cache, ignore).boot_limit == 5.0
+    real = set_up_lab(MachineOptions("tcg", clock="real"), 256, cache, ignore)
     assert (real.slowness, real.boot_limit) == (1.0, 60.0)
 
 
@@ -257,7 +257,7 @@ def test_a_flavour_is_booted_from_its_vmlinux_and_weighed_as_an_iso(
     sysfs, nosysfs = prepare_subjects(KernelOptions("sysfs, nosysfs"), WEIGHED, cache, ignore)
     assert (sysfs.name, nosysfs.name) == FLAVOURS
     assert sysfs.known
-    assert sysfs.kernel.name == "vmlinux"
+    assert sysfs.kernel.path.name == "vmlinux"
     assert sysfs.image_bytes == 1000
     assert sysfs.inputs == {"source": "ab"}
 
@@ -277,7 +277,7 @@ def test_the_iso_has_the_smallest_form_of_the_labs_own_kernels(host: Host, cache
 def test_the_iso_is_made_only_for_a_scenario_that_weighs_it(
     name: str, host: Host, cache: Cache
 ) -> None:
-    purpose = Purpose.of(scenario_named(name), lab_of())
+    purpose = Requirements.of(scenario_named(name), lab_of())
     (subject,) = prepare_subjects(KernelOptions("sysfs"), purpose, cache, ignore)
     assert subject.image_bytes == (1000 if name == "grouping" else None)
     assert len(host.isos) == (name == "grouping")
@@ -286,15 +286,16 @@ def test_the_iso_is_made_only_for_a_scenario_that_weighs_it(
 def test_another_kernel_is_taken_as_it_is_and_not_weighed(host: Host, cache: Cache) -> None:
     (subject,) = prepare_subjects(KernelOptions("a/bzImage"), WEIGHED, cache, ignore)
     assert not subject.known
-    assert subject.kernel.name == "bzImage.lz4"
+    assert subject.kernel.path.name == "bzImage.lz4"
+    assert subject.kernel.found().read_bytes() == b"a kernel"
     assert (subject.iso, subject.image_bytes) == (None, None)
     assert host.isos == []
 
 
 def test_another_kernel_gets_an_iso_where_that_is_booted(host: Host, cache: Cache) -> None:
-    (subject,) = prepare_subjects(KernelOptions("a/bzImage"), Purpose(Boot.ISO), cache, ignore)
+    (subject,) = prepare_subjects(KernelOptions("a/bzImage"), Requirements(Boot.ISO), cache, ignore)
     assert subject.iso is not None
-    assert subject.iso.stat().st_size == 1000
+    assert subject.iso.path.name == "linklab.iso"
     assert len(host.built) == 1, "what is taken as it is has one form only"
 
 
@@ -328,8 +329,8 @@ def test_the_iso_has_the_image_that_the_kernels_are_wanted_with(
         images.append(image)
         return artefact(tmp_path / "own", initramfs=b"i")
 
-    monkeypatch.setattr(prepare, "build_initramfs", build_initramfs)
-    purpose = Purpose(Boot.ISO, image=tmp_path / "image")
+    monkeypatch.setattr(kernels, "build_initramfs", build_initramfs)
+    purpose = Requirements(Boot.ISO, image=tmp_path / "image")
     prepare_subjects(KernelOptions("sysfs"), purpose, cache, ignore)
     assert images == [tmp_path / "image"]
 
@@ -337,7 +338,9 @@ def test_the_iso_has_the_image_that_the_kernels_are_wanted_with(
 def test_what_a_kernel_is_built_from_is_the_same_for_its_iso(
     host: Host, cache: Cache, a_patch: Path
 ) -> None:
-    prepare_subjects(KernelOptions("sysfs", patches=("a.patch",)), Purpose(Boot.ISO), cache, ignore)
+    prepare_subjects(
+        KernelOptions("sysfs", patches=("a.patch",)), Requirements(Boot.ISO), cache, ignore
+    )
     expected = read_series([Path("a.patch")]).patches
     assert [options.patches for _, options in host.built] == [expected] * 2
 

@@ -16,12 +16,12 @@ from fake_tree import header
 from rate_scenario import SOURCE, WITH_FRAGMENT
 
 from linklab.commands import run as command
-from linklab.commands.equip import Purpose
+from linklab.commands import workflow
 from linklab.commands.exports import ExportOptions
 from linklab.commands.history import RerunOptions, rerun
-from linklab.commands.kept import RunOptions
-from linklab.commands.prepare import KernelOptions, MachineOptions
-from linklab.commands.run import check
+from linklab.commands.kernels import KernelOptions
+from linklab.commands.machines import MachineOptions
+from linklab.commands.run import Running, RunOptions, RunRequest
 from linklab.errors import (
     BuildSkipped,
     GuestHung,
@@ -31,6 +31,7 @@ from linklab.errors import (
     UsageError,
     Verdict,
 )
+from linklab.host.cache import Cached
 from linklab.lab import lab as lab_module
 from linklab.lab.lab import Lab, Subject
 from linklab.machine.spec import Boot
@@ -39,6 +40,7 @@ from linklab.results.store import read_run
 from linklab.scenarios.grouping import ARMS, Grouping
 from linklab.scenarios.grouping.change import Operation
 from linklab.trials.plan import schedule
+from linklab.trials.subjects import Requirements
 
 OPTIONS = RunOptions(
     kernels=KernelOptions("sysfs,nosysfs"),
@@ -59,9 +61,13 @@ BEGUN_WITH_SYSFS = replace(
     seed=next(
         str(seed)
         for seed in range(1000)
-        if schedule(OPTIONS.plan({}, seed=seed), KERNELS, 64)[0].seat.kernel == "sysfs"
+        if schedule(OPTIONS.plan({}, seed=seed), KERNELS, 64)[0].slot.kernel == "sysfs"
     ),
 )
+
+
+def check(options: RunOptions) -> RunRequest:
+    return Running(options).check()
 
 
 @pytest.fixture(autouse=True)
@@ -191,7 +197,7 @@ class Prepared:
         made = lab_of(lambda kernel, count: self.make(kernel), boot=Boot(options.boot))
         return replace(made, memory=memory)
 
-    def subjects(self, options: KernelOptions, purpose: Purpose, *_: object) -> list[Subject]:
+    def subjects(self, options: KernelOptions, purpose: Requirements, *_: object) -> list[Subject]:
         if self.error:
             raise self.error
         self.boots.append(purpose.boot)
@@ -201,8 +207,8 @@ class Prepared:
 @pytest.fixture
 def prepared(monkeypatch: pytest.MonkeyPatch) -> Prepared:
     prepared = Prepared()
-    monkeypatch.setattr(command, "prepare_lab", prepared.lab)
-    monkeypatch.setattr(command, "prepare_subjects", prepared.subjects)
+    monkeypatch.setattr(workflow, "set_up_lab", prepared.lab)
+    monkeypatch.setattr(workflow, "prepare_subjects", prepared.subjects)
     return prepared
 
 
@@ -506,7 +512,7 @@ def test_a_scenarios_fragment_goes_into_the_labs_kernels_and_into_no_other(kerne
         "who has the last word"
     )
     assert options.kernels.with_scenario(Grouping) == options.kernels
-    assert Purpose.of(options.kind, lab_of()).needs == (str(fragment),)
+    assert Requirements.of(options.kind, lab_of()).needs == (str(fragment),)
 
 
 def test_a_run_that_never_begins_says_so_to_other_tools(prepared: Prepared) -> None:
@@ -518,7 +524,7 @@ def test_a_run_that_never_begins_says_so_to_other_tools(prepared: Prepared) -> N
 
 
 def test_an_iso_is_booted_where_that_was_asked_for(prepared: Prepared) -> None:
-    prepared.found = [replace(subject, iso=Path("live.iso")) for subject in SUBJECTS]
+    prepared.found = [replace(subject, iso=Cached("iso/ab/live.iso")) for subject in SUBJECTS]
     options = with_machine(boot="iso")
     assert command.main(options, ["invoke", "run"]) is Verdict.PASS
     assert prepared.boots == [Boot.ISO]

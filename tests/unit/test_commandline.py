@@ -26,7 +26,7 @@ def test_the_agent_is_the_first_program_and_knows_its_port(measuring: dict[str, 
 
 def test_only_a_guest_that_takes_turns_is_told_of_them(measuring: dict[str, str]) -> None:
     assert "linklab.turns" not in measuring
-    assert "linklab.turns" not in parameters(shell_command_line(1_000_000))
+    assert "linklab.turns" not in parameters(shell_command_line("ttyS1", 1_000_000))
     assert "linklab.turns" in measuring_command_line("vport0p1", 1_000_000, takes_turns=True)
 
 
@@ -53,7 +53,7 @@ def test_the_driver_makes_no_interface_of_its_own(measuring: dict[str, str]) -> 
 
 
 @pytest.mark.parametrize(
-    "words", [measuring_command_line("ttyS1", 2_900_000), shell_command_line(2_900_000)]
+    "words", [measuring_command_line("ttyS1", 2_900_000), shell_command_line("ttyS1", 2_900_000)]
 )
 def test_a_clock_that_was_measured_is_told(words: tuple[str, ...]) -> None:
     told = parameters(words)
@@ -61,24 +61,29 @@ def test_a_clock_that_was_measured_is_told(words: tuple[str, ...]) -> None:
     assert told["tsc"] == "reliable"
 
 
-@pytest.mark.parametrize("words", [measuring_command_line("ttyS1", None), shell_command_line(None)])
+@pytest.mark.parametrize(
+    "words", [measuring_command_line("ttyS1", None), shell_command_line("ttyS1", None)]
+)
 def test_a_clock_that_the_guest_finds_out_is_not_told(words: tuple[str, ...]) -> None:
     assert not {"tsc_early_khz", "tsc"} & parameters(words).keys()
 
 
-def test_a_persons_guest_keeps_its_init_and_has_no_agent_port() -> None:
-    told = parameters(shell_command_line(None))
+def test_a_persons_guest_keeps_its_init_and_has_an_agent_for_its_window() -> None:
+    told = parameters(shell_command_line("vport0p1", None))
     assert told["console"] == "ttyS0"
-    assert not {"rdinit", "linklab.port"} & told.keys()
+    assert told["linklab.port"] == "vport0p1"
+    assert "rdinit" not in told
 
 
-@pytest.mark.parametrize("words", [measuring_command_line("vport0p1", 1), shell_command_line(None)])
+@pytest.mark.parametrize(
+    "words", [measuring_command_line("vport0p1", 1), shell_command_line("ttyS1", None)]
+)
 def test_every_parameter_is_one_word(words: tuple[str, ...]) -> None:
     assert all(word and not set(word) & set(" \t\n\"'") for word in words)
 
 
 @pytest.mark.parametrize(
-    "words", [measuring_command_line("ttyS1", 2_900_000), shell_command_line(2_900_000)]
+    "words", [measuring_command_line("ttyS1", 2_900_000), shell_command_line("ttyS1", 2_900_000)]
 )
 def test_an_emulated_guest_has_its_programs_at_fixed_addresses(words: tuple[str, ...]) -> None:
     assert "norandmaps" in words

@@ -10,11 +10,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from linklab.commands import build, develop, host, shell
-from linklab.commands.prepare import KernelOptions, MachineOptions
+from linklab.commands import build, develop, shell
+from linklab.commands.kernels import KernelOptions
+from linklab.commands.machines import MachineOptions
 from linklab.errors import LabError, UsageError, Verdict
 from linklab.host.accel import Accel
-from linklab.host.cache import Artefact
+from linklab.host.cache import Artefact, Cached, cache_root
 from linklab.host.doctor import Finding
 from linklab.host.packages import SetupOutcome
 from linklab.host.qemu import Qemu
@@ -131,11 +132,18 @@ LAB = Lab(
     machine=None,
     cpus=1,
     memory=128,
-    initramfs=Path("initramfs"),
+    initramfs=Cached("initramfs/ab/initramfs.cpio"),
     tsc_khz=1000,
     boot_limit=60.0,
 )
-SUBJECT = Subject("sysfs", "6.12.0", "0" * 64, Path("vmlinux"), known=True, iso=Path("live.iso"))
+SUBJECT = Subject(
+    "sysfs",
+    "6.12.0",
+    "0" * 64,
+    Cached("kernel/ab/vmlinux"),
+    known=True,
+    iso=Cached("iso/ab/live.iso"),
+)
 
 
 @pytest.fixture
@@ -143,14 +151,14 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True))
 
 
-def test_a_shell_is_a_guest_with_its_console_on_the_terminal_and_no_agent() -> None:
+def test_a_shell_is_a_guest_with_its_console_on_the_terminal() -> None:
     spec = shell.shell_spec(LAB, SUBJECT)
     assert isinstance(spec.console, TerminalPort)
     assert spec.agent is None
     assert isinstance(spec.boot, DirectBoot)
     assert not [word for word in spec.boot.command_line if word.startswith("rdinit=")]
     from_iso = shell.shell_spec(replace(LAB, boot=Boot.ISO), SUBJECT)
-    assert from_iso.boot == IsoBoot(Path("live.iso"))
+    assert from_iso.boot == IsoBoot(cache_root() / "iso/ab/live.iso")
 
 
 @pytest.mark.parametrize(("program", "fails"), [("/bin/true", False), ("/bin/false", True)])
@@ -158,7 +166,7 @@ def test_a_shell_ends_with_its_machine(
     program: str, fails: bool, terminal: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lab = replace(LAB, qemu=Qemu(Path(program), "7.2.22"))
-    monkeypatch.setattr(shell, "prepare_lab", lambda *_: lab)
+    monkeypatch.setattr(shell, "set_up_lab", lambda *_: lab)
     monkeypatch.setattr(shell, "prepare_subjects", lambda *_: [SUBJECT])
     if fails:
         with pytest.raises(LabError, match="QEMU ended with status 1"):
@@ -202,8 +210,8 @@ def test_setup_says_what_it_installed(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(host, "setup", lambda _: SetupOutcome(installed, 0.5))
-    host.set_up()
+    monkeypatch.setattr(develop, "setup", lambda _: SetupOutcome(installed, 0.5))
+    develop.set_up()
     assert capsys.readouterr().out.startswith(says)
 
 
@@ -218,8 +226,8 @@ def test_doctor_lists_each_need_and_ends_by_whether_the_lab_can_work(
         Finding("QEMU", found, "7.2 [bold]", "pip install '.[test]'"),
         Finding("KVM", False, "", "TCG works", required=False),
     ]
-    monkeypatch.setattr(host, "examine_host", lambda: findings)
-    assert host.examine() is verdict
+    monkeypatch.setattr(develop, "examine_host", lambda: findings)
+    assert develop.examine() is verdict
     lines = capsys.readouterr().out.splitlines()
     (qemu,) = (line for line in lines if "QEMU" in line)
     for part in ("found" if found else "missing", "7.2 [bold]", "pip install '.[test]'"):

@@ -108,14 +108,14 @@ def test_looking_again_and_again_raises_false_alarms_unless_each_look_pays_for_i
         rule = replace(QUICK, seed=number, threshold=1e-6)
         careless += any(compare_one(look, rule).verdict in DIFFERENT for look in looks)
         corrected += any(
-            compare_one(look, rule.at_look(k)).verdict in DIFFERENT
+            compare_one(look, rule.after_look(k)).verdict in DIFFERENT
             for k, look in enumerate(looks, 1)
         )
     assert corrected <= rounds * 0.05 < careless
 
 
 def test_all_looks_together_spend_no_more_than_the_risk() -> None:
-    spent = sum(Rule(alpha=0.05).at_look(look).risk for look in range(1, 10_000))
+    spent = sum(Rule(alpha=0.05).after_look(look).risk for look in range(1, 10_000))
     assert 0.0499 < spent <= 0.05
 
 
@@ -368,7 +368,7 @@ def test_what_was_settled_before_still_counts_in_the_correction() -> None:
 
 def test_a_later_look_asks_for_more() -> None:
     pair = Pair([1.0 + n / 1000 for n in range(9)], [1.5 + n / 1000 for n in range(9)])
-    once, third = compare_one(pair, QUICK), compare_one(pair, QUICK.at_look(3))
+    once, third = compare_one(pair, QUICK), compare_one(pair, QUICK.after_look(3))
     assert third.p_value == pytest.approx(12 * once.p_value)
     assert third.low <= once.low < once.high <= third.high
-    assert compare_one(pair, QUICK.at_look(9)).verdict is Effect.INCONCLUSIVE
+    assert compare_one(pair, QUICK.after_look(9)).verdict is Effect.INCONCLUSIVE

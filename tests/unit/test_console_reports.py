@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 from linklab.console.formats import Fault
-from linklab.console.lines import read_line
+from linklab.console.lines import Line, read_line
 from linklab.console.report import Report
 from linklab.console.watch import MAX_LINES, MAX_REPORTS, ConsoleWatch, reports_in
 from linklab.errors import Verdict
 
 REPORTS = Path(__file__).parent / "reports"
+CASES = Path(__file__).parent / "cases" / "console"
 
 EXPECTED: dict[str, tuple[Fault, str]] = {
     "bad_page": (Fault.BAD_PAGE, "BUG: Bad page state in skb_release_data"),
@@ -80,7 +81,7 @@ EXPECTED: dict[str, tuple[Fault, str]] = {
     "slab": (Fault.SLAB, "slab corruption: Poison overwritten in inet_rtm_newaddr"),
     "sleeping": (
         Fault.ATOMIC,
-        "BUG: sleeping function called from invalid context in __mutex_lock",
+        "BUG: sleeping function called from invalid context in dummy_get_stats64",
     ),
     "soft_lockup": (Fault.SOFT_LOCKUP, "BUG: soft lockup in neigh_forced_gc"),
     "spinlock": (Fault.LOCKDEP, "BUG: spinlock bad magic in dummy_dev_init"),
@@ -108,6 +109,11 @@ HANGS = {
 
 def text_of(name: str) -> str:
     return (REPORTS / f"{name}.log").read_text()
+
+
+def kernel_lines(name: str) -> list[Line]:
+    lines = [read_line(raw) for raw in text_of(name).splitlines()]
+    return [line for line in lines if line.seconds is not None]
 
 
 def one(text: str) -> Report:
@@ -173,6 +179,28 @@ class TestAReport:
             assert one(leveled).title == one(text).title
 
 
+def case(name: str) -> tuple[dict[str, str], tuple[Report, ...]]:
+    """Return what is expected of a case, and the reports in it."""
+    lines = (CASES / f"{name}.expect").read_text().splitlines()
+    expected = dict(line.split(": ", 1) for line in lines)
+    return expected, reports_in((CASES / f"{name}.log").read_text())
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in CASES.glob("*.log")))
+def test_a_case_is_what_is_expected_of_it(name: str) -> None:
+    expected, reports = case(name)
+    if expected.get("reports") == "0":
+        assert reports == ()
+        return
+    first = reports[0]
+    assert first.fault.value in expected["class"].split("|")
+    assert first.function in expected["function"].split("|")
+    assert first.title == expected["title"]
+    assert len(reports) == 1 + int(expected.get("more", 0))
+    if other := expected.get("same_fingerprint_as"):
+        assert first.fingerprint == case(other)[1][0].fingerprint
+
+
 def test_what_the_unwinder_guesses_does_not_change_the_fingerprint() -> None:
     guessed = re.sub(r"\]  (?=\w+\+)", "]  ? ", text_of("warning"))
     other = guessed.replace("? rtnetlink_rcv_msg+", "? set_close_on_exec+")
@@ -210,6 +238,197 @@ class TestTheGuiltyFunction:
         report = one(stamped(["BUG: soft lockup - CPU#0 stuck for 26s! [ip:51]"]))
         assert (report.title, report.function) == ("BUG: soft lockup", None)
 
+    def test_is_the_outermost_helper_where_there_are_no_others(self) -> None:
+        trace = [
+            "RIP: 0010:kfree+0x1/0x9",
+            "Call Trace:",
+            " skb_pull+0x1/0x9",
+            " entry_SYSCALL_64+0x1/0x9",
+        ]
+        report = one(stamped(["BUG: Bad page state in process ip", *trace]))
+        assert report.function == "skb_pull"
+        assert report.stack_key[0] == "skb_pull"
+
+    def test_is_told_apart_by_its_helpers_where_there_is_nothing_else(self) -> None:
+        hung = [
+            "INFO: task ip:51 blocked for more than 20 seconds.",
+            "Call Trace:",
+            " schedule+0x1/0x9",
+        ]
+        one_way, other = (
+            one(stamped([*hung, f" {helper}+0x1/0x9"])) for helper in ("__mutex_lock", "down_read")
+        )
+        assert one_way.title == other.title == "INFO: task hung"
+        assert one_way.fingerprint != other.fingerprint
+
+    def test_is_behind_a_warning_that_names_none(self) -> None:
+        headline = "WARNING: net/core/dev.c:12 at 0x0, CPU#0: ip/51"
+        trace = ["RIP: 0010:__WARN_trap+0x1/0x9", "Call Trace:", " dummy_poll+0x1/0x9"]
+        assert one(stamped([headline, *trace])).title == "WARNING in dummy_poll"
+
+    def test_of_leaked_work_is_the_work(self) -> None:
+        headline = "BUG: workqueue leaked atomic, lock or RCU: kworker/0:1[9]"
+        lines = [
+            headline,
+            "     preempt=0x00000000 lock=0->1 RCU=0->0 workfn=dummy_work",
+            "Call Trace:",
+        ]
+        assert one(stamped([*lines, " process_one_work+0x1/0x9"])).function == "dummy_work"
+
+    @pytest.mark.parametrize("prefix", ["__x64_", "__ia32_", "__se_", "__do_"])
+    def test_can_be_a_system_calls_body(self, prefix: str) -> None:
+        fault = "BUG: kernel NULL pointer dereference, address: 0000000000000010"
+        trace = [f"RIP: 0010:{prefix}sys_bind+0x1/0x9", "Call Trace:", " do_syscall_64+0x1/0x9"]
+        assert one(stamped([fault, *trace])).function == "sys_bind"
+
+    def test_of_a_bad_page_is_who_allocated_it_where_that_is_known(self) -> None:
+        lines = [
+            "BUG: Bad page state in process ip  pfn:11c5a",
+            "page_owner tracks the page as allocated",
+            "page last allocated via order 0, migratetype Unmovable, gfp_mask 0x140dca, pid 51",
+            " post_alloc_hook+0x1/0x9",
+            " alloc_pages_noprof+0x1/0x9",
+            " dummy_map_ring+0x1/0x9",
+            "page last free pid 50 tgid 50 stack trace:",
+            " free_unref_page+0x1/0x9",
+            " dummy_free_ring+0x1/0x9",
+            "Call Trace:",
+            " bad_page+0x1/0x9",
+            " dummy_unmap+0x1/0x9",
+        ]
+        assert one(stamped(lines)).title == "BUG: Bad page state in dummy_map_ring"
+
+    def test_of_an_unsafe_lock_order_is_who_takes_the_lock_in_the_interrupt(self) -> None:
+        lines = [
+            "WARNING: SOFTIRQ-safe -> SOFTIRQ-unsafe lock order detected",
+            "ip/51 [HC0[0]:SC0[2]:HE1:SE0] is trying to acquire:",
+            "ffff888003a541f0 (&b->lock){+.+.}-{2:2}, at: dummy_connects_them+0x1/0x9",
+            "but this new dependency connects a SOFTIRQ-irq-safe lock:",
+            " (&a->lock){+.-.}-{2:2}",
+            "... which became SOFTIRQ-irq-safe at:",
+            "  lock_acquire+0x1/0x9",
+            "  _raw_spin_lock+0x1/0x9",
+            "  dummy_poll+0x1/0x9",
+            "to a SOFTIRQ-irq-unsafe lock:",
+            "... which became SOFTIRQ-irq-unsafe at:",
+            "...  lock_acquire+0x1/0x9",
+            "  dummy_open+0x1/0x9",
+            "stack backtrace:",
+            "Call Trace:",
+            " dummy_connects_them+0x1/0x9",
+        ]
+        assert one(stamped(lines)).function == "dummy_poll"
+
+    def test_of_a_deadlock_holds_one_lock_where_a_helper_asks_for_the_other(self) -> None:
+        text = text_of("deadlock").replace("at: dev_set_mtu+", "at: __flush_work+")
+        assert one(text).function == "rtnetlink_rcv_msg"
+
+
+class TestADecodedReport:
+    """By scripts/decode_stacktrace.sh, by syzbot, by the lab."""
+
+    @pytest.mark.parametrize(
+        "place",
+        [
+            "dummy_xmit+0x1c5/0x2a0 drivers/net/dummy.c:52",
+            "dummy_xmit+0x1c5/0x2a0 [dummy]",
+            "dummy_xmit (drivers/net/dummy.c:52)",
+            "dummy_xmit (include/linux/skbuff.h:9 drivers/net/dummy.c:52 (discriminator 1)) dummy",
+        ],
+    )
+    @pytest.mark.parametrize("behind", ["", "Call Trace:"])
+    def test_is_read_like_any_other(self, place: str, behind: str) -> None:
+        lines = [
+            f"BUG: KASAN: slab-use-after-free in {place}",
+            "Read of size 4 at addr ffff888",
+            behind,
+        ]
+        report = one(stamped([*lines, f" {place}", " dev_queue_xmit (net/core/dev.c:12)"]))
+        assert report.title == "KASAN: slab-use-after-free Read in dummy_xmit"
+        assert report.stack_key == ("dummy_xmit", "dev_queue_xmit")
+
+    def test_names_inlined_functions_first(self) -> None:
+        kasan = "BUG: KASAN: use-after-free in"
+        lines = [
+            f"{kasan} list_empty include/linux/list.h:37 [inline]",
+            f"{kasan} dummy_poll+0x1/0x9 d.c:2",
+        ]
+        assert one(stamped(lines)).title == "KASAN: use-after-free in dummy_poll"
+
+    def test_can_be_of_a_race_in_modules(self) -> None:
+        headline = "BUG: KCSAN: data-race in dummy_poll [dummy] / dummy_xmit [dummy]"
+        assert one(stamped([headline])).title == "KCSAN: data-race in dummy_poll / dummy_xmit"
+
+    def test_has_its_instruction_pointer(self) -> None:
+        lines = ["Oops: general protection fault, probably for", "RIP: 0010:dummy_xmit (d.c:52)"]
+        assert one(stamped(lines)).title == "general protection fault in dummy_xmit"
+
+
+class TestAnOldKernels:
+    """What 4.9 to 4.12 said otherwise."""
+
+    @pytest.mark.parametrize(
+        ("headline", "fault", "title"),
+        [
+            (
+                "[ INFO: possible circular locking dependency detected ]",
+                Fault.LOCKDEP,
+                "possible deadlock in dummy_poll",
+            ),
+            (
+                "[ INFO: inconsistent lock state ]",
+                Fault.LOCKDEP,
+                "inconsistent lock state in dummy_poll",
+            ),
+            (
+                "[ BUG: ip/51 still has locks held! ]",
+                Fault.LOCKDEP,
+                "WARNING: still has locks held in dummy_poll",
+            ),
+            ("[ BUG: held lock freed! ]", Fault.LOCKDEP, "WARNING: held lock freed in dummy_poll"),
+            (
+                "[ INFO: suspicious RCU usage. ]",
+                Fault.RCU,
+                "WARNING: suspicious RCU usage in dummy_poll",
+            ),
+            (
+                "[ ERR: suspicious RCU usage.  ]",
+                Fault.RCU,
+                "WARNING: suspicious RCU usage in dummy_poll",
+            ),
+        ],
+    )
+    def test_lockdep_puts_it_in_brackets(self, headline: str, fault: Fault, title: str) -> None:
+        trace = ["stack backtrace:", "Call Trace:", " [<ffffffff81390889>] dump_stack+0x85/0xc2"]
+        trace.append(" [<ffffffff816dea24>] dummy_poll+0xe4/0x140")
+        report = one(stamped(["=" * 30, headline, *trace]))
+        assert (report.fault, report.title) == (fault, title)
+
+    def test_kasan_shows_the_slab_in_between(self) -> None:
+        lines = [
+            "=" * 66,
+            "BUG: KASAN: use-after-free in kfree_skb+0x2b/0x90 at addr ffff8800694fc440",
+            "Read of size 4 by task ip/51",
+            "=" * 77,
+            "BUG kmalloc-1024 (Not tainted): kasan: bad access detected",
+            "-" * 77,
+            "INFO: Allocated in dummy_open+0x1/0x9 age=3 cpu=0 pid=51",
+            "\t___slab_alloc+0x1/0x9",
+            "\tdummy_init+0x1/0x9",
+            "INFO: Freed in dummy_close+0x1/0x9 age=1 cpu=0 pid=51",
+            "\tkfree+0x1/0x9",
+            "CPU: 0 PID: 51 Comm: ip Tainted: G    B           4.9.0 #1",
+            "Call Trace:",
+            " [<ffffffff81390889>] dump_stack+0x85/0xc2",
+            " [<     inline     >] atomic_read ./arch/x86/include/asm/atomic.h:26",
+            " [<ffffffff816dea24>] kfree_skb+0x2b/0x90",
+            " [<ffffffff816dea25>] ? dummy_doubted+0x2b/0x90",
+            " [<ffffffff816dea26>] dummy_poll+0xe4/0x140",
+            "Memory state around the buggy address:",
+            "=" * 66,
+        ]
+        assert one(stamped(lines)).title == "KASAN: use-after-free Read in dummy_poll"
+
 
 class TestReportsInARow:
     def test_are_told_apart(self) -> None:
@@ -222,16 +441,49 @@ class TestReportsInARow:
         faults = [report.fault for report in reports_in(text_of("lock_held") + later)]
         assert faults == [Fault.LOCKDEP, Fault.ATOMIC]
 
-    def test_of_two_speakers_at_the_same_time_are_told_apart(self) -> None:
-        warning, ubsan = (text_of(name).splitlines() for name in ("warning", "ubsan"))
-        mixed = []
-        for i, (one_line, other) in enumerate(zip_longest(warning, ubsan, fillvalue="[] ")):
-            mixed.append(f"[   80.{i:06}][   T51] {one_line.partition('] ')[2]}")
-            mixed.append(f"[   80.{i:06}][    C1] {other.partition('] ')[2]}")
-        found = reports_in("\n".join(mixed))
-        assert [report.fault for report in found] == [Fault.WARNING, Fault.UBSAN]
-        assert "C1" not in found[0].text
-        assert "T51" not in found[1].text
+    @pytest.mark.parametrize("name", EXPECTED)
+    @pytest.mark.parametrize("other", ["warning", "bug_on", "hung_task", "rcu_stall"])
+    def test_of_two_speakers_at_the_same_time_are_told_apart(self, name: str, other: str) -> None:
+        said = [[line.text for line in kernel_lines(each)] for each in (name, other)]
+        if name == other or not said[0]:
+            return
+        for callers in (("   T51", "    C1"), ("    C1", "   T51")):
+            mixed = []
+            for i, (one_line, another) in enumerate(zip_longest(*said)):
+                for caller, text in zip(callers, (one_line, another), strict=True):
+                    mixed += [f"[   80.{i:06}][{caller}] {text}"] if text is not None else []
+            found = reports_in("\n".join(mixed))
+            assert {report.title for report in found} == {EXPECTED[name][1], EXPECTED[other][1]}
+            for report in found:
+                assert len({read_line(line).caller for line in report.text.splitlines()}) == 1
+
+    def test_of_which_one_stands_still_has_the_stacks_of_other_cpus(self) -> None:
+        stall = stamped(["rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:"], 9.0, "[    C0]")
+        told = ["NMI backtrace for cpu 1", "RIP: 0010:dummy_poll+0x1/0x9", "Call Trace:"]
+        other = stamped(["dummy0: up"], 9.002, "[   T51]")
+        text = stall + stamped(told, 9.001, "[    C1]") + other
+        assert one(text).title == "INFO: rcu detected stall in dummy_poll"
+        assert "dummy0" not in one(text).text
+
+    def test_of_which_each_ends_in_a_panic_are_told_apart(self) -> None:
+        bug, kmsan = ([line.text for line in kernel_lines(name)] for name in ("bug_on", "kmsan"))
+        at = next(i for i, text in enumerate(bug) if text.startswith("Kernel panic"))
+        text = stamped(bug[:at], 80.0, "[   T51]") + stamped(kmsan, 80.1, "[    C1]")
+        found = reports_in(text + stamped(bug[at:], 80.2, "[   T51]"))
+        assert [report.title for report in found] == [EXPECTED["bug_on"][1], EXPECTED["kmsan"][1]]
+
+    @pytest.mark.parametrize("name", EXPECTED)
+    def test_of_which_the_first_is_advice_are_the_others(self, name: str) -> None:
+        said = [line.text for line in kernel_lines(name)]
+        advice = "WARNING: workqueue cpumask: online intersect > possible intersect"
+        if said:
+            assert one(stamped([advice, *said])).title == EXPECTED[name][1]
+
+    def test_of_which_one_is_advice_are_not_torn_apart(self) -> None:
+        lines = text_of("warning").splitlines()
+        at = lines[-1].partition("]")[0]
+        lines.insert(-2, f"{at}] WARNING: fbcon: Driver 'dummydrmfb' missed to adjust")
+        assert one("\n".join(lines)).title == EXPECTED["warning"][1]
 
     def test_that_are_the_same_count_once(self) -> None:
         watch = ConsoleWatch()
@@ -265,6 +517,16 @@ def test_a_report_without_end_is_bounded() -> None:
 def test_cut_here_alone_is_no_report() -> None:
     lines = ["------------[ cut here ]------------", *(f"driver says {i}" for i in range(30))]
     assert reports_in(stamped(lines)) == ()
+
+
+def test_leaks_that_a_program_shows_count_instead_of_their_sum() -> None:
+    leak = "\n".join(line.partition("] ")[2] for line in text_of("kmemleak").splitlines())
+    said = stamped(
+        ["kmemleak: 1 new suspicious memory leaks (see /sys/kernel/debug/kmemleak)"], 9.0
+    )
+    shown = f"executed programs: 5\nBUG: memory leak\n{leak.replace('kmemleak: ', '')}\n"
+    assert [report.title for report in reports_in(said)] == ["memory leak"]
+    assert one(said + shown + stamped(["fine"], 10.0)).title == EXPECTED["kmemleak"][1]
 
 
 def test_a_text_without_time_stamps_can_be_read_too() -> None:

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linklab.console.formats import Fault
-from linklab.console.lines import MAX_LINE, read_line
+from linklab.console.lines import MAX_LINE, read_line, without_control
 from linklab.console.report import Report
-from linklab.console.watch import TAIL_LINES, ConsoleWatch
+from linklab.console.watch import TAIL_LINES, ConsoleWatch, reports_in
 
 # Right behind the prefix; the class is what counts here, the title is another test's matter.
 REPORTS = [
@@ -27,6 +27,12 @@ REPORTS = [
     (Fault.WARNING, "WARNING: CPU: 1 PID: 51 at unregister_netdevice_many_notify+0x65/0x8c0"),
     # 6.18 and later name the place first
     (Fault.WARNING, "WARNING: net/core/dev.c:11009 at free_netdev+0x1a3/0x1f0, CPU#0: ip/51"),
+    (
+        Fault.WARNING,
+        "WARNING: [a[1] < 2] net/core/dev.c:11 at free_netdev+0x1a3/0x1f0, CPU#0: ip/51",
+    ),
+    (Fault.WARNING, "WARNING: net/core/dev.c:11009 at 0x0, CPU#0: ip/51"),
+    (Fault.WARNING, "ODEBUG: free active (active state 0) object: ffff type: timer_list hint: 0x0"),
     # arch/x86/mm/fault.c, lib/bug.c, mm/kasan/report.c, kernel/sched/core.c
     (Fault.PAGE_FAULT, "BUG: kernel NULL pointer dereference, address: 0000000000000010"),
     (Fault.PAGE_FAULT, "BUG: unable to handle page fault for address: ffffc90000a00000"),
@@ -36,6 +42,7 @@ REPORTS = [
     (Fault.BUG, "BUG: something that nobody has seen yet"),
     (Fault.KASAN, "BUG: KASAN: slab-use-after-free in rtnl_fill_ifinfo+0x1e4/0x2640"),
     (Fault.KASAN, "BUG: KASAN: null-ptr-deref in rtnl_fill_ifinfo+0x1e4/0x2640 [mod]"),
+    (Fault.KCSAN, "BUG: KCSAN: assert: race in dev_get_flags / dev_change_flags"),
     (Fault.ATOMIC, "BUG: sleeping function called from invalid context at mm/slab.h:330"),
     (Fault.ATOMIC, "BUG: scheduling while atomic: ip/51/0x00000002"),
     (Fault.ATOMIC, "BUG: workqueue leaked atomic, lock or RCU: kworker/0:1[9]"),
@@ -69,6 +76,10 @@ REPORTS = [
     (Fault.REFCOUNT, "refcount_t: addition on 0; use-after-free."),
     # kernel/locking/lockdep.c
     (Fault.LOCKDEP, "WARNING: possible circular locking dependency detected"),
+    (
+        Fault.LOCKDEP,
+        "WARNING: CPU: 0 PID: 51 at kernel/locking/lockdep.c:232 hlock_class+0x5e/0x90",
+    ),
     (Fault.LOCKDEP, "WARNING: possible recursive locking detected"),
     (Fault.LOCKDEP, "WARNING: HARDIRQ-safe -> HARDIRQ-unsafe lock order detected"),
     (Fault.LOCKDEP, "WARNING: ip/51 still has locks held!"),
@@ -124,6 +135,11 @@ LOOK_ALIKES = [
     # The kernel's advice to who configured it, or unwinds.
     "[    0.000000] WARNING: 'bootconfig' found on the kernel command line but CONFIG_BOOT_CONFIG",
     "[    1.234567] WARNING: kernel stack frame pointer at 00000000ab in ip:51 has bad value 0",
+    "[    1.234567] WARNING: Flushing system-wide workqueues will be prohibited in near future.",
+    "[    1.234567] WARNING: The mand mount option has been deprecated and",
+    "[    1.234567] WARNING: MC bus without interrupt support",
+    "[    1.234567] ODEBUG: selftest passed",
+    "[    1.234567] object 0xffff is on stack",
     # A program, through /dev/kmsg.
     "<12>[    1.234567] Kernel panic - not syncing: x",
     "<28>[    1.234567][   T51] BUG: mine",
@@ -193,9 +209,9 @@ def test_a_refcount_stays_one_although_a_warning_and_a_panic_follow() -> None:
 
 
 def test_a_report_stays_whatever_follows() -> None:
-    watch = watched(b"[    2.000000] WARNING: here\n")
+    watch = watched(b"[    2.000000] BUG: here\n")
     watch.feed(b"[    9.000000] quiet\n" * 1000)
-    assert [report.title for report in watch.reports] == ["WARNING: here"]
+    assert [report.title for report in watch.reports] == ["BUG: here"]
 
 
 class TestAReportBeingTold:
@@ -219,7 +235,7 @@ class TestAReportBeingTold:
 
 
 class TestALineWithoutAnEnd:
-    REPORT = b"[    1.234567] WARNING: not at the start of a line\n"
+    REPORT = b"[    1.234567] BUG: not at the start of a line\n"
 
     @pytest.mark.parametrize("size", [100, 4000, MAX_LINE, MAX_LINE + 1, 8191, 8192, 100_000])
     @pytest.mark.parametrize("piece", [1000, 4097, 1_000_000])
@@ -255,6 +271,49 @@ class TestTail:
         assert (watch.tail, watch.reports) == ("", ())
 
 
+class TestWhatStandsInFront:
+    """The kernel does not wait for the end of a line that somebody else writes."""
+
+    PANIC = "[   12.345678] Kernel panic - not syncing: mine"
+
+    @pytest.mark.parametrize(
+        "front",
+        [
+            "debian login: ",
+            "~ # ",
+            "[root@linklab /]# ",
+            "user@host:~$ ",
+            "** 12 printk messages dropped ** ",
+            "\x1b[6n",
+            "\x1b[1;31m",
+            "\x1b",
+            "\0",
+            "\0debian login: \0<0>",
+        ],
+    )
+    def test_does_not_hide_it(self, front: str) -> None:
+        report = first(f"{front}{self.PANIC}\r\n".encode())
+        assert report is not None and report.headline == self.PANIC[15:]
+
+    @pytest.mark.parametrize(
+        "front", ["x", "# echo ", "login:", "login: x ", f"{'x' * 90} login: "]
+    )
+    def test_hides_it_where_it_is_no_prompt(self, front: str) -> None:
+        assert first(f"{front}{self.PANIC}\n".encode()) is None
+
+    def test_does_not_cut_the_kernels_own_line(self) -> None:
+        line = read_line("[    1.000000] driver # [    2.000000] says")
+        assert (line.seconds, line.text) == (1.0, "driver # [    2.000000] says")
+
+
+def test_control_characters_in_a_line_do_not_change_a_report() -> None:
+    said = "[    2.000000] BUG: KASAN: double-free in dummy_free+0x1/0x9\n"
+    for at in range(len(said)):
+        for noise in ("\0", "\x1b[0m", "\x1b[1;31m", "\x07", "\r"):
+            report = first(f"{said[:at]}{noise}{said[at:]}".encode())
+            assert report == first(said.encode()), (at, noise)
+
+
 class TestThePrefix:
     def test_is_taken_apart(self) -> None:
         line = read_line("<6>[   12.345678][   T51] dummy0: up")
@@ -270,7 +329,17 @@ class TestThePrefix:
         assert not read_line("<8>[    1.000000] x").is_kernels
 
 
-@given(st.lists(st.binary(max_size=50), max_size=20))
+# What reports are made of, and what can come between.
+WORDS = (
+    b"\0|\x1b|\x1b[|\x1b[0m|\r\n|\n|<4>|[    1.0|[    1.234567] |][   T51] | login: |? | at: "
+    b"|** 3 printk messages dropped ** |BUG: KASAN: x in |WARNING: |Call Trace:\n|RIP: 0010:"
+    b"| dummy_poll+0x1/0x9| d (a.c:1)| [inline]|[<ff>] |------------[ cut here ]------------\n"
+    b"|unreferenced object 0x"
+).split(b"|")
+PIECES = st.lists(st.binary(max_size=50) | st.sampled_from(WORDS), max_size=40)
+
+
+@given(PIECES)
 def test_how_the_bytes_are_cut_changes_nothing(pieces: list[bytes]) -> None:
     said = b"".join(pieces) + b"\n[    1.234567] BUG: at the end\r\n"
     in_pieces, at_once = watched(*pieces, said[sum(map(len, pieces)) :]), watched(said)
@@ -282,4 +351,13 @@ def test_how_the_bytes_are_cut_changes_nothing(pieces: list[bytes]) -> None:
 def test_any_line_can_be_asked_about(raw: str) -> None:
     line = read_line(raw)
     assert line.raw == raw
-    assert not line.is_kernels or raw.lstrip("<0123456789>").startswith("[")
+    assert not line.is_kernels or "[" in raw
+    assert line.seconds is None or line.text in without_control(raw)
+
+
+@given(PIECES)
+def test_any_text_can_be_read(pieces: list[bytes]) -> None:
+    text = b"".join(pieces).decode(errors="replace")
+    for report in reports_in(text):
+        assert report.title
+        assert len(report.fingerprint) == 16

@@ -12,14 +12,16 @@ from fake_lab import lab_of
 from hand_made import cell
 from test_series_run import chain
 
-from linklab.commands import calibrate, compare, prepare, run, series
-from linklab.commands.calibrate import CalibrateOptions
-from linklab.commands.compare import CompareOptions
-from linklab.commands.judging import CriterionOptions, Workbench, check_criterion
-from linklab.commands.kept import RunOptions
-from linklab.commands.prepare import KernelOptions, MachineOptions
-from linklab.commands.series import SeriesOptions
-from linklab.commands.work import MAX_JOBS, jobs_of, seed_of
+from linklab.bisect.tester import KernelTester
+from linklab.commands import machines
+from linklab.commands.calibrate import CalibrateOptions, Calibrating
+from linklab.commands.compare import CompareOptions, Comparing
+from linklab.commands.judging import CriterionOptions, check_criterion
+from linklab.commands.kernels import KernelOptions
+from linklab.commands.machines import MachineOptions
+from linklab.commands.run import Running, RunOptions
+from linklab.commands.scenarios import MAX_JOBS, jobs_of, seed_of
+from linklab.commands.series import SeriesOptions, SeriesWork
 from linklab.errors import UsageError
 from linklab.events import ignore
 from linklab.host.accel import Accel, Decision
@@ -39,8 +41,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(lab_module, "host_memory_available", lambda: 8000)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(CPUS)))
-    monkeypatch.setattr(prepare, "find_qemu", lambda *_: Qemu(Path("/usr/bin/qemu"), "7.2.22"))
-    monkeypatch.setattr(prepare, "decide", lambda *_: Decision(Accel.TCG, "because"))
+    monkeypatch.setattr(machines, "find_qemu", lambda *_: Qemu(Path("/usr/bin/qemu"), "7.2.22"))
+    monkeypatch.setattr(machines, "decide", lambda *_: Decision(Accel.TCG, "because"))
 
 
 @pytest.mark.parametrize("machine", [VIRTUAL, MachineOptions()])
@@ -48,14 +50,14 @@ class TestInVirtualTime:
     """Also by `auto`, where there is no KVM."""
 
     def test_a_comparison(self, machine: MachineOptions) -> None:
-        found = compare.check(CompareOptions(a="sysfs", b="nosysfs", machine=machine))
+        found = Comparing(CompareOptions(a="sysfs", b="nosysfs", machine=machine)).check()
         plan = found.plan
         assert (plan.repeat, plan.trials, plan.settling) == (10, 3, 1)
         assert (plan.seed, plan.jobs) == (0, CPUS)
         assert found.rule.threshold == 0.0025
 
     def test_a_calibration(self, machine: MachineOptions) -> None:
-        found = calibrate.check(CalibrateOptions(machine=machine))
+        found = Calibrating(CalibrateOptions(machine=machine)).check()
         plan = found.plan
         assert (found.comparisons, found.slowdowns) == (20, (0.005, 0.01, 0.1))
         assert (plan.cells, plan.repeat, plan.trials) == ((cell("mtu", "group", 512),), 10, 3)
@@ -63,13 +65,13 @@ class TestInVirtualTime:
         assert found.rule.threshold == 0.0025
 
     def test_a_series(self, machine: MachineOptions) -> None:
-        plan = series.check(series_options(machine)).plan
+        plan = SeriesWork(series_options(machine)).check().plan
         assert (plan.measure.trials, plan.measure.repeat) == (3, 10)
         assert (plan.measure.seed, plan.measure.jobs) == (0, CPUS)
         assert plan.fail_above == 0.5
 
     def test_a_run(self, machine: MachineOptions) -> None:
-        plan = run.check(run_options(machine)).plan
+        plan = Running(run_options(machine)).check().plan
         assert (plan.seed, plan.jobs, plan.repeat) == (0, CPUS, 1)
 
     def test_a_run_whose_guest_is_kept_has_one_at_a_time(
@@ -77,18 +79,18 @@ class TestInVirtualTime:
     ) -> None:
         monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
         kept = replace(run_options(machine), keep=True)
-        assert run.check(kept).plan.jobs == 1
+        assert Running(kept).check().plan.jobs == 1
 
 
 class TestInRealTime:
     def test_a_comparison(self) -> None:
-        found = compare.check(CompareOptions(a="sysfs", b="nosysfs", machine=REAL))
+        found = Comparing(CompareOptions(a="sysfs", b="nosysfs", machine=REAL)).check()
         plan = found.plan
         assert (plan.repeat, plan.trials, plan.settling, plan.jobs) == (20, 5, 1, 1)
         assert found.rule.threshold == 0.03
 
     def test_a_calibration(self) -> None:
-        found = calibrate.check(CalibrateOptions(machine=REAL))
+        found = Calibrating(CalibrateOptions(machine=REAL)).check()
         plan = found.plan
         assert (found.comparisons, found.slowdowns) == (40, (0.1,))
         assert plan.cells == (cell("mtu", "group", 512),)
@@ -96,17 +98,17 @@ class TestInRealTime:
         assert found.rule.threshold == 0.03
 
     def test_a_series(self) -> None:
-        plan = series.check(series_options(REAL)).plan
+        plan = SeriesWork(series_options(REAL)).check().plan
         assert (plan.measure.trials, plan.measure.repeat, plan.measure.jobs) == (5, 10, 1)
         assert plan.fail_above == 3.0
 
     def test_a_run(self) -> None:
-        assert run.check(run_options(REAL)).plan.jobs == 1
+        assert Running(run_options(REAL)).check().plan.jobs == 1
 
     def test_each_time_the_order_is_another_one(self) -> None:
         seeds = set()
         for number in range(4):
-            seeds.add(run.check(replace(run_options(REAL), output=f"out{number}")).plan.seed)
+            seeds.add(Running(replace(run_options(REAL), output=f"out{number}")).check().plan.seed)
         assert len(seeds) > 1
 
 
@@ -115,7 +117,7 @@ class TestWhatIsAskedForIsTaken:
     def test_by_a_comparison(self, machine: MachineOptions) -> None:
         options = CompareOptions(a="sysfs", b="nosysfs", machine=machine)
         asked = replace(options, blocks="7", trials="4", threshold="1", seed="9", jobs="2")
-        found = compare.check(asked)
+        found = Comparing(asked).check()
         plan = found.plan
         assert (plan.repeat, plan.trials, plan.seed, plan.jobs) == (7, 4, 9, 2)
         assert found.rule.threshold == 0.01
@@ -132,7 +134,7 @@ class TestWhatIsAskedForIsTaken:
             seed="9",
             jobs="2",
         )
-        found = calibrate.check(asked)
+        found = Calibrating(asked).check()
         plan = found.plan
         assert (found.comparisons, found.slowdowns) == (5, (0.02, 0.003))
         assert (plan.cells, plan.repeat, plan.trials) == ((cell("mtu", "group", 64),), 7, 4)
@@ -140,23 +142,23 @@ class TestWhatIsAskedForIsTaken:
 
     def test_by_a_series(self, machine: MachineOptions) -> None:
         asked = replace(series_options(machine), blocks="7", trials="4", fail_above="2", seed="9")
-        plan = series.check(asked).plan
+        plan = SeriesWork(asked).check().plan
         assert (plan.measure.repeat, plan.measure.trials, plan.measure.seed) == (7, 4, 9)
         assert plan.fail_above == 2.0
 
     def test_by_a_run(self, machine: MachineOptions) -> None:
-        plan = run.check(replace(run_options(machine), seed="9", jobs="2")).plan
+        plan = Running(replace(run_options(machine), seed="9", jobs="2")).check().plan
         assert (plan.seed, plan.jobs) == (9, 2)
 
 
 def test_without_a_slowdown_a_kernel_is_compared_with_itself_alone() -> None:
-    assert calibrate.check(CalibrateOptions(machine=VIRTUAL, slowdown="none")).slowdowns == ()
+    assert Calibrating(CalibrateOptions(machine=VIRTUAL, slowdown="none")).check().slowdowns == ()
 
 
 @pytest.mark.parametrize("text", ["0", "1,,0", "much", "1,1", "none,1"])
 def test_a_slowdown_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="--slowdown"):
-        calibrate.check(CalibrateOptions(machine=VIRTUAL, slowdown=text))
+        Calibrating(CalibrateOptions(machine=VIRTUAL, slowdown=text)).check()
 
 
 def test_a_seed_is_asked_for_or_drawn_or_0() -> None:
@@ -183,20 +185,20 @@ def test_guests_side_by_side_are_asked_for_or_as_many_as_do_not_disturb_each_oth
 def test_a_figure_is_judged_by_one_block_where_chance_leaves_little(
     clock: Clock, noise: float, tmp_path: Path
 ) -> None:
-    criterion = check_criterion(CriterionOptions(metric="mtu/group/1024", above="1%"))
+    criterion = check_criterion(CriterionOptions(counts="1024", arms="group", above="1%"))
     lab = replace(lab_of(), clock=clock)
-    bench = Workbench("nosysfs", lab, Cache(tmp_path), criterion, ignore)
+    bench = KernelTester("nosysfs", lab, Cache(tmp_path), criterion, ignore)
     judge = bench.judge(lambda revision: None, None, None)  # type: ignore[arg-type, return-value]
     assert getattr(judge, "noise") == noise  # noqa: B009 - a judge by verdicts has none
 
 
 def test_what_a_kernel_is_judged_by_is_drawn_alike_in_virtual_time(tmp_path: Path) -> None:
-    criterion = check_criterion(CriterionOptions(metric="mtu/group/8", above="1%"))
+    criterion = check_criterion(CriterionOptions(counts="8", arms="group", above="1%"))
     seeds: dict[Clock, set[int]] = {}
     for clock in (Clock.REAL, Clock.VIRTUAL):
         for number in range(4):
             lab = replace(lab_of(), clock=clock)
-            bench = Workbench("nosysfs", lab, Cache(tmp_path), criterion, ignore)
+            bench = KernelTester("nosysfs", lab, Cache(tmp_path), criterion, ignore)
             folder = tmp_path / f"{clock}-{number}"
             folder.mkdir()
             bench.blocks([], str(folder))

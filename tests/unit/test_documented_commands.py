@@ -16,7 +16,7 @@ from invoke.parser import Parser
 from invoke.program import Program
 
 import tasks
-from linklab.commands.work import ScenarioOptions
+from linklab.commands.scenarios import ScenarioOptions
 from linklab.paths import ROOT
 from linklab.scenarios import scenario_named
 

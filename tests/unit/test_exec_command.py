@@ -18,8 +18,8 @@ from invoke.program import Program
 
 from linklab.commands import cli
 from linklab.commands import exec as exec_command
-from linklab.commands.boundary import status_of
 from linklab.commands.exec import FRAGMENT, HOST, ExecOptions, Execution, check
+from linklab.commands.exit_status import status_of
 from linklab.errors import KernelCrashed, LinklabError, UsageError
 from linklab.kernel.kconfig import parse_config
 from linklab.kernel.requirements import needs_of
@@ -164,7 +164,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeExecution]:
 
     monkeypatch.setattr(exec_command, "Execution", Fake)
     monkeypatch.setattr(exec_command, "_prepare", lambda *_: (NOTHING, NOTHING))
-    monkeypatch.setattr("linklab.commands.outcome.tested_on", lambda *_: {"kernels": []})
+    monkeypatch.setattr("linklab.commands.exec.tested_on", lambda *_: {"kernels": []})
     return Fake
 
 

@@ -13,8 +13,6 @@ from fake_apt import FakeApt, deb
 from fake_modules import RELEASE, module, modules_folder, tree_in
 
 from linklab import paths
-from linklab.commands import equip
-from linklab.commands.equip import Purpose, image_for, module_words
 from linklab.errors import BuildSkipped, LabError, UsageError
 from linklab.events import Event, Note, StepStarted, ignore
 from linklab.host.cache import Cache
@@ -33,6 +31,8 @@ from linklab.kernel.extmodule import (
 )
 from linklab.kernel.kernel import Kernel
 from linklab.machine.spec import Boot
+from linklab.trials import subjects
+from linklab.trials.subjects import Requirements, guest_image, module_words
 
 # What a kernel's Makefile does for `make M=`, in miniature.
 MAKEFILE = """
@@ -257,7 +257,7 @@ def test_debians_headers_are_fetched_and_find_their_common_part(
 
 
 @pytest.fixture
-def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Purpose:
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Requirements:
     """A purpose without needs, and with a small image."""
     image = image_box.small_image(tmp_path / "image")
     templates = tmp_path / "templates"
@@ -268,8 +268,8 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Purpose:
     def build(cache: Cache, listener: object, image: Path, more: Sequence[Entry]) -> object:
         return build_initramfs(cache, ignore, image=image, templates=templates, more=more)
 
-    monkeypatch.setattr(equip, "build_initramfs", build)
-    return Purpose(Boot.DIRECT, image=image)
+    monkeypatch.setattr(subjects, "build_initramfs", build)
+    return Requirements(Boot.DIRECT, image=image)
 
 
 def kernel(folder: Path, against: Against | None, **modules: bytes) -> Kernel:
@@ -278,15 +278,15 @@ def kernel(folder: Path, against: Against | None, **modules: bytes) -> Kernel:
     return Kernel("mine", RELEASE, folder, None, None, "0", False, modules=tree, build=build)
 
 
-def listed(kernel: Kernel, purpose: Purpose, words: list[str], cache: Cache) -> list[str]:
-    made = image_for(kernel, purpose, words, cache, ignore)
+def listed(kernel: Kernel, purpose: Requirements, words: list[str], cache: Cache) -> list[str]:
+    made = guest_image(kernel, purpose, words, cache, ignore)
     assert made is not None
     members = image_box.read_cpio(made.file(MODULES).read_bytes())
     return members[f"/lib/modules/{RELEASE}/linklab.load"].content.decode().split()
 
 
 def test_a_module_is_loaded_behind_what_it_depends_on(
-    tmp_path: Path, cache: Cache, against: Against, small: Purpose
+    tmp_path: Path, cache: Cache, against: Against, small: Requirements
 ) -> None:
     mine = kernel(tmp_path, against, net_vxlan=module("tunnel,ipv6"), net_tunnel=module())
     words = [str(source(tmp_path / "hello", depends="vxlan")), "tunnel"]
@@ -295,7 +295,7 @@ def test_a_module_is_loaded_behind_what_it_depends_on(
 
 @pytest.mark.parametrize("name", ["veth", "ipv6"])
 def test_a_module_goes_before_the_kernels_own_of_its_name(
-    tmp_path: Path, cache: Cache, against: Against, small: Purpose, name: str
+    tmp_path: Path, cache: Cache, against: Against, small: Requirements, name: str
 ) -> None:
     mine = kernel(tmp_path, against, net_veth=module())
     words = [str(source(tmp_path / "new", name))]
@@ -303,20 +303,20 @@ def test_a_module_goes_before_the_kernels_own_of_its_name(
 
 
 def test_a_kernel_that_came_alone_takes_a_module_that_needs_no_other(
-    tmp_path: Path, cache: Cache, against: Against, small: Purpose
+    tmp_path: Path, cache: Cache, against: Against, small: Requirements
 ) -> None:
     words = [str(source(tmp_path / "hello"))]
     assert listed(kernel(tmp_path, against), small, words, cache) == ["external/hello.ko"]
 
 
 def test_without_headers_or_modules_it_is_told_what_is_lacking(
-    tmp_path: Path, cache: Cache, small: Purpose
+    tmp_path: Path, cache: Cache, small: Requirements
 ) -> None:
     mine = kernel(tmp_path, None)
     with pytest.raises(UsageError, match="its headers are not here"):
-        image_for(mine, small, [str(source(tmp_path / "hello"))], cache, ignore)
+        guest_image(mine, small, [str(source(tmp_path / "hello"))], cache, ignore)
     with pytest.raises(UsageError, match="came without its modules, so veth cannot be loaded"):
-        image_for(mine, small, ["veth"], cache, ignore)
+        guest_image(mine, small, ["veth"], cache, ignore)
 
 
 def test_make_gets_nothing_of_the_persons_environment(

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from linklab.commands.kept import revived
-from linklab.commands.report import with_claims
+from linklab.commands.history import with_claims
+from linklab.commands.run import revived
+from linklab.report.by_kind import headline
+from linklab.report.comparison import comparison_of_runs
 from linklab.report.page import page
-from linklab.report.printed import headline
 from linklab.report.tables import as_text
-from linklab.report.versus import versus_of_runs
 from linklab.results.comparison import Effect, Rule
 from linklab.results.history import entries
 from linklab.results.model import Run
@@ -83,7 +83,7 @@ def test_it_is_exported(run: Run) -> None:
 
 
 def test_it_is_compared_with_another_of_its_kind(run: Run) -> None:
-    versus = versus_of_runs((FOLDER, run), (FOLDER, run), Rule())
+    versus = comparison_of_runs((FOLDER, run), (FOLDER, run), Rule())
     assert len(versus.rows) == 32  # two operations, two arms, four counts, two kernels
     assert {row.comparison.change for row in versus.rows} == {1.0}
     assert Effect.WORSE not in {row.comparison.verdict for row in versus.rows}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from linklab.commands.prepare import KernelOptions
+from linklab.commands.kernels import KernelOptions
 from linklab.kernel.kconfig import flavours, fragments, named_fragments
 
 

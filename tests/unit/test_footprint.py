@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linklab.commands.prepare import KernelOptions
+from linklab.commands.kernels import KernelOptions
 from linklab.kernel.kernel import BuildOptions
 from linklab.kernel.requirements import Footprint, footprint_for, footprint_of
 

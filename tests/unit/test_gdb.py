@@ -15,9 +15,11 @@ from fake_tree import make_tarball, make_tree
 
 from linklab.commands import gdb
 from linklab.commands.gdb import GdbOptions
-from linklab.commands.prepare import KernelOptions, MachineOptions
+from linklab.commands.kernels import KernelOptions
+from linklab.commands.machines import MachineOptions
 from linklab.errors import LabError, UsageError
 from linklab.events import Event, Note, ignore
+from linklab.host import packages
 from linklab.host.cache import Cache
 from linklab.host.packages import DEBUGGING
 from linklab.kernel.kernel import BuildOptions, Kernel, KernelSpec, plan, sources_of
@@ -30,7 +32,7 @@ SOCKET = Path("/run/gdb")
 
 @pytest.fixture(autouse=True)
 def gdb_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gdb, "unmet", lambda _needs: ())
+    monkeypatch.setattr(packages, "unmet", lambda _needs: ())
 
 
 # the command line
@@ -128,7 +130,7 @@ def test_a_wrong_timeout_is_refused(timeout: str) -> None:
 
 
 def test_a_missing_gdb_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gdb, "unmet", lambda _needs: DEBUGGING)
+    monkeypatch.setattr(packages, "unmet", lambda _needs: DEBUGGING)
     with pytest.raises(LabError, match="apt-get install --no-install-recommends -y gdb"):
         gdb.check(OPTIONS)
 
@@ -137,15 +139,18 @@ def test_a_missing_gdb_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     calls: list[Any] = []
-    monkeypatch.setattr(gdb, "prepare_lab", lambda *_: lab_of())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(gdb, "set_up_lab", lambda *_: lab_of())
     monkeypatch.setattr(gdb, "debug", lambda *words: calls.append(words))
     monkeypatch.setattr(gdb, "sources_of", lambda *_: (Path("/a"), Path("/b")))
     yield calls
 
 
 def kernel(symbols: Path | None, *, built_by_lab: bool = True) -> Kernel:
+    for made in filter(None, (Path("bzImage"), symbols)):
+        made.write_text("a kernel")
     return Kernel(
         "debug", "6.12.0", Path("bzImage"), None, None, "0" * 64, built_by_lab, symbols=symbols
     )
@@ -154,14 +159,14 @@ def kernel(symbols: Path | None, *, built_by_lab: bool = True) -> Kernel:
 def test_the_guest_is_a_shell_without_an_agent(
     started: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gdb, "resolve_kernel", lambda *_: kernel(Path("/vmlinux.debug")))
+    monkeypatch.setattr(gdb, "resolve_kernel", lambda *_: kernel(Path("vmlinux.debug")))
     gdb.main(replace(OPTIONS, typed=("ip link",), log="console.log", timeout="7"))
     ((_, spec, what, log),) = started
     assert isinstance(spec.boot, DirectBoot)
     assert {"nokaslr", "panic=0"} <= set(spec.boot.command_line)
     assert not [word for word in spec.boot.command_line if word.startswith("rdinit=")]
     assert what == Debugging(
-        Path("/vmlinux.debug"),
+        Path("vmlinux.debug"),
         (Path("/a"), Path("/b")),
         ("break rtnl_setlink",),
         ("ip link",),
@@ -173,7 +178,7 @@ def test_the_guest_is_a_shell_without_an_agent(
 def test_a_kernel_of_ones_own_has_its_sources_where_its_symbols_say(
     started: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own = kernel(Path("/own/vmlinux"), built_by_lab=False)
+    own = kernel(Path("vmlinux"), built_by_lab=False)
     monkeypatch.setattr(gdb, "resolve_kernel", lambda *_: own)
     gdb.main(OPTIONS)
     assert started[0][2].sources is None

@@ -10,7 +10,7 @@ import pytest
 from fake_tree import make_tree
 from gittree import git, make_checkout
 
-from linklab.commands.prepare import KernelOptions
+from linklab.commands.kernels import KernelOptions
 from linklab.errors import UsageError
 from linklab.events import ignore
 from linklab.host.cache import Cache

@@ -8,8 +8,9 @@ from hand_made import PAPER_COUNTS, cell
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linklab.commands.prepare import KernelOptions, MachineOptions
-from linklab.commands.work import ScenarioOptions, memory_for
+from linklab.commands.kernels import KernelOptions
+from linklab.commands.machines import MachineOptions
+from linklab.commands.scenarios import ScenarioOptions, memory_for
 from linklab.errors import UsageError
 from linklab.results.shape import Cell
 from linklab.scenarios.grouping import ARMS, Grouping

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from linklab.errors import LabError
+from linklab.host.cache import Cached
 from linklab.lab import spaces
 from linklab.lab.guests import GuestNetwork, GuestPlace
 from linklab.lab.topology import parse
@@ -29,11 +30,15 @@ class Hand:
         self.ran: list[list[str]] = []
         self.files: dict[str, str] = {}
         self.looks = 0
+        self.pinged: list[str] = []
 
     def run(self, argv: Sequence[str]) -> None:
         self.ran.append(list(argv))
 
     def printed(self, argv: Sequence[str]) -> str:
+        if argv[0] == "/bin/sh":
+            self.pinged.append(argv[2])
+            return f"1 packets transmitted, {int(len(self.pinged) > 1)} packets received"
         if argv[-1] == "up":
             self.looks += 1
             flags = "BROADCAST,UP,LOWER_UP" if self.looks > 1 else "NO-CARRIER,BROADCAST,UP"
@@ -51,7 +56,7 @@ class Hand:
 
 
 def place(**more: Any) -> GuestPlace:
-    return GuestPlace(parse(TEXT), Path("wire"), **more)
+    return GuestPlace(parse(TEXT), Cached("wire"), **more)
 
 
 def brought_up() -> dict[str, Hand]:
@@ -114,6 +119,12 @@ def test_an_interface_that_the_kernel_has_no_driver_for_is_named() -> None:
 
 def test_a_host_is_up_when_its_interfaces_have_a_carrier() -> None:
     assert {hand.looks for hand in brought_up().values()} == {2}
+
+
+def test_a_link_is_there_when_a_packet_has_come_over_it_and_back() -> None:
+    pinged = {host: hand.pinged for host, hand in brought_up().items()}
+    assert [len(each) for each in pinged.values()] == [2, 2, 0]
+    assert "10.0.2.3" in pinged["r"][0]
 
 
 def test_a_host_is_brought_up_by_the_same_commands_in_both_places() -> None:

@@ -6,7 +6,8 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from fake_tree import PATCH
@@ -14,18 +15,18 @@ from hand_made import both_arms, run_of, sample
 from rate_scenario import SOURCE
 
 from linklab.commands import history as commands
-from linklab.commands import run as command_run
 from linklab.commands.history import HistoryOptions, RerunOptions, ShowOptions
-from linklab.commands.kept import RunOptions, kept, kept_files, revived
-from linklab.commands.outcome import Finished
-from linklab.commands.prepare import KernelOptions, MachineOptions
+from linklab.commands.kernels import KernelOptions
+from linklab.commands.machines import MachineOptions
+from linklab.commands.run import Running, RunOptions, revived, stored_files, stored_options
+from linklab.commands.workflow import Finished
 from linklab.errors import UsageError, Verdict, WrongState
 from linklab.host.cache import hash_file
 from linklab.report.compare import Stored
 from linklab.report.tables import key_figure
-from linklab.results.again import command_of
 from linklab.results.history import chosen, entries, find
 from linklab.results.model import Run
+from linklab.results.rerun_command import command_of
 from linklab.results.store import RunFolder, read_run
 
 OPTIONS = RunOptions(
@@ -282,7 +283,7 @@ class TestShow:
 
 class TestOptions:
     def test_what_is_kept_comes_back(self) -> None:
-        about = {"options": json.loads(json.dumps(kept(OPTIONS)))}
+        about = {"options": json.loads(json.dumps(stored_options(OPTIONS)))}
         assert revived(about, "somewhere", as_json=True) == OPTIONS
 
     def test_axes_and_parameters_come_back_with_the_same_cells_in_the_same_order(self) -> None:
@@ -294,7 +295,7 @@ class TestOptions:
             axis=("arm=group,process", "interfaces=3"),
             param=("listeners=2",),
         )
-        decided = kept(options, **options.decided({}))
+        decided = stored_options(options, **options.decided({}))
         assert decided["axis"] == ["operation=create,mtu", "arm=group,process", "interfaces=3"]
         assert decided["param"] == ["listeners=2"]
         again = revived({"options": json.loads(json.dumps(decided))}, "", as_json=False)
@@ -305,7 +306,9 @@ class TestOptions:
 
     def test_what_was_left_open_stays_as_it_was_when_defaults_change(self) -> None:
         options = replace(OPTIONS, counts="", operations="", arms="")
-        again = revived({"options": kept(options, **options.decided({}))}, "", as_json=False)
+        again = revived(
+            {"options": stored_options(options, **options.decided({}))}, "", as_json=False
+        )
         assert again.axis == (
             "operation=mtu",
             "arm=process,group",
@@ -337,7 +340,10 @@ class TestOptions:
             OPTIONS, scenario="./mine.py", counts="", operations="", arms="",
             axis=("size=64",), param=("pace=1.5", "queue=fq"),
         )  # fmt: skip
-        about = {"options": kept(options, **options.decided({})), "files": kept_files(options)}
+        about = {
+            "options": stored_options(options, **options.decided({})),
+            "files": stored_files(options),
+        }
         assert about["options"]["scenario"] == str(tmp_path / "mine.py")
         assert about["files"] == {str(tmp_path / "mine.py"): hash_file(Path("mine.py"))}
         monkeypatch.chdir("/")
@@ -351,7 +357,7 @@ class TestOptions:
             revived(about, "", as_json=False)
 
     def test_what_was_decided_takes_the_place_of_what_was_open(self) -> None:
-        options = kept(OPTIONS, accel="tcg", memory="256", seed="7")
+        options = stored_options(OPTIONS, accel="tcg", memory="256", seed="7")
         again = revived({"options": options}, "", as_json=False)
         assert (again.machine.accel, again.machine.memory, again.seed) == ("tcg", "256", "7")
 
@@ -362,7 +368,7 @@ class TestOptions:
         Path("a.patch").write_text(PATCH)
         kernels = KernelOptions("sysfs,./bzImage", "linux", ("a.patch",), ())
         options = replace(OPTIONS, kernels=kernels)
-        about = {"options": kept(options), "files": kept_files(options)}
+        about = {"options": stored_options(options), "files": stored_files(options)}
         assert about["files"] == {str(tmp_path / "a.patch"): hash_file(Path("a.patch"))}
         monkeypatch.chdir("/")
         again = revived(about, "", as_json=False).kernels
@@ -378,7 +384,7 @@ class TestOptions:
         folder.mkdir()
         (folder / "0001-a.patch").write_text(PATCH)
         options = replace(OPTIONS, kernels=KernelOptions("sysfs", patches=("patches",)))
-        about = {"options": kept(options), "files": kept_files(options)}
+        about = {"options": stored_options(options), "files": stored_files(options)}
         assert revived(about, "", as_json=False).kernels.patches == (str(folder),)
         (folder / "0002-b.patch").write_text(PATCH)
         with pytest.raises(UsageError, match=r"0002-b\.patch was not there when it was begun"):
@@ -391,7 +397,7 @@ class TestOptions:
         (source / "hello.c").write_text("int hello;\n")
         kernels = KernelOptions("debian", modules=(str(source), "dummy"))
         options = replace(OPTIONS, kernels=kernels)
-        about = {"options": kept(options), "files": kept_files(options)}
+        about = {"options": stored_options(options), "files": stored_files(options)}
         assert str(source / "hello.c") in about["files"]
         assert revived(about, "", as_json=False).kernels == kernels
         (source / "hello.c").write_text("int other;\n")
@@ -404,7 +410,7 @@ class TestOptions:
         monkeypatch.chdir(tmp_path)
         Path("known").write_text("WARNING in old_.*\n")
         options = replace(OPTIONS, machine=replace(OPTIONS.machine, noise="known"))
-        about = {"options": kept(options), "files": kept_files(options)}
+        about = {"options": stored_options(options), "files": stored_files(options)}
         assert about["files"] == {str(tmp_path / "known"): hash_file(Path("known"))}
         assert revived(about, "", as_json=False).machine.noise == str(tmp_path / "known")
 
@@ -417,7 +423,7 @@ class TestOptions:
         names = "debian,deb:linux-image-6.12-amd64,deb:./x.deb"
         kernels = KernelOptions(names, modules=("./hello", "veth"))
         options = replace(OPTIONS, kernels=kernels)
-        about = {"options": kept(options), "files": kept_files(options)}
+        about = {"options": stored_options(options), "files": stored_files(options)}
         monkeypatch.chdir("/")
         again = revived(about, "", as_json=False).kernels
         assert again.names == f"debian,deb:linux-image-6.12-amd64,deb:{tmp_path}/x.deb"
@@ -428,8 +434,8 @@ class TestOptions:
 
     def test_the_command_is_to_copy(self) -> None:
         options = replace(OPTIONS, fresh_guest=True)
-        command = command_of({"options": kept(options, seed="7")})
-        assert command.startswith("invoke run --kernel nosysfs ")
+        command = command_of({"options": stored_options(options, seed="7")})
+        assert command.startswith("invoke run ") and "--kernel nosysfs" in command
         assert "--fresh-guest" in command.split() and "--seed 7" in command
         assert "--output" not in command and "json" not in command
 
@@ -440,7 +446,7 @@ class TestOptions:
         patch = tmp_path / "a.patch"
         patch.write_text(PATCH)
         options = replace(OPTIONS, kernels=KernelOptions("sysfs", "", (str(patch),), ()))
-        about = {"options": kept(options), "files": kept_files(options)}
+        about = {"options": stored_options(options), "files": stored_files(options)}
         if text is None:
             patch.unlink()
         else:
@@ -454,10 +460,10 @@ class TestOptions:
 
     def test_options_of_a_newer_version_are_refused_by_name(self) -> None:
         with pytest.raises(UsageError, match="--colour, which this version does not know"):
-            revived({"options": {**kept(OPTIONS), "colour": "red"}}, "", as_json=False)
+            revived({"options": {**stored_options(OPTIONS), "colour": "red"}}, "", as_json=False)
 
     def test_options_that_are_not_there_are_refused_by_name(self) -> None:
-        options = kept(OPTIONS)
+        options = stored_options(OPTIONS)
         del options["counts"], options["kernel"]
         with pytest.raises(UsageError, match="lack counts, kernel"):
             revived({"options": options}, "", as_json=False)
@@ -466,18 +472,19 @@ class TestOptions:
 class TestRerun:
     @pytest.fixture
     def results(self, tmp_path: Path) -> Path:
-        store(tmp_path / "old", options=kept(OPTIONS), image={"agent": "a"})
+        store(tmp_path / "old", options=stored_options(OPTIONS), image={"agent": "a"})
         return tmp_path
 
     def again(self, results: Path, monkeypatch: pytest.MonkeyPatch, **about: Any) -> None:
         """What a run would do, without a guest."""
 
-        def run(options: RunOptions, _command: Any, _listener: Any) -> Finished:
+        def run(work: Running) -> Finished:
             faster = run_of(["nosysfs"], both_arms("nosysfs", {128: 25.0}))
-            store(results / "new", faster, options=kept(options), **about)
-            return Finished(results / "new", Verdict.PASS, read_run(results / "new"))
+            store(results / "new", faster, options=stored_options(work.options), **about)
+            work.folder = cast(RunFolder, SimpleNamespace(run=read_run(results / "new")))
+            return Finished(results / "new")
 
-        monkeypatch.setattr(command_run, "run", run)
+        monkeypatch.setattr(Running, "run", run)
 
     def test_it_is_done_with_the_same_options_and_compared(
         self, results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -490,7 +497,9 @@ class TestRerun:
         assert ["128", "0.500", "0.250", "-50.0", "%"] in [
             line.split()[-5:] for line in text.splitlines()
         ]
-        assert read_run(results / "new").about["options"] == json.loads(json.dumps(kept(OPTIONS)))
+        assert read_run(results / "new").about["options"] == json.loads(
+            json.dumps(stored_options(OPTIONS))
+        )
         assert (results / "new/report.html").is_file()
 
     def test_inputs_that_differ_are_named_and_forbid_comparing(
@@ -517,8 +526,8 @@ class TestRerun:
         self, results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         self.again(results, monkeypatch)
-        failing = self.failing(command_run.run, WrongState("wrong MTU"))
-        monkeypatch.setattr(command_run, "run", failing)
+        failing = self.failing(Running.run, WrongState("wrong MTU"))
+        monkeypatch.setattr(Running, "run", failing)
         assert commands.rerun(RerunOptions("old", str(results)), []) is Verdict.FAIL
         assert "wrong MTU" in capsys.readouterr().err
 

@@ -8,18 +8,27 @@ import pty
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from fake_lab import lab_of
 
-from linklab.commands import guests, shell
+from linklab import events
+from linklab.commands import guests, judging, shell
+from linklab.commands.calibrate import CalibrateOptions, Calibrating
+from linklab.commands.compare import CompareOptions, Comparing
 from linklab.commands.guests import check_keep
+from linklab.commands.judging import CriterionOptions, check_criterion
+from linklab.commands.machines import MachineOptions
+from linklab.commands.profile import ProfileOptions, Profiling
+from linklab.commands.run import Running, RunOptions
 from linklab.errors import LabError, UsageError
 from linklab.events import Event, StepStarted, TerminalLent, TerminalReturned
 from linklab.host.guests import RunningGuest, announced
+from linklab.lab.lab import Lab
 from linklab.machine.commandline import measuring_command_line
 from linklab.report.progress import progress
 
@@ -139,3 +148,41 @@ def _drain(fd: int) -> bytes:
     except BlockingIOError:
         pass
     return text
+
+
+EVERY_ONE_THAT_MEASURES: list[Callable[[], object]] = [
+    lambda: Running(RunOptions(keep=True)).check(),
+    lambda: Comparing(CompareOptions(a="sysfs", b="nosysfs", keep=True)).check(),
+    lambda: Calibrating(CalibrateOptions(keep=True)).check(),
+    lambda: Profiling(ProfileOptions(keep=True)).check(),
+    lambda: check_criterion(CriterionOptions(keep=True)),
+    lambda: check_criterion(CriterionOptions(keep=True, arms="group", counts="2", above="1s")),
+]
+
+
+@pytest.mark.parametrize("checked", EVERY_ONE_THAT_MEASURES)
+def test_whatever_is_measured_keeps_a_guest_only_where_somebody_sits(
+    checked: Callable[[], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "stdin", StringIO())
+    with pytest.raises(UsageError, match="--keep needs a terminal"):
+        checked()
+    assert not list(tmp_path.glob("results*"))
+
+
+def test_self_tests_of_a_revision_keep_no_guest(terminal: None) -> None:
+    with pytest.raises(UsageError, match="--keep keeps a guest of the lab's own scenario"):
+        check_criterion(CriterionOptions(keep=True, selftest="net"))
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_revision_that_fails_is_left_to_a_person_where_that_is_asked_for(
+    keep: bool, terminal: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labs: list[Lab] = []
+    monkeypatch.setattr(judging, "set_up_lab", lambda *_: lab_of())
+    monkeypatch.setattr(judging, "KernelTester", lambda _flavour, lab, *_: labs.append(lab))
+    criterion = check_criterion(CriterionOptions(keep=keep))
+    judging.open_tester("sysfs", MachineOptions(), 256, criterion, events.ignore)
+    assert (labs[0].hold is not None) is keep

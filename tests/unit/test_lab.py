@@ -18,7 +18,7 @@ from linklab.console.report import read_noise
 from linklab.errors import LabError, UsageError
 from linklab.events import ignore
 from linklab.host.accel import Accel
-from linklab.host.cache import Cache
+from linklab.host.cache import Cache, Cached, cache_root
 from linklab.host.qemu import Qemu
 from linklab.lab import lab as lab_module
 from linklab.lab.lab import (
@@ -30,7 +30,6 @@ from linklab.lab.lab import (
     host_cpu,
     host_memory_available,
 )
-from linklab.lab.session import Snapshot
 from linklab.machine.commandline import DISTRIBUTION
 from linklab.machine.spec import Boot, Clock, DirectBoot, IsoBoot, MachineSpec, MachineType
 
@@ -41,16 +40,24 @@ LAB = Lab(
     machine=None,
     cpus=2,
     memory=512,
-    initramfs=Path("/cache/initramfs.cpio"),
+    initramfs=Cached("initramfs/ab/initramfs.cpio"),
     tsc_khz=2_500_000,
     boot_limit=60.0,
 )
-OURS = Subject("sysfs", "6.12.0", "0" * 64, Path("/cache/vmlinux"), known=True)
+OURS = Subject("sysfs", "6.12.0", "0" * 64, Cached("kernel/ab/vmlinux"), known=True)
 THEIRS = replace(OURS, name="../linux/arch/x86/boot/bzImage", known=False)
 
 
+def put(*files: Cached, content: bytes = b"in the cache") -> None:
+    """Put files into this host's cache."""
+    for file in files:
+        file.path.parent.mkdir(parents=True, exist_ok=True)
+        file.path.write_bytes(content)
+
+
 @pytest.fixture(autouse=True)
-def plenty_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LINKLAB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(lab_module, "host_memory_available", lambda: 8000)
 
 
@@ -73,8 +80,8 @@ def test_a_machine_that_was_asked_for_is_taken(subject: Subject, machine: Machin
 
 def test_an_iso_boots_on_a_pc() -> None:
     lab = replace(LAB, boot=Boot.ISO)
-    spec = lab.spec_for(replace(OURS, iso=Path("/cache/live.iso")))
-    assert (spec.machine, spec.boot) == (MachineType.PC, IsoBoot(Path("/cache/live.iso")))
+    spec = lab.spec_for(replace(OURS, iso=Cached("iso/ab/live.iso")))
+    assert (spec.machine, spec.boot) == (MachineType.PC, IsoBoot(cache_root() / "iso/ab/live.iso"))
 
 
 def test_an_iso_that_is_not_there_is_the_labs_fault() -> None:
@@ -88,7 +95,7 @@ def test_a_direct_boot_loads_the_kernel_and_says_where_the_agents_port_is(
 ) -> None:
     boot = LAB.spec_for(subject).boot
     assert isinstance(boot, DirectBoot)
-    assert (boot.kernel, boot.initramfs) == (subject.kernel, LAB.initramfs)
+    assert (boot.kernel, boot.initramfs) == (subject.kernel.path, LAB.initramfs.path)
     assert f"linklab.port={port}" in boot.command_line
     assert "tsc_early_khz=2500000" in boot.command_line
 
@@ -114,10 +121,10 @@ def test_in_real_time_no_agent_takes_turns(subject: Subject) -> None:
 
 
 def test_a_kernel_with_modules_boots_with_an_image_of_its_own() -> None:
-    subject = replace(THEIRS, initramfs=Path("/cache/with-modules.cpio"))
+    subject = replace(THEIRS, initramfs=Cached("initramfs/cd/with-modules.cpio"))
     boot = LAB.spec_for(subject).boot
     assert isinstance(boot, DirectBoot)
-    assert boot.initramfs == Path("/cache/with-modules.cpio")
+    assert boot.initramfs == cache_root() / "initramfs/cd/with-modules.cpio"
 
 
 def test_a_kernel_of_another_config_is_spared_its_tests_of_itself() -> None:
@@ -132,7 +139,7 @@ def test_the_command_line_that_is_kept_is_the_machines() -> None:
     argv = LAB.argv_for(OURS)
     assert argv[0] == "/usr/bin/qemu-system-x86_64"
     words = " ".join(argv)
-    for part in ("-accel tcg", "-smp 2", "-m 512M", "-kernel /cache/vmlinux"):
+    for part in ("-accel tcg", "-smp 2", "-m 512M", f"-kernel {cache_root()}/kernel/ab/vmlinux"):
         assert part in words
 
 
@@ -148,11 +155,13 @@ def test_a_session_boots_that_machine_with_that_log_and_limit(
 
     monkeypatch.setattr(lab_module, "open_session", open_session)
     log, noise = Path("console.log"), read_noise("WARNING in old_driver", "known")
-    with replace(LAB, noise=noise).session(replace(OURS, symbols=Path("vmlinux")), log) as session:
+    symbols = Cached("kernel/ab/symbols")
+    put(OURS.kernel, LAB.initramfs, symbols)
+    with replace(LAB, noise=noise).session(replace(OURS, symbols=symbols), log) as session:
         assert str(session) == "session"
     *place, named = seen
     assert place == [LAB.qemu.path, LAB.spec_for(OURS), log, 60.0, None]
-    assert named == {"noise": noise, "symbols": Path("vmlinux"), "hold": None}
+    assert named == {"noise": noise, "symbols": symbols.path, "hold": None}
 
 
 def test_a_session_draws_its_random_numbers_with_what_it_is_given(
@@ -166,6 +175,7 @@ def test_a_session_draws_its_random_numbers_with_what_it_is_given(
         yield
 
     monkeypatch.setattr(lab_module, "open_session", open_session)
+    put(OURS.kernel, LAB.initramfs)
     for draw in (0, 7):
         with LAB.session(OURS, Path("console.log"), draw):
             pass
@@ -181,13 +191,12 @@ class Saver:
 
     saved: list[str] = field(default_factory=list)
 
-    def __call__(self, qemu: Path, spec: MachineSpec, folder: Path, limit: float) -> Snapshot:
+    def __call__(self, qemu: Path, spec: MachineSpec, folder: Path, limit: float) -> Hello:
         assert isinstance(spec.boot, DirectBoot)
         assert limit == LAB.boot_limit
         (folder / "state").write_bytes(b"saved")
         self.saved.append(spec.boot.kernel.name)
-        hello = Hello(1, "6.12.0", "#1", "x86_64", "tsc", 1e-9, 2, 500_000, 0.5, 77)
-        return Snapshot(folder, hello)
+        return Hello(1, "6.12.0", "#1", "x86_64", "tsc", 1e-9, 2, 500_000, 0.5, 77)
 
 
 @pytest.fixture
@@ -206,8 +215,9 @@ def lab(tmp_path: Path) -> Lab:
 
 
 def kernel(tmp_path: Path, name: str, content: bytes = b"kernel") -> Subject:
-    (tmp_path / name).write_bytes(content)
-    return replace(OURS, name=name, kernel=tmp_path / name)
+    found = Cached(f"kernel/{name}/{name}")
+    put(found, LAB.initramfs, content=content)
+    return replace(OURS, name=name, kernel=found)
 
 
 def test_a_guest_is_saved_once_for_each_kernel(lab: Lab, saver: Saver, tmp_path: Path) -> None:

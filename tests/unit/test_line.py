@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from linklab.agent.line import AgentLine, Companion, ConsoleLine, LineClosed, LineStuck
+from linklab.agent.line import AgentLine, ConsoleLine, LineClosed, LineStuck, PollHandler
 from linklab.errors import LabError
 
 SOON = 0.2
@@ -39,7 +39,8 @@ def late() -> float:
 class TestConsole:
     def test_logs_every_byte_and_watches_it(self, pair: Pair, tmp_path: Path) -> None:
         console = ConsoleLine(pair[0], tmp_path / "console.log")
-        said = b"\x1b[2JSeaBIOS\r\n[    1.000000] WARNING: CPU: 0\r\n" + bytes(range(256))
+        headline = b"[    1.000000] WARNING: CPU: 0 PID: 1 at net/core/dev.c:1 f+0x1/0x2\r\n"
+        said = b"\x1b[2JSeaBIOS\r\n" + headline + bytes(range(256))
         for start in range(0, len(said), 7):
             pair[1].sendall(said[start : start + 7])
             console.pump()
@@ -237,7 +238,9 @@ class TestCompanions:
         ours, theirs = socket.socketpair()
         with ours, theirs:
             got = bytearray()
-            line = AgentLine(pair[0], [Companion(ours.fileno(), lambda: got.extend(ours.recv(99)))])
+            line = AgentLine(
+                pair[0], [PollHandler(ours.fileno(), lambda: got.extend(ours.recv(99)))]
+            )
             theirs.sendall(b"console")
             assert line.read_line(soon()) is None
             assert got == b"console"
@@ -245,7 +248,7 @@ class TestCompanions:
     def test_are_looked_after_while_it_sends(self, pair: Pair) -> None:
         ours, theirs = socket.socketpair()
         with ours, theirs:
-            line = AgentLine(pair[0], [Companion(ours.fileno(), self._end)])
+            line = AgentLine(pair[0], [PollHandler(ours.fileno(), self._end)])
             theirs.sendall(b"x")
             with pytest.raises(self.Ended):
                 line.send_bytes(bytes(1 << 22), late())
@@ -253,7 +256,7 @@ class TestCompanions:
     def test_come_behind_what_the_agent_said(self, pair: Pair) -> None:
         ours, theirs = socket.socketpair()
         with ours, theirs:
-            line = AgentLine(pair[0], [Companion(ours.fileno(), self._end)])
+            line = AgentLine(pair[0], [PollHandler(ours.fileno(), self._end)])
             theirs.close()
             pair[1].sendall(b"one\ntwo\n")
             assert line.read_line(late()) == b"one"

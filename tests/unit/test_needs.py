@@ -11,18 +11,18 @@ from fake_modules import RELEASE, module, modules_folder, tree_in
 from fake_tree import header
 
 from linklab import paths
-from linklab.commands import equip
-from linklab.commands.equip import Purpose, image_for
 from linklab.errors import UsageError
 from linklab.events import Event, Note, ignore
 from linklab.host.cache import Cache
 from linklab.image.initramfs import ARCHIVE, MODULES, build_initramfs, with_modules
-from linklab.kernel.kernel import Kernel, find_kernel
+from linklab.kernel.kernel import BuildOptions, Kernel, check_kernel, find_kernel
 from linklab.kernel.modules import Module, ModuleTree
 from linklab.kernel.requirements import BOOT, SHELL, modules_needed, needs_of
 from linklab.machine.spec import Boot, MachineType
 from linklab.scenarios.grouping import Grouping
 from linklab.scenarios.scenario import Scenario
+from linklab.trials import subjects
+from linklab.trials.subjects import Requirements, guest_image
 
 (GROUPING,) = Grouping.all_needs()
 GROUPS = (BOOT, GROUPING)
@@ -90,6 +90,22 @@ def test_what_a_kernel_lacks_is_named_with_what_it_is_for(
         modules_needed(kernel(tmp_path, config), GROUPS)
     assert says in caught.value.message
     assert "kernel mine (6.12.0-test) lacks" in caught.value.message
+
+
+def test_a_kernel_that_takes_no_command_line_is_refused(tmp_path: Path) -> None:
+    own = 'CONFIG_CMDLINE_BOOL=y\nCONFIG_CMDLINE="quiet"\nCONFIG_CMDLINE_OVERRIDE=y\n'
+    with pytest.raises(UsageError, match=r'CONFIG_CMDLINE_OVERRIDE=y: it takes its own .* "quiet"'):
+        modules_needed(kernel(tmp_path, own), ())
+    modules_needed(kernel(tmp_path, own.replace("OVERRIDE=y", "OVERRIDE=n")), ())
+
+
+def test_a_fragment_that_takes_the_command_line_away_is_refused_before_anything_is_built(
+    tmp_path: Path,
+) -> None:
+    fragment = tmp_path / "own.config"
+    fragment.write_text("CONFIG_CMDLINE_OVERRIDE=y\n")
+    with pytest.raises(UsageError, match="kernel nosysfs has CONFIG_CMDLINE_OVERRIDE=y"):
+        check_kernel("nosysfs", BuildOptions(configs=(fragment,)))
 
 
 def test_modules_without_the_one_that_is_needed_are_told(tmp_path: Path) -> None:
@@ -221,7 +237,7 @@ def test_the_same_modules_in_another_order_are_another_image(
 def small(monkeypatch: pytest.MonkeyPatch, image: Path, templates: Path) -> Path:
     """Let the live image be a small one."""
     monkeypatch.setattr(
-        equip,
+        subjects,
         "build_initramfs",
         lambda cache, listener, image, more: build_initramfs(
             cache, listener, image=image, templates=templates, more=more
@@ -234,24 +250,24 @@ def test_a_kernel_gets_the_modules_that_its_purpose_needs(
     tmp_path: Path, cache: Cache, small: Path
 ) -> None:
     mine = kernel(tmp_path, "CONFIG_DUMMY=m\n", with_dummy(tmp_path))
-    made = image_for(mine, Purpose(Boot.DIRECT, (GROUPING,), image=small), (), cache, ignore)
+    made = guest_image(mine, Requirements(Boot.DIRECT, (GROUPING,), image=small), (), cache, ignore)
     assert made is not None
     assert set(made.about["modules"]) == {"dummy"}
-    assert image_for(mine, Purpose(Boot.DIRECT, image=small), (), cache, ignore) is None
+    assert guest_image(mine, Requirements(Boot.DIRECT, image=small), (), cache, ignore) is None
 
 
 def test_a_kernel_with_everything_built_in_gets_the_labs_own_image(
     tmp_path: Path, cache: Cache, small: Path
 ) -> None:
     folder = modules_folder(tmp_path / "modules", ["net/dummy"])
-    purpose = Purpose(Boot.DIRECT, (GROUPING,), image=small)
+    purpose = Requirements(Boot.DIRECT, (GROUPING,), image=small)
     for mine in (kernel(tmp_path), kernel(tmp_path, None, tree_in(folder))):
-        assert image_for(mine, purpose, (), cache, ignore) is None
+        assert guest_image(mine, purpose, (), cache, ignore) is None
 
 
 def test_it_is_told_that_a_kernel_tells_nothing(tmp_path: Path, cache: Cache, small: Path) -> None:
     events: list[Event] = []
-    image_for(kernel(tmp_path), Purpose(Boot.DIRECT, image=small), (), cache, events.append)
+    guest_image(kernel(tmp_path), Requirements(Boot.DIRECT, image=small), (), cache, events.append)
     (note,) = events
     assert isinstance(note, Note)
     assert "tells nothing of its config" in note.text
@@ -260,6 +276,6 @@ def test_it_is_told_that_a_kernel_tells_nothing(tmp_path: Path, cache: Cache, sm
 def test_the_machine_and_the_boot_have_needs_too(tmp_path: Path, cache: Cache) -> None:
     mine = kernel(tmp_path, "CONFIG_DUMMY=y\n")
     with pytest.raises(UsageError, match="CONFIG_VIRTIO_MMIO_CMDLINE_DEVICES"):
-        image_for(mine, Purpose(Boot.DIRECT, (), MachineType.MICROVM), (), cache, ignore)
+        guest_image(mine, Requirements(Boot.DIRECT, (), MachineType.MICROVM), (), cache, ignore)
     with pytest.raises(UsageError, match="CONFIG_RD_ZSTD"):
-        image_for(mine, Purpose(Boot.ISO), (), cache, ignore)
+        guest_image(mine, Requirements(Boot.ISO), (), cache, ignore)

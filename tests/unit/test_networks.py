@@ -16,8 +16,7 @@ from fake_tree import header
 from rich.console import Console
 
 from linklab.agent.replies import Measure, ProgramEnd
-from linklab.commands import bench
-from linklab.commands.network_flows import (
+from linklab.bench.networks import (
     EXPERIMENTS,
     FRAGMENT,
     Experiment,
@@ -25,12 +24,18 @@ from linklab.commands.network_flows import (
     Link,
     Published,
     Quantity,
+    agreed,
     read_flow,
+    run_all,
+    table,
+    verdict,
     words_for,
 )
-from linklab.commands.networks import agreed, networked, run_all, table, verdict
+from linklab.commands import bench
+from linklab.commands.bench import networked
 from linklab.errors import LabError, UsageError
 from linklab.events import ignore
+from linklab.host.cache import Cached
 from linklab.lab.lab import Lab, Subject
 from linklab.machine.spec import Clock
 from linklab.options import made
@@ -38,7 +43,7 @@ from linklab.options import made
 LINK = Link(rate=10, delay=20, queue=1000, lost=10)
 SLOW = Experiment(LINK, "bbr", 30, Published(Quantity.MEDIAN_RTT, 43))
 SAID = b"rtt_samples 4\nrtt_sum_us 168002\nrtt_median_us 42000\nretransmitted 3\nbytes 35812500\n"
-SUBJECT = Subject("sysfs", "6.12", "ab", Path("vmlinux"), known=True)
+SUBJECT = Subject("sysfs", "6.12", "ab", Cached("kernel/ab/vmlinux"), known=True)
 
 
 def flow(experiment: Experiment = SLOW, received: int = 35_812_500, median: int = 42_000) -> Flow:

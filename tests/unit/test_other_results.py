@@ -11,17 +11,21 @@ import pytest
 from linklab.bisect.journal import FILE as BISECTION_FILE
 from linklab.bisect.journal import SCHEMA as BISECTION_SCHEMA
 from linklab.commands import history as commands
-from linklab.commands.history import HistoryOptions, RerunOptions, ShowOptions
-from linklab.commands.report import ReportOptions
-from linklab.commands.report import main as report
+from linklab.commands.history import (
+    HistoryOptions,
+    ReportOptions,
+    RerunOptions,
+    ShowOptions,
+    report,
+)
 from linklab.errors import UsageError
 from linklab.port.porting import FILE as PORT_FILE
 from linklab.port.porting import SCHEMA as PORT_SCHEMA
 from linklab.profile.store import DIFFERENCE_FILE, PROFILE_FILE
 from linklab.profile.store import SCHEMA as PROFILE_SCHEMA
-from linklab.results import other
-from linklab.results.again import typed_command
+from linklab.results import result_kinds
 from linklab.results.history import entries, find
+from linklab.results.rerun_command import typed_command
 
 SYMBOL = {"symbol": "rtnl_lock", "own": {"share": 0.4}}
 PROFILE: dict[str, Any] = {
@@ -53,18 +57,18 @@ PORT: dict[str, Any] = {
 
 def keep(folder: Path, kind: str, about: dict[str, Any], table: str = "as printed\n") -> Path:
     folder.mkdir(parents=True)
-    (folder / other.FILES[kind]).write_text(json.dumps({"schema": 1, **about}))
+    (folder / result_kinds.FILES[kind]).write_text(json.dumps({"schema": 1, **about}))
     if table:
-        (folder / other.TABLE).write_text(table)
+        (folder / result_kinds.TABLE).write_text(table)
     return folder
 
 
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
     root = tmp_path / "results"
-    keep(root / "a-profile", other.PROFILE, PROFILE)
-    keep(root / "a-bisection", other.BISECTION, BISECTION)
-    keep(root / "a-port", other.PORT, PORT)
+    keep(root / "a-profile", result_kinds.PROFILE, PROFILE)
+    keep(root / "a-bisection", result_kinds.BISECTION, BISECTION)
+    keep(root / "a-port", result_kinds.PORT, PORT)
     step = root / "a-bisection/steps/01"
     step.mkdir(parents=True)
     (step / "run.json").write_text("{}")
@@ -73,7 +77,7 @@ def results(tmp_path: Path) -> Path:
 
 def test_each_is_known_by_the_file_that_its_command_writes() -> None:
     files = {PROFILE_FILE, DIFFERENCE_FILE, BISECTION_FILE, PORT_FILE}
-    assert set(other.FILES.values()) == files
+    assert set(result_kinds.FILES.values()) == files
     assert {PROFILE_SCHEMA, BISECTION_SCHEMA, PORT_SCHEMA} == {1}
 
 
@@ -122,12 +126,14 @@ def test_a_bisection_ends_as_its_command_did(
     about: dict[str, Any], verdict: str, figure: str
 ) -> None:
     whole = {**BISECTION, **about}
-    assert other.verdict(other.BISECTION, whole) == verdict
-    assert other.figure(other.BISECTION, whole) == figure
+    assert result_kinds.verdict(result_kinds.BISECTION, whole) == verdict
+    assert result_kinds.figure(result_kinds.BISECTION, whole) == figure
 
 
 def test_a_profile_without_samples_says_what_it_was_to_be_of() -> None:
-    assert other.figure(other.PROFILE, {**PROFILE, "symbols": []}).endswith("8 interfaces")
+    assert result_kinds.figure(result_kinds.PROFILE, {**PROFILE, "symbols": []}).endswith(
+        "8 interfaces"
+    )
 
 
 @pytest.mark.parametrize(
@@ -144,7 +150,7 @@ def test_one_that_cannot_be_read_is_listed_as_broken(
 def test_one_whose_entries_make_no_sense_stops_no_list(
     results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    keep(results / "odd", other.PORT, {**PORT, "counts": 7})
+    keep(results / "odd", result_kinds.PORT, {**PORT, "counts": 7})
     commands.list_runs(HistoryOptions(str(results), scenario="port", limit="0", as_json=True))
     figures = [entry["figure"] for entry in json.loads(capsys.readouterr().out)]
     assert any("make no sense" in figure for figure in figures)
@@ -161,7 +167,7 @@ def test_show_prints_what_was_printed(results: Path, capsys: pytest.CaptureFixtu
 def test_show_says_of_one_that_was_killed_that_it_has_no_end(
     results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    keep(results / "killed", other.BISECTION, {**BISECTION, "outcome": None}, table="")
+    keep(results / "killed", result_kinds.BISECTION, {**BISECTION, "outcome": None}, table="")
     commands.show(ShowOptions("killed", str(results), as_json=False))
     text = capsys.readouterr().out
     assert "not come to its end" in text and "verdict: unfinished" in text

@@ -10,7 +10,7 @@ from hand_made import cell, run_of, sample
 from linklab.errors import Verdict
 from linklab.results.comparison import Comparison
 from linklab.results.model import Run, Sample, first_shape
-from linklab.results.outcomes import Figure, Outcome, Status, Suite, family, status_of, worst
+from linklab.results.outcomes import Outcome, Quantity, Status, Suite, family, status_of, worst
 from linklab.results.shape import Axis, Better, Cell, Metric, Shape
 from linklab.results.suites import suite_of_runs, suites_of
 
@@ -175,7 +175,7 @@ def test_a_cell_of_another_shape_is_named_by_its_axes_and_its_figure_has_its_uni
         "64.udp": Status.PASS,
     }
     found = leaves(suite)["64.udp"]
-    assert (found.seconds, found.figure) == (None, Figure(940.0, "Mbit/s"))
+    assert (found.seconds, found.figure) == (None, Quantity(940.0, "Mbit/s"))
 
 
 def test_each_kernel_has_a_suite_of_its_own_with_what_is_known_of_it() -> None:

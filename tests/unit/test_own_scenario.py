@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,19 +17,22 @@ from fake_guest import FakeGuest
 from fake_kernel import How, Misbehaviour, Wish
 from fake_lab import FakeLab, lab_of, subject
 
-from linklab.commands.outcome import experiment
+from linklab.agent.replies import Hello
 from linklab.console.formats import Fault
 from linklab.console.report import Report
 from linklab.errors import GuestHung, LinklabError, WrongState
 from linklab.events import ignore
+from linklab.host.cache import Cached
 from linklab.lab.findings import file_findings
+from linklab.lab.lab import Lab
+from linklab.lab.session import Snapshot
 from linklab.results.model import BootRecord, Sample, TallyRecord
 from linklab.results.shape import Cell
 from linklab.results.store import RunFolder, read_run
 from linklab.scenarios import scenario_named
-from linklab.trials.engine import Engine
-from linklab.trials.guest import GuestAtWork, GuestMaker, Open
-from linklab.trials.plan import Count, Plan, Seat, Turn, cells_of
+from linklab.trials.engine import Batch, Engine
+from linklab.trials.plan import CountSyscalls, GuestSlot, Plan, Turn, cells_of
+from linklab.trials.subjects import experiment
 
 OWN = str(Path(__file__).with_name("own_scenario.py"))
 GIVEN: dict[str, Any] = {"depth": 4, "pause": 0.5, "disk": "ram", "title": "", "wrong": 0}
@@ -211,10 +215,9 @@ def test_a_guest_without_ip_does_what_needs_none(tmp_path: Path) -> None:
     [
         plan_of(counts=(2, 3), seed=7, listeners=3),
         plan_of_own(jobs=2),
-        Seat(3, "sysfs", Cell({"interfaces": 128}), 2),
-        Turn(Seat(3, "sysfs", Cell()), Cell({"size": 1, "way": "whole"}), -1),
-        Count(Cell({"size": 1, "way": "whole"})),
-        GuestMaker(lab_of(), plan_of_own(), {"sysfs": SYSFS}),
+        GuestSlot(3, "sysfs", Cell({"interfaces": 128}), 2),
+        Turn(GuestSlot(3, "sysfs", Cell()), Cell({"size": 1, "way": "whole"}), -1),
+        CountSyscalls(Cell({"size": 1, "way": "whole"})),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -222,26 +225,84 @@ def test_what_a_worker_is_told_can_be_pickled(value: object) -> None:
     assert pickle.loads(pickle.dumps(value)) == value
 
 
-def test_a_seat_is_still_known_by_after_the_way_through_a_pickle() -> None:
-    seat = Seat(3, "sysfs", Cell({"interfaces": 128}), 2)
-    assert {seat: "known"}[pickle.loads(pickle.dumps(seat))] == "known"
+def test_a_slot_is_still_known_by_after_the_way_through_a_pickle() -> None:
+    slot = GuestSlot(3, "sysfs", Cell({"interfaces": 128}), 2)
+    assert {slot: "known"}[pickle.loads(pickle.dumps(slot))] == "known"
 
 
-def test_a_guest_is_made_from_a_pickle_and_does_its_work(tmp_path: Path) -> None:
-    plan = plan_of_own()
-    sent = pickle.dumps(GuestMaker(lab_of(), plan, {"sysfs": SYSFS}))
-    make = pickle.loads(sent)
-    seat = Seat(0, "sysfs", Cell())
-    guest = make(seat)
-    assert isinstance(guest, GuestAtWork)
-    opened = guest.do(Open(tmp_path / "console-sysfs.log"), None)
-    assert opened.boot and opened.error is None
-    answer = guest.do(Turn(seat, plan.cells[0], 1), None)
-    guest.drop()
-    assert [(trial.cell, trial.number, trial.verified) for trial in answer.trials] == [
-        (plan.cells[0], 1, True)
-    ]
-    assert pickle.loads(pickle.dumps(answer)) == answer
+_DOES_A_BATCH = """
+import pickle, sys
+from pathlib import Path
+from linklab.results.model import Sample
+batch = pickle.load(open(sys.argv[1], "rb"))
+for event in batch.events(Path(sys.argv[2])):
+    assert pickle.loads(pickle.dumps(event)) == event
+    told = (event.cell.text, event.trial, event.verified) if isinstance(event, Sample) else ()
+    print(type(event).__name__, *told)
+spec = batch.lab.spec_for(batch.subjects["sysfs"])
+print(spec.boot.kernel, spec.boot.initramfs, batch.lab.qemu.path, sep="\\n")
+"""
+Elsewhere = Callable[..., list[str]]
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Elsewhere:
+    """Let another process, with a cache and a QEMU of its own, do a batch that it is sent."""
+    qemu = tmp_path / "bin" / "qemu-system-x86_64"
+    qemu.parent.mkdir()
+
+    def done(batch: Batch, version: str = "7.2.22") -> list[str]:
+        qemu.write_text(f"#!/bin/sh\necho QEMU emulator version {version}\n")
+        qemu.chmod(0o755)
+        (tmp_path / "sent").write_bytes(pickle.dumps(batch))
+        environment = {
+            **os.environ,
+            "LINKLAB_CACHE": str(tmp_path / "other"),
+            "PATH": f"{qemu.parent}:{os.environ['PATH']}",
+            "PYTHONPATH": ":".join(sys.path),
+        }
+        argv = [sys.executable, "-c", _DOES_A_BATCH, str(tmp_path / "sent"), str(tmp_path)]
+        ended = subprocess.run(argv, capture_output=True, text=True, env=environment, check=False)
+        return (ended.stdout + ended.stderr).splitlines()
+
+    return done
+
+
+def batch_of(lab: Lab) -> Batch:
+    plan = replace(plan_of_own(), cells=plan_of_own().cells[:1])
+    slot = GuestSlot(0, "sysfs", Cell())
+    turns = [Turn(slot, plan.cells[0], 1)]
+    return Batch(lab, plan, {"sysfs": SYSFS}, turns, {}, {slot: "console-001-sysfs.log"})
+
+
+def test_a_batch_is_done_on_another_host_with_the_same_artefacts(
+    elsewhere: Elsewhere, tmp_path: Path
+) -> None:
+    *events, kernel, initramfs, qemu = elsewhere(batch_of(lab_of()))
+    assert events == ["Begun", "BootRecord", "Begun", "Sample 1/whole 1 True", "Begun"]
+    assert (tmp_path / "console-001-sysfs.log").is_file(), "whoever stores it names it"
+    assert kernel == f"{tmp_path}/other/{SYSFS.kernel.name}"
+    assert initramfs == f"{tmp_path}/other/{lab_of().initramfs.name}"
+    assert qemu == f"{tmp_path}/bin/qemu-system-x86_64"
+
+
+def test_a_host_without_an_artefact_says_which(elsewhere: Elsewhere, tmp_path: Path) -> None:
+    fake = lab_of()
+    lab = Lab(**{name: getattr(fake, name) for name in Lab.__dataclass_fields__})
+    said = elsewhere(batch_of(lab))[-1]
+    assert said.startswith("linklab.errors.LabError: ")
+    assert f"{tmp_path}/other lacks {SYSFS.kernel.name}: " in said
+    for file in (SYSFS.kernel, lab.initramfs):
+        (tmp_path / "other" / file.name).parent.mkdir(parents=True)
+        (tmp_path / "other" / file.name).touch()
+    saved = Snapshot(Cached("snapshot/cd"), Hello(1, "", "", "", "", 1e-9, 1, 1, 1.0, 7))
+    said = elsewhere(batch_of(replace(lab, snapshots={"sysfs": saved})))[-1]
+    assert f"{tmp_path}/other lacks snapshot/cd: " in said
+
+
+def test_a_host_with_another_qemu_does_not_take_a_batch(elsewhere: Elsewhere) -> None:
+    said = elsewhere(batch_of(lab_of()), "10.0.2")[-1]
+    assert said == "linklab.errors.LabError: QEMU 7.2.22 is expected, and this host has 10.0.2"
 
 
 def test_another_process_finds_a_scenario_that_has_a_path(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from hand_made import PAPER_COUNTS, both_arms, created, run_of, sample, sample_i
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from linklab.commands.report import ReportOptions, main, named, with_claims
+from linklab.commands.history import ReportOptions, named, report, with_claims
 from linklab.errors import UsageError
 from linklab.report.compare import (
     Stored,
@@ -26,11 +26,12 @@ from linklab.report.compare import (
     together,
 )
 from linklab.report.page import page, plot_files
+from linklab.results.codec import to_json
 from linklab.results.model import Run
 from linklab.results.outcomes import Status
 from linklab.results.shape import Axis, Better, Cell, Metric, Shape
 from linklab.results.store import RunFolder
-from linklab.selftests.record import Attempt, TestRecord, to_json
+from linklab.selftests.record import Attempt, TestRecord
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
 GROWING = dict(zip(PAPER_COUNTS, (20.0, 40.0, 60.0, 80.0, 100.0), strict=True))
@@ -368,20 +369,20 @@ class TestCommand:
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         folder = self.stored(tmp_path / "one")
-        main(ReportOptions((str(folder),)))
+        report(ReportOptions((str(folder),)))
         assert capsys.readouterr().out == f"report: {folder / 'report.html'}\n"
         assert "Grouping" in Text((folder / "report.html").read_text()).text
 
     def test_a_comparison_goes_into_the_first_ones_folder(self, tmp_path: Path) -> None:
         self.stored(tmp_path / "one")
         self.stored(tmp_path / "two")
-        main(ReportOptions(("one, two",), results=str(tmp_path)))
+        report(ReportOptions(("one, two",), results=str(tmp_path)))
         assert "2 runs beside each other" in (tmp_path / "one" / "comparison.html").read_text()
 
     def test_the_same_runs_give_the_same_page(self, tmp_path: Path) -> None:
         folder = self.stored(tmp_path / "one")
         for name in ("a.html", "new/b.html"):
-            main(ReportOptions((str(folder),), str(tmp_path / name)))
+            report(ReportOptions((str(folder),), str(tmp_path / name)))
         assert (tmp_path / "a.html").read_bytes() == (tmp_path / "new/b.html").read_bytes()
 
     def test_a_folder_may_have_a_comma_in_its_name(self, tmp_path: Path) -> None:
@@ -394,7 +395,7 @@ class TestCommand:
     ) -> None:
         folder = self.stored(tmp_path / "one")
         with pytest.raises(UsageError, match="--output"):
-            main(ReportOptions((str(folder),), str(folder / "run.json" / "page.html")))
+            report(ReportOptions((str(folder),), str(folder / "run.json" / "page.html")))
 
 
 def test_plots_as_files_are_drawings_that_need_no_page(tmp_path: Path) -> None:

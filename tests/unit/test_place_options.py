@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from linklab.commands import places
+from linklab.commands.kernels import KernelOptions
+from linklab.commands.machines import MachineOptions
 from linklab.commands.places import NICS, PlaceOptions
-from linklab.commands.prepare import KernelOptions, MachineOptions
 from linklab.errors import UsageError
 from linklab.host.accel import Accel
+from linklab.host.cache import Cached
 from linklab.host.qemu import Qemu
 from linklab.kernel.requirements import needs_of
 from linklab.lab.guests import GuestPlace
@@ -31,7 +33,7 @@ def memory(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def subject(name: str, known: bool = True) -> Subject:
-    return Subject(name, "6.12", name * 2, Path(f"/{name}/vmlinux"), known)
+    return Subject(name, "6.12", name * 2, Cached(f"{name}/vmlinux"), known)
 
 
 @pytest.mark.parametrize(
@@ -103,9 +105,9 @@ def test_kernels_of_several_hosts_are_tested_as_one() -> None:
     (tested,) = GUESTS.subjects("sysfs,b=nosysfs", built, NETWORK)
     assert tested.name == "sysfs b=nosysfs"
     assert [tested.on(host).kernel for host in "arb"] == [
-        Path("/sysfs/vmlinux"),
-        Path("/sysfs/vmlinux"),
-        Path("/nosysfs/vmlinux"),
+        Cached("sysfs/vmlinux"),
+        Cached("sysfs/vmlinux"),
+        Cached("nosysfs/vmlinux"),
     ]
     assert tested.inputs["hosts"]["b"]["sha256"] == "nosysfs" * 2
     assert GUESTS.subjects("sysfs,nosysfs", built, NETWORK) == built
@@ -124,9 +126,11 @@ def test_every_model_has_a_driver_that_is_looked_for_and_built_in(model: NicMode
 
 
 def machines(**more: Any) -> dict[str, MachineType]:
-    place = GuestPlace(NETWORK, Path("wire"), **more)
+    place = GuestPlace(NETWORK, Cached("wire"), **more)
     qemu = Qemu(Path("qemu"), "7.2.22")
-    lab = Lab(qemu, Accel.TCG, Boot.DIRECT, None, 1, 256, Path("initramfs"), None, 60, guests=place)
+    lab = Lab(
+        qemu, Accel.TCG, Boot.DIRECT, None, 1, 256, Cached("initramfs"), None, 60, guests=place
+    )
     assert lab.machines == 3
     specs = lab.specs_for(replace(subject("sysfs"), hosts={"b": subject("new", known=False)}))
     assert [len(spec.nics) for spec in specs.values()] == [1, 2, 1]

@@ -12,7 +12,7 @@ from hand_made import both_arms, run_of, sample, sample_in
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linklab.commands.report import with_claims
+from linklab.commands.history import with_claims
 from linklab.paths import TEMPLATES
 from linklab.report.compare import Stored
 from linklab.report.curves import look_of, panels, ratio_panel, short

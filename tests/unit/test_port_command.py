@@ -74,7 +74,7 @@ def onto(tmp_path: Path) -> Path:
 
 
 def ported(series: Path | str, onto: Path | str, **options: Any) -> Verdict:
-    return main(PortOptions(str(series), str(onto), **options), ["invoke", "port"])
+    return main(PortOptions(series=str(series), onto=str(onto), **options), ["invoke", "port"])
 
 
 def document(folder: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from difflib import SequenceMatcher, unified_diff
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linklab.port.diff import FileDiff, parse_diff
+from linklab.kernel.diff import FileDiff, parse_diff
 from linklab.port.follow import FailedChanges
 
 LINES = 40

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from linklab.port.diff import parse_diff
+from linklab.kernel.diff import parse_diff
 from linklab.port.outcome import Conflict, Fault
 from linklab.port.place import Text, explain
 

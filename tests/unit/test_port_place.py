@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from porting import git
 
-from linklab.port.diff import parse_diff
+from linklab.kernel.diff import parse_diff
 from linklab.port.outcome import HunkOutcome, Status
 from linklab.port.place import Text, apply_hunks, hunk_outcomes, place_hunks
 

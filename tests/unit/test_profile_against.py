@@ -11,15 +11,23 @@ from fake_guest import FakeGuest
 from fake_lab import FakeLab, lab_of, subject
 from fake_perf import PerfGuest, install_host_perf, kernel_sample, one_millisecond_each
 
-from linklab.commands import history
-from linklab.commands import profile as command
-from linklab.commands.prepare import KernelOptions, MachineOptions
-from linklab.commands.profile import FRAGMENT, ProfileOptions, check, main, profiled
+from linklab.commands import history, workflow
+from linklab.commands.kernels import KernelOptions
+from linklab.commands.machines import MachineOptions
+from linklab.commands.profile import (
+    FRAGMENT,
+    ProfileOptions,
+    ProfileRequest,
+    Profiling,
+    main,
+    profiled,
+)
 from linklab.errors import KernelFault, LabError, UsageError, Verdict
 from linklab.lab import lab as lab_module
 from linklab.profile.store import read_profile
-from linklab.report.layout import plain_text
-from linklab.report.profile_difference import graph_of, render
+from linklab.report.grid import plain_text
+from linklab.report.profile import difference_graph_of as graph_of
+from linklab.report.profile import render_difference as render
 
 DIFF = "--- a/{name}\n+++ b/{name}\n@@ -0,0 +1 @@\n+new\n"
 OPTIONS = ProfileOptions(
@@ -35,6 +43,10 @@ OPTIONS = ProfileOptions(
     as_json=False,
     against="+slow.patch",
 )
+
+
+def check(options: ProfileOptions) -> ProfileRequest:
+    return Profiling(options).check()
 
 
 @pytest.fixture(autouse=True)
@@ -62,8 +74,8 @@ class Booted:
         }
         self.built: list[KernelOptions] = []
         self.lab: FakeLab = lab_of(self._guest)
-        monkeypatch.setattr(command, "prepare_lab", lambda *_words: self.lab)
-        monkeypatch.setattr(command, "prepare_subjects", self._subjects)
+        monkeypatch.setattr(workflow, "set_up_lab", lambda *_words: self.lab)
+        monkeypatch.setattr(workflow, "prepare_subjects", self._subjects)
 
     def _guest(self, kernel: str, _count: int) -> FakeGuest:
         return self.guests[kernel]
@@ -227,7 +239,7 @@ def test_a_failure_before_anything_was_kept_leaves_no_folder(
     def refuse(*_words: object) -> None:
         raise LabError("no QEMU")
 
-    monkeypatch.setattr(command, "prepare_lab", refuse)
+    monkeypatch.setattr(workflow, "set_up_lab", refuse)
     with pytest.raises(LabError, match="no QEMU"):
         main(OPTIONS, [])
     assert not Path("out").exists()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_guest import FakeGuest
@@ -14,13 +16,24 @@ from fake_perf import PerfGuest, install_host_perf
 from rate_scenario import WITH_FRAGMENT
 
 from linklab.commands import profile as command
-from linklab.commands.prepare import KernelOptions, MachineOptions
-from linklab.commands.profile import IMAGE, ProfileOptions, check, main, profiled
+from linklab.commands import workflow
+from linklab.commands.kernels import KernelOptions
+from linklab.commands.machines import MachineOptions
+from linklab.commands.profile import (
+    IMAGE,
+    ProfileOptions,
+    ProfileRequest,
+    Profiling,
+    main,
+    profiled,
+)
 from linklab.errors import KernelFault, LabError, UsageError, Verdict
+from linklab.image.userland import Entry, File
 from linklab.kernel.kernel import check_spec
 from linklab.lab import lab as lab_module
 from linklab.profile.store import SCHEMA, read_profile
 from linklab.report.profile import as_text, graph_of
+from linklab.trials.guest import host_of as made
 
 OPTIONS = ProfileOptions(
     kernels=KernelOptions("sysfs"),
@@ -34,6 +47,10 @@ OPTIONS = ProfileOptions(
     output="out",
     as_json=False,
 )
+
+
+def check(options: ProfileOptions) -> ProfileRequest:
+    return Profiling(options).check()
 
 
 @pytest.fixture(autouse=True)
@@ -52,11 +69,12 @@ class Booted:
         self.guest: FakeGuest = PerfGuest(each=400)
         self.kernels: KernelOptions | None = None
         self.image: Path | None = None
-        monkeypatch.setattr(command, "prepare_lab", self._lab)
-        monkeypatch.setattr(command, "prepare_subjects", self._subjects)
+        self.more: Sequence[Entry] = ()
+        monkeypatch.setattr(workflow, "set_up_lab", self._lab)
+        monkeypatch.setattr(workflow, "prepare_subjects", self._subjects)
 
     def _lab(self, *words: object) -> object:
-        self.image = words[-1]  # type: ignore[assignment]
+        *_, self.image, self.more = words  # type: ignore[assignment]
         return lab_of(lambda _kernel, _count: self.guest)
 
     def _subjects(self, kernels: KernelOptions, *_words: object) -> list[object]:
@@ -149,10 +167,17 @@ def test_work_that_does_not_say_how_long_it_took_is_profiled_and_compared(
     check(replace(options, against="nosysfs", output="other"))
 
 
-def test_a_scenario_with_an_image_of_its_own_is_not_profiled() -> None:
+def test_a_scenario_with_an_image_of_its_own_is_profiled_in_that_with_perf_in_it(
+    booted: Booted,
+) -> None:
     Path("mine.py").write_text(f"{RATE}\n    image = Path(__file__).parent\n")
-    with pytest.raises(UsageError, match=r"--scenario mine.py: its image of its own has no perf"):
-        check(replace(OPTIONS, scenario="mine.py"))
+    assert main(replace(OPTIONS, scenario="mine.py"), ["invoke", "profile"]) is Verdict.PASS
+    assert booted.image == Path.cwd()
+    added = {entry.path: entry for entry in booted.more}
+    assert added.keys() == {"/bin/perf", "/usr/lib/linklab/record"}
+    perf = added["/bin/perf"]
+    assert isinstance(perf, File)
+    assert perf.content == Path.cwd() / "bin" / "perf"
 
 
 def test_a_flavour_is_built_with_what_perf_needs_on_top_of_what_was_asked_for() -> None:
@@ -261,7 +286,7 @@ def test_a_failure_before_anything_was_kept_leaves_no_folder(
     def fail(*_words: object) -> None:
         raise LabError("no QEMU")
 
-    monkeypatch.setattr(command, "prepare_lab", fail)
+    monkeypatch.setattr(workflow, "set_up_lab", fail)
     with pytest.raises(LabError, match="no QEMU"):
         main(OPTIONS, [])
     assert not (tmp_path / "out").exists()
@@ -288,3 +313,19 @@ def test_a_folder_that_holds_a_profile_is_not_used_again(booted: Booted) -> None
     main(OPTIONS, [])
     with pytest.raises(UsageError, match="already holds"):
         main(OPTIONS, [])
+
+
+def test_a_trial_has_a_limit_where_one_is_asked_for(
+    booted: Booted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits: list[float | None] = []
+
+    def host_of(*words: Any) -> Any:
+        limits.append(words[-1])
+        return made(*words)
+
+    monkeypatch.setattr(command, "host_of", host_of)
+    assert main(replace(OPTIONS, timeout="9"), ["invoke", "profile"]) is Verdict.PASS
+    assert limits == [9]
+    with pytest.raises(UsageError, match="--timeout soon"):
+        check(replace(OPTIONS, timeout="soon", output="other"))

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from linklab.errors import LabError
 from linklab.profile.stacks import Stack
 from linklab.profile.store import SURE, StoredProfile, Unit, as_stored, gone, subtract
-from linklab.report.layout import plain_text
-from linklab.report.profile_difference import graph_of, render
+from linklab.report.grid import plain_text
+from linklab.report.profile import difference_graph_of as graph_of
+from linklab.report.profile import render_difference as render
 
 SVG = "{http://www.w3.org/2000/svg}"
 BASE: dict[Stack, int] = {

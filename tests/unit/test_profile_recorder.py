@@ -20,7 +20,7 @@ from linklab.errors import GuestIncomplete, LabError, WrongState
 from linklab.events import ignore
 from linklab.profile import recorder as module
 from linklab.profile.recorder import Event, Recorder, choose_event, decode, periods_of
-from linklab.profile.stacks import Rule
+from linklab.profile.stacks import SamplingRule
 from linklab.results.shape import Cell
 from linklab.scenarios.grouping import Grouping
 from linklab.trials import profile as profile_module
@@ -171,7 +171,7 @@ def test_a_kernel_without_symbols_is_refused() -> None:
 # The work
 
 
-def profile_of(guest: PerfGuest, rule: Rule, seconds: float = 60) -> Profile:
+def profile_of(guest: PerfGuest, rule: SamplingRule, seconds: float = 60) -> Profile:
     return taken(guest, Task(cell("mtu", "group", 3), rule, seconds))
 
 
@@ -183,7 +183,7 @@ def taken(guest: PerfGuest, task: Task) -> Profile:
 
 def test_work_is_repeated_until_there_are_enough_samples() -> None:
     guest = PerfGuest(each=400)
-    profile = profile_of(guest, Rule(2500))
+    profile = profile_of(guest, SamplingRule(2500))
     assert profile.samples.work == 400 * len(profile.sampled) >= 2500
     assert len(profile.sampled) == 7
     # What sampling costs is told by the difference to those before, without samples.
@@ -193,12 +193,12 @@ def test_work_is_repeated_until_there_are_enough_samples() -> None:
 
 def test_a_long_operation_is_done_without_samples_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(profile_module, "_UNSAMPLED_SECONDS", 0.0)
-    assert len(profile_of(PerfGuest(), Rule(1)).unsampled) == 1
+    assert len(profile_of(PerfGuest(), SamplingRule(1)).unsampled) == 1
 
 
 def test_nothing_but_the_operation_is_sampled() -> None:
     guest = PerfGuest(each=400)
-    profile_of(guest, Rule(400))
+    profile_of(guest, SamplingRule(400))
     assert set(guest.on_while) == {"/bin/ip link set group 42 mtu 1400"}
 
 
@@ -208,14 +208,14 @@ def test_samples_that_turn_out_fewer_than_expected_are_made_up_for() -> None:
         return idle * (count // 2) + one_millisecond_each(count // 2)
 
     guest = PerfGuest(each=400, sampled=half_idle)
-    profile = profile_of(guest, Rule(1000))
+    profile = profile_of(guest, SamplingRule(1000))
     assert profile.samples.work >= 1000
     assert profile.samples.idle == profile.samples.work
     assert guest.told.count("stop") > 1
 
 
 def test_the_time_that_was_given_ends_it_after_one_repetition_at_least() -> None:
-    profile = profile_of(PerfGuest(each=10), Rule(10_000), seconds=0)
+    profile = profile_of(PerfGuest(each=10), SamplingRule(10_000), seconds=0)
     assert len(profile.sampled) == 1
     assert profile.samples.work == 10
 
@@ -223,7 +223,7 @@ def test_the_time_that_was_given_ends_it_after_one_repetition_at_least() -> None
 @pytest.mark.parametrize(("seconds", "done"), [(60, 7), (0, 1)])
 def test_a_number_of_repetitions_takes_the_place_of_the_rule(seconds: float, done: int) -> None:
     guest = PerfGuest(each=10)
-    task = Task(cell("mtu", "group", 3), Rule(10_000), seconds, repetitions=7)
+    task = Task(cell("mtu", "group", 3), SamplingRule(10_000), seconds, repetitions=7)
     profile = taken(guest, task)
     assert len(profile.sampled) == done
     assert profile.samples.work == 10 * done
@@ -233,7 +233,7 @@ def test_a_number_of_repetitions_takes_the_place_of_the_rule(seconds: float, don
 
 def test_no_sample_of_the_work_is_an_error() -> None:
     with pytest.raises(LabError, match="no sample of the work"):
-        profile_of(PerfGuest(sampled=lambda _: ""), Rule(10))
+        profile_of(PerfGuest(sampled=lambda _: ""), SamplingRule(10))
 
 
 def test_a_wrong_state_ends_the_profile() -> None:
@@ -247,4 +247,4 @@ def test_a_wrong_state_ends_the_profile() -> None:
 
     guest.before = spoil
     with pytest.raises(WrongState):
-        profile_of(guest, Rule(100))
+        profile_of(guest, SamplingRule(100))

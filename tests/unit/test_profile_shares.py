@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linklab.profile.stacks import LEAST, Rule, Stack, kernel_share, share_of, symbol_shares
+from linklab.profile.stacks import LEAST, SamplingRule, Stack, kernel_share, share_of, symbol_shares
 
 
 def test_the_interval_is_wilsons() -> None:
@@ -54,14 +54,14 @@ def halves(samples: int, part: float) -> dict[Stack, int]:
 
 
 def test_a_number_that_was_asked_for_is_the_rule() -> None:
-    assert Rule(5000).missing(halves(1200, 0.5)) == 3800
-    assert Rule(5000).missing(halves(5001, 0.5)) == 0
-    assert "5000" in Rule(5000).text
+    assert SamplingRule(5000).missing(halves(1200, 0.5)) == 3800
+    assert SamplingRule(5000).missing(halves(5001, 0.5)) == 0
+    assert "5000" in SamplingRule(5000).text
 
 
 def test_without_one_there_are_never_less_than_the_least() -> None:
-    assert Rule().missing({}) == LEAST
-    assert Rule().missing(halves(LEAST - 1, 0.1)) == 1
+    assert SamplingRule().missing({}) == LEAST
+    assert SamplingRule().missing(halves(LEAST - 1, 0.1)) == 1
 
 
 @pytest.mark.parametrize(("part", "enough"), [(0.05, 1000), (0.2, 1537), (0.5, 2401), (0.9, 1000)])
@@ -72,13 +72,13 @@ def test_the_top_symbol_decides_how_many_are_enough(part: float, enough: int) ->
     many: dict[Stack, int] = {("ip", "[a]"): round(1000 * part)}
     rest = 1000 - round(1000 * part)
     many |= {("ip", f"[{n}]"): rest // 50 for n in range(50)}
-    assert abs(sum(many.values()) + Rule().missing(many) - enough) <= 60
+    assert abs(sum(many.values()) + SamplingRule().missing(many) - enough) <= 60
 
 
 @given(st.integers(0, 20_000), st.floats(0.02, 0.98))
 def test_following_the_rule_comes_to_an_end(have: int, part: float) -> None:
     rounds = 0
-    while missing := Rule().missing(halves(have, part)):
+    while missing := SamplingRule().missing(halves(have, part)):
         have += missing
         rounds += 1
         assert rounds < 10

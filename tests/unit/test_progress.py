@@ -104,3 +104,17 @@ def test_a_name_that_looks_like_markup_is_shown_as_it_is(name: str, terminal: Te
         assert text in shown
     show(*begun, StepFinished(step, 9.0), on=terminal)
     assert f"{step}: 9.0 s" in terminal.getvalue()
+
+
+EVIL = "net\x1b]0;evil\x07"
+
+
+def test_nothing_that_a_terminal_would_act_on_is_shown(
+    terminal: Terminal, capsys: pytest.CaptureFixture[str]
+) -> None:
+    events = (Note(EVIL), StepStarted(EVIL, 2), StepAdvanced(EVIL, 1, EVIL), StepFinished(EVIL, 9))
+    show(*events, on=terminal)
+    show(*events)
+    said = terminal.getvalue() + capsys.readouterr().err
+    assert said.count(r"net\x1b]0;evil\x07") >= 5
+    assert "\x1b]" not in said and "\x07" not in said

@@ -13,9 +13,9 @@ import pytest
 from fake_lab import subject
 
 from linklab.commands import gdb
-from linklab.commands.gdb import GdbOptions
-from linklab.commands.prepare import KernelOptions, MachineOptions
-from linklab.commands.record import check_record, check_symbols, recordable
+from linklab.commands.gdb import GdbOptions, check_record, check_symbols, recordable
+from linklab.commands.kernels import KernelOptions
+from linklab.commands.machines import MachineOptions
 from linklab.errors import KernelCrashed, UsageError
 from linklab.host.accel import Accel
 from linklab.host.qemu import Qemu
@@ -116,7 +116,7 @@ def test_a_recording_of_another_version_is_refused(about: Path) -> None:
 def test_a_replay_takes_nothing_that_its_recording_holds(
     monkeypatch: pytest.MonkeyPatch, refused: str, given: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(gdb, "unmet", lambda _needs: ())
+    monkeypatch.setattr(gdb, "require", lambda *_: None)
     options = replace(GdbOptions(commands=("continue",), replay="last"), **given)
     with pytest.raises(UsageError, match=f"--{refused} does not go with --replay"):
         gdb.check(options)

@@ -179,10 +179,8 @@ def test_console_logs_have_names_of_their_own_in_the_order_of_the_guests(tmp_pat
     folder = folder_at(tmp_path)
     names = []
     for kernel in ("sysfs", "sysfs", "../../etc/x", "nosysfs"):
-        log = folder.console_log(kernel, "128")
-        assert log.parent == tmp_path
-        log.touch()
-        names.append(log.name)
+        names.append(folder.console_log(kernel, "128"))
+        (tmp_path / names[-1]).touch()
     assert names == sorted(set(names))
     assert all(name.endswith("-128.log") for name in names)
     assert "-sysfs-" in names[0]
@@ -193,8 +191,8 @@ def test_logs_of_guests_that_ended_well_can_be_dropped_and_later_ones_have_new_n
 ) -> None:
     folder = folder_at(tmp_path)
     first = folder.console_log("sysfs", "128")
-    for path in (first, tmp_path / "table.txt"):
-        path.touch()
+    for name in (first, "table.txt"):
+        (tmp_path / name).touch()
     folder.drop_logs()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run.json", "table.txt"]
     assert folder.console_log("sysfs", "128") != first

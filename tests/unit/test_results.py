@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from linklab.console.watch import reports_in
 from linklab.errors import KernelCrashed, UsageError, WrongState
 from linklab.lab.findings import Finding, file_findings
+from linklab.results import model
+from linklab.results.codec import SchemaError
 from linklab.results.model import (
     LINES,
     SCHEMA,
@@ -26,7 +28,7 @@ from linklab.results.model import (
     TallyRecord,
     first_shape,
 )
-from linklab.results.shape import Better, Cell, Metric, SchemaError
+from linklab.results.shape import Better, Cell, Metric
 from linklab.results.store import (
     RunFolder,
     read_about,
@@ -502,3 +504,14 @@ def test_a_shape_that_cannot_be_read_is_refused(shape: dict[str, Any], tmp_path:
 def test_lists_in_a_run_file_that_are_none_are_refused(name: str, wrong: object) -> None:
     with pytest.raises(SchemaError, match=name):
         Run({"kernels": [], name: wrong}, ()).document()
+
+
+def test_the_shape_of_the_first_release_is_read_for_a_run_without_one_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model, "_FIRST_RELEASE", tmp_path / "no such file")
+    kept = Run({"kernels": [], "plan": {"repeat": 1}, "shape": FIRST.to_json()}, ())
+    kept.check()
+    assert (kept.shape, kept.cells) == (FIRST, [])
+    with pytest.raises(FileNotFoundError):
+        Run({"kernels": []}, ()).check()

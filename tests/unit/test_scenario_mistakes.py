@@ -12,13 +12,13 @@ from fake_lab import lab_of, subject
 
 from linklab.commands import compare as compare_command
 from linklab.commands import run as command
+from linklab.commands import workflow
 from linklab.commands.compare import CompareOptions
-from linklab.commands.history import RerunOptions, rerun
-from linklab.commands.kept import RunOptions, kept, kept_files
-from linklab.commands.prepare import KernelOptions, MachineOptions
-from linklab.commands.report import ReportOptions
-from linklab.commands.report import main as report
-from linklab.commands.work import ScenarioOptions
+from linklab.commands.history import ReportOptions, RerunOptions, report, rerun
+from linklab.commands.kernels import KernelOptions
+from linklab.commands.machines import MachineOptions
+from linklab.commands.run import RunOptions, stored_files, stored_options
+from linklab.commands.scenarios import ScenarioOptions
 from linklab.errors import UsageError, Verdict
 from linklab.host.cache import hash_file
 from linklab.lab import lab as lab_module
@@ -134,8 +134,8 @@ Do = Callable[..., Verdict]
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Do:
     """Run a scenario with fake guests."""
-    monkeypatch.setattr(command, "prepare_lab", lambda *_: lab_of())
-    monkeypatch.setattr(command, "prepare_subjects", lambda *_: [subject("sysfs")])
+    monkeypatch.setattr(workflow, "set_up_lab", lambda *_: lab_of())
+    monkeypatch.setattr(workflow, "prepare_subjects", lambda *_: [subject("sysfs")])
 
     def do(text: str = "", **options: Any) -> Verdict:
         given: dict[str, Any] = {"scenario": written(text)} if text else {}
@@ -329,8 +329,8 @@ def test_of_one_axis_there_is_a_table_of_one_column_and_a_page(
 @pytest.fixture
 def compare(monkeypatch: pytest.MonkeyPatch) -> Do:
     """Compare a scenario's kernels with fake guests."""
-    monkeypatch.setattr(compare_command, "prepare_lab", lambda *_: lab_of())
-    monkeypatch.setattr(compare_command, "prepare_side", lambda side, *_: subject(side.label))
+    monkeypatch.setattr(workflow, "set_up_lab", lambda *_: lab_of())
+    monkeypatch.setattr(workflow, "prepare_subjects", lambda o, *_: [subject(o.names)])
 
     def do(text: str = "", **options: Any) -> Verdict:
         given: dict[str, Any] = {"scenario": written(text)} if text else {}
@@ -388,7 +388,7 @@ def test_a_home_folder_in_a_scenarios_path_is_kept_in_full(run: Do) -> None:
     home.mkdir()
     written(source(), "home/mine.py")
     options = RunOptions(kernels=KernelOptions("sysfs"), scenario="~/mine.py")
-    assert kept(options)["scenario"] == str(home / "mine.py")
-    assert kept_files(options) == {str(home / "mine.py"): hash_file(home / "mine.py")}
+    assert stored_options(options)["scenario"] == str(home / "mine.py")
+    assert stored_files(options) == {str(home / "mine.py"): hash_file(home / "mine.py")}
     assert run(scenario="~/mine.py") is Verdict.PASS
     assert rerun(RerunOptions("out", ".", output="again"), ["invoke", "rerun"]) is Verdict.PASS

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from rate_scenario import SOURCE
 
-from linklab.commands.prepare import KernelOptions, MachineOptions
-from linklab.commands.scenarios import ScenariosOptions, main
-from linklab.commands.work import ScenarioOptions, memory_for
+from linklab.commands.kernels import KernelOptions
+from linklab.commands.machines import MachineOptions
+from linklab.commands.scenarios import ScenarioOptions, ScenariosOptions, list_scenarios, memory_for
 from linklab.errors import UsageError
 from linklab.results.shape import Cell, Shape
 from linklab.scenarios import names, scenario_named
@@ -119,11 +119,11 @@ def test_cells_of_one_guest_come_together_and_what_is_refused_is_left_out(own: s
 
 
 def test_one_cell_is_one_value_of_each_axis(own: str) -> None:
-    assert ScenarioOptions(own, axis=("size=9000",)).cell({}).text == "9000/tcp"
-    with pytest.raises(UsageError, match="one size is expected here, not 2: --axis size=VALUE"):
-        ScenarioOptions(own).cell({})
+    assert ScenarioOptions(own, axis=("size=9000",)).cell_plan({}).cells[0].text == "9000/tcp"
+    with pytest.raises(UsageError, match="one size is expected here, not 2: --cell size=VALUE"):
+        ScenarioOptions(own).cell_plan({})
     with pytest.raises(UsageError, match="no datagram is that long"):
-        ScenarioOptions(own, axis=("size=9000", "protocol=udp")).cell({})
+        ScenarioOptions(own, axis=("size=9000", "protocol=udp")).cell_plan({})
 
 
 def test_memory_is_for_the_cell_that_needs_most() -> None:
@@ -164,11 +164,11 @@ AXES, METRICS, PARAMETERS = "axes", "metrics, the first is compared", "parameter
 def test_each_scenario_is_listed_with_what_can_be_typed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    main(ScenariosOptions())
+    list_scenarios(ScenariosOptions())
     out = capsys.readouterr().out
     for name in names():
         assert f"{name}: " in out
-    main(ScenariosOptions("grouping"))
+    list_scenarios(ScenariosOptions("grouping"))
     out = capsys.readouterr().out
     found = said_of(out)
     assert out.startswith("grouping: one change to many network interfaces")
@@ -182,7 +182,7 @@ def test_each_scenario_is_listed_with_what_can_be_typed(
 
 
 def test_one_of_ones_own_is_shown_alone(own: str, capsys: pytest.CaptureFixture[str]) -> None:
-    main(ScenariosOptions(own))
+    list_scenarios(ScenariosOptions(own))
     out = capsys.readouterr().out
     assert out.startswith("rate: how much goes through\n")
     assert "grouping" not in out
@@ -198,11 +198,11 @@ def test_one_of_ones_own_is_shown_alone(own: str, capsys: pytest.CaptureFixture[
 
 
 def test_as_json_it_is_one_document(own: str, capsys: pytest.CaptureFixture[str]) -> None:
-    main(ScenariosOptions(as_json=True))
+    list_scenarios(ScenariosOptions(as_json=True))
     found = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)}
     assert set(found) == set(names())
     assert Shape.from_json(found["grouping"]["shape"]) == Grouping.shape
-    main(ScenariosOptions(own, as_json=True))
+    list_scenarios(ScenariosOptions(own, as_json=True))
     (entry,) = json.loads(capsys.readouterr().out)
     assert (entry["name"], entry["about"]) == ("rate", "how much goes through")
     assert Shape.from_json(entry["shape"]) == scenario_named(own).shape
@@ -216,4 +216,4 @@ def test_as_json_it_is_one_document(own: str, capsys: pytest.CaptureFixture[str]
 def test_one_that_there_is_not_is_no_empty_list(tmp_path: Path) -> None:
     for word in ("frob", str(tmp_path / "gone.py")):
         with pytest.raises(UsageError, match=f"--scenario {word}: "):
-            main(ScenariosOptions(word))
+            list_scenarios(ScenariosOptions(word))

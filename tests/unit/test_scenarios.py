@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linklab.commands.work import ScenarioOptions
+from linklab.commands.scenarios import ScenarioOptions
 from linklab.errors import UsageError
 from linklab.results.shape import Cell
 from linklab.scenarios import names, scenario_named

@@ -20,9 +20,16 @@ from linklab.commands import exports
 from linklab.commands import history as command_history
 from linklab.commands import selftest as command
 from linklab.commands.exports import ExportOptions
-from linklab.commands.prepare import KernelOptions, MachineOptions
-from linklab.commands.selftest import SelftestOptions, check, main
-from linklab.commands.selftest_prepare import Prepared, _notes_on, boot_of
+from linklab.commands.kernels import KernelOptions
+from linklab.commands.machines import MachineOptions
+from linklab.commands.selftest import (
+    Prepared,
+    SelftestOptions,
+    SelftestRequest,
+    SelftestWork,
+    boot_of,
+    main,
+)
 from linklab.errors import KernelCrashed, LabError, LinklabError, MachineLost, UsageError, Verdict
 from linklab.lab import lab as lab_module
 from linklab.machine.spec import Clock
@@ -32,7 +39,7 @@ from linklab.selftests import runner as runner_module
 from linklab.selftests.catalogue import Collection, Selftest
 from linklab.selftests.programs import Unbuilt
 from linklab.selftests.record import records_of
-from linklab.selftests.workplan import GUEST_ROOT, Ready, Wanted
+from linklab.selftests.workplan import GUEST_ROOT, Ready, Wanted, notes_on
 
 OPTIONS = SelftestOptions(
     tests="net/a.sh",
@@ -136,6 +143,10 @@ def part(
     )
     lab: Any = Lab(iter(guests), replace(lab_of(), clock=clock))
     return Prepared(ready, subject("sysfs"), lab, "tree", "net/config", ("CONFIG_X",))
+
+
+def check(options: SelftestOptions) -> SelftestRequest:
+    return SelftestWork(options).check()
 
 
 @pytest.fixture(autouse=True)
@@ -452,7 +463,7 @@ def test_a_lab_that_cannot_start_is_exported(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_what_tests_lack_is_said_before_they_start() -> None:
     unbuilt = {"prog": Unbuilt("net/prog cannot be compiled"), "helper": Unbuilt("no helper")}
-    notes = list(_notes_on(part(("prog", "a.sh"), [], unbuilt).ready))
+    notes = list(notes_on(part(("prog", "a.sh"), [], unbuilt).ready))
     assert notes == [
         "net/prog cannot be compiled",
         "no helper; tests that run it will say so",

@@ -12,17 +12,17 @@ from revisions import journal_of
 from linklab.bisect.driver import Judge
 from linklab.bisect.history import Revision
 from linklab.bisect.search import Judgement
-from linklab.commands import selftest
-from linklab.commands.judging import CriterionOptions, check_criterion
-from linklab.commands.outcome import Finished
-from linklab.commands.prepare import KernelOptions, MachineOptions
-from linklab.commands.selfjudge import selftest_judge
-from linklab.commands.selftest import SelftestOptions
+from linklab.commands.judging import CriterionOptions, check_criterion, selftest_judge
+from linklab.commands.kernels import KernelOptions
+from linklab.commands.machines import MachineOptions
+from linklab.commands.selftest import SelftestOptions, SelftestWork
+from linklab.commands.workflow import Finished
 from linklab.errors import BuildSkipped, LabError, UsageError
 from linklab.events import ignore
+from linklab.results.codec import to_json
 from linklab.results.outcomes import Status
 from linklab.results.store import RunFolder
-from linklab.selftests.record import Attempt, TestRecord, to_json, verdict_of
+from linklab.selftests.record import Attempt, TestRecord, verdict_of
 
 ONE = Revision("a" * 40, "aaaa", "net: one")
 
@@ -40,7 +40,7 @@ class FakeSelftest:
     fault: LabError | None = None
     asked: list[SelftestOptions] = field(default_factory=list)
 
-    def run(self, options: SelftestOptions, *_: object) -> Finished:
+    def run(self, options: SelftestOptions) -> Finished:
         self.asked.append(options)
         if self.error is not None:
             raise self.error
@@ -50,7 +50,7 @@ class FakeSelftest:
         folder = RunFolder(Path(options.output), {"kernels": [], "tests": []})
         folder.update(tests=[to_json(record) for record in records])
         faults = [self.fault] if self.fault else []
-        return Finished(folder.path, verdict_of(records), folder.run, faults)
+        return Finished(folder.path, verdict_of(records), faults)
 
 
 MakeJudge = Callable[..., Judge]
@@ -59,7 +59,7 @@ MakeJudge = Callable[..., Judge]
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> FakeSelftest:
     made = FakeSelftest()
-    monkeypatch.setattr(selftest, "run", made.run)
+    monkeypatch.setattr(SelftestWork, "run", lambda work: made.run(work.options))
     return made
 
 

@@ -11,8 +11,9 @@ import pytest
 from fake_tree import make_tree
 from selftest_tree import make_selftests
 
-from linklab.commands import selftest_prepare
-from linklab.commands.prepare import KernelOptions, MachineOptions
+from linklab.commands import selftest
+from linklab.commands.kernels import KernelOptions
+from linklab.commands.machines import MachineOptions
 from linklab.errors import BuildSkipped, LabError, UsageError
 from linklab.events import Note, ignore
 from linklab.host.cache import Cache
@@ -106,7 +107,7 @@ def test_a_collection_is_what_its_makefile_names_in_the_runners_order(
 )
 def test_a_test_has_a_name_in_every_way_people_write_it(checkout: SelftestFiles, word: str) -> None:
     (test,) = choose_tests(checkout, [word])
-    assert (test.path, test.is_built) == ("net/good", True)
+    assert test.path == "net/good"
 
 
 def test_a_test_that_two_words_name_is_run_once(checkout: SelftestFiles) -> None:
@@ -395,14 +396,14 @@ class Prepared:
         self.boots: list[str] = []
         self.saved = 0
         self.folder = folder
-        monkeypatch.setattr(selftest_prepare, "resolve_kernel", self._kernel)
-        monkeypatch.setattr(selftest_prepare, "prepare_lab", self._lab)
+        monkeypatch.setattr(selftest, "resolve_kernel", self._kernel)
+        monkeypatch.setattr(selftest, "set_up_lab", self._lab)
 
     def _kernel(self, name: str, options: BuildOptions, *_words: object) -> Kernel:
         self.options.append(options)
         (self.folder / "modules.builtin").write_text("kernel/net/tls/tls.ko\n")
         (config := self.folder / "config").write_text("CONFIG_NET_NS=y\n")
-        bzimage = self.folder / "bzImage"
+        (bzimage := self.folder / "bzImage").write_text("a kernel")
         return Kernel(name, "6.6.6", bzimage, None, config, "0" * 64, built_by_lab=True)
 
     def _lab(self, machine: MachineOptions, *words: object) -> object:
@@ -420,7 +421,7 @@ def test_all_is_prepared_before_the_first_test_runs(
 ) -> None:
     seen = Prepared(monkeypatch, tmp_path)
     notes: list[str] = []
-    (part,) = selftest_prepare.prepare(
+    (part,) = selftest.prepare(
         KernelOptions("sysfs", str(tree)),
         MachineOptions(boot="auto"),
         ["net"],
@@ -444,7 +445,7 @@ def test_each_collection_has_a_kernel_of_its_own(
     tree: Path, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = Prepared(monkeypatch, tmp_path)
-    parts = selftest_prepare.prepare(
+    parts = selftest.prepare(
         KernelOptions("sysfs", str(tree)),
         MachineOptions(boot="auto"),
         ["net/hello.sh", "elsewhere"],
@@ -459,6 +460,4 @@ def test_each_collection_has_a_kernel_of_its_own(
 
 def test_a_distributions_kernel_is_refused(cache: Cache) -> None:
     with pytest.raises(UsageError, match="as modules"):
-        selftest_prepare.prepare(
-            KernelOptions("debian"), MachineOptions(), ["net"], 512, cache, ignore
-        )
+        selftest.prepare(KernelOptions("debian"), MachineOptions(), ["net"], 512, cache, ignore)

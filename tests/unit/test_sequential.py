@@ -23,7 +23,7 @@ from linklab.results.store import RunFolder, read_run
 from linklab.scenarios.grouping import Grouping
 from linklab.trials.engine import Engine
 from linklab.trials.plan import Plan
-from linklab.trials.sequential import Blocks, Contest, Effort, until_known
+from linklab.trials.sequential import Blocks, Budget, SequentialTest, until_known
 
 A, B = subject("a"), subject("b")
 PLAN = plan_of(arms=("group",), counts=(2,), fresh_guest=True, seed=7)
@@ -34,10 +34,10 @@ RULE = Rule(draws=500, seed=7)
 
 def contest(
     tmp_path: Path, lab: FakeLab, plan: Plan = PLAN, events: list[Event] | None = None
-) -> Contest:
+) -> SequentialTest:
     listener = ignore if events is None else events.append
     engine = Engine(lab, plan, RunFolder(tmp_path, {"kernels": []}), listener)
-    return Contest(Blocks(engine, (A, B), plan.cells), RULE, METRIC, listener)
+    return SequentialTest(Blocks(engine, (A, B), plan.cells), RULE, METRIC, listener)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def contest(
 )
 def test_so_many_blocks_tell_what_b_is(tmp_path: Path, factor: float, verdict: Effect) -> None:
     lab = lab_of(guests({"a": 1.0, "b": factor}, spread=0.01))
-    outcome = contest(tmp_path, lab).run(Effort(10))
+    outcome = contest(tmp_path, lab).run(Budget(10))
     assert outcome.found[CELL].verdict is verdict
     assert outcome.found[CELL].blocks == 10
     assert outcome.found[CELL].change == pytest.approx(factor, rel=0.02)
@@ -58,7 +58,7 @@ def test_so_many_blocks_tell_what_b_is(tmp_path: Path, factor: float, verdict: E
 
 def test_without_a_time_limit_what_is_not_known_stays_so(tmp_path: Path) -> None:
     lab = lab_of(guests({"a": 1.0, "b": 1.0}, spread=0.3))
-    outcome = contest(tmp_path, lab).run(Effort(6))
+    outcome = contest(tmp_path, lab).run(Budget(6))
     assert outcome.found[CELL].verdict is Effect.INCONCLUSIVE
     assert not outcome.settled
     assert outcome.in_time
@@ -68,7 +68,7 @@ def test_without_a_time_limit_what_is_not_known_stays_so(tmp_path: Path) -> None
 def test_until_it_is_known_there_are_ever_more_blocks_and_every_look_pays(tmp_path: Path) -> None:
     events: list[Event] = []
     lab = lab_of(guests({"a": 1.0, "b": 1.1}, spread=0.08))
-    outcome = contest(tmp_path, lab, events=events).run(Effort(6, seconds=3600))
+    outcome = contest(tmp_path, lab, events=events).run(Budget(6, seconds=3600))
     assert outcome.found[CELL].verdict is Effect.WORSE
     counts = [blocks for blocks, _ in outcome.looks]
     assert len(counts) > 1
@@ -86,7 +86,7 @@ def test_what_is_settled_is_not_measured_any_further(tmp_path: Path) -> None:
     plan = plan_of(arms=("group",), counts=(2, 3), fresh_guest=True)
     noisy, clear = guests({"a": 1.0, "b": 1.1}, 0.1), guests({"a": 1.0, "b": 2.0}, 0.01)
     lab = lab_of(lambda kernel, count: (noisy if count == 2 else clear)(kernel, count))
-    outcome = contest(tmp_path, lab, plan).run(Effort(8, seconds=3600))
+    outcome = contest(tmp_path, lab, plan).run(Budget(8, seconds=3600))
     assert outcome.settled
     assert outcome.found[cell("mtu", "group", 3)].blocks == 8
     assert outcome.found[CELL].blocks > 8
@@ -98,7 +98,7 @@ def test_when_time_is_up_it_says_so_and_keeps_what_it_has(
     seconds = itertools.count(0.0, 10.0)
     monkeypatch.setattr(time, "monotonic", lambda: next(seconds))
     lab = lab_of(guests({"a": 1.0, "b": 1.0}, spread=0.5))
-    outcome = contest(tmp_path, lab).run(Effort(6, seconds=4000))
+    outcome = contest(tmp_path, lab).run(Budget(6, seconds=4000))
     assert not outcome.in_time
     assert not outcome.settled
     assert outcome.found[CELL].blocks >= 2
@@ -118,7 +118,7 @@ def test_a_kernels_fault_ends_it_and_what_was_measured_is_still_compared(tmp_pat
 
     one = contest(tmp_path, lab_of(make))
     with pytest.raises(GuestHung):
-        one.run(Effort(20))
+        one.run(Budget(20))
     assert one.outcome.found[CELL].blocks == 7
 
 
@@ -128,7 +128,7 @@ def test_a_fault_of_the_lab_is_not_hidden_by_having_nothing_to_compare(tmp_path:
 
     one = contest(tmp_path, lab_of(make))
     with pytest.raises(LabError, match="no QEMU"):
-        one.run(Effort(20))
+        one.run(Budget(20))
     assert one.outcome.found == {}
 
 
@@ -146,10 +146,12 @@ class Stand:
         self.events: list[Event] = []
         self._ends = ends
         monkeypatch.setattr(time, "monotonic", lambda: self.now)
-        engine: Any = SimpleNamespace(measure=self._measure)
+        engine: Any = SimpleNamespace(measure=self._measure, samples=[])
         self.blocks = Blocks(engine, (A, B), PLAN.cells)
 
-    def _measure(self, _subjects: object, _cells: object, numbers: range) -> None:
+    def _measure(
+        self, _subjects: object, _cells: object, numbers: range, *, together: bool
+    ) -> None:
         self.asked.append(numbers)
         for number in numbers:
             if error := self._ends.get(number):
@@ -157,7 +159,7 @@ class Stand:
             self.measured.append(number)
             self.now += 10
 
-    def until_known(self, effort: Effort, at: int = 1 << 30) -> bool:
+    def until_known(self, effort: Budget, at: int = 1 << 30) -> bool:
         """Measure until so many blocks tell."""
 
         def look(number: int) -> bool:
@@ -177,7 +179,7 @@ def stand(monkeypatch: pytest.MonkeyPatch) -> Stand:
 
 
 def test_blocks_grow_from_look_to_look_up_to_the_most(stand: Stand) -> None:
-    assert stand.until_known(Effort(4, most=20, growth=2)) is False
+    assert stand.until_known(Budget(4, most=20, growth=2)) is False
     assert stand.looks == [(1, 4), (2, 8), (3, 16), (4, 20)]
     assert stand.measured == list(range(1, 21)), "each block once, in order"
     assert stand.blocks.done == 20
@@ -186,32 +188,32 @@ def test_blocks_grow_from_look_to_look_up_to_the_most(stand: Stand) -> None:
 
 @pytest.mark.parametrize("growth", [1.01, 1.1])
 def test_slow_growth_is_a_block_at_least(stand: Stand, growth: float) -> None:
-    stand.until_known(Effort(2, most=5, growth=growth))
+    stand.until_known(Budget(2, most=5, growth=growth))
     assert [blocks for _, blocks in stand.looks] == [2, 3, 4, 5]
 
 
 def test_what_is_known_ends_it(stand: Stand) -> None:
-    assert stand.until_known(Effort(4, most=100, growth=1.5), at=9) is True
+    assert stand.until_known(Budget(4, most=100, growth=1.5), at=9) is True
     assert stand.looks == [(1, 4), (2, 6), (3, 9)]
     assert len(stand.measured) == 9
 
 
 def test_it_fits_into_the_time_that_it_has(stand: Stand) -> None:
     """The first two say how long a block takes, and those after that go by it."""
-    assert stand.until_known(Effort(6, seconds=105)) is False
+    assert stand.until_known(Budget(6, seconds=105)) is False
     assert stand.looks == [(1, 6), (2, 9), (3, 10)]
     assert stand.now == 100
     assert [len(numbers) for numbers in stand.asked] == [2, 4, 3, 1]
 
 
 def test_time_may_end_it_before_as_many_as_were_asked_for(stand: Stand) -> None:
-    assert stand.until_known(Effort(1000, seconds=75)) is False
+    assert stand.until_known(Budget(1000, seconds=75)) is False
     assert stand.looks == [(1, 7)]
 
 
 @pytest.mark.parametrize("seconds", [0.0, 1.0, 19.0])
 def test_fewer_than_two_blocks_would_say_nothing(stand: Stand, seconds: float) -> None:
-    assert stand.until_known(Effort(8, seconds=seconds)) is False
+    assert stand.until_known(Budget(8, seconds=seconds)) is False
     assert stand.looks == [(1, 2)]
 
 
@@ -223,7 +225,7 @@ def test_whatever_ends_the_measuring_comes_through_after_a_last_look(
 ) -> None:
     stand = Stand(monkeypatch, {8: error})
     with pytest.raises(type(error)) as caught:
-        stand.until_known(Effort(4, most=100))
+        stand.until_known(Budget(4, most=100))
     assert caught.value is error
     assert stand.looks == [(1, 4), (2, 6), (3, 7)]
     assert stand.blocks.done == 6, "the batch that failed is not done"
@@ -236,13 +238,13 @@ def test_a_last_look_that_fails_hides_nothing(monkeypatch: pytest.MonkeyPatch) -
         raise LabError("nothing to look at")
 
     with pytest.raises(GuestHung):
-        until_known(stand.blocks, Effort(4), look, ignore)
+        until_known(stand.blocks, Budget(4), look, ignore)
 
 
 def test_at_the_most_blocks_a_contest_is_over_and_not_known(tmp_path: Path) -> None:
     lab = lab_of(guests({"a": 1.0, "b": 1.0}, spread=0.5))
     one = contest(tmp_path, lab)
-    outcome = one.run(Effort(4, seconds=3600, most=7))
+    outcome = one.run(Budget(4, seconds=3600, most=7))
     assert not outcome.settled
     assert not outcome.in_time
     assert [blocks for blocks, _ in outcome.looks] == [4, 6, 7]

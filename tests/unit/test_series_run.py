@@ -17,11 +17,12 @@ from fake_tree import make_tree
 from hand_made import cell
 
 from linklab.agent.protocol import Field, FieldReader
-from linklab.commands import history
+from linklab.commands import history, workflow
 from linklab.commands import series as command
 from linklab.commands.exports import ExportOptions
-from linklab.commands.prepare import KernelOptions, MachineOptions
-from linklab.commands.series import SeriesOptions, check
+from linklab.commands.kernels import KernelOptions
+from linklab.commands.machines import MachineOptions
+from linklab.commands.series import SeriesOptions, SeriesRequest, SeriesWork
 from linklab.errors import (
     BuildSkipped,
     GuestHung,
@@ -31,13 +32,15 @@ from linklab.errors import (
     UsageError,
     Verdict,
 )
+from linklab.host.cache import Cached
 from linklab.kernel import make as make_module
 from linklab.lab.lab import Lab, Subject
 from linklab.machine.spec import Boot
-from linklab.report.printed import headline
+from linklab.report.by_kind import headline
 from linklab.results.history import entries
 from linklab.results.series import Findings, find
-from linklab.results.store import read_run
+from linklab.results.store import RunFolder, read_run
+from linklab.trials.series import applied
 
 CELL = cell("mtu", "group", 2)
 SLOW = 1.5
@@ -81,11 +84,14 @@ class SeriesLab(FakeLab):
         return replace(self, snapshots={s.name: self.saved(s) for s in subjects})
 
     def saved(self, subject: Subject) -> Any:
-        folder = subject.kernel.parent / f"saved-{subject.label}"
-        return SimpleNamespace(folder=folder)
+        return SimpleNamespace(folder=Cached(f"snapshot/{subject.label}"))
 
 
 Make = Mapping[str, FakeGuest]
+
+
+def check(options: SeriesOptions) -> SeriesRequest:
+    return SeriesWork(options).check()
 
 
 @pytest.fixture(autouse=True)
@@ -110,7 +116,7 @@ def guests(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, type[FakeGuest
         lab = lab_of(make, boot=Boot(options.boot))
         return SeriesLab(**{**vars(lab), "memory": memory})
 
-    monkeypatch.setattr(command, "prepare_lab", prepare)
+    monkeypatch.setattr(workflow, "set_up_lab", prepare)
     yield made
 
 
@@ -149,7 +155,7 @@ def test_each_patch_is_built_measured_and_judged(
     )
     out = capsys.readouterr().out
     assert verdict is Verdict.FAIL
-    assert [row.trouble is None for row in found.rows["nosysfs"]] == [True, True, False, True, True]
+    assert [row.problem is None for row in found.rows["nosysfs"]] == [True, True, False, True, True]
     assert out.strip().splitlines()[-1].startswith("patch 1/4 adds 1 compiler warning on sysfs and")
     said = " ".join(out.split())
     assert "patch 2/4 does not build on nosysfs (3/4 mends it); " in said
@@ -170,6 +176,35 @@ def test_each_patch_is_built_measured_and_judged(
     assert headline(read_run(Path("out"))) == out.splitlines()[-1]
     assert 'name="mtu/group/2"' in Path("junit.xml").read_text()
     assert Path("out/table.txt").read_text().splitlines()[-1] == out.splitlines()[-1]
+
+
+def test_a_series_that_is_killed_leaves_the_states_that_it_had(
+    guests: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its run.json is as it was at the start: it is written once more, at the end."""
+    written: list[str] = []
+    update = RunFolder.update
+
+    def noting(folder: RunFolder, **entries: Any) -> None:
+        update(folder, **entries)
+        written.append(Path("out/run.json").read_text())
+
+    monkeypatch.setattr(RunFolder, "update", noting)
+    _, whole = outcome_of(chain("// warns", "// sysfs"))
+    assert len(written) == 2
+    at_the_end = json.loads(written[1])
+    assert [kernel["name"] for kernel in at_the_end["kernels"]][:2] == ["sysfs@base", "sysfs@1"]
+    Path("out/run.json").write_text(written[0])
+    killed = find(read_run(Path("out")))
+    assert killed == whole
+    lines = Path("out/states.jsonl").read_text().splitlines()
+    Path("out/states.jsonl").write_text("\n".join(lines[:3]) + '\n{"flavour": "sys')
+    rows = find(read_run(Path("out"))).rows
+    assert {name: len(states) for name, states in rows.items()} == {"sysfs": 2, "nosysfs": 1}
+    at_the_end["series"]["states"] = list(map(json.loads, lines))
+    Path("out/states.jsonl").unlink()
+    Path("out/run.json").write_text(json.dumps(at_the_end))
+    assert find(read_run(Path("out"))) == whole, "as older ones kept them"
 
 
 def test_a_series_that_changes_nothing_passes_and_its_kernels_are_measured_once(
@@ -254,7 +289,7 @@ def test_what_was_done_until_an_early_end_is_kept_and_shown(
     out, err = capsys.readouterr()
     assert re.search(r"; not tested to the end: (1/3 to )?2/3$", out.strip())
     assert f"\n{verdict.value}: " in f"\n{err}"
-    assert [row.trouble is not None for row in found.rows["sysfs"]] == [False, False, False, True]
+    assert [row.problem is not None for row in found.rows["sysfs"]] == [False, False, False, True]
 
 
 def test_what_the_lab_cannot_build_ends_it_with_what_was_built(
@@ -287,14 +322,12 @@ def test_the_tree_may_change_while_its_series_is_tested(
     class Meddling(FakeGuest):
         pass
 
-    applied = command._applied
-
     def meddle(*args: Any) -> Any:
         plan = applied(*args)
         (here / "linux/net/a.c").write_text("// wrong\n")
         return plan
 
-    monkeypatch.setattr(command, "_applied", meddle)
+    monkeypatch.setattr(command, "applied", meddle)
     assert outcome_of(chain("// 1"))[0] is Verdict.PASS
 
 
@@ -347,7 +380,7 @@ def test_an_error_of_the_lab_before_the_first_build_leaves_no_folder(
     def fail(*_: object) -> Lab:
         raise LabError("no QEMU")
 
-    monkeypatch.setattr(command, "prepare_lab", fail)
+    monkeypatch.setattr(workflow, "set_up_lab", fail)
     with pytest.raises(LabError):
         command.main(options(chain("// 1")), ["invoke", "series"])
     assert not Path("out").exists()

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from linklab.results.codec import SchemaError
 from linklab.results.model import first_shape
 from linklab.results.shape import (
     Axis,
     Better,
     Cell,
     Metric,
-    SchemaError,
     Shape,
     values_on,
 )

@@ -1,4 +1,4 @@
-"""The two sides of a comparison, from words to what is built."""
+"""The two kernel_pair of a comparison, from words to what is built."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import pytest
 from fake_tree import make_tree
 from gittree import git, make_checkout
 
-from linklab.commands.prepare import KernelOptions
-from linklab.commands.sides import Side, is_kernel, sides, sides_against
+from linklab.commands.kernels import KernelOptions, KernelSide, is_kernel, kernel_pair, pair_against
 from linklab.errors import UsageError
 
 DIFF = """--- a/{name}
@@ -28,8 +27,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("own.config").write_text("CONFIG_NET=y\n")
 
 
-def both(a: str, b: str, **common: object) -> tuple[Side, Side]:
-    return sides(a, b, KernelOptions("", **common))  # type: ignore[arg-type]
+def both(a: str, b: str, **common: object) -> tuple[KernelSide, KernelSide]:
+    return kernel_pair(a, b, KernelOptions("", **common))  # type: ignore[arg-type]
 
 
 def test_two_flavours_are_what_they_are_called() -> None:
@@ -113,10 +112,10 @@ def test_a_range_is_compared_with_the_commit_that_it_stands_on(tmp_path: Path) -
 
 def test_a_kernel_with_patches_and_one_beside_it_that_leaves_them_out_or_not() -> None:
     mine = KernelOptions("nosysfs", patches=("fix.patch",), configs=("own.config",))
-    a, b = sides_against(mine, "+v2.patch")
+    a, b = pair_against(mine, "+v2.patch")
     assert (a.label, b.label) == ("nosysfs+fix.patch", "nosysfs+fix.patch+v2.patch")
     assert a.options == mine
-    _, other = sides_against(mine, "sysfs")
+    _, other = pair_against(mine, "sysfs")
     assert (other.label, other.options) == ("sysfs", KernelOptions("sysfs", configs=mine.configs))
 
 
@@ -125,7 +124,7 @@ def test_a_patch_beside_a_range_stands_on_top_of_it(tmp_path: Path) -> None:
     (tree / "new.c").write_text("int new;\n")
     git(tree, "add", "new.c")
     git(tree, "commit", "-qm", "net: something new")
-    a, b = sides_against(KernelOptions("nosysfs", str(tree), range="HEAD~1..HEAD"), "+fix.patch")
+    a, b = pair_against(KernelOptions("nosysfs", str(tree), range="HEAD~1..HEAD"), "+fix.patch")
     assert [len(side.options.series.patches) for side in (a, b)] == [1, 2]
     assert a.options.build_options().revision == b.options.build_options().revision
     assert b.label == "nosysfs+HEAD~1..HEAD+fix.patch"

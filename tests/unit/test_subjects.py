@@ -12,19 +12,20 @@ import pytest
 from fake_lab import FakeLab, lab_of
 from rate_scenario import SOURCE, WITH_FRAGMENT
 
-from linklab.commands import judging, seriesrun
-from linklab.commands.equip import Purpose
-from linklab.commands.judging import CriterionOptions, Workbench, check_criterion
-from linklab.commands.outcome import experiment
-from linklab.commands.seriesrun import SeriesPlan, SeriesRun
-from linklab.commands.work import ScenarioOptions
+from linklab.bisect import tester
+from linklab.bisect.tester import KernelTester
+from linklab.commands.judging import CriterionOptions, check_criterion
+from linklab.commands.scenarios import ScenarioOptions
 from linklab.events import ignore
 from linklab.host.cache import Artefact, Cache
 from linklab.image.initramfs import ARCHIVE
 from linklab.kernel.kernel import BuildOptions, Kernel
 from linklab.kernel.series import Series
 from linklab.lab.lab import Subject
-from linklab.results.store import RunFolder, read_run
+from linklab.results.store import RunFolder
+from linklab.trials import series, subjects
+from linklab.trials.series import SeriesPlan, SeriesRun
+from linklab.trials.subjects import Requirements, experiment
 
 IMAGE = Artefact("initramfs", "key", Path("image"), {"modules": {"veth": "ab"}})
 
@@ -35,27 +36,31 @@ class Stand:
 
     image: Artefact | None = IMAGE
     built: list[BuildOptions] = field(default_factory=list)
-    purposes: list[Purpose] = field(default_factory=list)
+    purposes: list[Requirements] = field(default_factory=list)
 
     def resolve(self, flavour: str, options: BuildOptions, *_: object) -> Kernel:
         self.built.append(options)
-        sha256 = f"{len(self.built):064}"
+        sha256, vmlinux, symbols = f"{len(self.built):064}", Path("vmlinux"), Path("symbols")
+        vmlinux.write_text("a kernel")
+        symbols.write_text("its symbols")
         return Kernel(
-            flavour, "6.12.0", Path("bzImage"), Path("vmlinux"), Path("config"), sha256, True,
-            {"config": "cd"}, symbols=Path("symbols/vmlinux"),
+            flavour, "6.12.0", Path("bzImage"), vmlinux, Path("config"), sha256, True,
+            {"config": "cd"}, symbols=symbols,
         )  # fmt: skip
 
-    def image_for(self, _kernel: Kernel, purpose: Purpose, *_: object) -> Artefact | None:
+    def guest_image(self, _kernel: Kernel, purpose: Requirements, *_: object) -> Artefact | None:
         self.purposes.append(purpose)
         return self.image
 
 
 @pytest.fixture
-def stand(monkeypatch: pytest.MonkeyPatch) -> Stand:
+def stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stand:
     made = Stand()
-    for module in (judging, seriesrun):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LINKLAB_CACHE", str(tmp_path / "cache"))
+    for module in (tester, series):
         monkeypatch.setattr(module, "resolve_kernel", made.resolve)
-        monkeypatch.setattr(module, "image_for", made.image_for)
+    monkeypatch.setattr(subjects, "guest_image", made.guest_image)
     return made
 
 
@@ -66,16 +71,19 @@ def own(tmp_path: Path) -> str:
     return str(tmp_path / "mine.py")
 
 
-def bench_of(tmp_path: Path, scenario: str) -> Workbench:
+def bench_of(tmp_path: Path, scenario: str) -> KernelTester:
     criterion = check_criterion(CriterionOptions(scenario=scenario))
-    return Workbench("nosysfs", lab_of(), Cache(tmp_path / "cache"), criterion, ignore)
+    return KernelTester("nosysfs", lab_of(), Cache(tmp_path / "cache"), criterion, ignore)
 
 
 def test_a_revision_is_booted_with_its_symbols_and_its_image(stand: Stand, tmp_path: Path) -> None:
     built = BuildOptions(source=Path("linux"), revision="abc")
     subject = bench_of(tmp_path, "grouping").build("one", built)
-    assert (subject.name, subject.symbols) == ("one", Path("symbols/vmlinux"))
-    assert subject.initramfs == IMAGE.file(ARCHIVE)
+    assert subject.name == "one"
+    assert subject.kernel.found().read_text() == "a kernel"
+    assert subject.symbols
+    assert subject.symbols.found().read_text() == "its symbols"
+    assert subject.initramfs == IMAGE.cached(ARCHIVE)
     assert subject.modules == {"veth": "ab"}
     assert subject.inputs == {"config": "cd", "commit": "abc"}
     assert stand.built == [built]
@@ -128,11 +136,12 @@ def test_each_state_of_a_series_is_booted_with_its_symbols_and_its_image(
         fail_above=3.0,
     )
     lab = NotingLab(**vars(lab_of()))
-    folder = RunFolder(tmp_path, {"kind": "series", **experiment(measure)})
-    SeriesRun(plan, lab, folder, Cache(tmp_path / "cache"), ignore).run()
+    folder = RunFolder(tmp_path, {"kind": "series", "kernels": [], **experiment(measure)})
+    run = SeriesRun(plan, lab, folder, Cache(tmp_path / "cache"), ignore)
+    run.run()
     booted: Sequence[Subject] = lab.subjects
     assert len(booted) == 4
-    assert {subject.symbols for subject in booted} == {Path("symbols/vmlinux")}
-    assert {subject.initramfs for subject in booted} == {IMAGE.file(ARCHIVE)}
-    kernels = read_run(tmp_path).about["kernels"]
-    assert [kernel["modules"] for kernel in kernels] == [{"veth": "ab"}] * 2
+    symbols = {subject.symbols.found().read_text() for subject in booted if subject.symbols}
+    assert symbols == {"its symbols"}
+    assert {subject.initramfs for subject in booted} == {IMAGE.cached(ARCHIVE)}
+    assert [kernel["modules"] for kernel in run.tested["kernels"]] == [{"veth": "ab"}] * 2

@@ -13,10 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from linklab.commands.report import with_claims
+from linklab.commands.history import with_claims
 from linklab.report.compare import Stored
-from linklab.report.grid import Entry, Grid
-from linklab.report.layout import TEXT_WIDTH
+from linklab.report.grid import TEXT_WIDTH, Entry, Grid
 from linklab.report.tables import as_text as text_of_run
 from linklab.report.tables import (
     claims_grid,

@@ -18,17 +18,22 @@ from toy_guest import RATE, REAL, TOY, Bench, plain, said
 from linklab.commands import compare, run
 from linklab.commands.compare import CompareOptions
 from linklab.commands.exports import ExportOptions, StoredExportOptions, export
-from linklab.commands.history import HistoryOptions, RerunOptions, ShowOptions, list_runs
+from linklab.commands.history import (
+    HistoryOptions,
+    ReportOptions,
+    RerunOptions,
+    ShowOptions,
+    list_runs,
+    report,
+)
 from linklab.commands.history import rerun as run_again
 from linklab.commands.history import show as show_stored
-from linklab.commands.kept import RunOptions
-from linklab.commands.prepare import KernelOptions
-from linklab.commands.report import ReportOptions
-from linklab.commands.report import main as report
+from linklab.commands.kernels import KernelOptions
+from linklab.commands.run import RunOptions
 from linklab.commands.scenarios import ScenariosOptions
-from linklab.commands.scenarios import main as scenarios
+from linklab.commands.scenarios import list_scenarios as scenarios
 from linklab.errors import UsageError, Verdict
-from linklab.report.printed import headline
+from linklab.report.by_kind import headline
 from linklab.results.comparison import Comparison, Effect
 from linklab.results.store import read_run
 
@@ -206,7 +211,7 @@ def test_a_wrong_word_is_answered_with_its_own(
     bench: Bench, changes: dict[str, object], says: str
 ) -> None:
     with pytest.raises(UsageError) as caught:
-        run.check(replace(RUN, **changes))  # type: ignore[arg-type]
+        run.Running(replace(RUN, **changes)).check()  # type: ignore[arg-type]
     assert says in plain(caught.value.message)
 
 

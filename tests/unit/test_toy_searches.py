@@ -19,20 +19,22 @@ from test_command_bisect import World
 from test_series_run import chain
 from toy_guest import LOOP, RATE, REAL, TOY, Bench, plain, said, toy_lab
 
+from linklab.bisect import tester
 from linklab.bisect.journal import Journal
 from linklab.commands import bisect, calibrate, judging, profile, series, verdict
 from linklab.commands.calibrate import CalibrateOptions
 from linklab.commands.exports import ExportOptions
 from linklab.commands.history import ShowOptions, show
 from linklab.commands.judging import CriterionOptions
-from linklab.commands.prepare import KernelOptions, MachineOptions
+from linklab.commands.kernels import KernelOptions
+from linklab.commands.machines import MachineOptions
 from linklab.commands.profile import ProfileOptions
 from linklab.commands.series import SeriesOptions
 from linklab.errors import UsageError, Verdict
 from linklab.kernel import make as make_module
 from linklab.lab.lab import Lab
 from linklab.profile.store import read_profile
-from linklab.report.printed import headline
+from linklab.report.by_kind import headline
 from linklab.results.comparison import Effect
 from linklab.results.series import Findings, find
 from linklab.results.shape import Cell
@@ -176,28 +178,28 @@ class ToyWorld(World):
 @pytest.fixture
 def world(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ToyWorld:
     made = ToyWorld(tmp_path / "linux", linear_tree(tmp_path / "linux", "GGGSGBBB"))
-    monkeypatch.setattr(judging, "prepare_lab", made.prepare)
-    monkeypatch.setattr(judging, "resolve_kernel", made.resolve)
+    monkeypatch.setattr(judging, "set_up_lab", made.prepare)
+    monkeypatch.setattr(tester, "resolve_kernel", made.resolve)
     return made
 
 
-def criterion(above: str, metric: str = "cat/10") -> CriterionOptions:
-    return CriterionOptions(scenario=TOY, metric=metric, above=above, max_blocks="16")
+def criterion(above: str, metric: str = "", cell: str = "program=cat,reads=10") -> CriterionOptions:
+    return CriterionOptions(scenario=TOY, cell=cell, metric=metric, above=above, max_blocks="16")
 
 
 @pytest.mark.parametrize(
     ("metric", "above", "looks_for", "why"),
     [
         (
-            "cat/10",
+            "",
             "10%",
             "cat/10 worse by 10%",
             r"\d\d\.\d reads/s against \d+(\.\d)? reads/s: 0\.",
         ),
-        ("cat/10", "1.1x", "cat/10 worse by 1.1x", r"\d\d\.\d reads/s against"),
-        ("cat/10", "90reads/s", "cat/10 below 90reads/s", r"\d\d\.\d reads/s \[\d\d\.\d reads/s, "),
-        ("lost:cat/10", "1", "lost of cat/10 above 1", r"2\.00 \[2\.00, 2\.00\]"),
-        ("lost:cat/10", "0", "lost of cat/10 above 0", r"2\.00 \[2\.00, 2\.00\]"),
+        ("rate", "1.1x", "cat/10 worse by 1.1x", r"\d\d\.\d reads/s against"),
+        ("", "90reads/s", "cat/10 below 90reads/s", r"\d\d\.\d reads/s \[\d\d\.\d reads/s, "),
+        ("lost", "1", "lost of cat/10 above 1", r"2\.00 \[2\.00, 2\.00\]"),
+        ("lost", "0", "lost of cat/10 above 0", r"2\.00 \[2\.00, 2\.00\]"),
     ],
 )
 def test_the_first_commit_with_too_low_a_rate_is_found(
@@ -214,8 +216,8 @@ def test_the_first_commit_with_too_low_a_rate_is_found(
     assert step.judgement == "bad"
     assert re.match(why, step.why), step.why
     assert step.figure is not None
-    assert step.figure[metric.partition(":")[0].replace("cat/10", "rate")] == pytest.approx(
-        2 if metric.startswith("lost") else 0.8 * RATE, rel=0.02
+    assert step.figure[metric or "rate"] == pytest.approx(
+        2 if metric == "lost" else 0.8 * RATE, rel=0.02
     )
 
 
@@ -240,11 +242,11 @@ def test_without_a_figure_a_kernel_is_good_that_does_it(world: ToyWorld, capsys:
 @pytest.mark.parametrize(
     ("metric", "above", "says"),
     [
-        ("cat/10", "20s", "a ratio (1.5x) or a value (20reads/s)"),
-        ("cat/10", "0", "expected a share"),
-        ("lost:cat/10", "10%", "lost is compared by no ratio: name a value in numbers"),
-        ("cat", "10%", "program/reads is expected, such as cat/10"),
-        ("frob:cat/10", "10%", "frob: unknown; valid are rate, lost"),
+        ("", "20s", "a ratio (1.5x) or a value (20reads/s)"),
+        ("rate", "0", "expected a share"),
+        ("lost", "10%", "lost is compared by no ratio: name a value in numbers"),
+        ("rate:cat", "10%", "the cell by itself: --cell program=cat,reads=10"),
+        ("frob", "10%", "frob: unknown; valid are rate, lost"),
     ],
 )
 def test_a_threshold_that_cannot_be_is_refused(
@@ -259,7 +261,6 @@ def test_a_threshold_that_cannot_be_is_refused(
 
 
 CALIBRATE = CalibrateOptions(
-    kernel="nosysfs",
     scenario=TOY,
     machine=REAL,
     comparisons="3",
@@ -306,7 +307,7 @@ def test_what_cannot_be_calibrated_is_refused(
     bench: Bench, changes: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(UsageError, match=says):
-        calibrate.check(replace(CALIBRATE, **changes))
+        calibrate.Calibrating(replace(CALIBRATE, **changes)).check()
 
 
 # Profiles

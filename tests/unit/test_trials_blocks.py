@@ -61,13 +61,13 @@ def test_a_block_has_every_cell_once_for_each_kernel_one_right_after_the_other(
     groups = [turns[at : at + 3] for at in range(0, len(turns), 3)]
     for group in groups:
         assert len({(t.cell, t.number) for t in group}) == 1
-        assert sorted(t.seat.kernel for t in group) == kernels
+        assert sorted(t.slot.kernel for t in group) == kernels
     assert Counter((t.cell, t.number) for t, *_ in groups) == Counter(
         (cell, number) for cell in wanted for number in range(5, 5 + rounds)
     )
-    assert all(t.seat.setup == Cell({"interfaces": t.cell["interfaces"]}) for t in turns)
+    assert all(t.slot.setup == Cell({"interfaces": t.cell["interfaces"]}) for t in turns)
     assert [t.number for t in turns] == sorted(t.number for t in turns)
-    assert len({t.seat for t in turns}) == len(turns)
+    assert len({t.slot for t in turns}) == len(turns)
 
 
 @pytest.mark.parametrize("warmup", [0, 1, 3])
@@ -97,9 +97,9 @@ def test_another_seed_draws_other_numbers(tmp_path: Path) -> None:
 
 def test_which_kernel_comes_first_is_drawn_anew_for_each_block() -> None:
     turns = blocks(PLAN, [WORK], ["a", "b"], range(200), Random(1))
-    first = Counter(turn.seat.kernel for turn in turns[::2])
+    first = Counter(turn.slot.kernel for turn in turns[::2])
     assert 70 < first["a"] < 130
-    orders = [turn.seat.kernel for turn in turns[::2]]
+    orders = [turn.slot.kernel for turn in turns[::2]]
     assert 70 < sum(one != other for one, other in pairwise(orders)) < 130
 
 

@@ -67,7 +67,7 @@ def begun_with(kernel: str, plan: Plan) -> Plan:
     """The plan with a seed by which the run begins with a kernel."""
     for seed in numbers():
         seeded = replace(plan, seed=seed)
-        if schedule(seeded, ["nosysfs", "sysfs"], 64)[0].seat.kernel == kernel:
+        if schedule(seeded, ["nosysfs", "sysfs"], 64)[0].slot.kernel == kernel:
             return seeded
     raise AssertionError
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from linklab.results.shape import Cell
 from linklab.scenarios.grouping import Grouping
-from linklab.trials.plan import Count, Plan, Seat, Turn, cells_of, countings, schedule
+from linklab.trials.plan import CountSyscalls, GuestSlot, Plan, Turn, cells_of, countings, schedule
 
 PLANS = st.builds(
     plan_of,
@@ -39,11 +39,11 @@ def everything(plan: Plan, kernels: list[str]) -> Counter[object]:
     )
 
 
-def spans(turns: list[Turn]) -> dict[Seat, tuple[int, int]]:
+def spans(turns: list[Turn]) -> dict[GuestSlot, tuple[int, int]]:
     """From which turn to which each guest is needed."""
-    found: dict[Seat, tuple[int, int]] = {}
+    found: dict[GuestSlot, tuple[int, int]] = {}
     for at, turn in enumerate(turns):
-        found[turn.seat] = (found.get(turn.seat, (at, at))[0], at)
+        found[turn.slot] = (found.get(turn.slot, (at, at))[0], at)
     return found
 
 
@@ -53,7 +53,7 @@ def test_everything_is_done_as_often_as_asked_and_nothing_else(
     plan: Plan, kernels: list[str], room: int
 ) -> None:
     turns = schedule(plan, kernels, room)
-    done = Counter((t.seat.kernel, t.cell, t.number) for t in turns)
+    done = Counter((t.slot.kernel, t.cell, t.number) for t in turns)
     assert done == everything(plan, kernels)
 
 
@@ -71,7 +71,7 @@ def test_no_more_guests_are_needed_at_a_time_than_there_is_room_for(
     turns = schedule(plan, kernels, room)
     needed = spans(turns)
     for at in range(len(turns)):
-        open_now = [seat for seat, (first, last) in needed.items() if first <= at <= last]
+        open_now = [slot for slot, (first, last) in needed.items() if first <= at <= last]
         assert len(open_now) <= room
 
 
@@ -81,14 +81,14 @@ def test_a_guest_has_one_kernel_and_one_set_up_and_its_number_is_its_own(
     plan: Plan, kernels: list[str], room: int
 ) -> None:
     turns = schedule(plan, kernels, room)
-    seats = spans(turns)
-    assert len({seat.number for seat in seats}) == len(seats)
-    assert all(turn.seat.setup == turn.cell.of(["interfaces"]) for turn in turns)
+    slots = spans(turns)
+    assert len({slot.number for slot in slots}) == len(slots)
+    assert all(turn.slot.setup == turn.cell.of(["interfaces"]) for turn in turns)
     if plan.fresh_guest:
-        assert len(seats) == everything(plan, kernels).total()
+        assert len(slots) == everything(plan, kernels).total()
     else:
         counts = {cell["interfaces"] for cell in plan.cells}
-        assert len(seats) == len(kernels) * len(counts)
+        assert len(slots) == len(kernels) * len(counts)
 
 
 @settings(max_examples=60)
@@ -97,8 +97,8 @@ def test_a_guest_does_its_rounds_in_order_first_those_for_warming_up(
     plan: Plan, kernels: list[str], room: int
 ) -> None:
     turns = schedule(plan, kernels, room)
-    for seat in spans(turns):
-        numbers = [turn.number for turn in turns if turn.seat == seat]
+    for slot in spans(turns):
+        numbers = [turn.number for turn in turns if turn.slot == slot]
         assert numbers == sorted(numbers)
 
 
@@ -126,19 +126,19 @@ def test_each_round_has_one_of_everything(fresh: bool) -> None:
     turns = schedule(plan, ["a", "b"], 4)
     for first in range(0, len(turns), 8):
         block = turns[first : first + 8]
-        assert len({(t.seat.kernel, t.cell) for t in block}) == 8
+        assert len({(t.slot.kernel, t.cell) for t in block}) == 8
         assert len({t.number for t in block}) == 1
 
 
 def test_kernels_take_turns_where_their_guests_have_room_at_once() -> None:
     turns = schedule(REPEATED, ["a", "b"], 4)
-    changes = sum(one.seat.kernel != next_.seat.kernel for one, next_ in pairwise(turns))
+    changes = sum(one.slot.kernel != next_.slot.kernel for one, next_ in pairwise(turns))
     assert changes > len(turns) // 4
 
 
 def test_a_single_round_needs_one_guest_at_a_time() -> None:
     turns = schedule(plan_of(arms=EVERY_ARM, counts=COUNTS), ["a", "b"], 99)
-    changes = sum(one.seat != next_.seat for one, next_ in pairwise(turns))
+    changes = sum(one.slot != next_.slot for one, next_ in pairwise(turns))
     assert changes == 2 * 5 - 1
 
 
@@ -182,11 +182,11 @@ def test_each_is_counted_once_for_a_kernel_at_the_largest_count(fresh: bool) -> 
     plan = plan_of(("mtu", "up"), counts=(4, 8), repeat=3, fresh_guest=fresh)
     turns = schedule(plan, ["a", "b"], 64)
     found = countings(plan, turns)
-    assert {seat.setup["interfaces"] for seat in found} == {8}
-    each = [(seat.kernel, count.cell) for seat, counts in found.items() for count in counts]
+    assert {slot.setup["interfaces"] for slot in found} == {8}
+    each = [(slot.kernel, count.cell) for slot, counts in found.items() for count in counts]
     largest = [cell for cell in plan.cells if cell["interfaces"] == 8]
     assert sorted(each) == sorted((kernel, cell) for kernel in "ab" for cell in largest)
-    assert set(found) <= {turn.seat for turn in turns}
+    assert set(found) <= {turn.slot for turn in turns}
 
 
 def test_without_another_arm_to_compare_with_nothing_is_counted() -> None:
@@ -195,4 +195,6 @@ def test_without_another_arm_to_compare_with_nothing_is_counted() -> None:
     # Of two arms one cannot create.
     plan = plan_of(("create", "mtu"), counts=(4,))
     (counts,) = countings(plan, schedule(plan, ["a"], 64)).values()
-    assert sorted(counts, key=str) == [Count(cell("mtu", a, 4)) for a in ("group", "process")]
+    assert sorted(counts, key=str) == [
+        CountSyscalls(cell("mtu", a, 4)) for a in ("group", "process")
+    ]

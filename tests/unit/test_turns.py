@@ -14,7 +14,7 @@ from virtual_line import VirtualLine
 
 from linklab.agent import exchange
 from linklab.agent.exchange import FIRST_POKE, Exchange
-from linklab.agent.line import AgentLine, Companion, LineClosed, LineStuck
+from linklab.agent.line import AgentLine, LineClosed, LineStuck, PollHandler
 from linklab.agent.protocol import FrameKind
 from linklab.errors import LabError
 
@@ -189,7 +189,7 @@ class TestTheCompanions:
                 got.extend(ours.recv(99))
                 machine.stop()
 
-            line.companions.append(Companion(ours.fileno(), ready))
+            line.handlers.append(PollHandler(ours.fileno(), ready))
             spoken(line, machine)
             theirs.sendall(b"console")
             line.send_bytes(b"a request\n", late())
@@ -198,7 +198,7 @@ class TestTheCompanions:
     def test_may_say_that_qemu_ended(self, line: AgentLine, machine: Machine) -> None:
         ours, theirs = socket.socketpair()
         with ours, theirs:
-            line.companions.append(Companion(ours.fileno(), _ended))
+            line.handlers.append(PollHandler(ours.fileno(), _ended))
             spoken(line, machine)
             theirs.close()
             with pytest.raises(LineClosed, match="QEMU ended"):
@@ -208,7 +208,7 @@ class TestTheCompanions:
         ours, theirs = socket.socketpair()
         with ours, theirs:
             spoken(line, machine)
-            line.companions.append(Companion(ours.fileno(), _ended))
+            line.handlers.append(PollHandler(ours.fileno(), _ended))
             machine.is_stopped = True
             machine.refuses = "QEMU did not let the machine go on: EOF"
             theirs.close()
@@ -221,7 +221,7 @@ class TestTheCompanions:
 
         ours, theirs = socket.socketpair()
         with ours, theirs:
-            line.companions.append(Companion(ours.fileno(), full))
+            line.handlers.append(PollHandler(ours.fileno(), full))
             spoken(line, machine)
             theirs.sendall(b"console")
             with pytest.raises(LabError, match="cannot be written"):
@@ -242,7 +242,7 @@ class TestTheCompanions:
             machine.theirs.sendall(b"stop")
             timer = threading.Timer(0.05, theirs.close)
             timer.start()
-            line.companions.append(Companion(ours.fileno(), _ended))
+            line.handlers.append(PollHandler(ours.fileno(), _ended))
             with pytest.raises(LineClosed, match="QEMU ended"):
                 line.send_bytes(b"a request\n", late())
             timer.join()

@@ -16,9 +16,9 @@ from fake_lab import FakeLab, lab_of, subject
 from fake_perf import PerfGuest
 
 from linklab.agent.protocol import Field, FieldReader
-from linklab.commands import calibrate, compare, judging, profile, run, series
-from linklab.commands.prepare import KernelOptions, MachineOptions
-from linklab.commands.sides import Side
+from linklab.commands import judging, workflow
+from linklab.commands.kernels import KernelOptions
+from linklab.commands.machines import MachineOptions
 from linklab.lab import lab as lab_module
 from linklab.lab.lab import Lab, Subject
 
@@ -84,21 +84,15 @@ class Bench:
         monkeypatch.chdir(folder)
         monkeypatch.setenv("LINKLAB_CACHE", str(folder / "cache"))
         monkeypatch.setattr(lab_module, "host_memory_available", lambda: 8000)
-        for command in (run, compare, series, calibrate, profile, judging):
-            monkeypatch.setattr(command, "prepare_lab", self._lab)
-        for command in (run, profile):
-            monkeypatch.setattr(command, "prepare_subjects", self._subjects)
-        for command in (compare, calibrate):
-            monkeypatch.setattr(command, "prepare_side", self._side)
+        for module in (workflow, judging):
+            monkeypatch.setattr(module, "set_up_lab", self._lab)
+        monkeypatch.setattr(workflow, "prepare_subjects", self._subjects)
 
     def _lab(self, _options: MachineOptions, memory: int, *_: object) -> Lab:
         return toy_lab(memory=memory, **self.made)
 
     def _subjects(self, options: KernelOptions, *_: object) -> list[Subject]:
         return [subject(name) for name in options.names.split(",")]
-
-    def _side(self, side: Side, *_: object) -> Subject:
-        return subject(side.label)
 
 
 def plain(text: str) -> str:

@@ -10,14 +10,8 @@ from pathlib import Path
 import pytest
 from guests import INVOKE, Done, Invoke, Opener
 
-from linklab.commands.equip import Purpose
-from linklab.commands.prepare import (
-    KernelOptions,
-    MachineOptions,
-    prepare_lab,
-    prepare_subjects,
-    subject_of,
-)
+from linklab.commands.kernels import KernelOptions, prepare_subjects
+from linklab.commands.machines import MachineOptions, set_up_lab
 from linklab.events import ignore
 from linklab.host.cache import Cache
 from linklab.kernel.kernel import BuildOptions, resolve_kernel
@@ -26,6 +20,7 @@ from linklab.lab.session import Session
 from linklab.machine.spec import Boot
 from linklab.paths import ROOT
 from linklab.scenarios.grouping import Grouping
+from linklab.trials.subjects import Requirements, subject_of
 
 
 @pytest.fixture
@@ -50,25 +45,25 @@ def cache() -> Cache:
 @pytest.fixture(scope="session")
 def lab(cache: Cache) -> Lab:
     """A lab of small machines, booting directly, by the clock that is the default here."""
-    return prepare_lab(MachineOptions(), 256, cache, ignore)
+    return set_up_lab(MachineOptions(), 256, cache, ignore)
 
 
 @pytest.fixture(scope="session")
 def real_lab(cache: Cache) -> Lab:
     """The same whose guests' seconds are the host's."""
-    return prepare_lab(MachineOptions(clock="real"), 256, cache, ignore)
+    return set_up_lab(MachineOptions(clock="real"), 256, cache, ignore)
 
 
 @pytest.fixture(scope="session")
 def virtual_lab(cache: Cache) -> Lab:
     """The same in virtual time, also where KVM runs guests."""
-    return prepare_lab(MachineOptions(clock="virtual"), 256, cache, ignore)
+    return set_up_lab(MachineOptions(clock="virtual"), 256, cache, ignore)
 
 
 @pytest.fixture(scope="session")
 def subjects(cache: Cache) -> dict[str, Subject]:
     """Both flavours, with their ISOs."""
-    purpose = Purpose(Boot.ISO, Grouping.all_needs())
+    purpose = Requirements(Boot.ISO, Grouping.all_needs())
     made = prepare_subjects(KernelOptions("sysfs,nosysfs"), purpose, cache, ignore)
     return {subject.name: subject for subject in made}
 
@@ -76,7 +71,7 @@ def subjects(cache: Cache) -> dict[str, Subject]:
 @pytest.fixture(scope="session")
 def debug_kernel(cache: Cache) -> Subject:
     """The kernel that finds bugs, built once."""
-    return subject_of(resolve_kernel("debug", BuildOptions(), cache, ignore))
+    return subject_of(resolve_kernel("debug", BuildOptions(), cache, ignore), cache, ignore)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from faults import GRACE, Fault, Scene
 from kernel_faults import ORDERED_FAULTS, STOCK_FAULTS
 from lab_faults import LAB_FAULTS
 
-from linklab.commands.prepare import MachineOptions, prepare_lab
+from linklab.commands.machines import MachineOptions, set_up_lab
 from linklab.errors import Verdict
 from linklab.events import ignore
 from linklab.host.cache import Cache
@@ -39,7 +39,7 @@ def rows(request: pytest.FixtureRequest) -> Iterator[list[Row]]:
 def timed(request: pytest.FixtureRequest, cache: Cache) -> Lab:
     """A lab of small machines that boot directly, in each clock."""
     options = MachineOptions(accel="tcg", clock=request.param)
-    return prepare_lab(options, MINIMUM_MEMORY, cache, ignore)
+    return set_up_lab(options, MINIMUM_MEMORY, cache, ignore)
 
 
 @pytest.fixture(scope="module")

@@ -155,6 +155,59 @@ def test_shell_gives_a_person_the_real_ip(tmp_path: Path) -> None:
         console.close(force=True)
 
 
+def test_a_persons_shell_knows_his_window_and_ends_the_guest() -> None:
+    words = ["shell", "--kernel", "nosysfs"]
+    console = pexpect.spawn(
+        INVOKE, words, cwd=str(ROOT), timeout=LIMIT, encoding="latin-1", dimensions=(33, 101)
+    )
+    try:
+        console.expect("# ")
+        _expect_window(console, "33 101")
+        console.setwinsize(40, 120)
+        _expect_window(console, "40 120")
+        console.sendline("sh")  # one within is a matter of its own
+        console.expect("# ")
+        console.sendline("exit")
+        _expect_window(console, "40 120")
+        console.sendline("exit")
+        console.expect(pexpect.EOF)
+        console.wait()
+        assert console.exitstatus == 0
+    finally:
+        console.close(force=True)
+
+
+def test_a_person_goes_from_host_to_host() -> None:
+    words = ["shell", "--kernel", "nosysfs", "--topology", "a -- r -- b: 10mbit 20ms"]
+    console = pexpect.spawn(INVOKE, words, cwd=str(ROOT), timeout=LIMIT, encoding="latin-1")
+    try:
+        console.expect("10mbit 20ms")
+        console.expect("the hosts are there: a r b")
+        console.sendline("")
+        console.expect("# ")
+        console.sendline("a ping -c 1 b")
+        console.expect(r"time=(\d+)\.\d+ ms")
+        assert 80 <= int(console.match[1]) < 120  # two links, there and back
+        console.expect("# ")
+        console.sendline("b")
+        console.expect("b .*# ")
+        console.sendline("exit")
+        console.expect("# ")
+        console.sendline("exit")
+        console.expect(pexpect.EOF)
+        console.wait()
+        assert console.exitstatus == 0
+    finally:
+        console.close(force=True)
+
+
+def _expect_window(console: pexpect.spawn, size: str) -> None:
+    """See that the console gets a size, soon: the agent tells it beside the shell."""
+    console.sendline(f"until stty size | grep -x '{size}'; do sleep 0.1; done")
+    console.expect(rf"\n{size}\r")
+    console.expect("# ")
+
+
 def _use_shell(console: pexpect.spawn) -> None:
     """Group an interface at the prompt: busybox's own `ip` could not."""
     console.expect("# ")

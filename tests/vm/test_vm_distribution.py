@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from guests import Invoke, soon
 
-from linklab.commands.equip import Purpose
-from linklab.commands.prepare import KernelOptions, prepare_subjects
+from linklab.commands.kernels import KernelOptions, prepare_subjects
 from linklab.errors import LabError, ModuleRefused
 from linklab.events import ignore
 from linklab.host.cache import Cache
 from linklab.lab.lab import Lab, Subject
 from linklab.machine.spec import Boot, Clock
 from linklab.scenarios.grouping import Grouping
+from linklab.trials.subjects import Requirements
 
 pytestmark = pytest.mark.vm
 
@@ -28,7 +28,7 @@ VIRTIO = {
 def debian(cache: Cache, *modules: str, clock: Clock = Clock.REAL) -> Subject:
     """Return Debian's kernel with these modules; skip where no archive is within reach."""
     options = KernelOptions("debian", modules=modules)
-    purpose = Purpose(Boot.DIRECT, Grouping.all_needs(), clock=clock)
+    purpose = Requirements(Boot.DIRECT, Grouping.all_needs(), clock=clock)
     try:
         (subject,) = prepare_subjects(options, purpose, cache, ignore)
     except LabError as error:

@@ -11,23 +11,20 @@ from pathlib import Path
 import pytest
 
 from linklab import paths
-from linklab.commands.equip import Purpose
-from linklab.commands.prepare import (
-    KernelOptions,
-    MachineOptions,
-    prepare_lab,
-    prepare_subjects,
-)
+from linklab.commands.kernels import KernelOptions, prepare_subjects
+from linklab.commands.machines import MachineOptions, set_up_lab
 from linklab.errors import KernelCrashed, LabError
 from linklab.events import ignore
-from linklab.host.cache import Cache
-from linklab.image.programs import TRAFFIC_PATH, WIRE, build_static
+from linklab.host.cache import Cache, Cached
+from linklab.image.programs import WIRE, build_static
 from linklab.lab.guests import GuestNetwork, GuestPlace, capture_of
 from linklab.lab.lab import Lab, Subject
+from linklab.lab.spaces import TRAFFIC
 from linklab.lab.topology import parse
 from linklab.machine.spec import NicModel
 from linklab.scenarios.scenario import Host, Hosts
 from linklab.trials.links import check_links
+from linklab.trials.subjects import Requirements
 
 pytestmark = pytest.mark.vm
 
@@ -45,38 +42,38 @@ class Network:
 
     def rtt(self, start: str, end: str) -> float:
         """The shortest of 20 pings, in ms."""
-        with_echo = [TRAFFIC_PATH, "echo", PORT, "20"]
+        with_echo = [TRAFFIC, "echo", PORT, "20"]
         echo = self.hosts[end].start(with_echo, "listening")
         address = self.joined.topology.address(end)
-        said = self.hosts[start].said([TRAFFIC_PATH, "ping", address, PORT, "20", "10", "64"])
+        said = self.hosts[start].said([TRAFFIC, "ping", address, PORT, "20", "10", "64"])
         echo.stop()
         assert said.number("replies") == 20
         return said.number("rtt_min_ns") / 1e6
 
     def goodput(self, start: str, end: str, seconds: int) -> float:
         """Mbit/s of one TCP connection."""
-        sink = [TRAFFIC_PATH, "sink", "tcp", PORT, "1", str(seconds + 30)]
+        sink = [TRAFFIC, "sink", "tcp", PORT, "1", str(seconds + 30)]
         running = self.hosts[end].start(sink, "listening")
         address = self.joined.topology.address(end)
         words = ["tcp", address, PORT, "1", "1", str(seconds)]
-        self.hosts[start].said([TRAFFIC_PATH, "send", *words])
+        self.hosts[start].said([TRAFFIC, "send", *words])
         got = running.end()
         return sum(got["inner"]) * 8e3 / (got.number("end") - got.number("start"))
 
 
 @pytest.fixture(scope="module")
-def prepared(cache: Cache) -> tuple[Lab, Subject, Path]:
+def prepared(cache: Cache) -> tuple[Lab, Subject, Cached]:
     fragments = tuple(str(NETWORKS / name) for name in ("kernel.config", "nics.config"))
     kernels = replace(KernelOptions("sysfs"), needed=fragments)
-    lab = prepare_lab(MachineOptions(clock="real"), MEMORY, cache, ignore, NETWORKS)
-    (subject,) = prepare_subjects(kernels, Purpose(lab.boot, image=NETWORKS), cache, ignore)
-    return lab, subject, build_static(WIRE, cache, ignore).file(WIRE.file)
+    lab = set_up_lab(MachineOptions(clock="real"), MEMORY, cache, ignore, NETWORKS)
+    (subject,) = prepare_subjects(kernels, Requirements(lab.boot, image=NETWORKS), cache, ignore)
+    return lab, subject, build_static(WIRE, cache, ignore).cached(WIRE.file)
 
 
 class Guests:
     """Opens networks of guests."""
 
-    def __init__(self, prepared: tuple[Lab, Subject, Path], folder: Path) -> None:
+    def __init__(self, prepared: tuple[Lab, Subject, Cached], folder: Path) -> None:
         self.lab, self.subject, self._wire = prepared
         self.log = folder / "console-001.log"
 
@@ -103,7 +100,7 @@ class Guests:
 
 
 @pytest.fixture
-def guests(prepared: tuple[Lab, Subject, Path], tmp_path: Path) -> Guests:
+def guests(prepared: tuple[Lab, Subject, Cached], tmp_path: Path) -> Guests:
     return Guests(prepared, tmp_path)
 
 

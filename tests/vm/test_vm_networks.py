@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from linklab.commands.network_flows import EXPERIMENTS, MEMORY, run_flow
-from linklab.commands.networks import networked, prepare
-from linklab.commands.prepare import MachineOptions
+from linklab.bench.networks import EXPERIMENTS, MEMORY, run_flow
+from linklab.commands.bench import networked, prepare_networks
+from linklab.commands.machines import MachineOptions
 from linklab.events import ignore
 from linklab.host.cache import Cache
-from linklab.image.programs import TRAFFIC_PATH
 from linklab.lab.session import Session
+from linklab.lab.spaces import TRAFFIC
 
 pytestmark = pytest.mark.vm
 
@@ -23,7 +23,7 @@ def test_two_guests_send_equally_fast_over_a_link_of_a_gigabit(
     cache: Cache, tmp_path: Path
 ) -> None:
     machine = MachineOptions(clock="virtual")
-    lab, subject = prepare(networked("sysfs"), machine, MEMORY, cache, ignore)
+    lab, subject = prepare_networks(networked("sysfs"), machine, MEMORY, cache, ignore)
     (fast,) = (experiment for experiment in EXPERIMENTS if experiment.link.rate == 1000)
     one, other = (run_flow(lab, subject, fast, tmp_path / "console.log") for _ in range(2))
     assert one.goodput == pytest.approx(other.goodput, rel=0.002)
@@ -42,7 +42,7 @@ $1 >/tmp/said & { read -r _listening && $2 && cat; } </tmp/said && wait $!
 def session(cache: Cache, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
     """A guest with a loopback device to be shaped."""
     machine = MachineOptions(clock="virtual")
-    lab, subject = prepare(networked("sysfs"), machine, MEMORY, cache, ignore)
+    lab, subject = prepare_networks(networked("sysfs"), machine, MEMORY, cache, ignore)
     with lab.session(subject, tmp_path_factory.mktemp("shaped") / "console.log") as running:
         said(running, "/bin/ip", "link", "set", "lo", "up")
         yield running
@@ -57,11 +57,11 @@ def said(session: Session, *words: str) -> dict[str, int]:
 
 
 def shape(session: Session, *words: int) -> None:
-    said(session, TRAFFIC_PATH, "shape", "lo", *map(str, words))
+    said(session, TRAFFIC, "shape", "lo", *map(str, words))
 
 
 def received(session: Session, receiver: str, sender: str) -> dict[str, int]:
-    commands = [f"{TRAFFIC_PATH} {words}" for words in (receiver, sender)]
+    commands = [f"{TRAFFIC} {words}" for words in (receiver, sender)]
     return said(session, "/bin/sh", "-c", RECEIVED, "sh", *commands)
 
 

@@ -26,9 +26,10 @@ pytestmark = pytest.mark.vm
 
 
 @pytest.fixture
-def own_cache(tmp_path: Path) -> Cache:
-    """A cache for saved guests that a test may spoil."""
-    return Cache(tmp_path / "cache")
+def own_cache(cache: Cache) -> Iterator[Cache]:
+    """A cache for saved guests that a test may spoil, where the lab finds them."""
+    with cache.scratch() as folder:
+        yield Cache(folder)
 
 
 @pytest.fixture
@@ -99,7 +100,7 @@ def test_a_saved_guest_that_is_not_whole_is_made_again(
     how: str,
 ) -> None:
     subject = subjects["nosysfs"]
-    file = resuming.snapshots[subject.name].folder / what
+    file = resuming.snapshots[subject.name].folder.path / what
     if how == "cut short":
         os.truncate(file, file.stat().st_size // 2)
     else:

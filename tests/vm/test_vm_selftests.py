@@ -19,7 +19,7 @@ pytestmark = pytest.mark.vm
 
 @pytest.fixture
 def kernel(subjects: dict[str, Subject]) -> str:
-    return str(subjects["sysfs"].kernel.with_name(BZIMAGE))
+    return str(subjects["sysfs"].kernel.path.with_name(BZIMAGE))
 
 
 def test_scripts_and_programs_run_to_a_true_result(

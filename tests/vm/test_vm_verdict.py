@@ -17,7 +17,7 @@ def test_a_kernel_that_does_everything_right_is_good(invoke: Invoke) -> None:
 
 
 def test_a_kernel_whose_figure_is_above_a_limit_is_bad(invoke: Invoke) -> None:
-    words = ("--metric", "mtu/group/16", "--above", "1us", "--boot", "resume", "--json")
+    words = ("--arms", "group", "--counts", "16", "--above", "1us", "--boot", "resume", "--json")
     for clock, blocks in (("real", 8), ("virtual", 1)):
         done = invoke("verdict", "--source", str(default_source()), *words, "--clock", clock)
         assert done.status == 1, done.stderr

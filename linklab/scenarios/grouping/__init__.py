@@ -12,10 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from linklab.agent.replies import Heard, Measure, Tally
+from linklab.agent.replies import Heard, Measure, SyscallCount
 from linklab.errors import GuestIncomplete, WrongState
-from linklab.results.model import first_shape
-from linklab.results.shape import Cell
+from linklab.results.shape import Axis, Better, Cell, Metric, Shape
 from linklab.scenarios.grouping.change import CHANGES, FIRST_NUMBER, Change, Operation
 from linklab.scenarios.scenario import (
     GUEST,
@@ -71,6 +70,7 @@ WATCHED_ROW = 9  # processes
 _WATCHED_LIMIT = 10  # times the limit of the same work when nobody watches
 _NO_GROUP = 0xFFFF_FFFE  # one that no interface is in
 _NOTHING_HEARD = Heard(0, 0)
+_MESSAGES = Metric("messages", zero=True, short="netlink messages")
 
 
 class Grouping(Scenario):
@@ -78,14 +78,41 @@ class Grouping(Scenario):
 
     name = "grouping"
     about = "one change to many network interfaces: by their group, one by one, and between"
-    shape = replace(
-        first_shape(),
-        axes=tuple(
-            replace(axis, help="; ".join(f"{arm}: {text}" for arm, text in ARMS.items()))
-            if axis.name == "arm"
-            else axis
-            for axis in first_shape().axes
+    shape = Shape(
+        axes=(
+            Axis("operation", ("mtu",), among=tuple(map(str, Operation)), alias="operations"),
+            Axis(
+                "arm",
+                ("process", "group"),
+                among=("group", "process", "netlink", "batch", "dump"),
+                alias="arms",
+                help="; ".join(f"{arm}: {text}" for arm, text in ARMS.items()),
+            ),
+            Axis(
+                "interfaces",
+                (128, 256, 512, 1024, 2048),
+                title="interfaces",
+                most=32768,
+                per_guest=True,
+                alias="counts",
+            ),
         ),
+        metrics=(
+            Metric("seconds", "s", title="seconds in the guest", short="time"),
+            Metric("user_seconds", "s", zero=True, short="user"),
+            Metric("system_seconds", "s", zero=True, short="system"),
+            Metric("context_switches", zero=True, short="context switches"),
+            Metric("processes", short="processes"),
+            _MESSAGES,
+            Metric("notifications", better=Better.NEITHER, zero=True, short="messages heard"),
+            Metric("notifications_lost", zero=True, short="lost"),
+        ),
+        rows="interfaces",
+        columns="arm",
+        text="{operation} by {arm}, {interfaces} interfaces",
+        versus=("process", "group"),
+        counted=(_MESSAGES, Metric("system_calls", zero=True, short="system calls")),
+        kernels=(("nosysfs", "without sysfs"), ("sysfs", "with sysfs")),
     )
     parameters = (
         Parameter(
@@ -199,17 +226,17 @@ class Grouping(Scenario):
         """
         count = self.links.count
         if cell["arm"] not in ("process", "dump") or count <= WATCHED_ROW:
-            tally = self._watched(cell, count)
+            counted = self._watched(cell, count)
         else:
             one, row = (self._watched(cell, each) for each in (1, WATCHED_ROW))
-            tally = one + (row - one) * (count - 1) // (WATCHED_ROW - 1)
-        return {"system_calls": tally.system_calls, "messages": tally.messages}
+            counted = one + (row - one) * (count - 1) // (WATCHED_ROW - 1)
+        return {"system_calls": counted.system_calls, "messages": counted.messages}
 
-    def _watched(self, cell: Cell, count: int) -> Tally:
+    def _watched(self, cell: Cell, count: int) -> SyscallCount:
         self._prepare(self.links, cell)
-        with self.links.host.traced() as (host, tally):
+        with self.links.host.traced() as (host, counted):
             _perform(self.links.seen_by(host, count, _WATCHED_LIMIT), cell)
-            found = tally()
+            found = counted()
         if count == self.links.count:
             self._check(self.links, cell)
         else:

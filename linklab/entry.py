@@ -1,0 +1,75 @@
+"""The first moment of a command: its standard streams are open, and a signal ends it with 130.
+
+`tasks.py` imports this before anything else, so it stands on next to nothing.
+Until then Invoke decides, which ends with 1 for Ctrl-C: the status of a kernel
+that is at fault.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import PurePath
+from types import FrameType
+
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+"""The signals with which a person, or what a person closed, ends a program."""
+
+_INTERRUPTED = 130
+
+
+def is_invoke(name: str) -> bool:
+    """Tell whether the program that was started, by its path, is Invoke."""
+    program = PurePath(name)
+    if program.name == "__main__.py":  # python -m invoke
+        return program.parent.name == "invoke"
+    return program.name in {"invoke", "inv"}
+
+
+def begin(program: str) -> None:
+    """Make the start of a command safe, if it is Invoke that was started."""
+    if is_invoke(program):
+        leave_at_signals()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)  # see `hold_signals`
+        open_streams()
+
+
+def hold_signals() -> None:
+    """Keep the signals that end us for `begin`: this process is about to start anew."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+
+
+def leave_at_signals() -> None:
+    """Let a signal end the program at once: nothing is started, or all of it has ended."""
+    take_signals(_leave)
+
+
+def take_signals(handler: signal._HANDLER) -> None:
+    """Set what the signals that end us do; those that are ignored (nohup) stay so."""
+    for number in ENDING:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, handler)
+
+
+def _leave(_number: int, _frame: FrameType | None) -> None:
+    try:
+        os.write(2, b"interrupted\n")
+    finally:
+        os._exit(_INTERRUPTED)
+
+
+def open_streams() -> None:
+    """Open /dev/null for each standard stream that is closed, as cron and `>&-` leave them.
+
+    Otherwise the next file that is opened, a guest's, would be what we print to.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)
+            os.dup2(opened, number)  # what we start inherits it
+            if opened != number:
+                os.close(opened)
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115

@@ -1,0 +1,138 @@
+"""The first moment of a command: a signal before all is up, streams that are closed or full."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from linklab.host.run import environment
+from linklab.paths import ROOT
+
+INVOKE = Path(sys.executable).with_name("invoke")
+LIMIT = 60.0
+
+# Python imports this by itself: it stops where `tasks.py` begins to import the rest.
+SLOW = """
+import os, pathlib, sys, time
+
+class Slow:
+    def find_spec(self, name, path=None, target=None):
+        if name == os.environ["SLOW"]:
+            pathlib.Path(os.environ["READY"]).touch()
+            time.sleep(60)
+
+sys.meta_path.insert(0, Slow())
+"""
+
+
+def interrupted(folder: Path, number: signal.Signals, slow: str, *words: str) -> tuple[int, str]:
+    """Send a signal to a real command while it imports; return its status and last words."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background has none
+    (folder / "sitecustomize.py").write_text(SLOW)
+    ready = folder / "ready"
+    env = environment(
+        {
+            "PYTHONPATH": f"{folder}:{ROOT}",
+            "SLOW": slow,
+            "READY": str(ready),
+            "PYTHONSAFEPATH": None,
+        }
+    )
+    process = subprocess.Popen([INVOKE, *words], cwd=ROOT, env=env, stderr=subprocess.PIPE)
+    try:
+        deadline = time.monotonic() + LIMIT
+        while not ready.exists():
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=LIMIT)
+        return process.returncode, said.decode()
+    finally:
+        process.kill()
+        process.wait()
+
+
+ENDING = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT]
+
+
+@pytest.mark.parametrize("number", ENDING)
+def test_a_signal_before_anything_is_imported_interrupts(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    """Invoke would end with 1 for Ctrl-C: the kernel is at fault."""
+    end = interrupted(tmp_path, number, "linklab.commands.cli", "verdict", "--kernel", "nosysfs")
+    assert end == (130, "interrupted\n")
+
+
+@pytest.mark.parametrize("number", ENDING)
+def test_a_signal_before_a_command_begins_interrupts(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    end = interrupted(tmp_path, number, "linklab.commands.history", "history")
+    assert end == (130, "interrupted\n")
+
+
+def test_a_signal_while_a_command_line_is_put_in_order_interrupts(tmp_path: Path) -> None:
+    """Invoke starts anew for it, and Python takes no signals for us until it has."""
+    begun = ("report", "a", "b")
+    end = interrupted(tmp_path, signal.SIGTERM, "linklab.commands.history", *begun)
+    assert end == (130, "interrupted\n")
+
+
+def ended(words: str, streams: str, folder: Path) -> tuple[int, str]:
+    """Run a command in a shell with some redirections; return its status, and standard error."""
+    line = f"{shlex.quote(str(INVOKE))} -r {shlex.quote(str(ROOT))} {words} {streams}"
+    env = environment({"PYTHONPATH": str(ROOT)})
+    done = subprocess.run(["sh", "-c", line], cwd=folder, env=env, capture_output=True, check=False)
+    return done.returncode, done.stderr.decode()
+
+
+@pytest.mark.parametrize("streams", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize(
+    "words", ["history --results .", "history --results . --json", "--list", "run --help"]
+)
+def test_a_stream_that_is_closed_changes_no_status(
+    words: str, streams: str, tmp_path: Path
+) -> None:
+    assert ended(words, streams, tmp_path) == (0, "")
+
+
+def test_a_terminal_that_is_closed_is_none(tmp_path: Path) -> None:
+    status, said = ended("shell --kernel nosysfs", "<&-", tmp_path)
+    assert (status, said) == (2, "usage: a shell needs a terminal on standard input\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [("history --results .", 3), ("history --results . --json", 3), ("--list", 3),
+     ("run --help", 3), ("verdict --help", 255)],
+)  # fmt: skip
+def test_an_output_that_is_full_is_named(words: str, status: int, tmp_path: Path) -> None:
+    says = "error: standard output cannot be written: No space left on device\n"
+    assert ended(words, "> /dev/full", tmp_path) == (status, says)
+
+
+def test_errors_that_nobody_can_read_stop_no_work(tmp_path: Path) -> None:
+    """What is found is on standard output and in the status."""
+    assert ended("history --results .", "2> /dev/full", tmp_path) == (0, "")
+    assert ended("show nothing", "2> /dev/full", tmp_path) == (2, "")
+
+
+def test_what_we_open_does_not_become_what_we_print_to(tmp_path: Path) -> None:
+    """Descriptor 1 would be the first file that is opened: a guest's, say."""
+    code = (
+        "from linklab.entry import open_streams; open_streams(); "
+        f"file = open({str(tmp_path / 'state')!r}, 'w'); import subprocess; print('printed'); "
+        "subprocess.run(['echo', 'a program']); assert file.fileno() > 2"
+    )
+    line = f"{shlex.quote(sys.executable)} -c {shlex.quote(code)} <&- >&- 2>&-"
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    assert subprocess.run(["sh", "-c", line], env=env, check=False).returncode == 0
+    assert (tmp_path / "state").read_text() == ""
