@@ -21,7 +21,7 @@
 #include "program.h"
 
 #define OUTPUT_PATH "/tmp/.linklab-output-XXXXXX"
-#define OUTPUT_TAIL 16384 /* how much of it is sent back: the end says what went wrong */
+#define OUTPUT_TAIL 1048576 /* how much of it is sent back: the end says what went wrong */
 #define WORD_ROOM 256  /* an argument with a mark in it, once the number stands there */
 #define NUMBER_LEN 20 /* decimal digits of the largest number */
 #define NUMBER "{}"

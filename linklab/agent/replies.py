@@ -58,7 +58,7 @@ class ProgramEnd:
     done: int  # how many succeeded
     wait_status: int  # of the last one
     measure: Measure
-    output: bytes  # its end, at most 16 KiB
+    output: bytes  # its end, at most 1 MiB
 
     @property
     def exit_code(self) -> int:

@@ -1,6 +1,6 @@
 """Networks within a guest: what they are, and one run of each.
 
-Client, router and server are namespaces of one guest (`guest/bench/network`).
+Client, router and server are namespaces of one guest (`guest/traffic/network`).
 """
 
 from __future__ import annotations
@@ -20,15 +20,11 @@ from rich.text import Text
 from linklab import paths
 from linklab.errors import LabError
 from linklab.events import Listener, StepAdvanced, step
-from linklab.image.programs import Static
 from linklab.lab.lab import Lab, Subject
 from linklab.results.figures import seconds_are
 
-SOURCES = paths.GUEST / "bench"
 IMAGE = paths.IMAGES / "bench"
 FRAGMENT = IMAGE / "kernel.config"
-FLOW = Static("flow", "flow", SOURCES, budget=60_000)
-FLOW_PATH = "/usr/lib/linklab/flow"
 NEEDS = "networks"  # in images/needs.toml
 MEMORY = 512  # MiB
 TOLERANCE = 0.1
@@ -196,7 +192,7 @@ def read_flow(experiment: Experiment, output: bytes, host_seconds: float) -> Flo
     """Return what the guest printed; raises `LabError` where something is lacking."""
     try:
         lines = (line.split() for line in output.decode().splitlines())
-        said = {name: int(value) for name, value in lines}
+        said = {name: int(value) for name, value, *_more in lines}
         flow = Flow(
             experiment,
             received=said["bytes"],

@@ -34,8 +34,6 @@ from linklab.errors import UsageError
 from linklab.events import Listener, StepAdvanced, step
 from linklab.host.cache import Cache
 from linklab.image.iso import IMAGE
-from linklab.image.programs import build_static
-from linklab.image.userland import File
 from linklab.kernel.kconfig import flavours
 from linklab.kernel.kernel import resolve_kernel
 from linklab.lab.lab import Lab, Subject, choose_memory
@@ -132,12 +130,8 @@ def prepare_networks(
     kernels: KernelOptions, machine: MachineOptions, memory: int, cache: Cache, listener: Listener
 ) -> tuple[Lab, Subject]:
     """Return the lab and the kernel, both built with what the networks need."""
-    flow = build_static(networks.FLOW, cache, listener).file(networks.FLOW.file)
-    more = (File(networks.FLOW_PATH, 0o755, flow, networks.FLOW.name),)
-    lab = set_up_lab(machine, memory, cache, listener, networks.IMAGE, more)
-    wanted = Requirements(
-        lab.boot, (networks.NEEDS,), image=networks.IMAGE, clock=lab.clock, more=more
-    )
+    lab = set_up_lab(machine, memory, cache, listener, networks.IMAGE)
+    wanted = Requirements(lab.boot, (networks.NEEDS,), image=networks.IMAGE, clock=lab.clock)
     (subject,) = prepare_subjects(kernels, wanted, cache, listener)
     return lab, subject
 

@@ -14,7 +14,6 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from linklab.bench.networks import FLOW
 from linklab.commands.corpora import check_corpus, compare
 from linklab.commands.exit_status import print_shown
 from linklab.errors import UsageError, Verdict
@@ -25,7 +24,7 @@ from linklab.host.doctor import examine as examine_host
 from linklab.host.packages import setup
 from linklab.host.run import environment, shown
 from linklab.image.initramfs import rendered_scripts
-from linklab.image.programs import build_agent, build_static
+from linklab.image.programs import TRAFFIC, WIRE, build_agent, build_static
 from linklab.options import option, split_list
 from linklab.paths import GUEST, ROOT
 from linklab.report.progress import progress
@@ -33,7 +32,7 @@ from linklab.report.progress import progress
 SUITES = ("unit", "agent", "process", "page", "vm")
 CORPORA = "corpora"
 """The suite that compares collections of patches; it runs only where it is asked for."""
-_SCRIPTS = ("profile/record", "bench/network")
+_SCRIPTS = ("profile/record", "traffic/network")
 _MOST_WORKERS = 8  # more wait for the longest file
 
 
@@ -128,8 +127,9 @@ def run_lint() -> Verdict:
     """Run every check, all of them even if one fails."""
     python = [sys.executable, "-m"]
     build_agent(Cache(), ignore)  # warnings are errors
-    build_static(FLOW, Cache(), ignore)
-    print("agent, flow: they compile without warnings")
+    for program in (TRAFFIC, WIRE):
+        build_static(program, Cache(), ignore)
+    print("agent, traffic, wire: they compile without warnings")
     verdicts = [
         _run([*python, "ruff", "check", "."]),
         _run([*python, "ruff", "format", "--check", "."]),

@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,18 +16,23 @@ from types import FrameType
 
 from linklab.agent.client import Agent
 from linklab.agent.line import AgentLine, LineClosed, PollHandler
+from linklab.agent.replies import ProgramEnd
 from linklab.commands.guests import visit_guest
 from linklab.commands.kernels import ONE_KERNEL, KernelOptions, prepare_subjects
 from linklab.commands.machines import MachineOptions, set_up_lab
 from linklab.errors import LinklabError, MachineLost, UsageError
 from linklab.host.cache import Cache
+from linklab.image.userland import LIVE
 from linklab.kernel.requirements import SHELL
+from linklab.lab import spaces
 from linklab.lab.console_access import TERMINAL, lent_terminal
 from linklab.lab.lab import SHELL_MIB, Lab, Subject, choose_memory
+from linklab.lab.topology import Topology, parse
 from linklab.machine.commandline import DISTRIBUTION, shell_command_line
 from linklab.machine.process import Machine
 from linklab.machine.spec import DirectBoot, MachineSpec, TerminalPort
 from linklab.options import group, option
+from linklab.paths import IMAGES
 from linklab.report.progress import progress
 from linklab.trials.subjects import Requirements
 
@@ -34,6 +40,9 @@ _EVER = 1e6  # s: a person may wait at the boot prompt
 _LIMIT = 60.0  # s for a request
 _LEAVES = "/run/shell-leaves"  # templates/profile
 _STTY = ("/bin/stty", "-F", "/dev/ttyS0")
+_HOSTS = "/run/hosts"  # last in a person's PATH, templates/profile
+_ENTER = "#!/bin/sh\nLINKLAB_HOST={} exec {} ${{@:-sh}}\n"
+_NEEDED = IMAGES / "networks"
 
 
 @dataclass(frozen=True)
@@ -43,6 +52,9 @@ class ShellOptions:
     kernels: KernelOptions = group(KernelOptions, {"names": ONE_KERNEL}, names="sysfs")
     machine: MachineOptions = group(
         MachineOptions, without=("boot_timeout", "noise", "clock"), clock="real"
+    )
+    topology: str = option(
+        "", "hosts and links in the guest, `a -- r -- b: 10mbit 20ms`: docs/networks.md"
     )
     guest: str = option("", "a guest that runs: `last`, its name, or a part of its run's folder")
 
@@ -55,7 +67,12 @@ def main(options: ShellOptions) -> None:
     if options.guest:
         visit_guest(options.guest)
         return
+    network = parse(options.topology) if options.topology else None
     kernels, machine = options.kernels, options.machine
+    image, needs = LIVE, [SHELL]
+    if network:
+        kernels = replace(kernels, needed=(str(_NEEDED / "kernel.config"),))
+        image, needs = _NEEDED, [SHELL, str(_NEEDED / "needs.toml")]
     kernels.check_one("a shell needs exactly one kernel")
     machine.check()
     if not sys.stdin.isatty():
@@ -63,12 +80,14 @@ def main(options: ShellOptions) -> None:
     memory = choose_memory(machine.checked_memory(), kernels.memory(SHELL_MIB), "a shell")
     with progress() as listener:
         cache = Cache()
-        lab = set_up_lab(machine, memory, cache, listener)
-        wanted = Requirements(lab.boot, (SHELL,), lab.machine)
+        lab = set_up_lab(machine, memory, cache, listener, image)
+        wanted = Requirements(lab.boot, tuple(needs), lab.machine, image)
         (subject,) = prepare_subjects(kernels, wanted, cache, listener)
+    if network:
+        print(network.drawing(), file=sys.stderr)
     print("leave with `exit`, or end the machine with Ctrl-A x", file=sys.stderr, flush=True)
     sys.stdout.flush()
-    attend(lab.qemu.path, shell_spec(lab, subject))
+    attend(lab.qemu.path, shell_spec(lab, subject), network)
 
 
 def shell_spec(lab: Lab, subject: Subject) -> MachineSpec:
@@ -82,14 +101,14 @@ def shell_spec(lab: Lab, subject: Subject) -> MachineSpec:
     return replace(spec, boot=boot, console=TerminalPort())
 
 
-def attend(qemu: Path | str, spec: MachineSpec) -> None:
+def attend(qemu: Path | str, spec: MachineSpec, network: Topology | None = None) -> None:
     """Start the machine on this terminal; return when it ends, the terminal as it was.
 
     Raises `MachineLost` when QEMU fails.
     """
     with lent_terminal(), Machine(qemu, spec) as machine, _Window() as window:
         with suppress(LineClosed):
-            _tell_window(machine, window)
+            _tend(machine, window, network)
         while (end := machine.poll()) is None:
             select.select([machine.pidfd], [], [])
     if end.returncode:
@@ -131,10 +150,10 @@ class _Window:
         return ["rows", str(size.lines), "cols", str(size.columns)]
 
 
-def _tell_window(machine: Machine, window: _Window) -> None:
+def _tend(machine: Machine, window: _Window, network: Topology | None) -> None:
     """Keep the guest's console as large as the window, by its agent, until the machine ends.
 
-    Before that the agent is asked to let `exit` end the guest. Raises
+    Before that the agent is asked to let `exit` end the guest, and to make the hosts. Raises
     `LineClosed` when the machine ends. A guest without an agent, a kernel that
     lacks its port, goes without.
     """
@@ -146,6 +165,8 @@ def _tell_window(machine: Machine, window: _Window) -> None:
     with suppress(LinklabError):
         agent.wait_for_hello(time.monotonic() + _EVER)
         agent.write_file(_LEAVES, b"", time.monotonic() + _LIMIT)
+        if network:
+            _make_hosts(agent, network)
         while True:
             argv = [*_STTY, *window.words]
             agent.run(argv, time.monotonic() + _LIMIT)
@@ -153,3 +174,31 @@ def _tell_window(machine: Machine, window: _Window) -> None:
             if machine.pidfd in ready:
                 return
             window.heard()
+
+
+def _make_hosts(agent: Agent, network: Topology) -> None:
+    """Make the hosts and links, and for each host a command of its name: a shell there."""
+
+    def run(argv: Sequence[str]) -> ProgramEnd:
+        return agent.run(argv, time.monotonic() + _LIMIT)
+
+    def write(path: str, content: bytes) -> None:
+        agent.write_file(path, content, time.monotonic() + _LIMIT)
+
+    try:
+        spaces.build(network, 0, run, write)
+    except LinklabError as error:
+        said = error.message
+    else:
+        run(["/bin/mkdir", "-p", _HOSTS])
+        for host in network.hosts:
+            enter = _ENTER.format(host, " ".join(spaces.inside(host)))
+            agent.write_file(
+                f"{_HOSTS}/{host}", enter.encode(), time.monotonic() + _LIMIT, mode=0o755
+            )
+        first = network.hosts[0]
+        said = (
+            f"the hosts are there: {' '.join(network.hosts)}. `{first}` is a shell on {first}, "
+            f"`{first} ip address` a command there."
+        )
+    write("/dev/console", f"\n{said}\n".encode())

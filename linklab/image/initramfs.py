@@ -15,14 +15,14 @@ import itertools
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from linklab import paths
 from linklab.events import Listener, step
 from linklab.host.cache import Answers, Artefact, Cache, hash_file, key_of
 from linklab.host.run import find_program, run
-from linklab.image.programs import PROGRAM, build_agent
+from linklab.image.programs import PROGRAM, build_agent, build_program
 from linklab.image.userland import (
     LIVE,
     REST,
@@ -108,7 +108,11 @@ def build_initramfs(
     parts of the image with their bytes. Raises `LabError` when a program is
     missing, the manifest is wrong, or two files claim one path.
     """
-    added = [*extra_entries(extra or {}), *more]
+    compiled = (
+        File(path, 0o755, build_program(sources, cache, listener), PurePosixPath(path).name)
+        for path, sources in read_manifest(image).compiled
+    )
+    added = [*extra_entries(extra or {}), *compiled, *more]
     whole = _Image(cache, build_agent(cache, listener), added, image, templates)
 
     def make(folder: Path) -> Mapping[str, Any]:

@@ -146,6 +146,7 @@ class Manifest:
     agent: str = ""
     values: Mapping[str, Any] = field(default_factory=dict)
     host_files: tuple[str, ...] = ()
+    compiled: tuple[tuple[str, Path], ...] = ()  # paths, and the folders of their C sources
 
 
 _OF_A_WHOLE_IMAGE = ("programs", "templates", "directories", "devices", "files")
@@ -201,6 +202,10 @@ def _added(base: Manifest, data: Mapping[str, Any], folder: Path) -> Manifest:
         templates=(*base.templates, *templates),
         fixed=(*(entry for entry in base.fixed if entry.path not in own), *added),
         host_files=(*base.host_files, *data.get("host", {}).get("files", ())),
+        compiled=(
+            *base.compiled,
+            *((path, folder / source) for path, source in data.get("compiled", {}).items()),
+        ),
     )
 
 

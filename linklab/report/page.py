@@ -153,6 +153,7 @@ def _head(stored: Stored) -> Mapping[str, Any]:
         "verdict_text": text,
         "faults": [fault for fault in faults if fault.rstrip(".") != text],
         "facts": list(_facts(run)),
+        "drawing": str(run.about.get("drawing", "")),
         "invalid": invalid if wrong else "",
         "found": plain_text(found, _FOUND_WIDTH).strip("\n") if found is not None else "",
     }

@@ -35,6 +35,8 @@ def render(run: Run) -> Group:
     """Return everything that a run has to say on a terminal, apart from its verdict."""
     figures = Figures(run)
     parts: list[RenderableType] = [heading(run)]
+    if drawing := run.about.get("drawing"):
+        parts += [Text(), Text(str(drawing), no_wrap=True)]
     for sheet in figures.sheets:
         parts += [Text(), main_grid(figures, sheet).on_terminal(), *_level_note(figures, sheet)]
         for grid in (cost_grid(figures, sheet), growth_grid(figures, sheet)):

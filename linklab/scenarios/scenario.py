@@ -13,17 +13,20 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
+from signal import SIGKILL
 from typing import Any, ClassVar
 
 from linklab.agent.client import Agent, TracedAgent
 from linklab.agent.replies import Measure, ProgramEnd, SyscallCount
 from linklab.errors import KernelFault, LabError, RequestRefused, UsageError
+from linklab.lab.topology import Topology, parse
 from linklab.results.shape import Cell, Shape, Value
 
 Metrics = Mapping[str, float]
 IP = "/bin/ip"  # by its path: busybox has an `ip` of its own, without half of what this one does
 _BATCH_FILE = "/tmp/linklab.batch"
 _EXEC_FAILED = 127
+_LOOK, _PATIENCE = 0.01, 1.0  # s of the guest between two looks at a program's output
 
 
 @dataclass(frozen=True)
@@ -40,9 +43,13 @@ class Parameter:
     least: float = 0
     most: float = 1_000_000
     among: tuple[str, ...] = ()
+    reader: Callable[[str], object] | None = None
+    """Reads a word that has a form of its own, and says so in its usual words: `str()` of it."""
 
     def parse(self, text: str) -> Value:
         """Return what was typed, checked. Raises `UsageError`."""
+        if self.reader is not None:
+            return str(self.reader(text))
         if isinstance(self.default, str):
             if self.among and text not in self.among:
                 raise UsageError(
@@ -127,6 +134,20 @@ class Host:
     limit: Callable[[Cell | None], float]
     """Seconds until work counts as hung; of None, until a step of upkeep does."""
     emulated: bool = True
+    inside: tuple[str, ...] = ()
+    """The words before a command that is to run on it, where it shares a guest with others."""
+    network: Topology | None = None
+
+    def address(self, link: int | None = None, family: int = 4) -> str:
+        """Return its address: on its first link, or on one that it has an end of."""
+        assert self.network is not None, "a scenario without a topology has no addresses"
+        return self.network.address(self.name, link, family)
+
+    @property
+    def interface(self) -> str:
+        """Return its first interface."""
+        assert self.network is not None, "a scenario without a topology has no interfaces"
+        return self.network.ports_of(self.name)[0].interface
 
     def until(self, cell: Cell | None = None) -> float:
         """Return when work that begins now must be done (monotonic, s)."""
@@ -134,7 +155,32 @@ class Host:
 
     def run(self, argv: Sequence[str], cell: Cell | None = None) -> Measure:
         """Run a program; raise where it fails: `RequestRefused`, `KernelFault`, `LabError`."""
-        return succeeded(argv[0], self.agent.run(argv, self.until(cell)), 1)
+        return succeeded(argv[0], self.agent.run([*self.inside, *argv], self.until(cell)), 1)
+
+    def said(self, argv: Sequence[str], cell: Cell | None = None) -> Said:
+        """Run a program that prints `name value value` lines; return what it said."""
+        return Said(self.printed(argv, cell))
+
+    def printed(self, argv: Sequence[str], cell: Cell | None = None) -> str:
+        """Run a program; return what it printed, of more than 1 MiB the end."""
+        end = self.agent.run([*self.inside, *argv], self.until(cell))
+        succeeded(argv[0], end, 1)
+        return end.output.decode(errors="replace")
+
+    def write(self, path: str, content: bytes) -> None:
+        """Write a file."""
+        self.agent.write_file(path, content, self.until())
+
+    def start(self, argv: Sequence[str], ready: str, cell: Cell | None = None) -> Running:
+        """Start a program that runs beside others, one in a guest; return once it is `ready`.
+
+        That is a line that it prints. Raises as `run` where it ends before.
+        """
+        deadline = self.until(cell)
+        self.agent.start_job([*self.inside, *argv], deadline)
+        running = Running(self, argv[0], deadline)
+        running.wait_for(ready)
+        return running
 
     def ip(self, words: str, cell: Cell | None = None) -> Measure:
         """Run `ip` with some words."""
@@ -143,7 +189,7 @@ class Host:
     def write_batch(self, lines: Iterable[str]) -> None:
         """Write the lines that `ip_batch` then reads."""
         text = "".join(f"{line}\n" for line in lines)
-        self.agent.write_file(_BATCH_FILE, text.encode(), self.until())
+        self.write(_BATCH_FILE, text.encode())
 
     def ip_batch(self, cell: Cell | None = None) -> Measure:
         """Run `ip -batch` with the lines written before."""
@@ -155,7 +201,7 @@ class Host:
     ) -> Measure:  # fmt: skip
         """Run `ip` once for each number from `first`, `{}` in its words replaced by it."""
         end = self.agent.run_each(
-            [IP, *words], first, count, self.until(cell), dump_first=dump_first
+            [*self.inside, IP, *words], first, count, self.until(cell), dump_first=dump_first
         )
         return succeeded(IP, end, count)
 
@@ -164,6 +210,65 @@ class Host:
         """Yield the same host, watched, and what tells what its last work asked of the kernel."""
         agent = TracedAgent(self.agent)
         yield replace(self, agent=agent), lambda: agent.counted
+
+
+class Said(dict[str, tuple[float, ...]]):
+    """What a program said in `name value value` lines, by name. Raises `LabError`."""
+
+    def __init__(self, output: str) -> None:
+        super().__init__()
+        for line in output.splitlines():
+            name, *values = line.split()
+            try:
+                self[name] = tuple(map(float, values))
+            except ValueError:
+                raise LabError(f"{line!r} is no figure: `name value value` expected") from None
+
+    def __missing__(self, name: str) -> tuple[float, ...]:
+        raise LabError(f"a program in the guest did not say {name}: it said {', '.join(self)}")
+
+    def number(self, name: str) -> float:
+        """Return the one value of a name."""
+        (value,) = self[name]
+        return value
+
+
+@dataclass
+class Running:
+    """A program that runs beside others."""
+
+    host: Host
+    program: str
+    deadline: float  # monotonic, s
+    output: bytes = b""
+
+    def wait_for(self, line: str) -> None:
+        """Return once it has printed a line."""
+        while f"{line}\n".encode() not in self.output:
+            if self._read(_LOOK) is not None:
+                raise LabError(f"{self.program} ended before it said {line}")
+
+    def end(self) -> Said:
+        """Return what it said, once it has ended. Raises as `Host.run`."""
+        while (end := self._read(_PATIENCE)) is None:
+            pass
+        succeeded(self.program, end, 1)
+        return Said(self.output.decode(errors="replace"))
+
+    def stop(self) -> None:
+        """End it, if it has not ended by itself."""
+        self.host.agent.signal_job(SIGKILL, self.deadline)
+        while self.host.agent.job_news(_PATIENCE, self.deadline).wait_status is None:
+            pass
+
+    def _read(self, seconds: float) -> ProgramEnd | None:
+        news = self.host.agent.job_news(seconds, self.deadline)
+        self.output += news.output
+        if news.wait_status is None:
+            return None
+        end = ProgramEnd(int(news.wait_status == 0), news.wait_status, news.measure, self.output)
+        succeeded(self.program, end, 1)
+        return end
 
 
 Hosts = Mapping[str, Host]
@@ -215,11 +320,25 @@ class Scenario:
     image: ClassVar[Path | None] = None
     """The folder of an image manifest, where the live image lacks a program."""
     slower: ClassVar[Slower | None] = None
+    topology: ClassVar[str] = ""
+    """Hosts and the links between them, where one guest alone is not enough; a parameter then."""
     weighs_iso: ClassVar[bool] = False
     """Whether its claims are about the size of the live ISO, which is then made."""
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if cls.topology and "topology" not in {each.name for each in cls.parameters}:
+            text = str(parse(cls.topology))
+            about = "hosts and links, as docs/networks.md has them"
+            cls.parameters = (Parameter("topology", text, about, reader=parse), *cls.parameters)
+
     def __init__(self, given: Mapping[str, Value]) -> None:
         self.given = given
+
+    @classmethod
+    def network(cls, given: Mapping[str, Value]) -> Topology | None:
+        """Return the topology of a run, if there is one."""
+        return parse(str(given["topology"])) if cls.topology else None
 
     @classmethod
     def all_needs(cls) -> tuple[str, ...]:

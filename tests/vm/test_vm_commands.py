@@ -177,6 +177,30 @@ def test_a_persons_shell_knows_his_window_and_ends_the_guest() -> None:
         console.close(force=True)
 
 
+def test_a_person_goes_from_host_to_host() -> None:
+    words = ["shell", "--kernel", "nosysfs", "--topology", "a -- r -- b: 10mbit 20ms"]
+    console = pexpect.spawn(INVOKE, words, cwd=str(ROOT), timeout=LIMIT, encoding="latin-1")
+    try:
+        console.expect("10mbit 20ms")
+        console.expect("the hosts are there: a r b")
+        console.sendline("")
+        console.expect("# ")
+        console.sendline("a ping -c 1 b")
+        console.expect(r"time=(\d+)\.\d+ ms")
+        assert 80 <= int(console.match[1]) < 120  # two links, there and back
+        console.expect("# ")
+        console.sendline("b")
+        console.expect("b .*# ")
+        console.sendline("exit")
+        console.expect("# ")
+        console.sendline("exit")
+        console.expect(pexpect.EOF)
+        console.wait()
+        assert console.exitstatus == 0
+    finally:
+        console.close(force=True)
+
+
 def _expect_window(console: pexpect.spawn, size: str) -> None:
     """See that the console gets a size, soon: the agent tells it beside the shell."""
     console.sendline(f"until stty size | grep -x '{size}'; do sleep 0.1; done")

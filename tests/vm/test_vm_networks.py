@@ -1,7 +1,9 @@
-"""The bench's networks in real guests, in virtual time."""
+"""The bench's networks, and what shapes a link, in real guests and in virtual time."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,8 @@ from linklab.commands.bench import networked, prepare_networks
 from linklab.commands.machines import MachineOptions
 from linklab.events import ignore
 from linklab.host.cache import Cache
+from linklab.lab.session import Session
+from linklab.lab.spaces import TRAFFIC
 
 pytestmark = pytest.mark.vm
 
@@ -26,3 +30,92 @@ def test_two_guests_send_equally_fast_over_a_link_of_a_gigabit(
     # Of each 1514 bytes that the link carries 1448 are the sender's.
     assert 0.97 < one.goodput / (1000 * 1448 / 1514) <= 1
     assert one.mean_rtt >= 2 * fast.link.delay
+
+
+RECEIVED = """
+rm -f /tmp/said; mkfifo /tmp/said
+$1 >/tmp/said & { read -r _listening && $2 && cat; } </tmp/said && wait $!
+"""
+
+
+@pytest.fixture(scope="module")
+def session(cache: Cache, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
+    """A guest with a loopback device to be shaped."""
+    machine = MachineOptions(clock="virtual")
+    lab, subject = prepare_networks(networked("sysfs"), machine, MEMORY, cache, ignore)
+    with lab.session(subject, tmp_path_factory.mktemp("shaped") / "console.log") as running:
+        said(running, "/bin/ip", "link", "set", "lo", "up")
+        yield running
+
+
+def said(session: Session, *words: str) -> dict[str, int]:
+    """The figures that a program of the guest prints."""
+    ended = session.agent.run(words, time.monotonic() + 120)
+    text = ended.output.decode()
+    assert ended.exit_code == 0, text
+    return {name: int(value) for name, value in map(str.split, text.splitlines())}
+
+
+def shape(session: Session, *words: int) -> None:
+    said(session, TRAFFIC, "shape", "lo", *map(str, words))
+
+
+def received(session: Session, receiver: str, sender: str) -> dict[str, int]:
+    commands = [f"{TRAFFIC} {words}" for words in (receiver, sender)]
+    return said(session, "/bin/sh", "-c", RECEIVED, "sh", *commands)
+
+
+def train(session: Session) -> dict[str, int]:
+    """What arrives of 1000 datagrams of 958 bytes, which are 1000 on the link."""
+    return received(session, "count 5001 1000 200", "train 127.0.0.1 5001 1000 958")
+
+
+def test_a_link_delays_by_what_it_is_told(session: Session) -> None:
+    shape(session, 0, 20_000_000, 1000, 0, 1, 0)
+    rtt = received(session, "echo 5001 10", "ping 127.0.0.1 5001 10 10 64")
+    assert rtt["replies"] == 10
+    assert 40_000_000 <= rtt["rtt_min_ns"] <= rtt["rtt_max_ns"] < 41_000_000
+
+
+@pytest.mark.parametrize(("overhead", "size"), [(0, 1000), (500, 1500), (-100, 900)])
+def test_a_links_rate_counts_what_it_adds_to_a_packet(
+    session: Session, overhead: int, size: int
+) -> None:
+    shape(session, 80_000_000, 0, 1000, 0, 1, overhead)
+    got = train(session)
+    assert (got["received"], got["duplicates"], got["reordered"]) == (1000, 0, 0)
+    assert (got["last"] - got["first"]) / 999 == pytest.approx(size * 100, rel=0.01)
+
+
+def test_a_rate_may_be_above_the_field_of_32_bits(session: Session) -> None:
+    """5 GB/s, where a packet takes 12 us; cut to 32 bits it would be 705 MB/s, and 87 us."""
+    shape(session, 40_000_000_000, 0, 1000, 0, 1, 60_000)
+    got = train(session)
+    assert got["received"] == 1000
+    assert (got["last"] - got["first"]) / 999 < 60_000
+
+
+def test_a_link_loses_the_same_share_and_the_same_packets(session: Session) -> None:
+    counts = []
+    for _ in range(2):
+        shape(session, 0, 1_000_000, 1000, 100_000, 7, 0)
+        counts.append(train(session)["received"])
+    assert counts[0] == counts[1]
+    assert 850 < counts[0] < 950
+
+
+@pytest.mark.parametrize(
+    ("chances", "holds"),
+    [
+        ((1_000_000, 0, 0), lambda got: got["received"] == 1000 and got["duplicates"] > 950),
+        ((0, 500_000, 0), lambda got: got["received"] == 1000 and 300 < got["reordered"] < 700),
+        ((0, 0, 1_000_000), lambda got: got["received"] < 100),
+        ((0, 0, 0), lambda got: (got["received"], got["duplicates"]) == (1000, 0)),
+    ],
+)
+def test_packets_are_doubled_sent_ahead_and_corrupted(
+    session: Session, chances: tuple[int, int, int], holds: Callable[[dict[str, int]], bool]
+) -> None:
+    shape(session, 80_000_000, 50_000_000, 4000, 0, 1, 0, *chances)
+    got = train(session)
+    assert holds(got), got

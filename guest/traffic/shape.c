@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Links: netem on an interface, and packets of the size that a wire carries.
+ * Both as the kernel takes them, by netlink and ioctl.
+ */
+#include "traffic.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/ethtool.h>
+#include <linux/pkt_sched.h>
+#include <linux/rtnetlink.h>
+#include <linux/sockios.h>
+#include <net/if.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define PRNG_SEED 14 /* TCA_NETEM_PRNG_SEED: Linux 6.6, newer than many headers */
+
+static void set(int fd, const char *interface, void *what)
+{
+	struct ifreq request = { .ifr_data = what };
+
+	strncpy(request.ifr_name, interface, IFNAMSIZ - 1);
+	if (ioctl(fd, SIOCETHTOOL, &request) < 0)
+		fault(interface);
+}
+
+/* No command of its own turns this off: it is looked up by name. */
+static void turn_off(int fd, const char *interface, const char *feature)
+{
+	struct ethtool_sset_info *known = calloc(1, sizeof(*known) + sizeof(*known->data));
+	struct ethtool_gstrings *names;
+	struct ethtool_sfeatures *wanted;
+	uint32_t count, blocks;
+
+	if (!known)
+		fault("features");
+	known->cmd = ETHTOOL_GSSET_INFO;
+	known->sset_mask = 1 << ETH_SS_FEATURES;
+	set(fd, interface, known);
+	count = known->data[0];
+	blocks = (count + 31) / 32;
+	names = calloc(1, sizeof(*names) + (size_t)count * ETH_GSTRING_LEN);
+	wanted = calloc(1, sizeof(*wanted) + blocks * sizeof(*wanted->features));
+	if (!names || !wanted)
+		fault("features");
+	names->cmd = ETHTOOL_GSTRINGS;
+	names->string_set = ETH_SS_FEATURES;
+	names->len = count;
+	set(fd, interface, names);
+	for (uint32_t i = 0; i < count; i++)
+		if (!strncmp((char *)names->data + i * ETH_GSTRING_LEN, feature, ETH_GSTRING_LEN))
+			wanted->features[i / 32].valid |= 1U << i % 32;
+	wanted->cmd = ETHTOOL_SFEATURES;
+	wanted->size = blocks;
+	set(fd, interface, wanted);
+	free(known);
+	free(names);
+	free(wanted);
+}
+
+/* INTERFACE...: no TSO, GSO or GRO, or netem would lose and delay 64 KB at once. */
+void plain(char **argv)
+{
+	static const uint32_t offloads[] = { ETHTOOL_STSO, ETHTOOL_SGSO, ETHTOOL_SGRO };
+	int fd = open_socket(AF_INET, IPPROTO_UDP, 0);
+
+	for (; *argv; argv++) {
+		for (size_t i = 0; i < sizeof(offloads) / sizeof(*offloads); i++) {
+			struct ethtool_value off = { .cmd = offloads[i] };
+
+			set(fd, *argv, &off);
+		}
+		turn_off(fd, *argv, "tx-udp-segmentation");
+	}
+}
+
+struct request {
+	struct nlmsghdr head;
+	struct tcmsg tc;
+	char attributes[512];
+};
+
+static struct rtattr *add(struct request *r, uint16_t type, const void *data, size_t len)
+{
+	struct rtattr *a = (struct rtattr *)((char *)r + NLMSG_ALIGN(r->head.nlmsg_len));
+
+	a->rta_type = type;
+	a->rta_len = (uint16_t)RTA_LENGTH(len);
+	if (len)
+		memcpy(RTA_DATA(a), data, len);
+	r->head.nlmsg_len = NLMSG_ALIGN(r->head.nlmsg_len) + RTA_ALIGN(a->rta_len);
+	return a;
+}
+
+/* Sends a request and returns what the kernel says: 0, or -1 with errno. */
+static int ask(const struct request *r)
+{
+	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+	struct {
+		struct nlmsghdr head;
+		struct nlmsgerr error;
+		char rest[1024];
+	} answer;
+	ssize_t got;
+
+	if (fd < 0 || send(fd, r, r->head.nlmsg_len, 0) < 0)
+		return -1;
+	got = recv(fd, &answer, sizeof(answer), 0);
+	close(fd);
+	if (got < (ssize_t)NLMSG_LENGTH(sizeof(answer.error)))
+		return -1;
+	errno = -answer.error.error;
+	return errno ? -1 : 0;
+}
+
+/* What netem compares its random numbers with, from parts in a million. */
+static uint32_t chance(const char *text)
+{
+	return text ? (uint32_t)(number(text, 0, 1000000) * UINT32_MAX / 1000000) : 0;
+}
+
+/*
+ * INTERFACE BIT/S DELAY-NS PACKETS LOST SEED OVERHEAD [DUPLICATED REORDERED
+ * CORRUPTED]: netem as the interface's root.  Chances are parts in a million;
+ * rate 0 is none; OVERHEAD are bytes that the link carries with each packet;
+ * seed 0 leaves the chances to the kernel's own numbers.
+ */
+void shape(char **argv)
+{
+	char **more = argv + 7;
+	const char *duplicated = more[0], *reordered = duplicated ? more[1] : NULL;
+	const char *corrupted = reordered ? more[2] : NULL;
+	uint64_t seed = number(argv[5], 0, UINT64_MAX);
+	uint64_t speed = number(argv[1], 0, UINT64_MAX) / 8; /* bytes/s */
+	int64_t delay = whole(argv[2], 0, INT64_MAX);
+	struct tc_netem_rate rate = {
+		.rate = speed > UINT32_MAX ? UINT32_MAX : (uint32_t)speed,
+		.packet_overhead = (int32_t)whole(argv[6], -65536, 65536),
+	};
+	struct tc_netem_reorder reorder = { .probability = chance(reordered) };
+	struct tc_netem_corrupt corrupt = { .probability = chance(corrupted) };
+	struct tc_netem_qopt options = {
+		.limit = (uint32_t)number(argv[3], 0, UINT32_MAX),
+		.loss = chance(argv[4]),
+		.duplicate = chance(duplicated),
+		.gap = reorder.probability ? 1 : 0, /* each packet may be sent ahead */
+	};
+	struct request r = {
+		.head.nlmsg_len = NLMSG_LENGTH(sizeof(r.tc)),
+		.head.nlmsg_type = RTM_NEWQDISC,
+		.head.nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE,
+		.tc.tcm_ifindex = (int)if_nametoindex(argv[0]),
+		.tc.tcm_parent = TC_H_ROOT,
+	};
+	struct rtattr *nest;
+
+	if (!r.tc.tcm_ifindex)
+		fault(argv[0]);
+	/* A netem that is there already keeps what it is not told, so it is told all. */
+	add(&r, TCA_KIND, "netem", sizeof("netem"));
+	nest = add(&r, TCA_OPTIONS, &options, sizeof(options));
+	add(&r, TCA_NETEM_LATENCY64, &delay, sizeof(delay));
+	add(&r, TCA_NETEM_RATE, &rate, sizeof(rate));
+	if (speed > UINT32_MAX)
+		add(&r, TCA_NETEM_RATE64, &speed, sizeof(speed));
+	add(&r, TCA_NETEM_REORDER, &reorder, sizeof(reorder));
+	add(&r, TCA_NETEM_CORRUPT, &corrupt, sizeof(corrupt));
+	if (seed)
+		add(&r, PRNG_SEED, &seed, sizeof(seed));
+	nest->rta_len = (uint16_t)((char *)&r + r.head.nlmsg_len - (char *)nest);
+	if (ask(&r))
+		fault(argv[0]);
+}

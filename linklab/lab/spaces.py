@@ -1,0 +1,199 @@
+"""A topology in one guest: each host a network namespace, veth between them.
+
+A link that does something to packets has a namespace of its own in its middle, a
+bridge whose two ports shape what leaves by them. So no sender shapes itself: netem
+orphans what it queues (skb_orphan_partial in the kernel's net/sched/sch_netem.c), and
+a sender's TCP would no longer see how much of it waits.
+
+What is here makes lines for `ip -batch` and `sysctl`, and runs them. It needs no
+sysfs: `ip netns exec` does, to mount it for the namespace; `nsenter` does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from linklab.lab.topology import Port, Topology, Way
+
+TRAFFIC = "/usr/lib/linklab/traffic"
+_IP = "/bin/ip"
+_FOLDER = "/tmp"
+_OF_AN_INTERFACE = (  # each has values of its own, from before its host was told
+    # Addresses are there at once, and stay when their interface goes down.
+    ("accept_dad", "0"),
+    ("keep_addr_on_down", "1"),
+    # Nobody speaks by himself.
+    ("accept_ra", "0"),
+    ("router_solicitations", "0"),
+)
+_SYSCTLS = (
+    # A connection knows nothing of the one before it.
+    ("ipv4/tcp_no_metrics_save", "1"),
+    # Buffers as on a machine with memory enough, however small this guest is.
+    ("ipv4/tcp_rmem", "4096 131072 6291456"),
+    ("ipv4/tcp_wmem", "4096 16384 4194304"),
+)
+_OF_THE_GUEST = (
+    # Packets are lost where a link's queue is full, and not between two interfaces of a pair.
+    ("core/netdev_max_backlog", "1000000"),
+)
+_SILENT = (("ipv6/conf/all/disable_ipv6", "1"), ("ipv6/conf/default/disable_ipv6", "1"))
+_MIDDLE = (  # joins the two halves of a link that shapes
+    "link add wire type bridge",
+    "link set dev a master wire",
+    "link set dev b master wire",
+    "link set dev a up",
+    "link set dev b up",
+    "link set dev wire up",
+)
+_FORWARDING = (("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1"))
+
+Run = Callable[[Sequence[str]], object]
+Write = Callable[[str, bytes], object]
+
+
+@dataclass(frozen=True)
+class Shaped:
+    """An interface in the middle of a link, and what it does to packets that leave by it."""
+
+    space: str
+    interface: str
+    way: Way
+
+
+def inside(space: str) -> tuple[str, ...]:
+    """Return the words before a command that is to run in a namespace."""
+    return ("/bin/nsenter", f"--net=/run/netns/{space}")
+
+
+def middle(link: int) -> str:
+    """Return the name of the namespace in the middle of a link. No host can be called so."""
+    return f"link-{link + 1}"
+
+
+def build(topology: Topology, seed: int, run: Run, write: Write) -> None:
+    """Make a topology's hosts and links in a guest, with what can run and write there.
+
+    `seed` decides which packets a lossy link loses (Linux 6.6; before that the kernel
+    draws it); 0 leaves it to the kernel.
+    """
+    _set("root", _OF_THE_GUEST, run, write, ())
+    _batch("root", root_lines(topology), (), run, write)
+    for host in topology.hosts:
+        configure(topology, host, run, write, inside(host))
+    for space in map(middle, shaped_links(topology)):
+        _set(space, _SILENT, run, write, inside(space))
+        _batch(space, _MIDDLE, inside(space), run, write)
+    for space, interfaces in plain_interfaces(topology).items():
+        run([*inside(space), TRAFFIC, "plain", *interfaces])
+    for number, shaped in enumerate(shaped_interfaces(topology)):
+        run([*inside(shaped.space), TRAFFIC, *shape_words(shaped, seed and seed + number)])
+    write_names(topology, write)
+
+
+def configure(
+    topology: Topology, host: str, run: Run, write: Write, prefix: Sequence[str] = ()
+) -> None:
+    """Bring up a host whose interfaces are there; `prefix` stands before what runs on it."""
+    interfaces = ("all", "default", *(port.interface for port in topology.ports_of(host)))
+    own = [
+        (f"ipv6/conf/{interface}/{name}", value)
+        for interface in interfaces
+        for name, value in _OF_AN_INTERFACE
+    ]
+    router = _FORWARDING if host in topology.routers else ()
+    _set(host, (*own, *_SYSCTLS, *router), run, write, prefix)
+    _batch(host, host_lines(topology, host), prefix, run, write)
+
+
+def write_names(topology: Topology, write: Write) -> None:
+    """Write the hosts' names where programs look for them."""
+    names = "".join(f"{address}\t{name}\n" for address, name in topology.names)
+    write("/etc/hosts", f"127.0.0.1\tlocalhost\n{names}".encode())
+
+
+def _set(
+    space: str, values: Sequence[tuple[str, str]], run: Run, write: Write, prefix: Sequence[str]
+) -> None:
+    path = f"{_FOLDER}/{space}.sysctl"
+    write(path, "".join(f"net/{name} = {value}\n" for name, value in values).encode())
+    run([*prefix, "/bin/sysctl", "-q", "-p", path])
+
+
+def _batch(name: str, lines: Iterable[str], prefix: Sequence[str], run: Run, write: Write) -> None:
+    path = f"{_FOLDER}/{name}.batch"
+    write(path, "".join(f"{line}\n" for line in lines).encode())
+    run([*prefix, _IP, "-batch", path])
+
+
+def shaped_links(topology: Topology) -> tuple[int, ...]:
+    """Return the numbers of the links that do something to packets."""
+    return tuple(k for k, link in enumerate(topology.links) if not link.is_clean)
+
+
+def root_lines(topology: Topology) -> Iterator[str]:
+    """Yield what makes the namespaces, and the interfaces in them."""
+    for host in topology.hosts:
+        yield f"netns add {host}"
+    for number, ends in enumerate(topology.ports):
+        if topology.links[number].is_clean:
+            a, b = ends
+            yield f"{_end('link add', a)} type veth peer {_end('', b)}"
+            continue
+        yield f"netns add {middle(number)}"
+        for port, inner in zip(ends, "ab", strict=True):
+            here = _end("link add", port)
+            yield f"{here} type veth peer name {inner} netns {middle(number)}"
+
+
+def _end(verb: str, port: Port) -> str:
+    return f"{verb} name {port.interface} netns {port.host} address {port.mac}".strip()
+
+
+def host_lines(topology: Topology, host: str) -> Iterator[str]:
+    """Yield what brings a host up: addresses, neighbours, so that nobody asks, and routes."""
+    yield "link set dev lo up"
+    for port in topology.ports_of(host):
+        for address in port.addresses:
+            yield f"address add {address} dev {port.interface}" + (
+                " nodad" if address.version == 6 else ""
+            )
+        yield f"link set dev {port.interface} up"
+        far = next(end for end in topology.ports[port.link] if end.host != host)
+        for address in far.addresses:
+            yield (
+                f"neighbour add {address.ip} lladdr {far.mac} nud permanent dev {port.interface}"
+            )
+    for route in topology.routes(host):
+        yield f"route add {route.network} via {route.via} dev {route.interface}"
+
+
+def plain_interfaces(topology: Topology) -> dict[str, list[str]]:
+    """Return the interfaces without segmentation offload, by their namespace.
+
+    Those of links that shape: netem takes 64 KB that are one packet to the hosts for one.
+    """
+    found: dict[str, list[str]] = {}
+    for link in shaped_links(topology):
+        for port in topology.ports[link]:
+            found.setdefault(port.host, []).append(port.interface)
+        found[middle(link)] = ["a", "b"]
+    return found
+
+
+def shaped_interfaces(topology: Topology) -> Iterator[Shaped]:
+    """Yield what shapes: the way to b is shaped where b's half begins."""
+    for number in shaped_links(topology):
+        link = topology.links[number]
+        for inner, way in (("b", link.there), ("a", link.back)):
+            if not way.is_clean:
+                yield Shaped(middle(number), inner, way)
+
+
+def shape_words(shaped: Shaped, seed: int) -> tuple[str, ...]:
+    """Return what the traffic program is told, to shape an interface."""
+    way = shaped.way
+    first = (way.rate, way.delay, way.queue, way.loss, seed, way.overhead)
+    last = (way.dup, way.reorder, way.corrupt)
+    return ("shape", shaped.interface, *map(str, first + (last if any(last) else ())))

@@ -1,0 +1,486 @@
+"""Networks: hosts, and the links between them, in one line of text.
+
+    a -- b                              two hosts, one link
+    a == b: 10mbit 20ms | 3mbit 5ms 1%  two links between the same hosts
+    a -- r -- b: 10mbit 20ms queue=50   a router between; both links are alike
+    a -- b: 10mbit/1mbit 20ms           from a to b, and back
+    a -- r: 1gbit; r -- b: 10mbit       links that differ
+    a -- b[400]                         400 hosts behind b: b.1, b.2 and so on
+
+A rate is in bit/s of whole frames, a delay is that of one way. What the text says is
+what `str()` of its value says, in the same words each time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from ipaddress import IPv4Interface, IPv6Interface
+
+from linklab.errors import UsageError
+
+Address = IPv4Interface | IPv6Interface
+
+MOST_HOSTS = 250
+"""Host i ends in .i; what is behind a host does not count."""
+MOST_BEHIND = 10_000
+_QUEUE = 1000  # packets: netem's own default
+_MOST_RATE = 400 * 10**9
+_MOST_DELAY = 60 * 10**9
+_MOST_NAME = 11  # an interface is called after its peer and may get a number: IFNAMSIZ is 16
+_TAKEN = ("lo", "all", "default", "localhost")  # what Linux calls an interface, or a host, itself
+
+_RATES = {"gbit": 10**9, "mbit": 10**6, "kbit": 10**3, "bit": 1}
+_TIMES = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
+_NUMBER = r"(\d+(?:\.\d+)?)"
+_RATE = re.compile(rf"{_NUMBER}({'|'.join(_RATES)})")
+_TIME = re.compile(rf"{_NUMBER}(s|ms|us|ns)")
+_SHARE = re.compile(rf"{_NUMBER}%")
+_NODE = re.compile(r"([a-z][a-z0-9]*)(?:\[(\d+)\])?")
+# A name ends where a link begins, written without blanks too; `queue=5` is no name.
+_WORD = re.compile(r"\s*([a-z][a-z0-9]*(?:\[\d*\])?(?!=[^=]|[%./\w\[])|--|==|[;:|]|[^\s;:|]+)")
+
+_CLEAN = "clean"  # a link of several that has no properties
+_NAMED = ("queue", "dup", "reorder", "corrupt", "overhead")
+
+
+@dataclass(frozen=True)
+class Way:
+    """What happens to packets on one way of a link. 0 is as fast as it goes, and nothing.
+
+    `rate` is in bit/s, `delay` in ns, `queue` in packets that wait; `loss`, `dup`,
+    `reorder` and `corrupt` are in parts per million of the packets; `overhead` is the
+    bytes that a frame takes on the wire beside its own.
+    """
+
+    rate: int = 0
+    delay: int = 0
+    loss: int = 0
+    queue: int = _QUEUE
+    dup: int = 0
+    reorder: int = 0
+    corrupt: int = 0
+    overhead: int = 0
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether nothing shapes it."""
+        return self == Way(queue=self.queue, overhead=self.overhead)
+
+
+CLEAN = Way()
+
+
+@dataclass(frozen=True)
+class Link:
+    """A link of two hosts: what it does on the way from `a` to `b`, and back."""
+
+    a: str
+    b: str
+    there: Way = CLEAN
+    back: Way = CLEAN
+
+    @property
+    def ends(self) -> tuple[str, str]:
+        """Its two hosts."""
+        return self.a, self.b
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether nothing shapes it, in either direction."""
+        return self.there.is_clean and self.back.is_clean
+
+    @property
+    def properties(self) -> str:
+        """What it does, in the words of the text form; nothing where it is clean."""
+        return _properties(self.there, self.back)
+
+
+@dataclass(frozen=True)
+class Port:
+    """One end of a link: the interface of a host, its addresses, and its peer's."""
+
+    host: str
+    interface: str
+    link: int  # from 0
+    peer: str
+    addresses: tuple[Address, ...]
+    mac: str
+
+
+@dataclass(frozen=True)
+class Route:
+    """What a host reaches over another one."""
+
+    network: str
+    via: str
+    interface: str
+
+
+@dataclass(frozen=True)
+class Topology:
+    """Hosts and the links between them. `behind` says how many hosts are behind one."""
+
+    hosts: tuple[str, ...]
+    links: tuple[Link, ...] = ()
+    behind: tuple[tuple[str, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        linked = {end for link in self.links for end in link.ends}
+        for host in self.hosts:
+            if len(self.hosts) > 1 and host not in linked:
+                raise UsageError(f"topology: the host {host} has no link")
+        if len(self.hosts) > MOST_HOSTS:
+            raise UsageError(f"topology: {len(self.hosts)} hosts; at most {MOST_HOSTS} have names")
+
+    def __str__(self) -> str:
+        return _text(self)
+
+    @cached_property
+    def ports(self) -> tuple[tuple[Port, Port], ...]:
+        """The two ends of each link."""
+        used: dict[str, set[str]] = {host: set() for host in self.hosts}
+        return tuple(
+            (
+                self._port(number, link.a, link.b, used),
+                self._port(number, link.b, link.a, used),
+            )
+            for number, link in enumerate(self.links)
+        )
+
+    def _port(self, link: int, host: str, peer: str, used: dict[str, set[str]]) -> Port:
+        name, again = peer, 1
+        while name in used[host] or (again > 1 and name in self.hosts):
+            again += 1
+            name = f"{peer}{again}"
+        used[host].add(name)
+        number, end = link + 1, self.hosts.index(host) + 1
+        high, low = divmod(number, 256)
+        return Port(
+            host=host,
+            interface=name,
+            link=link,
+            peer=peer,
+            addresses=(
+                IPv4Interface(f"10.{high}.{low}.{end}/24"),
+                IPv6Interface(f"fd00:{number:x}::{end:x}/64"),
+            ),
+            mac=f"02:00:{high:02x}:{low:02x}:00:{end:02x}",
+        )
+
+    def ports_of(self, host: str) -> tuple[Port, ...]:
+        """Return the interfaces of a host, in the order of its links."""
+        return tuple(port for ends in self.ports for port in ends if port.host == host)
+
+    def address(self, host: str, link: int | None = None, family: int = 4) -> str:
+        """Return a host's address: of its first link, or of one that it has."""
+        for port in self.ports_of(host):
+            if link is None or port.link == link:
+                return str(next(a.ip for a in port.addresses if a.version == family))
+        raise KeyError(host)
+
+    @cached_property
+    def names(self) -> tuple[tuple[str, str], ...]:
+        """Each host's addresses and its name, as /etc/hosts has them."""
+        return tuple(
+            (str(address.ip), host)
+            for host in self.hosts
+            for port in self.ports_of(host)
+            for address in port.addresses
+        )
+
+    def routes(self, host: str) -> tuple[Route, ...]:
+        """Return how a host reaches the links that it has no end of, by the fewest hops."""
+        first = self._first_hops(host)
+        own = {port.link for port in self.ports_of(host)}
+        found = []
+        for number, ends in enumerate(self.ports):
+            if number in own:
+                continue
+            near = min(ends, key=lambda p: first[p.host][0] if p.host in first else 1 << 30)
+            if near.host not in first:
+                continue
+            out, via = first[near.host][1]
+            found += [
+                Route(str(a.network), str(gateway.ip), out.interface)
+                for a, gateway in zip(near.addresses, via.addresses, strict=True)
+            ]
+        return tuple(found)
+
+    def _first_hops(self, host: str) -> dict[str, tuple[int, tuple[Port, Port]]]:
+        """Return for every other host how far it is, and by which link the way to it begins."""
+        found: dict[str, tuple[int, tuple[Port, Port]]] = {}
+        edge: list[tuple[str, tuple[Port, Port] | None]] = [(host, None)]
+        hops = 0
+        while edge:
+            hops += 1
+            reached: list[tuple[str, tuple[Port, Port] | None]] = []
+            for here, first in edge:
+                for ends in self.ports:
+                    for near, far in (ends, ends[::-1]):
+                        if near.host != here or far.host == host or far.host in found:
+                            continue
+                        found[far.host] = (hops, first or (near, far))
+                        reached.append((far.host, found[far.host][1]))
+            edge = reached
+        return found
+
+    @cached_property
+    def routers(self) -> tuple[str, ...]:
+        """The hosts that packets of others go through."""
+        through = {self._owner(route.via) for host in self.hosts for route in self.routes(host)} | {
+            host for host, _ in self.behind
+        }
+        return tuple(host for host in self.hosts if host in through)
+
+    def _owner(self, address: str) -> str:
+        return next(host for known, host in self.names if known == address)
+
+    def drawing(self) -> str:
+        """Return it as lines for a terminal: each link with what it does, and the addresses."""
+        width = max(map(len, self.hosts))
+        lines = []
+        for link, (a, b) in zip(self.links, self.ports, strict=True):
+            what = f"  {link.properties}" if link.properties else ""
+            wire = "────" if link.is_clean else "~~~~"
+            lines.append(
+                f"{link.a:>{width}} {a.addresses[0].ip!s:>12} {wire} "
+                f"{b.addresses[0].ip!s:<12} {link.b:<{width}}{what}"
+            )
+        lines += [f"{host:>{width}} and {count} hosts behind it" for host, count in self.behind]
+        return "\n".join(line.rstrip() for line in lines or [self.hosts[0]])
+
+
+class _Reader:
+    """Reads the text form, word by word; knows where it is."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._words = [(m.group(1), m.start(1)) for m in _WORD.finditer(text)]
+        self._at = 0
+
+    @property
+    def word(self) -> str:
+        """The word that comes next; nothing at the end."""
+        return self._words[self._at][0] if self._at < len(self._words) else ""
+
+    def take(self) -> str:
+        word = self.word
+        self._at += 1
+        return word
+
+    def fault(self, why: str, back: int = 0) -> UsageError:
+        """Return an error that points at the next word, or at one so many before."""
+        at = self._at - back
+        column = self._words[at][1] if at < len(self._words) else len(self._text.rstrip())
+        return UsageError(f"topology: {why}\n  {self._text}\n  {' ' * column}^")
+
+
+def parse(text: str) -> Topology:
+    """Return what a text says. Raises `UsageError`, which points at what is wrong."""
+    text = " ".join(text.split("\n"))
+    reader = _Reader(text)
+    hosts: dict[str, int] = {}  # and how many are behind each
+    links: list[Link] = []
+    while True:
+        pairs = _chain(reader, hosts)
+        ways = [(CLEAN, CLEAN)] * len(pairs)
+        if reader.word == ":":
+            reader.take()
+            said = [_ways(reader)]
+            while reader.word == "|":
+                reader.take()
+                said.append(_ways(reader))
+            if len(said) == 1:
+                said *= len(pairs)
+            if len(said) != len(pairs):
+                raise reader.fault(
+                    f"properties of {len(said)} links, where {len(pairs)} "
+                    f"{'link is' if len(pairs) == 1 else 'links are'} drawn", 1
+                )  # fmt: skip
+            ways = said
+        links += [Link(a, b, *both) for (a, b), both in zip(pairs, ways, strict=True)]
+        if not reader.word:
+            break
+        if reader.take() != ";":
+            raise reader.fault("a link, `--` or `==`, is expected here, `:` or `;`", 1)
+        if not reader.word:
+            break
+    linked = {end for link in links for end in link.ends}
+    for host in hosts:
+        if len(hosts) > 1 and host not in linked:
+            raise UsageError(f"topology: the host {host} has no link\n  {text}")
+    return Topology(tuple(hosts), tuple(links), tuple((h, n) for h, n in hosts.items() if n))
+
+
+def _chain(reader: _Reader, hosts: dict[str, int]) -> list[tuple[str, str]]:
+    """Read hosts and the links that join them; return the links' ends."""
+    here = _host(reader, hosts)
+    pairs = []
+    while reader.word in ("--", "=="):
+        drawn = reader.take()
+        there = _host(reader, hosts)
+        if there == here:
+            raise reader.fault(f"a link from {here} to itself", 1)
+        pairs += [(here, there)] * (2 if drawn == "==" else 1)
+        here = there
+    return pairs
+
+
+def _host(reader: _Reader, hosts: dict[str, int]) -> str:
+    word = reader.word
+    found = _NODE.fullmatch(word)
+    if found is None:
+        raise reader.fault(
+            "the name of a host is expected here: small letters and digits"
+            if word
+            else "the name of a host is expected at the end"
+        )
+    name, behind = found[1], int(found[2] or 0)
+    if name in _TAKEN:
+        raise reader.fault(f"`{name}` is a name of Linux's own: call the host something else")
+    if len(name) > _MOST_NAME:
+        raise reader.fault(f"{name} is too long: at most {_MOST_NAME} letters")
+    if found[2] and not 1 <= behind <= MOST_BEHIND:
+        raise reader.fault(f"1 to {MOST_BEHIND} hosts can be behind {name}")
+    reader.take()
+    hosts[name] = behind or hosts.get(name, 0)
+    return name
+
+
+def _ways(reader: _Reader) -> tuple[Way, Way]:
+    """Read the properties of a link."""
+    there: dict[str, int] = {}
+    back: dict[str, int] = {}
+    if reader.word == _CLEAN:
+        reader.take()
+        return CLEAN, CLEAN
+    while reader.word and reader.word not in (";", "|"):
+        name, both = _property(reader)
+        if name in there:
+            raise reader.fault(f"the {name} is there twice")
+        there[name], back[name] = both
+        reader.take()
+    return Way(**there), Way(**back)
+
+
+def _property(reader: _Reader) -> tuple[str, tuple[int, int]]:
+    """Return the name of the property that comes next, and its value there and back."""
+    word = reader.word
+    named, _, value = word.rpartition("=")
+    if named and named not in _NAMED:
+        raise reader.fault(f"no such property; there are {', '.join(_NAMED)}")
+    parts = value.split("/")
+    if len(parts) > 2:
+        raise reader.fault("one value, or two: there/back")
+    values = [_value(reader, named, part) for part in parts]
+    kinds = {kind for kind, _ in values}
+    if len(kinds) > 1:
+        raise reader.fault("unlike values there and back")
+    return kinds.pop(), (values[0][1], values[-1][1])
+
+
+def _value(reader: _Reader, named: str, text: str) -> tuple[str, int]:
+    if named in ("queue", "overhead"):
+        least, most = (1, 10_000_000) if named == "queue" else (-1000, 1000)
+        if not re.fullmatch(r"-?\d+", text) or not least <= int(text) <= most:
+            raise reader.fault(f"{named}= takes a number from {least} to {most}")
+        return named, int(text)
+    if found := _SHARE.fullmatch(text):
+        millionths = round(float(found[1]) * 10_000)
+        if millionths > 1_000_000 or (millionths == 0 and float(found[1]) > 0):
+            raise reader.fault("a share is from 0.0001% to 100%")
+        return named or "loss", millionths
+    if named:
+        raise reader.fault(f"{named}= takes a share, as in {named}=1%")
+    if found := _RATE.fullmatch(text):
+        rate = round(float(found[1]) * _RATES[found[2]])
+        if rate and not 1000 <= rate <= _MOST_RATE:
+            raise reader.fault("a rate is from 1kbit to 400gbit, or 0bit: as fast as it goes")
+        return "rate", rate
+    if found := _TIME.fullmatch(text):
+        delay = round(float(found[1]) * _TIMES[found[2]])
+        if delay > _MOST_DELAY:
+            raise reader.fault("a delay is at most 60s")
+        return "delay", delay
+    raise reader.fault(
+        "a rate (10mbit), a delay (20ms), a loss (1%) or a property is expected "
+        f"({', '.join(f'{name}=' for name in _NAMED)})"
+    )
+
+
+def _text(topology: Topology) -> str:
+    """Return the text form: links that follow one another are one chain."""
+    behind = dict(topology.behind)
+    shown: set[str] = set()
+
+    def node(host: str) -> str:
+        many = f"[{behind[host]}]" if host in behind and host not in shown else ""
+        shown.add(host)
+        return host + many
+
+    if not topology.links:
+        return node(topology.hosts[0])
+    return "; ".join(_chain_text(chain, node) for chain in _chains(topology.links))
+
+
+def _chains(links: Sequence[Link]) -> Iterator[list[list[Link]]]:
+    """Yield chains of links: each a list of single and double links, end to end."""
+    groups: list[list[Link]] = []
+    for link in links:
+        if groups and groups[-1][0].ends == link.ends and len(groups[-1]) == 1:
+            groups[-1].append(link)
+        else:
+            groups.append([link])
+    chain: list[list[Link]] = []
+    for group in groups:
+        if chain and chain[-1][0].b != group[0].a:
+            yield chain
+            chain = []
+        chain.append(group)
+    yield chain
+
+
+def _chain_text(chain: Sequence[Sequence[Link]], node: Callable[[str], str]) -> str:
+    words = [node(chain[0][0].a)]
+    for group in chain:
+        words += ["==" if len(group) == 2 else "--", node(group[0].b)]
+    said = [link.properties for group in chain for link in group]
+    if not any(said):
+        return " ".join(words)
+    each = said[:1] if len(set(said)) == 1 else [one or _CLEAN for one in said]
+    return f"{' '.join(words)}: {' | '.join(each)}"
+
+
+def _properties(there: Way, back: Way) -> str:
+    words = []
+    for field in fields(Way):
+        values = (getattr(there, field.name), getattr(back, field.name))
+        if values == (field.default, field.default):
+            continue
+        texts = [_written(field.name, value) for value in values]
+        prefix = f"{field.name}=" if field.name in _NAMED else ""
+        words.append(prefix + "/".join(dict.fromkeys(texts)))
+    return " ".join(words)
+
+
+def _written(name: str, value: int) -> str:
+    match name:
+        case "rate":
+            return _in_units(value, _RATES)
+        case "delay":
+            return _in_units(value, _TIMES)
+        case "queue" | "overhead":
+            return str(value)
+        case _:
+            return f"{value / 10_000:.4f}".rstrip("0").rstrip(".") + "%"
+
+
+def _in_units(value: int, units: dict[str, int]) -> str:
+    """Return a number in the largest unit that leaves it whole; 0 in the smallest."""
+    if not value:
+        return f"0{min(units, key=lambda name: units[name])}"
+    unit = next(name for name, size in units.items() if value % size == 0)
+    return f"{value // units[unit]}{unit}"

@@ -1,0 +1,142 @@
+"""What the article of 2012 and its follow-up say, and what a run says of their claims.
+
+"Performance of Linux IP Aliased Network Interfaces", 2012: two hosts with RTL8169
+cards and a Gigabit switch, iperf for 60 s, one for each alias; the sum of what the
+senders said. The rules by which a claim counts as reproduced were fixed before
+looking at figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import median
+
+from linklab.results.figures import Figures
+from linklab.results.model import Run
+from linklab.results.shape import Cell
+from linklab.scenarios.aliases import SEED_ADDRESSES, ceiling_of
+from linklab.scenarios.scenario import Claim, Finding, Reference
+
+_KBITS = (
+    *(615_216, 612_580, 616_071, 615_777, 616_686, 615_340, 618_838),
+    *(622_344, 654_269, 640_364, 662_783, 658_962, 670_788),
+)
+_FOLLOW_UP = 990.8  # Mbit/s at 254 aliases
+_CEILING = ceiling_of(10**9, 24)
+_RISE = _KBITS[-1] / _KBITS[0] - 1
+_NEGLIGIBLE = 0.01
+"""A cost of aliases below this part of the throughput is negligible."""
+_MOST = SEED_ADDRESSES[-1]
+
+
+def _cell(arm: str, addresses: int) -> Cell:
+    return Cell({"arm": arm, "addresses": addresses})
+
+
+REFERENCE = Reference(
+    title="the same in 2012, two RTL8169 and a Gigabit switch: the sum of the senders' averages",
+    label="2012",
+    source="the article, 2012, on hardware",
+    points={
+        (kernel, _cell("aliases", addresses)): kbits / 1000
+        for kernel in ("nosysfs", "sysfs")
+        for addresses, kbits in zip(SEED_ADDRESSES, _KBITS, strict=True)
+    },
+)
+
+
+def claims(run: Run) -> list[Claim]:
+    """Return every claim, those that this run cannot judge as not measured."""
+    figures = Figures(run)
+    return [_rise(figures), _impossible(figures), _overhead(figures)]
+
+
+def _values(figures: Figures, kernel: str, arm: str, addresses: int, metric: str) -> list[float]:
+    samples = figures.samples(kernel, _cell(arm, addresses))
+    return [sample.metrics[metric] for sample in samples if sample.verified]
+
+
+def _both(
+    figures: Figures, one: tuple[str, int], other: tuple[str, int], metric: str
+) -> list[tuple[str, list[float], list[float]]]:
+    """Return each kernel's values in two cells, of kernels that have both."""
+    found = (
+        (k, _values(figures, k, *one, metric), _values(figures, k, *other, metric))
+        for k in figures.kernels
+    )
+    return [each for each in found if each[1] and each[2]]
+
+
+def _rise(figures: Figures) -> Claim:
+    text = "throughput rises with the number of aliases"
+    theirs = f"{_RISE:+.1%} from 1 to {_MOST}"
+    rows = _both(figures, ("aliases", 1), ("aliases", _MOST), "goodput")
+    if not rows:
+        return Claim(
+            text, theirs, "-", Finding.NOT_MEASURED, f"needs aliases at 1 and {_MOST} addresses"
+        )
+    rises = {kernel: median(many) / median(one) - 1 for kernel, one, many in rows}
+    ours = "; ".join(f"{kernel} {rise:+.2%}" for kernel, rise in rises.items())
+    if min(rises.values()) >= _RISE / 2:
+        return Claim(text, theirs, ours, Finding.REPRODUCED)
+    why = (
+        "one connection fills the link here; the article's was held back at 615 of 941 Mbit/s, "
+        "and its figure counts what senders wrote, not what arrived"
+    )
+    return Claim(text, theirs, ours, Finding.NOT_REPRODUCED, why)
+
+
+def _impossible(figures: Figures) -> Claim:
+    text = "the senders' averages add up to more than the link carries"
+    theirs = f"{_FOLLOW_UP} Mbit/s at {_MOST}, where {_CEILING:.1f} is all that fits"
+    rows = _both(figures, ("aliases", _MOST), ("aliases", _MOST), "senders_sum")
+    if not rows:
+        return Claim(text, theirs, "-", Finding.NOT_MEASURED, f"needs aliases at {_MOST} addresses")
+    sums = {kernel: median(values) for kernel, values, _ in rows}
+    goodputs = {k: median(_values(figures, k, "aliases", _MOST, "goodput")) for k in sums}
+    ours = "; ".join(
+        f"{kernel} {total:.1f} Mbit/s, of which {goodputs[kernel]:.1f} arrive"
+        for kernel, total in sums.items()
+    )
+    if all(sums[kernel] > goodputs[kernel] * 1.01 for kernel in sums):
+        why = "an average over a sender's own time counts bytes that still wait in its buffers"
+        return Claim(text, theirs, ours, Finding.REPRODUCED, why)
+    return Claim(text, theirs, ours, Finding.NOT_REPRODUCED)
+
+
+def _overhead(figures: Figures) -> Claim:
+    text = "the overhead of aliases is nearly negligible"
+    theirs = "no figure"
+    counts = [n for n in reversed(SEED_ADDRESSES) if _both_arms(figures, n)]
+    if not counts:
+        return Claim(
+            text, theirs, "-", Finding.NOT_MEASURED, "needs the arms aliases and flows at one count"
+        )
+    count = counts[0]
+    parts, costs = [], []
+    for kernel, aliases, flows in _both(figures, ("aliases", count), ("flows", count), "goodput"):
+        cost = 1 - median(aliases) / median(flows)
+        costs.append(cost)
+        parts.append(f"{kernel} {cost:+.2%} of goodput{_range(aliases, flows)}")
+        for side in ("sender", "receiver"):
+            metric = f"{side}_seconds"
+            one, other = (
+                median(_values(figures, kernel, arm, count, metric)) for arm in ("aliases", "flows")
+            )
+            parts.append(f"{one / other - 1:+.2%} of the {side}'s CPU")
+    ours = f"at {count}: {', '.join(parts)}"
+    if max(costs) < _NEGLIGIBLE:
+        return Claim(text, theirs, ours, Finding.REPRODUCED)
+    return Claim(text, theirs, ours, Finding.NOT_REPRODUCED)
+
+
+def _both_arms(figures: Figures, count: int) -> bool:
+    return bool(_both(figures, ("aliases", count), ("flows", count), "goodput"))
+
+
+def _range(aliases: Sequence[float], flows: Sequence[float]) -> str:
+    """Return the least and the most that a trial of one and a trial of the other give."""
+    if len(aliases) < 2 or len(flows) < 2:
+        return " (one trial each)"
+    least, most = 1 - max(aliases) / min(flows), 1 - min(aliases) / max(flows)
+    return f" ({least:+.2%} to {most:+.2%})"
