@@ -206,19 +206,24 @@ def end_work(scenario: Scenario, hosts: Hosts, repeated: Sequence[Cell], *, ever
     """
     found = [repeat(scenario, hosts, cell, every=every) for cell in repeated]
     scenario.tear_down(hosts)
-    for host in hosts.values():
-        tear_down(host)
     growing = next(filter(None, found), None)
-    if lost := lost_memory(hosts[GUEST]):
-        lost.evidence = growing.message if growing else ""
-        raise lost
+    for host in _guests(hosts):
+        tear_down(host)
+        if lost := lost_memory(host):
+            lost.evidence = growing.message if growing else ""
+            raise lost
     if growing:
         raise growing
 
 
+def _guests(hosts: Hosts) -> list[Host]:
+    """Return the hosts that are guests of their own: of namespaces, the guest that has them."""
+    return [hosts[GUEST]] if GUEST in hosts else list(hosts.values())
+
+
 def repeat(scenario: Scenario, hosts: Hosts, cell: Cell, *, every: bool = False) -> Leaked | None:
-    """Repeat a cell's work; return what it leaves behind, if it does."""
-    host = hosts[GUEST]
+    """Repeat a cell's work; return what it leaves behind in the first guest, if it does."""
+    host = _guests(hosts)[0]
     readings: list[Reading] = []
     rows: dict[Counter, list[int]] = {}
     slabs: dict[str, float] = {}
