@@ -151,8 +151,7 @@ def test_what_crosses_a_link_is_captured(guests: Guests) -> None:
     assert captured.count(bytes.fromhex("020000010001")) >= 40, "frames of a, there and back"
 
 
-def test_saved_guests_are_joined_when_they_go_on(guests: Guests, tmp_path: Path) -> None:
-    cache = Cache(tmp_path / "cache")
+def test_saved_guests_are_joined_when_they_go_on(guests: Guests, cache: Cache) -> None:
     for _ in range(2):
         with guests("a -- b: 5ms", cache=cache) as network:
             assert network.rtt("a", "b") == pytest.approx(10, abs=3)
