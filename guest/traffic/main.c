@@ -23,7 +23,7 @@ static const struct {
 	  "tcp|mptcp|udp ADDRESS PORT FLOWS ADDRESSES SECONDS [ALGORITHM|- [BYTES]]" },
 	{ "request", 5, 5, request, "ADDRESS PORT COUNT SIZE REPLY" },
 	{ "serve", 3, 3, serve, "tcp|mptcp PORT COUNT" },
-	{ "train", 4, 4, train, "ADDRESS PORT COUNT SIZE" },
+	{ "train", 4, 6, train, "ADDRESS PORT COUNT SIZE [BURST NS]" },
 	{ "count", 3, 3, count_train, "PORT COUNT MILLISECONDS" },
 	{ "echo", 2, 2, echo, "PORT COUNT" },
 	{ "ping", 5, 5, ping, "ADDRESS PORT COUNT INTERVAL-MS SIZE" },
