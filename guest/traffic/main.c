@@ -16,14 +16,14 @@ static const struct {
 	const char *usage;
 } commands[] = {
 	{ "plain", 1, 1000, plain, "INTERFACE..." },
-	{ "shape", 7, 10, shape,
-	  "INTERFACE BIT/S DELAY-NS PACKETS LOST SEED OVERHEAD [DUPLICATED REORDERED CORRUPTED]" },
+	{ "shape", 7, 11, shape,
+	  "INTERFACE BIT/S DELAY-NS PACKETS LOST SEED OVERHEAD [DUPLICATED REORDERED CORRUPTED [COALESCE-NS]]" },
 	{ "sink", 4, 5, sink, "tcp|mptcp|udp PORT FLOWS SECONDS [unchecked]" },
 	{ "send", 6, 8, send_flows,
 	  "tcp|mptcp|udp ADDRESS PORT FLOWS ADDRESSES SECONDS [ALGORITHM|- [BYTES]]" },
 	{ "request", 5, 5, request, "ADDRESS PORT COUNT SIZE REPLY" },
 	{ "serve", 3, 3, serve, "tcp|mptcp PORT COUNT" },
-	{ "train", 4, 4, train, "ADDRESS PORT COUNT SIZE" },
+	{ "train", 4, 6, train, "ADDRESS PORT COUNT SIZE [BURST NS]" },
 	{ "count", 3, 3, count_train, "PORT COUNT MILLISECONDS" },
 	{ "echo", 2, 2, echo, "PORT COUNT" },
 	{ "ping", 5, 5, ping, "ADDRESS PORT COUNT INTERVAL-MS SIZE" },

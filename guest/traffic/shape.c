@@ -127,15 +127,17 @@ static uint32_t chance(const char *text)
 
 /*
  * INTERFACE BIT/S DELAY-NS PACKETS LOST SEED OVERHEAD [DUPLICATED REORDERED
- * CORRUPTED]: netem as the interface's root.  Chances are parts in a million;
+ * CORRUPTED COALESCE-NS]: netem as the interface's root.  Chances are parts in a million;
  * rate 0 is none; OVERHEAD are bytes that the link carries with each packet;
- * seed 0 leaves the chances to the kernel's own numbers.
+ * seed 0 leaves the chances to the kernel's own numbers.  Packets are handed
+ * over together, every COALESCE-NS.
  */
 void shape(char **argv)
 {
 	char **more = argv + 7;
 	const char *duplicated = more[0], *reordered = duplicated ? more[1] : NULL;
 	const char *corrupted = reordered ? more[2] : NULL;
+	const char *coalesced = corrupted ? more[3] : NULL;
 	uint64_t seed = number(argv[5], 0, UINT64_MAX);
 	uint64_t speed = number(argv[1], 0, UINT64_MAX) / 8; /* bytes/s */
 	int64_t delay = whole(argv[2], 0, INT64_MAX);
@@ -151,6 +153,7 @@ void shape(char **argv)
 		.duplicate = chance(duplicated),
 		.gap = reorder.probability ? 1 : 0, /* each packet may be sent ahead */
 	};
+	struct tc_netem_slot slot = { .max_packets = INT32_MAX, .max_bytes = INT32_MAX };
 	struct request r = {
 		.head.nlmsg_len = NLMSG_LENGTH(sizeof(r.tc)),
 		.head.nlmsg_type = RTM_NEWQDISC,
@@ -171,6 +174,10 @@ void shape(char **argv)
 		add(&r, TCA_NETEM_RATE64, &speed, sizeof(speed));
 	add(&r, TCA_NETEM_REORDER, &reorder, sizeof(reorder));
 	add(&r, TCA_NETEM_CORRUPT, &corrupt, sizeof(corrupt));
+	if (coalesced)
+		slot.min_delay = slot.max_delay = whole(coalesced, 0, SECOND);
+	if (slot.min_delay)
+		add(&r, TCA_NETEM_SLOT, &slot, sizeof(slot));
 	if (seed)
 		add(&r, PRNG_SEED, &seed, sizeof(seed));
 	nest->rta_len = (uint16_t)((char *)&r + r.head.nlmsg_len - (char *)nest);

@@ -195,5 +195,5 @@ def shape_words(shaped: Shaped, seed: int) -> tuple[str, ...]:
     """Return what the traffic program is told, to shape an interface."""
     way = shaped.way
     first = (way.rate, way.delay, way.queue, way.loss, seed, way.overhead)
-    last = (way.dup, way.reorder, way.corrupt)
+    last = (way.dup, way.reorder, way.corrupt, way.coalesce)
     return ("shape", shaped.interface, *map(str, first + (last if any(last) else ())))

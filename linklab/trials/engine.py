@@ -25,6 +25,7 @@ from linklab.trials.plan import CountSyscalls, GuestSlot, Plan, Turn, blocks, co
 STEP = "measuring"
 MOST_OPEN = 64  # guests at a time: each has a dozen open files and wakes up now and then
 _QEMU_MIB = 96  # what a QEMU takes beside its guest's memory, measured under TCG: 60 to 80
+_LATE_MS = 5.0  # of a link between guests; samples keep it
 _MEMORY_SHARE = 0.8  # of what the host has available
 
 
@@ -244,6 +245,7 @@ class Engine:
         self._listener = listener
         self._random = Random(plan.seed)
         self._noise: set[str] = set()  # what was said of it
+        self._is_late = False
 
     def run(self, subjects: Sequence[Subject]) -> None:
         """Do all of the plan. A kernel that fails ends its own part, not the run.
@@ -322,6 +324,7 @@ class Engine:
             case Sample():
                 self.samples.append(replace(event, order=len(self.samples)))
                 self._folder.add_sample(self.samples[-1])
+                self._note_lateness(event)
             case BootRecord():
                 self._folder.add_boot(event)
             case TallyRecord():
@@ -339,6 +342,14 @@ class Engine:
                 self.failed = slot.kernel
                 at = {"guest": fault.guest, **slot.setup, **_place(job)}
                 self._folder.add_fault(slot.kernel, fault, **at)
+
+    def _note_lateness(self, sample: Sample) -> None:
+        links = (sample.links or {}).items()
+        late = max((ns for name, ns in links if name.endswith("latest_ns")), default=0) / 1e6
+        if late >= _LATE_MS and not self._is_late:  # said once
+            self._is_late = True
+            text = f"a link handed packets over up to {late:.0f} ms late in a trial"
+            self._listener(Note(f"{text}: this host is too busy for figures in real time"))
 
 
 def _place(job: Job | None) -> dict[str, str | int | float]:

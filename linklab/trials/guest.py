@@ -189,7 +189,11 @@ class GuestAtWork:
                 for name, session in joined.sessions.items()
             }
             self._lab.guests.bring_up(hosts)
-            check_links(joined.topology, hosts, _LOOKS)
+            try:
+                check_links(joined.topology, hosts, _LOOKS)
+            except LabError as error:
+                error.message += joined.lateness()
+                raise
             return hosts
         guest = host_of(self._sessions[0], self._lab, kind, setup, limit)
         if network is None:

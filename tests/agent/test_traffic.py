@@ -371,6 +371,15 @@ class TestProbes:
         assert (got["duplicates"], got["reordered"]) == ([0], [0])
         assert sent["began"] <= got["first"] < got["last"]
 
+    def test_a_train_may_be_in_bursts_of_which_two_come_first(self, net: Net) -> None:
+        with net.listening("count", PORT, "100", "1000") as counter:
+            pace = ("20", "50000000")
+            sent = net.traffic("train", HERE, PORT, "100", "100", *pace)
+            got = counter.figures()
+        assert got["received"] == [100]
+        assert sent["ended"][0] - sent["began"][0] >= 150_000_000
+        assert got["last"][0] - got["first"][0] >= 140_000_000
+
     def test_what_is_lost_twice_there_or_late_is_counted(self, net: Net) -> None:
         numbers = "".join(
             rf"printf '\0\0\0\{number}abc' >/dev/udp/{HERE}/{PORT};" for number in (0, 3, 1, 3, 4)

@@ -121,8 +121,9 @@ def test_the_drivers_that_a_kernel_lacks_are_named_with_the_option() -> None:
 
 @pytest.mark.parametrize("model", NicModel)
 def test_every_model_has_a_driver_that_is_looked_for_and_built_in(model: NicModel) -> None:
-    (need,) = needs_of([f"nic-{model}"])
+    *_, need = needs_of([f"nic-{model}"])
     assert f"{need.option}=y" in NICS.read_text()
+    assert need.why == f"--nic {model}"
 
 
 def machines(**more: Any) -> dict[str, MachineType]:

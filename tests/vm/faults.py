@@ -10,8 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from linklab.errors import LinklabError, Verdict
+from linklab.events import ignore
+from linklab.host.cache import Cache
+from linklab.image.programs import WIRE, build_static
+from linklab.lab.guests import GuestNetwork, GuestPlace
 from linklab.lab.lab import Lab, Subject
 from linklab.lab.session import Session, open_session
+from linklab.lab.topology import parse
 from linklab.machine.spec import Clock, MachineSpec
 
 IN_GUEST = Path(__file__).parent / "in_guest"
@@ -43,6 +48,14 @@ class Scene:
         lab = replace(self.lab, **changes)
         with lab.session(self.subject, self.folder / "console.log") as session:
             yield session
+
+    @contextmanager
+    def network(self, text: str) -> Iterator[GuestNetwork]:
+        """Boot a guest for each host of a topology."""
+        wire = build_static(WIRE, Cache(), ignore).cached(WIRE.file)
+        lab = replace(self.lab, guests=GuestPlace(parse(text), wire))
+        with lab.network(self.subject, self.folder / "console.log", seed=1) as joined:
+            yield joined
 
     @contextmanager
     def guest_on(self, spec: MachineSpec) -> Iterator[Session]:

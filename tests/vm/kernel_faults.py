@@ -29,6 +29,21 @@ def sysrq_crash(scene: Scene) -> None:
         session.agent.write_file("/proc/sysrq-trigger", b"c", scene.deadline())
 
 
+@fault(
+    "a peer's kernel crashes",
+    "`c` to sysrq, while its peer is at work",
+    CRASH,
+    "guest b: .*sysrq triggered crash",
+    clocks=(Clock.REAL,),  # each guest would count its own instructions
+)
+def peer_crashes(scene: Scene) -> None:
+    with scene.network("a -- b") as joined:
+        a, b = (joined.sessions[host].agent for host in "ab")
+        crash = "sleep 1; echo c >/proc/sysrq-trigger"
+        b.start_job(["/bin/sh", "-c", crash], soon())
+        never_ends(a, scene.deadline())
+
+
 @fault("the guest resets without a word", "`b` to sysrq", CRASH, "reset without a word")
 def silent_reset(scene: Scene) -> None:
     with scene.guest() as session:
@@ -118,6 +133,7 @@ def kernel_takes_memory(scene: Scene) -> None:
 
 STOCK_FAULTS: tuple[Fault, ...] = (
     sysrq_crash,
+    peer_crashes,
     silent_reset,
     init_killed,
     init_ends,

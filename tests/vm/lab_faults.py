@@ -74,6 +74,27 @@ def qemu_stopped(scene: Scene) -> None:
         session.agent.run(["/bin/ip", "link"], due)
 
 
+# Each guest would count its own instructions.
+TOGETHER = (Clock.REAL,)
+
+
+@fault("the wire dies", "SIGKILL, while a guest is at work", ERROR, "the wire, ", clocks=TOGETHER)
+def wire_killed(scene: Scene) -> None:
+    with scene.network("a -- b: 1ms") as joined:
+        due = scene.deadline()
+        assert joined.wire.pid is not None
+        os.kill(joined.wire.pid, signal.SIGKILL)
+        never_ends(joined.sessions["a"].agent, due)
+
+
+@fault("QEMU of a peer is killed", "SIGKILL", ERROR, "guest b: .*signal 9", clocks=TOGETHER)
+def peer_killed(scene: Scene) -> None:
+    with scene.network("a -- b") as joined:
+        due = scene.deadline()
+        os.kill(joined.sessions["b"].machine.pid, signal.SIGKILL)
+        never_ends(joined.sessions["a"].agent, due)
+
+
 @fault("the console's log cannot grow", "it is `/dev/full`", ERROR, "No space left", limit=20.0)
 def log_full(scene: Scene) -> None:
     (scene.folder / "console.log").symlink_to("/dev/full")
@@ -139,6 +160,8 @@ LAB_FAULTS: tuple[Fault, ...] = (
     qemu_killed,
     qemu_told_to_end,
     qemu_stopped,
+    wire_killed,
+    peer_killed,
     log_full,
     results_full,
     memory_full,

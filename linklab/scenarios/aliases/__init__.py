@@ -26,7 +26,8 @@ _MOST_FLOWS = 1000
 _PORT = 5001
 _PAYLOAD, _FRAME = 1448, 1514
 """What a full segment carries, with time stamps, and what it is with its headers."""
-_IMPOSSIBLE = 1.005  # of what the link can carry: more is a fault of the measurement
+_POSSIBLE = 1.005  # of what the link can carry: more is a fault of the measurement
+_AT_ONCE = 0.03  # s of a busy host
 
 
 class Aliases(Scenario):
@@ -61,7 +62,7 @@ class Aliases(Scenario):
         text="{arm}, {addresses} addresses",
     )
     # The frame's check sum, the preamble and the gap: what a wire carries beside the frame.
-    topology = "a -- b: 1gbit 50us queue=20000 overhead=24"
+    topology = "a -- b: 1gbit 50us queue=20000 overhead=24 coalesce=100us"
     parameters = (Parameter("seconds", 2, "how long each connection sends", 1, 600),)
     fragment = paths.IMAGES / "networks" / "kernel.config"
     needs = paths.IMAGES / "networks" / "needs.toml"
@@ -134,7 +135,7 @@ class Aliases(Scenario):
                 f"the {flows} connections never sent at the same time: --param seconds= takes more"
             )
         goodput = sum(got["inner"]) * 8 / window / 1e6
-        self._check_ceiling(hosts["a"], goodput)
+        self._check_ceiling(hosts["b"], goodput, window)
         gigabits = sum(got["bytes"]) * 8 / 1e9
         return {
             "goodput": goodput,
@@ -152,12 +153,16 @@ class Aliases(Scenario):
             raise WrongState(f"b has {found} addresses of ours, {self.there[0]} should be there")
 
     @staticmethod
-    def _check_ceiling(host: Host, goodput: float) -> None:
-        """Raise `LabError` for a figure that no link can have."""
+    def _check_ceiling(host: Host, goodput: float, window: float) -> None:
+        """Raise `LabError` for a figure that no link can have.
+
+        A guest of its own is in real time: it may see at once what came a little before.
+        """
+        possible = _POSSIBLE + (0 if host.inside else _AT_ONCE / window)
         assert host.network is not None
         way = host.network.links[0].there
         ceiling = ceiling_of(way.rate, way.overhead)
-        if way.rate and goodput > ceiling * _IMPOSSIBLE:
+        if way.rate and goodput > ceiling * possible:
             raise LabError(
                 f"{goodput:.1f} Mbit/s arrived over a link that carries {ceiling:.1f}: "
                 "this is a fault of the measurement, not a figure"
