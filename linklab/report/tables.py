@@ -36,7 +36,7 @@ def render(run: Run) -> Group:
     figures = Figures(run)
     parts: list[RenderableType] = [heading(run)]
     if drawing := run.about.get("drawing"):
-        parts += [Text(), Text(str(drawing), no_wrap=True)]
+        parts += [Text(), Text(str(drawing), overflow="fold")]
     for sheet in figures.sheets:
         parts += [Text(), main_grid(figures, sheet).on_terminal(), *_level_note(figures, sheet)]
         for grid in (cost_grid(figures, sheet), growth_grid(figures, sheet)):

@@ -24,6 +24,8 @@ _FIRST = IPv4Address("10.200.0.1")
 _NETWORK = "10.200.0.0/16"
 _MOST_FLOWS = 1000
 _PORT = 5001
+_BUFFERS = "4096 16384 131072"
+"""What a sender may have under way, bytes: so much that no queue overflows, as iperf's window."""
 _PAYLOAD, _FRAME = 1448, 1514
 """What a full segment carries, with time stamps, and what it is with its headers."""
 _POSSIBLE = 1.005  # of what the link can carry: more is a fault of the measurement
@@ -96,7 +98,7 @@ class Aliases(Scenario):
     def set_up(self, hosts: Hosts, setup: Cell) -> Iterable[tuple[Cell, Metrics]]:
         """Let the sender find the addresses."""
         hosts["a"].ip(f"route add {_NETWORK} via {hosts['b'].address()}")
-        hosts["a"].run(["/bin/sysctl", "-q", "-w", "net.ipv4.tcp_wmem=4096 16384 98304"])
+        hosts["a"].run(["/bin/sysctl", "-q", "-w", f"net.ipv4.tcp_wmem={_BUFFERS}"])
         self.there: tuple[int, bool] = (0, False)
         return ()
 
