@@ -100,7 +100,8 @@ _OBJECTS = r"""
 _MEMORY = r"""
     kv?free | __?k?v?free_\w*bulk | __kfree | \w*kmem_cache\w* | (_*|do_|memcg_)slab_\w+
     | (___)?cache_free | \w*kmemleak\w* | free_to_partial_list
-    | (__)?free_(pages?|slab|unref|large|frozen)\w* | object_err | check_(object|bytes_and_report|slab)\w*
+    | (__)?free_(pages?|slab|unref|large|frozen)\w* | object_err
+    | check_(object|bytes_and_report|slab)\w*
     | (alloc|free)_(consistency_checks|debug_processing)\w* | get_partial\w* | new_slab
     | allocate_slab | on_freelist | process_slab | discard_slab
     | (post_alloc_hook|prep_new_page|free_pages_prepare|bad_page|get_page_from_freelist)\w*
