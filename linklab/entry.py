@@ -59,7 +59,8 @@ def main() -> NoReturn:
     program = Here(
         version=__version__, name="Invoke", binary="inv[oke]", binary_names=["invoke", "inv"]
     )
-    sys.exit(program.run())
+    program.run()
+    sys.exit()
 
 
 def _nothing_here() -> str:
