@@ -511,7 +511,7 @@ class TestRerun:
         monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str],
     ) -> None:
-        same = {"image": {"agent": "a"}, "clock": clock}
+        same: dict[str, Any] = {"image": {"agent": "a"}, "clock": clock}
         store(tmp_path / "old", options=stored_options(OPTIONS), **same)
         self.again(tmp_path, monkeypatch, **same)
         commands.rerun(RerunOptions("old", str(tmp_path)), ["invoke"])
