@@ -494,6 +494,21 @@ class TestAnOldKernels:
         ]
         assert one(stamped(lines)).title == "KASAN: use-after-free Read in dummy_poll"
 
+    @pytest.mark.parametrize(
+        "pointer",
+        [
+            "IP: [<ffffffffa009e8fa>] dummy_poll+0x8aa/0x1210 [dummy]",
+            "IP: dummy_poll+0x8aa/0x1210",
+            "EIP: dummy_poll+0x8aa/0x1210",
+            "PC is at dummy_poll+0xa8/0x148",
+        ],
+    )
+    def test_the_instruction_pointer_had_other_names(self, pointer: str) -> None:
+        headline = "BUG: unable to handle kernel NULL pointer dereference at           (null)"
+        trace = ["Call Trace:", " [<ffffffff816dea24>] ? dummy_irq+0x1/0x9"]
+        oops = ["Oops: 0000 [#1] SMP", pointer][:: -1 if "IP:" in pointer else 1]
+        assert one(stamped([headline, *oops, *trace])).function == "dummy_poll"
+
 
 class TestReportsInARow:
     def test_are_told_apart(self) -> None:
