@@ -147,7 +147,7 @@ class TestTheGuestIsSilent:
         for number in range(100):
             line = f"[{number / 10:12.6f}] dummy: {number}\r\n"
             chatter += [["console", line], ["sleep", 0.1]]
-        verdict = stage.verdict(SHORT, boot=[*chatter, ["hang"]])
+        verdict = stage.verdict(4 * SHORT, boot=[*chatter, ["hang"]])
         assert type(verdict) is AgentNotStarted
         assert "its console still talks" in verdict.message
         assert "--boot-timeout" in verdict.message
