@@ -1,8 +1,10 @@
 """The first moment of a command: its standard streams are open, and a signal ends it with 130.
 
 `tasks.py` imports this before anything else, so it stands on next to nothing.
-Until then Invoke decides, which ends with 1 for Ctrl-C: the status of a kernel
-that is at fault.
+Until then Invoke decides, which ends with 1 for Ctrl-C, and where there is no
+`tasks.py`: the status of a kernel that is at fault. So this package installs a
+program `invoke` of its own, in the place of Invoke's: `main` is Invoke, and ends
+with other statuses.
 """
 
 from __future__ import annotations
@@ -10,13 +12,16 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from types import FrameType
+from typing import NoReturn
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 """The signals with which a person, or what a person closed, ends a program."""
 
 _INTERRUPTED = 130
+_USAGE = 2
+_ABORT = 255  # `git bisect run` takes 2 for a bad commit
 
 
 def is_invoke(name: str) -> bool:
@@ -33,6 +38,37 @@ def begin(program: str) -> None:
         leave_at_signals()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)  # see `hold_signals`
         open_streams()
+
+
+def main() -> NoReturn:
+    """Be Invoke, which says where the checkout is where there is none, and ends with 2."""
+    begin(sys.argv[0])
+    from invoke import __version__
+    from invoke.exceptions import CollectionNotFound, Exit
+    from invoke.program import Program
+
+    class Here(Program):
+        def load_collection(self) -> None:
+            try:
+                super().load_collection()
+            except Exit as error:
+                if not isinstance(error.__context__, CollectionNotFound):
+                    raise
+                raise Exit(_nothing_here(), _ABORT if "verdict" in sys.argv else _USAGE) from None
+
+    program = Here(
+        version=__version__, name="Invoke", binary="inv[oke]", binary_names=["invoke", "inv"]
+    )
+    program.run()
+    sys.exit()
+
+
+def _nothing_here() -> str:
+    checkout = Path(__file__).resolve().parent.parent
+    found = (checkout / "tasks.py").exists()
+    where = f"`cd {checkout}` first, or `invoke --search-root {checkout} COMMAND`"
+    do = where if found else "`cd` to the checkout of linklab first"
+    return f"usage: there is no tasks.py in {Path.cwd()}, nor in a folder above it: {do}"
 
 
 def hold_signals() -> None:

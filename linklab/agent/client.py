@@ -51,6 +51,10 @@ class AgentRestarted(LabError):
     """Another agent answers than the one that was there: the guest began anew."""
 
 
+class AgentNotStarted(GuestHung):
+    """No agent said hello before the deadline of the boot."""
+
+
 @dataclass(frozen=True)
 class JobLimits:
     """How long a job is followed: the guest's seconds, and bytes of output.
@@ -76,7 +80,7 @@ class Agent:
     def wait_for_hello(self, deadline: float) -> Hello:
         """Return the agent's greeting; `deadline` is monotonic, in seconds.
 
-        Asks for it where it came torn. Raises `GuestHung` when none comes, and
+        Asks for it where it came torn. Raises `AgentNotStarted` when none comes, and
         `ProtocolError` when the agent is of another version.
         """
         while True:
@@ -87,7 +91,7 @@ class Agent:
             if frame is not None and frame.kind is FrameKind.HELLO:
                 return self._remember(hello_from(result_of("hello", frame.payload)))
             if line is None or time.monotonic() >= deadline + DRAIN_LIMIT:
-                raise GuestHung("the guest did not start its agent within the deadline")
+                raise AgentNotStarted("the guest did not start its agent within the deadline")
 
     def hello(self, deadline: float) -> Hello:
         """Ask the agent who it is."""

@@ -446,7 +446,8 @@ class _Words:
         """Take an option's value from the beginning of `left`."""
         flag = option.flag
         if not left or left[0].partition("=")[0] in self._flags:
-            return f"{flag} lacks its value, such as {flag} {_example(option)}\n{self._help}"
+            such = f", such as {flag} {_usual(option)}" if _usual(option) else f": {option.help}"
+            return f"{flag} lacks its value{such}\n{self._help}"
         given = self._given.setdefault(flag, [])
         given.append(left.pop(0))
         if len(given) == 1 or _may_repeat(option):
@@ -463,7 +464,10 @@ class _Words:
         said = f"invoke {self._name} has no option {flag!r}"
         if not (near := _nearest(flag, flags)):
             return f"{said}\n`invoke {self._name} --help` lists them"
-        example = f" {_example(flags[near])}" if flags[near].takes_value else ""
+        usual = _usual(flags[near])
+        if flags[near].takes_value and not usual:
+            return f"{said}: the nearest is {near}: {flags[near].help}\n{self._help}"
+        example = f" {usual}" if flags[near].takes_value else ""
         return f"{said}: the nearest is {near}, as in {near}{example}\n{self._help}"
 
     def _one_too_many(self, word: str) -> str:
@@ -473,9 +477,14 @@ class _Words:
 
 
 def _example(option: Option) -> str:
-    """Return a value that an option could have."""
+    """Return a value that an option could have, or else a word in its place."""
+    return _usual(option) or option.name.upper()
+
+
+def _usual(option: Option) -> str:
+    """Return a value that an option could have; empty where none is known."""
     usual = option.default if isinstance(option.default, str) else ""
-    return usual or next(iter(option.completions()), "") or option.name.upper()
+    return usual or next(iter(option.completions()), "")
 
 
 def _unknown(word: str, known: Iterable[str]) -> str:

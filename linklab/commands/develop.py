@@ -19,7 +19,7 @@ from linklab.commands.exit_status import print_shown
 from linklab.errors import UsageError, Verdict
 from linklab.events import ignore
 from linklab.host.cache import Cache
-from linklab.host.doctor import Finding, healthy
+from linklab.host.doctor import Finding, healthy, in_a_line
 from linklab.host.doctor import examine as examine_host
 from linklab.host.packages import setup
 from linklab.host.run import environment, shown
@@ -85,6 +85,7 @@ def examine() -> Verdict:
         need, version, advice = (escape(cell) for cell in cells)
         table.add_row(need, _mark(finding), version, advice)
     print_shown(table)
+    print(in_a_line(findings))
     return Verdict.PASS if healthy(findings) else Verdict.ERROR
 
 

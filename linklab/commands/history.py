@@ -27,11 +27,13 @@ from linklab.options import (
     words,
 )
 from linklab.report.by_kind import headline, in_a_line, list_of, shown
-from linklab.report.compare import Stored, differences, obstacles
+from linklab.report.compare import Stored, cell_rows, differences, obstacles
 from linklab.results import result_kinds
+from linklab.results.figures import VIRTUAL, Figure
 from linklab.results.history import BROKEN, UNFINISHED, Entry, chosen, entries, find, kind_of
 from linklab.results.model import Run
 from linklab.results.result_kinds import is_selftest, is_series
+from linklab.results.statistics import LEVEL
 from linklab.results.store import RUN_FILE, read_run
 from linklab.scenarios import names, scenario_named
 
@@ -257,8 +259,23 @@ def print_differences(before: Stored, now: Stored) -> None:
     comparable = not obstacles(before.run, now.run)
     grid = comparison_grid([before, now], ("then", "now"), changes=comparable)
     console.print(grid.on_terminal())
+    if comparable and now.run.about.get("clock") != VIRTUAL and _has_no_spread(before, now):
+        print(
+            "Too few trials for a spread: a change may be noise of the host. `invoke compare` "
+            "tells them apart, and `invoke run --repeat 6` gives each figure an interval"
+        )
     if not comparable:
         print(f"The figures must not be compared: {_reasons(before.run, now.run)} differ.")
+
+
+def _has_no_spread(before: Stored, now: Stored) -> bool:
+    """Tell whether a change is shown of which nobody knows how much is noise."""
+
+    def is_sure(figure: Figure | None) -> bool:
+        return bool(figure and figure.interval and figure.interval.level >= LEVEL)
+
+    rows = [row for row in cell_rows([before, now]) if None not in row.values]
+    return not all(is_sure(figure) for row in rows for figure in row.figures)
 
 
 def _reasons(before: Run, now: Run) -> str:

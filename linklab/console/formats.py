@@ -122,7 +122,7 @@ def _pattern(
 def _lockdep(
     start: str, title: str, details: str | None = None, behind: str = _BACKTRACE
 ) -> Pattern:
-    return _pattern(Fault.LOCKDEP, f"{_HEAD}{start}", title, skip.LOCKS, details, behind)
+    return _pattern(Fault.LOCKDEP, f"{_HEAD}{start}", title, skip.DEADLOCKS, details, behind)
 
 
 def _still(fault: Fault, start: str, title: str) -> Pattern:
@@ -134,6 +134,7 @@ _IN_FUNCTION = rf"(?: (?:in (?:{FUNCTION}|{BARE_FUNCTION}(?= \()|\S+)|on address
 _AT = rf" at: (?:\[<[0-9a-f]+>\] )?{FUNCTION}"
 _LOCK_TAKEN_AT = rf"^ #0: .*{_AT}"  # the innermost one that is still held
 _LOCK_RELEASED_AT = rf"^\[<[0-9a-f]+>\] {FUNCTION}"
+_WARNING = r"WARNING: (?:\[.*\] )?(?:CPU: \d+ PID: \d+ at )?"
 _PANIC = "Kernel panic - not syncing: "
 LEAKS_FOUND = "memory leak"  # in sum, without a place
 
@@ -163,6 +164,12 @@ _PATTERNS = (
     ),
     _pattern(Fault.PANIC, rf"{_PANIC}(?P<why>.*)", "kernel panic: {why}"),
     # mm/kasan/report.c, mm/kmsan/report.c, kernel/kcsan/report.c, mm/kfence/report.c, lib/ubsan.c
+    _pattern(
+        Fault.KASAN,
+        rf"BUG: KASAN: (?P<kind>(?:double-free or )?(?:double|invalid)-free){_IN_FUNCTION}$",
+        "KASAN: {kind} in {function}",
+        skip.FREES,
+    ),
     _pattern(
         Fault.KASAN,
         rf"BUG: KAS(?:AN|an): (?P<kind>[\w-]+(?: [\w-]+)*?){_IN_FUNCTION}$",
@@ -292,20 +299,20 @@ _PATTERNS = (
         Fault.LOCKDEP,
         r"WARNING: .*kernel/locking/lockdep\.c:\d+ ",
         "WARNING: locking bug in {function}",
-        skip.LOCKS,
+        skip.LOCKDEP,
     ),
     _pattern(
         Fault.LOCKDEP,
         r"INFO: trying to register non-static key",
         "INFO: trying to register non-static key in {function}",
-        skip.LOCKS,
+        skip.KEYS,
     ),
     _pattern(Fault.LOCKDEP, r"BUG: (?P<what>MAX_\w+) too low", "BUG: {what} too low"),
     _pattern(
         Fault.LOCKDEP,
         r"BUG: (?P<what>spinlock|rwlock) (?P<how>[\w ]+?) on CPU",
         "BUG: {what} {how} in {function}",
-        skip.LOCKS,
+        skip.SPINLOCKS,
     ),
     _pattern(
         Fault.RCU,
@@ -410,6 +417,12 @@ _PATTERNS = (
         aside=True,
     ),
     # kernel/panic.c; since 6.18 the place comes first, and the condition, where it is known
+    _pattern(
+        Fault.WARNING,
+        rf"{_WARNING}fs/proc/generic\.c:\d+ (?:at )?(?P<function>proc_register)\b",
+        "WARNING: proc registration bug in {function}",
+        skip.PROC,
+    ),
     _pattern(
         Fault.WARNING,
         rf"WARNING: (?:\[.*\] )?(?:CPU: \d+ PID: \d+ at )?(?:\S+:\d+ )?(?:at )?{FUNCTION}",

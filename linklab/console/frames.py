@@ -20,7 +20,8 @@ _PLACE = r"(?: \(\w+\)| [\w./+-]+:\d+.*)?"  # arm64's remark; the source line, w
 _ADDRESSES = r"(?:\[<[0-9a-fx]+>\]\s+){0,2}"  # before 4.10
 _INDENT = rf"(?:kmemleak: )?\s*{_ADDRESSES}(?P<unsure>\? )?"
 _FRAME = re.compile(rf"{_INDENT}{FUNCTION}{_MODULE}{_PLACE}\s*$")
-_POINTER = rf"\s*(?:RIP: (?:[0-9a-f]{{4}}:)?|pc : ){_ADDRESSES}"
+# `IP:` is that of a page fault before 4.15, `PC is at` that of 32-bit ARM.
+_POINTER = rf"\s*(?:E?IP: |RIP: (?:[0-9a-f]{{4}}:)?|pc : |PC is at ){_ADDRESSES}"
 _RIP = re.compile(rf"{_POINTER}{FUNCTION}{_MODULE}")
 # What scripts/decode_stacktrace.sh puts in the place of offset and size.
 _SOURCE = r"[\w./+-]+:\d+(?: \(discriminator \d+\))?"

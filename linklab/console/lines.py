@@ -23,9 +23,16 @@ _PREFIX = re.compile(
 
 # The kernel goes on behind what stands in the line: a prompt, its own word on lost lines.
 _IN_FRONT = re.compile(
-    r"(?:\*\* \d+ printk messages dropped \*\* |.{0,80}?(?:login: |[#$] ))(?=<\d{1,4}>\[|\[)"
+    r"(?:\*\* \d+ printk messages dropped \*\* ?"
+    r"|.{0,80}?(?:login: |[Pp]assword: |[#$] |^> |\(initramfs\) ))(?=<\d{1,4}>\[|\[)"
 )
-_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0a-\x1f\x7f]")
+# Colours and cursor, a window's title, character sets (ECMA-48, 5.4 and 5.6); then what is left.
+_CONTROL = re.compile(
+    r"(?:\x1b\[|\x9b)[0-9;:<=>?]*[!\"'$ ]?[@-~]"
+    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]{0,256}(?:\x07|\x1b\\|\x9c)"
+    r"|\x1b[()*+#%][0-9A-Za-z]|\x1b[=>78]"
+    r"|[\x00-\x08\x0a-\x1f\x7f-\x9f]"
+)
 _PRIORITY = re.compile(r"<\d{1,4}>(?=\[)")
 # From boot to boot times, addresses, sizes and frequencies differ.
 _CHANGING = re.compile(r"0x[0-9a-f]+|\b[0-9a-f]{8,}\b|\d+", re.IGNORECASE)

@@ -4,7 +4,10 @@ They are data: names of functions as regular expressions, matched against the
 whole name in the source, by the part of the kernel that they belong to. What
 is common stands in every set; a kind of report adds what only it passes.
 A function is a helper where its caller chose what went wrong: the pointer that
-was read, the lock that was taken, the time at which it slept.
+was read, the lock that was taken, the time at which it slept. Where one could
+argue, it counts as it does for syzbot (syzkaller's pkg/report/linux.go), so that
+what is known of a fault is found by its title: who adds to a list or frees a
+packet is skipped, who walks an IDR, a maple tree or an iterator is not.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from functools import cache
 
 # Dumping, trapping, warning, and the ways into the kernel: kernel/panic.c, arch/x86/entry,
 # arch/x86/kernel/traps.c, arch/arm64/kernel/entry-common.c, kernel/softirq.c, tracing.
+# A user's page fault is work of its own, and can deadlock: do_user_addr_fault is none of these.
 _MACHINERY = r"""
     (__)?(dump|show)_(stack|trace|regs|backtrace)\w* | walk_stack\w*
     | (arch_)?stack_(trace|walk)\w* | \w*panic\w* | __warn\w* | __WARN\w*
@@ -21,9 +25,10 @@ _MACHINERY = r"""
     | get_taint | print_tainted\w* | add_taint | (asm_|instr_)?(exc|sysvec)_\w+
     | \w*(apic|irq_work|reschedule)\w*_interrupt | asm_\w+ | error_(entry|return|exit)
     | paranoid_\w+ | page_fault(_oops)? | async_page_fault | no_context | (__)?bad_area\w*
-    | do_(user|kern)_addr_fault | (__)?do_kernel_fault | spurious_\w*fault | \w*_trap
-    | do_(error_)?trap\w* | (do_|handle_)?invalid_op | (do_)?general_protection | (__)?die(_\w+)?
-    | oops_\w+ | kernelmode_fixup\w* | fixup_(exception|bug|umip\w*) | math_error
+    | do_kern_addr_fault | (__)?do_kernel_fault | spurious_\w*fault | \w*_trap
+    | do_(error_)?trap\w* | (do_|handle_)?invalid_op | (do_)?general_protection
+    | (__)?die(_addr|_body|_header)? | oops_\w+ | kernelmode_fixup\w*
+    | fixup_(exception|bug|umip\w*) | math_error
     | (default_do_|do_|exc_)?nmi(_\w+)? | end_repeat_nmi | common_interrupt | do_IRQ | ret_from_\w+
     | irqentry_\w+ | retint_\w+ | restore_regs\w* | (__)?irq_(enter|exit)\w* | (__)?do_softirq\w*
     | handle_softirqs | invoke_softirq | call_on_(irq)?stack | entry_(SYSCALL|SYSENTER|INT80)\w*
@@ -32,8 +37,8 @@ _MACHINERY = r"""
     | do_(translation|page|mem|tag_check|alignment)_(fault|abort) | die_kernel_fault
     | do_sp_pc_abort | program_check_\w+ | __stack_chk_fail | __virt_addr_valid | __phys_addr\w*
     | __x86_(indirect|return)_\w+ | \w*_indirect_thunk\w* | srso_\w+ | retbleed_\w+ | __cfi_\w+
-    | ftrace_\w+ | perf_trace\w* | trace_event_\w+ | (trace|lockdep)_(hard|soft)irqs?\w*
-    | should_fail\w* | __should_fail\w* | fail_dump
+    | ftrace_(graph_|regs_)?(call|caller|stub)\w* | ftrace_ops_\w+func | perf_trace\w*
+    | (trace|lockdep)_(hard|soft)irqs?\w* | should_fail\w* | __should_fail\w* | fail_dump
 """
 
 # What a sanitizer puts between the report and the access; single words of memory.
@@ -43,102 +48,101 @@ _SANITIZERS = r"""
     | __schedule_bug | check_memory_region\w* | check_region_inline | memory_is_\w+
     | addr_has_metadata | check_canary\w* | instrument_\w+ | write_comp_data | handle_overflow
     | usercopy_\w+ | __?check_(heap_)?object\w* | check_copy_size | __copy_overflow
-    | \w*(read|write)_once\w* | read_word_at_a_time | (arch_|raw_)*atomic(64|_long)?_\w+
-    | (arch_|raw_|generic_|const_)*_*(test|set|clear|change|assign)(_and_\w+)?_bit\w*
+    | \w*(read|write)_once_\w*nocheck | __(read|write)_once_size\w* | read_word_at_a_time
+    | \w*atomic(64)?_(long_)?(dec|inc|read|set|x?or|and|add|sub|fetch|(cmp)?xchg|try)\w*
+    | \w*(test|set|clear|change)_bit\w* | generic_test_and_\w+_bit\w*
     | \w*(read|write)[bwlq](_relaxed)? | (in|out)[bwl] | logic_(in|out)\w*
 """
 
-# Strings, copies, checksums, ciphers: whoever called them gave the wrong pointer.
+# Strings and copies of any subsystem: whoever called them gave the wrong pointer.
 _COPIES = r"""
-    (__|rep_|__pi_|kasan_|kmsan_)*mem(cpy|set|move|cmp|chr|scan|zero)\w*
-    | (__|kasan_)?strn?l?(len|cmp|casecmp|cpy|cat|chr|rchr|str|spn|cspn|pbrk|sep|stri)\w*
-    | str(l|s)(cpy|cat)\w* | sized_str\w+ | \w*memdup\w* | k?strn?dup\w* | kstrto\w+ | match_string
-    | \w*copy_(to|from)_(user|iter|kernel|sockptr)\w* | copy_user\w* | rep_movs\w* | copy(in|out)
-    | (simple_)?copy_\w*(page|folio)\w*_(to|from)_iter\w* | simple_copy_to_iter | \w*clear_user\w*
-    | (__)?(get|put)_user\w* | (__)?strn?(cpy|len)_\w*user\w* | extract_(user|iter)_to_sg | bcmp
-    | (__)?crc(\d+|_\w+)\w* | csum_partial\w* | do_csum | ip_compute_csum | hex_dump_to_buffer
-    | (__)?(crypto|shash|ahash)_\w*(update|digest|final|finup|(en|de)crypt|setkey)\w*
+    \w*mem(cpy|set|move|cmp|chr|dup|zero)\w* | \w*string\w*
+    | \w*str(n?cmp|[lns]?cpy|n?len|n?str|n?dup|chr)\w* | match_string
+    | \w*copy_(to|from)_(user|iter|sockptr)\w* | rep_movs\w* | copy(in|out)
+    | (simple_)?copy_\w*(page|folio)\w*_(to|from)_iter\w* | simple_copy_to_iter | (__|_)?clear_user
+    | \w*(get|put)_user\w* | extract_(user|iter)_to_sg | (__)?crc(\d+|_\w+)\w*
+    | hex_dump_to_buffer
 """
 
 # lib/vsprintf.c, kernel/printk, drivers/base/core.c: they stand for who prints.
 _PRINTING = r"""
-    \w*printk\w* | \w*printf | \w*_string(_nocheck)? | string(_nocheck)? | \w*pointer | va_format
-    | (print_)?hex_dump\w* | print_hex_dump\w* | number | widen_string | ptr_to_(id|hashval)
+    \w*printk\w* | \w*(sn|scn|kas)printf\w* | \w*pointer\w* | va_format | number
+    | (print_)?hex_dump\w* | print_hex_dump\w* | ptr_to_(id|hashval)
+    | \w*dev_(emerg|alert|crit|err|warn|notice|info)\w*
     | _?(dev|netdev|netif|net)_(emerg|alert|crit|err|warn|notice|info|dbg)\w*
 """
 
-# Lists, trees, arrays and iterators: somebody put the wrong thing in, or frees too early.
+# Lists, trees and arrays: somebody put the wrong thing in, or frees too early.
 _CONTAINERS = r"""
-    \w*list_(add|del|replace|move|splice|entry_valid)\w* | hlist_\w+ | __hlist_\w+ | plist_\w+
-    | klist_\w+ | llist_\w+ | (__)?rb_\w+ | (__)?xas?_\w+ | (mas|mtree)_\w+
-    | mt_(find|next|destroy)\w* | (__)?radix_tree_\w+ | (idr|ida)_\w+ | iov_iter_\w+
-    | (__)?rhashtable_lookup\w* | rht_\w+
+    \w*list_(add|del|replace|move|splice|entry_valid)\w* | klist_\w+ | (__)?rb_\w+
+    | xas_(start|load|find)\w* | ida_free | \w*rhashtable_lookup\w*
 """
 
 # Reference counts of all sorts of objects, and what checks their lives (lib/debugobjects.c).
 _COUNTS = r"""
-    (__)?refcount_\w+ | kref_\w+ | \w*ref_tracker\w* | (__)?percpu_ref_\w+ | sock_(hold|put)
-    | debug_print_object | debug_object_\w+ | __debug_\w+ | debug_check_no_obj_freed
-    | (timer|work)_is_static_object | in_dev_(hold|put) | (net)?dev_(hold|put)\w* | iput(_final)?
-    | ihold | (fast_)?dput | drop_nlink | put_device | get_device
+    (__)?refcount_\w+ | kref_\w+ | \w*ref_tracker\w* | debug_print_object | \w*debug_object\w*
+    | __debug_\w+ | debug_check_no_obj_freed | (timer|work)_is_static_object
+    | sock_(hold|put) | ((in|net)_?)?dev_(hold|put) | iput(_final)? | ihold | (fast_)?dput\w*
+    | \w*drop_nlink | put_device
 """
 
-# drivers/base, lib/kobject.c, fs/sysfs, fs/proc, and USB's requests: on behalf of a driver.
+# drivers/base, lib/kobject.c, fs/sysfs, net/core/dev.c, USB's requests: on behalf of a driver.
 _OBJECTS = r"""
-    (__)?kobject_\w+ | add_uevent_var | get_device_parent
-    | (__)?device_(add|del|unregister|destroy|release)\w* | device_(for_each_child|remove_file)\w*
-    | devres_release\w* | sysfs_remove_\w+ | proc_(register|create|mkdir|symlink|remove)\w*
-    | remove_proc_\w+ | hwrng_unregister | i2c_del_adapter | __unregister_client
-    | tty_unregister_device | rollback_registered\w* | usb_(kill|submit|start_wait|hcd_submit)_urb
+    \w*kobject_\w+ | add_uevent_var | get_device_parent
+    | \w*device_(add|del|unregister|destroy|release)\w* | device_(for_each_child|remove_file)\w*
+    | devres_release_all | \w*sysfs_remove\w* | hwrng_unregister | i2c_del_adapter
+    | __unregister_client | tty_unregister_device | rollback_registered\w*
+    | \w*unregister_netdev\w* | usb_(kill|submit|start_wait|hcd_submit)_urb
     | usb_kill_anchored_urbs | usb_(control|bulk|interrupt)_msg\w* | dummy_urb_enqueue
 """
 
-# mm: allocators, also the page cache's, and what checks them; net/core/skbuff.c's edges.
+# mm: allocators, also the page cache's, and what checks them; who frees a packet.
 _MEMORY = r"""
-    (kv?|v)z?free(_(sensitive|const|bulk|atomic|rcu\w*))? | __?k?v?free_\w*bulk | __kfree(_rcu\w*)?
-    | (__)?vunmap | remove_vm_area | \w*kmem_cache\w* | (_*|do_|memcg_)slab_\w+ | (___)?cache_free
-    | \w*kmemleak\w* | free_to_partial_list | (__)?free_(pages?|slab|unref|large|frozen)\w*
-    | object_err | check_(object|bytes_and_report|slab)\w*
+    kv?free | __?k?v?free_\w*bulk | __kfree | \w*kmem_cache\w* | (_*|do_|memcg_)slab_\w+
+    | (___)?cache_free | \w*kmemleak\w* | free_to_partial_list
+    | (__)?free_(pages?|slab|unref|large|frozen)\w* | object_err
+    | check_(object|bytes_and_report|slab)\w*
     | (alloc|free)_(consistency_checks|debug_processing)\w* | get_partial\w* | new_slab
     | allocate_slab | on_freelist | process_slab | discard_slab
     | (post_alloc_hook|prep_new_page|free_pages_prepare|bad_page|get_page_from_freelist)\w*
     | \w*alloc_(frozen_)?pages?\w* | \w*folio_alloc\w* | rmqueue\w* | put_page
     | __put_(single_)?page | free_(page_is_bad|pcp\w+) | check_(new|free)_pages?\w*
-    | (__)?folio_(put|unlock)\w* | \w*([mzc]|k\w*re)alloc\w* | (__)?alloc_percpu\w* | pcpu_\w+
-    | __get_free_pages? | get_zeroed_page\w* | __filemap_get_folio\w* | filemap_alloc_folio\w*
+    | (__)?folio_(put|unlock)\w* | \w*[mzc]alloc\w* | (\w*_)?k[vm]?realloc\w*
+    | (__)?alloc_percpu\w* | __get_free_pages? | get_zeroed_page\w*
+    | __filemap_get_folio\w* | filemap_alloc_folio\w*
     | (find_or_create|pagecache_get|read_cache)_page\w* | do_read_cache_folio | grab_cache_page\w*
     | find_lock_entries | truncate_inode_pages_range | mark_buffer_dirty\w* | (un)?lock_page\w*
-    | \w*kfree_skb\w* | consume_skb | skb_(over_|under_)?panic | (__)?skb_(put|push|pull)\w*
+    | \w*kfree_skb\w* | skb_(over_|under_)?panic
 """
 
-# kernel/time/timer.c, hrtimer.c, workqueue.c, kernel/sched/completion.c and wait.c
+# kernel/time/timer.c, workqueue.c, kernel/sched/completion.c and wait.c
 _DEFERRED = r"""
-    (__|try_to_)*(mod|add|del|delete)_timer\w* | (__|try_to_)*timer_(delete|shutdown|reduce)\w*
-    | lock_timer_base | sk_(stop|reset)_timer\w* | hrtimer_(cancel|try_to_cancel|start\w*)
-    | (__)?(flush|start_flush)_(delayed_)?work\w* | (__)?(flush|drain|destroy)_workqueue
-    | insert_w\w+ | (__)?cancel_(delayed_)?work\w* | try_to_grab_pending | work_grab_pending
-    | (__)?(queue|mod)_(delayed_)?work\w* | schedule_(delayed_)?work\w* | \w*queue_delayed_work\w*
-    | wait_for_completion\w* | do_wait_for_common | complete | finish_wait | (__)?wake_up\w*
-    | kthread_stop | cleanup_srcu_struct
+    \w*del_timer\w* | (__|try_to_)*timer_(delete|shutdown)\w* | __mod_timer | lock_timer_base
+    | sk_stop_timer_sync | \w*flush_work\w* | (__)?(flush|drain|destroy)_workqueue
+    | insert_w\w+ | __cancel_work(_timer|_sync)? | \w*cancel_work_sync | try_to_grab_pending
+    | work_grab_pending | \w*queue_work\w* | __queue_delayed_work | queue_delayed_work_on
+    | \w*wait_for_completion\w* | (__|do_)wait_for_common | complete | finish_wait | __wake_up\w*
+    | \w*kthread_stop\w* | cleanup_srcu_struct
 """
 
 # kernel/locking, RCU's readers, and who checks that one may sleep.
 _LOCKS = r"""
     \w*lock_(acquire|release)\w* | lock_is_held\w* | \w*lockdep\w* | \w*lock_class\w* | hlock_\w+
-    | (__|do_)?raw_(spin|read|write)_\w+ | _raw_\w+ | __raw_\w+ | raw_spin_rq\w*
+    | (__|do_)?raw_(spin|read|write)_\w+ | _raw_\w+ | raw_spin_rq\w*
     | (native_)?queued_\w+_slowpath | __pv_\w+ | pv_wait\w* | (__)?spin_\w+ | rwlock_bug
     | \w*(spin|read|write)_(try|un)?lock\w* | (__|ww_)?mutex_\w+ | __ww_mutex\w*
     | (__)?rt_(mutex|spin)_\w+ | rtlock_\w+
-    | (__)?(down|up)(_(read|write|trylock|kill|inter|time)\w*)? | \w*down_trylock\w* | __down\w*
-    | ___down_common | rwsem_\w+ | percpu_(down|up)\w* | __percpu_(down|up|rwsem)\w* | osq_\w+
-    | owner_on_cpu | _*might_(sleep|fault|lock|resched|alloc)\w* | _*cant_(sleep|migrate)
+    | (__)?(down|up) | \w*(down|up)_(read|write)\w* | (__)?down_(killable|interruptible|timeout)
+    | \w*down_trylock\w* | ___?down_common | rwsem_\w+ | percpu_(down|up)\w*
+    | __percpu_(down|up|rwsem)\w* | \w*osq_(un)?lock | owner_on_cpu
+    | _*might_(sleep|fault|lock|resched|alloc)\w* | _*cant_(sleep|migrate)
     | check_(prev_add|prevs_add|noncircular|deadlock|irq_usage|flags|wait_context)\w*
     | validate_chain | (reacquire|mark)_held_locks\w* | mark_(lock|usage)\w* | valid_state\w*
-    | save_trace | graph_lock
-    | print_(\w*bug|unlock\w*|\w*deadlock\w*|usage\w*|lock\w*|irq\w*)(_\w+)?
-    | find_(usage_\w+|lock_\w+) | seqcount_\w+ | seqprop_assert | do_write_seqcount_begin\w*
-    | local_lock\w* | assign_lock_key | \w*bh_(en|dis)able\w* | __?bh_lock\w*
-    | debug_(check|show)_(no|all)_locks\w*
+    | save_trace | graph_lock | \w*_imbalance_bug\w*
+    | print_(\w*bug|unlock\w*|\w*deadlock\w*|usage\w*|lock\w*|irq\w*|bad_irq\w*)(_\w+)?
+    | find_usage_\w+ | find_lock_(class|in_list)\w* | seqcount_\w+ | seqprop_assert
+    | do_write_seqcount_begin\w* | local_lock\w* | assign_lock_key | \w*bh_(en|dis)able\w*
+    | __?bh_lock\w* | debug_(check|show)_(no|all)_locks\w*
 """
 
 _COMMON = (
@@ -195,29 +199,36 @@ class SkippedFrames:
 
 MACHINERY = SkippedFrames(_MACHINERY)
 COMMON = SkippedFrames(*_COMMON)
-BUGS = SkippedFrames(*_COMMON, r"skb_\w+")  # they check what their caller made of the packet
+# They check what their caller made of the packet.
+BUGS = SkippedFrames(*_COMMON, r"(__)?skb_\w+")
+FREES = SkippedFrames(*_COMMON, r"\w*(slab_|kfree|vunmap|vfree)\w*")
+PROC = SkippedFrames(*_COMMON, r"\w*proc_\w*")
 KMSAN = SkippedFrames(
     *_COMMON,
     r"\w*alloc_skb\w* | netlink_(ack|rcv_skb)\w* | \w+_encrypt | (crypto|cipher|drbg|rng)_\w+",
 )
 UBSAN = SkippedFrames(*_COMMON, r"\w*overflow\w*")
 LIVES = SkippedFrames(
-    *_COMMON, r"(\w*_)?(debug|(hr)?timer|work|percpu)_\w* | \w*rcu\w* | \w*__free_\w*"
+    *_COMMON,
+    r"\w*((debug|hrtimer|timer|work|percpu)_|rcu|vfree|vunmap|__free_)\w*",
 )
 PAGES = SkippedFrames(
     *_COMMON,
     r"\w*(free|put|get|update|release)_page\w* | (__)?folio\w* | truncate_inode_pages\w*"
-    r"| page_frag_free | \w*alloc\w* | \w*vmap\w* | \w*page_owner\w*",
+    r"| page_frag_free | \w*alloc\w* | \w*vmap\w* | \w*page_owner\w* | \w*free_unref\w*",
 )
-LOCKS = SkippedFrames(*_COMMON, _SCHEDULER, _SOCKET_LOCKS, r"process_one_work | console_(try)?lock")
+# Who takes a lock for its caller is named: "possible deadlock in lock_sock_nested".
+DEADLOCKS = SkippedFrames(*_COMMON, r"process_one_work")
+LOCKDEP = SkippedFrames(*_COMMON, r"lock_sock\w* | release_sock")
+SPINLOCKS = SkippedFrames(*_COMMON, r"\w*(spin_|_lock|_unlock)\w*")
+KEYS = SkippedFrames(*_COMMON, r"\w*(stack|lock|IRQ)\w*")
 # `_rcu` in a name says that the caller must be a reader.
-RCU = SkippedFrames(*_COMMON, r"\w*rcu\w* | __dev_get_by_\w+")
+RCU = SkippedFrames(*_COMMON, r"\w*rcu\w*")
 LEAKS = SkippedFrames(
     *_COMMON,
-    r"\w*alloc\w* | create_object | __create_object | skb_(clone|copy)\w* | __?build_skb\w*"
-    r"| build_skb\w* | list_lru_init | __list_lru_init\w*",
+    r"\w*(alloc|mmap|kmem|slab|create_object|idr_get|list_lru_init|pcpu_create)\w*",
 )
 STANDSTILL = SkippedFrames(*_COMMON, _SCHEDULER, _SOCKET_LOCKS, _WATCHDOGS, _CLOCKS)
 ATOMIC = SkippedFrames(
-    *_COMMON, r"\w*preempt\w* | debug_smp_\w+ | \w*processor_id | \w*this_cpu\w* | (__)?schedule\w*"
+    *_COMMON, r"\w*preempt\w* | debug_\w+ | \w*processor_id | \w*this_cpu\w* | (__)?schedule\w*"
 )

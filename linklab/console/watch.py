@@ -41,6 +41,7 @@ _CUT_HERE = re.compile(r"-{4,}\[ cut here \]-{4,}")
 _RULE = re.compile(r"={20,}$")
 _END = re.compile(r"---\[ end (?:trace|Kernel panic)")
 _STACK = re.compile(r"\s*(?:Call Trace:|stack backtrace:)")
+_OLD_POINTER = re.compile(r"E?IP: ")  # before 4.15 it stood before "Oops:"
 _TOLD_TO_PRINT = re.compile(r"NMI backtrace for cpu \d")
 _STACK_OVER = re.compile(r"\s*</TASK>")
 _INLINED = "[inline]"
@@ -68,7 +69,8 @@ class _OpenReport:
             self.lines.append(line)
         if _TOLD_TO_PRINT.match(line.text):
             self.speakers.add(line.caller)
-        self.has_stack |= bool(_STACK.match(line.text)) or frame_in(line.text) is not None
+        is_frame = frame_in(line.text) is not None and not _OLD_POINTER.match(line.text)
+        self.has_stack |= bool(_STACK.match(line.text)) or is_frame
         self.stack_is_over |= bool(_STACK_OVER.match(line.text))
 
     def is_past_at(self, seconds: float | None) -> bool:

@@ -49,13 +49,24 @@ def examine(needs: Sequence[Need] = NEEDS, root: Path = ROOT) -> list[Finding]:
     """Look at everything that the lab needs. Takes up to 4 s where KVM hangs."""
     return [
         *_packages(needs, root),
-        *_packages((*PROFILING, *DEBUGGING, *SELFTESTING), root, required=False),
-        _kvm(),
         *_python(),
         _processor(),
         _memory(root),
         _disk(cache_root()),
+        *_packages((*PROFILING, *DEBUGGING, *SELFTESTING), root, required=False),
+        _kvm(),
     ]
+
+
+def in_a_line(findings: Sequence[Finding]) -> str:
+    """Return whether all is well, and what is not, by name."""
+    lacking = [each.need for each in findings if each.required and not each.found]
+    if lacking:
+        names = ", ".join(lacking)
+        return f"not all is well: what the lab needs is not here: {names}. See `what to do`"
+    optional = [each.need for each in findings if not each.found]
+    without = f"; not here and not needed: {', '.join(optional)}" if optional else ""
+    return f"all is well: everything that the lab needs is here{without}"
 
 
 def healthy(findings: Sequence[Finding]) -> bool:

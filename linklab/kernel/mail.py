@@ -348,7 +348,12 @@ def _text(data: bytes, charset: str | None = None) -> str:
     """Return bytes as text, in the charset that they claim, or else as git guesses it.
 
     That is UTF-8, or Latin-1 for a line that is none (mailinfo.c, guess_charset).
+    NUL is left out: a commit's message ends there.
     """
+    return _with_nul(data, charset).replace("\0", "")
+
+
+def _with_nul(data: bytes, charset: str | None) -> str:
     for name in filter(None, (charset, "utf-8")):
         try:
             return data.decode(name)

@@ -19,7 +19,6 @@ import hashlib
 import os
 import re
 import shutil
-import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -37,8 +36,6 @@ from linklab.kernel.tarball import import_tarball, unpacker_of
 _PREFERRED = "linux-source-6.12.tar.xz"
 _SAVED = "base.json"
 _INDEX = "folder.index"
-# Attributes by which git would change what it reads (gitattributes(5)).
-_CONVERTS = re.compile(r"\b(?:text|crlf|eol|ident|filter|working-tree-encoding)\b")
 # Patterns that leave nothing: Debian's linux-source ends its .gitignore with "/*".
 _IGNORE_ALL = re.compile(r"^/?\*+(/\*+)*/?$")
 
@@ -278,25 +275,23 @@ def _glance(
 ) -> str | None:
     """Return the tree of a folder of which only some files are kept.
 
-    What git tracks is else taken as it is committed; any other folder's files are
-    read for their names alone, which takes a tenth of the time of keeping them.
-    None where that would not do: a file that is expected is missing and has to
-    be looked for, a folder or a link is in the way of one, or all was read before.
+    What git tracks is else taken as it is committed; of any other folder nothing
+    else is looked at, which would take minutes where its 90,000 files are not in
+    memory. None where that would not do: a file that is expected is missing and
+    has to be looked for, or a folder or a link is in the way of one.
     """
     only = {"Makefile": True, **only}
     if not all(map(partial(_can_be_read, folder), only, only.values())):
         return None
     checkout = find_checkout(folder)
     head = _tree_of(folder, "HEAD") if checkout else None
-    if head is None and (checkout or (store.folder / _INDEX).exists()):
+    if checkout and head is None:
         return None
     _prepare(store, checkout)
     with (
         step(listener, f"look for changes in {folder}"),
         store.scratch_index(head or store.empty_tree()) as index,
     ):
-        if head is None and not _name_all(folder, store, index):
-            return None
         listed = "".join(f"{path}\0" for path in only).encode(errors="surrogateescape")
         argv = ["update-index", "--add", "--remove", "-z", "--stdin"]
         try:
@@ -314,31 +309,6 @@ def _can_be_read(folder: Path, name: str, is_expected: bool) -> bool:
         return is_file and path.parent.resolve() == (folder / name).parent
     there = next(parent for parent in path.parents if os.path.lexists(parent))
     return not is_expected and there.is_dir() and there.resolve() == there
-
-
-def _name_all(folder: Path, store: GitStore, index: Path) -> bool:
-    """Put every file of a folder that git does not track into an index, without its content.
-
-    Returns whether that is what git itself would make of them: it may have been
-    told to convert some.
-    """
-    if any(_CONVERTS.search(_text(path)) for path in _named_files(folder, ".gitattributes")):
-        return False
-    entries = []
-    for name in _plain_files(folder, store, index).split(b"\0")[:-1]:
-        path = os.path.join(os.fsencode(folder), name)  # noqa: PTH118
-        status = os.lstat(path)
-        if stat.S_ISLNK(status.st_mode):
-            mode, content = b"120000", os.readlink(path)  # noqa: PTH115
-        elif stat.S_ISREG(status.st_mode):
-            mode = b"100755" if status.st_mode & 0o100 else b"100644"
-            content = Path(os.fsdecode(path)).read_bytes()
-        else:
-            return False
-        blob = hashlib.sha1(b"blob %d\0%b" % (len(content), content)).hexdigest()
-        entries.append(b"%b %b\t%b\0" % (mode, blob.encode(), name))
-    store.git(["update-index", "-z", "--index-info"], index=index, stdin=b"".join(entries))
-    return True
 
 
 def _committed(folder: Path, store: GitStore, revision: str) -> str:
@@ -425,24 +395,25 @@ def _add_plain(folder: Path, store: GitStore, index: Path) -> None:
     So the ignore files are read as one list, without the patterns that would
     leave no file at all.
     """
-    paths = _plain_files(folder, store, index)
+    patterns = store.folder / "ignored"
+    patterns.write_text("".join(f"{line}\n" for line in _ignore_patterns(folder)))
+    argv = ["ls-files", "-z", "--cached", "--others", f"--exclude-from={patterns}"]
+    paths = store.git(argv, index=index, work_tree=folder).stdout
     # The first time, one pack instead of a file for each object.
     packed = [] if index.exists() else ["-c", "core.bigFileThreshold=1"]
     argv = [*packed, "update-index", "--add", "--remove", "-z", "--stdin"]
     store.git(argv, index=index, work_tree=folder, stdin=paths)
 
 
-def _plain_files(folder: Path, store: GitStore, index: Path) -> bytes:
-    """Return the paths of a folder's files that count, each with a NUL behind it."""
-    patterns = store.folder / "ignored"
-    patterns.write_text("".join(f"{line}\n" for line in _ignore_patterns(folder)))
-    argv = ["ls-files", "-z", "--cached", "--others", f"--exclude-from={patterns}"]
-    return store.git(argv, index=index, work_tree=folder).stdout
-
-
 def _ignore_patterns(folder: Path) -> Iterator[str]:
     """Yield the patterns of every .gitignore, each made relative to the top folder."""
-    for path in sorted(_named_files(folder, ".gitignore"), key=lambda p: len(p.parts)):
+    ignoring = []
+    for where, folders, files in os.walk(folder):
+        if ".git" in folders:
+            folders.remove(".git")
+        if ".gitignore" in files:
+            ignoring.append(Path(where) / ".gitignore")
+    for path in sorted(ignoring, key=lambda p: len(p.parts)):
         inside = path.parent.relative_to(folder).as_posix()
         for line in path.read_text(errors="replace").splitlines():
             pattern = line.rstrip()
@@ -457,11 +428,3 @@ def _moved(pattern: str, inside: str) -> str:
     if "/" in bare.rstrip("/"):  # anchored
         return f"{negation}/{inside}/{bare.lstrip('/')}"
     return f"{negation}/{inside}/**/{bare}"
-
-
-def _named_files(folder: Path, name: str) -> Iterator[Path]:
-    for where, folders, files in os.walk(folder):
-        if ".git" in folders:
-            folders.remove(".git")
-        if name in files:
-            yield Path(where) / name

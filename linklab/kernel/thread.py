@@ -223,6 +223,7 @@ class _Mailbox:
         if {each.subject.lower() for each in new} & {each.subject.lower() for each in old}:
             return True
         names = {each.message_id for each in old if each.message_id}
+        names |= {up for each in old for up in each.references}  # the thread's first, left out here
         above = ({*each.references, *(up.message_id for up in self._above(each))} for each in new)
         return any(ids & names for ids in above)
 

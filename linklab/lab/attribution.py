@@ -12,7 +12,7 @@ import select
 import time
 from pathlib import Path
 
-from linklab.agent.client import AgentRestarted
+from linklab.agent.client import AgentNotStarted, AgentRestarted
 from linklab.agent.line import ConsoleLine, LineClosed
 from linklab.console.formats import Fault
 from linklab.console.report import Report
@@ -30,7 +30,7 @@ from linklab.errors import (
 )
 from linklab.lab.findings import NO_DEBUG_INFORMATION, file_findings
 from linklab.lab.reports import KernelReports
-from linklab.lab.stuck import StuckState, find_stuck_state, listen_until_quiet
+from linklab.lab.stuck import StuckState, find_stuck_state, listen_until_quiet, speaks
 from linklab.machine.process import Machine, MachineEnd
 from linklab.paths import EXTERNAL_MODULES
 
@@ -40,6 +40,9 @@ SETTLE_LIMIT = 3.0  # s at most for a report, or for QEMU to follow its lines
 _AGENT_ENDED = re.compile(r"linklab-init: the agent ended: wait status (0x[0-9a-f]+)")
 _WITHOUT_WORDS = (Fault.SILENCE, Fault.TAINT)  # the lab's reports, not the kernel's
 _TOLD_TO_END = "linklab-init: told to end"
+_STILL_TALKS = (
+    "; its console still talks, so it may be no more than slow: --boot-timeout gives it longer"
+)
 _DOING = re.compile(r"no answer to `[^`]+`|did not start its agent|did not end")
 _MODULE_REFUSED = re.compile(r"linklab-init: module (\S+) did not load: (.*)")
 
@@ -56,6 +59,7 @@ def judge(
     A kernel's fault has its reports on file beside the console's log, decoded
     by `symbols`, a vmlinux with debug information.
     """
+    talks = isinstance(error, AgentNotStarted) and speaks(console, SETTLE_QUIET)
     end = settle(machine, console, isinstance(error, LineClosed), SETTLE_LIMIT)
     tail = console.watch.tail.strip()
     verdict = _verdict_on(machine, console, reports, error, end)
@@ -63,6 +67,7 @@ def judge(
         verdict.reports = verdict.reports or reports.counting
         if end is None and _wants_place(verdict):
             _find_place(verdict, machine, console)
+            verdict.message += _STILL_TALKS if talks else ""
         verdict.findings = file_findings(verdict.reports, console.log_path, symbols)
     said = machine.last_words
     qemu = f"QEMU said:\n{said}\n" if said and said not in verdict.message else ""

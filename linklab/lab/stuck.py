@@ -96,7 +96,7 @@ def find_stuck_state(machine: Machine, console: ConsoleLine) -> StuckState:
     pointers = tuple(int(pointer, 16) for pointer in _POINTER.findall(cpus))
     named = _functions_at(pointers, _system_map(machine))
     # A kernel in a flood of messages would answer behind them, too late.
-    said = "" if _speaks(console, 0) else _ask_kernel(machine, console)
+    said = "" if speaks(console, 0) else _ask_kernel(machine, console)
     shown = ", ".join(f"{pointer:#x} {named.get(pointer, '')}".rstrip() for pointer in pointers)
     text = f"instruction pointers: {shown}\n{said}"
     return read_stuck_state(text, pointers, tuple(named.values()))
@@ -180,7 +180,7 @@ def _ask_kernel(machine: Machine, console: ConsoleLine) -> str:
         except LabError:
             break
         console.type(key)
-        if not _speaks(console, min(_HEARING_LIMIT, until - time.monotonic())):
+        if not speaks(console, min(_HEARING_LIMIT, until - time.monotonic())):
             break  # interrupts are off: it hears nothing
         listen_until_quiet(console, _QUIET, until - time.monotonic())
         if time.monotonic() >= until:
@@ -192,7 +192,7 @@ def _ask_kernel(machine: Machine, console: ConsoleLine) -> str:
     return "\n".join(read_line(line.rstrip("\r")).shown for line in lines[:_MOST_LINES])
 
 
-def _speaks(console: ConsoleLine, seconds: float) -> bool:
+def speaks(console: ConsoleLine, seconds: float) -> bool:
     """Whether the console has something to say, or will within so many seconds."""
     poller = select.poll()
     poller.register(console.fileno(), select.POLLIN)
@@ -202,5 +202,5 @@ def _speaks(console: ConsoleLine, seconds: float) -> bool:
 def listen_until_quiet(console: ConsoleLine, quiet: float, limit: float) -> None:
     """Read the console until it has said nothing for `quiet` s, at most for `limit` s."""
     until = time.monotonic() + limit
-    while not console.closed and time.monotonic() < until and _speaks(console, quiet):
+    while not console.closed and time.monotonic() < until and speaks(console, quiet):
         console.pump()

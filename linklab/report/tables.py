@@ -22,11 +22,12 @@ from linklab.results.model import Run
 from linklab.results.shape import Cell, Metric, Value
 from linklab.results.statistics import LEVEL
 
+_NOT_MEASURED = "not measured"
 _FINDING_TONE = {
     "reproduced": "good",
     "in part": "part",
     "not reproduced": "bad",
-    "not measured": "quiet",
+    _NOT_MEASURED: "quiet",
 }
 _NONE = Entry("-", tone="quiet")
 
@@ -46,9 +47,20 @@ def render(run: Run) -> Group:
         source = run.about["reference"].get("source", "")
         absent = f"{source} has no figures for these kernels and counts."
         parts += [Text(), theirs.on_terminal() if theirs else Text(absent)]
-    if claims := claims_grid([run]):
-        parts += [Text(), claims.on_terminal()]
-    return Group(*parts)
+    return Group(*parts, *_claims(run))
+
+
+def _claims(run: Run) -> Iterator[RenderableType]:
+    """Yield a paper's claims; where few could be judged, those, and how many could not."""
+    every = list(run.about.get("claims") or ())
+    judged = [claim for claim in every if claim["finding"] != _NOT_MEASURED]
+    if len(judged) * 2 > len(every):
+        judged = every
+    if judged and (grid := claims_grid([Run({**run.about, "claims": judged}, run.samples)])):
+        yield from (Text(), grid.on_terminal())
+    if left := len(every) - len(judged):
+        some = f"{left} of the paper's {len(every)} claims"
+        yield from (Text(), Text(f"not measured: {some}; the page says what each needs"))
 
 
 def as_text(run: Run, width: int = TEXT_WIDTH) -> str:

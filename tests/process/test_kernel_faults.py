@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from stage import DEVICE_LEAK, PANIC, SHORT, SOFT_LOCKUP, WARNING, Stage, ask
 
+from linklab.agent.client import AgentNotStarted
 from linklab.errors import (
     GuestHung,
     KernelCrashed,
@@ -139,13 +140,25 @@ class TestTheGuestIsSilent:
         began = time.monotonic()
         verdict = stage.verdict(SHORT, boot=[["hang"]])
         assert time.monotonic() - began < SHORT + 15
-        assert type(verdict) is GuestHung
+        assert type(verdict) is AgentNotStarted
         assert "did not start its agent" in verdict.message
+        assert "still talks" not in verdict.message
 
     def test_from_the_firmware_on(self, stage: Stage) -> None:
         verdict = stage.verdict(SHORT, boot=[["console", "SeaBIOS (version 1)\r\n"], ["hang"]])
-        assert type(verdict) is GuestHung
+        assert type(verdict) is AgentNotStarted
         assert "SeaBIOS" in verdict.evidence
+
+    def test_but_its_console_still_talks(self, stage: Stage) -> None:
+        """A kernel that prints much over a serial line is slow, and need not be stuck."""
+        chatter: list[list[Any]] = []
+        for number in range(100):
+            line = f"[{number / 10:12.6f}] dummy: {number}\r\n"
+            chatter += [["console", line], ["sleep", 0.1]]
+        verdict = stage.verdict(4 * SHORT, boot=[*chatter, ["hang"]])
+        assert type(verdict) is AgentNotStarted
+        assert "its console still talks" in verdict.message
+        assert "--boot-timeout" in verdict.message
 
     def test_in_the_middle_of_the_work(self, stage: Stage) -> None:
         with (

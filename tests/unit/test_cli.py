@@ -195,6 +195,8 @@ def test_words_that_invoke_would_not_take_are_given_to_it_in_another_way(
         ("measure a --cpus=1 --cpus 2", 255, "--cpus is given twice: once takes all of it"),
         ("measure a --counts", 255, "--counts lacks its value, such as --counts 128\n"),
         ("measure a --counts --json", 255, "--counts lacks its value"),
+        ("measure a --patch", 255, "--patch lacks its value: a patch\n"),
+        ("measure a --pach x", 255, "the nearest is --patch: a patch\n"),
         ("measure", 255, "such as `invoke measure mtu`"),
         ("measure a b", 255, "'b' is a word too many: invoke measure takes WHAT\n"),
         ("history now", 2, "'now' is a word too many: invoke history takes no words"),

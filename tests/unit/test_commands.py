@@ -229,7 +229,8 @@ def test_doctor_lists_each_need_and_ends_by_whether_the_lab_can_work(
     monkeypatch.setattr(develop, "examine_host", lambda: findings)
     assert develop.examine() is verdict
     lines = capsys.readouterr().out.splitlines()
-    (qemu,) = (line for line in lines if "QEMU" in line)
+    (qemu,) = (line for line in lines if line.startswith(" QEMU"))
+    assert ("QEMU" in lines[-1]) is not found
     for part in ("found" if found else "missing", "7.2 [bold]", "pip install '.[test]'"):
         assert part in qemu
 

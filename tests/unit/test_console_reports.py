@@ -94,7 +94,7 @@ EXPECTED: dict[str, tuple[Fault, str]] = {
     "wait_context": (Fault.LOCKDEP, "BUG: invalid wait context in dummy_change_carrier"),
     "warning": (Fault.WARNING, "WARNING in rtnl_group_changelink"),
     "warning_6_18": (Fault.WARNING, "WARNING in free_netdev"),
-    "warning_on_warn": (Fault.WARNING, "WARNING in unregister_netdevice_many_notify"),
+    "warning_on_warn": (Fault.WARNING, "WARNING in rtnl_dellink"),
     "workqueue": (Fault.WORKQUEUE, "BUG: workqueue lockup"),
 }
 LEAKS = {Fault.DEVICE_LEAK, Fault.LEAK}
@@ -244,12 +244,12 @@ class TestTheGuiltyFunction:
         trace = [
             "RIP: 0010:kfree+0x1/0x9",
             "Call Trace:",
-            " skb_pull+0x1/0x9",
+            " kfree_skb+0x1/0x9",
             " entry_SYSCALL_64+0x1/0x9",
         ]
         report = one(stamped(["BUG: Bad page state in process ip", *trace]))
-        assert report.function == "skb_pull"
-        assert report.stack_key[0] == "skb_pull"
+        assert report.function == "kfree_skb"
+        assert report.stack_key[0] == "kfree_skb"
 
     def test_is_told_apart_by_its_helpers_where_there_is_nothing_else(self) -> None:
         hung = [
@@ -324,6 +324,71 @@ class TestTheGuiltyFunction:
     def test_of_a_deadlock_holds_one_lock_where_a_helper_asks_for_the_other(self) -> None:
         text = text_of("deadlock").replace("at: dev_set_mtu+", "at: __flush_work+")
         assert one(text).function == "rtnetlink_rcv_msg"
+
+    @pytest.mark.parametrize(
+        "helper",
+        [
+            "nla_strscpy", "nla_memcpy", "proc_dostring", "platform_device_unregister",
+            "unregister_netdevice_queue", "tun_get_user", "kthread_flush_work", "netdev_err",
+            "krealloc_noprof", "rhashtable_lookup", "xas_find", "hlist_del_init_rcu",
+        ],
+    )  # fmt: skip
+    def test_is_whoever_called_a_helper(self, helper: str) -> None:
+        trace = ["Call Trace:", f" {helper}+0x1/0x9", " dummy_caller+0x1/0x9"]
+        headline = f"BUG: KASAN: slab-use-after-free in {helper}+0x1/0x9"
+        assert one(stamped([headline, *trace])).function == "dummy_caller"
+
+    @pytest.mark.parametrize(
+        "worker",
+        [
+            "idr_for_each", "radix_tree_next_chunk", "mas_next_slot", "xas_store", "consume_skb",
+            "iov_iter_revert", "get_device", "mod_delayed_work_on", "skb_clone", "sk_reset_timer",
+            "hrtimer_start_range_ns", "remove_proc_entry", "percpu_ref_get_many", "vfree",
+            "csum_partial", "find_lock_task_mm", "atomic_notifier_call_chain", "seq_printf",
+            "netlink_realloc_groups", "skb_realloc_headroom", "p9_client_read_once",
+            "trace_event_raw_event_sys_enter", "do_user_addr_fault", "futex2_setup_timeout",
+        ],
+    )  # fmt: skip
+    def test_is_what_only_resembles_a_helper(self, worker: str) -> None:
+        trace = ["Call Trace:", f" {worker}+0x1/0x9", " dummy_caller+0x1/0x9"]
+        headline = f"BUG: KASAN: slab-use-after-free in {worker}+0x1/0x9"
+        assert one(stamped([headline, *trace])).function == worker
+
+    @pytest.mark.parametrize("lock", ["rtnl_lock", "lock_sock_nested", "hrtimer_start_range_ns"])
+    def test_of_a_deadlock_is_who_takes_the_lock_for_others(self, lock: str) -> None:
+        text = text_of("deadlock").replace("at: dev_set_mtu+", f"at: {lock}+")
+        assert one(text).title == f"possible deadlock in {lock}"
+
+    @pytest.mark.parametrize("free", ["kfree_sensitive", "vfree", "kvfree_rcu_bulk"])
+    def test_of_a_wrong_free_is_who_frees(self, free: str) -> None:
+        trace = ["Call Trace:", f" {free}+0x1/0x9", " dummy_close+0x1/0x9"]
+        report = one(stamped([f"BUG: KASAN: double-free in {free}+0x1/0x9", *trace]))
+        assert report.title == "KASAN: double-free in dummy_close"
+
+    def test_of_a_bug_in_skb_put_is_its_caller(self) -> None:
+        trace = [
+            "RIP: 0010:skb_panic+0x1/0x9",
+            "Call Trace:",
+            " skb_put+0x1/0x9",
+            " dummy_xmit+0x1/0x9",
+        ]
+        report = one(stamped(["kernel BUG at net/core/skbuff.c:206!", *trace]))
+        assert report.title == "kernel BUG in dummy_xmit"
+
+    def test_of_a_name_in_proc_that_is_there_is_who_registers_it(self) -> None:
+        lines = [
+            "WARNING: CPU: 0 PID: 51 at fs/proc/generic.c:377 proc_register+0x1/0x9",
+            "Call Trace:",
+            " proc_create_net_data+0x1/0x9",
+            " dummy_net_init+0x1/0x9",
+        ]
+        report = one(stamped(lines))
+        assert report.title == "WARNING: proc registration bug in dummy_net_init"
+
+    @pytest.mark.parametrize("allocates", ["sk_prot_alloc", "idr_get_free", "do_mmap"])
+    def test_of_a_leak_allocates_nothing(self, allocates: str) -> None:
+        lines = ["BUG: memory leak", "  backtrace:", f"    {allocates}+0x1/0x9"]
+        assert one(stamped([*lines, "    dummy_open+0x1/0x9"])).title == "memory leak in dummy_open"
 
 
 class TestADecodedReport:
@@ -430,6 +495,21 @@ class TestAnOldKernels:
             "=" * 66,
         ]
         assert one(stamped(lines)).title == "KASAN: use-after-free Read in dummy_poll"
+
+    @pytest.mark.parametrize(
+        "pointer",
+        [
+            "IP: [<ffffffffa009e8fa>] dummy_poll+0x8aa/0x1210 [dummy]",
+            "IP: dummy_poll+0x8aa/0x1210",
+            "EIP: dummy_poll+0x8aa/0x1210",
+            "PC is at dummy_poll+0xa8/0x148",
+        ],
+    )
+    def test_the_instruction_pointer_had_other_names(self, pointer: str) -> None:
+        headline = "BUG: unable to handle kernel NULL pointer dereference at           (null)"
+        trace = ["Call Trace:", " [<ffffffff816dea24>] ? dummy_irq+0x1/0x9"]
+        oops = ["Oops: 0000 [#1] SMP", pointer][:: -1 if "IP:" in pointer else 1]
+        assert one(stamped([headline, *oops, *trace])).function == "dummy_poll"
 
 
 class TestReportsInARow:

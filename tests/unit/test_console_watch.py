@@ -280,12 +280,18 @@ class TestWhatStandsInFront:
         "front",
         [
             "debian login: ",
+            "Password: ",
+            "(initramfs) ",
+            "> ",
             "~ # ",
             "[root@linklab /]# ",
             "user@host:~$ ",
             "** 12 printk messages dropped ** ",
             "\x1b[6n",
             "\x1b[1;31m",
+            "\x1b]0;root@box\x07",
+            "\x1b(B",
+            "\x9b0m",
             "\x1b",
             "\0",
             "\0debian login: \0<0>",
@@ -309,7 +315,16 @@ class TestWhatStandsInFront:
 def test_control_characters_in_a_line_do_not_change_a_report() -> None:
     said = "[    2.000000] BUG: KASAN: double-free in dummy_free+0x1/0x9\n"
     for at in range(len(said)):
-        for noise in ("\0", "\x1b[0m", "\x1b[1;31m", "\x07", "\r"):
+        for noise in (
+            "\0",
+            "\x1b[0m",
+            "\x1b[?25l",
+            "\x07",
+            "\r",
+            "\x1b]0;x\x1b\\",
+            "\x1b(B",
+            "\x9b1m",
+        ):
             report = first(f"{said[:at]}{noise}{said[at:]}".encode())
             assert report == first(said.encode()), (at, noise)
 

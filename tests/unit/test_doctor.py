@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from linklab.errors import LabError
+from linklab.commands import develop
+from linklab.errors import LabError, Verdict
 from linklab.events import Listener
 from linklab.host import doctor
 from linklab.host.accel import Accel, Decision
-from linklab.host.doctor import Finding, examine, healthy
+from linklab.host.doctor import Finding, examine, healthy, in_a_line
 from linklab.host.packages import Need
 
 NEEDS = (
@@ -200,6 +201,30 @@ def test_health_is_everything_that_is_required() -> None:
     good, bad = Finding("a", True, "", ""), Finding("b", False, "", "")
     assert healthy([good, Finding("c", False, "", "", required=False)])
     assert not healthy([good, bad])
+
+
+def test_the_last_line_says_whether_all_is_well() -> None:
+    good, bad = Finding("a", True, "", ""), Finding("b", False, "", "")
+    optional = Finding("KVM", False, "", "", required=False)
+    assert in_a_line([good]) == "all is well: everything that the lab needs is here"
+    assert in_a_line([good, optional]).endswith("is here; not here and not needed: KVM")
+    assert in_a_line([good, bad, optional]).startswith("not all is well")
+    assert "not here: b." in in_a_line([good, bad, optional])
+
+
+def test_kvm_comes_behind_all_that_is_needed(machine: Machine) -> None:
+    found = machine.examine()
+    assert found[-1].need == "KVM"
+    needed = [finding.required for finding in found]
+    assert needed == sorted(needed, reverse=True)
+
+
+def test_doctor_ends_with_that_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(develop, "examine_host", lambda: [Finding("b", False, "", "")])
+    assert develop.examine() is Verdict.ERROR
+    assert capsys.readouterr().out.splitlines()[-1].startswith("not all is well")
 
 
 def test_an_error_of_the_probe_does_not_end_the_examination(

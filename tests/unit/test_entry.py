@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,33 @@ def test_a_signal_while_a_command_line_is_put_in_order_interrupts(tmp_path: Path
     begun = ("report", "a", "b")
     end = interrupted(tmp_path, signal.SIGTERM, "linklab.commands.history", *begun)
     assert end == (130, "interrupted\n")
+
+
+@pytest.mark.parametrize(("command", "status"), [("run", 2), ("--list", 2), ("verdict", 255)])
+def test_outside_the_checkout_it_is_said_where_that_is(
+    command: str, status: int, tmp_path: Path
+) -> None:
+    code = "import sys; from linklab.entry import main; sys.argv[0] = 'invoke'; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, command], cwd=tmp_path, check=False, text=True,
+        env=environment({"PYTHONPATH": str(ROOT)}), capture_output=True,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (status, "")
+    assert f"no tasks.py in {tmp_path}" in done.stderr and f"`cd {ROOT}` first" in done.stderr
+
+
+def test_inside_the_checkout_the_program_is_invoke() -> None:
+    code = "import sys; from linklab.entry import main; sys.argv[0] = 'invoke'; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--list"], cwd=ROOT, check=True, capture_output=True,
+        env=environment({"PYTHONPATH": str(ROOT)}),
+    )  # fmt: skip
+    assert b"build-kernel" in done.stdout
+
+
+def test_the_package_installs_that_program() -> None:
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    assert scripts == {"invoke": "linklab.entry:main", "inv": "linklab.entry:main"}
 
 
 def ended(words: str, streams: str, folder: Path) -> tuple[int, str]:

@@ -502,6 +502,23 @@ class TestRerun:
         )
         assert (results / "new/report.html").is_file()
 
+    @pytest.mark.parametrize(("clock", "said"), [("real", True), ("virtual", False)])
+    def test_a_change_of_few_trials_may_be_noise(
+        self,
+        clock: str,
+        said: bool,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        same: dict[str, Any] = {"image": {"agent": "a"}, "clock": clock}
+        store(tmp_path / "old", options=stored_options(OPTIONS), **same)
+        self.again(tmp_path, monkeypatch, **same)
+        commands.rerun(RerunOptions("old", str(tmp_path)), ["invoke"])
+        text = " ".join(capsys.readouterr().out.split())
+        assert "-50.0 %" in text
+        assert ("a change may be noise of the host" in text) is said
+
     def test_inputs_that_differ_are_named_and_forbid_comparing(
         self, results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:

@@ -113,6 +113,11 @@ class TestMails:
         assert sent.author == "=?x-nothing?q?a?= <a@b>"
         assert sent.description == "Why it is done."
 
+    def test_nul_ends_no_subject(self) -> None:
+        (sent,) = read_mails(mail("PATCH", "gate: =?utf\0-8?q?x?= twice").encode())
+        assert sent.subject == "gate: =?utf-8?q?x?= twice"
+        assert sent.description == "Why it is done."
+
     @pytest.mark.parametrize("encoding", ["base64", "quoted-printable"])
     def test_a_transfer_encoding_is_undone_and_the_bytes_kept(self, encoding: str) -> None:
         diff = DIFF.format("a").encode().replace(b"one", b"\xf6ne = 1")
@@ -250,6 +255,20 @@ class TestThreads:
         ]
         box = write(tmp_path / "t.mbox", *series("PATCH", 2), *new)
         assert subjects(read(box)) == ["part1-renamed", "part2-renamed"]
+
+    def test_a_reroll_is_known_by_a_thread_whose_first_mail_is_elsewhere(
+        self, tmp_path: Path
+    ) -> None:
+        old, new = (
+            [
+                text.replace("\n\nWhy", "\nReferences: <gone@x>\n\nWhy")
+                for text in series(tag, 2, suffix)[1:]
+            ]
+            for tag, suffix in (("PATCH", ""), ("PATCH v2", "-renamed"))
+        )
+        found = read(write(tmp_path / "t.mbox", *old, *new))
+        assert subjects(found) == ["part1-renamed", "part2-renamed"]
+        assert found.notes == (f"{tmp_path}/t.mbox holds v1 too: v2 is taken",)
 
     def test_patches_sent_anew_in_reply_take_the_place_of_the_old(self, tmp_path: Path) -> None:
         new = mail("PATCH v2 2/3", "part2-new", In_Reply_To="<H.2@x>")
