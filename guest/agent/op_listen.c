@@ -41,7 +41,7 @@ static struct {
 	size_t count;
 	int stop;           /* closing it tells the listeners to read what is left, and end */
 	uint64_t *received; /* shared with them, one number each */
-} ears = { .stop = -1 };
+} listening = { .stop = -1 };
 
 static size_t shared_size(size_t count)
 {
@@ -123,13 +123,13 @@ static bool end_listeners(void)
 {
 	bool well = true;
 
-	if (ears.stop >= 0)
-		close(ears.stop);
-	ears.stop = -1;
-	for (size_t i = 0; i < ears.count; i++) {
+	if (listening.stop >= 0)
+		close(listening.stop);
+	listening.stop = -1;
+	for (size_t i = 0; i < listening.count; i++) {
 		int status = 0;
 
-		while (waitpid(ears.each[i].pid, &status, 0) < 0 && errno == EINTR)
+		while (waitpid(listening.each[i].pid, &status, 0) < 0 && errno == EINTR)
 			;
 		well = well && status == 0;
 	}
@@ -138,33 +138,33 @@ static bool end_listeners(void)
 
 static void forget_listeners(void)
 {
-	for (size_t i = 0; i < ears.count; i++)
-		close(ears.each[i].socket);
-	free(ears.each);
-	ears.each = NULL;
-	if (ears.received)
-		munmap(ears.received, shared_size(LISTENERS_MOST));
-	ears.received = NULL;
-	ears.count = 0;
+	for (size_t i = 0; i < listening.count; i++)
+		close(listening.each[i].socket);
+	free(listening.each);
+	listening.each = NULL;
+	if (listening.received)
+		munmap(listening.received, shared_size(LISTENERS_MOST));
+	listening.received = NULL;
+	listening.count = 0;
 }
 
 static bool start_listener(int group, int room, int ready, int stop)
 {
-	struct listener *l = &ears.each[ears.count];
+	struct listener *l = &listening.each[listening.count];
 
 	l->socket = subscribed_socket(group, room);
 	if (l->socket < 0)
 		return false;
 	l->pid = fork();
 	if (l->pid == 0) {
-		close(ears.stop); /* or nobody would notice that the agent closed its own */
-		be_listener(l->socket, ready, stop, &ears.received[ears.count]);
+		close(listening.stop); /* or nobody would notice that the agent closed its own */
+		be_listener(l->socket, ready, stop, &listening.received[listening.count]);
 	}
 	if (l->pid < 0) {
 		close(l->socket);
 		return false;
 	}
-	ears.count++;
+	listening.count++;
 	return true;
 }
 
@@ -173,27 +173,27 @@ static bool all_ready(int ready)
 {
 	char byte;
 
-	for (size_t i = 0; i < ears.count; i++)
+	for (size_t i = 0; i < listening.count; i++)
 		if (read(ready, &byte, 1) != 1)
 			return false;
 	return true;
 }
 
-/* Starts `count` of them; what did is in `ears`, errno says why it is not all. */
+/* Starts `count` of them; what did is in `listening`, errno says why it is not all. */
 static bool start_listeners(size_t count, int group, int room)
 {
 	int stop[2], ready[2], error = 0;
 
 	if (pipe2(stop, O_CLOEXEC))
 		return false;
-	ears.stop = stop[1];
+	listening.stop = stop[1];
 	if (pipe2(ready, O_CLOEXEC)) {
 		close(stop[0]);
 		return false;
 	}
-	while (ears.count < count && start_listener(group, room, ready[1], stop[0]))
+	while (listening.count < count && start_listener(group, room, ready[1], stop[0]))
 		;
-	if (ears.count < count)
+	if (listening.count < count)
 		error = errno;
 	close(stop[0]);
 	close(ready[1]);
@@ -222,20 +222,20 @@ enum outcome op_listen(struct reader *in, struct buffer *out, struct failure *wh
 			    "listen: 1 to 256 listeners, a group, a buffer size expected");
 	end_listeners();
 	forget_listeners();
-	ears.each = calloc(count, sizeof(*ears.each));
-	ears.received = mmap(NULL, shared_size(LISTENERS_MOST), PROT_READ | PROT_WRITE,
+	listening.each = calloc(count, sizeof(*listening.each));
+	listening.received = mmap(NULL, shared_size(LISTENERS_MOST), PROT_READ | PROT_WRITE,
 			     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (!ears.each || ears.received == MAP_FAILED)
+	if (!listening.each || listening.received == MAP_FAILED)
 		_Exit(12);
 	if (!start_listeners(count, (int)group, (int)room)) {
 		int error = errno;
 
-		why->index = ears.count;
+		why->index = listening.count;
 		end_listeners();
 		forget_listeners();
 		return fail(why, OP_SYSTEM, error, "a listener");
 	}
-	if (getsockopt(ears.each[0].socket, SOL_SOCKET, SO_RCVBUF, &given, &len))
+	if (getsockopt(listening.each[0].socket, SOL_SOCKET, SO_RCVBUF, &given, &len))
 		return fail(why, OP_SYSTEM, errno, "SO_RCVBUF");
 	put_u64(out, (uint64_t)given);
 	return OP_OK;
@@ -248,23 +248,23 @@ enum outcome op_listen(struct reader *in, struct buffer *out, struct failure *wh
 enum outcome op_listened(struct reader *in, struct buffer *out, struct failure *why)
 {
 	(void)in;
-	if (!ears.count)
+	if (!listening.count)
 		return fail(why, OP_BAD_REQUEST, 0, "listened: nobody listens");
 	if (!end_listeners()) {
 		forget_listeners();
 		return fail(why, OP_SYSTEM, 0, "a listener ended before its time");
 	}
-	for (size_t i = 0; i < ears.count; i++) {
+	for (size_t i = 0; i < listening.count; i++) {
 		uint32_t memory[SK_MEMINFO_VARS] = { 0 };
 		socklen_t len = sizeof(memory);
 
-		if (getsockopt(ears.each[i].socket, SOL_SOCKET, SO_MEMINFO, memory, &len)) {
+		if (getsockopt(listening.each[i].socket, SOL_SOCKET, SO_MEMINFO, memory, &len)) {
 			int error = errno;
 
 			forget_listeners();
 			return fail(why, OP_SYSTEM, error, "SO_MEMINFO");
 		}
-		put_u64(out, ears.received[i]);
+		put_u64(out, listening.received[i]);
 		put_u64(out, memory[SK_MEMINFO_DROPS]);
 	}
 	forget_listeners();

@@ -109,7 +109,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Heard:
+class NotificationCount:
     """What a listener got: the messages that reached it, and those that the kernel dropped."""
 
     received: int
@@ -260,13 +260,13 @@ def number_from(reply: FieldReader) -> int:
         return reply.take_int()
 
 
-def heard_from(reply: FieldReader) -> list[Heard]:
+def notification_counts_from(reply: FieldReader) -> list[NotificationCount]:
     """Return what each listener got."""
     with reading("account of listeners"):
-        ears = []
+        counts = []
         while reply.left:
-            ears.append(Heard(reply.take_int(), reply.take_int()))
-        return ears
+            counts.append(NotificationCount(reply.take_int(), reply.take_int()))
+        return counts
 
 
 def syscall_count_from(reply: FieldReader) -> tuple[SyscallCount, bytes]:

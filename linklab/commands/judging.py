@@ -11,7 +11,7 @@ from linklab.bisect.figures import FIRST_BLOCKS
 from linklab.bisect.history import Revision
 from linklab.bisect.journal import Journal
 from linklab.bisect.tester import Criterion, KernelTester
-from linklab.bisect.verdicts import SelftestJudge, Tries
+from linklab.bisect.verdicts import SelftestClassifier, Tries
 from linklab.commands.guests import hold_here
 from linklab.commands.kernels import KernelOptions
 from linklab.commands.machines import MachineOptions, set_up_lab
@@ -150,19 +150,19 @@ def open_tester(
     return KernelTester(flavour, lab, cache, criterion, listener)
 
 
-def selftest_judge(
+def selftest_classifier(
     criterion: Criterion,
     kernels: Callable[[Revision], KernelOptions],
     machine: MachineOptions,
     journal: Journal,
     listener: Listener,
-) -> SelftestJudge:
-    """Return what judges revisions by the tests that the criterion names."""
+) -> SelftestClassifier:
+    """Return what classifies revisions by the tests that the criterion names."""
 
     def run(revision: Revision, folder: Path, attempt: int) -> Sequence[LinklabError]:
         return _run(criterion, kernels(revision), machine, folder, attempt, listener)
 
-    return SelftestJudge(run, Tries(criterion.rule, criterion.tries, journal))
+    return SelftestClassifier(run, Tries(criterion.rule, criterion.tries, journal))
 
 
 def _run(

@@ -165,7 +165,7 @@ class ScenarioOptions:
                 )
         return self.plan(defaults, **more)
 
-    def with_keeper(self, lab: Lab, listener: Listener) -> Lab:
+    def with_hold(self, lab: Lab, listener: Listener) -> Lab:
         """Return a lab that leaves a guest that failed to a person, where that is asked for."""
         return replace(lab, hold=hold_here(listener)) if self.keep else lab
 

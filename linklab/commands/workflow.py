@@ -212,7 +212,7 @@ class LabWork(Workflow[Measured, Ready]):
         with timed(self.listener, "machine and image"):
             memory = self.request.memory
             lab = set_up_lab(self.machine, memory, self.cache, self.listener, self.image, self.more)
-            self.lab = self.options.with_keeper(lab, self.listener)
+            self.lab = self.options.with_hold(lab, self.listener)
         with timed(self.listener, "kernels"):
             wanted = Requirements.of(self.options.kind, self.lab)
             wanted = replace(wanted, image=self.image, more=self.more)

@@ -303,7 +303,7 @@ class ConsoleAccess:
     def look_after(self, others: Sequence[int] = ()) -> None:
         """Wait a moment, for others' descriptors too; pass on what is said and typed.
 
-        Raises what `ConsoleLine.pump` does.
+        Raises what `ConsoleLine.read_available` does.
         """
         poller = select.poll()
         for fd in (*others, *(handler.fileno for handler in self.handlers)):
@@ -311,7 +311,7 @@ class ConsoleAccess:
         if not self._console.closed:
             poller.register(self._console.fileno(), select.POLLIN)
         poller.poll(_TICK_MS)
-        self._console.pump()
+        self._console.read_available()
         if self._server is not None:
             self._server.serve()
 

@@ -31,10 +31,9 @@ from linklab.errors import (
     MachineLost,
 )
 from linklab.host.cache import Cached
-from linklab.lab.attribution import has_refused_module, hear_out, judge, settle
+from linklab.lab.attribution import attribute, drain, has_refused_module, wait_for_exit
 from linklab.lab.console_access import ConsoleAccess, Hold, TakenOver
-from linklab.lab.findings import Finding, file_findings
-from linklab.lab.reports import KernelReports
+from linklab.lab.kernel_reports import FiledReport, KernelReports, file_reports
 from linklab.machine.commandline import AGENT_PATH
 from linklab.machine.process import Machine
 from linklab.machine.qmp import load_state, save_state
@@ -103,7 +102,7 @@ class Session:
         self.agent: Agent = _AttentiveAgent(self.line, self._request_done, first)
         self.reports = KernelReports(console.watch, noise, _is_private(machine.spec))
         self._boot_limit = boot_limit
-        self.ignored: tuple[Finding, ...] = ()  # known noise, once the session is over
+        self.ignored: tuple[FiledReport, ...] = ()  # known noise, once the session is over
         self._asks_log = False
         self._taint: int | None = None
         self.hello: Hello
@@ -115,7 +114,7 @@ class Session:
         self.boot_seconds = time.monotonic() - self.machine.started
         if self.machine.spec.is_virtual:
             # QEMU's own seed reaches no guest that is entered through PVH.
-            self.agent.wake(
+            self.agent.resume(
                 self.machine.started + self._boot_limit,
                 _VIRTUAL_NOW,
                 _entropy(self.machine.spec.seed),
@@ -135,7 +134,7 @@ class Session:
             # It was saved where it had stopped, after its last word.
             self.machine.control.resumed_stopped()
             self.line.has_spoken = True
-        nonce = self.agent.wake(self.machine.started + self._boot_limit, now, entropy)
+        nonce = self.agent.resume(self.machine.started + self._boot_limit, now, entropy)
         self.boot_seconds = time.monotonic() - self.machine.started
         if nonce != hello.nonce:
             raise LabError("the resumed guest is not the one that was saved")
@@ -146,8 +145,8 @@ class Session:
         faults = taint.new_faults(self._taint, self._read_taint())
         self.agent.power_off(time.monotonic() + _POWER_OFF_LIMIT)
         self.line.handlers.clear()
-        end = settle(self.machine, self.console, True, _POWER_OFF_LIMIT)
-        if self.reports.counting:
+        end = wait_for_exit(self.machine, self.console, True, _POWER_OFF_LIMIT)
+        if self.reports.decisive:
             raise _KernelSpoke
         if end is None:
             raise GuestHung(
@@ -175,15 +174,15 @@ class Session:
 
     def _hear_console(self) -> None:
         """Take what the console says; a report to its end, where its title comes from."""
-        self.console.pump()
+        self.console.read_available()
         if self.console.watch.is_in_report:
-            hear_out(self.console)
+            drain(self.console)
 
     def _console_ready(self) -> None:
         self._hear_console()
         if self.console.closed:
             raise LineClosed("the console's line is closed")
-        if self.reports.are_due or has_refused_module(self.console):
+        if self.reports.is_ready or has_refused_module(self.console):
             raise _KernelSpoke
 
     def _request_done(self) -> None:
@@ -199,7 +198,7 @@ class Session:
             self.reports.confirm(self._kernel_log)
         finally:
             self._asks_log = False
-        if self.reports.are_due:
+        if self.reports.is_ready:
             raise _KernelSpoke
 
     def _kernel_log(self) -> list[Record] | None:
@@ -325,7 +324,7 @@ def _attended(
         people.leave_to_visitors()
         raise Interrupted("somebody took the guest over at its console") from error
     except (_KernelSpoke, LineClosed, LinklabError) as error:
-        verdict = judge(machine, console, session.reports, error, symbols)
+        verdict = attribute(machine, console, session.reports, error, symbols)
         if people is not None:
             people.hold(verdict)
         if verdict is error:
@@ -333,4 +332,4 @@ def _attended(
         raise verdict from error
     finally:
         known = session.reports.ignored
-        session.ignored = file_findings(known, console.log_path, symbols, known=True)
+        session.ignored = file_reports(known, console.log_path, symbols, known=True)

@@ -12,7 +12,7 @@ from random import Random
 from linklab.errors import KernelFault, LinklabError, Verdict
 from linklab.events import Listener, Note, StepAdvanced, step
 from linklab.host.cpus import own_cores, share_out
-from linklab.lab.findings import Finding
+from linklab.lab.kernel_reports import FiledReport
 from linklab.lab.lab import Lab, Subject, host_memory_available
 from linklab.machine.spec import Clock
 from linklab.results.model import BootRecord, Sample, TallyRecord
@@ -42,7 +42,7 @@ class Ignored:
     """A kernel reported something that does not count."""
 
     slot: GuestSlot
-    finding: Finding
+    finding: FiledReport
 
 
 @dataclass(frozen=True)
@@ -249,7 +249,7 @@ class Engine:
         """
         capacity = capacity_of(self.lab)
         turns = schedule(self._plan, [subject.name for subject in subjects], capacity)
-        self._note_room(turns, capacity)
+        self._note_capacity(turns, capacity)
         self._read(self._batch(subjects, turns, countings(self._plan, turns)))
 
     def measure(
@@ -298,7 +298,7 @@ class Engine:
                 if together and isinstance(event, Failed):
                     raise event.fault
 
-    def _note_room(self, turns: Sequence[Turn], capacity: int) -> None:
+    def _note_capacity(self, turns: Sequence[Turn], capacity: int) -> None:
         slots = len({turn.slot for turn in turns})
         repeats = len(turns) > len({(turn.slot, turn.cell) for turn in turns})
         if not self._plan.fresh_guest and repeats and slots > capacity:

@@ -13,7 +13,7 @@ from pathlib import Path
 from linklab.errors import GuestIncomplete, KernelFault, LabError, LinklabError, WrongState
 from linklab.host.accel import Accel
 from linklab.host.cpus import pin
-from linklab.lab.findings import Finding
+from linklab.lab.kernel_reports import FiledReport
 from linklab.lab.lab import Lab, Subject
 from linklab.lab.session import Session
 from linklab.results.model import BootRecord, TallyRecord
@@ -59,7 +59,7 @@ class Answer:
     trials: tuple[Trial, ...] = ()
     tally: TallyRecord | None = None
     error: LinklabError | None = None
-    ignored: tuple[Finding, ...] = ()  # known noise, once the guest has ended
+    ignored: tuple[FiledReport, ...] = ()  # known noise, once the guest has ended
 
 
 @contextmanager
@@ -96,7 +96,7 @@ class GuestAtWork:
         self._lab = lab
         self._plan = plan
         self._subject = subject
-        self._seat = slot
+        self._slot = slot
         self._console_log = console_log
         self._stack = ExitStack()
         self._scenario = plan.kind(plan.given)
@@ -134,14 +134,14 @@ class GuestAtWork:
             error.guest = GUEST
         return Answer(trials=tuple(kept), error=error, ignored=self._ignored())
 
-    def _ignored(self) -> tuple[Finding, ...]:
+    def _ignored(self) -> tuple[FiledReport, ...]:
         return self._session.ignored if self._session else ()
 
     def _open(self, cores: Cores | None) -> Answer:
-        draw = (self._plan.seed + self._seat.draw) % _SEEDS  # warm-up rounds count downwards from 0
+        draw = (self._plan.seed + self._slot.draw) % _SEEDS  # warm-up rounds count downwards from 0
         opened = self._lab.session(self._subject, self._console_log, draw)
         session = self._session = self._stack.enter_context(opened)
-        setup = self._seat.setup
+        setup = self._slot.setup
         with self._judged():
             self._pin(cores)
             host = host_of(session, self._lab, self._plan.kind, setup, self._plan.limit)

@@ -188,7 +188,7 @@ def test_a_figure_is_judged_by_one_block_where_chance_leaves_little(
     criterion = check_criterion(CriterionOptions(counts="1024", arms="group", above="1%"))
     lab = replace(lab_of(), clock=clock)
     bench = KernelTester("nosysfs", lab, Cache(tmp_path), criterion, ignore)
-    judge = bench.judge(lambda revision: None, None, None)  # type: ignore[arg-type, return-value]
+    judge = bench.classifier(lambda revision: None, None, None)  # type: ignore[arg-type, return-value]
     assert getattr(judge, "noise") == noise  # noqa: B009 - a judge by verdicts has none
 
 

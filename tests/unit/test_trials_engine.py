@@ -21,7 +21,7 @@ from linklab.console.report import Report
 from linklab.errors import GuestHung, KernelCrashed, LabError, MachineLost, Verdict, WrongState
 from linklab.events import Event, Note, StepAdvanced, StepFinished, StepStarted, ignore
 from linklab.host.accel import Accel
-from linklab.lab.findings import file_findings
+from linklab.lab.kernel_reports import file_reports
 from linklab.machine.spec import Boot, Clock
 from linklab.results.store import RunFolder, read_run
 from linklab.trials import engine as engine_module
@@ -387,7 +387,7 @@ def test_known_noise_is_noted_in_each_guest_and_said_once(
     ends: str, folder: RunFolder, tmp_path: Path
 ) -> None:
     report = Report(Fault.WARNING, "WARNING in old_driver", "old_driver", (), "the text")
-    known = file_findings([report], tmp_path / "console.log", None, known=True)
+    known = file_reports([report], tmp_path / "console.log", None, known=True)
     events: list[Event] = []
     lab = lab_of(lambda _kernel, _count: FakeGuest() if ends == "well" else hanging())
     plan = plan_of(arms=("process",), counts=(2, 3))
