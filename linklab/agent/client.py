@@ -21,9 +21,9 @@ from linklab.agent.replies import (
     Hello,
     JobNews,
     Measure,
+    MessageRun,
     NotificationCount,
     ProgramEnd,
-    Run,
     StreamNews,
     SyscallCount,
     content_from,
@@ -236,7 +236,7 @@ class Agent:
 
     def dump(
         self, request: bytes, kept: Sequence[int], deadline: float, *, header: int, index: int
-    ) -> list[Run]:
+    ) -> list[MessageRun]:
         """Send a dump request; return its messages, sorted, cut down, and run-length coded.
 
         `kept` are the attribute types to keep; `header` is the length of the

@@ -13,7 +13,7 @@ from linklab.agent.protocol import FieldReader
 from linklab.errors import GuestIncomplete, LabError, ProtocolError, RequestRefused
 
 
-class Outcome(IntEnum):
+class ReplyStatus(IntEnum):
     """What became of an operation: the first field of each reply."""
 
     OK = 0
@@ -101,7 +101,7 @@ class StreamNews:
 
 
 @dataclass(frozen=True)
-class Run:
+class MessageRun:
     """`length` neighbours of a dump that say the same as `message`, the first of them."""
 
     length: int
@@ -156,16 +156,16 @@ def result_of(operation: str, body: bytes) -> FieldReader:
     """Return the reader behind the outcome, or raise what the outcome stands for."""
     with reading(f"reply to `{operation}`"):
         reply = FieldReader(body)
-        outcome = Outcome(reply.take_int())
-        if outcome is Outcome.OK:
+        outcome = ReplyStatus(reply.take_int())
+        if outcome is ReplyStatus.OK:
             return reply
         _errno, index, text = reply.take_int(), reply.take_int(), reply.take_text()
     match outcome:
-        case Outcome.MISSING:
+        case ReplyStatus.MISSING:
             raise GuestIncomplete(f"the guest lacks what `{operation}` needs: {text}")
-        case Outcome.REFUSED:
+        case ReplyStatus.REFUSED:
             raise RequestRefused(f"the kernel refused request {index + 1} of `{operation}`: {text}")
-        case Outcome.SYSTEM:
+        case ReplyStatus.SYSTEM:
             raise LabError(f"the agent could not do `{operation}`: {text}")
         case _:
             raise ProtocolError(f"the agent does not understand `{operation}`: {text}")
@@ -245,12 +245,12 @@ def news_from(body: bytes) -> JobNews:
     return job_news_from(reply)
 
 
-def runs_from(reply: FieldReader) -> list[Run]:
+def runs_from(reply: FieldReader) -> list[MessageRun]:
     """Return the runs of a dump."""
     with reading("dump"):
         runs = []
         while reply.left:
-            runs.append(Run(reply.take_int(), reply.take_bytes()))
+            runs.append(MessageRun(reply.take_int(), reply.take_bytes()))
         return runs
 
 

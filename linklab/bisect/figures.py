@@ -100,7 +100,7 @@ class FigureClassifier:
                 classified = self._at_once(blocks.samples(), names)
             else:
                 looks = number - 1 if self.noise else number  # one block costs no risk
-                classified = self._said(blocks.samples(), names, max(1, looks))
+                classified = self._in_blocks(blocks.samples(), names, max(1, looks))
             return classified.judgement is not Mark.SKIP
 
         budget = Budget(min(FIRST_BLOCKS, self.most), most=self.most, growth=_GROWTH)
@@ -140,7 +140,7 @@ class FigureClassifier:
         judgement = Mark.BAD if is_bad else Mark.GOOD
         return Classified(judgement, Verdict.PASS.value, why, figure=figure)
 
-    def _said(self, samples: Sequence[Sample], names: Sequence[str], look: int) -> Classified:
+    def _in_blocks(self, samples: Sequence[Sample], names: Sequence[str], look: int) -> Classified:
         if self.threshold.ratio is not None:
             pair = pairs_of(samples, self.metric, *names).get(self.cell)
             if pair is None:

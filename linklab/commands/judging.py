@@ -97,7 +97,7 @@ def check_criterion(options: CriterionOptions) -> Criterion:
     most = number("max-blocks", options.max_blocks, FIRST_BLOCKS, MOST_TRIES)
     if options.above:
         options = _in_new_words(options)
-        plan = options.cell_plan({}, fresh_guest=True, trials=_TRIALS, settling=1)
+        plan = options.cell_plan({}, fresh_guest=True, trials=_TRIALS, warmup_trials=1)
         metric = metric_of(kind.shape, options.metric)
         threshold = parse_threshold(options.above, metric)
         return Criterion(

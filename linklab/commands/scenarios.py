@@ -253,7 +253,7 @@ class BlockOptions(TrialOptions):
             repeat=number("blocks", self.blocks or DEFAULT_BLOCKS[clock], 2, MAX_BLOCKS),
             fresh_guest=True,
             trials=trials,
-            settling=number("warmup", warmup or int(trials > 1), 0, MAX_TRIALS),
+            warmup_trials=number("warmup", warmup or int(trials > 1), 0, MAX_TRIALS),
         )
 
 

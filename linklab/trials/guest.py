@@ -167,7 +167,7 @@ class GuestAtWork:
                 if not self._is_warm and self._plan.begins_cold:
                     self._scenario.warm_up(self._hosts)
                 self._is_warm = True
-                for number in range(1 - self._plan.settling, self._plan.trials + 1):
+                for number in range(1 - self._plan.warmup_trials, self._plan.trials + 1):
                     named = number if self._plan.trials > 1 else turn.number
                     self._scenario.prepare(self._hosts, turn.cell)
                     metrics = self._checked(self._scenario.trial(self._hosts, turn.cell))

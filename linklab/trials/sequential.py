@@ -121,7 +121,7 @@ def _fitting(ends: float | None, pace: float) -> int:
 
 
 @dataclass
-class Outcome:
+class SequentialResult:
     """What is known. Also where an exception ended it: what was known by then.
 
     `looks` are those at the data: after how many blocks, with what risk.
@@ -141,7 +141,7 @@ class SequentialTest:
     """Two kernels compared in some cells: what is settled at one look is not measured further."""
 
     def __init__(self, blocks: Blocks, rule: Rule, metric: Metric, listener: Listener) -> None:
-        self.outcome = Outcome()
+        self.outcome = SequentialResult()
         self._blocks = blocks
         self._rule = rule
         self._metric = metric
@@ -149,7 +149,7 @@ class SequentialTest:
         self._family = len(blocks.cells)
         self._grows = False
 
-    def run(self, budget: Budget) -> Outcome:
+    def run(self, budget: Budget) -> SequentialResult:
         """Measure and compare. Raises whatever ends the measuring, a kernel's fault, too."""
         self._grows = budget.seconds is not None
         known = until_known(self._blocks, budget, self._look, self._listener)

@@ -14,7 +14,7 @@ from virtual_line import VirtualLine, lost, only, torn, unrecognizable
 from linklab.agent import client, exchange
 from linklab.agent.client import Agent, AgentRestarted, JobLimits
 from linklab.agent.protocol import Field, Frame, FrameKind, encode_fields, encode_frame
-from linklab.agent.replies import JobNews, Measure, NotificationCount, Run, StreamNews
+from linklab.agent.replies import JobNews, Measure, MessageRun, NotificationCount, StreamNews
 from linklab.errors import (
     GuestHung,
     GuestIncomplete,
@@ -251,7 +251,7 @@ class TestRequests:
         agent = agent_on(line, 3, b"message one", 1, b"message two")
         runs = agent.dump(b"request", [4, 0x1234], 1010, header=16, index=4)
         assert asked(line) == [b"dump", number(16), number(4), b"\x04\x00\x34\x12", b"request"]
-        assert runs == [Run(3, b"message one"), Run(1, b"message two")]
+        assert runs == [MessageRun(3, b"message one"), MessageRun(1, b"message two")]
 
     def test_an_empty_dump(self, line: VirtualLine) -> None:
         assert agent_on(line).dump(b"request", [], 1010, header=16, index=4) == []

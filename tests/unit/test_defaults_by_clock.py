@@ -52,7 +52,7 @@ class TestInVirtualTime:
     def test_a_comparison(self, machine: MachineOptions) -> None:
         found = Comparing(CompareOptions(a="sysfs", b="nosysfs", machine=machine)).check()
         plan = found.plan
-        assert (plan.repeat, plan.trials, plan.settling) == (10, 3, 1)
+        assert (plan.repeat, plan.trials, plan.warmup_trials) == (10, 3, 1)
         assert (plan.seed, plan.jobs) == (0, CPUS)
         assert found.rule.threshold == 0.0025
 
@@ -86,7 +86,7 @@ class TestInRealTime:
     def test_a_comparison(self) -> None:
         found = Comparing(CompareOptions(a="sysfs", b="nosysfs", machine=REAL)).check()
         plan = found.plan
-        assert (plan.repeat, plan.trials, plan.settling, plan.jobs) == (20, 5, 1, 1)
+        assert (plan.repeat, plan.trials, plan.warmup_trials, plan.jobs) == (20, 5, 1, 1)
         assert found.rule.threshold == 0.03
 
     def test_a_calibration(self) -> None:

@@ -10,7 +10,7 @@ from fake_kernel import Link, Refused, decode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from linklab.agent.replies import Run
+from linklab.agent.replies import MessageRun
 from linklab.scenarios.grouping import Grouping
 from linklab.scenarios.grouping.change import CHANGES, FIRST_NUMBER, LinkState, Operation
 from linklab.scenarios.grouping.messages import (
@@ -150,7 +150,7 @@ def test_a_run_of_a_dump_is_read_as_it_was_written(
 ) -> None:
     kept = [IFLA_MTU, IFLA_GROUP]
     kept += [IFLA_IFNAME] * named + [IFLA_ADDRESS] * addressed
-    run = read_run(Run(length, link.message(kept)))
+    run = read_run(MessageRun(length, link.message(kept)))
     assert (run.first, run.length) == (link.index, length)
     assert run.name == (link.name if named else None)
     address = link.address if addressed else None

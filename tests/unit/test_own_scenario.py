@@ -84,7 +84,7 @@ def with_noise(lab: FakeLab, folder: Path) -> FakeLab:
 
 
 def test_what_comes_of_a_guest_is_kept_in_the_order_in_which_it_comes(tmp_path: Path) -> None:
-    plan = plan_of(arms=("netlink", "batch"), counts=(3,), repeat=2, warmup=1)
+    plan = plan_of(arms=("netlink", "batch"), counts=(3,), repeat=2, warmup_rounds=1)
     book = Book(tmp_path, plan)
     Engine(with_noise(lab_of(), tmp_path), plan, book, ignore).run([SYSFS])
     boot, made, *rest = book.kept

@@ -9,7 +9,7 @@ from pyroute2.netlink import NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NL
 from pyroute2.netlink.rtnl import RTM_DELLINK, RTM_GETLINK, RTM_NEWLINK
 from pyroute2.netlink.rtnl.ifinfmsg import IFF_UP, ifinfmsg
 
-from linklab.agent.replies import Run
+from linklab.agent.replies import MessageRun
 from linklab.scenarios.grouping.change import (
     FIRST_NUMBER,
     GROUP,
@@ -118,7 +118,7 @@ class LinkRun:
     name: str | None  # of the first, where names were asked for
 
 
-def read_run(run: Run) -> LinkRun:
+def read_run(run: MessageRun) -> LinkRun:
     """Return what a run of a dump says."""
     message = ifinfmsg(run.message)
     message.decode()
