@@ -77,7 +77,7 @@ class Keys:
         """Yield text and what is asked for, in order. Ctrl-A twice is one of it."""
         text = bytearray()
         for byte in data:
-            # Before anything is yielded: whoever asks may not come back for the rest.
+            # Before the first yield: the caller may stop there.
             was_escaped, self._escaped = self._escaped, False
             if was_escaped and byte in _KEYS:
                 if text:
@@ -261,7 +261,7 @@ class ConsoleAccess:
         self._stack = ExitStack()
         self._guest: RunningGuest | None = None
         self._server: ConsoleServer | None = None
-        with suppress(LabError, OSError):  # a run does not fail for want of visitors
+        with suppress(LabError, OSError):  # a run goes on without a console for others
             name = name or guest_name(console.log_path)
             self._guest = self._stack.enter_context(announced(name, console.log_path))
             self._server = ConsoleServer(console, self._guest.console, self._on_key)

@@ -100,7 +100,7 @@ class Lab:
     noise: Noise = NO_NOISE  # reports of kernels that are known and do not count
     clock: Clock = Clock.REAL
     slowness: float = 1.0  # how many times as long guests may take here as elsewhere: for deadlines
-    hold: Hold | None = None  # takes a guest that failed, which then does not end by itself
+    hold: Hold | None = None  # keeps a guest that failed running, for a person
     records: bool = False  # a guest that fails leaves its recording beside its console's log
     shares: tuple[Share, ...] = ()  # folders of the host that its guests may mount
 

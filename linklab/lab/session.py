@@ -75,7 +75,7 @@ class Session:
     """A booted guest with its agent ready.
 
     `boot_seconds` is the host's time from QEMU's start to the agent's hello;
-    `reports` what the kernel said of its own trouble.
+    `reports` are the kernel's own.
     """
 
     def __init__(

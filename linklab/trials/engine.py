@@ -263,8 +263,8 @@ class Engine:
         """Measure cells on some kernels in so many blocks.
 
         Where they are wanted `together`, the first kernel's fault is raised once it is
-        noted: whoever compares two has no use for the one without the other. Else a kernel
-        that fails ends its own part, and what the work asks of each is counted, too.
+        noted: a comparison needs both. Else a kernel that fails ends its own part, and
+        what the work asks of each is counted, too.
         """
         names = [subject.name for subject in subjects]
         turns = blocks(self._plan, cells, names, numbers, self._random)

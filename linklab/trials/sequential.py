@@ -114,7 +114,7 @@ def until_known(blocks: Blocks, budget: Budget, look: Look, listener: Listener) 
 
 
 def _fitting(ends: float | None, pace: float) -> int:
-    """Return how many blocks to measure at once, so that the time is kept."""
+    """Return how many blocks to measure at once within the time that is left."""
     if ends is None:
         return MOST_BLOCKS
     return max(1, int((ends - time.monotonic()) / pace)) if pace else _FEWEST
