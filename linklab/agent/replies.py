@@ -88,14 +88,14 @@ class JobNews:
 class StreamNews:
     """What a job with streams of its own has printed since; its end as in `JobNews`.
 
-    `room` is how many bytes of input it takes next; it `reads` no more where its
+    `capacity` is how many bytes of input it takes next; it `reads` no more where its
     input is over, or nobody has it open.
     """
 
     output: bytes
     errors: bytes
     reads: bool
-    room: int
+    capacity: int
     measure: Measure
     wait_status: int | None = None
 
@@ -233,9 +233,9 @@ def stream_news_from(reply: FieldReader) -> StreamNews:
     with reading("account of a job"):
         ended, status = reply.take_int(), reply.take_int()
         measure = measure_from(reply)
-        reads, room = bool(reply.take_int()), reply.take_int()
+        reads, capacity = bool(reply.take_int()), reply.take_int()
         output, errors = reply.take_bytes(), reply.take_bytes()
-    return StreamNews(output, errors, reads, room, measure, status if ended else None)
+    return StreamNews(output, errors, reads, capacity, measure, status if ended else None)
 
 
 def news_from(body: bytes) -> JobNews:

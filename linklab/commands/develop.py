@@ -20,7 +20,7 @@ from linklab.commands.exit_status import print_shown
 from linklab.errors import UsageError, Verdict
 from linklab.events import ignore
 from linklab.host.cache import Cache
-from linklab.host.doctor import Check, healthy
+from linklab.host.doctor import Finding, healthy
 from linklab.host.doctor import examine as examine_host
 from linklab.host.packages import setup
 from linklab.host.run import environment, shown
@@ -68,25 +68,25 @@ def set_up() -> None:
     print(f"installed: {installed}" if installed else "nothing is missing")
 
 
-def _mark(check: Check) -> str:
-    if check.found:
+def _mark(finding: Finding) -> str:
+    if finding.found:
         return "[green]found[/]"
-    return "[red]missing[/]" if check.required else "[yellow]no[/]"
+    return "[red]missing[/]" if finding.required else "[yellow]no[/]"
 
 
 def examine() -> Verdict:
     """Print each need: found or not, its version, and what to do."""
-    checks = examine_host()
+    findings = examine_host()
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("need", no_wrap=True)
     for title in ("", "version", "what to do"):
         table.add_column(title)
-    for check in checks:
-        cells = (check.need, check.version, check.advice)
+    for finding in findings:
+        cells = (finding.need, finding.version, finding.advice)
         need, version, advice = (escape(cell) for cell in cells)
-        table.add_row(need, _mark(check), version, advice)
+        table.add_row(need, _mark(finding), version, advice)
     print_shown(table)
-    return Verdict.PASS if healthy(checks) else Verdict.ERROR
+    return Verdict.PASS if healthy(findings) else Verdict.ERROR
 
 
 def run_tests(options: SuiteOptions) -> Verdict:

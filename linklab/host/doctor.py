@@ -31,7 +31,7 @@ _MEMINFO = Path("proc/meminfo")
 
 
 @dataclass(frozen=True)
-class Check:
+class Finding:
     """One need of the lab: whether it is met here, and what to do if it is not.
 
     `version` is what was found, in words. The lab works without what is not
@@ -45,7 +45,7 @@ class Check:
     required: bool = True
 
 
-def examine(needs: Sequence[Need] = NEEDS, root: Path = ROOT) -> list[Check]:
+def examine(needs: Sequence[Need] = NEEDS, root: Path = ROOT) -> list[Finding]:
     """Look at everything that the lab needs. Takes up to 4 s where KVM hangs."""
     return [
         *_packages(needs, root),
@@ -58,23 +58,23 @@ def examine(needs: Sequence[Need] = NEEDS, root: Path = ROOT) -> list[Check]:
     ]
 
 
-def healthy(checks: Sequence[Check]) -> bool:
+def healthy(findings: Sequence[Finding]) -> bool:
     """Return whether everything that is required was found."""
-    return all(check.found for check in checks if check.required)
+    return all(finding.found for finding in findings if finding.required)
 
 
-def _packages(needs: Sequence[Need], root: Path, *, required: bool = True) -> Iterator[Check]:
+def _packages(needs: Sequence[Need], root: Path, *, required: bool = True) -> Iterator[Finding]:
     """Yield what is found of packages; `setup` installs those that are required."""
     installed = _installed([name for need in needs for name in need.packages])
     for need in needs:
         if lacks := need.lacks(root):
             means = "`invoke setup` installs" if required else "optional; install"
             advice = f"{means} {need.packages[0]}: {need.why}"
-            yield Check(need.name, False, f"no {', '.join(lacks)}", advice, required)
+            yield Finding(need.name, False, f"no {', '.join(lacks)}", advice, required)
         else:
             packaged = (installed[name] for name in need.packages if name in installed)
             version = _told_version(need) or next(packaged, "version unknown")
-            yield Check(need.name, True, version, "", required)
+            yield Finding(need.name, True, version, "", required)
 
 
 def _installed(packages: Sequence[str]) -> dict[str, str]:
@@ -99,24 +99,24 @@ def _told_version(need: Need) -> str:
     return match.group() if match else ""
 
 
-def _kvm() -> Check:
+def _kvm() -> Finding:
     try:
         decision = decide(Accel.AUTO, Path(PROGRAM), ignore, fresh=True)
     except LabError:
-        return Check("KVM", False, "not tried", "it takes QEMU to try it", required=False)
+        return Finding("KVM", False, "not tried", "it takes QEMU to try it", required=False)
     if decision.accel is Accel.KVM:
-        return Check("KVM", True, "runs a guest", "", required=False)
+        return Finding("KVM", True, "runs a guest", "", required=False)
     advice = f"{decision.reason}. TCG is used instead: everything works, only slower"
-    return Check("KVM", False, "does not run a guest", advice, required=False)
+    return Finding("KVM", False, "does not run a guest", advice, required=False)
 
 
-def _python() -> Iterator[Check]:
-    yield Check("Python", True, platform.python_version(), "")
+def _python() -> Iterator[Finding]:
+    yield Finding("Python", True, platform.python_version(), "")
     for name in _requirements():
         try:
-            yield Check(f"Python: {name}", True, metadata.version(name), "")
+            yield Finding(f"Python: {name}", True, metadata.version(name), "")
         except metadata.PackageNotFoundError:
-            yield Check(f"Python: {name}", False, "not installed", "`pip install -e .`")
+            yield Finding(f"Python: {name}", False, "not installed", "`pip install -e .`")
 
 
 def _requirements() -> list[str]:
@@ -128,30 +128,32 @@ def _requirements() -> list[str]:
     return [re.split(r"[^\w.-]", line)[0] for line in wanted if "extra ==" not in line]
 
 
-def _processor() -> Check:
+def _processor() -> Finding:
     count = len(os.sched_getaffinity(0))
     kind = platform.machine()
     advice = "" if kind == "x86_64" else "the lab builds and boots x86-64 kernels on x86-64 alone"
-    return Check("processor", not advice, f"{kind}, {count} CPUs", advice)
+    return Finding("processor", not advice, f"{kind}, {count} CPUs", advice)
 
 
-def _memory(root: Path) -> Check:
+def _memory(root: Path) -> Finding:
     lines = (root / _MEMINFO).read_text().splitlines()
     fields = dict(line.split(":", 1) for line in lines if ":" in line)
     available = int(fields["MemAvailable"].split()[0]) * 1024
     enough = available >= MEMORY_NEEDED
     advice = f"end something: builds and guests take {MEMORY_NEEDED / 1e9:.1f} GB"
-    return Check("memory", enough, f"{available / 1e9:.1f} GB available", "" if enough else advice)
+    return Finding(
+        "memory", enough, f"{available / 1e9:.1f} GB available", "" if enough else advice
+    )
 
 
-def _disk(cache: Path) -> Check:
+def _disk(cache: Path) -> Finding:
     """Look at the file system that the cache folder is in, or will be made in."""
     there = next(path for path in (cache, *cache.absolute().parents) if path.is_dir())
     free = shutil.disk_usage(there).free
     version = f"{free / 1e9:.1f} GB free in {cache}"
     elsewhere = "or let LINKLAB_CACHE name another folder"
     if not os.access(there, os.W_OK | os.X_OK):
-        return Check("disk", False, f"{there} may not be written", f"change that, {elsewhere}")
+        return Finding("disk", False, f"{there} may not be written", f"change that, {elsewhere}")
     enough = free >= DISK_NEEDED
     advice = f"two kernels take {DISK_NEEDED / 1e9:.0f} GB to build: make room, {elsewhere}"
-    return Check("disk", enough, version, "" if enough else advice)
+    return Finding("disk", enough, version, "" if enough else advice)

@@ -208,7 +208,7 @@ class TestRequests:
     def test_the_end_of_a_streamed_job(self, line: VirtualLine) -> None:
         agent = agent_on(line, 1, 4 << 8, *MEASURE, 0, 0, b"", b"")
         news = agent.stream_job(0.0, b"", lambda _: None, 1010)
-        assert (news.wait_status, news.reads, news.room) == (4 << 8, False, 0)
+        assert (news.wait_status, news.reads, news.capacity) == (4 << 8, False, 0)
 
     def test_what_was_printed_is_taken_before_anything_else_is_done(
         self, line: VirtualLine

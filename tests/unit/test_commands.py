@@ -16,7 +16,7 @@ from linklab.commands.machines import MachineOptions
 from linklab.errors import LabError, UsageError, Verdict
 from linklab.host.accel import Accel
 from linklab.host.cache import Artefact, Cached, cache_root
-from linklab.host.doctor import Check
+from linklab.host.doctor import Finding
 from linklab.host.packages import SetupOutcome
 from linklab.host.qemu import Qemu
 from linklab.image.iso import IMAGE
@@ -223,8 +223,8 @@ def test_doctor_lists_each_need_and_ends_by_whether_the_lab_can_work(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     findings = [
-        Check("QEMU", found, "7.2 [bold]", "pip install '.[test]'"),
-        Check("KVM", False, "", "TCG works", required=False),
+        Finding("QEMU", found, "7.2 [bold]", "pip install '.[test]'"),
+        Finding("KVM", False, "", "TCG works", required=False),
     ]
     monkeypatch.setattr(develop, "examine_host", lambda: findings)
     assert develop.examine() is verdict

@@ -1,4 +1,4 @@
-"""The door to a guest's console, the terminal that visits, and how they find each other."""
+"""The server of a guest's console, the terminals at it, and how they find each other."""
 
 from __future__ import annotations
 

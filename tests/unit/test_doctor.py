@@ -14,7 +14,7 @@ from linklab.errors import LabError
 from linklab.events import Listener
 from linklab.host import doctor
 from linklab.host.accel import Accel, Decision
-from linklab.host.doctor import Check, examine, healthy
+from linklab.host.doctor import Finding, examine, healthy
 from linklab.host.packages import Need
 
 NEEDS = (
@@ -45,11 +45,11 @@ class Machine:
         (self.root / name).parent.mkdir(parents=True, exist_ok=True)
         (self.root / name).touch()
 
-    def find(self, need: str) -> Check:
-        (check,) = (check for check in self.examine() if check.need == need)
-        return check
+    def find(self, need: str) -> Finding:
+        (finding,) = (finding for finding in self.examine() if finding.need == need)
+        return finding
 
-    def examine(self) -> list[Check]:
+    def examine(self) -> list[Finding]:
         return examine(NEEDS, self.root)
 
 
@@ -72,7 +72,7 @@ def let_kvm(monkeypatch: pytest.MonkeyPatch, accel: Accel, reason: str) -> None:
 
 
 def test_a_missing_need_says_what_is_missing_and_what_to_do(machine: Machine) -> None:
-    assert machine.find("tool") == Check(
+    assert machine.find("tool") == Finding(
         "tool", False, "no tool", "`invoke setup` installs tool-package: it does the work"
     )
     assert machine.find("headers").version == "no /usr/include/h.h"
@@ -92,7 +92,7 @@ def test_a_version_is_read_from_what_the_program_prints(
     machine: Machine, script: str, version: str
 ) -> None:
     machine.script("tool", script)
-    assert machine.find("tool") == Check("tool", True, version, "")
+    assert machine.find("tool") == Finding("tool", True, version, "")
 
 
 def test_a_program_whose_interpreter_is_gone_has_no_version(machine: Machine) -> None:
@@ -107,29 +107,29 @@ def test_files_have_the_version_of_their_package(machine: Machine) -> None:
         "dpkg-query",
         "printf 'new-headers not-installed \\nheaders installed 6.1-2\\n'; exit 1",
     )
-    assert machine.find("headers") == Check("headers", True, "6.1-2", "")
+    assert machine.find("headers") == Finding("headers", True, "6.1-2", "")
 
 
 def test_files_without_a_package_are_found_all_the_same(machine: Machine) -> None:
     machine.file("usr/include/h.h")
-    assert machine.find("headers") == Check("headers", True, "version unknown", "")
+    assert machine.find("headers") == Finding("headers", True, "version unknown", "")
 
 
 def test_kvm_is_not_required_and_says_why_not(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     let_kvm(monkeypatch, Accel.TCG, "the guest hangs")
-    check = machine.find("KVM")
-    assert not check.found
-    assert not check.required
-    assert check.advice.startswith("the guest hangs. TCG is used instead")
+    finding = machine.find("KVM")
+    assert not finding.found
+    assert not finding.required
+    assert finding.advice.startswith("the guest hangs. TCG is used instead")
 
 
 def test_kvm_that_runs_a_guest_needs_no_advice(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     let_kvm(monkeypatch, Accel.KVM, "")
-    assert machine.find("KVM") == Check("KVM", True, "runs a guest", "", required=False)
+    assert machine.find("KVM") == Finding("KVM", True, "runs a guest", "", required=False)
 
 
 def test_without_qemu_kvm_is_not_tried(machine: Machine) -> None:
@@ -161,32 +161,32 @@ def test_a_linklab_that_was_not_installed_is_told(
 
 def test_another_processor_is_told(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "machine", lambda: "aarch64")
-    check = machine.find("processor")
-    assert not check.found
-    assert check.version == f"aarch64, {len(os.sched_getaffinity(0))} CPUs"
+    finding = machine.find("processor")
+    assert not finding.found
+    assert finding.version == f"aarch64, {len(os.sched_getaffinity(0))} CPUs"
 
 
 def test_too_little_memory_is_told(machine: Machine) -> None:
     assert machine.find("memory").found
     machine.memory(1_000_000)
-    check = machine.find("memory")
-    assert not check.found
-    assert check.version == "1.0 GB available"
-    assert "1.1 GB" in check.advice
+    finding = machine.find("memory")
+    assert not finding.found
+    assert finding.version == "1.0 GB available"
+    assert "1.1 GB" in finding.advice
 
 
 def test_a_cache_folder_that_is_not_there_yet_is_judged_by_its_parent(machine: Machine) -> None:
     free = shutil.disk_usage(machine.root).free
-    check = machine.find("disk")
-    assert check.found
-    assert abs(float(check.version.split()[0]) * 1e9 - free) < 1e9
+    finding = machine.find("disk")
+    assert finding.found
+    assert abs(float(finding.version.split()[0]) * 1e9 - free) < 1e9
 
 
 def test_too_little_disk_is_told(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "DISK_NEEDED", 1 << 80)
-    check = machine.find("disk")
-    assert not check.found
-    assert "LINKLAB_CACHE" in check.advice
+    finding = machine.find("disk")
+    assert not finding.found
+    assert "LINKLAB_CACHE" in finding.advice
 
 
 def test_a_cache_folder_that_may_not_be_written_is_told(
@@ -197,8 +197,8 @@ def test_a_cache_folder_that_may_not_be_written_is_told(
 
 
 def test_health_is_everything_that_is_required() -> None:
-    good, bad = Check("a", True, "", ""), Check("b", False, "", "")
-    assert healthy([good, Check("c", False, "", "", required=False)])
+    good, bad = Finding("a", True, "", ""), Finding("b", False, "", "")
+    assert healthy([good, Finding("c", False, "", "", required=False)])
     assert not healthy([good, bad])
 
 
