@@ -99,14 +99,14 @@ static void be_listener(int fd, int ready, int stop, uint64_t *received)
 	}
 }
 
-static int subscribed_socket(int group, int room)
+static int subscribed_socket(int group, int buffer)
 {
 	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
 	struct sockaddr_nl any = { .nl_family = AF_NETLINK };
 
 	if (fd < 0)
 		return -1;
-	if ((room && setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &room, sizeof(room))) ||
+	if ((buffer && setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &buffer, sizeof(buffer))) ||
 	    bind(fd, (struct sockaddr *)&any, sizeof(any)) ||
 	    setsockopt(fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group, sizeof(group))) {
 		int error = errno;
@@ -148,11 +148,11 @@ static void forget_listeners(void)
 	listening.count = 0;
 }
 
-static bool start_listener(int group, int room, int ready, int stop)
+static bool start_listener(int group, int buffer, int ready, int stop)
 {
 	struct listener *l = &listening.each[listening.count];
 
-	l->socket = subscribed_socket(group, room);
+	l->socket = subscribed_socket(group, buffer);
 	if (l->socket < 0)
 		return false;
 	l->pid = fork();
@@ -180,7 +180,7 @@ static bool all_ready(int ready)
 }
 
 /* Starts `count` of them; what did is in `listening`, errno says why it is not all. */
-static bool start_listeners(size_t count, int group, int room)
+static bool start_listeners(size_t count, int group, int buffer)
 {
 	int stop[2], ready[2], error = 0;
 
@@ -191,7 +191,7 @@ static bool start_listeners(size_t count, int group, int room)
 		close(stop[0]);
 		return false;
 	}
-	while (listening.count < count && start_listener(group, room, ready[1], stop[0]))
+	while (listening.count < count && start_listener(group, buffer, ready[1], stop[0]))
 		;
 	if (listening.count < count)
 		error = errno;
@@ -205,19 +205,19 @@ static bool start_listeners(size_t count, int group, int room)
 }
 
 /*
- * count, group, room: starts that many processes, each with a socket that is
- * subscribed to a route netlink group.  `room` is the receive buffer asked
+ * count, group, buffer: starts that many processes, each with a socket that is
+ * subscribed to a route netlink group.  `buffer` is the receive buffer asked
  * for (0: the kernel's default; the kernel gives at most net.core.rmem_max).
  * Returns the bytes that the kernel gave.  Listeners from before are ended.
  */
 enum outcome op_listen(struct reader *in, struct buffer *out, struct failure *why)
 {
-	uint64_t count = take_u64(in), group = take_u64(in), room = take_u64(in);
+	uint64_t count = take_u64(in), group = take_u64(in), buffer = take_u64(in);
 	int given = 0;
 	socklen_t len = sizeof(given);
 
 	if (in->bad || count < 1 || count > LISTENERS_MOST || group < 1 || group > 1024 ||
-	    room > 1u << 30)
+	    buffer > 1u << 30)
 		return fail(why, OP_BAD_REQUEST, 0,
 			    "listen: 1 to 256 listeners, a group, a buffer size expected");
 	end_listeners();
@@ -227,7 +227,7 @@ enum outcome op_listen(struct reader *in, struct buffer *out, struct failure *wh
 			     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (!listening.each || listening.received == MAP_FAILED)
 		_Exit(12);
-	if (!start_listeners(count, (int)group, (int)room)) {
+	if (!start_listeners(count, (int)group, (int)buffer)) {
 		int error = errno;
 
 		why->index = listening.count;
