@@ -120,7 +120,7 @@ class KernelFault(LinklabError):
     """The kernel under test is at fault.
 
     `reports` is what it said of it on its console, first what the verdict goes
-    by; `findings` the same, on file; `guest` the host that it happened in.
+    by; `filed` the same, on file; `guest` the host that it happened in.
     """
 
     verdict = Verdict.FAIL
@@ -128,9 +128,9 @@ class KernelFault(LinklabError):
     def __init__(self, message: str, evidence: str = "") -> None:
         super().__init__(message, evidence)
         self.guest = ""  # the host of the topology that it happened in
-        # Reports and findings are types of those who make them, above this ground floor.
+        # Reports, and those on file, are types of those who make them, above this ground floor.
         self.reports: tuple[Any, ...] = ()
-        self.findings: tuple[Any, ...] = ()
+        self.filed: tuple[Any, ...] = ()
 
 
 class WrongState(KernelFault):

@@ -39,7 +39,7 @@ from linklab.agent.protocol import (
     encode_frame,
     split,
 )
-from linklab.agent.replies import Run
+from linklab.agent.replies import MessageRun
 from linklab.errors import RequestRefused
 from linklab.host.run import CommandFailed, CommandMissing, run, start
 
@@ -215,7 +215,7 @@ def all_links() -> bytes:
     return link_message(RTM_GETLINK, DUMP)
 
 
-def parsed(run_: Run) -> dict[str, Any]:
+def parsed(run_: MessageRun) -> dict[str, Any]:
     """A link as pyroute2 reads it: its index and its attributes by name."""
     message = ifinfmsg(run_.message)
     message.decode()

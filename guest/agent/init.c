@@ -137,7 +137,7 @@ static void end_guest(void)
 		pause();
 }
 
-/* Takes leave of the dead; the worker's death, or standstill, is the end. */
+/* Reaps children; that the worker exits, or stops, ends the guest. */
 static void reap(pid_t worker, pid_t *shell)
 {
 	int status;

@@ -17,7 +17,7 @@
 #define MODULES "/lib/modules"
 #define LIST "linklab.load"
 
-static ssize_t read_text(const char *path, char *text, size_t room)
+static ssize_t read_text(const char *path, char *text, size_t capacity)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	size_t have = 0;
@@ -25,7 +25,7 @@ static ssize_t read_text(const char *path, char *text, size_t room)
 
 	if (fd < 0)
 		return -1;
-	while (have + 1 < room && (got = read(fd, text + have, room - have - 1)) > 0)
+	while (have + 1 < capacity && (got = read(fd, text + have, capacity - have - 1)) > 0)
 		have += (size_t)got;
 	close(fd);
 	text[have] = '\0';
@@ -42,7 +42,7 @@ static bool same_name(const char *a, const char *b, size_t len)
 }
 
 /* `NAME.parameter=value` on the kernel's command line is for module NAME, as modprobe has it. */
-static void parameters_of(const char *name, const char *command_line, char *out, size_t room)
+static void parameters_of(const char *name, const char *command_line, char *out, size_t capacity)
 {
 	size_t len = strlen(name), used = 0;
 	const char *word = command_line;
@@ -52,8 +52,8 @@ static void parameters_of(const char *name, const char *command_line, char *out,
 		size_t size = strcspn(word, " \n");
 
 		if (size > len + 1 && word[len] == '.' && same_name(word, name, len) &&
-		    used + size - len < room)
-			used += (size_t)snprintf(out + used, room - used, "%s%.*s", used ? " " : "",
+		    used + size - len < capacity)
+			used += (size_t)snprintf(out + used, capacity - used, "%s%.*s", used ? " " : "",
 						 (int)(size - len - 1), word + len + 1);
 		word += size;
 		word += strspn(word, " \n");

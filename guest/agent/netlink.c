@@ -47,7 +47,7 @@ struct nlmsghdr *netlink_copy(const void *raw, size_t len, uint16_t flags)
 	return NULL;
 }
 
-static void ext_ack_text(const struct nlmsghdr *h, char *text, size_t room)
+static void ext_ack_text(const struct nlmsghdr *h, char *text, size_t capacity)
 {
 	const struct nlmsgerr *e = NLMSG_DATA(h);
 	size_t at = NLMSG_HDRLEN + sizeof(*e);
@@ -63,7 +63,7 @@ static void ext_ack_text(const struct nlmsghdr *h, char *text, size_t room)
 		if (a->nla_len < sizeof(*a) || at + a->nla_len > h->nlmsg_len)
 			return;
 		if ((a->nla_type & NLA_TYPE_MASK) == NLMSGERR_ATTR_MSG) {
-			snprintf(text, room, "%.*s", (int)(a->nla_len - NLA_HDRLEN),
+			snprintf(text, capacity, "%.*s", (int)(a->nla_len - NLA_HDRLEN),
 				 (const char *)a + NLA_HDRLEN);
 			return;
 		}
@@ -96,7 +96,7 @@ static int last_error(const struct nlmsghdr *h)
 	return error < 0 ? -error : 0;
 }
 
-int netlink_request(int fd, struct nlmsghdr *request, char *text, size_t room)
+int netlink_request(int fd, struct nlmsghdr *request, char *text, size_t capacity)
 {
 	text[0] = '\0';
 	if (send(fd, request, request->nlmsg_len, 0) < 0)
@@ -112,7 +112,7 @@ int netlink_request(int fd, struct nlmsghdr *request, char *text, size_t room)
 			if (h->nlmsg_seq != request->nlmsg_seq || !is_last(h))
 				continue;
 			if (last_error(h) && h->nlmsg_type == NLMSG_ERROR)
-				ext_ack_text(h, text, room);
+				ext_ack_text(h, text, capacity);
 			return last_error(h);
 		}
 	}

@@ -21,7 +21,7 @@ struct nlmsghdr *netlink_copy(const void *raw, size_t len, uint16_t flags);
  * errno; -1 with errno when the socket itself failed.  `text` takes what the
  * kernel said of the error, if anything.
  */
-int netlink_request(int fd, struct nlmsghdr *request, char *text, size_t room);
+int netlink_request(int fd, struct nlmsghdr *request, char *text, size_t capacity);
 
 /* Called for each message of a dump. */
 typedef void dump_visitor(const struct nlmsghdr *message, void *context);

@@ -41,7 +41,7 @@ static struct {
 	size_t count;
 	int stop;           /* closing it tells the listeners to read what is left, and end */
 	uint64_t *received; /* shared with them, one number each */
-} ears = { .stop = -1 };
+} listening = { .stop = -1 };
 
 static size_t shared_size(size_t count)
 {
@@ -99,14 +99,14 @@ static void be_listener(int fd, int ready, int stop, uint64_t *received)
 	}
 }
 
-static int subscribed_socket(int group, int room)
+static int subscribed_socket(int group, int buffer)
 {
 	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
 	struct sockaddr_nl any = { .nl_family = AF_NETLINK };
 
 	if (fd < 0)
 		return -1;
-	if ((room && setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &room, sizeof(room))) ||
+	if ((buffer && setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &buffer, sizeof(buffer))) ||
 	    bind(fd, (struct sockaddr *)&any, sizeof(any)) ||
 	    setsockopt(fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group, sizeof(group))) {
 		int error = errno;
@@ -123,13 +123,13 @@ static bool end_listeners(void)
 {
 	bool well = true;
 
-	if (ears.stop >= 0)
-		close(ears.stop);
-	ears.stop = -1;
-	for (size_t i = 0; i < ears.count; i++) {
+	if (listening.stop >= 0)
+		close(listening.stop);
+	listening.stop = -1;
+	for (size_t i = 0; i < listening.count; i++) {
 		int status = 0;
 
-		while (waitpid(ears.each[i].pid, &status, 0) < 0 && errno == EINTR)
+		while (waitpid(listening.each[i].pid, &status, 0) < 0 && errno == EINTR)
 			;
 		well = well && status == 0;
 	}
@@ -138,33 +138,33 @@ static bool end_listeners(void)
 
 static void forget_listeners(void)
 {
-	for (size_t i = 0; i < ears.count; i++)
-		close(ears.each[i].socket);
-	free(ears.each);
-	ears.each = NULL;
-	if (ears.received)
-		munmap(ears.received, shared_size(LISTENERS_MOST));
-	ears.received = NULL;
-	ears.count = 0;
+	for (size_t i = 0; i < listening.count; i++)
+		close(listening.each[i].socket);
+	free(listening.each);
+	listening.each = NULL;
+	if (listening.received)
+		munmap(listening.received, shared_size(LISTENERS_MOST));
+	listening.received = NULL;
+	listening.count = 0;
 }
 
-static bool start_listener(int group, int room, int ready, int stop)
+static bool start_listener(int group, int buffer, int ready, int stop)
 {
-	struct listener *l = &ears.each[ears.count];
+	struct listener *l = &listening.each[listening.count];
 
-	l->socket = subscribed_socket(group, room);
+	l->socket = subscribed_socket(group, buffer);
 	if (l->socket < 0)
 		return false;
 	l->pid = fork();
 	if (l->pid == 0) {
-		close(ears.stop); /* or nobody would notice that the agent closed its own */
-		be_listener(l->socket, ready, stop, &ears.received[ears.count]);
+		close(listening.stop); /* or nobody would notice that the agent closed its own */
+		be_listener(l->socket, ready, stop, &listening.received[listening.count]);
 	}
 	if (l->pid < 0) {
 		close(l->socket);
 		return false;
 	}
-	ears.count++;
+	listening.count++;
 	return true;
 }
 
@@ -173,27 +173,27 @@ static bool all_ready(int ready)
 {
 	char byte;
 
-	for (size_t i = 0; i < ears.count; i++)
+	for (size_t i = 0; i < listening.count; i++)
 		if (read(ready, &byte, 1) != 1)
 			return false;
 	return true;
 }
 
-/* Starts `count` of them; what did is in `ears`, errno says why it is not all. */
-static bool start_listeners(size_t count, int group, int room)
+/* Starts `count` of them; what did is in `listening`, errno says why it is not all. */
+static bool start_listeners(size_t count, int group, int buffer)
 {
 	int stop[2], ready[2], error = 0;
 
 	if (pipe2(stop, O_CLOEXEC))
 		return false;
-	ears.stop = stop[1];
+	listening.stop = stop[1];
 	if (pipe2(ready, O_CLOEXEC)) {
 		close(stop[0]);
 		return false;
 	}
-	while (ears.count < count && start_listener(group, room, ready[1], stop[0]))
+	while (listening.count < count && start_listener(group, buffer, ready[1], stop[0]))
 		;
-	if (ears.count < count)
+	if (listening.count < count)
 		error = errno;
 	close(stop[0]);
 	close(ready[1]);
@@ -205,37 +205,37 @@ static bool start_listeners(size_t count, int group, int room)
 }
 
 /*
- * count, group, room: starts that many processes, each with a socket that is
- * subscribed to a route netlink group.  `room` is the receive buffer asked
+ * count, group, buffer: starts that many processes, each with a socket that is
+ * subscribed to a route netlink group.  `buffer` is the receive buffer asked
  * for (0: the kernel's default; the kernel gives at most net.core.rmem_max).
  * Returns the bytes that the kernel gave.  Listeners from before are ended.
  */
 enum outcome op_listen(struct reader *in, struct buffer *out, struct failure *why)
 {
-	uint64_t count = take_u64(in), group = take_u64(in), room = take_u64(in);
+	uint64_t count = take_u64(in), group = take_u64(in), buffer = take_u64(in);
 	int given = 0;
 	socklen_t len = sizeof(given);
 
 	if (in->bad || count < 1 || count > LISTENERS_MOST || group < 1 || group > 1024 ||
-	    room > 1u << 30)
+	    buffer > 1u << 30)
 		return fail(why, OP_BAD_REQUEST, 0,
 			    "listen: 1 to 256 listeners, a group, a buffer size expected");
 	end_listeners();
 	forget_listeners();
-	ears.each = calloc(count, sizeof(*ears.each));
-	ears.received = mmap(NULL, shared_size(LISTENERS_MOST), PROT_READ | PROT_WRITE,
+	listening.each = calloc(count, sizeof(*listening.each));
+	listening.received = mmap(NULL, shared_size(LISTENERS_MOST), PROT_READ | PROT_WRITE,
 			     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (!ears.each || ears.received == MAP_FAILED)
+	if (!listening.each || listening.received == MAP_FAILED)
 		_Exit(12);
-	if (!start_listeners(count, (int)group, (int)room)) {
+	if (!start_listeners(count, (int)group, (int)buffer)) {
 		int error = errno;
 
-		why->index = ears.count;
+		why->index = listening.count;
 		end_listeners();
 		forget_listeners();
 		return fail(why, OP_SYSTEM, error, "a listener");
 	}
-	if (getsockopt(ears.each[0].socket, SOL_SOCKET, SO_RCVBUF, &given, &len))
+	if (getsockopt(listening.each[0].socket, SOL_SOCKET, SO_RCVBUF, &given, &len))
 		return fail(why, OP_SYSTEM, errno, "SO_RCVBUF");
 	put_u64(out, (uint64_t)given);
 	return OP_OK;
@@ -248,23 +248,23 @@ enum outcome op_listen(struct reader *in, struct buffer *out, struct failure *wh
 enum outcome op_listened(struct reader *in, struct buffer *out, struct failure *why)
 {
 	(void)in;
-	if (!ears.count)
+	if (!listening.count)
 		return fail(why, OP_BAD_REQUEST, 0, "listened: nobody listens");
 	if (!end_listeners()) {
 		forget_listeners();
 		return fail(why, OP_SYSTEM, 0, "a listener ended before its time");
 	}
-	for (size_t i = 0; i < ears.count; i++) {
+	for (size_t i = 0; i < listening.count; i++) {
 		uint32_t memory[SK_MEMINFO_VARS] = { 0 };
 		socklen_t len = sizeof(memory);
 
-		if (getsockopt(ears.each[i].socket, SOL_SOCKET, SO_MEMINFO, memory, &len)) {
+		if (getsockopt(listening.each[i].socket, SOL_SOCKET, SO_MEMINFO, memory, &len)) {
 			int error = errno;
 
 			forget_listeners();
 			return fail(why, OP_SYSTEM, error, "SO_MEMINFO");
 		}
-		put_u64(out, ears.received[i]);
+		put_u64(out, listening.received[i]);
 		put_u64(out, memory[SK_MEMINFO_DROPS]);
 	}
 	forget_listeners();

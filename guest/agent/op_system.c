@@ -22,14 +22,14 @@
 #define FILE_LIMIT (4u << 20)
 #define CLOCKSOURCE_FILE "/sys/devices/system/clocksource/clocksource0/current_clocksource"
 
-static bool clock_from_sysfs(char *name, size_t room)
+static bool clock_from_sysfs(char *name, size_t capacity)
 {
 	int fd = open(CLOCKSOURCE_FILE, O_RDONLY | O_CLOEXEC);
 	ssize_t got;
 
 	if (fd < 0)
 		return false;
-	got = read(fd, name, room - 1);
+	got = read(fd, name, capacity - 1);
 	close(fd);
 	if (got <= 0)
 		return false;
@@ -39,14 +39,14 @@ static bool clock_from_sysfs(char *name, size_t room)
 }
 
 /* Without sysfs only the kernel's log says which clock it took: the last word counts. */
-static void clock_from_log(char *name, size_t room)
+static void clock_from_log(char *name, size_t capacity)
 {
 	static const char mark[] = "clocksource: Switched to clocksource ";
 	int fd = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	char record[2048];
 	ssize_t got;
 
-	snprintf(name, room, "unknown");
+	snprintf(name, capacity, "unknown");
 	if (fd < 0)
 		return;
 	while ((got = read(fd, record, sizeof(record) - 1)) > 0 || (got < 0 && errno == EPIPE)) {
@@ -57,7 +57,7 @@ static void clock_from_log(char *name, size_t room)
 		record[got] = '\0';
 		found = strstr(record, mark);
 		if (found)
-			snprintf(name, room, "%.*s", (int)strcspn(found + sizeof(mark) - 1, "\n"),
+			snprintf(name, capacity, "%.*s", (int)strcspn(found + sizeof(mark) - 1, "\n"),
 				 found + sizeof(mark) - 1);
 	}
 	close(fd);

@@ -207,7 +207,7 @@ enum outcome op_traced(struct reader *in, struct buffer *out, struct failure *wh
 	if (watched)
 		return fail(why, OP_MISSING, 0, "who is watched cannot watch");
 	/* With room from the start: asking for memory is a system call, too. */
-	while (reply.room < REPLY_MOST)
+	while (reply.capacity < REPLY_MOST)
 		buffer_add(&reply, line, sizeof(line));
 	buffer_clear(&reply);
 	if (pipe2(line, O_CLOEXEC))
@@ -219,7 +219,7 @@ enum outcome op_traced(struct reader *in, struct buffer *out, struct failure *wh
 		setpgid(pid, pid); /* whoever comes first, it or we */
 	close(line[1]);
 	able = pid > 0 && watch(pid, &t);
-	got = read(line[0], reply.data, reply.room);
+	got = read(line[0], reply.data, reply.capacity);
 	close(line[0]);
 	if (!able || got <= 0)
 		return fail(why, OP_MISSING, 0, "this kernel does not tell system calls apart");

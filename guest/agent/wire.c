@@ -11,17 +11,17 @@ void buffer_clear(struct buffer *b)
 
 void buffer_add(struct buffer *b, const void *data, size_t len)
 {
-	if (b->len + len > b->room) {
-		size_t room = b->room ? b->room : 4096;
+	if (b->len + len > b->capacity) {
+		size_t capacity = b->capacity ? b->capacity : 4096;
 		uint8_t *grown;
 
-		while (room < b->len + len)
-			room *= 2;
-		grown = realloc(b->data, room);
+		while (capacity < b->len + len)
+			capacity *= 2;
+		grown = realloc(b->data, capacity);
 		if (!grown)
 			_Exit(12);
 		b->data = grown;
-		b->room = room;
+		b->capacity = capacity;
 	}
 	if (len)
 		memcpy(b->data + b->len, data, len);

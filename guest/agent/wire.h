@@ -15,7 +15,7 @@
 struct buffer {
 	uint8_t *data;
 	size_t len;
-	size_t room;
+	size_t capacity;
 };
 
 void buffer_clear(struct buffer *b);

@@ -18,20 +18,20 @@ from linklab.agent.exchange import DRAIN_LIMIT, Exchange
 from linklab.agent.line import AgentLine, LineClosed
 from linklab.agent.protocol import Field, FieldReader, Frame, FrameKind, Torn
 from linklab.agent.replies import (
-    Heard,
     Hello,
     JobNews,
     Measure,
+    MessageRun,
+    NotificationCount,
     ProgramEnd,
-    Run,
     StreamNews,
     SyscallCount,
     content_from,
-    heard_from,
     hello_from,
     job_news_from,
     measure_from,
     news_from,
+    notification_counts_from,
     number_from,
     program_end_from,
     result_of,
@@ -240,7 +240,7 @@ class Agent:
 
     def dump(
         self, request: bytes, kept: Sequence[int], deadline: float, *, header: int, index: int
-    ) -> list[Run]:
+    ) -> list[MessageRun]:
         """Send a dump request; return its messages, sorted, cut down, and run-length coded.
 
         `kept` are the attribute types to keep; `header` is the length of the
@@ -249,17 +249,17 @@ class Agent:
         types = b"".join(number.to_bytes(2, "little") for number in kept)
         return runs_from(self.call("dump", (header, index, types, request), deadline))
 
-    def listen(self, count: int, group: int, deadline: float, *, room: int = 0) -> int:
+    def listen(self, count: int, group: int, deadline: float, *, buffer: int = 0) -> int:
         """Start listeners, processes that read the messages of a route netlink group.
 
-        `room` is the receive buffer that each asks for, in bytes; returns what
+        `buffer` is the size of the receive buffer that each asks for, in bytes; returns what
         the kernel gave.
         """
-        return number_from(self.call("listen", (count, group, room), deadline))
+        return number_from(self.call("listen", (count, group, buffer), deadline))
 
-    def listened(self, deadline: float) -> list[Heard]:
+    def notification_counts(self, deadline: float) -> list[NotificationCount]:
         """End the listeners and return what each of them got up to now."""
-        return heard_from(self.call("listened", (), deadline))
+        return notification_counts_from(self.call("listened", (), deadline))
 
     def read_file(self, path: str, deadline: float) -> bytes:
         """Return a file's content, at most 4 MiB of it."""
@@ -271,7 +271,7 @@ class Agent:
         """Write a file; `mode` 0 leaves its mode alone."""
         self.call("write-file", (path, mode, int(append), content), deadline)
 
-    def wake(self, deadline: float, now: int, entropy: bytes) -> int:
+    def resume(self, deadline: float, now: int, entropy: bytes) -> int:
         """Set the clock of a resumed guest and stir its random pool; return its agent's nonce.
 
         `now` is in ns since 1970; `entropy` has 32 to 512 bytes.

@@ -50,7 +50,7 @@ class ConsoleLine:
         """Return the descriptor to wait on."""
         return int(self._spawn.fileno())
 
-    def pump(self) -> None:
+    def read_available(self) -> None:
         """Take what is there, at most 4 MiB, without waiting.
 
         Raises `LabError` when the log cannot be written; from then on the

@@ -9,7 +9,7 @@ from pyroute2.netlink.rtnl import RTM_DELLINK, RTM_GETLINK
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
 from linklab.agent.client import Agent
-from linklab.agent.replies import Run
+from linklab.agent.replies import MessageRun
 
 _IFINFOMSG_BYTES = 16
 _INDEX_IN_IFINFOMSG = 4
@@ -43,14 +43,14 @@ def dump_request() -> bytes:
     return link_request(RTM_GETLINK, NLM_F_DUMP, [("IFLA_EXT_MASK", _SKIP_STATISTICS)])
 
 
-def dump_links(agent: Agent, kept: Sequence[int], deadline: float) -> list[Run]:
+def dump_links(agent: Agent, kept: Sequence[int], deadline: float) -> list[MessageRun]:
     """Return all links by their index, those together that say the same in the kept attributes."""
     return agent.dump(
         dump_request(), kept, deadline, header=_IFINFOMSG_BYTES, index=_INDEX_IN_IFINFOMSG
     )
 
 
-def message_of(run: Run) -> ifinfmsg:
+def message_of(run: MessageRun) -> ifinfmsg:
     """Return what the first link of a run says."""
     message = ifinfmsg(run.message)
     message.decode()

@@ -13,7 +13,7 @@ from linklab.agent.protocol import FieldReader
 from linklab.errors import GuestIncomplete, LabError, ProtocolError, RequestRefused
 
 
-class Outcome(IntEnum):
+class ReplyStatus(IntEnum):
     """What became of an operation: the first field of each reply."""
 
     OK = 0
@@ -88,20 +88,20 @@ class JobNews:
 class StreamNews:
     """What a job with streams of its own has printed since; its end as in `JobNews`.
 
-    `room` is how many bytes of input it takes next; it `reads` no more where its
+    `capacity` is how many bytes of input it takes next; it `reads` no more where its
     input is over, or nobody has it open.
     """
 
     output: bytes
     errors: bytes
     reads: bool
-    room: int
+    capacity: int
     measure: Measure
     wait_status: int | None = None
 
 
 @dataclass(frozen=True)
-class Run:
+class MessageRun:
     """`length` neighbours of a dump that say the same as `message`, the first of them."""
 
     length: int
@@ -109,7 +109,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Heard:
+class NotificationCount:
     """What a listener got: the messages that reached it, and those that the kernel dropped."""
 
     received: int
@@ -156,16 +156,16 @@ def result_of(operation: str, body: bytes) -> FieldReader:
     """Return the reader behind the outcome, or raise what the outcome stands for."""
     with reading(f"reply to `{operation}`"):
         reply = FieldReader(body)
-        outcome = Outcome(reply.take_int())
-        if outcome is Outcome.OK:
+        outcome = ReplyStatus(reply.take_int())
+        if outcome is ReplyStatus.OK:
             return reply
         _errno, index, text = reply.take_int(), reply.take_int(), reply.take_text()
     match outcome:
-        case Outcome.MISSING:
+        case ReplyStatus.MISSING:
             raise GuestIncomplete(f"the guest lacks what `{operation}` needs: {text}")
-        case Outcome.REFUSED:
+        case ReplyStatus.REFUSED:
             raise RequestRefused(f"the kernel refused request {index + 1} of `{operation}`: {text}")
-        case Outcome.SYSTEM:
+        case ReplyStatus.SYSTEM:
             raise LabError(f"the agent could not do `{operation}`: {text}")
         case _:
             raise ProtocolError(f"the agent does not understand `{operation}`: {text}")
@@ -233,9 +233,9 @@ def stream_news_from(reply: FieldReader) -> StreamNews:
     with reading("account of a job"):
         ended, status = reply.take_int(), reply.take_int()
         measure = measure_from(reply)
-        reads, room = bool(reply.take_int()), reply.take_int()
+        reads, capacity = bool(reply.take_int()), reply.take_int()
         output, errors = reply.take_bytes(), reply.take_bytes()
-    return StreamNews(output, errors, reads, room, measure, status if ended else None)
+    return StreamNews(output, errors, reads, capacity, measure, status if ended else None)
 
 
 def news_from(body: bytes) -> JobNews:
@@ -245,12 +245,12 @@ def news_from(body: bytes) -> JobNews:
     return job_news_from(reply)
 
 
-def runs_from(reply: FieldReader) -> list[Run]:
+def runs_from(reply: FieldReader) -> list[MessageRun]:
     """Return the runs of a dump."""
     with reading("dump"):
         runs = []
         while reply.left:
-            runs.append(Run(reply.take_int(), reply.take_bytes()))
+            runs.append(MessageRun(reply.take_int(), reply.take_bytes()))
         return runs
 
 
@@ -260,13 +260,13 @@ def number_from(reply: FieldReader) -> int:
         return reply.take_int()
 
 
-def heard_from(reply: FieldReader) -> list[Heard]:
+def notification_counts_from(reply: FieldReader) -> list[NotificationCount]:
     """Return what each listener got."""
     with reading("account of listeners"):
-        ears = []
+        counts = []
         while reply.left:
-            ears.append(Heard(reply.take_int(), reply.take_int()))
-        return ears
+            counts.append(NotificationCount(reply.take_int(), reply.take_int()))
+        return counts
 
 
 def syscall_count_from(reply: FieldReader) -> tuple[SyscallCount, bytes]:

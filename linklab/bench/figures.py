@@ -47,7 +47,7 @@ Teller = Callable[[int, str], None]
 
 
 @dataclass(frozen=True)
-class Figure:
+class BenchFigure:
     """One figure of the lab: its values, and the most that it should be."""
 
     name: str
@@ -246,7 +246,7 @@ def whole_command(words: Sequence[str]) -> float:
     return time.perf_counter() - began
 
 
-def table(lab: Lab, subject: Subject, figures: Sequence[Figure]) -> Table:
+def table(lab: Lab, subject: Subject, figures: Sequence[BenchFigure]) -> Table:
     """Return the table: the accelerator first, each figure with its aim."""
     title = (
         f"{seconds_are({'accel': lab.accel.value, 'clock': lab.clock.value})}\n"

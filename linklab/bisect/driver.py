@@ -13,17 +13,17 @@ from typing import Any, Protocol
 
 from linklab.bisect.history import History, Revision
 from linklab.bisect.journal import Journal, Step
-from linklab.bisect.search import Found, Judgement, Next, Test, Unclear, decide
+from linklab.bisect.search import Found, Mark, Next, Test, Unclear, decide
 from linklab.errors import BuildSkipped, UsageError
 from linklab.events import Listener, Note
 from linklab.results.store import utc_now
 
 
 @dataclass(frozen=True)
-class Judged:
+class Classified:
     """What came of testing one revision. See `Step` for the fields."""
 
-    judgement: Judgement
+    judgement: Mark
     verdict: str
     why: str
     folder: str = ""
@@ -33,10 +33,10 @@ class Judged:
     fingerprint: str = ""
 
 
-class Judge(Protocol):
+class Classifier(Protocol):
     """Says of a revision whether it is good or bad."""
 
-    def judge(self, revision: Revision, number: int) -> Judged:
+    def classify(self, revision: Revision, number: int) -> Classified:
         """Build and test a revision; what cannot be built, or told, is a skip.
 
         Raises the lab's own faults: they say nothing of the revision.
@@ -47,10 +47,10 @@ class Bisection:
     """From a good and a bad revision to the first bad one."""
 
     def __init__(
-        self, history: History, judge: Judge, journal: Journal, listener: Listener
+        self, history: History, classifier: Classifier, journal: Journal, listener: Listener
     ) -> None:
         self._history = history
-        self._judge = judge
+        self._classifier = classifier
         self._journal = journal
         self._listener = listener
         self._bad: str = journal.about["bad"]
@@ -76,35 +76,35 @@ class Bisection:
         bad, goods, skipped = self._bad, [self._good], set()
         for step in self._journal.steps:
             match step.judgement:
-                case Judgement.BAD:
+                case Mark.BAD:
                     bad = step.revision
-                case Judgement.GOOD:
+                case Mark.GOOD:
                     goods.append(step.revision)
-                case Judgement.SKIP:
+                case Mark.SKIP:
                     skipped.add(step.revision)
         return decide(self._history.suspects(bad, list(dict.fromkeys(goods))), bad, skipped)
 
     def _check_claims(self) -> None:
         forks = self._history.forks(self._bad, self._good)
-        self._claim("bad", self._bad, Judgement.BAD)
-        self._claim("good", self._good, Judgement.GOOD)
+        self._claim("bad", self._bad, Mark.BAD)
+        self._claim("good", self._good, Mark.GOOD)
         for fork in forks:
             step = self._tested(fork)
-            if step.judgement is Judgement.BAD:
+            if step.judgement is Mark.BAD:
                 raise UsageError(
                     f"{self._history.about(fork).title}, where good and bad part, is bad: "
                     f"good was repaired after it. {step.why}"
                 )
-            if step.judgement is Judgement.SKIP:
+            if step.judgement is Mark.SKIP:
                 title = self._history.about(fork).title
                 self._listener(
                     Note(f"{title}, where good and bad part, cannot be tested: {step.why}")
                 )
 
-    def _claim(self, option: str, revision: str, expected: Judgement) -> None:
+    def _claim(self, option: str, revision: str, expected: Mark) -> None:
         step = self._tested(revision)
         title = self._history.about(revision).title
-        if step.judgement is Judgement.SKIP:
+        if step.judgement is Mark.SKIP:
             raise BuildSkipped(f"--{option} {title} cannot be tested: {step.why}", step.evidence)
         if step.judgement is not expected:
             raise UsageError(
@@ -121,21 +121,21 @@ class Bisection:
         revision = self._history.about(name)
         number = len(self._journal.steps) + 1
         began = time.monotonic()
-        judged = self._judge.judge(revision, number)
+        classified = self._classifier.classify(revision, number)
         step = Step(
             number=number,
             revision=name,
             short=revision.short,
             subject=revision.subject,
-            judgement=judged.judgement,
-            verdict=judged.verdict,
-            why=judged.why,
+            judgement=classified.judgement,
+            verdict=classified.verdict,
+            why=classified.why,
             seconds=round(time.monotonic() - began, 3),
-            folder=judged.folder,
-            kernel=judged.kernel,
-            figure=judged.figure,
-            evidence=judged.evidence,
-            fingerprint=judged.fingerprint,
+            folder=classified.folder,
+            kernel=classified.kernel,
+            figure=classified.figure,
+            evidence=classified.evidence,
+            fingerprint=classified.fingerprint,
         )
         self._journal.add(step)
         self._listener(Note(f"step {number}: {revision.title}: {step.judgement}: {step.why}"))

@@ -17,10 +17,10 @@ from statistics import median
 from typing import Any
 
 from linklab.bisect.criterion import Threshold
-from linklab.bisect.driver import Judged
+from linklab.bisect.driver import Classified
 from linklab.bisect.history import Revision
 from linklab.bisect.journal import Journal
-from linklab.bisect.search import Judgement
+from linklab.bisect.search import Mark
 from linklab.bisect.verdicts import Build, not_built, reused, same_kernel
 from linklab.errors import BuildSkipped, KernelFault, LinklabError, Verdict
 from linklab.events import ignore
@@ -48,7 +48,7 @@ _GROWTH = 2.0  # times as many at each look: a search can wait, and each look co
 
 
 @dataclass(frozen=True)
-class FigureJudge:
+class FigureClassifier:
     """Bad is a revision whose figure is above the threshold.
 
     `good` is what a ratio refers to. `most` blocks are taken for one revision;
@@ -67,11 +67,11 @@ class FigureJudge:
     journal: Journal
     noise: float = 0.0
 
-    def judge(self, revision: Revision, number: int) -> Judged:
-        """See `Judge`."""
+    def classify(self, revision: Revision, number: int) -> Classified:
+        """See `Classifier`."""
         good = self.good if self.threshold.ratio is not None else None
         if good is not None and revision.name == good.name:
-            return Judged(Judgement.GOOD, Verdict.PASS.value, "what the others are measured by")
+            return Classified(Mark.GOOD, Verdict.PASS.value, "what the others are measured by")
         try:
             subject = self.build(revision)
         except BuildSkipped as error:
@@ -83,25 +83,25 @@ class FigureJudge:
             reference = self.build(good)
             if reference.sha256 == subject.sha256:
                 why = "the same kernel as the good one"
-                return Judged(Judgement.GOOD, Verdict.PASS.value, why, kernel=subject.sha256)
+                return Classified(Mark.GOOD, Verdict.PASS.value, why, kernel=subject.sha256)
             subjects = [reference, subject]
         folder = self.journal.step_folder(number, revision.short)
-        judged = self._measured(self.blocks(subjects, str(folder)))
+        classified = self._measured(self.blocks(subjects, str(folder)))
         name = str(folder.relative_to(self.journal.path))
-        return replace(judged, folder=name, kernel=subject.sha256)
+        return replace(classified, folder=name, kernel=subject.sha256)
 
-    def _measured(self, blocks: Blocks) -> Judged:
+    def _measured(self, blocks: Blocks) -> Classified:
         names = [subject.name for subject in blocks.subjects]
-        judged = Judged(Judgement.SKIP, Verdict.PASS.value, "it was not measured")
+        classified = Classified(Mark.SKIP, Verdict.PASS.value, "it was not measured")
 
         def look(number: int) -> bool:
-            nonlocal judged
+            nonlocal classified
             if blocks.done == 1:
-                judged = self._at_once(blocks.samples(), names)
+                classified = self._at_once(blocks.samples(), names)
             else:
                 looks = number - 1 if self.noise else number  # one block costs no risk
-                judged = self._said(blocks.samples(), names, max(1, looks))
-            return judged.judgement is not Judgement.SKIP
+                classified = self._in_blocks(blocks.samples(), names, max(1, looks))
+            return classified.judgement is not Mark.SKIP
 
         budget = Budget(min(FIRST_BLOCKS, self.most), most=self.most, growth=_GROWTH)
         try:
@@ -114,11 +114,11 @@ class FigureJudge:
             if not isinstance(error, KernelFault) or blocks.engine.failed != names[-1]:
                 raise
             why = f"it cannot be measured: {error.message}"
-            return Judged(Judgement.SKIP, error.verdict.value, why, evidence=error.evidence)
+            return Classified(Mark.SKIP, error.verdict.value, why, evidence=error.evidence)
         blocks.engine.end()
-        return judged
+        return classified
 
-    def _at_once(self, samples: Sequence[Sample], names: Sequence[str]) -> Judged:
+    def _at_once(self, samples: Sequence[Sample], names: Sequence[str]) -> Classified:
         """Return what one block says, where its values are off by no more than `noise`."""
         found = values_of(samples, self.metric).get(self.cell, {})
         medians = [median(found[name].values()) for name in names if name in found]
@@ -137,10 +137,10 @@ class FigureJudge:
         if limit and abs(medians[-1] / limit - 1) <= self.noise:
             return _unsure(f"one block does not tell: {why}", figure)
         is_bad = medians[-1] < limit if is_more else medians[-1] > limit
-        judgement = Judgement.BAD if is_bad else Judgement.GOOD
-        return Judged(judgement, Verdict.PASS.value, why, figure=figure)
+        judgement = Mark.BAD if is_bad else Mark.GOOD
+        return Classified(judgement, Verdict.PASS.value, why, figure=figure)
 
-    def _said(self, samples: Sequence[Sample], names: Sequence[str], look: int) -> Judged:
+    def _in_blocks(self, samples: Sequence[Sample], names: Sequence[str], look: int) -> Classified:
         if self.threshold.ratio is not None:
             pair = pairs_of(samples, self.metric, *names).get(self.cell)
             if pair is None:
@@ -152,7 +152,7 @@ class FigureJudge:
         return by_value(values, self.threshold.value, look, self.metric)
 
 
-def by_ratio(pair: Pair, ratio: float, look: int, seed: int) -> Judged:
+def by_ratio(pair: Pair, ratio: float, look: int, seed: int) -> Classified:
     """Return what blocks of the good kernel and another say of the other one.
 
     `ratio` is how many times worse is bad.
@@ -170,11 +170,11 @@ def by_ratio(pair: Pair, ratio: float, look: int, seed: int) -> Judged:
         is_below = found.low > 1 / ratio
     match found.verdict:
         case Effect.WORSE:
-            return Judged(Judgement.BAD, Verdict.PASS.value, why, figure=figure)
+            return Classified(Mark.BAD, Verdict.PASS.value, why, figure=figure)
         case Effect.SAME | Effect.BETTER:
-            return Judged(Judgement.GOOD, Verdict.PASS.value, why, figure=figure)
+            return Classified(Mark.GOOD, Verdict.PASS.value, why, figure=figure)
         case _ if is_below and found.blocks >= fewest_blocks(rule):
-            return Judged(Judgement.GOOD, Verdict.PASS.value, why, figure=figure)
+            return Classified(Mark.GOOD, Verdict.PASS.value, why, figure=figure)
         case _:
             return _unsure(f"{found.blocks} blocks do not tell: {why}", figure)
 
@@ -191,7 +191,7 @@ def _ratio_figure(found: Comparison, name: str) -> dict[str, Any]:
     }
 
 
-def by_value(values: Sequence[float], limit: float, look: int, metric: Metric) -> Judged:
+def by_value(values: Sequence[float], limit: float, look: int, metric: Metric) -> Classified:
     """Return what the values of some blocks say against a limit."""
     level = 1 - Rule().after_look(look).alpha
     interval = median_interval(values, level) if values else None
@@ -207,10 +207,10 @@ def by_value(values: Sequence[float], limit: float, look: int, metric: Metric) -
     why = f"{text(median(values))} [{text(interval.low)}, {text(interval.high)}]"
     if (judgement := _against(interval, limit, level, metric)) is None:
         return _unsure(f"{len(values)} blocks do not tell: {why}", figure)
-    return Judged(judgement, Verdict.PASS.value, why, figure=figure)
+    return Classified(judgement, Verdict.PASS.value, why, figure=figure)
 
 
-def _against(interval: Interval, limit: float, level: float, metric: Metric) -> Judgement | None:
+def _against(interval: Interval, limit: float, level: float, metric: Metric) -> Mark | None:
     """Return on which side of the limit the median is, None while that is not sure."""
     if interval.level < level:
         return None
@@ -219,9 +219,9 @@ def _against(interval: Interval, limit: float, level: float, metric: Metric) -> 
     else:
         is_bad, is_good = interval.low > limit, interval.high <= limit
     if is_bad:
-        return Judgement.BAD
-    return Judgement.GOOD if is_good else None
+        return Mark.BAD
+    return Mark.GOOD if is_good else None
 
 
-def _unsure(why: str, figure: dict[str, Any]) -> Judged:
-    return Judged(Judgement.SKIP, Verdict.PASS.value, why, figure=figure or None)
+def _unsure(why: str, figure: dict[str, Any]) -> Classified:
+    return Classified(Mark.SKIP, Verdict.PASS.value, why, figure=figure or None)

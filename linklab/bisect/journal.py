@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from linklab.bisect.search import Judgement
+from linklab.bisect.search import Mark
 from linklab.errors import LabError, UsageError, os_errors_as
 from linklab.results.store import utc_now
 
@@ -38,7 +38,7 @@ class Step:
     revision: str
     short: str
     subject: str
-    judgement: Judgement
+    judgement: Mark
     verdict: str
     why: str
     seconds: float
@@ -51,7 +51,7 @@ class Step:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Return a stored step."""
-        return cls(**{**data, "judgement": Judgement(data["judgement"])})
+        return cls(**{**data, "judgement": Mark(data["judgement"])})
 
 
 class Journal:

@@ -16,7 +16,7 @@ _LCG = (1103515245, 12345)  # of POSIX.1-2001's example of rand(), as git's own
 _MODULO = 32768
 
 
-class Judgement(StrEnum):
+class Mark(StrEnum):
     """What a test says of one revision, in git's words."""
 
     GOOD = "good"

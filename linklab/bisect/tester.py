@@ -1,4 +1,4 @@
-"""What is looked for in kernels, and what builds and measures them for the judges."""
+"""What is looked for in kernels, and what builds and measures them for the classifiers."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from linklab.bisect.criterion import FaultRule, Threshold
-from linklab.bisect.driver import Judge
-from linklab.bisect.figures import FigureJudge
+from linklab.bisect.driver import Classifier
+from linklab.bisect.figures import FigureClassifier
 from linklab.bisect.history import Revision
 from linklab.bisect.journal import Journal
-from linklab.bisect.verdicts import Build, Tries, VerdictJudge, of_kernel
+from linklab.bisect.verdicts import Build, Tries, VerdictClassifier, of_kernel
 from linklab.errors import LinklabError
 from linklab.events import Listener
 from linklab.host.cache import Cache
@@ -116,10 +116,10 @@ class KernelTester:
             return self._lab
         return self._lab.with_snapshots(subjects, self._cache, self._listener)
 
-    def judge(
+    def classifier(
         self, build: Callable[[Revision], BuildOptions], good: Revision | None, journal: Journal
-    ) -> Judge:
-        """Return what judges revisions by the criterion."""
+    ) -> Classifier:
+        """Return what classifies revisions by the criterion."""
 
         def built(revision: Revision) -> Subject:
             return self.build(revision.short, build(revision))
@@ -127,8 +127,8 @@ class KernelTester:
         criterion = self._criterion
         if criterion.cell is None or criterion.threshold is None or criterion.metric is None:
             rule, tries = criterion.rule, criterion.tries
-            return VerdictJudge(built, self.run, Tries(rule, tries, journal))
-        return FigureJudge(
+            return VerdictClassifier(built, self.run, Tries(rule, tries, journal))
+        return FigureClassifier(
             build=_remembering(built),
             blocks=self.blocks,
             cell=criterion.cell,

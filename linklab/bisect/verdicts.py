@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from linklab.bisect.criterion import FaultRule, Symptom, symptoms
-from linklab.bisect.driver import Judged
+from linklab.bisect.driver import Classified
 from linklab.bisect.history import Revision
 from linklab.bisect.journal import Journal, Step
-from linklab.bisect.search import Judgement
+from linklab.bisect.search import Mark
 from linklab.errors import BuildSkipped, KernelFault, LinklabError, Verdict
 from linklab.lab.lab import Subject
 
@@ -39,14 +39,14 @@ class Tries:
     count: int
     journal: Journal
 
-    def judged(
+    def classified(
         self,
         revision: Revision,
         number: int,
         run: Callable[[Path, int], Sequence[LinklabError]],
         well: str,
         kernel: str = "",
-    ) -> Judged:
+    ) -> Classified:
         """Return what the tries say; `well` says that nothing was wrong.
 
         `run` does one, by its number from 1: in virtual time each must draw other
@@ -55,32 +55,34 @@ class Tries:
         """
         folder = self.journal.step_folder(number, revision.short)
         name = str(folder.relative_to(self.journal.path))
-        other: Judged | None = None
+        other: Classified | None = None
         for attempt in range(1, self.count + 1):
             where = folder if self.count == 1 else folder / f"try-{attempt}"
             where.mkdir(exist_ok=True)
-            judged = replace(self._judged(run(where, attempt), f"kernel {kernel}: "), folder=name)
-            if judged.judgement is Judgement.BAD:
-                return judged
-            if judged.judgement is Judgement.SKIP:
-                other = judged
+            classified = replace(
+                self._classified(run(where, attempt), f"kernel {kernel}: "), folder=name
+            )
+            if classified.judgement is Mark.BAD:
+                return classified
+            if classified.judgement is Mark.SKIP:
+                other = classified
         if other is not None:
             return other
         tried = f" in {self.count} tries" if self.count > 1 else ""
-        return Judged(Judgement.GOOD, Verdict.PASS.value, f"{well}{tried}", name)
+        return Classified(Mark.GOOD, Verdict.PASS.value, f"{well}{tried}", name)
 
-    def _judged(self, faults: Sequence[LinklabError], prefix: str) -> Judged:
+    def _classified(self, faults: Sequence[LinklabError], prefix: str) -> Classified:
         """Return what the faults of one try say: the wanted one, if it is among them."""
         first = self._first_fingerprint()
         found = [(fault, symptom) for fault in faults for symptom in symptoms([fault])]
         for fault, symptom in found:
             if self.rule.wants(symptom, first):
-                return _of_fault(Judgement.BAD, fault, symptom, fault.message.removeprefix(prefix))
+                return _of_fault(Mark.BAD, fault, symptom, fault.message.removeprefix(prefix))
         if found:
             fault, symptom = found[0]
             why = f"another fault than the one looked for: {fault.message.removeprefix(prefix)}"
-            return _of_fault(Judgement.SKIP, fault, symptom, why)
-        return Judged(Judgement.GOOD, Verdict.PASS.value, "")
+            return _of_fault(Mark.SKIP, fault, symptom, why)
+        return Classified(Mark.GOOD, Verdict.PASS.value, "")
 
     def _first_fingerprint(self) -> str:
         """Return the fingerprint of the fault of the revision that was claimed bad."""
@@ -89,34 +91,34 @@ class Tries:
 
 
 @dataclass(frozen=True)
-class VerdictJudge:
-    """Judges by what a scenario finds."""
+class VerdictClassifier:
+    """Classifies by what a scenario finds."""
 
     build: Build
     run: Run
     tries: Tries
 
-    def judge(self, revision: Revision, number: int) -> Judged:
-        """See `Judge`."""
+    def classify(self, revision: Revision, number: int) -> Classified:
+        """See `Classifier`."""
         try:
             subject = self.build(revision)
         except BuildSkipped as error:
             return not_built(error)
         if known := same_kernel(self.tries.journal.steps, subject.sha256):
             return reused(known)
-        judged = self.tries.judged(
+        classified = self.tries.classified(
             revision,
             number,
             lambda folder, attempt: self.run(subject, folder, attempt),
             "every operation done and verified",
             subject.name,
         )
-        return replace(judged, kernel=subject.sha256)
+        return replace(classified, kernel=subject.sha256)
 
 
 @dataclass(frozen=True)
-class SelftestJudge:
-    """Judges by the kernel's own self-tests, as the revision itself has them.
+class SelftestClassifier:
+    """Classifies by the kernel's own self-tests, as the revision itself has them.
 
     `run` builds what they need and does them; it raises `BuildSkipped` where
     there is no kernel or no such test.
@@ -125,10 +127,10 @@ class SelftestJudge:
     run: Callable[[Revision, Path, int], Sequence[LinklabError]]
     tries: Tries
 
-    def judge(self, revision: Revision, number: int) -> Judged:
-        """See `Judge`."""
+    def classify(self, revision: Revision, number: int) -> Classified:
+        """See `Classifier`."""
         try:
-            return self.tries.judged(
+            return self.tries.classified(
                 revision,
                 number,
                 lambda folder, attempt: self.run(revision, folder, attempt),
@@ -138,8 +140,8 @@ class SelftestJudge:
             return not_built(error)
 
 
-def _of_fault(judgement: Judgement, fault: LinklabError, symptom: Symptom, why: str) -> Judged:
-    return Judged(
+def _of_fault(judgement: Mark, fault: LinklabError, symptom: Symptom, why: str) -> Classified:
+    return Classified(
         judgement,
         fault.verdict.value,
         why,
@@ -148,11 +150,11 @@ def _of_fault(judgement: Judgement, fault: LinklabError, symptom: Symptom, why: 
     )
 
 
-def not_built(error: BuildSkipped) -> Judged:
+def not_built(error: BuildSkipped) -> Classified:
     """Return what is said of a revision that has no kernel: the compiler's first error."""
     first = _ERROR.search(error.evidence)
     why = f"it does not compile: {first['error']}" if first else error.message
-    return Judged(Judgement.SKIP, error.verdict.value, why, evidence=error.evidence)
+    return Classified(Mark.SKIP, error.verdict.value, why, evidence=error.evidence)
 
 
 def same_kernel(steps: Sequence[Step], sha256: str) -> Step | None:
@@ -164,9 +166,9 @@ def same_kernel(steps: Sequence[Step], sha256: str) -> Step | None:
     return next((step for step in steps if step.kernel == sha256), None)
 
 
-def reused(step: Step) -> Judged:
+def reused(step: Step) -> Classified:
     """Return what an earlier step said of the same kernel."""
-    return Judged(
+    return Classified(
         step.judgement,
         step.verdict,
         f"{step.why} (the same kernel as step {step.number})",

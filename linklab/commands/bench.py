@@ -11,7 +11,7 @@ from statistics import median
 from linklab.bench import networks
 from linklab.bench.figures import (
     TOUCHED,
-    Figure,
+    BenchFigure,
     Teller,
     boots,
     edits,
@@ -147,45 +147,47 @@ def checked_vng(kernel: str) -> Path | None:
     return Path(kernel).resolve()
 
 
-def _speed(bench: Bench) -> Iterator[Figure]:
+def _speed(bench: Bench) -> Iterator[BenchFigure]:
     lab, subject, repeat = bench.lab, bench.subject, bench.repeat
     seconds, trips = boots(lab, subject, repeat, bench.teller(0))
-    yield Figure("boot direct, QEMU's start to hello", "s", seconds, aim=0.5)
-    yield Figure("request and reply", "ms", trips, aim=2.0)
+    yield BenchFigure("boot direct, QEMU's start to hello", "s", seconds, aim=0.5)
+    yield BenchFigure("request and reply", "ms", trips, aim=2.0)
     resumed = replace(lab, boot=Boot.RESUME).with_snapshots([subject], bench.cache, bench.listener)
     seconds, _ = boots(resumed, subject, repeat, bench.teller(1))
-    yield Figure("resume, QEMU's start to the first answer", "s", seconds, aim=0.2)
+    yield BenchFigure("resume, QEMU's start to the first answer", "s", seconds, aim=0.2)
     seconds = trials(resumed, subject, repeat, bench.teller(1))
     work = scenario_named(DEFAULT).shape.in_words(smallest_cell())
-    yield Figure(f"host's time for {work}", "s", seconds)
+    yield BenchFigure(f"host's time for {work}", "s", seconds)
     # An ISO's kernel command line knows nothing of virtual time.
     iso = replace(lab, boot=Boot.ISO, clock=Clock.REAL)
     seconds, trips = boots(iso, subject, repeat, bench.teller(2))
-    yield Figure("boot from the ISO, QEMU's start to hello", "s", seconds, aim=1.6)
-    yield Figure("request and reply, second UART of pc", "ms", trips, aim=2.0)
+    yield BenchFigure("boot from the ISO, QEMU's start to hello", "s", seconds, aim=1.6)
+    yield BenchFigure("request and reply, second UART of pc", "ms", trips, aim=2.0)
     resume = smallest_run(subject, "resume", lab.clock, repeat, bench.teller(3))
-    yield Figure("whole `invoke run`, 128 interfaces, resumed", "s", resume, aim=0.8)
+    yield BenchFigure("whole `invoke run`, 128 interfaces, resumed", "s", resume, aim=0.8)
     direct = smallest_run(subject, "direct", lab.clock, repeat, bench.teller(4))
-    yield Figure("whole `invoke run`, 128 interfaces, direct", "s", direct, aim=1.3)
+    yield BenchFigure("whole `invoke run`, 128 interfaces, direct", "s", direct, aim=1.3)
     command = smallest_exec(subject, "resume", repeat, bench.teller(5))
-    yield Figure("whole `invoke exec true`, resumed", "s", command, aim=0.9)
+    yield BenchFigure("whole `invoke exec true`, resumed", "s", command, aim=0.9)
     command = smallest_exec(subject, "direct", repeat, bench.teller(6))
-    yield Figure("whole `invoke exec true`, direct", "s", command, aim=1.5)
+    yield BenchFigure("whole `invoke exec true`, direct", "s", command, aim=1.5)
     if bench.vng:
         theirs = virtme_ng(bench.vng, lab.accel, repeat, bench.teller(7))
-        yield Figure(
+        yield BenchFigure(
             "whole `vng -- uname -r`, against our direct one", "s", theirs, median(command)
         )
     if subject.known:
         after = edits(subject.name, repeat, bench.cache, bench.teller(8))
-        yield Figure(f"rebuild after {TOUCHED} changed", "s", after.to_kernel)
-        yield Figure("edit to table, 128 and 256 interfaces", "s", after.to_table, aim=15)
+        yield BenchFigure(f"rebuild after {TOUCHED} changed", "s", after.to_kernel)
+        yield BenchFigure("edit to table, 128 and 256 interfaces", "s", after.to_table, aim=15)
 
 
-def _sizes(bench: Bench) -> Iterator[Figure]:
-    yield Figure("initramfs, as booted direct", "MB", (_megabytes(bench.lab.initramfs.path),))
+def _sizes(bench: Bench) -> Iterator[BenchFigure]:
+    yield BenchFigure("initramfs, as booted direct", "MB", (_megabytes(bench.lab.initramfs.path),))
     if bench.subject.iso:
-        yield Figure("ISO with one kernel", "MB", (_megabytes(bench.subject.iso.path),), aim=5.5)
+        yield BenchFigure(
+            "ISO with one kernel", "MB", (_megabytes(bench.subject.iso.path),), aim=5.5
+        )
     if bench.subject.known:
         both = KernelOptions("sysfs,nosysfs")
         kernels = [
@@ -193,7 +195,7 @@ def _sizes(bench: Bench) -> Iterator[Figure]:
             for name in both.check()
         ]
         iso = iso_of(kernels, both, bench.cache, bench.listener).file(IMAGE)
-        yield Figure("ISO with both kernels", "MB", (_megabytes(iso),))
+        yield BenchFigure("ISO with both kernels", "MB", (_megabytes(iso),))
 
 
 def _megabytes(path: Path) -> float:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from linklab.bisect.driver import Bisection, Judge
+from linklab.bisect.driver import Bisection, Classifier
 from linklab.bisect.gitlog import FILE as LOG_FILE
 from linklab.bisect.gitlog import git_log
 from linklab.bisect.history import GitHistory, History, SeriesHistory
@@ -20,7 +20,7 @@ from linklab.commands.judging import (
     check_criterion,
     check_machine,
     open_tester,
-    selftest_judge,
+    selftest_classifier,
 )
 from linklab.commands.kernels import ONE_FLAVOUR, KernelOptions
 from linklab.commands.machines import MachineOptions, decide_clock
@@ -146,7 +146,7 @@ class Bisecting(Workflow[BisectOptions, BisectRequest]):
         search, journal = self.request.search, self.request.journal
         with held(journal.path):
             try:
-                bisection = Bisection(search.history, self._judge(), journal, self.listener)
+                bisection = Bisection(search.history, self._classifier(), journal, self.listener)
                 found = isinstance(bisection.run(), Found)
             except (UsageError, BuildSkipped):
                 raise  # what was claimed does not hold: going on would not help
@@ -162,10 +162,10 @@ class Bisecting(Workflow[BisectOptions, BisectRequest]):
                     journal.write_text(LOG_FILE, log)
         return Finished(journal.path, Verdict.PASS if found else Verdict.SKIP)
 
-    def _judge(self) -> Judge:
+    def _classifier(self) -> Classifier:
         search, options, journal = self.request.search, self.request.options, self.request.journal
         if search.criterion.tests:
-            return selftest_judge(
+            return selftest_classifier(
                 search.criterion,
                 lambda revision: replace(options.kernels, revision=revision.name),
                 options.machine,
@@ -175,7 +175,7 @@ class Bisecting(Workflow[BisectOptions, BisectRequest]):
         tester = open_tester(
             search.flavour, options.machine, search.memory, search.criterion, self.listener
         )
-        return tester.judge(
+        return tester.classifier(
             lambda revision: search.history.build_options(revision.name),
             search.history.about(search.good),
             journal,

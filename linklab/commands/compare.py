@@ -103,7 +103,7 @@ class CompareRequest(LabRequest):
     plan: Plan
     metric: Metric
     rule: Rule
-    effort: Budget
+    budget: Budget
 
 
 class Comparing(Measurement[CompareOptions, CompareRequest]):
@@ -125,12 +125,12 @@ class Comparing(Measurement[CompareOptions, CompareRequest]):
         metric = _compared(kind.shape, options)
         clock = decide_clock(self.machine, self.listener)
         plan = options.block_plan(clock, kind.compared, options.warmup)
-        effort = _effort(options, plan)
+        budget = _budget(options, plan)
         rule = options.rule(clock, plan.seed)
         memory = max(memory_for(options.machine, plan, side.options) for side in both)
         self.place.check(self.network, memory)
         folder = claim(options.output, self.kind)
-        return CompareRequest(folder, memory, both, plan, metric, rule, effort)
+        return CompareRequest(folder, memory, both, plan, metric, rule, budget)
 
     def sides(self) -> Sequence[KernelSide]:
         """Return both kernels."""
@@ -153,10 +153,10 @@ class Comparing(Measurement[CompareOptions, CompareRequest]):
         """Measure both until it is known, or until the blocks or the time are over."""
         a, b = self.subjects
         with step(self.listener, f"comparing {a.name} with {b.name}"):
-            self._contest.run(self.request.effort)
+            self._test.run(self.request.budget)
 
     @cached_property
-    def _contest(self) -> SequentialTest:
+    def _test(self) -> SequentialTest:
         from linklab.trials.engine import Engine
         from linklab.trials.sequential import Blocks, SequentialTest
 
@@ -167,7 +167,7 @@ class Comparing(Measurement[CompareOptions, CompareRequest]):
 
     def finish(self, faults: Sequence[LinklabError]) -> Finished:
         """Store the end: what is surely worse is a fail."""
-        shape, found = self.request.plan.shape, self._contest.outcome.found
+        shape, found = self.request.plan.shape, self._test.outcome.found
         if not faults and (left := [c for c in self.request.plan.cells if c not in found]):
             where = shape.in_words(left[0])
             faults = [LabError(f"nothing to compare was measured in {where}")]
@@ -176,7 +176,7 @@ class Comparing(Measurement[CompareOptions, CompareRequest]):
             verdict = Verdict.FAIL
             where = "; ".join(shape.in_words(cell) for cell in worse)
             message = f"{Effect.WORSE.word(self.request.metric)}: {where}"
-        return self.ended(faults, verdict, message, comparison=self._contest.stored())
+        return self.ended(faults, verdict, message, comparison=self._test.stored())
 
     @cached_property
     def _comparison(self) -> Compared:
@@ -208,7 +208,7 @@ def _compared(shape: Shape, options: CompareOptions) -> Metric:
     return metric
 
 
-def _effort(options: CompareOptions, plan: Plan) -> Budget:
+def _budget(options: CompareOptions, plan: Plan) -> Budget:
     from linklab.trials.sequential import Budget
 
     limit = seconds("max-time", options.max_time or "0")

@@ -24,7 +24,7 @@ from linklab.host.cache import Cache
 from linklab.host.run import CommandFailed, look_for, run
 from linklab.kernel.diff import REGULAR, DiffError, FileDiff, parse_diff, undone
 from linklab.kernel.gitstore import git_environment
-from linklab.kernel.mail import QUILT, Collection, collect, read_mails
+from linklab.kernel.mail import QUILT, MailCollection, collect, read_mails
 from linklab.kernel.patches import patched_tree
 from linklab.kernel.series import Patch, read_series
 from linklab.kernel.source import Source, open_source
@@ -199,7 +199,7 @@ class _Bench:
 
     def try_entry(self, entry: Path) -> None:
         """Compare one entry with each tool that reads such a thing."""
-        found = Collection(entry, (), ())
+        found = MailCollection(entry, (), ())
         with suppress(UsageError):
             found = collect(entry)
         patches, why = _read(entry)
@@ -214,7 +214,7 @@ class _Bench:
             return
         source = self._source(patches or _patches_of(found))
         if "git" in self.compared:
-            theirs = self._by_git(source, list(self._letters(found)))
+            theirs = self._by_git(source, list(self._messages(found)))
             self.compared["git"].take(entry.name, self._applied(source, patches, why), theirs)
         if "patch" in self.compared and patches:
             files = self._named(source, patches)
@@ -276,7 +276,7 @@ class _Bench:
                     after[path] = file.content
         return Result(_name_of(after))
 
-    def _letters(self, found: Collection) -> Iterator[tuple[bytes, list[str]]]:
+    def _messages(self, found: MailCollection) -> Iterator[tuple[bytes, list[str]]]:
         """Yield the mails and diffs of an entry as they are, with the options of each."""
         for mail in {mail.path: mail for mail in found.mails}.values():
             options = [f"-p{mail.strip}"] * (mail.strip != 1) + ["--reverse"] * mail.is_reversed
@@ -364,7 +364,7 @@ def _read(entry: Path) -> tuple[tuple[Patch, ...], str]:
         return (), error.message
 
 
-def _patches_of(found: Collection) -> list[Patch]:
+def _patches_of(found: MailCollection) -> list[Patch]:
     return [
         Patch(1, 1, 1, "", "", "", "", "", mail.diff, mail.path,
               strip=mail.strip, is_reversed=mail.is_reversed)
@@ -374,7 +374,7 @@ def _patches_of(found: Collection) -> list[Patch]:
 
 def _patches_in(letters: Iterable[bytes]) -> list[Patch]:
     mails = tuple(mail for letter in letters for mail in read_mails(letter))
-    return _patches_of(Collection(Path(), mails, ()))
+    return _patches_of(MailCollection(Path(), mails, ()))
 
 
 # --- a source made of patches ------------------------------------------------------

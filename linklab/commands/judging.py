@@ -11,7 +11,7 @@ from linklab.bisect.figures import FIRST_BLOCKS
 from linklab.bisect.history import Revision
 from linklab.bisect.journal import Journal
 from linklab.bisect.tester import Criterion, KernelTester
-from linklab.bisect.verdicts import SelftestJudge, Tries
+from linklab.bisect.verdicts import SelftestClassifier, Tries
 from linklab.commands.guests import hold_here
 from linklab.commands.kernels import KernelOptions
 from linklab.commands.machines import MachineOptions, set_up_lab
@@ -97,7 +97,7 @@ def check_criterion(options: CriterionOptions) -> Criterion:
     most = number("max-blocks", options.max_blocks, FIRST_BLOCKS, MOST_TRIES)
     if options.above:
         options = _in_new_words(options)
-        plan = options.cell_plan({}, fresh_guest=True, trials=_TRIALS, settling=1)
+        plan = options.cell_plan({}, fresh_guest=True, trials=_TRIALS, warmup_trials=1)
         metric = metric_of(kind.shape, options.metric)
         threshold = parse_threshold(options.above, metric)
         return Criterion(
@@ -150,19 +150,19 @@ def open_tester(
     return KernelTester(flavour, lab, cache, criterion, listener)
 
 
-def selftest_judge(
+def selftest_classifier(
     criterion: Criterion,
     kernels: Callable[[Revision], KernelOptions],
     machine: MachineOptions,
     journal: Journal,
     listener: Listener,
-) -> SelftestJudge:
-    """Return what judges revisions by the tests that the criterion names."""
+) -> SelftestClassifier:
+    """Return what classifies revisions by the tests that the criterion names."""
 
     def run(revision: Revision, folder: Path, attempt: int) -> Sequence[LinklabError]:
         return _run(criterion, kernels(revision), machine, folder, attempt, listener)
 
-    return SelftestJudge(run, Tries(criterion.rule, criterion.tries, journal))
+    return SelftestClassifier(run, Tries(criterion.rule, criterion.tries, journal))
 
 
 def _run(

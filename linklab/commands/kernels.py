@@ -27,7 +27,7 @@ from linklab.kernel.kernel import (
     check_kernel,
     resolve_kernel,
 )
-from linklab.kernel.requirements import SHELL, Footprint, footprint_for
+from linklab.kernel.requirements import SHELL, ConfigSize, config_size_for
 from linklab.kernel.series import Series, range_series, read_series
 from linklab.lab.lab import Subject, file_label
 from linklab.machine.spec import Boot
@@ -150,15 +150,15 @@ class KernelOptions:
 
     def memory(self, work: int) -> int:
         """Return the MiB of guest memory for work that needs so many on a plain kernel."""
-        return max(footprint.needed(work) for footprint in self._footprints())
+        return max(size.needed(work) for size in self._config_sizes())
 
     def memory_left(self, memory: int) -> int:
         """Return the MiB for the work, as a plain kernel counts, of so much guest memory."""
-        return min(footprint.left(memory) for footprint in self._footprints())
+        return min(size.left(memory) for size in self._config_sizes())
 
-    def _footprints(self) -> list[Footprint]:
+    def _config_sizes(self) -> list[ConfigSize]:
         names = split_list("kernel", self.names)
-        return [footprint_for(name, self.build_options(name)) for name in names]
+        return [config_size_for(name, self.build_options(name)) for name in names]
 
     def absolute(self) -> KernelOptions:
         """Return the options with every path absolute, and the range by its commits.

@@ -2,7 +2,7 @@
 
 Its options are stored under their names on the command line, so that a reader
 needs to know nothing of the code; `invoke rerun` takes them from there. See
-`linklab/results/again.py`.
+`linklab/results/rerun_command.py`.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class Running(Measurement[RunOptions, RunRequest]):
             decide_clock(self.machine, self.listener),
             {},
             repeat=repeat,
-            warmup=number("warmup", options.warmup or int(repeat > 1), 0, MAX_REPEAT),
+            warmup_rounds=number("warmup", options.warmup or int(repeat > 1), 0, MAX_REPEAT),
             fresh_guest=options.fresh_guest,
         )
         if options.record and self.place.is_guests:

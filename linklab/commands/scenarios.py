@@ -165,7 +165,7 @@ class ScenarioOptions:
                 )
         return self.plan(defaults, **more)
 
-    def with_keeper(self, lab: Lab, listener: Listener) -> Lab:
+    def with_hold(self, lab: Lab, listener: Listener) -> Lab:
         """Return a lab that leaves a guest that failed to a person, where that is asked for."""
         return replace(lab, hold=hold_here(listener)) if self.keep else lab
 
@@ -269,7 +269,7 @@ class BlockOptions(TrialOptions):
             repeat=number("blocks", self.blocks or DEFAULT_BLOCKS[clock], 2, MAX_BLOCKS),
             fresh_guest=True,
             trials=trials,
-            settling=number("warmup", warmup or int(trials > 1), 0, MAX_TRIALS),
+            warmup_trials=number("warmup", warmup or int(trials > 1), 0, MAX_TRIALS),
         )
 
 

@@ -11,10 +11,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from linklab.bisect.driver import Judged
+from linklab.bisect.driver import Classified
 from linklab.bisect.history import GitHistory, Revision
 from linklab.bisect.journal import Journal
-from linklab.bisect.search import Judgement
+from linklab.bisect.search import Mark
 from linklab.bisect.tester import Criterion
 from linklab.commands.exit_status import print_document, step_status
 from linklab.commands.judging import (
@@ -22,7 +22,7 @@ from linklab.commands.judging import (
     check_criterion,
     check_machine,
     open_tester,
-    selftest_judge,
+    selftest_classifier,
 )
 from linklab.commands.kernels import ONE_FLAVOUR, KernelOptions
 from linklab.commands.machines import MachineOptions
@@ -33,9 +33,9 @@ from linklab.options import JSON, group, option
 
 _HERE = Revision("", "here", "")
 _VERDICT = {
-    Judgement.GOOD: Verdict.PASS,
-    Judgement.BAD: Verdict.FAIL,
-    Judgement.SKIP: Verdict.SKIP,
+    Mark.GOOD: Verdict.PASS,
+    Mark.BAD: Verdict.FAIL,
+    Mark.SKIP: Verdict.SKIP,
 }
 
 
@@ -108,26 +108,26 @@ def main(options: VerdictOptions, command: Sequence[str]) -> Verdict:
     with _listener() as listener, _folder(options.output, request.here) as folder:
         about = {"command": shlex.join(command), "looks_for": request.criterion.text}
         journal = Journal.begin(folder, about)
-        judged = _judge(options, request, journal, listener)
-        journal.update(outcome=asdict(judged))
-    verdict = _VERDICT[judged.judgement]
+        classified = _classifier(options, request, journal, listener)
+        journal.update(outcome=asdict(classified))
+    verdict = _VERDICT[classified.judgement]
     if options.as_json:
-        print_document(_document(judged, verdict, options))
+        print_document(_document(classified, verdict, options))
     else:
-        print(f"{judged.judgement.value}: {judged.why}")
-    if judged.evidence and judged.judgement is not Judgement.GOOD:
-        print(judged.evidence, file=sys.stderr)
+        print(f"{classified.judgement.value}: {classified.why}")
+    if classified.evidence and classified.judgement is not Mark.GOOD:
+        print(classified.evidence, file=sys.stderr)
     return verdict
 
 
-def _judge(
+def _classifier(
     options: VerdictOptions, request: Request, journal: Journal, listener: Listener
-) -> Judged:
+) -> Classified:
     if request.criterion.tests:
-        judge = selftest_judge(
+        classifier = selftest_classifier(
             request.criterion, lambda _: options.kernels, options.machine, journal, listener
         )
-        return judge.judge(request.here, 1)
+        return classifier.classify(request.here, 1)
     tester = open_tester(
         request.flavour, options.machine, request.memory, request.criterion, listener
     )
@@ -138,13 +138,13 @@ def _judge(
             return history.build_options(revision.name)
         return request.build
 
-    return tester.judge(build, request.good, journal).judge(request.here, 1)
+    return tester.classifier(build, request.good, journal).classify(request.here, 1)
 
 
-def _document(judged: Judged, verdict: Verdict, options: VerdictOptions) -> dict[str, Any]:
+def _document(classified: Classified, verdict: Verdict, options: VerdictOptions) -> dict[str, Any]:
     return {
-        **asdict(judged),
-        "folder": judged.folder if options.output else "",
+        **asdict(classified),
+        "folder": classified.folder if options.output else "",
         "status": step_status(verdict),
     }
 

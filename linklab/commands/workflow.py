@@ -224,7 +224,7 @@ class LabWork(Workflow[Measured, Ready]):
         with timed(self.listener, "machine and image"):
             memory = self.request.memory
             lab = set_up_lab(self.machine, memory, self.cache, self.listener, self.image, self.more)
-            lab = self.options.with_keeper(lab, self.listener)
+            lab = self.options.with_hold(lab, self.listener)
             self.lab = self.place.lab(lab, self.network, self.cache, self.listener)
         with timed(self.listener, "kernels"):
             wanted = Requirements.of(self.options.kind, self.lab)

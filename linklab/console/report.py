@@ -27,7 +27,7 @@ _LONGEST_TITLE = 120
 
 @dataclass(frozen=True)
 class Report:
-    """What the kernel said of one fault.
+    """A report of the kernel: what it printed of one fault.
 
     `seconds` is the kernel's time of its first line, None where it has none.
     `text` is every line of it, without `<N>`; `headline` the line that says what

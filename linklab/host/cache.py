@@ -259,7 +259,7 @@ class Cache:
             name = path.relative_to(self.root)
             if (self.root.joinpath(*name.parts[:2]) / MANIFEST).is_file():
                 return Cached(str(name))
-        sha256 = Answers(self).get(f"SHA-256 of {path}", lambda: (hash_file(path), [path]))
+        sha256 = Remembered(self).get(f"SHA-256 of {path}", lambda: (hash_file(path), [path]))
 
         def copy(folder: Path) -> Mapping[str, Any]:
             shutil.copyfile(path, folder / path.name)
@@ -339,7 +339,7 @@ def reporting(root: Path) -> AbstractContextManager[None]:
 
 
 def load_json(path: Path) -> dict[str, Any]:
-    """Return what a memo holds; nothing where it is missing, cut short or of another kind."""
+    """Return what a file remembers; nothing where it is missing, cut short or of another kind."""
     try:
         value = json.loads(path.read_text())
     except (OSError, ValueError):
@@ -348,7 +348,7 @@ def load_json(path: Path) -> dict[str, Any]:
 
 
 def save_json(path: Path, value: dict[str, Any]) -> None:
-    """Write a memo: a reader finds the old one or the new one, never half of it."""
+    """Write what a file remembers: a reader finds the old one or the new one, never half of it."""
     write_whole(path, json.dumps(value, indent=1, sort_keys=True))
 
 
@@ -368,16 +368,16 @@ def host_fact(
     It is kept in the cache, as text that `read` understands or refuses with
     `ValueError`. A cache that cannot be written only costs asking again.
     """
-    memo = (root or cache_root()) / "host" / name
+    file = (root or cache_root()) / "host" / name
     with suppress(OSError, ValueError):
-        return read(memo.read_text())
+        return read(file.read_text())
     text = ask()
     with suppress(OSError):
-        write_whole(memo, f"{text}\n")
+        write_whole(file, f"{text}\n")
     return read(text)
 
 
-class Answers:
+class Remembered:
     """What programs of the host said, for as long as the files that it rests on are the same.
 
     Asking a program costs 5 to 15 ms, and an image asks half a dozen of them

@@ -17,7 +17,7 @@ from typing import Any
 
 from linklab.errors import LabError
 from linklab.events import Listener, Note, step
-from linklab.host.cache import Answers, Cache
+from linklab.host.cache import Cache, Remembered
 from linklab.host.run import CommandFailed, run
 
 _FETCH_LIMIT = 1800.0  # s; a full kernel's package is 100 MB
@@ -58,7 +58,7 @@ class Archive:
             own = (self._configuration / part for part in parts)
             return found, [self._system_lists, self._folder / "lists", *own]
 
-        known = Answers(self._cache).get(f"package {name}", ask)
+        known = Remembered(self._cache).get(f"package {name}", ask)
         return Package(**{**known, "depends": tuple(known["depends"])})
 
     @contextmanager

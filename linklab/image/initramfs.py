@@ -20,7 +20,7 @@ from typing import Any
 
 from linklab import paths
 from linklab.events import Listener, step
-from linklab.host.cache import Answers, Artefact, Cache, hash_file, key_of
+from linklab.host.cache import Artefact, Cache, Remembered, hash_file, key_of
 from linklab.host.run import find_program, run
 from linklab.image.programs import PROGRAM, build_agent, build_program
 from linklab.image.userland import (
@@ -62,10 +62,10 @@ class _Image:
     def __init__(
         self, cache: Cache, agent: Artefact, more: Sequence[Entry], image: Path, templates: Path
     ) -> None:
-        manifest, answers = read_manifest(image), Answers(cache)
+        manifest, remembered = read_manifest(image), Remembered(cache)
         others = [e.content for e in more if isinstance(e, File) and isinstance(e.content, Path)]
         elves = [path for path in others if is_elf_file(path)]
-        of_host, replaced = program_entries(manifest, answers, elves)
+        of_host, replaced = program_entries(manifest, remembered, elves)
         agent_entry = File(manifest.agent, 0o755, agent.file(PROGRAM), "agent")
         self._manifest, self._templates = manifest, templates
         self._values = {**manifest.values, "replaced": replaced}
@@ -77,7 +77,7 @@ class _Image:
             "rendered": [[t.path, t.mode, t.name] for t in manifest.templates],
             "templates": {name: hash_file(templates / name) for name in sorted(names)},
             "values": self._values,
-            "bsdtar": version_of(find_program("bsdtar", "libarchive-tools"), answers),
+            "bsdtar": version_of(find_program("bsdtar", "libarchive-tools"), remembered),
         }
 
     def entries(self) -> tuple[Entry, ...]:
@@ -144,7 +144,7 @@ def pack_initramfs(initramfs: Artefact, cache: Cache, listener: Listener) -> Art
     inputs = {
         "archive": initramfs.hashes[ARCHIVE],
         "parts": parts,
-        "zstd": [version_of(zstd, Answers(cache)), *_ZSTD, *_ZSTD_FOR_SHARES],
+        "zstd": [version_of(zstd, Remembered(cache)), *_ZSTD, *_ZSTD_FOR_SHARES],
     }
 
     def make(folder: Path) -> Mapping[str, Any]:

@@ -18,7 +18,7 @@ from typing import Any
 from linklab import paths
 from linklab.errors import UsageError
 from linklab.events import Listener, step
-from linklab.host.cache import Answers, Artefact, Cache, hash_file, key_of
+from linklab.host.cache import Artefact, Cache, Remembered, hash_file, key_of
 from linklab.host.elf import read_elf
 from linklab.host.run import find_program, lacking, run
 from linklab.image.initramfs import PACKED, pack_initramfs
@@ -97,7 +97,7 @@ def build_iso(
         "initramfs": packed.hashes[PACKED],
         "loader": {file.name: hash_file(file) for file in loader},
         "template": hash_file(templates / _CONFIG),
-        "genisoimage": [version_of(genisoimage, Answers(cache)), *_GENISOIMAGE, _MOMENT],
+        "genisoimage": [version_of(genisoimage, Remembered(cache)), *_GENISOIMAGE, _MOMENT],
     }
 
     def make(folder: Path) -> Mapping[str, Any]:

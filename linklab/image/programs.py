@@ -11,7 +11,7 @@ from typing import Any
 from linklab import paths
 from linklab.errors import LabError
 from linklab.events import Listener, step
-from linklab.host.cache import Answers, Artefact, Cache, hash_file, key_of
+from linklab.host.cache import Artefact, Cache, Remembered, hash_file, key_of
 from linklab.host.run import CommandFailed, find_program, run
 
 PROGRAM = "linklab-agent"
@@ -72,7 +72,7 @@ def build_static(program: Static, cache: Cache, listener: Listener) -> Artefact:
     question = f"toolchain of {compiler} with REALGCC={os.environ.get('REALGCC', '')}"
     inputs = {
         "sources": {file.name: hash_file(file) for file in files},
-        "toolchain": Answers(cache).get(question, lambda: _toolchain(compiler)),
+        "toolchain": Remembered(cache).get(question, lambda: _toolchain(compiler)),
         "flags": FLAGS,
         "budget": budget,
     }

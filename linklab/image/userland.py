@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 from linklab import paths
 from linklab.errors import LabError
-from linklab.host.cache import Answers, hash_file
+from linklab.host.cache import Remembered, hash_file
 from linklab.host.elf import is_elf, read_elf
 from linklab.host.run import find_program, look_for, run
 
@@ -276,18 +276,18 @@ def applets_of(busybox: Path) -> tuple[str, ...]:
     return tuple(run([busybox, "--list"], deadline=20).text.split())
 
 
-def version_of(program: Path, answers: Answers) -> str:
+def version_of(program: Path, remembered: Remembered) -> str:
     """Return what a program of the host, which may rest on its libraries, says of its version."""
 
     def ask() -> tuple[str, list[Path]]:
         files = [program, *map(Path, libraries_of(program))]
         return run([program, "--version"], deadline=20).text, files
 
-    return str(answers.get(f"version of {program}", ask))
+    return str(remembered.get(f"version of {program}", ask))
 
 
 def program_entries(
-    manifest: Manifest, answers: Answers, others: Iterable[Path] = ()
+    manifest: Manifest, remembered: Remembered, others: Iterable[Path] = ()
 ) -> tuple[list[Entry], dict[str, str]]:
     """Return the entries for the manifest's programs, and the applets they replace.
 
@@ -296,7 +296,7 @@ def program_entries(
     the program that took it.
     """
     entries: list[Entry] = []
-    libraries = {path for program in others for path in _known_libraries(program, answers)}
+    libraries = {path for program in others for path in _known_libraries(program, remembered)}
     programs = [program for program in manifest.programs if is_available(program)]
     names = {program.command: program.path for program in programs}
     fixed = {entry.path for entry in manifest.fixed}
@@ -311,9 +311,9 @@ def program_entries(
             entries.append(File(program.path, _PROGRAM_MODE, source, program.command))
         entries += [Link(path, program.path) for path in program.links]
         if not program.optional or is_elf_file(source):
-            libraries.update(_known_libraries(source, answers))
+            libraries.update(_known_libraries(source, remembered))
         if program.applets is not None:
-            for applet in _known_applets(source, answers):
+            for applet in _known_applets(source, remembered):
                 if applet in names:
                     replaced[applet] = names[applet]
                 elif (path := f"{program.applets}/{applet}") not in fixed:
@@ -321,7 +321,7 @@ def program_entries(
     for pattern in manifest.host_files:
         for file in sorted(filter(Path.is_file, Path("/").glob(pattern.lstrip("/")))):
             entries.append(File(str(file), _FILE_MODE, file))
-            libraries.update(_known_libraries(file, answers) if is_elf_file(file) else ())
+            libraries.update(_known_libraries(file, remembered) if is_elf_file(file) else ())
     return [*entries, *_library_entries(libraries)], replaced
 
 
@@ -350,13 +350,13 @@ def is_elf_file(path: Path) -> bool:
         return is_elf(file.read(4))
 
 
-def _known_libraries(program: Path, answers: Answers) -> list[str]:
+def _known_libraries(program: Path, remembered: Remembered) -> list[str]:
     def ask() -> tuple[tuple[str, ...], list[Path]]:
         libraries = libraries_of(program)
         return libraries, [program, *map(Path, libraries)]
 
-    return list(answers.get(f"libraries of {program}", ask))
+    return list(remembered.get(f"libraries of {program}", ask))
 
 
-def _known_applets(program: Path, answers: Answers) -> list[str]:
-    return list(answers.get(f"applets of {program}", lambda: (applets_of(program), [program])))
+def _known_applets(program: Path, remembered: Remembered) -> list[str]:
+    return list(remembered.get(f"applets of {program}", lambda: (applets_of(program), [program])))

@@ -25,7 +25,6 @@ from linklab.errors import UsageError
 Lines = tuple[bytes, ...]
 """Lines with their line ends; only the last of a file may lack one."""
 
-SYMLINK = 0o120000
 GITLINK = 0o160000
 REGULAR = 0o100644
 

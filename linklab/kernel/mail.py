@@ -370,7 +370,7 @@ def _guessed(line: bytes) -> str:
 
 
 @dataclass(frozen=True)
-class Collection:
+class MailCollection:
     """What one path holds. `ordered` says that somebody wrote the order down.
 
     That is quilt's list, or the numbers with which the names of the files begin,
@@ -385,7 +385,7 @@ class Collection:
     notes: tuple[str, ...] = ()
 
 
-def collect(path: Path) -> Collection:
+def collect(path: Path) -> MailCollection:
     """Return what a file, an mbox, a folder, a quilt folder or a maildir holds.
 
     Raises `UsageError` for one that cannot be read, and for a folder without
@@ -393,14 +393,14 @@ def collect(path: Path) -> Collection:
     """
     path = path.expanduser()
     if not path.is_dir():
-        return Collection(path, _mails_in([path]), (path,))
+        return MailCollection(path, _mails_in([path]), (path,))
     order = path / QUILT
     if order.is_file():
         return _quilt_folder(path, order)
     if (path / "cur").is_dir() and (path / "new").is_dir():
         files = [file for part in ("cur", "new") for file in (path / part).iterdir()]
         files.sort(key=lambda file: _natural(file.name))
-        return Collection(path, _mails_in(files), tuple(files))
+        return MailCollection(path, _mails_in(files), tuple(files))
     files = [file for file in path.iterdir() if _suffix(file) in _SUFFIXES and file.is_file()]
     if not files:
         wanted = ", ".join(f"*{suffix}" for suffix in sorted(_SUFFIXES))
@@ -412,7 +412,7 @@ def collect(path: Path) -> Collection:
     is_numbered = all(file.name[0].isdigit() for file in files)
     one_each = [mail.path for mail in mails] == files
     is_whole = all(mail.diff or mail.is_cover for mail in mails)
-    return Collection(
+    return MailCollection(
         path, mails, tuple(files), is_numbered and one_each and is_whole, _without_diff(mails)
     )
 
@@ -431,7 +431,7 @@ def _without_diff(mails: Sequence[Mail]) -> tuple[str, ...]:
     )
 
 
-def _quilt_folder(path: Path, order: Path) -> Collection:
+def _quilt_folder(path: Path, order: Path) -> MailCollection:
     """Return what quilt's list names, in its order; see quilt(1), "the series file"."""
     mails: list[Mail] = []
     files = [order]
@@ -442,7 +442,7 @@ def _quilt_folder(path: Path, order: Path) -> Collection:
             files.append(path / words[0])
             found = _mails_in(files[-1:])
             mails += (replace(each, strip=strip, is_reversed=is_reversed) for each in found)
-    return Collection(path, tuple(mails), tuple(files), True, _without_diff(mails))
+    return MailCollection(path, tuple(mails), tuple(files), True, _without_diff(mails))
 
 
 def _quilt_options(order: Path, words: Sequence[str]) -> tuple[int, bool]:

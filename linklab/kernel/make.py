@@ -272,7 +272,7 @@ def failure_of(
         return LabError(f"the disk is full: {what} could not go on ({where})", evidence)
     if status < 0 or any(_KILLED.search(line) for line in lines):
         return LabError(
-            f"{what} was killed, perhaps for want of memory: that says nothing of the kernel "
+            f"{what} was killed, perhaps by lack of memory: that says nothing of the kernel "
             f"({where})",
             evidence,
         )

@@ -24,7 +24,7 @@ from linklab.kernel.gitstore import GitStore
 from linklab.kernel.series import Patch
 from linklab.kernel.source import Source
 
-_MEMO = "patched.json"
+_REMEMBERED = "patched.json"
 _NO_PATCH = re.compile(r"No valid patches in input|unrecognized input|corrupt patch|malformed")
 _FAILED = re.compile(r"^error: patch failed: (?P<file>.*):(?P<line>\d+)$", re.MULTILINE)
 _REFUSED = re.compile(r"^error: (?P<file>[^:\n]+): (?P<why>[^\n]+)$", re.MULTILINE)
@@ -55,12 +55,12 @@ def patched_tree(source: Source, patches: Sequence[Patch]) -> str:
         except DiffError as error:
             message = f"{patch.title} is not a whole patch ({patch.origin}): {error.message}"
             raise UsageError(message) from error
-    store, memo = source.store, source.store.folder / _MEMO
+    store, remembered = source.store, source.store.folder / _REMEMBERED
     hashes = [
         "".join([hashlib.sha256(patch.diff).hexdigest(), *_options(patch)]) for patch in effective
     ]
     entry = key_of({"tree": tree, "patches": hashes})
-    found = load_json(memo).get(entry)
+    found = load_json(remembered).get(entry)
     if isinstance(found, str) and store.has(found):
         return found
     with TemporaryDirectory(prefix="scratch.", dir=store.folder) as folder:
@@ -72,7 +72,7 @@ def patched_tree(source: Source, patches: Sequence[Patch]) -> str:
         except CommandFailed:
             bad = _first_bad(store, tree, filed)
             raise _refusal(source, filed[: bad + 1]) from None
-    save_json(memo, {**load_json(memo), entry: result})
+    save_json(remembered, {**load_json(remembered), entry: result})
     return result
 
 

@@ -104,7 +104,7 @@ def _fault_of(need: Requirement, kernel: Kernel, config: Mapping[str, str] | Non
 
 
 @dataclass(frozen=True)
-class Footprint:
+class ConfigSize:
     """`fixed` MiB, `growth` times what the work needs, and a `share` of all memory."""
 
     fixed: int = 0
@@ -120,21 +120,21 @@ class Footprint:
         return max(0, int((memory * (1 - self.share) - self.fixed) / self.growth))
 
 
-def footprint_for(name: str, options: BuildOptions) -> Footprint:
+def config_size_for(name: str, options: BuildOptions) -> ConfigSize:
     """Return what a kernel costs that `--kernel` names, as far as is known before it is built.
 
     Raises what `wishes_of` does; a kernel that shows no config is a plain one.
     """
     if name in flavours():
         wishes = wishes_of(KernelSpec(name, options))
-        return footprint_of({wish.option: wish.value for wish in wishes.values()})
+        return config_size_of({wish.option: wish.value for wish in wishes.values()})
     try:
-        return footprint_of(parse_config((Path(name).expanduser() / ".config").read_text()))
+        return config_size_of(parse_config((Path(name).expanduser() / ".config").read_text()))
     except OSError:
-        return Footprint()
+        return ConfigSize()
 
 
-def footprint_of(options: Mapping[str, str]) -> Footprint:
+def config_size_of(options: Mapping[str, str]) -> ConfigSize:
     """Return what options of a kernel's config cost."""
 
     def has(name: str) -> bool:
@@ -142,5 +142,5 @@ def footprint_of(options: Mapping[str, str]) -> Footprint:
 
     fixed = _LOCKDEP_MIB * has("PROVE_LOCKING")
     if not has("KASAN"):
-        return Footprint(fixed)
-    return Footprint(fixed + _KASAN_MIB, _KASAN_GROWTH, _KASAN_SHARE)
+        return ConfigSize(fixed)
+    return ConfigSize(fixed + _KASAN_MIB, _KASAN_GROWTH, _KASAN_SHARE)

@@ -19,7 +19,7 @@ from linklab.errors import UsageError
 from linklab.host.run import CommandFailed
 from linklab.kernel.diff import DiffError, FileDiff, parse_diff, undone
 from linklab.kernel.gitstore import git_in
-from linklab.kernel.mail import Collection, Mail, collect
+from linklab.kernel.mail import Mail, MailCollection, collect
 from linklab.kernel.thread import Picked, SeveralSeries, missing, pick
 
 _NAMED_MERGES = 3  # merges that a note lists
@@ -128,7 +128,7 @@ def read_series(paths: Iterable[Path]) -> Series:
     return sum((_series_of(collection) for collection in collections), Series())
 
 
-def _series_of(collection: Collection) -> Series:
+def _series_of(collection: MailCollection) -> Series:
     mails = collection.mails
     alone = len(mails) == 1
     # One alone, whatever it calls itself, was given by name.
@@ -163,7 +163,7 @@ def _series_of(collection: Collection) -> Series:
     )
 
 
-def _has_order(collection: Collection, patches: Sequence[Mail]) -> bool:
+def _has_order(collection: MailCollection, patches: Sequence[Mail]) -> bool:
     """Tell whether patches of several series were put into an order: by git, or by names.
 
     An mbox that `git format-patch` wrote is as git wrote it, and a folder with a
@@ -177,7 +177,7 @@ def _has_order(collection: Collection, patches: Sequence[Mail]) -> bool:
     return files == [each.path for each in patches] and len(set(files)) == len(files)
 
 
-def _as_ordered(collection: Collection, patches: Sequence[Mail]) -> Picked:
+def _as_ordered(collection: MailCollection, patches: Sequence[Mail]) -> Picked:
     """Return patches in the order in which they are, as whoever ordered them wants them."""
     chosen = [each for each in patches if not each.is_cover] or patches
     version = max(each.tag.version for each in chosen)

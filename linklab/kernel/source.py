@@ -151,15 +151,15 @@ def open_source(
 
 def tarball_hash(path: Path, cache: Cache) -> str:
     """Return a tarball's SHA-256, computed once for each size and time of the file."""
-    memo = cache.root / "sources" / "tarballs.json"
+    remembered = cache.root / "sources" / "tarballs.json"
     status = path.stat()
     stamp = [status.st_size, status.st_mtime_ns]
-    known = load_json(memo)
+    known = load_json(remembered)
     entry = known.get(str(path))
     if isinstance(entry, list) and len(entry) == 3 and entry[:2] == stamp:
         return str(entry[2])
     digest = hash_file(path)
-    save_json(memo, {**known, str(path): [*stamp, digest]})
+    save_json(remembered, {**known, str(path): [*stamp, digest]})
     return digest
 
 

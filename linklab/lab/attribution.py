@@ -28,8 +28,7 @@ from linklab.errors import (
     ModuleRefused,
     Verdict,
 )
-from linklab.lab.findings import NO_DEBUG_INFORMATION, file_findings
-from linklab.lab.reports import KernelReports
+from linklab.lab.kernel_reports import NO_DEBUG_INFORMATION, KernelReports, file_reports
 from linklab.lab.stuck import StuckState, find_stuck_state, listen_until_quiet, speaks
 from linklab.machine.process import Machine, MachineEnd
 from linklab.paths import EXTERNAL_MODULES
@@ -47,7 +46,7 @@ _DOING = re.compile(r"no answer to `[^`]+`|did not start its agent|did not end")
 _MODULE_REFUSED = re.compile(r"linklab-init: module (\S+) did not load: (.*)")
 
 
-def judge(
+def attribute(
     machine: Machine,
     console: ConsoleLine,
     reports: KernelReports,
@@ -60,15 +59,15 @@ def judge(
     by `symbols`, a vmlinux with debug information.
     """
     talks = isinstance(error, AgentNotStarted) and speaks(console, SETTLE_QUIET)
-    end = settle(machine, console, isinstance(error, LineClosed), SETTLE_LIMIT)
+    end = wait_for_exit(machine, console, isinstance(error, LineClosed), SETTLE_LIMIT)
     tail = console.watch.tail.strip()
     verdict = _verdict_on(machine, console, reports, error, end)
     if isinstance(verdict, KernelFault):
-        verdict.reports = verdict.reports or reports.counting
+        verdict.reports = verdict.reports or reports.decisive
         if end is None and _wants_place(verdict):
             _find_place(verdict, machine, console)
             verdict.message += _STILL_TALKS if talks else ""
-        verdict.findings = file_findings(verdict.reports, console.log_path, symbols)
+        verdict.filed = file_reports(verdict.reports, console.log_path, symbols)
     said = machine.last_words
     qemu = f"QEMU said:\n{said}\n" if said and said not in verdict.message else ""
     verdict.evidence = "\n".join(
@@ -86,8 +85,8 @@ def _verdict_on(  # noqa: PLR0911 - a list of cases, the first that holds counts
 ) -> LinklabError:
     if isinstance(error, Interrupted):
         return error
-    if counting := reports.counting:
-        return _fault_of(counting[0])
+    if decisive := reports.decisive:
+        return _fault_of(decisive[0])
     if isinstance(error, LinklabError) and not isinstance(error, GuestHung | AgentRestarted):
         return error  # it was found out before the machine ended, if it did
     if word := _word_of_init(console.watch.tail):
@@ -174,7 +173,7 @@ def _silence(message: str, found: StuckState) -> Report:
     )
 
 
-def settle(
+def wait_for_exit(
     machine: Machine, console: ConsoleLine, expect_end: bool, limit: float
 ) -> MachineEnd | None:
     """Read the console to the end of what it has to say; return QEMU's end, if it ended.
@@ -189,7 +188,7 @@ def settle(
     while not console.closed and time.monotonic() < until:
         if not poller.poll(SETTLE_QUIET * 1000) and not expect_end:
             break
-        console.pump()
+        console.read_available()
         is_awaited = expect_end or console.watch.is_in_report
         if not is_awaited and time.monotonic() > began + SETTLE_FLOOD:
             break
@@ -199,7 +198,7 @@ def settle(
     return end
 
 
-def hear_out(console: ConsoleLine) -> None:
+def drain(console: ConsoleLine) -> None:
     """Read the report that the kernel is at to its end."""
     listen_until_quiet(console, SETTLE_QUIET, SETTLE_LIMIT)
     console.watch.settle()
@@ -216,14 +215,14 @@ def _is_stopped(pid: int) -> bool:
 def _evidence(console: ConsoleLine, verdict: LinklabError, tail: str) -> str:
     """Return what proves a verdict: the kernel's report, or else its console's last lines."""
     parts: list[str] = []
-    findings = verdict.findings if isinstance(verdict, KernelFault) else ()
-    if findings:
-        first, *others = findings
+    filed = verdict.filed if isinstance(verdict, KernelFault) else ()
+    if filed:
+        first, *others = filed
         parts.append(first.shown)
         if first.report.frames and not first.is_decoded:
             parts.append(NO_DEBUG_INFORMATION)
         parts += [f"also: {other.report.title} ({other.path})" for other in others]
-    if not findings or findings[0].report.fault in _WITHOUT_WORDS:
+    if not filed or filed[0].report.fault in _WITHOUT_WORDS:
         parts.append(f"the console's last lines:\n{tail}\n" if tail else "the console is empty\n")
-    parts += [f"the report: {finding.path}" for finding in findings[:1]]
+    parts += [f"the report: {each.path}" for each in filed[:1]]
     return "\n".join([*parts, f"the console's log: {console.log_path}"])

@@ -182,13 +182,13 @@ class CommandRun:
         if self._limit is not None:
             self._due = time.monotonic() + self._limit
         words = command.argv, command.folder, command.environment
-        room = self._agent.open_job(*words, time.monotonic() + ANSWER_LIMIT)
+        capacity = self._agent.open_job(*words, time.monotonic() + ANSWER_LIMIT)
         try:
             while True:
                 if self._end_it():
                     return None
-                news = self._stream(room)
-                room = news.room
+                news = self._stream(capacity)
+                capacity = news.capacity
                 if not news.reads:
                     self._typing = None
                     self._typed.clear()
@@ -197,9 +197,9 @@ class CommandRun:
         finally:
             self._session.line.callers.clear()
 
-    def _stream(self, room: int) -> StreamNews:
-        typed = bytes(self._typed[:room])
-        del self._typed[:room]
+    def _stream(self, capacity: int) -> StreamNews:
+        typed = bytes(self._typed[:capacity])
+        del self._typed[:capacity]
         self._read_input()
         wait = 0.0 if typed and self._typed else min(_WAIT, self._left())
         self._session.line.callers[:] = self._callers()
@@ -236,15 +236,15 @@ class CommandRun:
 
     def _read_input(self) -> None:
         """Read what there is of our input, as far as there is room for it."""
-        room = _INPUT_BLOCK - len(self._typed)
-        if self._typing is None or not room:
+        capacity = _INPUT_BLOCK - len(self._typed)
+        if self._typing is None or not capacity:
             return
         poller = select.poll()
         poller.register(self._typing, select.POLLIN)
         if not poller.poll(0):
             return
         try:
-            data = os.read(self._typing, room)
+            data = os.read(self._typing, capacity)
         except BlockingIOError:
             return
         except OSError:  # a folder, a terminal that is gone: nothing comes from it any more

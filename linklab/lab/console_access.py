@@ -77,7 +77,7 @@ class Keys:
         """Yield text and what is asked for, in order. Ctrl-A twice is one of it."""
         text = bytearray()
         for byte in data:
-            # Before anything is yielded: whoever asks may not come back for the rest.
+            # Before the first yield: the caller may stop there.
             was_escaped, self._escaped = self._escaped, False
             if was_escaped and byte in _KEYS:
                 if text:
@@ -261,7 +261,7 @@ class ConsoleAccess:
         self._stack = ExitStack()
         self._guest: RunningGuest | None = None
         self._server: ConsoleServer | None = None
-        with suppress(LabError, OSError):  # a run does not fail for want of visitors
+        with suppress(LabError, OSError):  # a run goes on without a console for others
             name = name or guest_name(console.log_path)
             self._guest = self._stack.enter_context(announced(name, console.log_path))
             self._server = ConsoleServer(console, self._guest.console, self._on_key)
@@ -303,7 +303,7 @@ class ConsoleAccess:
     def look_after(self, others: Sequence[int] = ()) -> None:
         """Wait a moment, for others' descriptors too; pass on what is said and typed.
 
-        Raises what `ConsoleLine.pump` does.
+        Raises what `ConsoleLine.read_available` does.
         """
         poller = select.poll()
         for fd in (*others, *(handler.fileno for handler in self.handlers)):
@@ -311,7 +311,7 @@ class ConsoleAccess:
         if not self._console.closed:
             poller.register(self._console.fileno(), select.POLLIN)
         poller.poll(_TICK_MS)
-        self._console.pump()
+        self._console.read_available()
         if self._server is not None:
             self._server.serve()
 

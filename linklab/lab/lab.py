@@ -47,7 +47,7 @@ from linklab.machine.spec import (
 
 _MEMORY_STEP = 64
 _SNAPSHOT_SCHEMA = 2  # raise it when a guest saved before is of no use any more
-_LABEL_ROOM = 100  # file systems take names of 255 bytes
+_LABEL_LENGTH = 100  # file systems take names of 255 bytes
 MINIMUM_MEMORY = 256
 SHELL_MIB = 128  # what a person at a shell needs, on a plain kernel
 MEMORY_LIMITS = (64, 1 << 20)
@@ -56,7 +56,7 @@ CPU_LIMITS = (1, 64)  # the lab's kernels have CONFIG_NR_CPUS=64
 
 def file_label(name: str) -> str:
     """Return a kernel's name, which may be a long path, as part of a file's name."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", name)[-_LABEL_ROOM:].strip("_") or "kernel"
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", name)[-_LABEL_LENGTH:].strip("_") or "kernel"
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Lab:
     noise: Noise = NO_NOISE  # reports of kernels that are known and do not count
     clock: Clock = Clock.REAL
     slowness: float = 1.0  # how many times as long guests may take here as elsewhere: for deadlines
-    hold: Hold | None = None  # takes a guest that failed, which then does not end by itself
+    hold: Hold | None = None  # keeps a guest that failed running, for a person
     records: bool = False  # a guest that fails leaves its recording beside its console's log
     shares: tuple[Share, ...] = ()  # folders of the host that its guests may mount
     guests: GuestPlace | None = None  # where each host of a topology is a guest of its own

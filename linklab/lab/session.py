@@ -36,10 +36,9 @@ from linklab.errors import (
     MachineLost,
 )
 from linklab.host.cache import Cached
-from linklab.lab.attribution import has_refused_module, hear_out, judge, settle
+from linklab.lab.attribution import attribute, drain, has_refused_module, wait_for_exit
 from linklab.lab.console_access import ConsoleAccess, Hold, TakenOver
-from linklab.lab.findings import Finding, file_findings
-from linklab.lab.reports import KernelReports
+from linklab.lab.kernel_reports import FiledReport, KernelReports, file_reports
 from linklab.machine.commandline import AGENT_PATH
 from linklab.machine.process import Machine
 from linklab.machine.qmp import load_state, save_state
@@ -141,7 +140,7 @@ class Session:
         self.agent: Agent = _AttentiveAgent(self.line, self._asked, self._request_done, first)
         self.reports = KernelReports(console.watch, noise, _is_private(machine.spec))
         self._boot_limit = boot_limit
-        self.ignored: tuple[Finding, ...] = ()  # known noise, once the session is over
+        self.ignored: tuple[FiledReport, ...] = ()  # known noise, once the session is over
         self._asks_log = False
         self._taint: int | None = None
         self.hello: Hello
@@ -169,7 +168,7 @@ class Session:
         self.boot_seconds = time.monotonic() - self.machine.started
         if self.machine.spec.is_virtual:
             # QEMU's own seed reaches no guest that is entered through PVH.
-            self.agent.wake(
+            self.agent.resume(
                 self.machine.started + self._boot_limit,
                 _VIRTUAL_NOW,
                 _entropy(self.machine.spec.seed),
@@ -195,7 +194,7 @@ class Session:
             # It was saved where it had stopped, after its last word.
             self.machine.control.resumed_stopped()
             self.line.has_spoken = True
-        nonce = self.agent.wake(self.machine.started + self._boot_limit, now, entropy)
+        nonce = self.agent.resume(self.machine.started + self._boot_limit, now, entropy)
         self.boot_seconds = time.monotonic() - self.machine.started
         if nonce != hello.nonce:
             raise LabError("the resumed guest is not the one that was saved")
@@ -206,8 +205,8 @@ class Session:
         faults = taint.new_faults(self._taint, self._read_taint())
         self.agent.power_off(time.monotonic() + _POWER_OFF_LIMIT)
         self._take_leave()
-        end = settle(self.machine, self.console, True, _POWER_OFF_LIMIT)
-        if self.reports.counting:
+        end = wait_for_exit(self.machine, self.console, True, _POWER_OFF_LIMIT)
+        if self.reports.decisive:
             raise _KernelSpoke
         if end is None:
             raise GuestHung(
@@ -241,15 +240,15 @@ class Session:
 
     def _hear_console(self) -> None:
         """Take what the console says; a report to its end, where its title comes from."""
-        self.console.pump()
+        self.console.read_available()
         if self.console.watch.is_in_report:
-            hear_out(self.console)
+            drain(self.console)
 
     def _console_ready(self) -> None:
         self._hear_console()
         if self.console.closed:
             raise LineClosed("the console's line is closed")
-        if self.reports.are_due or has_refused_module(self.console):
+        if self.reports.is_ready or has_refused_module(self.console):
             raise _KernelSpoke
 
     def _request_done(self) -> None:
@@ -265,7 +264,7 @@ class Session:
             self.reports.confirm(self._kernel_log)
         finally:
             self._asks_log = False
-        if self.reports.are_due:
+        if self.reports.is_ready:
             raise _KernelSpoke
 
     def _kernel_log(self) -> list[Record] | None:
@@ -437,7 +436,9 @@ def _attended(sessions: list[Session], others: Sequence[PollHandler] = ()) -> It
         raise Interrupted("somebody took the guest over at its console") from error
     except (_KernelSpoke, LineClosed, LinklabError) as error:
         subject = _subject_of(company, error)
-        verdict = judge(subject.machine, subject.console, subject.reports, error, subject.symbols)
+        verdict = attribute(
+            subject.machine, subject.console, subject.reports, error, subject.symbols
+        )
         if subject.name and (verdict is not error or isinstance(error, KernelFault | MachineLost)):
             verdict.message = f"guest {subject.name}: {verdict.message}"
         if isinstance(verdict, KernelFault):
@@ -451,7 +452,7 @@ def _attended(sessions: list[Session], others: Sequence[PollHandler] = ()) -> It
         for session in sessions:
             known = session.reports.ignored
             log = session.console.log_path
-            session.ignored = file_findings(known, log, session.symbols, known=True)
+            session.ignored = file_reports(known, log, session.symbols, known=True)
 
 
 def _subject_of(company: _Company, error: Exception) -> Session:
@@ -463,9 +464,9 @@ def _subject_of(company: _Company, error: Exception) -> Session:
     suspected = company.subject
     others = [session for session in company.sessions if session is not suspected]
     for session in others:
-        session.console.pump()
+        session.console.read_available()
     for session in (suspected, *others):
-        if session.reports.counting:
+        if session.reports.decisive:
             return session
     if isinstance(error, GuestHung):
         return next(filter(_is_silent, others), suspected)

@@ -185,7 +185,7 @@ def _ask_kernel(machine: Machine, console: ConsoleLine) -> str:
         listen_until_quiet(console, _QUIET, until - time.monotonic())
         if time.monotonic() >= until:
             break
-    console.pump()
+    console.read_available()
     with log.open("rb") as file:
         file.seek(before)
         lines = file.read().decode(errors="replace").splitlines()
@@ -203,4 +203,4 @@ def listen_until_quiet(console: ConsoleLine, quiet: float, limit: float) -> None
     """Read the console until it has said nothing for `quiet` s, at most for `limit` s."""
     until = time.monotonic() + limit
     while not console.closed and time.monotonic() < until and speaks(console, quiet):
-        console.pump()
+        console.read_available()

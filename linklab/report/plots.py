@@ -28,7 +28,7 @@ _MARKERS = {
     "down": "M0 4l3.8-6.6h-7.6z",
     "cross": "M-3.2-3.2l6.4 6.4M3.2-3.2l-6.4 6.4",
 }
-_ROOM = 0.06  # of the axis' length, left free at each end
+_MARGIN = 0.06  # of the axis' length, left free at each end
 _LEAST_DECADES = 0.3  # a single value, too, stands on an axis that has a length
 _STEPS: tuple[tuple[float, ...], ...] = ((1, 2, 5), (1, 3), (1,))
 _DECIMALS = 9
@@ -68,13 +68,13 @@ class Scale:
             raise ValueError("an axis needs values, a logarithmic one values above 0")
         if not log:
             low, high = min(0.0, known[0]), max(0.0, known[-1])
-            room = (high - low or 1.0) * _ROOM
-            return cls(low - room * (low < 0), high + room, start, end, is_log=False)
+            margin = (high - low or 1.0) * _MARGIN
+            return cls(low - margin * (low < 0), high + margin, start, end, is_log=False)
         low, high = log10(known[0]), log10(known[-1])
         lacking = max(0.0, _LEAST_DECADES - (high - low)) / 2
         low, high = low - lacking, high + lacking
-        room = (high - low) * _ROOM
-        return cls(10 ** (low - room), 10 ** (high + room), start, end)
+        margin = (high - low) * _MARGIN
+        return cls(10 ** (low - margin), 10 ** (high + margin), start, end)
 
     def ticks(self, most: int) -> list[float]:
         """Return round values on the axis: as many as fit."""
@@ -223,8 +223,8 @@ def _across(panel: Panel, places: Sequence[float], end: float) -> Scale:
     if panel.log and min(places) > 0:
         return Scale.around(places, _LEFT, end)
     low, high = min(places), max(places)
-    room = (high - low or 1.0) * _ROOM
-    return Scale(low - room, high + room, _LEFT, end, is_log=False)
+    margin = (high - low or 1.0) * _MARGIN
+    return Scale(low - margin, high + margin, _LEFT, end, is_log=False)
 
 
 def _value_text(value: float) -> str:

@@ -51,7 +51,7 @@ VIRTUAL_NOISE = 0.001
 """What chance leaves in virtual time, as a share: fresh guests of one kernel were at most half
 as far apart (docs/virtual-time.md). What is farther from a limit needs no second measurement."""
 ALPHA = 0.05
-MOST_MORE = 100_000  # blocks; whoever needs more should not be told a number
+MOST_MORE = 100_000  # blocks; for more than these no number is given
 DRAWS = 10_000
 _POWER = 0.8
 

@@ -52,7 +52,7 @@ class Fit:
 
     @property
     def is_significant(self) -> bool:
-        """Whether all terms are; the last one is kept in any case."""
+        """Whether all terms are significant; the last one stays even if it is not."""
         return all(term.margin <= abs(term.value) for term in self.terms.values())
 
     @property

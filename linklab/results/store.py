@@ -101,8 +101,8 @@ class RunFolder:
         class, title, function, fingerprint and the file that holds the report
         are in the line, too.
         """
-        findings = fault.findings if isinstance(fault, KernelFault) else ()
-        said = [finding.to_json() for finding in findings]
+        filed = fault.filed if isinstance(fault, KernelFault) else ()
+        said = [report.to_json() for report in filed]
         entry = {
             "kernel": kernel,
             "verdict": fault.verdict.value,

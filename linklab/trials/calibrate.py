@@ -52,7 +52,7 @@ class Slowed:
 
 
 @dataclass
-class Outcome:
+class CalibrationResult:
     """What came of a calibration, also of one that was ended early."""
 
     same: list[Comparison] = field(default_factory=list)  # a kernel with itself
@@ -89,7 +89,7 @@ class Calibration:
     rule: Rule
     metric: Metric
     listener: Listener
-    outcome: Outcome = field(default_factory=Outcome)
+    outcome: CalibrationResult = field(default_factory=CalibrationResult)
 
     def __post_init__(self) -> None:
         assert self.plan.kind.slower is not None
@@ -122,7 +122,7 @@ class Calibration:
             text = f"{loops} loops take {ratio:.3f} times as long: {found.loops} for"
             self.listener(Note(f"{text} {100 * share:g} % more"))
 
-    def run(self, base: Subject, patched: Subject, comparisons: int) -> Outcome:
+    def run(self, base: Subject, patched: Subject, comparisons: int) -> CalibrationResult:
         """Compare so often. Raises whatever ends the measuring; what was done by then is kept."""
         twin = replace(base, name=f"{base.name}#2")
         slower = {

@@ -12,7 +12,7 @@ from random import Random
 from linklab.errors import KernelFault, LinklabError, Verdict
 from linklab.events import Listener, Note, StepAdvanced, step
 from linklab.host.cpus import own_cores, share_out
-from linklab.lab.findings import Finding
+from linklab.lab.kernel_reports import FiledReport
 from linklab.lab.lab import Lab, Subject, host_memory_available
 from linklab.machine.spec import Clock
 from linklab.results.model import BootRecord, Sample, TallyRecord
@@ -43,7 +43,7 @@ class Ignored:
     """A kernel reported something that does not count."""
 
     slot: GuestSlot
-    finding: Finding
+    finding: FiledReport
 
 
 @dataclass(frozen=True)
@@ -254,7 +254,7 @@ class Engine:
         """
         capacity = capacity_of(self.lab)
         turns = schedule(self._plan, [subject.name for subject in subjects], capacity)
-        self._note_room(turns, capacity)
+        self._note_capacity(turns, capacity)
         self._read(self._batch(subjects, turns, countings(self._plan, turns)))
 
     def measure(
@@ -268,8 +268,8 @@ class Engine:
         """Measure cells on some kernels in so many blocks.
 
         Where they are wanted `together`, the first kernel's fault is raised once it is
-        noted: whoever compares two has no use for the one without the other. Else a kernel
-        that fails ends its own part, and what the work asks of each is counted, too.
+        noted: a comparison needs both. Else a kernel that fails ends its own part, and
+        what the work asks of each is counted, too.
         """
         names = [subject.name for subject in subjects]
         turns = blocks(self._plan, cells, names, numbers, self._random)
@@ -303,7 +303,7 @@ class Engine:
                 if together and isinstance(event, Failed):
                     raise event.fault
 
-    def _note_room(self, turns: Sequence[Turn], capacity: int) -> None:
+    def _note_capacity(self, turns: Sequence[Turn], capacity: int) -> None:
         slots = len({turn.slot for turn in turns})
         repeats = len(turns) > len({(turn.slot, turn.cell) for turn in turns})
         if not self._plan.fresh_guest and repeats and slots > capacity:

@@ -14,8 +14,8 @@ from linklab.errors import GuestIncomplete, KernelFault, LabError, LinklabError,
 from linklab.host.accel import Accel
 from linklab.host.cpus import pin
 from linklab.lab import spaces
-from linklab.lab.findings import Finding
 from linklab.lab.guests import GuestNetwork
+from linklab.lab.kernel_reports import FiledReport
 from linklab.lab.lab import Lab, Subject
 from linklab.lab.session import Session
 from linklab.lab.topology import Topology
@@ -69,7 +69,7 @@ class Answer:
     trials: tuple[Trial, ...] = ()
     tally: TallyRecord | None = None
     error: LinklabError | None = None
-    ignored: tuple[Finding, ...] = ()  # known noise, once the guest has ended
+    ignored: tuple[FiledReport, ...] = ()  # known noise, once the guest has ended
 
 
 @contextmanager
@@ -106,7 +106,7 @@ class GuestAtWork:
         self._lab = lab
         self._plan = plan
         self._subject = subject
-        self._seat = slot
+        self._slot = slot
         self._console_log = console_log
         self._stack = ExitStack()
         self._scenario = plan.kind(plan.given)
@@ -148,12 +148,12 @@ class GuestAtWork:
             error.guest = GUEST
         return Answer(trials=tuple(kept), error=error, ignored=self._ignored())
 
-    def _ignored(self) -> tuple[Finding, ...]:
+    def _ignored(self) -> tuple[FiledReport, ...]:
         return tuple(finding for session in self._sessions for finding in session.ignored)
 
     def _open(self, cores: Cores | None) -> Answer:
-        draw = (self._plan.seed + self._seat.draw) % _SEEDS  # warm-up rounds count downwards from 0
-        setup = self._seat.setup
+        draw = (self._plan.seed + self._slot.draw) % _SEEDS  # warm-up rounds count downwards from 0
+        setup = self._slot.setup
         network = self._plan.kind.network(self._plan.given)
         joined = None
         if network is not None and self._lab.guests is not None:
@@ -180,7 +180,7 @@ class GuestAtWork:
 
     def _made_hosts(self, network: Topology | None, joined: GuestNetwork | None) -> Hosts:
         """Return the guest, and the hosts of the scenario's topology, if it has one, brought up."""
-        kind, setup, limit = self._plan.kind, self._seat.setup, self._plan.limit
+        kind, setup, limit = self._plan.kind, self._slot.setup, self._plan.limit
         if joined is not None and self._lab.guests is not None:
             hosts = {
                 name: replace(
@@ -216,7 +216,7 @@ class GuestAtWork:
                     self._scenario.warm_up(self._hosts)
                 self._is_warm = True
                 self._first += [turn.cell] if turn.number == 1 else []
-                for number in range(1 - self._plan.settling, self._plan.trials + 1):
+                for number in range(1 - self._plan.warmup_trials, self._plan.trials + 1):
                     named = number if self._plan.trials > 1 else turn.number
                     self._scenario.prepare(self._hosts, turn.cell)
                     told = self._joined.watch() if self._joined else dict

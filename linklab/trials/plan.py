@@ -41,9 +41,9 @@ class Leaks(StrEnum):
 class Plan:
     """What to measure, how often, and in what guests.
 
-    Of each cell and kernel there are `warmup` rounds that are thrown away and
+    Of each cell and kernel there are `warmup_rounds` rounds that are thrown away and
     `repeat` that are kept, in an order drawn with `seed`. In a round a guest
-    does `settling` trials that are thrown away and `trials` that are kept, one
+    does `warmup_trials` trials that are thrown away and `trials` that are kept, one
     after the other. `limit` is the seconds for one trial, instead of the
     scenario's own; `given` the values of its parameters.
     """
@@ -53,12 +53,12 @@ class Plan:
     given: Mapping[str, Value] = field(default_factory=dict)
     repeat: int = 1
     limit: float | None = None
-    warmup: int = 0
+    warmup_rounds: int = 0
     seed: int = 0
     fresh_guest: bool = False  # a guest for each trial, not for each kernel and set-up
     jobs: int = 1  # guests at work at the same time
     trials: int = 1
-    settling: int = 0
+    warmup_trials: int = 0
     leaks: Leaks = Leaks.NONE
 
     @property
@@ -80,7 +80,7 @@ class Plan:
     @property
     def begins_cold(self) -> bool:
         """Whether the first trial in a guest that several share is one that is kept."""
-        return not (self.warmup or self.settling or self.fresh_guest)
+        return not (self.warmup_rounds or self.warmup_trials or self.fresh_guest)
 
     @property
     def setups(self) -> list[Cell]:
@@ -94,12 +94,12 @@ class Plan:
             "cells": [list(cell.values()) for cell in self.cells],
             "given": dict(self.given),
             "repeat": self.repeat,
-            "warmup": self.warmup,
+            "warmup": self.warmup_rounds,
             "seed": self.seed,
             "fresh_guest": self.fresh_guest,
             "jobs": self.jobs,
             "trials": self.trials,
-            "settling": self.settling,
+            "settling": self.warmup_trials,
         }
 
 
@@ -186,7 +186,7 @@ def schedule(plan: Plan, kernels: Sequence[str], capacity: int) -> list[Turn]:
     guests have room at once, trials are interleaved over as many as do.
     """
     random = Random(plan.seed)
-    rounds = range(1 - plan.warmup, plan.repeat + 1)
+    rounds = range(1 - plan.warmup_rounds, plan.repeat + 1)
     if plan.fresh_guest:
         return blocks(plan, plan.cells, kernels, rounds, random)
     pairs = [(kernel, setup) for kernel in kernels for setup in plan.setups]

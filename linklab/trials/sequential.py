@@ -114,14 +114,14 @@ def until_known(blocks: Blocks, budget: Budget, look: Look, listener: Listener) 
 
 
 def _fitting(ends: float | None, pace: float) -> int:
-    """Return how many blocks to measure at once, so that the time is kept."""
+    """Return how many blocks to measure at once within the time that is left."""
     if ends is None:
         return MOST_BLOCKS
     return max(1, int((ends - time.monotonic()) / pace)) if pace else _FEWEST
 
 
 @dataclass
-class Outcome:
+class SequentialResult:
     """What is known. Also where an exception ended it: what was known by then.
 
     `looks` are those at the data: after how many blocks, with what risk.
@@ -141,7 +141,7 @@ class SequentialTest:
     """Two kernels compared in some cells: what is settled at one look is not measured further."""
 
     def __init__(self, blocks: Blocks, rule: Rule, metric: Metric, listener: Listener) -> None:
-        self.outcome = Outcome()
+        self.outcome = SequentialResult()
         self._blocks = blocks
         self._rule = rule
         self._metric = metric
@@ -149,7 +149,7 @@ class SequentialTest:
         self._family = len(blocks.cells)
         self._grows = False
 
-    def run(self, budget: Budget) -> Outcome:
+    def run(self, budget: Budget) -> SequentialResult:
         """Measure and compare. Raises whatever ends the measuring, a kernel's fault, too."""
         self._grows = budget.seconds is not None
         known = until_known(self._blocks, budget, self._look, self._listener)

@@ -104,9 +104,7 @@ class SeriesRun:
         self._build_all()
         booted = self._boot_all()
         if booted:
-            # All in the same blocks. A kernel that fails ends its own part.
-            plan = self._plan.measure
-            Engine(self._lab, plan, self._folder, self._listener).run(booted)
+            self._measure(booted)
         self._read_consoles()
 
     # Building

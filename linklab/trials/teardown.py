@@ -42,7 +42,7 @@ def tear_down(host: Host) -> None:
     with suppress(LabError):  # there is no job
         host.agent.signal_job(signal.SIGKILL, _until(host))
     with suppress(LabError):  # nobody listens
-        host.agent.listened(_until(host))
+        host.agent.notification_counts(_until(host))
     with suppress(GuestIncomplete):  # an image without `ip`
         _delete_namespaces(host)
     _delete_links(host)

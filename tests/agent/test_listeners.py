@@ -50,41 +50,41 @@ class TestListeners:
     def test_count_what_reaches_them(self, box: Box) -> None:
         assert box.agent.listen(3, self.LINKS, soon()) > 0
         self.change(box, 25)
-        heard = box.agent.listened(soon())
-        assert [(ear.received, ear.lost) for ear in heard] == [(25, 0)] * 3
+        heard = box.agent.notification_counts(soon())
+        assert [(count.received, count.lost) for count in heard] == [(25, 0)] * 3
 
     def test_hear_only_their_group(self, box: Box) -> None:
         box.agent.listen(1, 5, soon())  # RTNLGRP_IPV4_IFADDR
         self.change(box, 3)
         box.agent.netlink([address_message(RTM_NEWADDR, ACK, "10.0.0.1")], soon())
-        assert box.agent.listened(soon())[0].received == 1
+        assert box.agent.notification_counts(soon())[0].received == 1
 
     def test_get_the_room_they_ask_for(self, box: Box) -> None:
-        small = box.agent.listen(1, self.LINKS, soon(), room=8192)
-        large = box.agent.listen(1, self.LINKS, soon(), room=65536)
+        small = box.agent.listen(1, self.LINKS, soon(), buffer=8192)
+        large = box.agent.listen(1, self.LINKS, soon(), buffer=65536)
         assert small < large
 
     def test_account_for_every_message_also_when_some_are_lost(self, box: Box) -> None:
-        box.agent.listen(20, self.LINKS, soon(), room=1)
+        box.agent.listen(20, self.LINKS, soon(), buffer=1)
         self.change(box, 400)
-        for ear in box.agent.listened(soon()):
-            assert ear.received + ear.lost == 400
+        for count in box.agent.notification_counts(soon()):
+            assert count.received + count.lost == 400
 
     def test_that_are_started_again_start_anew(self, box: Box) -> None:
         box.agent.listen(2, self.LINKS, soon())
         self.change(box, 5)
         box.agent.listen(1, self.LINKS, soon())
         self.change(box, 2)
-        assert [ear.received for ear in box.agent.listened(soon())] == [2]
+        assert [count.received for count in box.agent.notification_counts(soon())] == [2]
         with pytest.raises(ProtocolError, match="nobody listens"):
-            box.agent.listened(soon())
+            box.agent.notification_counts(soon())
 
     def test_that_die_are_told(self, box: Box) -> None:
         box.agent.listen(1, self.LINKS, soon())
         children = Path(f"/proc/{box.pid}/task/{box.pid}/children").read_text().split()
         os.kill(int(children[0]), signal.SIGKILL)
         with pytest.raises(LabError, match="ended before its time"):
-            box.agent.listened(soon())
+            box.agent.notification_counts(soon())
         box.agent.listen(1, self.LINKS, soon())
 
     def test_end_with_the_agent(self, box: Box) -> None:

@@ -219,7 +219,7 @@ class TestWake:
 
     def test_may_not_set_the_clock_of_this_machine(self, box: Box) -> None:
         with pytest.raises(LabError, match="clock_settime: Operation not permitted"):
-            box.agent.wake(soon(), 0, self.ENTROPY)
+            box.agent.resume(soon(), 0, self.ENTROPY)
 
     @pytest.mark.parametrize(
         "fields", [[], [1], [1, b""], [1, bytes(31)], [1, bytes(513)], [b"", bytes(64)]]

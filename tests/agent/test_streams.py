@@ -44,7 +44,7 @@ def rest_of(box: Box, typed: bytes = b"", room: int = ROOM) -> tuple[bytes, byte
     while True:
         now, typed = typed[:room], typed[room:]
         news = stream(box, 0.0 if typed and now else 5.0, now, is_all=not typed)
-        output, errors, room = output + news.output, errors + news.errors, news.room
+        output, errors, room = output + news.output, errors + news.errors, news.capacity
         if not news.reads:
             typed = b""
         if news.wait_status is not None:
@@ -113,13 +113,13 @@ def test_input_that_nobody_reads_waits_and_is_taken_in_the_end(box: Box, tmp_pat
     begin(box, f"until [ -e {go_on} ]; do sleep 0.01; done; wc -c")
     room, sent = ROOM, 0
     while room:
-        room = stream(box, 0.0, b"x" * room).room
+        room = stream(box, 0.0, b"x" * room).capacity
         sent += room or 0
         assert sent < 10 * ROOM, "somebody has room without an end"
     box.socket.settimeout(None)
     go_on.touch()
     news = stream(box)  # returns when what had to wait is taken
-    assert news.room == ROOM and news.wait_status is None
+    assert news.capacity == ROOM and news.wait_status is None
     told = 4 * ROOM + ROOM  # a full pipe, and what the agent keeps
     assert rest_of(box)[0].strip() == b"%d" % told
 
@@ -141,7 +141,7 @@ def test_one_that_closes_its_input_does_not_hurt_the_agent(box: Box) -> None:
     begin(box, "exec <&-; echo closed; sleep 60")
     assert stream(box).output == b"closed\n"
     news = stream(box, 0.0, b"nobody reads this")
-    assert not news.reads and not news.room
+    assert not news.reads and not news.capacity
     box.agent.signal_job(signal.SIGKILL, soon())
     rest_of(box)
     assert box.agent.run(["/bin/echo", "here"], soon()).output == b"here\n"

@@ -91,7 +91,7 @@ def test_the_work_is_done_and_told_of_as_always(traced: TracedAgent, network_box
 def test_it_ends_though_somebody_listens(traced: TracedAgent, network_box: Box) -> None:
     network_box.agent.listen(2, 1, soon())
     assert by_netlink(traced, 5).messages == 5
-    assert [ear.received for ear in network_box.agent.listened(soon())] == [5, 5]
+    assert [count.received for count in network_box.agent.notification_counts(soon())] == [5, 5]
 
 
 def test_who_watches_cannot_be_watched(traced: TracedAgent) -> None:

@@ -36,7 +36,7 @@ def fault_of(error: LinklabError) -> KernelFault:
 class TestAReportOnFile:
     def test_is_whole_and_lies_beside_the_consoles_log(self, stage: Stage) -> None:
         fault = fault_of(stage.verdict(request=[["console", WARNING], ["hang"]]))
-        (finding,) = fault.findings
+        (finding,) = fault.filed
         assert finding.path == stage.log.with_name("report-1.txt")
         text = finding.path.read_text()
         assert text.startswith("title:       WARNING in free_netdev\n")
@@ -50,7 +50,7 @@ class TestAReportOnFile:
         before = [["console", "\x1b[2J\r\n"], ["stderr", "qemu: \x1b[31mred"]]
         play = [*before, ["console", evil], ["hang"]]
         fault = fault_of(stage.verdict(request=play))
-        (finding,) = fault.findings
+        (finding,) = fault.filed
         for text in (fault.message, fault.evidence, finding.path.read_text(), finding.text):
             assert printable(text) == text
         assert "free\ufffd2J" in fault.evidence and "evil" not in fault.evidence
@@ -60,7 +60,7 @@ class TestAReportOnFile:
     def test_of_each_fault_is_one(self, stage: Stage) -> None:
         later = PANIC.replace("[    2.", "[    9.")
         fault = fault_of(stage.verdict(request=[["console", WARNING + later], ["exit", 0]]))
-        assert [finding.report.fault for finding in fault.findings] == [
+        assert [finding.report.fault for finding in fault.filed] == [
             Fault.WARNING,
             Fault.PAGE_FAULT,
         ]
@@ -94,7 +94,7 @@ class TestKnownNoise:
             stage.session(noise=self.NOISE, request=[["console", WARNING + later]]) as opened,
         ):
             ask(opened)
-        assert len(caught.value.findings) == 1
+        assert len(caught.value.filed) == 1
         assert len(opened.ignored) == 1
 
     def test_explains_a_taint(self, stage: Stage) -> None:
@@ -138,7 +138,7 @@ class TestTaint:
         fault = fault_of(stage.verdict(taint=[[0], [W]]))
         assert type(fault) is KernelCrashed
         assert "did not say why on its console: W (warning)" in fault.message
-        assert fault.findings[0].report.fault is Fault.TAINT
+        assert fault.filed[0].report.fault is Fault.TAINT
 
     def test_that_was_there_before_is_none(self, stage: Stage) -> None:
         with stage.session(taint=[[W], [W]]) as opened:
@@ -152,7 +152,7 @@ class TestAHang:
             stage.session(request=[["hang"]], **{"break": [["console", BLOCKED]]}) as opened,  # type: ignore[arg-type]
         ):
             ask(opened, SHORT)
-        (finding,) = caught.value.findings
+        (finding,) = caught.value.filed
         assert (finding.report.fault, finding.report.title) == (
             Fault.SILENCE,
             "no answer to `read-file` in dev_ioctl",
@@ -166,8 +166,8 @@ class TestAHang:
         }
         fault = fault_of(stage.verdict(**play))
         assert fault.message.endswith("INFO: task hung in dev_ioctl")
-        assert fault.findings[0].report.fault is Fault.HUNG_TASK
-        assert "state:D" in fault.findings[0].path.read_text()
+        assert fault.filed[0].report.fault is Fault.HUNG_TASK
+        assert "state:D" in fault.filed[0].path.read_text()
 
 
 def test_a_report_that_cannot_be_written_is_the_labs_fault(stage: Stage) -> None:

@@ -20,7 +20,7 @@ from pyroute2.netlink.rtnl import RTM_GETLINK
 
 from linklab.agent.client import Agent
 from linklab.agent.protocol import Field, FieldReader, encode_fields
-from linklab.agent.replies import Outcome, result_of
+from linklab.agent.replies import ReplyStatus, result_of
 
 IP = "/bin/ip"
 MESSAGE_NS = 100_000  # what a request takes on the guest's clock
@@ -32,7 +32,7 @@ _DECODED_AT_MOST = 64  # of a row of requests that differ in one number
 class _Failure(Exception):
     """An outcome of an operation other than OK."""
 
-    def __init__(self, outcome: Outcome, index: int, text: str) -> None:
+    def __init__(self, outcome: ReplyStatus, index: int, text: str) -> None:
         super().__init__(text)
         self.outcome = outcome
         self.index = index
@@ -84,11 +84,11 @@ class FakeGuest(Agent):
         self.before(operation)
         work = getattr(self, f"_do_{operation.replace('-', '_')}")
         try:
-            reply: list[Field] = [Outcome.OK, *work(FieldReader(encode_fields(fields)))]
+            reply: list[Field] = [ReplyStatus.OK, *work(FieldReader(encode_fields(fields)))]
         except _Failure as failure:
             reply = [failure.outcome, 0, failure.index, failure.text]
         return result_of(
-            operation, encode_fields([int(f) if isinstance(f, Outcome) else f for f in reply])
+            operation, encode_fields([int(f) if isinstance(f, ReplyStatus) else f for f in reply])
         )
 
     # Netlink
@@ -106,7 +106,7 @@ class FakeGuest(Agent):
         raw = reader.take_bytes()
         _check(raw, NLM_F_REQUEST | NLM_F_ACK)
         if offset < 16 or (width or 4) > len(raw) - offset:
-            raise _Failure(Outcome.BAD_REQUEST, 0, "netlink-each: the number does not fit")
+            raise _Failure(ReplyStatus.BAD_REQUEST, 0, "netlink-each: the number does not fit")
         for index, request in enumerate(_row(raw, first, count, offset, width)):
             self._send(request, index)
         return _measure(count * MESSAGE_NS, messages=count)
@@ -117,7 +117,7 @@ class FakeGuest(Agent):
         except Refused as refused:
             text = refused.text or "the kernel refused the request"
             said = f"{text}: {os.strerror(refused.number)}"
-            raise _Failure(Outcome.REFUSED, index, said) from refused
+            raise _Failure(ReplyStatus.REFUSED, index, said) from refused
 
     def _do_dump(self, reader: FieldReader) -> list[Field]:
         header, index, types = reader.take_int(), reader.take_int(), reader.take_bytes()
@@ -136,11 +136,11 @@ class FakeGuest(Agent):
         return [room]
 
     def _do_job_signal(self, reader: FieldReader) -> list[Field]:
-        raise _Failure(Outcome.BAD_REQUEST, 0, "job-signal: there is no job")
+        raise _Failure(ReplyStatus.BAD_REQUEST, 0, "job-signal: there is no job")
 
     def _do_listened(self, reader: FieldReader) -> list[Field]:
         if not self._listeners:
-            raise _Failure(Outcome.BAD_REQUEST, 0, "listened: nobody listens")
+            raise _Failure(ReplyStatus.BAD_REQUEST, 0, "listened: nobody listens")
         told = self.kernel.notifications - self._told_before
         each: list[Field] = [told - self.lost_by_each, self.lost_by_each]
         listeners, self._listeners = self._listeners, 0
@@ -149,11 +149,11 @@ class FakeGuest(Agent):
     def _do_traced(self, reader: FieldReader) -> list[Field]:
         """Do the rest of the fields, and tell a tally of the requests that the kernel got."""
         if not self.traces:
-            raise _Failure(Outcome.MISSING, 0, "this kernel does not tell system calls apart")
+            raise _Failure(ReplyStatus.MISSING, 0, "this kernel does not tell system calls apart")
         operation = reader.take_text()
         before, started = self.kernel.requests, self.started
         work = getattr(self, f"_do_{operation.replace('-', '_')}")
-        body = encode_fields([int(Outcome.OK), *work(reader)])
+        body = encode_fields([int(ReplyStatus.OK), *work(reader)])
         requests, processes = self.kernel.requests - before, self.started - started
         calls = CALLS_PER_REQUEST * requests + CALLS_PER_PROCESS * processes + CALLS_AT_LEAST
         return [calls, requests, processes, body]
@@ -163,7 +163,7 @@ class FakeGuest(Agent):
     def _do_read_file(self, reader: FieldReader) -> list[Field]:
         path = reader.take_text()
         if path not in self.files:
-            raise _Failure(Outcome.MISSING, 0, f"{path}: No such file or directory")
+            raise _Failure(ReplyStatus.MISSING, 0, f"{path}: No such file or directory")
         return [self.files[path]]
 
     def _do_write_file(self, reader: FieldReader) -> list[Field]:
@@ -200,7 +200,7 @@ class FakeGuest(Agent):
     def _run_one(self, argv: list[str]) -> tuple[int, bytes, int]:
         """Run a program: its wait status, what it printed, and how many requests it sent."""
         if argv[0] not in self.programs:
-            raise _Failure(Outcome.MISSING, 0, f"{argv[0]}: No such file or directory")
+            raise _Failure(ReplyStatus.MISSING, 0, f"{argv[0]}: No such file or directory")
         self.started += 1
         fault = self.program_fault
         if fault and fault.at == self.started:
@@ -241,7 +241,7 @@ def _check(raw: bytes, flags: int) -> None:
     """Refuse what netlink_copy() in guest/agent/netlink.c refuses."""
     length, _kind, has = struct.unpack_from("=IHH", raw)
     if length != len(raw) or has & flags != flags:
-        raise _Failure(Outcome.BAD_REQUEST, 0, "a request is cut short or lacks a flag")
+        raise _Failure(ReplyStatus.BAD_REQUEST, 0, "a request is cut short or lacks a flag")
 
 
 def _measure(ns: int, *, processes: int = 0, messages: int = 0) -> list[Field]:

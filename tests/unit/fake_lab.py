@@ -15,7 +15,7 @@ from fake_guest import FakeGuest
 from linklab.host.accel import Accel
 from linklab.host.cache import Cached
 from linklab.host.qemu import Qemu
-from linklab.lab.findings import Finding
+from linklab.lab.kernel_reports import FiledReport
 from linklab.lab.lab import Lab, Subject
 from linklab.machine.spec import Boot
 
@@ -39,7 +39,7 @@ class FakeLab(Lab):
     ended: list[tuple[str, int]] = field(default_factory=list)
     logs: list[str] = field(default_factory=list)
     draws: list[int] = field(default_factory=list)  # what each guest draws its numbers from
-    ignored: tuple[Finding, ...] = ()  # what each guest's kernel reports, and is known
+    ignored: tuple[FiledReport, ...] = ()  # what each guest's kernel reports, and is known
 
     @property
     def running(self) -> int:

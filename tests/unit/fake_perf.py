@@ -12,7 +12,7 @@ from pathlib import Path
 from fake_guest import FakeGuest, _argv, _Failure, _measure
 
 from linklab.agent.protocol import Field, FieldReader
-from linklab.agent.replies import Outcome
+from linklab.agent.replies import ReplyStatus
 
 FOLDER = "/tmp/linklab-perf"
 KALLSYMS = b"ffffffff81000000 T _text\n"
@@ -115,7 +115,7 @@ class PerfGuest(FakeGuest):
     def _do_read_file(self, reader: FieldReader) -> list[Field]:
         path = reader.take_text()
         if path not in self.files:
-            raise _Failure(Outcome.MISSING, 0, f"{path}: No such file or directory")
+            raise _Failure(ReplyStatus.MISSING, 0, f"{path}: No such file or directory")
         content = self.files[path]
         if path == f"{FOLDER}/ack":
             self.files[path] = b""

@@ -10,10 +10,10 @@ from random import Random
 from fake_tree import make_tree
 from gittree import git
 
-from linklab.bisect.driver import Judged
+from linklab.bisect.driver import Classified
 from linklab.bisect.history import GitHistory, Revision
 from linklab.bisect.journal import Journal
-from linklab.bisect.search import Judgement
+from linklab.bisect.search import Mark
 from linklab.kernel.kernel import BuildOptions
 
 
@@ -58,24 +58,24 @@ def tangled_tree(folder: Path, random: Random, commits: int) -> tuple[list[str],
 
 
 @dataclass
-class ToldJudge:
+class ToldClassifier:
     """Judges as it is told, and counts. `raises` is raised at a step instead."""
 
     states: Mapping[str, str]
     judged: list[str] = field(default_factory=list)
     before: Callable[[int], None] = lambda number: None
 
-    def judge(self, revision: Revision, number: int) -> Judged:
-        """See `Judge`."""
+    def classify(self, revision: Revision, number: int) -> Classified:
+        """See `Classifier`."""
         self.before(number)
         self.judged.append(revision.name)
         match self.states[revision.name][0]:
             case "B":
-                return Judged(Judgement.BAD, "crash", "it crashed", evidence="BUG: it")
+                return Classified(Mark.BAD, "crash", "it crashed", evidence="BUG: it")
             case "S":
-                return Judged(Judgement.SKIP, "skip", "it does not compile")
+                return Classified(Mark.SKIP, "skip", "it does not compile")
             case _:
-                return Judged(Judgement.GOOD, "pass", "all well")
+                return Classified(Mark.GOOD, "pass", "all well")
 
 
 def history_of(folder: Path) -> GitHistory:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from linklab.host.cache import Answers, Cache
+from linklab.host.cache import Cache, Remembered
 
 Ask = Callable[[], tuple[int, list[Path]]]
 
@@ -27,7 +27,7 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def ask(file: Path) -> Ask:
-    """Answers with how often it was asked."""
+    """Remembered with how often it was asked."""
     times = [0]
 
     def count() -> tuple[int, list[Path]]:
@@ -38,50 +38,50 @@ def ask(file: Path) -> Ask:
 
 
 def test_a_question_is_asked_once_by_all_runs(cache: Cache, ask: Ask) -> None:
-    assert [Answers(cache).get("how often?", ask) for _ in range(3)] == [1, 1, 1]
+    assert [Remembered(cache).get("how often?", ask) for _ in range(3)] == [1, 1, 1]
 
 
 def test_another_question_is_another_answer(cache: Cache, ask: Ask) -> None:
-    assert [Answers(cache).get(question, ask) for question in "aba"] == [1, 2, 1]
+    assert [Remembered(cache).get(question, ask) for question in "aba"] == [1, 2, 1]
 
 
 def test_it_is_asked_again_when_the_file_changed_however_old_it_looks(
     cache: Cache, ask: Ask, file: Path
 ) -> None:
-    Answers(cache).get("how often?", ask)
+    Remembered(cache).get("how often?", ask)
     before = file.stat()
     file.write_text("two")
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
 
-    assert Answers(cache).get("how often?", ask) == 2
+    assert Remembered(cache).get("how often?", ask) == 2
 
 
 def test_it_is_asked_again_when_the_file_is_gone(cache: Cache, ask: Ask, file: Path) -> None:
-    Answers(cache).get("how often?", ask)
+    Remembered(cache).get("how often?", ask)
     file.unlink()
 
-    assert Answers(cache).get("how often?", ask) == 2
+    assert Remembered(cache).get("how often?", ask) == 2
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", '{"how often?"'])
 def test_a_damaged_memory_is_no_memory(cache: Cache, ask: Ask, content: str) -> None:
-    Answers(cache).get("how often?", ask)
+    Remembered(cache).get("how often?", ask)
     (cache.root / "answers.json").write_text(content)
 
-    assert Answers(cache).get("how often?", ask) == 2
+    assert Remembered(cache).get("how often?", ask) == 2
 
 
 def test_two_runs_do_not_take_each_others_answers_away(cache: Cache, ask: Ask) -> None:
-    one, two = Answers(cache), Answers(cache)
+    one, two = Remembered(cache), Remembered(cache)
     one.get("a", ask)
     two.get("b", ask)
 
-    assert [Answers(cache).get(question, ask) for question in "ab"] == [1, 2]
+    assert [Remembered(cache).get(question, ask) for question in "ab"] == [1, 2]
 
 
 def test_a_memory_that_cannot_be_kept_is_only_slower(tmp_path: Path, ask: Ask) -> None:
     (tmp_path / "file").write_text("in the way")
-    answers = Answers(Cache(tmp_path / "file"))
+    answers = Remembered(Cache(tmp_path / "file"))
 
     assert answers.get("how often?", ask) == 1
     assert answers.get("how often?", ask) == 1

@@ -12,7 +12,7 @@ import pytest
 from linklab.bench import figures
 from linklab.bench.figures import (
     TOUCHED,
-    Figure,
+    BenchFigure,
     edits,
     one_line_patch,
     virtme_ng,
@@ -28,8 +28,8 @@ from linklab.kernel.kernel import KernelSpec
 
 
 def test_a_figures_median_is_set_against_its_aim() -> None:
-    assert Figure("boot", "s", (0.4, 9.0, 0.6), aim=0.5).ratio == pytest.approx(1.2)
-    assert Figure("size", "MB", (4.9,)).ratio is None
+    assert BenchFigure("boot", "s", (0.4, 9.0, 0.6), aim=0.5).ratio == pytest.approx(1.2)
+    assert BenchFigure("size", "MB", (4.9,)).ratio is None
 
 
 def test_the_patch_of_a_rebuild_applies_and_changes_one_line(tmp_path: Path) -> None:

@@ -11,13 +11,13 @@ from types import SimpleNamespace
 import pytest
 from fake_tree import make_tree
 from gittree import git
-from revisions import ToldJudge, history_of, journal_of, linear_tree
+from revisions import ToldClassifier, history_of, journal_of, linear_tree
 
 from linklab.bisect import driver
 from linklab.bisect.driver import Bisection, duration
 from linklab.bisect.gitlog import git_log
 from linklab.bisect.journal import Journal, Step, held
-from linklab.bisect.search import Found, Judgement, Unclear
+from linklab.bisect.search import Found, Mark, Unclear
 from linklab.errors import BuildSkipped, LabError, UsageError
 from linklab.events import Event, Note, ignore
 
@@ -27,7 +27,7 @@ class Case:
 
     def __init__(self, folder: Path, states: str) -> None:
         self.commits = linear_tree(folder / "linux", states)
-        self.judge = ToldJudge(dict(zip(self.commits, states, strict=True)))
+        self.judge = ToldClassifier(dict(zip(self.commits, states, strict=True)))
         self.history = history_of(folder / "linux")
         self.journal = journal_of(folder / "out", self.commits[0], self.commits[-1])
         self.notes: list[str] = []
@@ -120,7 +120,7 @@ def test_a_bisection_that_is_over_tests_nothing_more(tmp_path: Path) -> None:
     assert len(case.judge.judged) == tested
 
 
-def branched(folder: Path, fork: str) -> tuple[ToldJudge, Bisection, list[str]]:
+def branched(folder: Path, fork: str) -> tuple[ToldClassifier, Bisection, list[str]]:
     make_tree(folder / "linux")
     tree = folder / "linux"
     git(tree, "init", "--quiet", "-b", "main")
@@ -131,7 +131,7 @@ def branched(folder: Path, fork: str) -> tuple[ToldJudge, Bisection, list[str]]:
         git(tree, "checkout", "--quiet", "-b", branch, "main")
         git(tree, "commit", "--quiet", "--allow-empty", "-m", branch)
         commits.append(git(tree, "rev-parse", "HEAD"))
-    judge = ToldJudge(dict(zip(commits, (fork, "G", "B"), strict=True)))
+    judge = ToldClassifier(dict(zip(commits, (fork, "G", "B"), strict=True)))
     journal = journal_of(folder / "out", commits[1], commits[2])
     return judge, Bisection(history_of(tree), judge, journal, ignore), commits
 
@@ -183,7 +183,7 @@ def test_a_log_of_what_cannot_be_told_names_what_it_may_be(tmp_path: Path) -> No
 
 def test_a_record_reads_back_as_it_was_written(tmp_path: Path) -> None:
     journal = journal_of(tmp_path / "out", "g", "b")
-    step = Step(1, "b", "b", "subject", Judgement.BAD, "crash", "why", 1.5, figure={"ratio": 2.0})
+    step = Step(1, "b", "b", "subject", Mark.BAD, "crash", "why", 1.5, figure={"ratio": 2.0})
     journal.add(step)
     again = Journal.read(tmp_path / "out")
     assert again.steps == [step]

@@ -14,12 +14,12 @@ from hand_made import cell, sample
 from revisions import journal_of
 
 from linklab.bisect.criterion import FaultKind, FaultRule, parse_threshold, symptoms
-from linklab.bisect.figures import FigureJudge, by_ratio, by_value
+from linklab.bisect.figures import FigureClassifier, by_ratio, by_value
 from linklab.bisect.history import Revision
 from linklab.bisect.journal import Journal, Step
-from linklab.bisect.search import Judgement
+from linklab.bisect.search import Mark
 from linklab.bisect.tester import Criterion
-from linklab.bisect.verdicts import Tries, VerdictJudge, of_kernel
+from linklab.bisect.verdicts import Tries, VerdictClassifier, of_kernel
 from linklab.commands.judging import CriterionOptions, check_criterion
 from linklab.console.formats import Fault
 from linklab.console.report import Report
@@ -80,7 +80,7 @@ def not_compiling(revision: Revision) -> Subject:
 
 def judge_of(
     journal: Journal, *runs: Sequence[LinklabError], rule: FaultRule | None = None
-) -> VerdictJudge:
+) -> VerdictClassifier:
     """Return a judge whose runs find these faults, one after the other."""
     left = list(runs)
 
@@ -89,85 +89,85 @@ def judge_of(
         assert attempt == len(runs) - len(left) + 1
         return left.pop(0)
 
-    return VerdictJudge(built, run, Tries(rule or FaultRule(), len(runs), journal))
+    return VerdictClassifier(built, run, Tries(rule or FaultRule(), len(runs), journal))
 
 
 def test_a_kernel_without_a_fault_is_good(journal: Journal) -> None:
-    judged = judge_of(journal, []).judge(ONE, 1)
-    assert (judged.judgement, judged.verdict) == (Judgement.GOOD, "pass")
+    judged = judge_of(journal, []).classify(ONE, 1)
+    assert (judged.judgement, judged.verdict) == (Mark.GOOD, "pass")
     assert judged.folder == "steps/01-aaaa"
 
 
 def test_a_fault_is_bad_with_its_evidence(journal: Journal) -> None:
-    judged = judge_of(journal, [BUG]).judge(ONE, 1)
-    assert (judged.judgement, judged.verdict) == (Judgement.BAD, "crash")
+    judged = judge_of(journal, [BUG]).classify(ONE, 1)
+    assert (judged.judgement, judged.verdict) == (Mark.BAD, "crash")
     assert "page fault" in judged.why
     assert judged.evidence == "the console\n[1.0] BUG: it"
 
 
 def test_a_fault_that_is_not_looked_for_is_a_skip(journal: Journal) -> None:
     rule = FaultRule((FaultKind.WARNING,))
-    judged = judge_of(journal, [BUG], rule=rule).judge(ONE, 1)
-    assert judged.judgement is Judgement.SKIP
+    judged = judge_of(journal, [BUG], rule=rule).classify(ONE, 1)
+    assert judged.judgement is Mark.SKIP
     assert judged.why.startswith("another fault than the one looked for: ")
 
 
 def test_the_fault_looked_for_counts_whatever_came_before_it(journal: Journal) -> None:
     rule = FaultRule((FaultKind.WARNING,))
-    assert judge_of(journal, [BUG, WARNING], rule=rule).judge(ONE, 1).judgement is Judgement.BAD
+    assert judge_of(journal, [BUG, WARNING], rule=rule).classify(ONE, 1).judgement is Mark.BAD
 
 
 def test_a_title_tells_one_crash_from_another(journal: Journal) -> None:
     rule = FaultRule(title="DEV_set_mtu")
-    assert judge_of(journal, [WARNING], rule=rule).judge(ONE, 1).judgement is Judgement.BAD
-    assert judge_of(journal, [BUG], rule=rule).judge(ONE, 2).judgement is Judgement.SKIP
+    assert judge_of(journal, [WARNING], rule=rule).classify(ONE, 1).judgement is Mark.BAD
+    assert judge_of(journal, [BUG], rule=rule).classify(ONE, 2).judgement is Mark.SKIP
     assert rule.text == 'any fault with "DEV_set_mtu"'
     assert FaultRule((FaultKind.CRASH, FaultKind.HANG)).text == "crash or hang"
 
 
 def test_a_fingerprint_names_a_report(journal: Journal) -> None:
     rule = FaultRule(title=OTHER.reports[0].fingerprint)
-    assert judge_of(journal, [OTHER], rule=rule).judge(ONE, 1).judgement is Judgement.BAD
-    assert judge_of(journal, [WARNING], rule=rule).judge(ONE, 2).judgement is Judgement.SKIP
+    assert judge_of(journal, [OTHER], rule=rule).classify(ONE, 1).judgement is Mark.BAD
+    assert judge_of(journal, [WARNING], rule=rule).classify(ONE, 2).judgement is Mark.SKIP
 
 
 def test_a_report_behind_another_one_is_its_own_evidence(journal: Journal) -> None:
     both = reported(Fault.WARNING, "WARNING in f", "[1.0] WARNING: f")
     both.reports = (*both.reports, *BUG.reports)
     rule = FaultRule((FaultKind.CRASH,))
-    assert judge_of(journal, [both], rule=rule).judge(ONE, 1).evidence == "[1.0] BUG: it"
+    assert judge_of(journal, [both], rule=rule).classify(ONE, 1).evidence == "[1.0] BUG: it"
 
 
 def test_only_the_fault_of_the_bad_revision_may_be_wanted(journal: Journal) -> None:
     rule = FaultRule(same=True)
     assert rule.text == "any fault, the same as --bad has"
-    bad = judge_of(journal, [WARNING], rule=rule).judge(ONE, 1)
-    assert bad.judgement is Judgement.BAD
+    bad = judge_of(journal, [WARNING], rule=rule).classify(ONE, 1)
+    assert bad.judgement is Mark.BAD
     fingerprint = bad.fingerprint
     assert fingerprint == WARNING.reports[0].fingerprint
-    journal.add(Step(1, "b", "b", "", Judgement.BAD, "crash", "", 1.0, fingerprint=fingerprint))
-    assert judge_of(journal, [OTHER], rule=rule).judge(ONE, 2).judgement is Judgement.SKIP
-    assert judge_of(journal, [WARNING], rule=rule).judge(ONE, 3).judgement is Judgement.BAD
+    journal.add(Step(1, "b", "b", "", Mark.BAD, "crash", "", 1.0, fingerprint=fingerprint))
+    assert judge_of(journal, [OTHER], rule=rule).classify(ONE, 2).judgement is Mark.SKIP
+    assert judge_of(journal, [WARNING], rule=rule).classify(ONE, 3).judgement is Mark.BAD
 
 
 def test_a_fault_that_comes_and_goes_is_found_by_trying_again(journal: Journal) -> None:
-    assert judge_of(journal, [], [], [BUG]).judge(ONE, 1).judgement is Judgement.BAD
-    judged = judge_of(journal, [], [], []).judge(ONE, 2)
+    assert judge_of(journal, [], [], [BUG]).classify(ONE, 1).judgement is Mark.BAD
+    judged = judge_of(journal, [], [], []).classify(ONE, 2)
     assert (judged.judgement, judged.why) == (
-        Judgement.GOOD,
+        Mark.GOOD,
         "every operation done and verified in 3 tries",
     )
 
 
 def test_another_fault_in_one_of_the_tries_is_a_skip(journal: Journal) -> None:
     rule = FaultRule((FaultKind.HANG,))
-    assert judge_of(journal, [], [BUG], [], rule=rule).judge(ONE, 1).judgement is Judgement.SKIP
+    assert judge_of(journal, [], [BUG], [], rule=rule).classify(ONE, 1).judgement is Mark.SKIP
 
 
 def test_what_does_not_compile_is_a_skip_with_the_compilers_words(journal: Journal) -> None:
     judge = replace(judge_of(journal, []), build=not_compiling)
-    judged = judge.judge(ONE, 1)
-    assert (judged.judgement, judged.verdict) == (Judgement.SKIP, "skip")
+    judged = judge.classify(ONE, 1)
+    assert (judged.judgement, judged.verdict) == (Mark.SKIP, "skip")
     assert judged.why == "it does not compile: net/a.c:7:1: error: no 'x'"
     assert judged.evidence.endswith("note: more")
 
@@ -176,14 +176,14 @@ def test_a_patch_that_does_not_apply_is_a_skip_too(journal: Journal) -> None:
     def stale(revision: Revision) -> Subject:
         raise BuildSkipped("patch 2/5 does not apply: a.c, hunk 1", "error: patch failed: a.c:7")
 
-    judged = replace(judge_of(journal, []), build=stale).judge(ONE, 1)
+    judged = replace(judge_of(journal, []), build=stale).classify(ONE, 1)
     assert judged.why == "patch 2/5 does not apply: a.c, hunk 1"
 
 
 def test_the_same_kernel_is_not_tested_twice(journal: Journal) -> None:
-    journal.add(Step(4, "x", "x", "", Judgement.BAD, "crash", "why", 1.0, kernel=ONE.name))
-    judged = judge_of(journal).judge(ONE, 5)
-    assert (judged.judgement, judged.why) == (Judgement.BAD, "why (the same kernel as step 4)")
+    journal.add(Step(4, "x", "x", "", Mark.BAD, "crash", "why", 1.0, kernel=ONE.name))
+    judged = judge_of(journal).classify(ONE, 5)
+    assert (judged.judgement, judged.why) == (Mark.BAD, "why (the same kernel as step 4)")
 
 
 def test_only_what_a_kernel_did_counts_as_its_fault() -> None:
@@ -309,38 +309,38 @@ def around(middle: float, spread: float, count: int, seed: int = 0) -> list[floa
 def test_what_is_surely_slower_by_the_threshold_is_bad_and_what_surely_is_not_is_good() -> None:
     base = around(1.0, 0.02, 16)
     slow = by_ratio(Pair(base, around(1.5, 0.02, 16, 1)), 1.2, 1, 0)
-    assert slow.judgement is Judgement.BAD
+    assert slow.judgement is Mark.BAD
     assert slow.figure is not None
     assert slow.figure["ratio"] == pytest.approx(1.5, abs=0.1)
     same = by_ratio(Pair(base, around(1.0, 0.02, 16, 2)), 1.2, 1, 0)
-    assert same.judgement is Judgement.GOOD
+    assert same.judgement is Mark.GOOD
     faster = by_ratio(Pair(base, around(0.9, 0.3, 16, 2)), 1.5, 1, 0)
-    assert faster.judgement is Judgement.GOOD
-    assert by_ratio(Pair(base, around(0.5, 0.02, 16, 3)), 1.2, 1, 0).judgement is Judgement.GOOD
+    assert faster.judgement is Mark.GOOD
+    assert by_ratio(Pair(base, around(0.5, 0.02, 16, 3)), 1.2, 1, 0).judgement is Mark.GOOD
 
 
 def test_what_blocks_do_not_tell_is_a_skip() -> None:
     noise = by_ratio(Pair(around(1.0, 0.9, 8), around(1.2, 0.9, 8, 1)), 1.2, 1, 0)
-    assert noise.judgement is Judgement.SKIP
+    assert noise.judgement is Mark.SKIP
     assert noise.why.startswith("8 blocks do not tell: ")
 
 
 def test_a_time_is_compared_with_a_limit() -> None:
     values = around(0.2, 0.1, 16)
-    assert by_value(values, 0.1, 1, SECONDS).judgement is Judgement.BAD
-    assert by_value(values, 0.3, 1, SECONDS).judgement is Judgement.GOOD
-    assert by_value(values, 0.2, 1, SECONDS).judgement is Judgement.SKIP
-    assert by_value(values[:4], 0.1, 1, SECONDS).judgement is Judgement.SKIP  # too few to be sure
-    assert by_value([], 0.1, 1, SECONDS).judgement is Judgement.SKIP
+    assert by_value(values, 0.1, 1, SECONDS).judgement is Mark.BAD
+    assert by_value(values, 0.3, 1, SECONDS).judgement is Mark.GOOD
+    assert by_value(values, 0.2, 1, SECONDS).judgement is Mark.SKIP
+    assert by_value(values[:4], 0.1, 1, SECONDS).judgement is Mark.SKIP  # too few to be sure
+    assert by_value([], 0.1, 1, SECONDS).judgement is Mark.SKIP
 
 
 def test_of_a_metric_of_which_more_is_better_less_is_bad() -> None:
     values = around(200, 0.1, 16)
-    assert by_value(values, 100, 1, RATE).judgement is Judgement.GOOD
-    assert by_value(values, 300, 1, RATE).judgement is Judgement.BAD
-    assert by_value(values, 200, 1, RATE).judgement is Judgement.SKIP
+    assert by_value(values, 100, 1, RATE).judgement is Mark.GOOD
+    assert by_value(values, 300, 1, RATE).judgement is Mark.BAD
+    assert by_value(values, 200, 1, RATE).judgement is Mark.SKIP
     base = around(100, 0.02, 16)
-    for factor, judgement in ((0.6, Judgement.BAD), (1.0, Judgement.GOOD), (1.5, Judgement.GOOD)):
+    for factor, judgement in ((0.6, Mark.BAD), (1.0, Mark.GOOD), (1.5, Mark.GOOD)):
         pair = Pair(base, around(100 * factor, 0.02, 16, 1), metric=RATE)
         judged = by_ratio(pair, 1.2, 1, 0)
         assert judged.judgement is judgement
@@ -394,8 +394,8 @@ class FakeMeter:
 
 def figures(
     journal: Journal, meter: FakeMeter, above: str = "10%", noise: float = 0.0
-) -> FigureJudge:
-    return FigureJudge(
+) -> FigureClassifier:
+    return FigureClassifier(
         build=built,
         blocks=meter,
         cell=CELL,
@@ -411,28 +411,28 @@ def figures(
 
 @pytest.mark.parametrize(
     ("seconds", "judgement"),
-    [(1.0, Judgement.GOOD), (1.3, Judgement.BAD), (0.7, Judgement.GOOD)],
+    [(1.0, Mark.GOOD), (1.3, Mark.BAD), (0.7, Mark.GOOD)],
 )
 def test_a_revision_is_measured_beside_the_good_one(
-    journal: Journal, seconds: float, judgement: Judgement
+    journal: Journal, seconds: float, judgement: Mark
 ) -> None:
     meter = FakeMeter({"bbbb": 1.0, "aaaa": seconds})
-    judged = figures(journal, meter).judge(ONE, 3)
+    judged = figures(journal, meter).classify(ONE, 3)
     assert (judged.judgement, judged.folder) == (judgement, "steps/03-aaaa")
     assert meter.names == ["bbbb", "aaaa"]
     assert meter.ended == [None], "its folder says that it came to its end"
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.001])
-@pytest.mark.parametrize(("rate", "judgement"), [(1.3, Judgement.GOOD), (0.7, Judgement.BAD)])
+@pytest.mark.parametrize(("rate", "judgement"), [(1.3, Mark.GOOD), (0.7, Mark.BAD)])
 def test_less_of_what_more_is_better_of_is_bad(
-    journal: Journal, rate: float, judgement: Judgement, noise: float
+    journal: Journal, rate: float, judgement: Mark, noise: float
 ) -> None:
     meter = FakeMeter({"bbbb": 1.0, "aaaa": rate}, noise=noise, metric="rate")
     for above in ("10%", "0.9Mbit/s"):
         judge = replace(figures(journal, meter, noise=noise), metric=RATE)
         judge = replace(judge, threshold=parse_threshold(above, RATE))
-        judged = judge.judge(ONE, 3)
+        judged = judge.classify(ONE, 3)
         assert judged.judgement is judgement
         assert judged.figure is not None
         assert judged.figure["rate"] == pytest.approx(rate, rel=0.01)
@@ -443,55 +443,55 @@ def test_what_is_not_clear_is_measured_again_until_it_is_or_there_is_enough(
     journal: Journal,
 ) -> None:
     meter = FakeMeter({"bbbb": 1.0, "aaaa": 1.1}, noise=0.6)
-    judged = figures(journal, meter).judge(ONE, 1)
+    judged = figures(journal, meter).classify(ONE, 1)
     assert meter.asked == [8, 8, 16, 32]
-    assert judged.judgement is Judgement.SKIP
+    assert judged.judgement is Mark.SKIP
     assert "64 blocks do not tell" in judged.why
 
 
 def test_against_a_time_nothing_is_measured_beside_it(journal: Journal) -> None:
     meter = FakeMeter({"aaaa": 1.0, "bbbb": 0.1})
     judge = figures(journal, meter, "500ms")
-    assert judge.judge(ONE, 1).judgement is Judgement.BAD
+    assert judge.classify(ONE, 1).judgement is Mark.BAD
     assert meter.names == ["aaaa"]
     meter.samples.clear()
     meter.asked.clear()
-    assert judge.judge(GOOD, 2).judgement is Judgement.GOOD
+    assert judge.classify(GOOD, 2).judgement is Mark.GOOD
     assert meter.names == ["bbbb"]
 
 
 def test_the_good_one_is_what_the_others_are_measured_by(journal: Journal) -> None:
     meter = FakeMeter({})
-    assert figures(journal, meter).judge(GOOD, 2).judgement is Judgement.GOOD
+    assert figures(journal, meter).classify(GOOD, 2).judgement is Mark.GOOD
     assert meter.asked == []
 
 
 def test_the_good_kernel_under_another_name_need_not_be_measured(journal: Journal) -> None:
     judge = figures(journal, FakeMeter({}))
     judge = replace(judge, build=lambda revision: subject(revision.short))
-    judged = judge.judge(ONE, 1)
-    assert (judged.judgement, judged.why) == (Judgement.GOOD, "the same kernel as the good one")
+    judged = judge.classify(ONE, 1)
+    assert (judged.judgement, judged.why) == (Mark.GOOD, "the same kernel as the good one")
 
 
 def test_a_kernel_that_crashes_cannot_be_measured_and_is_a_skip(journal: Journal) -> None:
     meter = FakeMeter({}, fault=BUG, culprit="aaaa")
-    judged = figures(journal, meter).judge(ONE, 1)
-    assert (judged.judgement, judged.verdict) == (Judgement.SKIP, "crash")
+    judged = figures(journal, meter).classify(ONE, 1)
+    assert (judged.judgement, judged.verdict) == (Mark.SKIP, "crash")
     assert meter.ended == [BUG]
     with pytest.raises(KernelCrashed):
-        figures(journal, FakeMeter({}, fault=BUG, culprit="bbbb")).judge(ONE, 2)
+        figures(journal, FakeMeter({}, fault=BUG, culprit="bbbb")).classify(ONE, 2)
 
 
 def test_what_does_not_compile_is_not_measured(journal: Journal) -> None:
     judge = replace(figures(journal, FakeMeter({})), build=not_compiling)
-    assert judge.judge(ONE, 1).judgement is Judgement.SKIP
+    assert judge.classify(ONE, 1).judgement is Mark.SKIP
 
 
 def test_a_kernel_that_was_measured_is_not_measured_again(journal: Journal) -> None:
-    known = Step(2, "x", "x", "", Judgement.GOOD, "pass", "y", 1.0, kernel=ONE.name)
+    known = Step(2, "x", "x", "", Mark.GOOD, "pass", "y", 1.0, kernel=ONE.name)
     journal.add(replace(known, figure={"ratio": 1.0}))
-    judged = figures(journal, FakeMeter({})).judge(ONE, 3)
-    assert (judged.judgement, judged.figure) == (Judgement.GOOD, {"ratio": 1.0})
+    judged = figures(journal, FakeMeter({})).classify(ONE, 3)
+    assert (judged.judgement, judged.figure) == (Mark.GOOD, {"ratio": 1.0})
 
 
 class TestInVirtualTime:
@@ -505,18 +505,18 @@ class TestInVirtualTime:
     @pytest.mark.parametrize(
         ("seconds", "judgement"),
         [
-            (0.5, Judgement.GOOD),
-            (1.0, Judgement.GOOD),
-            (1.0085, Judgement.GOOD),
-            (1.0115, Judgement.BAD),
-            (3.0, Judgement.BAD),
+            (0.5, Mark.GOOD),
+            (1.0, Mark.GOOD),
+            (1.0085, Mark.GOOD),
+            (1.0115, Mark.BAD),
+            (3.0, Mark.BAD),
         ],
     )
     def test_a_ratio_is_told_by_one_block(
-        self, journal: Journal, seconds: float, judgement: Judgement
+        self, journal: Journal, seconds: float, judgement: Mark
     ) -> None:
         meter = self.exact(bbbb=1.0, aaaa=seconds)
-        judged = figures(journal, meter, "1%", self.NOISE).judge(ONE, 1)
+        judged = figures(journal, meter, "1%", self.NOISE).classify(ONE, 1)
         assert meter.asked == [1]
         assert judged.judgement is judgement
         assert judged.figure == {
@@ -529,13 +529,13 @@ class TestInVirtualTime:
 
     @pytest.mark.parametrize(
         ("seconds", "judgement"),
-        [(0.1, Judgement.GOOD), (0.4994, Judgement.GOOD), (0.5006, Judgement.BAD)],
+        [(0.1, Mark.GOOD), (0.4994, Mark.GOOD), (0.5006, Mark.BAD)],
     )
     def test_a_time_is_told_by_one_block(
-        self, journal: Journal, seconds: float, judgement: Judgement
+        self, journal: Journal, seconds: float, judgement: Mark
     ) -> None:
         meter = self.exact(aaaa=seconds)
-        judged = figures(journal, meter, "500ms", self.NOISE).judge(ONE, 1)
+        judged = figures(journal, meter, "500ms", self.NOISE).classify(ONE, 1)
         assert (meter.asked, meter.names) == ([1], ["aaaa"])
         assert judged.judgement is judgement
         assert judged.figure == {"seconds": seconds, "blocks": 1}
@@ -548,7 +548,7 @@ class TestInVirtualTime:
         self, journal: Journal, side: int, above: str, limit: float, names: list[str]
     ) -> None:
         meter = FakeMeter({"bbbb": 1.0, "aaaa": limit * (1 + 0.0004 * side)}, noise=0.0004)
-        judged = figures(journal, meter, above, self.NOISE).judge(ONE, 1)
+        judged = figures(journal, meter, above, self.NOISE).classify(ONE, 1)
         assert meter.names == names
         assert meter.asked[:2] == [1, 7], "eight are the fewest that are compared"
         assert judged.figure is not None
@@ -568,14 +568,14 @@ class TestInVirtualTime:
 
         meter = Alternating({"bbbb": 1.0, "aaaa": 1.1}, noise=0.0)
         judge = replace(figures(journal, meter, "10%", self.NOISE), most=16)
-        judged = judge.judge(ONE, 1)
+        judged = judge.classify(ONE, 1)
         assert meter.asked == [1, 7, 8]
-        assert judged.judgement is Judgement.SKIP
+        assert judged.judgement is Mark.SKIP
 
     def test_one_block_at_most_that_does_not_tell_is_a_skip(self, journal: Journal) -> None:
         judge = figures(journal, self.exact(aaaa=0.5), "500ms", self.NOISE)
-        judged = replace(judge, most=1).judge(ONE, 1)
-        assert judged.judgement is Judgement.SKIP
+        judged = replace(judge, most=1).classify(ONE, 1)
+        assert judged.judgement is Mark.SKIP
         assert judged.why.startswith("one block does not tell: ")
 
     def test_a_block_without_the_kernel_does_not_tell(self, journal: Journal) -> None:
@@ -585,10 +585,10 @@ class TestInVirtualTime:
                 self.samples[:] = [s for s in self.samples if s.kernel != "aaaa"]
 
         meter = Forgetful({"bbbb": 1.0, "aaaa": 1.0})
-        judged = figures(journal, meter, "10%", self.NOISE).judge(ONE, 1)
-        assert judged.judgement is Judgement.SKIP
+        judged = figures(journal, meter, "10%", self.NOISE).classify(ONE, 1)
+        assert judged.judgement is Mark.SKIP
 
     def test_a_kernel_that_crashes_cannot_be_measured_either(self, journal: Journal) -> None:
         meter = FakeMeter({}, fault=BUG, culprit="aaaa")
-        judged = figures(journal, meter, noise=self.NOISE).judge(ONE, 1)
-        assert (judged.judgement, judged.verdict) == (Judgement.SKIP, "crash")
+        judged = figures(journal, meter, noise=self.NOISE).classify(ONE, 1)
+        assert (judged.judgement, judged.verdict) == (Mark.SKIP, "crash")

@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 from gittree import git
-from revisions import ToldJudge, history_of, journal_of, tangled_tree
+from revisions import ToldClassifier, history_of, journal_of, tangled_tree
 
 from linklab.bisect.driver import Bisection
 from linklab.bisect.search import Found, Suspect, Test, Unclear, decide, steps_left
@@ -75,7 +75,7 @@ def test_it_finds_what_git_bisect_finds_in_a_history_with_merges_and_skips(
     for commit in random.sample(commits[1:-1], seed % 4 * 2):
         states[commit] = "S"
     good, bad = commits[0], commits[-1]
-    judge = ToldJudge(states)
+    judge = ToldClassifier(states)
     journal = journal_of(tmp_path / "out", good, bad)
     end = Bisection(history_of(tmp_path / "tree"), judge, journal, ignore).run()
     said = git_says(tmp_path / "tree", good, bad, states)

@@ -11,7 +11,7 @@ from revisions import history_of, linear_tree
 
 from linklab.bisect.history import History
 from linklab.bisect.journal import Step
-from linklab.bisect.search import Judgement
+from linklab.bisect.search import Mark
 from linklab.report.bisection import as_text
 
 
@@ -22,7 +22,7 @@ def tree(tmp_path: Path) -> tuple[History, list[str]]:
 
 
 def document(commits: list[str], **more: Any) -> dict[str, Any]:
-    bad = Step(1, commits[1], "bbbb", "it", Judgement.BAD, "crash", "the kernel reports", 9.0)
+    bad = Step(1, commits[1], "bbbb", "it", Mark.BAD, "crash", "the kernel reports", 9.0)
     steps = [{**asdict(bad), **more}]
     known = {"origin": "linux", "kernel": "nosysfs", "looks_for": "[any] fault"}
     return {**known, "steps": steps, "outcome": {"first_bad": commits[1]}}

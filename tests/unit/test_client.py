@@ -14,7 +14,7 @@ from virtual_line import VirtualLine, lost, only, torn, unrecognizable
 from linklab.agent import client, exchange
 from linklab.agent.client import Agent, AgentRestarted, JobLimits
 from linklab.agent.protocol import Field, Frame, FrameKind, encode_fields, encode_frame
-from linklab.agent.replies import Heard, JobNews, Measure, Run, StreamNews
+from linklab.agent.replies import JobNews, Measure, MessageRun, NotificationCount, StreamNews
 from linklab.errors import (
     GuestHung,
     GuestIncomplete,
@@ -208,7 +208,7 @@ class TestRequests:
     def test_the_end_of_a_streamed_job(self, line: VirtualLine) -> None:
         agent = agent_on(line, 1, 4 << 8, *MEASURE, 0, 0, b"", b"")
         news = agent.stream_job(0.0, b"", lambda _: None, 1010)
-        assert (news.wait_status, news.reads, news.room) == (4 << 8, False, 0)
+        assert (news.wait_status, news.reads, news.capacity) == (4 << 8, False, 0)
 
     def test_what_was_printed_is_taken_before_anything_else_is_done(
         self, line: VirtualLine
@@ -251,7 +251,7 @@ class TestRequests:
         agent = agent_on(line, 3, b"message one", 1, b"message two")
         runs = agent.dump(b"request", [4, 0x1234], 1010, header=16, index=4)
         assert asked(line) == [b"dump", number(16), number(4), b"\x04\x00\x34\x12", b"request"]
-        assert runs == [Run(3, b"message one"), Run(1, b"message two")]
+        assert runs == [MessageRun(3, b"message one"), MessageRun(1, b"message two")]
 
     def test_an_empty_dump(self, line: VirtualLine) -> None:
         assert agent_on(line).dump(b"request", [], 1010, header=16, index=4) == []
@@ -261,17 +261,17 @@ class TestRequests:
         assert asked(line) == [b"write-file", b"/etc/x", number(0o755), number(1), b"content"]
 
     def test_listen(self, line: VirtualLine) -> None:
-        assert agent_on(line, 425984).listen(3, 1, 1010, room=1 << 20) == 425984
+        assert agent_on(line, 425984).listen(3, 1, 1010, buffer=1 << 20) == 425984
         assert asked(line) == [b"listen", *map(number, (3, 1, 1 << 20))]
 
     def test_listened(self, line: VirtualLine) -> None:
-        heard = agent_on(line, 10, 0, 7, 3).listened(1010)
+        heard = agent_on(line, 10, 0, 7, 3).notification_counts(1010)
         assert asked(line) == [b"listened"]
-        assert heard == [Heard(10, 0), Heard(7, 3)]
+        assert heard == [NotificationCount(10, 0), NotificationCount(7, 3)]
 
     def test_wake(self, line: VirtualLine) -> None:
         entropy = bytes(range(64))
-        assert agent_on(line, 77, 4711).wake(1010, 1_767_225_600_000_000_000, entropy) == 77
+        assert agent_on(line, 77, 4711).resume(1010, 1_767_225_600_000_000_000, entropy) == 77
         assert asked(line) == [b"wake", number(1_767_225_600_000_000_000), entropy]
 
     def test_power_off(self, line: VirtualLine) -> None:
@@ -318,8 +318,8 @@ CALLS: list[Callable[[Agent], object]] = [
     lambda agent: agent.read_file("/x", 1010),
     lambda agent: agent.write_file("/x", b"", 1010),
     lambda agent: agent.listen(1, 1, 1010),
-    lambda agent: agent.listened(1010),
-    lambda agent: agent.wake(1010, 1, bytes(64)),
+    lambda agent: agent.notification_counts(1010),
+    lambda agent: agent.resume(1010, 1, bytes(64)),
     lambda agent: agent.power_off(1010),
 ]
 

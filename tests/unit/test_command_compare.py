@@ -119,9 +119,9 @@ def test_a_wrong_option_is_refused_and_leaves_nothing(
 
 
 def test_the_first_trial_of_a_guest_is_thrown_away_where_there_are_several() -> None:
-    assert check(OPTIONS).plan.settling == 1
-    assert check(replace(OPTIONS, trials="1", output="b")).plan.settling == 0
-    assert check(replace(OPTIONS, warmup="3", output="c")).plan.settling == 3
+    assert check(OPTIONS).plan.warmup_trials == 1
+    assert check(replace(OPTIONS, trials="1", output="b")).plan.warmup_trials == 0
+    assert check(replace(OPTIONS, warmup="3", output="c")).plan.warmup_trials == 3
 
 
 def test_a_threshold_is_given_in_per_cent() -> None:

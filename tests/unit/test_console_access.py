@@ -1,4 +1,4 @@
-"""The door to a guest's console, the terminal that visits, and how they find each other."""
+"""The server of a guest's console, the terminals at it, and how they find each other."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Stand:
     def says(self, text: bytes) -> None:
         self.guest.sendall(text)
         select.select([self.console], [], [], LIMIT)
-        self.console.pump()
+        self.console.read_available()
 
     def typed(self) -> bytes:
         return self.guest.recv(4096)
@@ -178,7 +178,7 @@ def test_what_a_slow_visitor_missed_comes_later(stand: Stand) -> None:
     sender = threading.Thread(target=stand.guest.sendall, args=(flood,))
     sender.start()
     while sender.is_alive() or select.select([stand.console], [], [], 0)[0]:
-        stand.console.pump()
+        stand.console.read_available()
     text = b""
     while b"line 19999\r\n" not in text:
         if select.select([stand.door], [], [], 0)[0]:

@@ -52,7 +52,7 @@ class TestInVirtualTime:
     def test_a_comparison(self, machine: MachineOptions) -> None:
         found = Comparing(CompareOptions(a="sysfs", b="nosysfs", machine=machine)).check()
         plan = found.plan
-        assert (plan.repeat, plan.trials, plan.settling) == (10, 3, 1)
+        assert (plan.repeat, plan.trials, plan.warmup_trials) == (10, 3, 1)
         assert (plan.seed, plan.jobs) == (0, CPUS)
         assert found.rule.threshold == 0.0025
 
@@ -86,7 +86,7 @@ class TestInRealTime:
     def test_a_comparison(self) -> None:
         found = Comparing(CompareOptions(a="sysfs", b="nosysfs", machine=REAL)).check()
         plan = found.plan
-        assert (plan.repeat, plan.trials, plan.settling, plan.jobs) == (20, 5, 1, 1)
+        assert (plan.repeat, plan.trials, plan.warmup_trials, plan.jobs) == (20, 5, 1, 1)
         assert found.rule.threshold == 0.03
 
     def test_a_calibration(self) -> None:
@@ -188,7 +188,7 @@ def test_a_figure_is_judged_by_one_block_where_chance_leaves_little(
     criterion = check_criterion(CriterionOptions(counts="1024", arms="group", above="1%"))
     lab = replace(lab_of(), clock=clock)
     bench = KernelTester("nosysfs", lab, Cache(tmp_path), criterion, ignore)
-    judge = bench.judge(lambda revision: None, None, None)  # type: ignore[arg-type, return-value]
+    judge = bench.classifier(lambda revision: None, None, None)  # type: ignore[arg-type, return-value]
     assert getattr(judge, "noise") == noise  # noqa: B009 - a judge by verdicts has none
 
 

@@ -8,14 +8,14 @@ import pytest
 
 from linklab.console.watch import reports_in
 from linklab.errors import LabError
-from linklab.lab.findings import Finding, file_findings
+from linklab.lab.kernel_reports import FiledReport, file_reports
 
 REPORTS = Path(__file__).parent / "reports"
 
 
-def filed(name: str, log: Path, *, symbols: Path | None = None, known: bool = False) -> Finding:
+def filed(name: str, log: Path, *, symbols: Path | None = None, known: bool = False) -> FiledReport:
     reports = reports_in((REPORTS / f"{name}.log").read_text())
-    return file_findings(reports, log, symbols, known=known)[0]
+    return file_reports(reports, log, symbols, known=known)[0]
 
 
 @pytest.mark.parametrize(
@@ -58,14 +58,14 @@ def test_guesses_are_shown_where_there_is_nothing_better(
     stack = ["Call Trace:", " ? dev_close+0x1/0x20"]
     lines = ["BUG: Bad page state in process ip", *pointer, *stack]
     reports = reports_in("".join(f"[    2.000000] {line}\n" for line in lines))
-    (finding,) = file_findings(reports, tmp_path / "console.log", None)
+    (finding,) = file_reports(reports, tmp_path / "console.log", None)
     assert "? dev_close" in finding.shown
 
 
 def test_what_is_shown_has_an_end(tmp_path: Path) -> None:
     lines = ["BUG: Bad page state in process ip", *(f"line {i}" for i in range(100))]
     reports = reports_in("".join(f"[    2.000000] {line}\n" for line in lines))
-    (finding,) = file_findings(reports, tmp_path / "console.log", None)
+    (finding,) = file_reports(reports, tmp_path / "console.log", None)
     assert finding.shown.endswith("... 41 lines more")
     assert "line 99" in finding.text
 

@@ -18,7 +18,7 @@ from linklab.agent.links import (
     dump_request,
     group_delete,
 )
-from linklab.agent.replies import Run
+from linklab.agent.replies import MessageRun
 from linklab.scenarios.grouping import Grouping
 from linklab.scenarios.grouping.change import CHANGES, FIRST_NUMBER, LinkState, Operation
 from linklab.scenarios.grouping.messages import group_transition, read_run, template
@@ -148,7 +148,7 @@ def test_a_run_of_a_dump_is_read_as_it_was_written(
 ) -> None:
     kept = [IFLA_MTU, IFLA_GROUP]
     kept += [IFLA_IFNAME] * named + [IFLA_ADDRESS] * addressed
-    run = read_run(Run(length, link.message(kept)))
+    run = read_run(MessageRun(length, link.message(kept)))
     assert (run.first, run.length) == (link.index, length)
     assert run.name == (link.name if named else None)
     address = link.address if addressed else None

@@ -43,7 +43,7 @@ class TestConsole:
         said = b"\x1b[2JSeaBIOS\r\n" + headline + bytes(range(256))
         for start in range(0, len(said), 7):
             pair[1].sendall(said[start : start + 7])
-            console.pump()
+            console.read_available()
         console.close()
         assert (tmp_path / "console.log").read_bytes() == said
         assert console.watch.reports
@@ -53,10 +53,10 @@ class TestConsole:
         console = ConsoleLine(pair[0], tmp_path / "console.log")
         pair[1].sendall(b"[    1.000000] Kernel panic - not syncing: x")
         pair[1].close()
-        console.pump()
+        console.read_available()
         assert console.closed
         assert console.watch.reports
-        console.pump()
+        console.read_available()
         console.close()
 
     def test_pumping_ends_while_it_is_flooded(self, pair: Pair, tmp_path: Path) -> None:
@@ -75,14 +75,14 @@ class TestConsole:
         try:
             for _ in range(3):
                 began = time.monotonic()
-                console.pump()
+                console.read_available()
                 assert time.monotonic() - began < 20
         finally:
             over.set()
             while flooding.is_alive():
-                console.pump()
+                console.read_available()
             flooding.join()
-        console.pump()
+        console.read_available()
         console.close()
         assert (tmp_path / "console.log").stat().st_size == sent
 
@@ -100,9 +100,9 @@ class TestConsole:
         console = ConsoleLine(pair[0], Path("/dev/full"))
         pair[1].sendall(b"[    1.000000] Kernel panic - not syncing: x\r\n")
         with pytest.raises(LabError, match="No space left"):
-            console.pump()
+            console.read_available()
         assert console.watch.reports, "the watch goes on without the log"
-        console.pump()
+        console.read_available()
         console.close()
 
     def test_a_log_that_takes_a_part_first_does_not_lose_the_rest_in_silence(
@@ -114,7 +114,7 @@ class TestConsole:
         resource.setrlimit(resource.RLIMIT_FSIZE, (3000, hard))
         try:
             with pytest.raises(LabError, match="cannot be written"):
-                console.pump()
+                console.read_available()
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         assert (tmp_path / "console.log").stat().st_size == 3000

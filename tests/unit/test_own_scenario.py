@@ -23,7 +23,7 @@ from linklab.console.report import Report
 from linklab.errors import GuestHung, LinklabError, WrongState
 from linklab.events import ignore
 from linklab.host.cache import Cached
-from linklab.lab.findings import file_findings
+from linklab.lab.kernel_reports import file_reports
 from linklab.lab.lab import Lab
 from linklab.lab.session import Snapshot
 from linklab.results.model import BootRecord, Sample, TallyRecord
@@ -77,14 +77,14 @@ class Book(RunFolder):
 def with_noise(lab: FakeLab, folder: Path) -> FakeLab:
     """A lab whose guests' kernels report something that is known."""
     report = Report(Fault.WARNING, "WARNING in old_driver", "old_driver", (), "the text")
-    return replace(lab, ignored=file_findings([report], folder / "c.log", None, known=True))
+    return replace(lab, ignored=file_reports([report], folder / "c.log", None, known=True))
 
 
 # The order of events
 
 
 def test_what_comes_of_a_guest_is_kept_in_the_order_in_which_it_comes(tmp_path: Path) -> None:
-    plan = plan_of(arms=("netlink", "batch"), counts=(3,), repeat=2, warmup=1)
+    plan = plan_of(arms=("netlink", "batch"), counts=(3,), repeat=2, warmup_rounds=1)
     book = Book(tmp_path, plan)
     Engine(with_noise(lab_of(), tmp_path), plan, book, ignore).run([SYSFS])
     boot, made, *rest = book.kept

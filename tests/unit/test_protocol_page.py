@@ -8,7 +8,7 @@ import pytest
 
 from linklab.agent import exchange, protocol
 from linklab.agent.protocol import Frame, FrameKind, decode_line, encode_fields, encode_frame
-from linklab.agent.replies import Outcome
+from linklab.agent.replies import ReplyStatus
 from linklab.lab import session
 from linklab.machine.commandline import measuring_command_line
 from linklab.paths import ROOT
@@ -59,9 +59,9 @@ def test_its_kinds_are_those_of_the_code() -> None:
 
 
 def test_its_outcomes_are_those_of_the_code() -> None:
-    assert [int(row[0]) for row in table_under("## Outcomes")] == [int(o) for o in Outcome]
+    assert [int(row[0]) for row in table_under("## Outcomes")] == [int(o) for o in ReplyStatus]
     in_c = re.findall(r"^\tOP_(\w+),", (AGENT / "ops.h").read_text(), re.MULTILINE)
-    assert in_c == [outcome.name for outcome in Outcome]
+    assert in_c == [outcome.name for outcome in ReplyStatus]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from linklab.console.watch import reports_in
 from linklab.errors import KernelCrashed, UsageError, WrongState
-from linklab.lab.findings import Finding, file_findings
+from linklab.lab.kernel_reports import FiledReport, file_reports
 from linklab.results import model
 from linklab.results.codec import SchemaError
 from linklab.results.model import (
@@ -135,18 +135,18 @@ def test_what_a_kernel_did_wrong_is_noted_at_once(tmp_path: Path) -> None:
     ]
 
 
-def finding_of(name: str, folder: Path) -> Finding:
+def finding_of(name: str, folder: Path) -> FiledReport:
     (report,) = reports_in((Path(__file__).parent / "reports" / f"{name}.log").read_text())
-    (finding,) = file_findings([report], folder / f"console-{name}.log", None)
+    (finding,) = file_reports([report], folder / f"console-{name}.log", None)
     return finding
 
 
 def test_what_the_kernel_reported_is_noted_with_class_title_and_file(tmp_path: Path) -> None:
     fault = KernelCrashed("the kernel reports: WARNING in rtnl_group_changelink")
-    fault.findings = (finding_of("warning", tmp_path), finding_of("kasan", tmp_path))
+    fault.filed = (finding_of("warning", tmp_path), finding_of("kasan", tmp_path))
     folder_at(tmp_path).add_fault("sysfs", fault, interfaces=2)
     (entry,) = read_run(tmp_path).faults
-    first = fault.findings[0].report
+    first = fault.filed[0].report
     assert entry["class"] == "WARNING"
     assert entry["title"] == "WARNING in rtnl_group_changelink"
     assert entry["function"] == "rtnl_group_changelink"

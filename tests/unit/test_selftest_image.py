@@ -9,7 +9,7 @@ from pathlib import Path
 import image_box
 import pytest
 
-from linklab.host.cache import Answers, Cache
+from linklab.host.cache import Cache, Remembered
 from linklab.image.userland import (
     Entry,
     File,
@@ -58,7 +58,7 @@ def manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Manifest:
 
 @pytest.fixture
 def packed(manifest: Manifest, tmp_path: Path) -> dict[str, Entry]:
-    entries, _ = program_entries(manifest, Answers(Cache(tmp_path / "cache")))
+    entries, _ = program_entries(manifest, Remembered(Cache(tmp_path / "cache")))
     return {entry.path: entry for entry in tree_of([*manifest.fixed, *entries])}
 
 

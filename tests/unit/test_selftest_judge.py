@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from revisions import journal_of
 
-from linklab.bisect.driver import Judge
+from linklab.bisect.driver import Classifier
 from linklab.bisect.history import Revision
-from linklab.bisect.search import Judgement
-from linklab.commands.judging import CriterionOptions, check_criterion, selftest_judge
+from linklab.bisect.search import Mark
+from linklab.commands.judging import CriterionOptions, check_criterion, selftest_classifier
 from linklab.commands.kernels import KernelOptions
 from linklab.commands.machines import MachineOptions
 from linklab.commands.selftest import SelftestOptions, SelftestWork
@@ -53,7 +53,7 @@ class FakeSelftest:
         return Finished(folder.path, verdict_of(records), faults)
 
 
-MakeJudge = Callable[..., Judge]
+MakeJudge = Callable[..., Classifier]
 
 
 @pytest.fixture
@@ -65,9 +65,9 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeSelftest:
 
 @pytest.fixture
 def judge(fake: FakeSelftest, tmp_path: Path) -> MakeJudge:
-    def make(fault: str = "", tries: str = "1") -> Judge:
+    def make(fault: str = "", tries: str = "1") -> Classifier:
         options = CriterionOptions(selftest="net/a.sh", fault=fault, tries=tries, timeout="30")
-        return selftest_judge(
+        return selftest_classifier(
             check_criterion(options),
             lambda revision: KernelOptions("nosysfs", "linux", revision=revision.name),
             MachineOptions(boot="resume"),
@@ -80,8 +80,8 @@ def judge(fake: FakeSelftest, tmp_path: Path) -> MakeJudge:
 
 def test_a_revision_whose_tests_pass_is_good(fake: FakeSelftest, judge: MakeJudge) -> None:
     fake.found = {"net/a.sh": Status.PASS, "net/b.sh": Status.SKIP}
-    judged = judge().judge(ONE, 1)
-    assert (judged.judgement, judged.why) == (Judgement.GOOD, "every test passed")
+    judged = judge().classify(ONE, 1)
+    assert (judged.judgement, judged.why) == (Mark.GOOD, "every test passed")
     (asked,) = fake.asked
     assert (asked.tests, asked.kernels.revision, asked.timeout) == ("net/a.sh", ONE.name, "30")
     assert asked.machine.boot == "resume"
@@ -92,8 +92,8 @@ def test_a_test_that_blames_the_kernel_is_bad_with_its_words(
     fake: FakeSelftest, judge: MakeJudge, status: Status
 ) -> None:
     fake.found = {"net/a.sh": Status.PASS, "net/b.sh": status}
-    judged = judge().judge(ONE, 1)
-    assert (judged.judgement, judged.verdict) == (Judgement.BAD, status.value)
+    judged = judge().classify(ONE, 1)
+    assert (judged.judgement, judged.verdict) == (Mark.BAD, status.value)
     assert (judged.why, judged.evidence) == ("net/b.sh: it said", "proof")
 
 
@@ -101,12 +101,12 @@ def test_a_failure_is_a_skip_where_a_crash_is_looked_for(
     fake: FakeSelftest, judge: MakeJudge
 ) -> None:
     fake.found = {"net/a.sh": Status.FAIL}
-    assert judge("crash").judge(ONE, 1).judgement is Judgement.SKIP
+    assert judge("crash").classify(ONE, 1).judgement is Mark.SKIP
 
 
 def test_tests_that_come_and_go_are_run_again(fake: FakeSelftest, judge: MakeJudge) -> None:
     fake.found = {"net/a.sh": Status.PASS}
-    judged = judge(tries="3").judge(ONE, 1)
+    judged = judge(tries="3").classify(ONE, 1)
     assert judged.why == "every test passed in 3 tries"
     assert len({asked.output for asked in fake.asked}) == 3
 
@@ -123,8 +123,8 @@ def test_what_was_not_done_says_nothing_of_a_revision(
     fake: FakeSelftest, judge: MakeJudge, status: Status, words: str
 ) -> None:
     fake.found = {"net/a.sh": status}
-    judged = judge().judge(ONE, 1)
-    assert (judged.judgement, judged.why) == (Judgement.SKIP, words)
+    judged = judge().classify(ONE, 1)
+    assert (judged.judgement, judged.why) == (Mark.SKIP, words)
 
 
 @pytest.mark.parametrize("error", [UsageError("no such test"), BuildSkipped("no such test")])
@@ -132,14 +132,14 @@ def test_a_revision_without_the_test_or_a_kernel_is_a_skip(
     fake: FakeSelftest, judge: MakeJudge, error: Exception
 ) -> None:
     fake.error = error
-    judged = judge().judge(ONE, 1)
-    assert (judged.judgement, judged.why) == (Judgement.SKIP, "no such test")
+    judged = judge().classify(ONE, 1)
+    assert (judged.judgement, judged.why) == (Mark.SKIP, "no such test")
 
 
 def test_a_fault_of_the_lab_is_no_judgement(fake: FakeSelftest, judge: MakeJudge) -> None:
     fake.fault = LabError("disk full")
     with pytest.raises(LabError, match="disk full"):
-        judge().judge(ONE, 1)
+        judge().classify(ONE, 1)
 
 
 def test_self_tests_and_figures_do_not_go_together() -> None:

@@ -74,7 +74,7 @@ def test_a_block_has_every_cell_once_for_each_kernel_one_right_after_the_other(
 def test_guests_of_one_block_draw_the_same_numbers_and_those_of_the_next_others(
     tmp_path: Path, warmup: int
 ) -> None:
-    plan = replace(ALONE, trials=3, repeat=4, warmup=warmup, seed=0)
+    plan = replace(ALONE, trials=3, repeat=4, warmup_rounds=warmup, seed=0)
     lab = lab_of()
     Engine(lab, plan, RunFolder(tmp_path, {"kernels": []}), ignore).run([A, B])
     drawn = list(zip(lab.draws[::2], lab.draws[1::2], strict=True))
@@ -113,7 +113,7 @@ def test_two_kernels_of_one_flavour_are_kept_apart(tmp_path: Path) -> None:
 
 def test_a_guest_gives_several_trials_and_those_for_settling_are_not_kept(tmp_path: Path) -> None:
     asked = Counter[str]()
-    plan = plan_of(arms=("netlink",), counts=(2,), fresh_guest=True, trials=3, settling=2)
+    plan = plan_of(arms=("netlink",), counts=(2,), fresh_guest=True, trials=3, warmup_trials=2)
     lab = lab_of(lambda *_: FakeGuest(before=lambda operation: asked.update([operation])))
     samples = [s for s in measured(tmp_path, lab, plan, rounds=1) if s.trial]
     assert [(s.trial, s.block) for s in samples] == [(n, 1) for n in (1, 2, 3)] * 2
@@ -148,7 +148,7 @@ def test_a_kernels_fault_ends_the_comparison_at_once(tmp_path: Path) -> None:
 
 
 def test_a_wrong_state_while_settling_is_kept_as_one_and_ends_the_guest(tmp_path: Path) -> None:
-    plan = replace(ALONE, trials=3, settling=1)
+    plan = replace(ALONE, trials=3, warmup_trials=1)
     lab = lab_of(lambda *_: FakeGuest(Misbehaviour(How.SKIP, "ll10001", Wish(mtu=1400))))
     with pytest.raises(WrongState):
         measured(tmp_path, lab, plan)

@@ -21,7 +21,7 @@ from linklab.console.report import Report
 from linklab.errors import GuestHung, KernelCrashed, LabError, MachineLost, Verdict, WrongState
 from linklab.events import Event, Note, StepAdvanced, StepFinished, StepStarted, ignore
 from linklab.host.accel import Accel
-from linklab.lab.findings import file_findings
+from linklab.lab.kernel_reports import file_reports
 from linklab.machine.spec import Boot, Clock
 from linklab.results.store import RunFolder, read_run
 from linklab.trials import engine as engine_module
@@ -161,7 +161,7 @@ def test_each_sample_is_on_disk_before_the_next_trial_begins(folder: RunFolder) 
 
 @pytest.mark.parametrize(
     ("changes", "starts"),
-    [({}, 3), ({"warmup": 1}, 4), ({"settling": 1}, 4), ({"fresh_guest": True}, 2)],
+    [({}, 3), ({"warmup_rounds": 1}, 4), ({"warmup_trials": 1}, 4), ({"fresh_guest": True}, 2)],
 )
 def test_ip_is_in_memory_before_the_first_trial_that_is_kept(
     changes: dict[str, Any], starts: int, folder: RunFolder
@@ -193,7 +193,7 @@ def test_a_boot_is_on_disk_before_the_first_trial(folder: RunFolder) -> None:
 
 
 def test_each_trial_is_repeated_and_those_for_warming_up_are_not_kept(folder: RunFolder) -> None:
-    ran(lab_of(), folder, replace(PLAN, repeat=3, warmup=2))
+    ran(lab_of(), folder, replace(PLAN, repeat=3, warmup_rounds=2))
     trials = Counter(
         (s["kernel"], s["interfaces"], s["arm"]) for s in lines_of(folder) if s["trial"] > 0
     )
@@ -289,7 +289,7 @@ def test_a_wrong_state_is_kept_as_not_verified_and_ends_that_kernels_part(
     """Also where the trial was for warming up: it says what the kernel did."""
     wrong = Misbehaviour(How.SKIP, "ll10001", Wish(mtu=1400))
     lab = lab_of(lambda kernel, count: FakeGuest(wrong if count == 3 else None))
-    plan = replace(PLAN, warmup=warmup, repeat=3)
+    plan = replace(PLAN, warmup_rounds=warmup, repeat=3)
     begun = engine(lab, folder, plan)
     begun.run([SYSFS])
     (fault,) = begun.faults
@@ -372,7 +372,7 @@ def test_progress_never_goes_back_or_over_its_total(
     fresh: bool, make: Callable[[str, int], FakeGuest], folder: RunFolder
 ) -> None:
     events: list[Event] = []
-    plan = replace(PLAN, repeat=2, warmup=1, fresh_guest=fresh)
+    plan = replace(PLAN, repeat=2, warmup_rounds=1, fresh_guest=fresh)
     begun = engine(lab_of(make), folder, plan, events)
     begun.run([NOSYSFS, SYSFS])
     total, advanced = progress_of(events)
@@ -387,7 +387,7 @@ def test_known_noise_is_noted_in_each_guest_and_said_once(
     ends: str, folder: RunFolder, tmp_path: Path
 ) -> None:
     report = Report(Fault.WARNING, "WARNING in old_driver", "old_driver", (), "the text")
-    known = file_findings([report], tmp_path / "console.log", None, known=True)
+    known = file_reports([report], tmp_path / "console.log", None, known=True)
     events: list[Event] = []
     lab = lab_of(lambda _kernel, _count: FakeGuest() if ends == "well" else hanging())
     plan = plan_of(arms=("process",), counts=(2, 3))
@@ -401,7 +401,7 @@ def test_known_noise_is_noted_in_each_guest_and_said_once(
 
 def test_progress_says_what_runs(folder: RunFolder) -> None:
     events: list[Event] = []
-    plan = replace(PLAN, repeat=2, warmup=1)
+    plan = replace(PLAN, repeat=2, warmup_rounds=1)
     ran(lab_of(), folder, plan, events)
     details = {event.detail for event in progress_of(events)[1]}
     for detail in (

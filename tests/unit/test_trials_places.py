@@ -21,7 +21,7 @@ from linklab.trials import engine as engine_module
 from linklab.trials.engine import Engine
 from linklab.trials.plan import Plan
 
-PLAN = plan_of(counts=(2, 3), repeat=2, warmup=1, jobs=2)
+PLAN = plan_of(counts=(2, 3), repeat=2, warmup_rounds=1, jobs=2)
 KERNELS = [subject("nosysfs"), subject("sysfs")]
 
 
@@ -92,7 +92,11 @@ def test_guests_work_at_the_same_time(folder: RunFolder, tmp_path: Path) -> None
 
         return FakeGuest(before=meet)
 
-    run(lab_of(make), folder, plan_of(arms=("process",), counts=(2,), repeat=2, warmup=1, jobs=2))
+    run(
+        lab_of(make),
+        folder,
+        plan_of(arms=("process",), counts=(2,), repeat=2, warmup_rounds=1, jobs=2),
+    )
 
 
 def test_a_kernel_that_fails_ends_its_own_part_alone(folder: RunFolder) -> None:

@@ -22,7 +22,7 @@ PLANS = st.builds(
     operations=st.lists(st.sampled_from(OPERATIONS), min_size=1, unique=True).map(tuple),
     arms=st.lists(st.sampled_from(EVERY_ARM), min_size=1, unique=True).map(tuple),
     repeat=st.integers(1, 3),
-    warmup=st.integers(0, 2),
+    warmup_rounds=st.integers(0, 2),
     seed=st.integers(0, 2**32),
     fresh_guest=st.booleans(),
 )
@@ -35,7 +35,7 @@ def everything(plan: Plan, kernels: list[str]) -> Counter[object]:
         (kernel, cell, number)
         for kernel in kernels
         for cell in plan.cells
-        for number in range(1 - plan.warmup, plan.repeat + 1)
+        for number in range(1 - plan.warmup_rounds, plan.repeat + 1)
     )
 
 
@@ -159,7 +159,7 @@ def test_set_ups_are_what_guests_are_made_for_each_once() -> None:
 
 
 def test_what_is_kept_of_a_plan_says_what_was_measured_and_how_often() -> None:
-    plan = plan_of(counts=(9, 8), repeat=3, warmup=1, seed=7, jobs=2, listeners=4)
+    plan = plan_of(counts=(9, 8), repeat=3, warmup_rounds=1, seed=7, jobs=2, listeners=4)
     assert plan.to_json() == {
         "axes": {"operation": ["mtu"], "arm": ["group", "process"], "interfaces": [8, 9]},
         "cells": [["mtu", arm, count] for count in (9, 8) for arm in ("group", "process")],

@@ -11,7 +11,7 @@ import pytest
 
 from linklab.errors import LabError
 from linklab.host import run
-from linklab.host.cache import Answers, Cache
+from linklab.host.cache import Cache, Remembered
 from linklab.host.run import find_program
 from linklab.image.userland import (
     Device,
@@ -28,8 +28,8 @@ from linklab.image.userland import (
 
 
 @pytest.fixture
-def answers(tmp_path: Path) -> Answers:
-    return Answers(Cache(tmp_path / "cache"))
+def answers(tmp_path: Path) -> Remembered:
+    return Remembered(Cache(tmp_path / "cache"))
 
 
 def compiled(folder: Path, name: str, source: str, *options: str) -> Path:
@@ -104,7 +104,7 @@ class TestLibraries:
 
 
 class TestPrograms:
-    def test_a_program_takes_the_place_of_the_applet_of_its_name(self, answers: Answers) -> None:
+    def test_a_program_takes_the_place_of_the_applet_of_its_name(self, answers: Remembered) -> None:
         entries, replaced = program_entries(read_manifest(), answers)
 
         busybox = find_program("busybox", "busybox")
@@ -114,19 +114,19 @@ class TestPrograms:
             "/bin/ip"
         }
 
-    def test_libraries_lie_where_the_loader_found_them(self, answers: Answers) -> None:
+    def test_libraries_lie_where_the_loader_found_them(self, answers: Remembered) -> None:
         entries, _ = program_entries(read_manifest(), answers)
 
         libraries = [e for e in entries if isinstance(e, File) and ".so" in e.path]
         assert libraries
         assert all(e.content == Path(e.path) and e.part == Path(e.path).name for e in libraries)
 
-    def test_remembered_they_are_the_same(self, answers: Answers, tmp_path: Path) -> None:
+    def test_remembered_they_are_the_same(self, answers: Remembered, tmp_path: Path) -> None:
         asked = program_entries(read_manifest(), answers)
 
-        assert program_entries(read_manifest(), Answers(Cache(tmp_path / "cache"))) == asked
+        assert program_entries(read_manifest(), Remembered(Cache(tmp_path / "cache"))) == asked
 
-    def test_a_version_is_what_the_program_says(self, answers: Answers) -> None:
+    def test_a_version_is_what_the_program_says(self, answers: Remembered) -> None:
         assert re.match(r"bsdtar \d", version_of(find_program("bsdtar", "-"), answers))
 
 

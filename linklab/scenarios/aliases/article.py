@@ -110,7 +110,11 @@ def _overhead(figures: Figures) -> Claim:
     counts = [n for n in reversed(SEED_ADDRESSES) if _both_arms(figures, n)]
     if not counts:
         return Claim(
-            text, theirs, "-", Finding.NOT_MEASURED, "needs the arms aliases and flows at one count"
+            text,
+            theirs,
+            "-",
+            Finding.NOT_MEASURED,
+            "needs the arms aliases and flows at one count",
         )
     count = counts[0]
     parts, costs = [], []

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from linklab.agent.replies import Heard, Measure, SyscallCount
+from linklab.agent.replies import Measure, NotificationCount, SyscallCount
 from linklab.errors import GuestIncomplete, WrongState
 from linklab.results.shape import Axis, Better, Cell, Metric, Shape
 from linklab.scenarios.grouping.change import CHANGES, FIRST_NUMBER, Change, Operation
@@ -62,14 +62,14 @@ _BASE_LIMIT = 60.0
 _PER_LINK, _PER_PROCESS, _PER_DUMPED_LINK = 0.02, 0.1, 0.0001
 _EMULATED = 5  # times
 
-LISTENER_ROOM = 1 << 20
+LISTENER_BUFFER = 1 << 20
 """The receive buffer that a listener asks for, in bytes, as `ip monitor` does
 (rcvbuf in iproute2's lib/libnetlink.c); net.core.rmem_max bounds what it gets."""
 _MOST_LISTENERS = 256  # what the agent takes
 WATCHED_ROW = 9  # processes
 _WATCHED_LIMIT = 10  # times the limit of the same work when nobody watches
 _NO_GROUP = 0xFFFF_FFFE  # one that no interface is in
-_NOTHING_HEARD = Heard(0, 0)
+_NO_NOTIFICATIONS = NotificationCount(0, 0)
 _MESSAGES = Metric("messages", zero=True, short="netlink messages")
 
 
@@ -201,10 +201,12 @@ class Grouping(Scenario):
         from linklab.scenarios.grouping.messages import RTNLGRP_LINK
 
         host = hosts[GUEST]
-        host.agent.listen(listeners, RTNLGRP_LINK, host.until(), room=LISTENER_ROOM)
+        host.agent.listen(listeners, RTNLGRP_LINK, host.until(), buffer=LISTENER_BUFFER)
         measure = _perform(self.links, cell)
-        ears = host.agent.listened(host.until())
-        heard = Heard(sum(ear.received for ear in ears), sum(ear.lost for ear in ears))
+        counts = host.agent.notification_counts(host.until())
+        heard = NotificationCount(
+            sum(count.received for count in counts), sum(count.lost for count in counts)
+        )
         return self._metrics(measure, heard)
 
     def check(self, hosts: Hosts, cell: Cell) -> None:
@@ -258,7 +260,7 @@ class Grouping(Scenario):
         links.check(change.after, names=change.operation is Operation.CREATE)
 
     @staticmethod
-    def _metrics(measure: Measure, heard: Heard = _NOTHING_HEARD) -> Metrics:
+    def _metrics(measure: Measure, heard: NotificationCount = _NO_NOTIFICATIONS) -> Metrics:
         told = {"notifications": heard.received, "notifications_lost": heard.lost}
         return {**measured(measure), **told}
 

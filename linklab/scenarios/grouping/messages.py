@@ -10,7 +10,7 @@ from pyroute2.netlink.rtnl import RTM_DELLINK, RTM_NEWLINK
 from pyroute2.netlink.rtnl.ifinfmsg import IFF_UP
 
 from linklab.agent.links import INDEX_OFFSET, link_request, message_of
-from linklab.agent.replies import Run
+from linklab.agent.replies import MessageRun
 from linklab.scenarios.grouping.change import (
     FIRST_NUMBER,
     GROUP,
@@ -90,7 +90,7 @@ class LinkRun:
     name: str | None  # of the first, where names were asked for
 
 
-def read_run(run: Run) -> LinkRun:
+def read_run(run: MessageRun) -> LinkRun:
     """Return what a run of a dump says."""
     message = message_of(run)
     return LinkRun(

@@ -1,15 +1,20 @@
-"""Reports of the kernel on file: beside the console's log, decoded where that is possible."""
+"""The kernel's reports in one guest: which count, and those that are on file.
+
+A filed report lies beside the console's log, decoded where that is possible.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from linklab.console.kmsg import Record, is_confirmed
 from linklab.console.lines import read_line
-from linklab.console.report import Report
+from linklab.console.report import NO_NOISE, Noise, Report
+from linklab.console.watch import ConsoleWatch
 from linklab.errors import LabError
 from linklab.lab.symbols import decoded
 
@@ -26,8 +31,62 @@ NO_DEBUG_INFORMATION = (
 )
 
 
+@dataclass
+class KernelReports:
+    """What a console's watch found, sorted.
+
+    `is_private`: no program of the guest can write to the console, so what
+    looks like a report is one. Otherwise it is held against the kernel's own
+    log as soon as somebody can be asked for that.
+    """
+
+    watch: ConsoleWatch
+    noise: Noise = NO_NOISE
+    is_private: bool = True
+    _confirmed: set[str] = field(default_factory=set)
+    _refuted: set[str] = field(default_factory=set)
+
+    @property
+    def decisive(self) -> tuple[Report, ...]:
+        """The reports that make a verdict, first the first."""
+        return tuple(r for r in self._believed() if not self.noise.covers(r))
+
+    @property
+    def ignored(self) -> tuple[Report, ...]:
+        """The reports that are known noise."""
+        return tuple(r for r in self._believed() if self.noise.covers(r))
+
+    @property
+    def look_alikes(self) -> tuple[Report, ...]:
+        """What looked like a report on the console, and is not in the kernel's log."""
+        return tuple(r for r in self.watch.reports if r.text in self._refuted)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a report counts beyond doubt, and is told to its end."""
+        if self.watch.is_in_report:
+            return False
+        return any(self.is_private or r.text in self._confirmed for r in self.decisive)
+
+    def confirm(self, read_log: Callable[[], list[Record] | None]) -> None:
+        """Hold what is in doubt against the kernel's log; `read_log` reads that.
+
+        Where it cannot be read, the console's word counts.
+        """
+        doubtful = [r for r in self.decisive if r.text not in self._confirmed]
+        if self.is_private or self.watch.is_in_report or not doubtful:
+            return
+        records = read_log()
+        for report in doubtful:
+            real = records is None or is_confirmed(report, records)
+            (self._confirmed if real else self._refuted).add(report.text)
+
+    def _believed(self) -> list[Report]:
+        return [r for r in self.watch.reports if r.text not in self._refuted]
+
+
 @dataclass(frozen=True)
-class Finding:
+class FiledReport:
     """A report that is on file. `text` is the whole of it, decoded if it could be."""
 
     report: Report
@@ -60,22 +119,22 @@ class Finding:
         return _BALLAST.match(said) is not None
 
 
-def file_findings(
+def file_reports(
     reports: Iterable[Report], console_log: Path, symbols: Path | None, *, known: bool = False
-) -> tuple[Finding, ...]:
+) -> tuple[FiledReport, ...]:
     """Write each report into a file beside the console's log; return what was written.
 
     `symbols` is a vmlinux with debug information; one that cannot be read only
     means that nothing is decoded. `known`: they are noise, and told apart by name.
     """
-    findings = []
+    filed = []
     for number, report in enumerate(reports, 1):
         text, is_decoded = _decoded(report, symbols)
         path = _path(console_log, number, known=known)
-        finding = Finding(report, path, text, is_decoded)
+        finding = FiledReport(report, path, text, is_decoded)
         _write(finding)
-        findings.append(finding)
-    return tuple(findings)
+        filed.append(finding)
+    return tuple(filed)
 
 
 def _decoded(report: Report, symbols: Path | None) -> tuple[str, bool]:
@@ -93,7 +152,7 @@ def _path(console_log: Path, number: int, *, known: bool) -> Path:
     return console_log.with_name(f"{stem}-{number}.txt")
 
 
-def _write(finding: Finding) -> None:
+def _write(finding: FiledReport) -> None:
     report = finding.report
     head = (
         f"title:       {report.title}",
