@@ -128,7 +128,7 @@ class Batch:
             block=block,
             clock=self.lab.clock_name,
             place=self.plan.place_in(self.lab),
-            links=trial.links,
+            links=trial.links or None,
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,7 +24,16 @@ from linklab.errors import (
     MachineLost,
     RequestRefused,
 )
+from linklab.events import ignore
+from linklab.host.accel import Accel
+from linklab.host.cache import Cache, Cached
+from linklab.host.qemu import Qemu
+from linklab.image.programs import WIRE, build_static
+from linklab.lab.guests import GuestPlace
+from linklab.lab.lab import Lab, Subject
 from linklab.lab.session import Session, Start, open_sessions
+from linklab.lab.topology import parse
+from linklab.machine.spec import Boot, DirectBoot
 
 pytestmark = pytest.mark.process
 
@@ -163,3 +173,60 @@ def test_nothing_is_left_open(pair: Pair) -> None:
     with pytest.raises(LinklabError), pair.sessions(boot_limit=SHORT, b={"boot": [["hang"]]}):
         pass
     assert open_files() == before
+
+
+@pytest.fixture
+def joined_lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Lab, Subject]:
+    """A lab whose machines are fake and whose wire is real, with all that it boots in a cache."""
+    monkeypatch.setenv("LINKLAB_CACHE", str(tmp_path / "cache"))
+    for name in ("vmlinux", "initramfs"):
+        (tmp_path / "cache" / name).mkdir(parents=True)
+    stage = Stage(tmp_path)
+    spec = stage.spec()
+    assert isinstance(spec.boot, DirectBoot)
+    wire = build_static(WIRE, Cache(), ignore).cached(WIRE.file)
+    place = GuestPlace(parse("a -- r -- b: 1ms | clean"), wire)
+    lab = Lab(
+        qemu=Qemu(stage.qemu, "7.2"),
+        accel=Accel.TCG,
+        boot=Boot.DIRECT,
+        machine=None,
+        cpus=1,
+        memory=128,
+        initramfs=Cached("initramfs"),
+        tsc_khz=None,
+        boot_limit=60,
+        guests=place,
+    )
+    play = tuple(word for word in spec.boot.command_line if word.startswith("play="))
+    return lab, Subject("k", "6.12", "ab", Cached("vmlinux"), known=True, parameters=play)
+
+
+def test_a_network_has_a_guest_for_each_host_and_a_wire_that_ends_with_them(
+    joined_lab: tuple[Lab, Subject], tmp_path: Path
+) -> None:
+    lab, subject = joined_lab
+    with lab.network(subject, tmp_path / "console-001.log", seed=1) as joined:
+        assert list(joined.sessions) == ["a", "r", "b"]
+        assert all(ask(session) == b"content of /etc/x" for session in joined.sessions.values())
+        assert set(joined.watch()().values()) == {0}
+        pids = [joined.wire.pid, *(each.machine.pid for each in joined.sessions.values())]
+        ends = [end for link in joined.wire.ends for end in link]
+        assert all(end.fileno() == -1 for end in ends), "a guest that is gone gets nothing"
+    assert all(is_gone(pid) for pid in pids if pid)
+    logs = sorted(path.name for path in tmp_path.glob("console-001-*.log"))
+    assert logs == ["console-001-a.log", "console-001-b.log", "console-001-r.log"]
+
+
+def test_a_wire_that_dies_ends_the_wait_for_a_guest(
+    joined_lab: tuple[Lab, Subject], tmp_path: Path
+) -> None:
+    lab, subject = joined_lab
+    with (
+        pytest.raises(LabError, match=r"the wire, .*, was killed by signal 9") as caught,
+        lab.network(subject, tmp_path / "console.log", seed=1) as joined,
+    ):
+        assert joined.wire.pid is not None
+        os.kill(joined.wire.pid, signal.SIGKILL)
+        joined.sessions["a"].line.read_line(time.monotonic() + 20)
+    assert not caught.value.message.startswith("guest")
