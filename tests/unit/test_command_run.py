@@ -90,7 +90,10 @@ BAD: list[tuple[RunOptions, list[str]]] = [
     (replace(OPTIONS, kernels=KernelOptions("sysfs", source="nowhere")), ["nowhere"]),
     (replace(OPTIONS, kernels=KernelOptions("sysfs", patches=("no.patch",))), ["no.patch"]),
     (replace(OPTIONS, kernels=KernelOptions("sysfs", configs=("no.config",))), ["no.config"]),
-    (replace(OPTIONS, scenario="frob"), ["--scenario frob", "valid are grouping", "a file"]),
+    (
+        replace(OPTIONS, scenario="frob"),
+        ["--scenario frob", "valid are addresses,", "a file"],
+    ),
     (replace(OPTIONS, scenario="./frob.py"), ["frob.py: there is no such file"]),
     (replace(OPTIONS, axis=("arm=group",)), ["--arms and --axis arm are the same"]),
     (replace(OPTIONS, axis=("size=3",)), ["--axis size=3", "are operation, arm, interfaces"]),

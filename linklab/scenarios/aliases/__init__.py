@@ -15,19 +15,17 @@ from linklab import paths
 from linklab.errors import LabError, WrongState
 from linklab.lab.spaces import TRAFFIC
 from linklab.results.shape import Axis, Better, Cell, Metric, Shape, Value
+from linklab.scenarios.aliases.article import REFERENCE, SEED_ADDRESSES, ceiling_of, claims
 from linklab.scenarios.scenario import Claim, Host, Hosts, Metrics, Parameter, Reference, Scenario
 
 __all__ = ["Aliases"]
 
-SEED_ADDRESSES = (1, 2, 4, 8, 16, 32, 64, 96, 128, 160, 192, 224, 254)
 _FIRST = IPv4Address("10.200.0.1")
 _NETWORK = "10.200.0.0/16"
 _MOST_FLOWS = 1000
 _PORT = 5001
 _BUFFERS = "4096 16384 131072"
 """What a sender may have under way, bytes: so much that no queue overflows, as iperf's window."""
-_PAYLOAD, _FRAME = 1448, 1514
-"""What a full segment carries, with time stamps, and what it is with its headers."""
 _POSSIBLE = 1.005  # of what the link can carry: more is a fault of the measurement
 _AT_ONCE = 0.03  # s of a busy host
 
@@ -173,21 +171,12 @@ class Aliases(Scenario):
     @classmethod
     def claims(cls, run: Any) -> Sequence[Claim]:
         """Return what the article and its follow-up claim, each with our figure."""
-        from linklab.scenarios.aliases.article import claims
-
         return claims(run)
 
     @classmethod
     def reference(cls) -> Reference:
         """Return the article's table."""
-        from linklab.scenarios.aliases.article import REFERENCE
-
         return REFERENCE
-
-
-def ceiling_of(rate: int, overhead: int) -> float:
-    """Return the Mbit/s of payload that full frames carry over a link of so many bit/s."""
-    return rate / 1e6 * _PAYLOAD / (_FRAME + overhead)
 
 
 def jain(shares: Sequence[float]) -> float:

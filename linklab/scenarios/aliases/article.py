@@ -10,12 +10,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import median
+from typing import TYPE_CHECKING
 
-from linklab.results.figures import Figures
 from linklab.results.model import Run
 from linklab.results.shape import Cell
-from linklab.scenarios.aliases import SEED_ADDRESSES, ceiling_of
 from linklab.scenarios.scenario import Claim, Finding, Reference
+
+if TYPE_CHECKING:
+    from linklab.results.figures import Figures
+
+SEED_ADDRESSES = (1, 2, 4, 8, 16, 32, 64, 96, 128, 160, 192, 224, 254)
+_PAYLOAD, _FRAME = 1448, 1514
+"""What a full segment carries, with time stamps, and what it is with its headers."""
+
+
+def ceiling_of(rate: int, overhead: int) -> float:
+    """Return the Mbit/s of payload that full frames carry over a link of so many bit/s."""
+    return rate / 1e6 * _PAYLOAD / (_FRAME + overhead)
+
 
 _KBITS = (
     *(615_216, 612_580, 616_071, 615_777, 616_686, 615_340, 618_838),
@@ -47,6 +59,8 @@ REFERENCE = Reference(
 
 def claims(run: Run) -> list[Claim]:
     """Return every claim, those that this run cannot judge as not measured."""
+    from linklab.results.figures import Figures  # brings numpy
+
     figures = Figures(run)
     return [_rise(figures), _impossible(figures), _overhead(figures)]
 
