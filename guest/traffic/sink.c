@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 #define BIN (10 * MILLISECOND)
-#define MOST_BINS_SHOWN 2000
+#define MOST_BINS_SHOWN 13000 /* two minutes and the rest of what was under way */
 #define LISTENER UINT32_MAX /* data.u32 of its events; a flow's is its index */
 #define DATAGRAMS 64		  /* read at a time, or the clock would be asked for each */
 
