@@ -13,6 +13,7 @@
 #include <linux/sockios.h>
 #include <net/if.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -20,21 +21,63 @@
 
 #define PRNG_SEED 14 /* TCA_NETEM_PRNG_SEED: Linux 6.6, newer than many headers */
 
+static void set(int fd, const char *interface, void *what)
+{
+	struct ifreq request = { .ifr_data = what };
+
+	strncpy(request.ifr_name, interface, IFNAMSIZ - 1);
+	if (ioctl(fd, SIOCETHTOOL, &request) < 0)
+		fault(interface);
+}
+
+/* No command of its own turns this off: it is looked up by name. */
+static void turn_off(int fd, const char *interface, const char *feature)
+{
+	struct ethtool_sset_info *known = calloc(1, sizeof(*known) + sizeof(*known->data));
+	struct ethtool_gstrings *names;
+	struct ethtool_sfeatures *wanted;
+	uint32_t count, blocks;
+
+	if (!known)
+		fault("features");
+	known->cmd = ETHTOOL_GSSET_INFO;
+	known->sset_mask = 1 << ETH_SS_FEATURES;
+	set(fd, interface, known);
+	count = known->data[0];
+	blocks = (count + 31) / 32;
+	names = calloc(1, sizeof(*names) + (size_t)count * ETH_GSTRING_LEN);
+	wanted = calloc(1, sizeof(*wanted) + blocks * sizeof(*wanted->features));
+	if (!names || !wanted)
+		fault("features");
+	names->cmd = ETHTOOL_GSTRINGS;
+	names->string_set = ETH_SS_FEATURES;
+	names->len = count;
+	set(fd, interface, names);
+	for (uint32_t i = 0; i < count; i++)
+		if (!strncmp((char *)names->data + i * ETH_GSTRING_LEN, feature, ETH_GSTRING_LEN))
+			wanted->features[i / 32].valid |= 1U << i % 32;
+	wanted->cmd = ETHTOOL_SFEATURES;
+	wanted->size = blocks;
+	set(fd, interface, wanted);
+	free(known);
+	free(names);
+	free(wanted);
+}
+
 /* INTERFACE...: no TSO, GSO or GRO, or netem would lose and delay 64 KB at once. */
 void plain(char **argv)
 {
 	static const uint32_t offloads[] = { ETHTOOL_STSO, ETHTOOL_SGSO, ETHTOOL_SGRO };
 	int fd = open_socket(AF_INET, IPPROTO_UDP, 0);
 
-	for (; *argv; argv++)
+	for (; *argv; argv++) {
 		for (size_t i = 0; i < sizeof(offloads) / sizeof(*offloads); i++) {
 			struct ethtool_value off = { .cmd = offloads[i] };
-			struct ifreq request = { .ifr_data = (char *)&off };
 
-			strncpy(request.ifr_name, *argv, IFNAMSIZ - 1);
-			if (ioctl(fd, SIOCETHTOOL, &request))
-				fault(*argv);
+			set(fd, *argv, &off);
 		}
+		turn_off(fd, *argv, "tx-udp-segmentation");
+	}
 }
 
 struct request {

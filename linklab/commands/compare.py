@@ -12,6 +12,7 @@ from linklab.commands.exit_status import print_document, print_shown
 from linklab.commands.exports import ExportOptions, write_exports
 from linklab.commands.kernels import GRAMMAR, KernelOptions, KernelSide, is_kernel, kernel_pair
 from linklab.commands.machines import MachineOptions, decide_clock
+from linklab.commands.places import PlaceOptions
 from linklab.commands.scenarios import BlockOptions, memory_for, metric_of, no_share
 from linklab.commands.workflow import Finished, LabRequest, Measurement, MeasuringOptions
 from linklab.errors import LabError, LinklabError, UsageError, Verdict
@@ -82,6 +83,7 @@ class CompareOptions(MeasuringOptions, ThresholdOptions):
         names="",
     )
     machine: MachineOptions = group(MachineOptions, boot="resume")
+    place: PlaceOptions = group(PlaceOptions)
     warmup: str = option(
         "", "trials before them that are thrown away; default 1 where several are kept, else 0"
     )
@@ -109,6 +111,11 @@ class Comparing(Measurement[CompareOptions, CompareRequest]):
 
     kind = COMPARISON
 
+    @property
+    def place(self) -> PlaceOptions:
+        """Where hosts are, as typed."""
+        return self.options.place
+
     def check(self) -> CompareRequest:
         """Check every option that can be checked without building anything."""
         options, kind = self.options, self.options.kind
@@ -116,11 +123,12 @@ class Comparing(Measurement[CompareOptions, CompareRequest]):
         options.machine.check()
         options.exports.check()
         metric = _compared(kind.shape, options)
-        clock = decide_clock(options.machine, self.listener)
+        clock = decide_clock(self.machine, self.listener)
         plan = options.block_plan(clock, kind.compared, options.warmup)
         effort = _effort(options, plan)
         rule = options.rule(clock, plan.seed)
         memory = max(memory_for(options.machine, plan, side.options) for side in both)
+        self.place.check(self.network, memory)
         folder = claim(options.output, self.kind)
         return CompareRequest(folder, memory, both, plan, metric, rule, effort)
 
@@ -134,7 +142,12 @@ class Comparing(Measurement[CompareOptions, CompareRequest]):
             {"name": side.label, "source": side.options.source, **side.options.content()}
             for side in self.request.sides
         ]
-        return {**experiment(self.request.plan), "sides": sides}
+        place = self.request.plan.place_in(self.lab)
+        return {
+            **experiment(self.request.plan),
+            **({"place": place} if place else {}),
+            "sides": sides,
+        }
 
     def measure(self) -> None:
         """Measure both until it is known, or until the blocks or the time are over."""

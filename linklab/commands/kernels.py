@@ -48,6 +48,7 @@ ONE_KERNEL = (
 ONE_FLAVOUR = "one flavour to build: sysfs, nosysfs, debug or debug-nosysfs"
 GRAMMAR = "KERNEL[@SOURCE][+PATCH...]"
 _WORD = re.compile(r"(?P<kernel>[^@+]*)(@(?P<source>[^+]*))?(?P<patches>(\+[^+]+)*)")
+_FOR_A_HOST = re.compile(r"(?:([a-z][a-z0-9]*)=)?(.+)")
 _MOST_IN_LABEL = 2  # patches
 
 
@@ -197,7 +198,16 @@ class KernelOptions:
         return not any(getattr(self, each.name) for each in fields(self) if each.name != "names")
 
 
-def _absolute_kernel(word: str) -> str:
+def split_host(word: str) -> tuple[str, str]:
+    """Return the host that a word is for, if it is for one, and the rest: of `a=WORD`."""
+    found = _FOR_A_HOST.fullmatch(word)
+    return (found[1] or "", found[2]) if found else ("", word)
+
+
+def _absolute_kernel(typed: str) -> str:
+    host, word = split_host(typed)
+    if host:
+        return f"{host}={_absolute_kernel(word)}"
     if is_package(word):
         package = word.removeprefix(PREFIX)
         return PREFIX + absolute(package) if _names_a_path(package) else word

@@ -21,6 +21,7 @@ from linklab.commands.exports import ExportOptions
 from linklab.commands.gdb import check_record, check_symbols, recordable
 from linklab.commands.kernels import KernelOptions, KernelSide
 from linklab.commands.machines import MachineOptions, decide_clock
+from linklab.commands.places import PlaceOptions
 from linklab.commands.scenarios import ScenarioOptions, TrialOptions, memory_for
 from linklab.commands.workflow import Finished, LabRequest, Measurement, MeasuringOptions
 from linklab.errors import LabError, LinklabError, UsageError, Verdict
@@ -59,6 +60,7 @@ class RunOptions(MeasuringOptions, TrialOptions):
     """The options of `invoke run`, as typed."""
 
     kernels: KernelOptions = group(KernelOptions)
+    place: PlaceOptions = group(PlaceOptions)
     repeat: str = option("1", "trials of each cell and kernel, in shuffled order")
     warmup: str = option(
         "", "trials before them that are thrown away; default 1 where several are kept, else 0"
@@ -90,13 +92,19 @@ class Running(Measurement[RunOptions, RunRequest]):
     @property
     def machine(self) -> MachineOptions:
         """The machine's options, with what a recording decides of them."""
-        machine = self.options.machine
+        machine = super().machine
         return recordable(machine) if self.options.record else machine
+
+    @property
+    def place(self) -> PlaceOptions:
+        """Where hosts are, as typed."""
+        return self.options.place
 
     def check(self) -> RunRequest:
         """Check every option that can be checked without building anything."""
         options = self.options
-        kernels = options.kernels.with_scenario(options.kind)
+        scenarios = options.kernels.with_scenario(options.kind)
+        kernels = self.place.kernels(scenarios, self.network)
         kernels.check()
         options.machine.check()
         options.exports.check()
@@ -108,9 +116,12 @@ class Running(Measurement[RunOptions, RunRequest]):
             warmup=number("warmup", options.warmup or int(repeat > 1), 0, MAX_REPEAT),
             fresh_guest=options.fresh_guest,
         )
+        if options.record and self.place.is_guests:
+            raise UsageError("--record: a guest that hears others cannot be replayed alone")
         if options.record:
             check_record(options.kernels, options.machine, plan.jobs, keeps=options.keep)
         memory = memory_for(options.machine, plan, kernels)
+        self.place.check(self.network, memory)
         return RunRequest(claim(options.output, options.kind.name), memory, plan)
 
     def sides(self) -> Sequence[KernelSide]:
@@ -141,6 +152,7 @@ class Running(Measurement[RunOptions, RunRequest]):
             ENTRY: stored_options(options, **decided),
             FILES: stored_files(options),
             **experiment(plan),
+            **({"place": place} if (place := plan.place_in(lab)) else {}),
             "source": options.kernels.source,
             **options.kernels.content(),
         }

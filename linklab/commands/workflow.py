@@ -22,14 +22,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from linklab.commands.exit_status import print_document, print_shown, show_fault
 from linklab.commands.exports import ExportOptions, failure_written, write_exports
-from linklab.commands.kernels import KernelSide, prepare_subjects
+from linklab.commands.kernels import KernelOptions, KernelSide, prepare_subjects
 from linklab.commands.machines import MachineOptions, set_up_lab
+from linklab.commands.places import PlaceOptions
 from linklab.commands.scenarios import ScenarioOptions
 from linklab.errors import Interrupted, LinklabError, Verdict
 from linklab.events import Listener, Note, Timings, ignore, timed
 from linklab.host.cache import Cache
 from linklab.image.userland import LIVE, Entry
 from linklab.lab.lab import Lab, Subject
+from linklab.lab.topology import Topology
 from linklab.machine.spec import Boot, MachineType
 from linklab.options import ResultOptions, group
 from linklab.results.model import Run
@@ -191,7 +193,17 @@ class LabWork(Workflow[Measured, Ready]):
     @property
     def machine(self) -> MachineOptions:
         """The machine's options, with what the command decides of them."""
-        return self.options.machine
+        return self.place.machine(self.options.machine)
+
+    @property
+    def place(self) -> PlaceOptions:
+        """Where the hosts of a topology are: namespaces, but where a command lets one choose."""
+        return PlaceOptions()
+
+    @cached_property
+    def network(self) -> Topology | None:
+        """The topology of the scenario, if it has one."""
+        return self.options.kind.network(self.options.given())
 
     @property
     def image(self) -> Path:
@@ -212,21 +224,28 @@ class LabWork(Workflow[Measured, Ready]):
         with timed(self.listener, "machine and image"):
             memory = self.request.memory
             lab = set_up_lab(self.machine, memory, self.cache, self.listener, self.image, self.more)
-            self.lab = self.options.with_keeper(lab, self.listener)
+            lab = self.options.with_keeper(lab, self.listener)
+            self.lab = self.place.lab(lab, self.network, self.cache, self.listener)
         with timed(self.listener, "kernels"):
             wanted = Requirements.of(self.options.kind, self.lab)
-            wanted = replace(wanted, image=self.image, more=self.more)
+            needs = (*wanted.needs, *self.place.needs(self.network))
+            wanted = replace(wanted, needs=needs, image=self.image, more=self.more)
             sides = self.sides()
             self.subjects = [
                 replace(subject, name=side.label or subject.name)
                 for side in sides
-                for subject in prepare_subjects(side.options, wanted, self.cache, self.listener)
+                for subject in self._built(side.options, wanted)
             ]
             if len(sides) > 1:
                 self.lab = on_one_machine(self.lab, self.subjects, self.listener)
         if self.saves_guests and self.lab.boot is Boot.RESUME:
             with timed(self.listener, "saved guests"):
                 self.lab = self.lab.with_snapshots(self.subjects, self.cache, self.listener)
+
+    def _built(self, options: KernelOptions, wanted: Requirements) -> Sequence[Subject]:
+        kernels = self.place.kernels(options, self.network)
+        built = prepare_subjects(kernels, wanted, self.cache, self.listener)
+        return self.place.subjects(options.names, built, self.network)
 
 
 class RunRecord(Workflow[Asked, Checked]):

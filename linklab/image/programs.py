@@ -1,4 +1,4 @@
-"""The programs of the guests, each compiled into one static file: the agent before all."""
+"""The programs of the lab's own, each compiled into one static file: the agent before all."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def build_program(sources: Path, cache: Cache, listener: Listener) -> Path:
 
 @dataclass(frozen=True)
 class Static:
-    """A program for guests: what it is called, its file, its C sources, its most bytes."""
+    """A program: what it is called, its file, its C sources, its most bytes."""
 
     name: str
     file: str
@@ -54,6 +54,8 @@ class Static:
 
 TRAFFIC = Static("traffic", "traffic", paths.GUEST / "traffic", budget=100_000)
 """What shapes links in guests, and sends over them."""
+WIRE = Static("wire", "wire", paths.ROOT / "linklab" / "lab", budget=100_000)
+"""What shapes links between guests. It runs on this host."""
 
 
 def build_static(program: Static, cache: Cache, listener: Listener) -> Artefact:

@@ -10,17 +10,28 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from linklab.agent.line import PollHandler
 from linklab.agent.replies import Hello
 from linklab.console.report import NO_NOISE, Noise
 from linklab.errors import LabError, UsageError
 from linklab.events import Listener, step
 from linklab.host.accel import Accel
 from linklab.host.cache import Cache, Cached, hash_file, key_of
-from linklab.host.cpus import VIRTUAL_TSC_KHZ
+from linklab.host.cpus import VIRTUAL_TSC_KHZ, own_cores
 from linklab.host.qemu import Qemu
+from linklab.host.run import shown
 from linklab.lab.console_access import Hold
+from linklab.lab.guests import GuestNetwork, GuestPlace
 from linklab.lab.recording import recorded
-from linklab.lab.session import Session, Snapshot, open_session, save_session
+from linklab.lab.session import (
+    Session,
+    Snapshot,
+    Start,
+    open_session,
+    open_sessions,
+    save_session,
+)
+from linklab.lab.wire import Wire
 from linklab.machine.commandline import DISTRIBUTION, RECORDING, measuring_command_line
 from linklab.machine.spec import (
     Boot,
@@ -29,6 +40,7 @@ from linklab.machine.spec import (
     IsoBoot,
     MachineSpec,
     MachineType,
+    NicModel,
     Share,
     qemu_argv,
 )
@@ -56,7 +68,8 @@ class Subject:
     `symbols` is a vmlinux with debug information, where there is one.
     `initramfs` is the image's with modules of this kernel, which `modules`
     names with their SHA-256; without one it is the lab's. `parameters` go on
-    its command line, unless it boots from an ISO, which has its own.
+    its command line, unless it boots from an ISO, which has its own. `hosts`
+    are the kernels of hosts that have another one, where hosts are guests.
     """
 
     name: str
@@ -71,6 +84,11 @@ class Subject:
     initramfs: Cached | None = None
     modules: Mapping[str, str] = field(default_factory=dict)
     parameters: tuple[str, ...] = ()
+    hosts: Mapping[str, Subject] = field(default_factory=dict)
+
+    def on(self, host: str) -> Subject:
+        """Return the kernel of a host."""
+        return self.hosts.get(host, self)
 
     @property
     def label(self) -> str:
@@ -103,6 +121,12 @@ class Lab:
     hold: Hold | None = None  # takes a guest that failed, which then does not end by itself
     records: bool = False  # a guest that fails leaves its recording beside its console's log
     shares: tuple[Share, ...] = ()  # folders of the host that its guests may mount
+    guests: GuestPlace | None = None  # where each host of a topology is a guest of its own
+
+    @property
+    def machines(self) -> int:
+        """How many machines work together on one trial."""
+        return len(self.guests.topology.hosts) if self.guests else 1
 
     @property
     def clock_name(self) -> str:
@@ -148,9 +172,32 @@ class Lab:
             shares=self.shares,
         )
 
+    def specs_for(self, subject: Subject) -> dict[str, MachineSpec]:
+        """Return all machines that a kernel is measured on by the hosts that they are.
+
+        Their interfaces lead nowhere yet. Where there is one, it has no name.
+        """
+        if self.guests is None:
+            return {"": self.spec_for(subject)}
+        found = {}
+        for host in self.guests.topology.hosts:
+            is_on_pci = self.guests.model(host) is not NicModel.VIRTIO
+            lab = replace(self, machine=MachineType.PC) if is_on_pci else self
+            nics = self.guests.interfaces(host)
+            found[host] = replace(lab.spec_for(subject.on(host)), nics=nics)
+        return found
+
     def argv_for(self, subject: Subject) -> tuple[str, ...]:
         """Return QEMU's command line for a kernel, without its ports."""
         return qemu_argv(self.qemu.path, self.spec_for(subject))
+
+    def command_lines(self, subjects: Sequence[Subject]) -> dict[str, str]:
+        """Return QEMU's command lines, without their ports, by the machines' names."""
+        return {
+            _machine_name(subject, host): shown(qemu_argv(self.qemu.path, spec))
+            for subject in subjects
+            for host, spec in self.specs_for(subject).items()
+        }
 
     @contextmanager
     def session(self, subject: Subject, console_log: Path, draw: int = 0) -> Iterator[Session]:
@@ -160,10 +207,8 @@ class Lab:
         for an artefact that this host's cache lacks.
         """
         spec = replace(self.spec_for(subject), seed=draw)
-        for file in self._files(subject):
-            file.found()
-        symbols = subject.symbols.path if subject.symbols else None
         saved = self.snapshots.get(subject.name)
+        symbols = self._found(subject, saved)
         with ExitStack() as stack:
             if self.records:
                 kept = recorded(self.qemu, spec, console_log, symbols)
@@ -180,9 +225,47 @@ class Lab:
             )
             yield stack.enter_context(opened)
 
-    def _files(self, subject: Subject) -> list[Cached]:
+    @contextmanager
+    def network(self, subject: Subject, console_log: Path, seed: int) -> Iterator[GuestNetwork]:
+        """Boot the guests of its topology, joined by its links; see `open_sessions`.
+
+        `seed` decides what lossy links lose. Each console has a log of its own beside
+        `console_log`, with the host's name behind.
+        """
+        place = self.guests
+        assert place is not None
+        with Wire(place.wire.found(), place.topology.links, seed) as wire:
+            starts = []
+            for host, spec in self.specs_for(subject).items():
+                joined = replace(spec, nics=place.joined(host, wire, console_log))
+                log = console_log.with_name(f"{console_log.stem}-{host}{console_log.suffix}")
+                saved = self.snapshots.get(_machine_name(subject.on(host), host))
+                symbols = self._found(subject.on(host), saved)
+                starts.append(Start(joined, log, saved, symbols, host))
+
+            def broken() -> None:
+                raise wire.died()
+
+            with open_sessions(
+                self.qemu.path,
+                starts,
+                self.boot_limit * max(1, self.machines / len(own_cores())),
+                self.noise,
+                self.hold,
+                [PollHandler(wire.pidfd, broken)] if wire.pidfd is not None else [],
+                wire.let_go,
+            ) as sessions:
+                names = (start.name for start in starts)
+                yield GuestNetwork(place.topology, dict(zip(names, sessions, strict=True)), wire)
+
+    def _found(self, subject: Subject, saved: Snapshot | None) -> Path | None:
+        """Look for all that opens a guest; return its kernel's symbols. Raises `LabError`."""
+        for file in self._files(subject, saved):
+            file.found()
+        return subject.symbols.path if subject.symbols else None
+
+    def _files(self, subject: Subject, saved: Snapshot | None) -> list[Cached]:
         """Return what this host's cache must have to open a guest."""
-        saved = self.snapshots.get(subject.name)
         direct = (subject.kernel, subject.initramfs or self.initramfs)
         booted = (subject.iso,) if self.boot is Boot.ISO else direct
         return [file for file in (*booted, subject.symbols, saved and saved.folder) if file]
@@ -198,12 +281,19 @@ class Lab:
 
         In virtual time guests saved with the same `draw` had the same entropy.
         """
-        saved = {s.name: self._saved(s, cache, listener, draw) for s in subjects}
+        saved = {
+            _machine_name(subject.on(host), host): self._saved(
+                subject.on(host), replace(spec, seed=draw), cache, listener
+            )
+            for subject in subjects
+            for host, spec in self.specs_for(subject).items()
+        }
         return replace(self, snapshots={**self.snapshots, **saved})
 
-    def _saved(self, subject: Subject, cache: Cache, listener: Listener, draw: int) -> Snapshot:
+    def _saved(
+        self, subject: Subject, spec: MachineSpec, cache: Cache, listener: Listener
+    ) -> Snapshot:
         """Return the guest saved with this kernel, image, machine, QEMU and host CPU."""
-        spec = replace(self.spec_for(subject), seed=draw)
         binary = self.qemu.path.stat()
         key = {
             "schema": _SNAPSHOT_SCHEMA,
@@ -223,6 +313,10 @@ class Lab:
         name = f"the saved guest with kernel {subject.name}"
         artefact = cache.get("snapshot", key_of(key), make, listener, name)
         return Snapshot(Cached.at(artefact.path), Hello(**artefact.about["hello"]))
+
+
+def _machine_name(subject: Subject, host: str) -> str:
+    return f"{subject.name} on {host}" if host else subject.name
 
 
 def choose_memory(asked: int | None, needed: int, what: str) -> int:

@@ -1,6 +1,8 @@
 """A session: a machine and its agent, joined, and watched from its start to its end.
 
 Here the two meet; what an early end means is judged in `linklab/lab/attribution.py`.
+Guests of one topology have sessions that begin together and are heard together: while
+the lab waits for one it hears all, and what ends one is put down to that one.
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shlex
+import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -16,6 +19,7 @@ from pathlib import Path
 
 from linklab.agent.client import Agent
 from linklab.agent.line import AgentLine, ConsoleLine, LineClosed, LineStuck, PollHandler
+from linklab.agent.protocol import Field, FieldReader
 from linklab.agent.replies import Hello
 from linklab.console import taint
 from linklab.console.formats import Fault
@@ -26,6 +30,7 @@ from linklab.errors import (
     GuestIncomplete,
     Interrupted,
     KernelCrashed,
+    KernelFault,
     LabError,
     LinklabError,
     MachineLost,
@@ -42,6 +47,7 @@ from linklab.machine.spec import DirectBoot, MachineSpec, RamFile
 
 _POWER_OFF_LIMIT = 15.0  # s for a guest to end when asked
 _READ_LIMIT = 20.0  # s for a small file
+_SIGN_OF_LIFE = 3.0  # s for an agent without work to answer
 _LOG = "/dev/kmsg"
 
 
@@ -64,19 +70,42 @@ class _KernelSpoke(Exception):
 class _AttentiveAgent(Agent):
     """An agent whose session is told after each request that went well."""
 
-    def __init__(self, line: AgentLine, after: Callable[[], None], first: int | None) -> None:
+    def __init__(
+        self,
+        line: AgentLine,
+        before: Callable[[], None],
+        after: Callable[[], None],
+        first: int | None,
+    ) -> None:
         super().__init__(line, first)
+        self._before = before
         self._after = after
+
+    def _ask(self, operation: str, fields: Sequence[Field], deadline: float) -> FieldReader:
+        self._before()
+        return super()._ask(operation, fields, deadline)
 
     def _done(self) -> None:
         self._after()
+
+
+@dataclass
+class _Company:
+    """Sessions that are heard together, and the one that an exception is about.
+
+    That is the one that was last asked something, unless another one spoke up.
+    """
+
+    sessions: list[Session]
+    subject: Session
 
 
 class Session:
     """A booted guest with its agent ready.
 
     `boot_seconds` is the host's time from QEMU's start to the agent's hello;
-    `reports` what the kernel said of its own trouble.
+    `reports` what the kernel said of its own trouble. `name` is the host's that
+    it is, where there are several.
     """
 
     def __init__(
@@ -85,22 +114,31 @@ class Session:
         console: ConsoleLine,
         boot_limit: float,
         noise: Noise = NO_NOISE,
-        others: Sequence[PollHandler] = (),
-        is_resumed: bool = False,
+        start: Start | None = None,
+        people: ConsoleAccess | None = None,
     ) -> None:
         self.machine = machine
         self.console = console
-        handlers = (
-            PollHandler(console.fileno(), self._console_ready),
-            PollHandler(machine.pidfd, self._machine_ended),
-            *others,
-        )
+        self.name = start.name if start else ""
+        self.symbols = start.symbols if start else None
+        self.people = people
+        self.company = _Company([self], self)
+        is_resumed = start is not None and start.snapshot is not None
+        handlers = [
+            PollHandler(each.fileno, self._speaking_up(each.ready))
+            for each in (
+                PollHandler(console.fileno(), self._console_ready),
+                PollHandler(machine.pidfd, self._machine_ended),
+                *(people.handlers if people else ()),
+            )
+        ]
+        self._heard = {handler.fileno for handler in handlers}
         first = None
         if machine.spec.is_virtual:
             first = _FIRST_RESUMED if is_resumed else _FIRST_BOOTED
         turns = machine.control if machine.spec.is_virtual else None
         self.line = AgentLine(machine.agent, handlers, turns)
-        self.agent: Agent = _AttentiveAgent(self.line, self._request_done, first)
+        self.agent: Agent = _AttentiveAgent(self.line, self._asked, self._request_done, first)
         self.reports = KernelReports(console.watch, noise, _is_private(machine.spec))
         self._boot_limit = boot_limit
         self.ignored: tuple[Finding, ...] = ()  # known noise, once the session is over
@@ -109,8 +147,24 @@ class Session:
         self.hello: Hello
         self.boot_seconds = 0.0
 
+    def _asked(self) -> None:
+        self.company.subject = self
+
+    def _speaking_up(self, ready: Callable[[], None]) -> Callable[[], None]:
+        """Return what a handler does, which says whom its exceptions are about."""
+
+        def act() -> None:
+            try:
+                ready()
+            except Exception:
+                self.company.subject = self
+                raise
+
+        return act
+
     def wait_until_ready(self) -> None:
         """Wait for the agent's hello."""
+        self._asked()
         self.hello = self.agent.wait_for_hello(self.machine.started + self._boot_limit)
         self.boot_seconds = time.monotonic() - self.machine.started
         if self.machine.spec.is_virtual:
@@ -121,6 +175,12 @@ class Session:
                 _entropy(self.machine.spec.seed),
             )
         self._taint = self._read_taint()
+
+    def take_up(self, state: int, hello: Hello) -> None:
+        """Go on where a guest was saved, in a file that QEMU inherited; see `wake_up`."""
+        self._asked()
+        load_state(self.machine.control, f"fd:{state}", self._boot_limit)
+        self.wake_up(hello)
 
     def wake_up(self, hello: Hello) -> None:
         """Tell a resumed guest the time, and to draw other random numbers than its twins.
@@ -145,7 +205,7 @@ class Session:
         """End the guest in order and take the kernel's last words into account."""
         faults = taint.new_faults(self._taint, self._read_taint())
         self.agent.power_off(time.monotonic() + _POWER_OFF_LIMIT)
-        self.line.handlers.clear()
+        self._take_leave()
         end = settle(self.machine, self.console, True, _POWER_OFF_LIMIT)
         if self.reports.counting:
             raise _KernelSpoke
@@ -157,6 +217,12 @@ class Session:
             raise MachineLost(end.text)
         if faults and not self.reports.ignored:
             raise _tainted(faults)
+
+    def _take_leave(self) -> None:
+        """Let nobody take this guest's end for news any more."""
+        for each in self.company.sessions:
+            left = [h for h in each.line.handlers if h.fileno not in self._heard]
+            each.line.handlers = left
 
     def await_stop(self, limit: float) -> None:
         """Wait until the machine has stopped after the agent's last word, in virtual time."""
@@ -248,6 +314,21 @@ class Snapshot:
         return self.folder.path / STATE
 
 
+@dataclass(frozen=True)
+class Start:
+    """What a guest begins with. `name` is the host's that it is, where there are several.
+
+    With a `snapshot` it goes on from there instead of booting. Its reports are
+    decoded by `symbols`, a vmlinux with debug information.
+    """
+
+    spec: MachineSpec
+    console_log: Path
+    snapshot: Snapshot | None = None
+    symbols: Path | None = None
+    name: str = ""
+
+
 @contextmanager
 def open_session(
     qemu: Path | str,
@@ -259,78 +340,145 @@ def open_session(
     symbols: Path | None = None,
     hold: Hold | None = None,
 ) -> Iterator[Session]:
-    """Boot a machine and yield it with its agent ready; end it on every way out.
-
-    With a `snapshot` the guest goes on from there instead. `boot_limit` is the
-    seconds it may take to the agent's hello; reports that `noise` covers do
-    not end it, the others are decoded by `symbols`, a vmlinux with debug
-    information. People may look at the console meanwhile (`linklab/lab/console_access.py`);
-    `hold` takes a guest that failed. Everything that ends a session early
-    comes out as a `LinklabError` of the right kind, with the console's last
-    lines as evidence.
-    """
-    with ExitStack() as stack:
-        if snapshot is None:
-            machine = stack.enter_context(Machine(qemu, spec, controlled=True))
-        else:
-            state = stack.enter_context(snapshot.state.open("rb")).fileno()
-            resumed = replace(spec, ram=RamFile(snapshot.ram, private=True), incoming=True)
-            machine = stack.enter_context(
-                Machine(qemu, resumed, controlled=True, pass_fds=(state,))
-            )
-        console = stack.enter_context(closing(ConsoleLine(machine.console, console_log)))
-        people = stack.enter_context(ConsoleAccess(machine, console, hold, symbols))
-        is_resumed = snapshot is not None
-        with _attended(machine, console, boot_limit, noise, symbols, people, is_resumed) as session:
-            if snapshot is None:
-                session.wait_until_ready()
-            else:
-                load_state(machine.control, f"fd:{state}", boot_limit)
-                session.wake_up(snapshot.hello)
-            yield session
-            session.finish()
-
-
-def save_session(qemu: Path | str, spec: MachineSpec, folder: Path, boot_limit: float) -> Hello:
-    """Boot a machine and save it in `folder` the moment its agent is ready; return its greeting."""
-    saved = replace(spec, ram=RamFile(folder / RAM, private=False))
-    with (
-        Machine(qemu, saved, controlled=True) as machine,
-        closing(ConsoleLine(machine.console, folder / "console.log")) as console,
-        _attended(machine, console, boot_limit) as session,
-    ):
-        session.wait_until_ready()
-        session.await_stop(boot_limit)
-        save_state(machine.control, f"exec:cat > {shlex.quote(str(folder / STATE))}", boot_limit)
-        return session.hello
+    """Boot one machine; see `open_sessions`."""
+    start = Start(spec, console_log, snapshot, symbols)
+    with open_sessions(qemu, [start], boot_limit, noise, hold) as (session,):
+        yield session
 
 
 @contextmanager
-def _attended(
-    machine: Machine,
-    console: ConsoleLine,
+def open_sessions(
+    qemu: Path | str,
+    starts: Sequence[Start],
     boot_limit: float,
     noise: Noise = NO_NOISE,
-    symbols: Path | None = None,
-    people: ConsoleAccess | None = None,
-    is_resumed: bool = False,
-) -> Iterator[Session]:
-    """Yield a session on a machine; judge whatever ends it early, and let people look at it."""
-    others = people.handlers if people else ()
-    session = Session(machine, console, boot_limit, noise, others, is_resumed)
+    hold: Hold | None = None,
+    others: Sequence[PollHandler] = (),
+    started: Callable[[], None] = lambda: None,
+) -> Iterator[list[Session]]:
+    """Boot machines and yield them with their agents ready; end them on every way out.
+
+    They start at the same time: `started` is called when all QEMUs run. `boot_limit`
+    is the seconds that they may take to the agents' hellos; reports that `noise`
+    covers do not end them. `others` are looked after while anybody waits. People may
+    look at the consoles meanwhile (`linklab/lab/console_access.py`); `hold` takes a
+    guest that failed. Everything that ends a session early comes out as a
+    `LinklabError` of the right kind, with the last lines of that guest's console as
+    evidence.
+    """
+    with ExitStack() as stack:
+        sessions: list[Session] = []
+        states: list[int] = []
+        for start in starts:
+            spec = start.spec
+            if start.snapshot is not None:
+                states.append(stack.enter_context(start.snapshot.state.open("rb")).fileno())
+                spec = replace(spec, ram=RamFile(start.snapshot.ram, private=True), incoming=True)
+            inherited = tuple(states[-1:]) if start.snapshot else ()
+            opened = Machine(qemu, spec, controlled=True, pass_fds=inherited)
+            machine = stack.enter_context(opened)
+            console = stack.enter_context(closing(ConsoleLine(machine.console, start.console_log)))
+            access = ConsoleAccess(machine, console, hold, start.symbols)
+            people = stack.enter_context(access)
+            sessions.append(Session(machine, console, boot_limit, noise, start, people))
+        started()
+        with _attended(sessions, others):
+            for session, start in zip(sessions, starts, strict=True):
+                if start.snapshot is None:
+                    session.wait_until_ready()
+                else:
+                    session.take_up(states.pop(0), start.snapshot.hello)
+            yield sessions
+            for session in sessions:
+                session.finish()
+
+
+def save_session(qemu: Path | str, spec: MachineSpec, folder: Path, boot_limit: float) -> Hello:
+    """Boot a machine and save it in `folder` the moment its agent is ready; return its greeting.
+
+    Its interfaces lead nowhere until it is resumed.
+    """
+    loose = ExitStack()
+    ends = [socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in spec.nics]
+    for end in (end for pair in ends for end in pair):
+        loose.enter_context(end)
+    nics = tuple(
+        replace(nic, fd=near.fileno()) for nic, (near, _) in zip(spec.nics, ends, strict=True)
+    )
+    saved = replace(spec, ram=RamFile(folder / RAM, private=False), nics=nics)
+    with (
+        loose,
+        Machine(qemu, saved, controlled=True) as machine,
+        closing(ConsoleLine(machine.console, folder / "console.log")) as console,
+    ):
+        session = Session(machine, console, boot_limit)
+        with _attended([session]):
+            session.wait_until_ready()
+            session.await_stop(boot_limit)
+            where = f"exec:cat > {shlex.quote(str(folder / STATE))}"
+            save_state(machine.control, where, boot_limit)
+            return session.hello
+
+
+@contextmanager
+def _attended(sessions: list[Session], others: Sequence[PollHandler] = ()) -> Iterator[None]:
+    """Hear sessions together; judge whatever ends them early, and let people look at it."""
+    company = _Company(sessions, sessions[0])
+    heard = [handler for session in sessions for handler in session.line.handlers]
+    for session in sessions:
+        session.company = company
+        session.line.handlers = [*heard, *others]
     try:
-        yield session
+        yield
     except TakenOver as error:
+        people = company.subject.people
         assert people is not None
         people.leave_to_visitors()
         raise Interrupted("somebody took the guest over at its console") from error
     except (_KernelSpoke, LineClosed, LinklabError) as error:
-        verdict = judge(machine, console, session.reports, error, symbols)
-        if people is not None:
-            people.hold(verdict)
+        subject = _subject_of(company, error)
+        verdict = judge(subject.machine, subject.console, subject.reports, error, subject.symbols)
+        if subject.name and (verdict is not error or isinstance(error, KernelFault | MachineLost)):
+            verdict.message = f"guest {subject.name}: {verdict.message}"
+        if isinstance(verdict, KernelFault):
+            verdict.guest = verdict.guest or subject.name
+        if subject.people is not None:
+            subject.people.hold(verdict)
         if verdict is error:
             raise
         raise verdict from error
     finally:
-        known = session.reports.ignored
-        session.ignored = file_findings(known, console.log_path, symbols, known=True)
+        for session in sessions:
+            known = session.reports.ignored
+            log = session.console.log_path
+            session.ignored = file_findings(known, log, session.symbols, known=True)
+
+
+def _subject_of(company: _Company, error: Exception) -> Session:
+    """Return whom an exception is about.
+
+    Before all a guest whose kernel reported something: its peer may have waited for
+    it in vain. So it may for one that is silent without a word.
+    """
+    suspected = company.subject
+    others = [session for session in company.sessions if session is not suspected]
+    for session in others:
+        session.console.pump()
+    for session in (suspected, *others):
+        if session.reports.counting:
+            return session
+    if isinstance(error, GuestHung):
+        return next(filter(_is_silent, others), suspected)
+    return suspected
+
+
+def _is_silent(session: Session) -> bool:
+    """Whether an agent that has nothing to do does not answer."""
+    session.line.handlers.clear()
+    try:
+        session.agent.hello(time.monotonic() + _SIGN_OF_LIFE)
+    except GuestHung:
+        return True
+    except (_KernelSpoke, LineClosed, LinklabError):
+        return False
+    return False

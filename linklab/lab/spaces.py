@@ -19,17 +19,15 @@ from linklab.lab.topology import Port, Topology, Way
 TRAFFIC = "/usr/lib/linklab/traffic"
 _IP = "/bin/ip"
 _FOLDER = "/tmp"
-_SYSCTLS = (
+_OF_AN_INTERFACE = (  # each has values of its own, from before its host was told
     # Addresses are there at once, and stay when their interface goes down.
-    ("ipv6/conf/all/accept_dad", "0"),
-    ("ipv6/conf/default/accept_dad", "0"),
-    ("ipv6/conf/all/keep_addr_on_down", "1"),
-    ("ipv6/conf/default/keep_addr_on_down", "1"),
+    ("accept_dad", "0"),
+    ("keep_addr_on_down", "1"),
     # Nobody speaks by himself.
-    ("ipv6/conf/all/accept_ra", "0"),
-    ("ipv6/conf/default/accept_ra", "0"),
-    ("ipv6/conf/all/router_solicitations", "0"),
-    ("ipv6/conf/default/router_solicitations", "0"),
+    ("accept_ra", "0"),
+    ("router_solicitations", "0"),
+)
+_SYSCTLS = (
     # A connection knows nothing of the one before it.
     ("ipv4/tcp_no_metrics_save", "1"),
     # Buffers as on a machine with memory enough, however small this guest is.
@@ -78,24 +76,44 @@ def build(topology: Topology, seed: int, run: Run, write: Write) -> None:
     """
     _batch("root", root_lines(topology), (), run, write)
     for host in topology.hosts:
-        router = _FORWARDING if host in topology.routers else ()
-        _set(host, (*_SYSCTLS, *router), run, write)
-        _batch(host, host_lines(topology, host), inside(host), run, write)
+        configure(topology, host, run, write, inside(host))
     for space in map(middle, shaped_links(topology)):
-        _set(space, _SILENT, run, write)
+        _set(space, _SILENT, run, write, inside(space))
         _batch(space, _MIDDLE, inside(space), run, write)
     for space, interfaces in plain_interfaces(topology).items():
         run([*inside(space), TRAFFIC, "plain", *interfaces])
     for number, shaped in enumerate(shaped_interfaces(topology)):
         run([*inside(shaped.space), TRAFFIC, *shape_words(shaped, seed and seed + number)])
+    write_names(topology, write)
+
+
+def configure(
+    topology: Topology, host: str, run: Run, write: Write, prefix: Sequence[str] = ()
+) -> None:
+    """Bring up a host whose interfaces are there; `prefix` stands before what runs on it."""
+    interfaces = ("all", "default", *(port.interface for port in topology.ports_of(host)))
+    own = [
+        (f"ipv6/conf/{interface}/{name}", value)
+        for interface in interfaces
+        for name, value in _OF_AN_INTERFACE
+    ]
+    router = _FORWARDING if host in topology.routers else ()
+    _set(host, (*own, *_SYSCTLS, *router), run, write, prefix)
+    _batch(host, host_lines(topology, host), prefix, run, write)
+
+
+def write_names(topology: Topology, write: Write) -> None:
+    """Write the hosts' names where programs look for them."""
     names = "".join(f"{address}\t{name}\n" for address, name in topology.names)
     write("/etc/hosts", f"127.0.0.1\tlocalhost\n{names}".encode())
 
 
-def _set(space: str, values: Sequence[tuple[str, str]], run: Run, write: Write) -> None:
+def _set(
+    space: str, values: Sequence[tuple[str, str]], run: Run, write: Write, prefix: Sequence[str]
+) -> None:
     path = f"{_FOLDER}/{space}.sysctl"
     write(path, "".join(f"net/{name} = {value}\n" for name, value in values).encode())
-    run([*inside(space), "/bin/sysctl", "-q", "-p", path])
+    run([*prefix, "/bin/sysctl", "-q", "-p", path])
 
 
 def _batch(name: str, lines: Iterable[str], prefix: Sequence[str], run: Run, write: Write) -> None:

@@ -71,7 +71,7 @@ class Machine:
     QEMU starts, so there is nothing to connect to, no name that two runs could
     share, and nothing to clean up. A console on our own terminal stays there;
     who starts the machine gives the terminal back (`lent_terminal`). QEMU
-    inherits `pass_fds`, too.
+    inherits `pass_fds`, too, and the sockets of its network interfaces.
     """
 
     def __init__(
@@ -103,6 +103,7 @@ class Machine:
                 agent=agent_port,
                 control=FdPort(far[2]) if controlled else None,
             )
+            nics = (nic.fd for nic in spec.nics)
             self.started = time.monotonic()
             try:
                 self._process = start(
@@ -112,7 +113,7 @@ class Machine:
                     stderr=self._stderr,
                     # Told to end, QEMU gives the terminal back; we may be killed outright.
                     death_signal=signal.SIGTERM if on_terminal else signal.SIGKILL,
-                    pass_fds=(*far, *pass_fds, *(self._pipes.fds if self._pipes else ())),
+                    pass_fds=(*far, *pass_fds, *nics, *(self._pipes.fds if self._pipes else ())),
                     # Ctrl-C is for the lab, which says what was interrupted.
                     new_session=True,
                 )

@@ -1,4 +1,4 @@
-"""QEMU's control port, for the little that the lab needs of it: save, resume, look inside."""
+"""QEMU's control port, for the little that the lab needs: save, resume, look in, pull a cable."""
 
 from __future__ import annotations
 
@@ -172,6 +172,15 @@ def send_break(control: Control, port: str, limit: float) -> None:
     control.talk(ask, limit, "send a BREAK")
 
 
+def set_carrier(control: Control, nic: str, *, up: bool, limit: float) -> None:
+    """Plug a network interface's cable in, or pull it. Raises `LabError`."""
+
+    async def ask(client: Any) -> None:
+        await client.execute("set_link", {"name": nic, "up": up})
+
+    control.talk(ask, limit, "set the carrier of a network interface")
+
+
 def let_gdb_in(control: Control, where: Path, limit: float) -> None:
     """Let QEMU listen for gdb at a unix socket. Raises `LabError`."""
     words = {"command-line": f"gdbserver unix:{where},server=on,wait=off"}
@@ -184,6 +193,8 @@ def let_gdb_in(control: Control, where: Path, limit: float) -> None:
 
 async def _migrate(client: Any, command: str, uri: str) -> None:
     await client.execute("migrate-set-capabilities", {"capabilities": _CAPABILITIES})
+    # A guest that goes on is where it was: nobody need be told by a frame of QEMU's own.
+    await client.execute("migrate-set-parameters", {"announce-rounds": 0})
     await client.execute(command, {"uri": uri})
     while True:
         status = (await client.execute("query-migrate")).get("status")

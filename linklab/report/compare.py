@@ -83,6 +83,7 @@ _MUST_AGREE = {
     "scenario's file": ("scenario_sha256", ""),
     "accelerator": ("accel", _ABSENT),
     "clock": ("clock", "real"),
+    "place": ("place", ""),
     "boot": ("boot", _ABSENT),
     "QEMU version": ("qemu.version", _ABSENT),
     "machine type": ("machine", _ABSENT),

@@ -22,7 +22,7 @@ BOOTS, TALLIES, FAULTS, IGNORED = "boots", "tallies", "faults", "ignored"
 STATES = "states"  # of a series; older ones keep them in run.json
 LINES = (BOOTS, TALLIES, FAULTS, IGNORED)
 """What `run.json` of the first release kept as lists, and later runs keep as files of lines."""
-_SPREAD = ("cell", "metrics")  # not entries of a line, but among its entries
+_SPREAD = ("cell", "metrics", "links")  # not entries of a line, but among its entries
 
 
 def _own(record: Sample | BootRecord | TallyRecord) -> dict[str, Any]:
@@ -40,9 +40,11 @@ class Sample:
     `order` counts the samples of a run as they were taken. One that is not
     `verified` left a wrong state: its metrics say nothing. `clock` says what
     its seconds are: `real`; `virtual`, an instruction each ns; or `recorded`,
-    which compares with nothing. `block` is the round that it was taken in,
-    which has each kernel once: kernels are compared within blocks. Set-up is
-    trial 0 of block 0.
+    which compares with nothing. `place` is where the hosts of a topology are:
+    `spaces` of one guest, or `guests`; nothing without one. `block` is the round
+    that it was taken in, which has each kernel once: kernels are compared within
+    blocks. Set-up is trial 0 of block 0. `links` is what shaped links between
+    guests did meanwhile, for who reads the line: `link1_there_lost`.
     """
 
     scenario: str
@@ -56,10 +58,15 @@ class Sample:
     verified: bool
     block: int = 0
     clock: str = "real"
+    place: str = ""
+    links: Mapping[str, int] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return it as one flat JSON object."""
-        return {**_own(self), **self.cell, **self.metrics}
+        own = _own(self)
+        if not self.place:
+            del own["place"]
+        return {**own, **self.cell, **self.metrics, **(self.links or {})}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], shape: Shape) -> Self:

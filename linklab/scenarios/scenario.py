@@ -167,6 +167,10 @@ class Host:
         succeeded(argv[0], end, 1)
         return end.output.decode(errors="replace")
 
+    def write(self, path: str, content: bytes) -> None:
+        """Write a file."""
+        self.agent.write_file(path, content, self.until())
+
     def start(self, argv: Sequence[str], ready: str, cell: Cell | None = None) -> Running:
         """Start a program that runs beside others, one in a guest; return once it is `ready`.
 
@@ -185,7 +189,7 @@ class Host:
     def write_batch(self, lines: Iterable[str]) -> None:
         """Write the lines that `ip_batch` then reads."""
         text = "".join(f"{line}\n" for line in lines)
-        self.agent.write_file(_BATCH_FILE, text.encode(), self.until())
+        self.write(_BATCH_FILE, text.encode())
 
     def ip_batch(self, cell: Cell | None = None) -> Measure:
         """Run `ip -batch` with the lines written before."""

@@ -97,7 +97,7 @@ class Batch:
         cores: Sequence[Cores | None] = [None] * jobs
         if jobs > 1 and lab.clock is not Clock.VIRTUAL:  # there nobody disturbs anybody's figures
             own = own_cores()
-            if shares := share_out(jobs, lab.cpus, own):
+            if shares := share_out(jobs, lab.cpus * lab.machines, own):
                 cores = shares
             else:
                 guests = f"{jobs} guests with {lab.cpus} CPU each"
@@ -126,6 +126,8 @@ class Batch:
             verified=trial.verified,
             block=block,
             clock=self.lab.clock_name,
+            place=self.plan.place_in(self.lab),
+            links=trial.links,
         )
 
 
@@ -215,11 +217,12 @@ class _Scheduler:
 
 
 def capacity_of(lab: Lab) -> int:
-    """Return how many guests this host has the memory for at a time."""
+    """Return how many guests, or networks of guests, this host has the memory for at a time."""
     available = host_memory_available()
     if available is None:
         return MOST_OPEN
-    capacity = int(available * _MEMORY_SHARE) // (lab.memory + _QEMU_MIB)
+    each = (lab.memory + _QEMU_MIB) * lab.machines
+    capacity = int(available * _MEMORY_SHARE) // each
     return max(1, min(capacity, MOST_OPEN))
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from pathlib import Path
 
@@ -15,8 +15,10 @@ from linklab.host.accel import Accel
 from linklab.host.cpus import pin
 from linklab.lab import spaces
 from linklab.lab.findings import Finding
+from linklab.lab.guests import GuestNetwork
 from linklab.lab.lab import Lab, Subject
 from linklab.lab.session import Session
+from linklab.lab.topology import Topology
 from linklab.results.model import BootRecord, TallyRecord
 from linklab.results.shape import Cell
 from linklab.scenarios.scenario import GUEST, Host, Hosts, Metrics, Scenario
@@ -25,6 +27,7 @@ from linklab.trials.plan import CountSyscalls, GuestSlot, Plan, Turn
 
 Cores = frozenset[int]
 _SEEDS = 1 << 32
+_LOOKS = 5  # at a link in real time, before it is found to be wrong
 
 
 @dataclass(frozen=True)
@@ -42,12 +45,16 @@ Job = Open | Turn | CountSyscalls | Close
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial as it ended; 0 is set-up. One that is not `verified` left a wrong state."""
+    """One trial as it ended; 0 is set-up. One that is not `verified` left a wrong state.
+
+    `links` is what links did meanwhile that go through the wire.
+    """
 
     cell: Cell
     number: int
     metrics: Metrics
     verified: bool = True
+    links: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -102,7 +109,8 @@ class GuestAtWork:
         self._console_log = console_log
         self._stack = ExitStack()
         self._scenario = plan.kind(plan.given)
-        self._session: Session | None = None
+        self._sessions: Sequence[Session] = ()
+        self._joined: GuestNetwork | None = None
         self._hosts: Hosts = {}
         self._is_warm = False
 
@@ -137,45 +145,58 @@ class GuestAtWork:
         return Answer(trials=tuple(kept), error=error, ignored=self._ignored())
 
     def _ignored(self) -> tuple[Finding, ...]:
-        return self._session.ignored if self._session else ()
+        return tuple(finding for session in self._sessions for finding in session.ignored)
 
     def _open(self, cores: Cores | None) -> Answer:
         draw = (self._plan.seed + self._seat.draw) % _SEEDS  # warm-up rounds count downwards from 0
-        opened = self._lab.session(self._subject, self._console_log, draw)
-        session = self._session = self._stack.enter_context(opened)
         setup = self._seat.setup
+        network = self._plan.kind.network(self._plan.given)
+        joined = None
+        if network is not None and self._lab.guests is not None:
+            opened = self._lab.network(self._subject, self._console_log, self._plan.seed + 1)
+            self._joined = joined = self._stack.enter_context(opened)
+            self._sessions = tuple(joined.sessions.values())
+        else:
+            alone = self._lab.session(self._subject, self._console_log, draw)
+            self._sessions = (self._stack.enter_context(alone),)
         with self._judged():
             self._pin(cores)
-            host = host_of(session, self._lab, self._plan.kind, setup, self._plan.limit)
-            self._hosts = {GUEST: host, **self._network(host)}
+            self._hosts = self._made_hosts(network, joined)
             set_up = self._scenario.set_up(self._hosts, setup)
             made = [self._made(cell, metrics) for cell, metrics in set_up]
-        hello = session.hello
+        hello = self._sessions[0].hello
         boot = BootRecord(
             kernel=self._subject.name,
             cell=setup,
-            seconds=round(session.boot_seconds, 6),
+            seconds=round(max(session.boot_seconds for session in self._sessions), 6),
             clocksource=hello.clocksource,
             clock_resolution=hello.clock_resolution,
         )
         return Answer(boot, tuple(made))
 
-    def _network(self, guest: Host) -> Hosts:
-        """Make the hosts of the scenario's topology, if it has one."""
-        network = self._plan.kind.network(self._plan.given)
+    def _made_hosts(self, network: Topology | None, joined: GuestNetwork | None) -> Hosts:
+        """Return the guest, and the hosts of the scenario's topology, if it has one, brought up."""
+        kind, setup, limit = self._plan.kind, self._seat.setup, self._plan.limit
+        if joined is not None and self._lab.guests is not None:
+            hosts = {
+                name: replace(
+                    host_of(session, self._lab, kind, setup, limit), name=name, network=network
+                )
+                for name, session in joined.sessions.items()
+            }
+            self._lab.guests.bring_up(hosts)
+            check_links(joined.topology, hosts, _LOOKS)
+            return hosts
+        guest = host_of(self._sessions[0], self._lab, kind, setup, limit)
         if network is None:
-            return {}
-
-        def write(path: str, content: bytes) -> None:
-            guest.agent.write_file(path, content, guest.until())
-
-        spaces.build(network, self._plan.seed + 1, guest.run, write)
+            return {GUEST: guest}
+        spaces.build(network, self._plan.seed + 1, guest.run, guest.write)
         hosts = {
             name: replace(guest, name=name, inside=spaces.inside(name), network=network)
             for name in network.hosts
         }
         check_links(network, hosts)
-        return hosts
+        return {GUEST: guest, **hosts}
 
     def _turn(self, turn: Turn, cores: Cores | None) -> Answer:
         """Do the trials of a turn; one that leaves a wrong state is the guest's last one."""
@@ -189,14 +210,16 @@ class GuestAtWork:
                 for number in range(1 - self._plan.settling, self._plan.trials + 1):
                     named = number if self._plan.trials > 1 else turn.number
                     self._scenario.prepare(self._hosts, turn.cell)
+                    told = self._joined.watch() if self._joined else dict
                     metrics = self._checked(self._scenario.trial(self._hosts, turn.cell))
+                    trial = Trial(turn.cell, named, metrics, links=told())
                     try:
                         self._scenario.check(self._hosts, turn.cell)
                     except WrongState:
-                        kept.append(Trial(turn.cell, named, metrics, verified=False))
+                        kept.append(replace(trial, verified=False))
                         raise
                     if number > 0:
-                        kept.append(Trial(turn.cell, named, metrics))
+                        kept.append(trial)
         except LinklabError as judged:
             if not kept or kept[-1].verified:
                 raise
@@ -244,8 +267,9 @@ class GuestAtWork:
         return Answer(tally=TallyRecord(self._subject.name, job.cell, counted))
 
     def _pin(self, cores: Cores | None) -> None:
-        if cores and self._session:
-            pin(self._session.machine.pid, cores)
+        if cores:
+            for session in self._sessions:
+                pin(session.machine.pid, cores)
 
     @contextmanager
     def _judged(self) -> Iterator[None]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
+from linklab.lab.lab import Lab
 from linklab.machine.spec import Clock
 from linklab.results.shape import Cell, Shape, Value, values_on
 from linklab.scenarios import scenario_named
@@ -56,6 +57,12 @@ class Plan:
     def shape(self) -> Shape:
         """The scenario's axes and metrics."""
         return self.kind.shape
+
+    def place_in(self, lab: Lab) -> str:
+        """Return where the hosts of the topology are; nothing where there is none."""
+        if lab.guests is not None:
+            return "guests"
+        return "spaces" if self.kind.topology else ""
 
     @property
     def begins_cold(self) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import re
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -193,12 +192,16 @@ def tested_on(lab: Lab, subjects: Sequence[Subject]) -> dict[str, Any]:
         "accel": lab.accel.value,
         "clock": lab.clock_name,
         "boot": lab.boot.value,
-        "machine": ", ".join(dict.fromkeys(lab.machine_for(s).value for s in subjects)),
+        "machine": ", ".join(
+            dict.fromkeys(
+                spec.machine.value for s in subjects for spec in lab.specs_for(s).values()
+            )
+        ),
         "cpus": lab.cpus,
         "memory": lab.memory,
         "qemu": {
             "version": lab.qemu.version,
-            "command_lines": {s.name: shlex.join(lab.argv_for(s)) for s in subjects},
+            "command_lines": lab.command_lines(subjects),
         },
         "host": {
             "cpu": host_cpu(),

@@ -20,6 +20,8 @@ from linklab.machine.spec import (
     IsoBoot,
     MachineSpec,
     MachineType,
+    Nic,
+    NicModel,
     NullPort,
     PipePort,
     RamFile,
@@ -91,6 +93,43 @@ GOLDEN = {
         -machine pc -accel tcg -cpu CPU -smp 1 -m 256M -display none
         -chardev socket,id=console,fd=7 -serial chardev:console
         -chardev socket,id=agent,fd=9 -serial chardev:agent
+        -kernel /cache/bzImage -initrd /cache/initramfs.cpio -append 'console=ttyS0 panic=-1'
+        """,
+    ),
+    "a machine with interfaces": (
+        spec(
+            DIRECT,
+            Accel.TCG,
+            MachineType.PC,
+            nics=(
+                Nic(NicModel.VIRTIO, "02:00:00:01:00:01", 11),
+                Nic(NicModel.E1000, "02:00:00:02:00:01", 13, Path("/out/a,b.pcap")),
+            ),
+        ),
+        """
+        qemu-system-x86_64 -nodefaults -no-user-config -no-reboot -name linklab
+        -machine pc -accel tcg -cpu CPU -smp 1 -m 256M -display none
+        -chardev socket,id=console,fd=7 -serial chardev:console
+        -chardev socket,id=agent,fd=9 -serial chardev:agent
+        -netdev dgram,id=nic0,local.type=fd,local.str=11
+        -device virtio-net-pci,guest_announce=off,netdev=nic0,mac=02:00:00:01:00:01,romfile=
+        -netdev dgram,id=nic1,local.type=fd,local.str=13
+        -device e1000,netdev=nic1,mac=02:00:00:02:00:01,romfile=
+        -object filter-dump,id=nic1-capture,netdev=nic1,file=/out/a,,b.pcap
+        -kernel /cache/bzImage -initrd /cache/initramfs.cpio -append 'console=ttyS0 panic=-1'
+        """,
+    ),
+    "an interface on microvm": (
+        spec(DIRECT, Accel.TCG, nics=(Nic(NicModel.VIRTIO, "02:00:00:01:00:01", 11),)),
+        """
+        qemu-system-x86_64 -nodefaults -no-user-config -no-reboot -name linklab
+        -machine microvm,pit=off,pic=off -accel tcg -cpu CPU -smp 1 -m 256M -display none
+        -chardev socket,id=console,fd=7 -serial chardev:console
+        -chardev socket,id=agent,fd=9
+        -device virtio-serial-device,max_ports=2
+        -device virtserialport,chardev=agent,name=linklab.agent
+        -netdev dgram,id=nic0,local.type=fd,local.str=11
+        -device virtio-net-device,guest_announce=off,netdev=nic0,mac=02:00:00:01:00:01
         -kernel /cache/bzImage -initrd /cache/initramfs.cpio -append 'console=ttyS0 panic=-1'
         """,
     ),
@@ -336,8 +375,9 @@ def test_in_virtual_time_another_seed_is_another_machine_and_nothing_else_is() -
 
 
 @pytest.mark.parametrize("name", GOLDEN)
-def test_a_guest_that_resets_ends_qemu_and_no_machine_has_a_network(name: str) -> None:
+def test_a_guest_that_resets_ends_qemu_and_has_no_network_but_the_labs(name: str) -> None:
     words = words_of(GOLDEN[name][0])
     assert "-no-reboot" in words
     assert "-nodefaults" in words
-    assert not {"-nic", "-netdev", "-net", "-daemonize", "-pidfile"} & set(words)
+    assert not {"-nic", "-net", "-daemonize", "-pidfile"} & set(words)
+    assert words.count("-netdev") == len(GOLDEN[name][0].nics)

@@ -216,5 +216,11 @@ def test_routers_forward_and_others_do_not() -> None:
     assert re.search(r"^fd00:2::3\tb$", guest.files["/etc/hosts"], re.MULTILINE)
 
 
+def test_each_interface_is_told_not_to_probe_for_its_addresses() -> None:
+    told = built("a -- r -- b").files["/tmp/r.sysctl"]
+    for interface in ("a", "b", "default"):
+        assert f"net/ipv6/conf/{interface}/accept_dad = 0\n" in told
+
+
 def test_a_seed_of_0_leaves_the_losses_to_the_kernel() -> None:
     assert [argv[-2] for argv in built("a -- b: 1%", 0).ran if "shape" in argv] == ["0", "0"]

@@ -1,0 +1,181 @@
+"""Where the hosts of a topology are: the options that say so, and the lab that they make."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from linklab.commands.kernels import KernelOptions, split_host
+from linklab.commands.machines import MachineOptions
+from linklab.errors import UsageError
+from linklab.events import Listener
+from linklab.host.cache import Cache
+from linklab.image.programs import WIRE, build_static
+from linklab.lab.guests import GuestPlace
+from linklab.lab.lab import Lab, Subject, host_memory_available
+from linklab.lab.topology import Topology
+from linklab.machine.spec import MOST_NICS, Clock, NicModel
+from linklab.options import choose, option, split_list
+from linklab.paths import IMAGES
+
+NICS = IMAGES / "networks" / "nics.config"
+
+
+class Place(StrEnum):
+    """Where hosts are. Samples of different places are never compared."""
+
+    SPACES = "spaces"
+    GUESTS = "guests"
+
+
+def by_host(option: str, text: str, network: Topology | None) -> tuple[list[str], dict[str, str]]:
+    """Return the words of a list that stand for all hosts, and those for one: `a=WORD`.
+
+    Raises `UsageError` for a host that there is not.
+    """
+    words: list[str] = []
+    hosts: dict[str, str] = {}
+    for each in split_list(option, text):
+        host, word = split_host(each)
+        if not host:
+            words.append(word)
+            continue
+        if network is None or host not in network.hosts:
+            known = ", ".join(network.hosts) if network else "none"
+            raise UsageError(f"--{option} {each}: there is no host {host}; hosts are {known}")
+        if host in hosts:
+            raise UsageError(f"--{option} {text}: host {host} is there twice")
+        hosts[host] = word
+    return words, hosts
+
+
+@dataclass(frozen=True)
+class PlaceOptions:
+    """Where hosts are, as typed."""
+
+    place: str = option(
+        Place.SPACES.value,
+        "where a topology's hosts are: spaces (network namespaces of one guest) or guests (a "
+        "guest for each host, in real time; then --kernel a=KERNEL,b=KERNEL names one for each)",
+        values=Place,
+    )
+    nic: str = option(
+        "",
+        "with --place guests, the model of the network interfaces: virtio, e1000, e1000e, vmxnet3 "
+        "or rtl8139; a=MODEL for one host, comma-separated; default virtio",
+        values=NicModel,
+    )
+    capture: bool = option(
+        False, "with --place guests, write what crosses each link to link-*.pcap in the results"
+    )
+
+    @property
+    def is_guests(self) -> bool:
+        """Whether each host is a guest of its own. Raises `UsageError`."""
+        return choose("place", self.place, Place) is Place.GUESTS
+
+    def check(self, network: Topology | None, memory: int) -> None:
+        """Raise `UsageError` for what is wrong by itself, or does not fit the topology.
+
+        `memory` is each guest's, in MiB.
+        """
+        if not self.is_guests:
+            for typed, text in (("nic", self.nic), ("capture", "" if not self.capture else " ")):
+                if text:
+                    raise UsageError(f"--{typed} {text}".rstrip() + " is for --place guests")
+            return
+        if network is None:
+            raise UsageError("--place guests: this scenario has no topology, and so no hosts")
+        for host in network.hosts:
+            if len(network.ports_of(host)) > MOST_NICS:
+                raise UsageError(
+                    f"--place guests: host {host} has {len(network.ports_of(host))} links, a guest "
+                    f"has room for {MOST_NICS}"
+                )
+        self._models(network)
+        available, count = host_memory_available(), len(network.hosts)
+        if available is not None and memory * count > available:
+            raise UsageError(
+                f"--place guests: {count} hosts need {memory} MiB each, this host has "
+                f"{available} MiB available"
+            )
+
+    def _models(self, network: Topology | None) -> tuple[NicModel, dict[str, NicModel]]:
+        words, hosts = by_host("nic", self.nic, network) if self.nic else ([], {})
+        if len(words) > 1:
+            raise UsageError(f"--nic {self.nic}: one model, or a=MODEL for each host")
+        general = choose("nic", words[0], NicModel) if words else NicModel.VIRTIO
+        return general, {host: choose("nic", word, NicModel) for host, word in hosts.items()}
+
+    def machine(self, options: MachineOptions) -> MachineOptions:
+        """Return the machine's options with what the place decides. Raises `UsageError`."""
+        if not self.is_guests:
+            return options
+        if choose("clock", options.clock, Clock) is Clock.VIRTUAL:
+            raise UsageError(
+                "--clock virtual: each guest would count its own instructions, and what one sends "
+                "could reach another before its own clock says that it was sent: --place guests "
+                "takes real time, --place spaces either"
+            )
+        return replace(options, clock=Clock.REAL.value)
+
+    def kernels(self, options: KernelOptions, network: Topology | None) -> KernelOptions:
+        """Return the kernels to build: each once, with drivers for the interfaces."""
+        if not self.is_guests:
+            return options
+        words, hosts = by_host("kernel", options.names, network)
+        if hosts and len(words) > 1:
+            raise UsageError(
+                f"--kernel {options.names}: one kernel for the hosts that have none of their own"
+            )
+        if hosts and not words and network is not None:
+            for host in network.hosts:
+                if host not in hosts:
+                    raise UsageError(
+                        f"--kernel {options.names}: host {host} has none: {host}=KERNEL, or one "
+                        "more without a host's name"
+                    )
+        names = ",".join(dict.fromkeys((*words, *hosts.values())))
+        return replace(options, names=names, needed=(*options.needed, str(NICS)))
+
+    def needs(self, network: Topology | None) -> tuple[str, ...]:
+        """Return the groups of `images/needs.toml` with the interfaces' drivers."""
+        if not self.is_guests:
+            return ()
+        general, hosts = self._models(network)
+        return tuple(dict.fromkeys(f"nic-{model}" for model in (general, *hosts.values())))
+
+    def subjects(
+        self, typed: str, built: Sequence[Subject], network: Topology | None
+    ) -> list[Subject]:
+        """Return what is tested: the kernels, or, where hosts have their own, all as one."""
+        words, hosts = by_host("kernel", typed, network) if self.is_guests else ([], {})
+        if not hosts:
+            return list(built)
+        by_name = {subject.name: subject for subject in built}
+        own = {host: by_name[word] for host, word in hosts.items()}
+        others = by_name[words[0]] if words else next(iter(own.values()))
+        return [
+            replace(
+                others,
+                name=" ".join((*words, *(f"{host}={word}" for host, word in hosts.items()))),
+                inputs={"hosts": _described(own), **others.inputs},
+                hosts=own,
+            )
+        ]
+
+    def lab(self, lab: Lab, network: Topology | None, cache: Cache, listener: Listener) -> Lab:
+        """Return a lab whose hosts are where they are wanted."""
+        if not self.is_guests or network is None:
+            return lab
+        general, hosts = self._models(network)
+        wire = build_static(WIRE, cache, listener).cached(WIRE.file)
+        return replace(lab, guests=GuestPlace(network, wire, general, hosts, self.capture))
+
+
+def _described(kernels: Mapping[str, Subject]) -> dict[str, dict[str, str]]:
+    return {
+        host: {"name": each.name, "release": each.release, "sha256": each.sha256}
+        for host, each in kernels.items()
+    }

@@ -1,0 +1,214 @@
+"""A topology in guests: each host a machine, each link a pair of sockets between them.
+
+What a host gets besides, addresses, names, routes, is what it gets as a namespace
+(`linklab/lab/spaces.py`), by the same commands. Links that do something to packets
+go through the wire (`linklab/lab/wire.py`), so that no machine shapes itself.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+from linklab.errors import LabError
+from linklab.host.cache import Cached
+from linklab.lab.session import Session
+from linklab.lab.spaces import configure, write_names
+from linklab.lab.topology import Topology
+from linklab.lab.wire import Counters, Wire
+from linklab.machine.qmp import set_carrier
+from linklab.machine.spec import Nic, NicModel, nic_name
+
+_IP = "/bin/ip"
+_NAMES = "/tmp/interfaces.batch"
+_MARKS = ("most_packets", "most_bytes", "latest_ns")  # that begin anew when they were told
+_NEGOTIATION_LIMIT = 30.0  # s for an interface to find out that it has a carrier
+_NEGOTIATION_LOOK = 0.1  # s
+_CARRIER_LIMIT = 10.0  # s for QEMU to pull a cable
+
+
+class Hands(Protocol):
+    """What works on a host. Raises where what it runs fails."""
+
+    def run(self, argv: Sequence[str]) -> object:
+        """Run a program."""
+
+    def printed(self, argv: Sequence[str]) -> str:
+        """Run a program; return what it printed."""
+
+    def write(self, path: str, content: bytes) -> object:
+        """Write a file."""
+
+
+@dataclass(frozen=True)
+class GuestPlace:
+    """The place `guests`: what its machines are beyond a lab's usual ones.
+
+    `wire` is the program for links that shape. `nics` are the models of hosts
+    that have another one than `nic`; `captures` says whether QEMU writes down
+    what crosses each link.
+    """
+
+    topology: Topology
+    wire: Cached
+    nic: NicModel = NicModel.VIRTIO
+    nics: Mapping[str, NicModel] = field(default_factory=dict)
+    captures: bool = False
+
+    def model(self, host: str) -> NicModel:
+        """Return the model of a host's interfaces."""
+        return self.nics.get(host, self.nic)
+
+    def interfaces(self, host: str) -> tuple[Nic, ...]:
+        """Return a host's interfaces, which lead nowhere yet."""
+        return tuple(Nic(self.model(host), port.mac) for port in self.topology.ports_of(host))
+
+    def joined(self, host: str, wire: Wire, log: Path) -> tuple[Nic, ...]:
+        """Return the same with their sockets, and the files beside a log that they go into.
+
+        Each link is captured at its first end.
+        """
+        found = []
+        ports = self.topology.ports_of(host)
+        for nic, port in zip(self.interfaces(host), ports, strict=True):
+            side = int(self.topology.ports[port.link][0].host != host)
+            path = capture_of(log, port.link) if self.captures and side == 0 else None
+            found.append(replace(nic, fd=wire.ends[port.link][side].fileno(), capture=path))
+        return tuple(found)
+
+    def bring_up(self, hands: Mapping[str, Hands]) -> None:
+        """Give the booted hosts what the topology says they have."""
+        for host, hand in hands.items():
+            _name_interfaces(self.topology, host, hand)
+            configure(self.topology, host, hand.run, hand.write)
+            write_names(self.topology, hand.write)
+        until = time.monotonic() + _NEGOTIATION_LIMIT
+        for host, hand in hands.items():
+            _await_carrier(self.topology, host, hand, until)
+        for number in range(len(self.topology.links)):
+            _await_answer(self.topology, number, hands, until)
+
+
+def capture_of(log: Path, link: int) -> Path:
+    """Return where what crosses a link is written down, beside a console's log."""
+    stem = log.stem.removeprefix("console-")
+    return log.with_name(f"link-{stem}-{link + 1}.pcap")
+
+
+def _name_interfaces(topology: Topology, host: str, hand: Hands) -> None:
+    """Call interfaces after their peers, whatever order the kernel found them in."""
+    found = {
+        words[words.index("link/ether") + 1]: words[1].rstrip(":")
+        for words in map(str.split, hand.printed([_IP, "-o", "link", "show"]).splitlines())
+        if "link/ether" in words
+    }
+    ports = topology.ports_of(host)
+    if missing := [port for port in ports if port.mac not in found]:
+        raise LabError(
+            f"host {host} has no interface {missing[0].mac}, its end of link "
+            f"{missing[0].link + 1}: has its kernel the driver?"
+        )
+    # First out of each other's way: a peer may be called as an interface is.
+    lines = [f"link set dev {found[port.mac]} name linklab-{port.link}" for port in ports]
+    lines += [f"link set dev linklab-{port.link} name {port.interface}" for port in ports]
+    hand.write(_NAMES, "".join(f"{line}\n" for line in lines).encode())
+    hand.run([_IP, "-batch", _NAMES])
+
+
+def _await_carrier(topology: Topology, host: str, hand: Hands, until: float) -> None:
+    """Wait until a host may send: some interfaces take seconds to say that they have a carrier."""
+    waiting = {port.interface for port in topology.ports_of(host)}
+    while True:
+        lines = hand.printed([_IP, "-o", "link", "show", "up"]).splitlines()
+        has_carrier = {line.split()[1].rstrip(":") for line in lines if "LOWER_UP" in line}
+        waiting -= has_carrier
+        if not waiting:
+            return
+        if time.monotonic() > until:
+            missing = ", ".join(sorted(waiting))
+            raise LabError(f"host {host} has no carrier on its link to {missing}")
+        time.sleep(_NEGOTIATION_LOOK)
+
+
+def _await_answer(
+    topology: Topology, number: int, hands: Mapping[str, Hands], until: float
+) -> None:
+    """Wait until a packet has come over a link and back: QEMU's e1000 takes none for a second."""
+    link, (near, far) = topology.links[number], topology.ports[number]
+    is_lossy = any(way.loss or way.corrupt for way in (link.there, link.back))
+    seconds = 1 + (link.there.delay + link.back.delay) // 10**9
+    ping = f"ping -c 1 -W {seconds} {far.addresses[0].ip} || true"
+    while " 1 packets received" not in hands[near.host].printed(["/bin/sh", "-c", ping]):
+        if is_lossy or time.monotonic() > until:
+            break
+    else:
+        return
+    if not is_lossy:
+        raise LabError(f"link {number + 1}, {link.a} -- {link.b}: no ping comes back")
+
+
+@dataclass(frozen=True)
+class GuestNetwork:
+    """Guests that are up, by host, and the links between them."""
+
+    topology: Topology
+    sessions: Mapping[str, Session]
+    wire: Wire
+
+    def pull(self, link: int) -> None:
+        """Take a link down: neither end has a carrier, and what is on it is lost."""
+        if not self.topology.links[link].is_clean:
+            self.wire.darken(link)
+        self._carrier(link, up=False)
+
+    def plug(self, link: int) -> None:
+        """Let a link be up again."""
+        if not self.topology.links[link].is_clean:
+            self.wire.light(link)
+        self._carrier(link, up=True)
+
+    def darken(self, link: int) -> None:
+        """Let all vanish that goes over a link; its carrier stays. Raises `LabError`."""
+        self.wire.darken(link)
+
+    def counters(self, link: int) -> tuple[Counters, Counters]:
+        """Return what a link did, there and back. Raises `LabError`."""
+        return self.wire.counters(link)
+
+    def watch(self) -> Callable[[], dict[str, int]]:
+        """Begin to count what links do that shape; return what tells it, as a sample has it.
+
+        `link1_there_lost` is what the first link lost of what its first host sent.
+        That raises `LabError` where the wire had no memory for what was on a link.
+        """
+        before = self._counts()
+
+        def told() -> dict[str, int]:
+            after = self._counts()
+            found = {
+                name: count - (0 if name.endswith(_MARKS) else before[name])
+                for name, count in after.items()
+            }
+            if full := [name for name, count in found.items() if "overflowed" in name and count]:
+                raise LabError(f"{full[0]} = {found[full[0]]}: the wire's memory was full")
+            return found
+
+        return told
+
+    def _counts(self) -> dict[str, int]:
+        return {
+            f"link{number + 1}_{way}_{name}": count
+            for number, link in enumerate(self.topology.links)
+            if not link.is_clean
+            for way, counts in zip(("there", "back"), self.counters(number), strict=True)
+            for name, count in counts.items()
+        }
+
+    def _carrier(self, link: int, *, up: bool) -> None:
+        for end in self.topology.ports[link]:
+            number = self.topology.ports_of(end.host).index(end)
+            control = self.sessions[end.host].machine.control
+            set_carrier(control, nic_name(number), up=up, limit=_CARRIER_LIMIT)

@@ -1,0 +1,174 @@
+"""Hosts that are guests: their interfaces, how these get their names, and what is shared with
+namespaces."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from linklab.errors import LabError
+from linklab.host.cache import Cached
+from linklab.lab import spaces
+from linklab.lab.guests import GuestNetwork, GuestPlace
+from linklab.lab.topology import parse
+from linklab.machine.spec import Nic, NicModel
+from linklab.results.model import Sample
+from linklab.results.shape import Cell
+
+TEXT = "a -- r -- b: 10mbit | clean"
+
+
+class Hand:
+    """A host whose kernel found its interfaces the other way round."""
+
+    def __init__(self, macs: Sequence[str]) -> None:
+        self._macs = macs
+        self.ran: list[list[str]] = []
+        self.files: dict[str, str] = {}
+        self.looks = 0
+        self.pinged: list[str] = []
+
+    def run(self, argv: Sequence[str]) -> None:
+        self.ran.append(list(argv))
+
+    def printed(self, argv: Sequence[str]) -> str:
+        if argv[0] == "/bin/sh":
+            self.pinged.append(argv[2])
+            return f"1 packets transmitted, {int(len(self.pinged) > 1)} packets received"
+        if argv[-1] == "up":
+            self.looks += 1
+            flags = "BROADCAST,UP,LOWER_UP" if self.looks > 1 else "NO-CARRIER,BROADCAST,UP"
+            return "\n".join(f"2: {name}: <{flags}> mtu 1500" for name in "abr")
+        assert argv == ["/bin/ip", "-o", "link", "show"]
+        lines = ["1: lo: <LOOPBACK> mtu 65536\\    link/loopback 00:00:00:00:00:00 brd 00:00"]
+        lines += [
+            f"{n + 2}: eth{n}: <BROADCAST> mtu 1500 qdisc noop\\    link/ether {mac} brd ff:ff"
+            for n, mac in enumerate(reversed(self._macs))
+        ]
+        return "\n".join(lines)
+
+    def write(self, path: str, content: bytes) -> None:
+        self.files[path] = content.decode()
+
+
+def place(**more: Any) -> GuestPlace:
+    return GuestPlace(parse(TEXT), Cached("wire"), **more)
+
+
+def brought_up() -> dict[str, Hand]:
+    there = place()
+    hands = {
+        host: Hand([nic.mac for nic in there.interfaces(host)]) for host in there.topology.hosts
+    }
+    there.bring_up(hands)
+    return hands
+
+
+def test_each_host_has_an_interface_for_each_of_its_links() -> None:
+    assert place().interfaces("r") == (
+        Nic(NicModel.VIRTIO, "02:00:00:01:00:02"),
+        Nic(NicModel.VIRTIO, "02:00:00:02:00:02"),
+    )
+
+
+def test_one_host_may_have_another_model() -> None:
+    there = place(nic=NicModel.E1000, nics={"b": NicModel.RTL8139})
+    models = [there.interfaces(host)[0].model for host in there.topology.hosts]
+    assert models == [NicModel.E1000, NicModel.E1000, NicModel.RTL8139]
+
+
+def test_each_link_has_a_socket_at_both_ends_and_is_captured_at_one() -> None:
+    def socket(number: int) -> SimpleNamespace:
+        return SimpleNamespace(fileno=lambda: number)
+
+    wire: Any = SimpleNamespace(ends=[(socket(10), socket(11)), (socket(12), socket(13))])
+    there = place(captures=True)
+    nics = [
+        (host, nic.fd, nic.capture.name if nic.capture else "")
+        for host in there.topology.hosts
+        for nic in there.joined(host, wire, Path("/out/console-001-sysfs.log"))
+    ]
+    assert nics == [
+        ("a", 10, "link-001-sysfs-1.pcap"),
+        ("r", 11, ""),
+        ("r", 12, "link-001-sysfs-2.pcap"),
+        ("b", 13, ""),
+    ]
+
+
+def test_interfaces_are_called_after_their_peers_in_whatever_order_they_were_found() -> None:
+    names = brought_up()["r"].files["/tmp/interfaces.batch"].splitlines()
+    assert names == [
+        "link set dev eth1 name linklab-0",
+        "link set dev eth0 name linklab-1",
+        "link set dev linklab-0 name a",
+        "link set dev linklab-1 name b",
+    ]
+
+
+def test_an_interface_that_the_kernel_has_no_driver_for_is_named() -> None:
+    there = place()
+    hands = {"a": Hand([])}
+    with pytest.raises(LabError, match="host a has no interface 02:00:00:01:00:01"):
+        there.bring_up(hands)
+
+
+def test_a_host_is_up_when_its_interfaces_have_a_carrier() -> None:
+    assert {hand.looks for hand in brought_up().values()} == {2}
+
+
+def test_a_link_is_there_when_a_packet_has_come_over_it_and_back() -> None:
+    pinged = {host: hand.pinged for host, hand in brought_up().items()}
+    assert [len(each) for each in pinged.values()] == [2, 2, 0]
+    assert "10.0.2.3" in pinged["r"][0]
+
+
+def test_a_host_is_brought_up_by_the_same_commands_in_both_places() -> None:
+    hands = brought_up()
+    guest = Hand([])
+    spaces.build(parse(TEXT), 1, guest.run, guest.write)
+    for host, hand in hands.items():
+        inside = list(spaces.inside(host))
+        here = [argv[2:] for argv in guest.ran if argv[:2] == inside and "plain" not in argv]
+        assert hand.ran[1:] == here
+        own = {path: text for path, text in hand.files.items() if "interfaces" not in path}
+        assert own == {path: guest.files[path] for path in own}
+        assert set(own) == {f"/tmp/{host}.sysctl", f"/tmp/{host}.batch", "/etc/hosts"}
+
+
+class Counting:
+    """A wire that counts on each time that it is asked."""
+
+    def __init__(self, overflowed: int = 0) -> None:
+        self._asked = 0
+        self._overflowed = overflowed
+
+    def counters(self, link: int) -> tuple[dict[str, int], dict[str, int]]:
+        self._asked += 1
+        there = {"lost": 10 * self._asked, "most_packets": 50, "overflowed": self._overflowed}
+        self._overflowed *= self._asked + 1
+        return there, dict.fromkeys(there, 0)
+
+
+def joined(wire: Any) -> GuestNetwork:
+    return GuestNetwork(parse(TEXT), {}, wire)
+
+
+def test_what_a_link_did_in_a_trial_is_in_its_sample() -> None:
+    told = joined(Counting()).watch()()
+    assert told["link1_there_lost"] == 10
+    assert told["link1_there_most_packets"] == 50
+    assert not any(name.startswith("link2") for name in told), "nothing is in its middle"
+    sample = Sample("s", "k", "direct", "tcg", Cell(), 1, {}, 0, True, place="guests", links=told)
+    line = sample.to_json()
+    assert (line["link1_there_lost"], line["place"]) == (10, "guests")
+    assert "links" not in line
+
+
+def test_a_wire_whose_memory_was_full_is_the_labs_fault() -> None:
+    with pytest.raises(LabError, match="link1_there_overflowed = 1: the wire's memory was full"):
+        joined(Counting(overflowed=1)).watch()()

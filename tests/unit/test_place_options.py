@@ -1,0 +1,143 @@
+"""Where hosts are, as typed: what is refused before anything starts, and what is made of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from linklab.commands import places
+from linklab.commands.kernels import KernelOptions
+from linklab.commands.machines import MachineOptions
+from linklab.commands.places import NICS, PlaceOptions
+from linklab.errors import UsageError
+from linklab.host.accel import Accel
+from linklab.host.cache import Cached
+from linklab.host.qemu import Qemu
+from linklab.kernel.requirements import needs_of
+from linklab.lab.guests import GuestPlace
+from linklab.lab.lab import Lab, Subject
+from linklab.lab.topology import parse
+from linklab.machine.spec import Boot, MachineType, NicModel
+
+NETWORK = parse("a -- r -- b: 10mbit 20ms")
+HOSTS = "hosts are a, r, b"
+GUESTS = PlaceOptions("guests")
+
+
+@pytest.fixture(autouse=True)
+def memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "host_memory_available", lambda: 1000)
+
+
+def subject(name: str, known: bool = True) -> Subject:
+    return Subject(name, "6.12", name * 2, Cached(f"{name}/vmlinux"), known)
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        (PlaceOptions("moon"), "--place moon: unknown; valid are spaces, guests"),
+        (PlaceOptions(nic="e1000"), "--nic e1000 is for --place guests"),
+        (PlaceOptions(capture=True), "--capture is for --place guests"),
+        (replace(GUESTS, nic="e1001"), "--nic e1001: unknown; valid are virtio, e1000, e1000e"),
+        (replace(GUESTS, nic="c=e1000"), f"--nic c=e1000: there is no host c; {HOSTS}"),
+        (replace(GUESTS, nic="a=e1000,a=virtio"), "host a is there twice"),
+        (replace(GUESTS, nic="e1000,virtio"), "one model, or a=MODEL for each host"),
+    ],
+)
+def test_a_wrong_option_is_refused(options: PlaceOptions, wanted: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        options.check(NETWORK, 256)
+    assert wanted in caught.value.message
+
+
+def test_guests_without_a_topology_are_refused() -> None:
+    with pytest.raises(UsageError, match="has no topology"):
+        GUESTS.check(None, 256)
+
+
+def test_more_hosts_than_memory_are_refused() -> None:
+    GUESTS.check(NETWORK, 333)
+    with pytest.raises(UsageError, match="3 hosts need 334 MiB each, this host has 1000 MiB"):
+        GUESTS.check(NETWORK, 334)
+
+
+def test_more_links_than_a_guest_has_room_for_are_refused() -> None:
+    star = parse("; ".join(f"hub -- h{n}" for n in range(21)))
+    with pytest.raises(UsageError, match="host hub has 21 links, a guest has room for 20"):
+        GUESTS.check(star, 1)
+
+
+def test_guests_take_real_time_and_virtual_time_is_refused_with_the_reason() -> None:
+    assert GUESTS.machine(MachineOptions()).clock == "real"
+    assert PlaceOptions().machine(MachineOptions()).clock == "auto"
+    with pytest.raises(UsageError, match="--clock virtual: each guest would count its own"):
+        GUESTS.machine(MachineOptions(clock="virtual"))
+
+
+def test_kernels_of_guests_have_drivers_and_are_built_once() -> None:
+    kernels = GUESTS.kernels(KernelOptions("a=sysfs,b=nosysfs,r=sysfs"), NETWORK)
+    assert kernels.names == "sysfs,nosysfs"
+    assert kernels.needed == (str(NICS),)
+    plain = KernelOptions("sysfs,nosysfs")
+    assert PlaceOptions().kernels(plain, NETWORK) is plain
+
+
+@pytest.mark.parametrize(
+    ("names", "wanted"),
+    [
+        ("c=sysfs", f"--kernel c=sysfs: there is no host c; {HOSTS}"),
+        ("a=sysfs,b=nosysfs", "host r has none: r=KERNEL"),
+        ("a=sysfs,nosysfs,debug", "one kernel for the hosts that have none of their own"),
+    ],
+)
+def test_a_kernel_for_nobody_or_none_for_somebody_is_refused(names: str, wanted: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        GUESTS.kernels(KernelOptions(names), NETWORK)
+    assert wanted in caught.value.message
+
+
+def test_kernels_of_several_hosts_are_tested_as_one() -> None:
+    built = [subject("sysfs"), subject("nosysfs")]
+    (tested,) = GUESTS.subjects("sysfs,b=nosysfs", built, NETWORK)
+    assert tested.name == "sysfs b=nosysfs"
+    assert [tested.on(host).kernel for host in "arb"] == [
+        Cached("sysfs/vmlinux"),
+        Cached("sysfs/vmlinux"),
+        Cached("nosysfs/vmlinux"),
+    ]
+    assert tested.inputs["hosts"]["b"]["sha256"] == "nosysfs" * 2
+    assert GUESTS.subjects("sysfs,nosysfs", built, NETWORK) == built
+
+
+def test_the_drivers_that_a_kernel_lacks_are_named_with_the_option() -> None:
+    (need,) = needs_of(replace(GUESTS, nic="e1000e").needs(NETWORK))
+    assert (need.option, need.module, need.why) == ("CONFIG_E1000E", "e1000e", "--nic e1000e")
+    assert needs_of(PlaceOptions().needs(NETWORK)) == ()
+
+
+@pytest.mark.parametrize("model", NicModel)
+def test_every_model_has_a_driver_that_is_looked_for_and_built_in(model: NicModel) -> None:
+    (need,) = needs_of([f"nic-{model}"])
+    assert f"{need.option}=y" in NICS.read_text()
+
+
+def machines(**more: Any) -> dict[str, MachineType]:
+    place = GuestPlace(NETWORK, Cached("wire"), **more)
+    qemu = Qemu(Path("qemu"), "7.2.22")
+    lab = Lab(
+        qemu, Accel.TCG, Boot.DIRECT, None, 1, 256, Cached("initramfs"), None, 60, guests=place
+    )
+    assert lab.machines == 3
+    specs = lab.specs_for(replace(subject("sysfs"), hosts={"b": subject("new", known=False)}))
+    assert [len(spec.nics) for spec in specs.values()] == [1, 2, 1]
+    return {host: spec.machine for host, spec in specs.items()}
+
+
+def test_a_guest_has_the_fastest_machine_that_its_kernel_and_interfaces_take() -> None:
+    fast, slow = MachineType.MICROVM, MachineType.PC
+    assert machines() == {"a": fast, "r": fast, "b": slow}
+    assert machines(nics={"a": NicModel.E1000}) == {"a": slow, "r": fast, "b": slow}

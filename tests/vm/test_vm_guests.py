@@ -1,0 +1,179 @@
+"""Hosts that are guests of their own: real kernels, the wire between them, real time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from linklab import paths
+from linklab.commands.kernels import KernelOptions, prepare_subjects
+from linklab.commands.machines import MachineOptions, set_up_lab
+from linklab.errors import KernelCrashed, LabError
+from linklab.events import ignore
+from linklab.host.cache import Cache, Cached
+from linklab.image.programs import WIRE, build_static
+from linklab.lab.guests import GuestNetwork, GuestPlace, capture_of
+from linklab.lab.lab import Lab, Subject
+from linklab.lab.spaces import TRAFFIC
+from linklab.lab.topology import parse
+from linklab.machine.spec import NicModel
+from linklab.scenarios.scenario import Host, Hosts
+from linklab.trials.links import check_links
+from linklab.trials.subjects import Requirements
+
+pytestmark = pytest.mark.vm
+
+NETWORKS = paths.IMAGES / "networks"
+MEMORY = 128
+PORT = "5001"
+
+
+@dataclass(frozen=True)
+class Network:
+    """Guests that are up and know each other."""
+
+    joined: GuestNetwork
+    hosts: Hosts
+
+    def rtt(self, start: str, end: str) -> float:
+        """The shortest of 20 pings, in ms."""
+        with_echo = [TRAFFIC, "echo", PORT, "20"]
+        echo = self.hosts[end].start(with_echo, "listening")
+        address = self.joined.topology.address(end)
+        said = self.hosts[start].said([TRAFFIC, "ping", address, PORT, "20", "10", "64"])
+        echo.stop()
+        assert said.number("replies") == 20
+        return said.number("rtt_min_ns") / 1e6
+
+    def goodput(self, start: str, end: str, seconds: int) -> float:
+        """Mbit/s of one TCP connection."""
+        sink = [TRAFFIC, "sink", "tcp", PORT, "1", str(seconds + 30)]
+        running = self.hosts[end].start(sink, "listening")
+        address = self.joined.topology.address(end)
+        words = ["tcp", address, PORT, "1", "1", str(seconds)]
+        self.hosts[start].said([TRAFFIC, "send", *words])
+        got = running.end()
+        return sum(got["inner"]) * 8e3 / (got.number("end") - got.number("start"))
+
+
+@pytest.fixture(scope="module")
+def prepared(cache: Cache) -> tuple[Lab, Subject, Cached]:
+    fragments = tuple(str(NETWORKS / name) for name in ("kernel.config", "nics.config"))
+    kernels = replace(KernelOptions("sysfs"), needed=fragments)
+    lab = set_up_lab(MachineOptions(clock="real"), MEMORY, cache, ignore, NETWORKS)
+    (subject,) = prepare_subjects(kernels, Requirements(lab.boot, image=NETWORKS), cache, ignore)
+    return lab, subject, build_static(WIRE, cache, ignore).cached(WIRE.file)
+
+
+class Guests:
+    """Opens networks of guests."""
+
+    def __init__(self, prepared: tuple[Lab, Subject, Cached], folder: Path) -> None:
+        self.lab, self.subject, self._wire = prepared
+        self.log = folder / "console-001.log"
+
+    @contextmanager
+    def __call__(
+        self,
+        text: str,
+        nic: NicModel = NicModel.VIRTIO,
+        captures: bool = False,
+        cache: Cache | None = None,
+    ) -> Iterator[Network]:
+        network = parse(text)
+        place = GuestPlace(network, self._wire, nic, captures=captures)
+        lab = replace(self.lab, guests=place)
+        if cache is not None:
+            lab = lab.with_snapshots([self.subject], cache, ignore)
+        with lab.network(self.subject, self.log, 1) as joined:
+            hosts = {
+                name: Host(name, session.agent, lambda _: 60.0, network=network)
+                for name, session in joined.sessions.items()
+            }
+            place.bring_up(hosts)
+            yield Network(joined, hosts)
+
+
+@pytest.fixture
+def guests(prepared: tuple[Lab, Subject, Cached], tmp_path: Path) -> Guests:
+    return Guests(prepared, tmp_path)
+
+
+def test_a_link_through_a_router_has_its_rate_and_its_round_trip(guests: Guests) -> None:
+    with guests("a -- r -- b: 10mbit 20ms queue=50") as network:
+        check_links(network.joined.topology, network.hosts, looks=5)
+        assert network.rtt("a", "b") == pytest.approx(80, abs=5)
+        # Of each 1514 bytes that the link carries 1448 are the sender's.
+        assert network.goodput("a", "b", 5) == pytest.approx(10 * 1448 / 1514, rel=0.05)
+        there, back = network.joined.counters(0)
+        assert there["most_packets"] > back["most_packets"] > 0
+        assert there["overflowed"] == back["overflowed"] == 0
+        said = network.hosts["a"].printed(["/bin/ping", "-c", "1", "b"])
+        assert "1 packets received" in said
+
+
+@pytest.mark.parametrize("nic", NicModel)
+def test_every_model_carries_traffic(guests: Guests, nic: NicModel) -> None:
+    with guests("a -- b", nic) as network:
+        assert network.rtt("a", "b") < 50
+        assert network.goodput("a", "b", 1) > 1
+        told = network.hosts["a"].printed(["/bin/ip", "-6", "address", "show", "dev", "b"])
+        assert "fd00:1::1/64" in told
+        assert "tentative" not in told
+
+
+def test_a_cut_link_has_no_carrier_and_a_dark_one_has(guests: Guests) -> None:
+    def state(network: Network) -> str:
+        return network.hosts["b"].printed(["/bin/ip", "-o", "link", "show", "dev", "a"])
+
+    with guests("a -- b: 1ms") as network:
+        network.joined.darken(0)
+        assert "LOWER_UP" in state(network)
+        lost = network.hosts["a"].agent.run(["/bin/ping", "-c1", "-W1", "b"], time.monotonic() + 60)
+        assert lost.exit_code == 1
+        network.joined.pull(0)
+        assert "NO-CARRIER" in state(network)
+        network.joined.plug(0)
+        assert "LOWER_UP" in state(network)
+        assert network.rtt("a", "b") >= 2
+
+
+def test_what_crosses_a_link_is_captured(guests: Guests) -> None:
+    with guests("a -- b", captures=True) as network:
+        network.rtt("a", "b")
+    captured = capture_of(guests.log, 0).read_bytes()
+    assert captured[:4] == b"\xd4\xc3\xb2\xa1"  # pcap, microseconds
+    assert captured.count(bytes.fromhex("020000010001")) >= 40, "frames of a, there and back"
+
+
+def test_saved_guests_are_joined_when_they_go_on(guests: Guests, tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "cache")
+    for _ in range(2):
+        with guests("a -- b: 5ms", cache=cache) as network:
+            assert network.rtt("a", "b") == pytest.approx(10, abs=3)
+            assert network.joined.counters(0)[0]["came"] < 60, "no frames of QEMU's own"
+
+
+def test_a_panic_of_one_guest_is_its_own(guests: Guests) -> None:
+    with pytest.raises(KernelCrashed) as caught, guests("a -- b: 1ms") as network:
+        crash = ["/bin/sh", "-c", "sleep 1; echo c >/proc/sysrq-trigger"]
+        network.hosts["b"].agent.start_job(crash, time.monotonic() + 30)
+        network.hosts["a"].run(["/bin/sleep", "30"])
+    assert caught.value.guest == "b"
+    assert "sysrq" in str(caught.value)
+    assert "-b.log" in caught.value.evidence
+
+
+def test_a_wire_that_dies_is_nobodys_fault_but_the_labs(guests: Guests) -> None:
+    with pytest.raises(LabError) as caught, guests("a -- b: 1ms") as network:
+        crash = f"sleep 0.5; kill -9 {network.joined.wire.pid}"
+        from linklab.host.run import start
+
+        start(["/bin/sh", "-c", crash])
+        network.hosts["a"].run(["/bin/sleep", "30"])
+    assert "the wire, which is the links between the guests" in caught.value.message
