@@ -30,7 +30,7 @@ static struct flow {
 
 static size_t expected, came, ended, resets, bins;
 static uint64_t first, last, gap; /* of all flows */
-static bool checked;
+static bool checked, multipath;
 static int epoll, listener;
 static unsigned char chunk[CHUNK];
 
@@ -84,7 +84,10 @@ static void take_connection(void)
 	}
 	watch(epoll, EPOLL_CTL_ADD, fd, EPOLLIN, (uint32_t)came);
 	begin(fd, &from);
-	if (came == expected)
+	/* Whoever knocks now is refused, but another path of a connection comes by this way, too. */
+	if (came == expected && multipath)
+		watch(epoll, EPOLL_CTL_DEL, listener, 0, 0);
+	else if (came == expected)
 		close(listener);
 }
 
@@ -210,6 +213,7 @@ void sink(char **argv)
 
 	expected = (size_t)number(argv[2], 1, MOST_FLOWS);
 	checked = !argv[4];
+	multipath = kind == PROTOCOL_MPTCP;
 	if (argv[4] && strcmp(argv[4], "unchecked")) {
 		fprintf(stderr, "traffic: %s: `unchecked` or nothing is expected\n", argv[4]);
 		exit(2);

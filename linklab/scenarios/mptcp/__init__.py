@@ -82,16 +82,13 @@ class Mptcp(Scenario):
         metrics=(
             Metric("goodput", "Mbit/s", Better.MORE, short="goodput"),
             Metric("gap", "s", title="the receiver's longest gap, s", short="gap"),
-            Metric("share", better=Better.MORE, zero=True, short="share of all paths"),
-            Metric("completion", "s", short="completion"),
+            Metric("share", "%", Better.MORE, zero=True, short="of all"),
+            Metric("completion", "s", short="took"),
             Metric("subflows", better=Better.NEITHER, zero=True, short="subflows"),
-            Metric("mptcp", better=Better.NEITHER, zero=True, short="MPTCP spoken"),
-            Metric("second", better=Better.NEITHER, zero=True, short="over other paths"),
-            Metric(
-                "second_after", better=Better.NEITHER, zero=True, short="over them after a death"
-            ),
-            Metric("radio", "s", zero=True, short="interfaces active"),
-            Metric("retransmissions", zero=True, short="retransmissions"),
+            Metric("mptcp", better=Better.NEITHER, zero=True, short="MPTCP"),
+            Metric("others", "%", Better.NEITHER, zero=True, short="other paths"),
+            Metric("others_after", "%", Better.NEITHER, zero=True, short="others then"),
+            Metric("radio", "s", zero=True, short="active"),
         ),
         rows="operation",
         columns="arm",
@@ -219,25 +216,25 @@ class Mptcp(Scenario):
         return {
             "goodput": arrived,
             "gap": got.number("gap") / 1e9,
-            "share": arrived / everything if limited else 0.0,
+            "share": 100 * arrived / everything if limited else 0.0,
             "completion": took,
             "subflows": sent.number("subflows") if speaks == "mptcp" else 0.0,
             "mptcp": sent.number("mptcp") if speaks == "mptcp" else 0.0,
-            "second": self._over_others(sent, 0.0, until),
-            "second_after": self._over_others(sent, first, seconds) if first else 0.0,
+            "others": self._over_others(sent, 0.0, until),
+            "others_after": self._over_others(sent, first, seconds) if first else 0.0,
             "radio": sum(self._active(sent, path) for path in self.paths),
-            "retransmissions": sent.number("retransmitted"),
         }
 
     def _script(self, cell: Cell, send: str) -> Iterator[str]:
         """Yield the sender's script: it sends, paths die meanwhile, and bytes are counted."""
-        shapes = f"{TRAFFIC} watch {_WATCH_MS}"
-        yield f"{shapes} {' '.join(p.near.interface for p in self.paths)} >/tmp/mptcp.watched &"
+        interfaces = " ".join(path.near.interface for path in self.paths)
+        yield f"{TRAFFIC} watch {_WATCH_MS} {interfaces} >/tmp/mptcp.watched &"
         yield "beside=$!"
         stripped = cell["arm"] == "stripped"
         for path in self.paths if stripped else ():
             enter = " ".join(inside(middle(path.near.link)))
-            yield f"{enter} {IP} link set a nomaster && {enter} {IP} link set b nomaster || exit"
+            for end in "ab":
+                yield f"{enter} {IP} link set dev {end} nomaster || exit"
             yield f"{enter} {TRAFFIC} strip a b &"
             yield 'beside="$beside $!"'
         yield "("
@@ -251,15 +248,17 @@ class Mptcp(Scenario):
         yield ":"
         yield ") >/tmp/mptcp.events 2>&1 &"
         yield "events=$!"
-        yield f"{send}"
-        yield "status=$?"
-        yield "wait $events || { status=$?; cat /tmp/mptcp.events; }"
+        yield f"{send} >/tmp/mptcp.sent 2>&1"
+        yield "status=$? said=/tmp/mptcp.sent"
+        yield "wait $events || { status=$? said=/tmp/mptcp.events; }"
         yield "kill $beside"
         yield "wait"
         for path in self.paths if stripped else ():
             enter = " ".join(inside(middle(path.near.link)))
-            yield f"{enter} {IP} link set a master wire && {enter} {IP} link set b master wire"
-        yield "cat /tmp/mptcp.watched"
+            for end in "ab":
+                yield f"{enter} {IP} link set dev {end} master wire || exit"
+        yield "cat $said"
+        yield '[ "$status" != 0 ] || cat /tmp/mptcp.watched'
         yield "exit $status"
 
     def _change(self, number: int, *, alive: bool, dark: bool) -> Iterator[str]:
@@ -267,7 +266,9 @@ class Mptcp(Scenario):
         path = self.paths[number]
         if not dark:
             device = path.near.interface
-            yield f"{IP} -batch {_UP.format(number)}" if alive else f"{IP} link set {device} down"
+            yield (
+                f"{IP} -batch {_UP.format(number)}" if alive else f"{IP} link set dev {device} down"
+            )
             return
         link = parse(str(self.given["topology"])).links[path.near.link]
         for interface, way in (("b", link.there), ("a", link.back)):
@@ -276,10 +277,10 @@ class Mptcp(Scenario):
             yield " ".join((*inside(space), TRAFFIC, *shape_words(shaped, 1)))
 
     def _over_others(self, sent: Said, since: float, until: float) -> float:
-        """Return the part of the bytes between two seconds that went not over the best path."""
+        """Return the % of the bytes between two seconds that went not over the best path."""
         bins = slice(round(since * 1000 / _WATCH_MS), round(until * 1000 / _WATCH_MS))
         each = [sum(sent[f"{path.near.interface}.sent"][bins]) for path in self.paths]
-        return sum(each[1:]) / sum(each) if sum(each) else 0.0
+        return 100 * sum(each[1:]) / sum(each) if sum(each) else 0.0
 
     def _active(self, sent: Said, path: Path) -> float:
         """Return the seconds that a path's interface was active, its tail behind each packet."""

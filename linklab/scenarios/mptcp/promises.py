@@ -83,7 +83,7 @@ def _throughput(figures: Figures) -> Claim:
         )
         if both is None or one is None:
             continue
-        of_all = f", {share:.1%} of what all paths carry" if share else ""
+        of_all = f", {share:.1f} % of what all paths carry" if share else ""
         parts.append(f"{kernel}: {both:.2f} Mbit/s, TCP {one:.2f}{of_all}")
         holds.append(both >= one)
     if not parts:
