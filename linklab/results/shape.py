@@ -95,6 +95,16 @@ class Metric:
         return (less, more) if self.better is Better.MORE else (more, less)
 
 
+@dataclass(frozen=True)
+class Course:
+    """How something went within a trial: `values`, each `at` so many seconds from its begin."""
+
+    quantity: str
+    unit: str
+    at: tuple[float, ...]
+    values: tuple[float, ...]
+
+
 class Cell(Mapping[str, Value]):
     """One value for each axis: what a trial measures. Ordered as the axes are."""
 

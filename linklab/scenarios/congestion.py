@@ -16,9 +16,10 @@ from linklab.errors import LabError, WrongState
 from linklab.lab.spaces import TRAFFIC, Shaped, inside, middle, shape_words, shaped_links
 from linklab.lab.topology import Topology, parse
 from linklab.results.figures import Figures
-from linklab.results.shape import Axis, Better, Cell, Metric, Shape
+from linklab.results.shape import Axis, Better, Cell, Course, Metric, Shape
 from linklab.scenarios.aliases import jain
 from linklab.scenarios.scenario import (
+    GUEST,
     Claim,
     Finding,
     Hosts,
@@ -116,9 +117,11 @@ class Congestion(Scenario):
         way = network.links[number].there
         if lost:
             way = replace(way, loss=round(lost * _MILLIONTHS))
+        if not hosts[self.sender].inside:
+            raise LabError("another loss than the link's needs all hosts in one guest")
         self.draws += 1
         shaped = Shaped(middle(number), "b", way)
-        hosts["guest"].run([*inside(shaped.space), TRAFFIC, *shape_words(shaped, self.draws)])
+        hosts[GUEST].run([*inside(shaped.space), TRAFFIC, *shape_words(shaped, self.draws)])
         self.lost = lost
 
     def trial(self, hosts: Hosts, cell: Cell) -> Metrics:
@@ -135,6 +138,7 @@ class Congestion(Scenario):
         sent = hosts[self.sender].said([TRAFFIC, "send", *words], cell)
         got = running.end()
         whole(sent, got)
+        self.sent, self.got = sent, got
         # Who competes has every second connection; the sender's first one is the arm's.
         ours = set(sent["ports"][:: len(algorithms)])
         inner = dict(zip(got["ports"], got["inner"], strict=True))
@@ -157,6 +161,17 @@ class Congestion(Scenario):
             "share": share,
         }
 
+    def courses(self, cell: Cell) -> Sequence[Course]:
+        """Return what arrived, and of one connection alone what its sender's kernel said."""
+        found = [goodput_course(self.got, int(self.given["seconds"]))]
+        if "at" in self.sent:
+            at = tuple(ns / 1e9 for ns in self.sent["at"])
+            found.append(Course("rtt", "ms", at, tuple(us / 1e3 for us in self.sent["rtt_us"])))
+            found.append(Course("cwnd", "packets", at, self.sent["cwnd"]))
+            pacing = tuple(each * 8 / 1e6 for each in self.sent["pacing"])
+            found.append(Course("pacing", "Mbit/s", at, pacing))
+        return found
+
     @classmethod
     def claims(cls, run: Any) -> Sequence[Claim]:
         """Return what BBR's commit claims, each with our figures."""
@@ -178,6 +193,14 @@ def whole(sent: Said, got: Said) -> None:
 def goodput(got: Said, seconds: float) -> float:
     """Return the Mbit/s that arrived in so many seconds, from the first byte on."""
     return sum(got["bins"][: round(seconds * _BINS)]) * 8 / seconds / 1e6
+
+
+def goodput_course(got: Said, seconds: float) -> Course:
+    """Return the Mbit/s that arrived in each tenth of a second."""
+    tenth, bins = _BINS // 10, got["bins"][: round(seconds * _BINS)]
+    sums = [sum(bins[first : first + tenth]) for first in range(0, len(bins), tenth)]
+    at = tuple((number + 1) / 10 for number in range(len(sums)))
+    return Course("goodput", "Mbit/s", at, tuple(each * 80 / 1e6 for each in sums))
 
 
 def _slowest(network: Topology) -> int | None:

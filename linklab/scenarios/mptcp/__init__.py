@@ -8,28 +8,21 @@ mobile devices want it for.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from linklab import paths
 from linklab.errors import LabError, WrongState
 from linklab.lab.spaces import TRAFFIC, Shaped, inside, middle, shape_words
-from linklab.lab.topology import Port, Topology, Way, parse
-from linklab.results.shape import Axis, Better, Cell, Metric, Shape
+from linklab.lab.topology import parse
+from linklab.results.shape import Axis, Better, Cell, Course, Metric, Shape
 from linklab.scenarios.aliases import ceiling_of
-from linklab.scenarios.congestion import goodput, whole
+from linklab.scenarios.congestion import goodput, goodput_course, whole
+from linklab.scenarios.mptcp.ways import DIES, FALLS_BACK, SPEAKS, Path, paths_of
 from linklab.scenarios.scenario import IP, Claim, Hosts, Metrics, Parameter, Said, Scenario
 
 __all__ = ["Mptcp"]
 
-SPEAKS = ("mptcp", "backup", "fullmesh")
-FALLS_BACK = ("plain-listener", "disabled", "stripped")
-DIES = {  # when paths end and come back, in parts of the time that is sent, and which path
-    "failover": ((1 / 3, 0, False), (1.0, 0, True)),
-    "dark": ((1 / 3, 0, False), (1.0, 0, True)),
-    "failback": ((1 / 4, 0, False), (1 / 2, 0, True), (3 / 4, 1, False), (1.0, 1, True)),
-    "preference": ((1 / 2, 0, False), (1.0, 0, True)),
-}
 _MIB = {"transfer": "mib", "power": "power_mib"}  # operations of so many bytes, not seconds
 _PORT = 5001
 _AFTER = 240  # s for what is under way when the time is over
@@ -37,20 +30,6 @@ _TABLE = 100  # the first path's routes
 _MOST_SUBFLOWS = 8  # MPTCP_PM_ADDR_MAX
 _SCRIPT, _UP = "/tmp/mptcp.sh", "/tmp/mptcp-up-{}"
 _WATCH_MS = 100
-
-
-@dataclass(frozen=True)
-class Path:
-    """A link from the sender to the receiver: its ends, and what it does on the way there."""
-
-    near: Port
-    far: Port
-    way: Way
-
-    @property
-    def addresses(self) -> tuple[str, str]:
-        """Its ends' addresses."""
-        return str(self.near.addresses[0].ip), str(self.far.addresses[0].ip)
 
 
 class Mptcp(Scenario):
@@ -173,6 +152,8 @@ class Mptcp(Scenario):
             )
         enabled = int(cell["arm"] != "disabled")
         hosts[self.a].run(["/bin/sysctl", "-q", "-w", f"net.mptcp.enabled={enabled}"])
+        if {"dark", "stripped"} & {*cell.values()} and not hosts[self.a].inside:
+            raise LabError("dark and stripped need all hosts in one guest")
         if cell["arm"] == "tcp":
             return
         whole_mesh = cell["arm"] == "fullmesh"
@@ -294,6 +275,17 @@ class Mptcp(Scenario):
                 until = end + tail
         return seconds
 
+    def courses(self, cell: Cell) -> Sequence[Course]:
+        """Return what arrived, and what the sender sent over each path."""
+        took = (max(self.got["last"]) - min(self.got["first"])) / 1e9
+        found = [goodput_course(self.got, took)]
+        for number, path in enumerate(self.paths, 1):
+            sent = self.sent[f"{path.near.interface}.sent"]
+            at = tuple((place + 1) * _WATCH_MS / 1000 for place in range(len(sent)))
+            values = tuple(each * 8 / _WATCH_MS / 1000 for each in sent)
+            found.append(Course(f"sent over path {number}", "Mbit/s", at, values))
+        return found
+
     def check(self, hosts: Hosts, cell: Cell) -> None:
         """See that MPTCP was spoken where it should be, over all paths, and nowhere else."""
         arm = str(cell["arm"])
@@ -315,15 +307,3 @@ class Mptcp(Scenario):
         from linklab.scenarios.mptcp.promises import claims
 
         return claims(run)
-
-
-def paths_of(network: Topology) -> list[Path]:
-    """Return the links from the first host to the last one, the best one first."""
-    a, b = network.hosts[0], network.hosts[-1]
-    found = []
-    for link, (near, far) in zip(network.links, network.ports, strict=True):
-        if (near.host, far.host) == (a, b):
-            found.append(Path(near, far, link.there))
-        elif (near.host, far.host) == (b, a):
-            found.append(Path(far, near, link.back))
-    return sorted(found, key=lambda path: (-(path.way.rate or 1 << 62), path.way.delay))

@@ -13,8 +13,8 @@ from statistics import median
 from linklab.lab.topology import parse
 from linklab.results.figures import Figures
 from linklab.results.model import Run
-from linklab.results.shape import Cell
-from linklab.scenarios.mptcp import DIES, FALLS_BACK, Mptcp, paths_of
+from linklab.results.shape import Cell, Value
+from linklab.scenarios.mptcp.ways import DIES, FALLS_BACK, paths_of
 from linklab.scenarios.scenario import Claim, Finding
 
 _LIKE_TCP = 0.05  # of TCP's goodput: a connection that fell back
@@ -43,9 +43,9 @@ def _value(figures: Figures, kernel: str, operation: str, arm: str, metric: str)
     return median(values) if values else None
 
 
-def _given(figures: Figures, name: str) -> float:
-    default = next(each.default for each in Mptcp.parameters if each.name == name)
-    return float((figures.run.plan.get("given") or {}).get(name, default))
+def _given(figures: Figures, name: str) -> Value:
+    found: Value = figures.run.plan["given"][name]
+    return found
 
 
 def _redundancy(figures: Figures) -> Claim:
@@ -58,7 +58,7 @@ def _redundancy(figures: Figures) -> Claim:
             if gap is None:
                 continue
             # A path is dead from one change to the next.
-            dead = (deaths[1][0] - deaths[0][0]) * _given(figures, "seconds")
+            dead = (deaths[1][0] - deaths[0][0]) * float(_given(figures, "seconds"))
             alone = _value(figures, kernel, operation, "tcp", "gap")
             beside = f", {alone:.2f} s with TCP" if alone is not None else ""
             parts.append(f"{kernel}, {operation}: a gap of {gap:.2f} s{beside}, {dead:.1f} s dead")
@@ -94,8 +94,7 @@ def _throughput(figures: Figures) -> Claim:
 
 
 def _in_time(figures: Figures) -> Claim:
-    given = figures.run.plan.get("given") or {}
-    paths = paths_of(parse(str(given.get("topology") or Mptcp.topology)))
+    paths = paths_of(parse(str(_given(figures, "topology"))))
     rates = tuple(path.way.rate / 1e6 for path in paths)
     mib = int(_given(figures, "mib"))
     text = f"{mib} MiB over two paths as fast as simult_flows.sh demands"
