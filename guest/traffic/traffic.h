@@ -77,7 +77,7 @@ uint64_t now_ns(void);
  * returns how many events there are.  A timerfd would do, but the lab's own
  * kernels have none.
  */
-#define EVENTS 64 /* at a time */
+#define EVENTS 1024 /* at a time */
 struct epoll_event;
 size_t wait_ready(int epoll, struct epoll_event *ready, uint64_t until);
 void watch(int epoll, int operation, int fd, uint32_t events, uint32_t data);

@@ -34,6 +34,10 @@ _SYSCTLS = (
     ("ipv4/tcp_rmem", "4096 131072 6291456"),
     ("ipv4/tcp_wmem", "4096 16384 4194304"),
 )
+_OF_THE_GUEST = (
+    # Packets are lost where a link's queue is full, and not between two interfaces of a pair.
+    ("core/netdev_max_backlog", "1000000"),
+)
 _SILENT = (("ipv6/conf/all/disable_ipv6", "1"), ("ipv6/conf/default/disable_ipv6", "1"))
 _MIDDLE = (  # joins the two halves of a link that shapes
     "link add wire type bridge",
@@ -74,6 +78,7 @@ def build(topology: Topology, seed: int, run: Run, write: Write) -> None:
     `seed` decides which packets a lossy link loses (Linux 6.6; before that the kernel
     draws it); 0 leaves it to the kernel.
     """
+    _set("root", _OF_THE_GUEST, run, write, ())
     _batch("root", root_lines(topology), (), run, write)
     for host in topology.hosts:
         configure(topology, host, run, write, inside(host))
