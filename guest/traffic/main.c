@@ -20,7 +20,7 @@ static const struct {
 	  "INTERFACE BIT/S DELAY-NS PACKETS LOST SEED OVERHEAD [DUPLICATED REORDERED CORRUPTED [COALESCE-NS]]" },
 	{ "sink", 4, 5, sink, "tcp|mptcp|udp PORT FLOWS SECONDS [unchecked]" },
 	{ "send", 6, 8, send_flows,
-	  "tcp|mptcp|udp ADDRESS PORT FLOWS ADDRESSES SECONDS [ALGORITHM|- [BYTES]]" },
+	  "tcp|mptcp|udp ADDRESS PORT FLOWS ADDRESSES SECONDS [ALGORITHM,...|- [BYTES]]" },
 	{ "request", 5, 5, request, "ADDRESS PORT COUNT SIZE REPLY" },
 	{ "serve", 3, 3, serve, "tcp|mptcp PORT COUNT" },
 	{ "train", 4, 6, train, "ADDRESS PORT COUNT SIZE [BURST NS]" },
@@ -28,6 +28,8 @@ static const struct {
 	{ "echo", 2, 2, echo, "PORT COUNT" },
 	{ "ping", 5, 5, ping, "ADDRESS PORT COUNT INTERVAL-MS SIZE" },
 	{ "connect", 4, 4, connect_often, "ADDRESS ADDRESSES PORT COUNT" },
+	{ "strip", 2, 2, strip, "INTERFACE INTERFACE" },
+	{ "watch", 2, 17, watch_interfaces, "MILLISECONDS INTERFACE..." },
 };
 
 void fault(const char *what)

@@ -186,9 +186,25 @@ static void drain(struct flow *flow, uint64_t now)
 		end(flow, now);
 }
 
+/* Gives a flow the algorithm that is its turn, of a list with commas. */
+static void choose(const struct flow *flow, size_t turn, const char *algorithms)
+{
+	size_t all = 1, length;
+	char name[64];
+
+	for (const char *comma = algorithms; (comma = strchr(comma, ',')); comma++)
+		all++;
+	for (turn %= all; turn; turn--)
+		algorithms = strchr(algorithms, ',') + 1;
+	length = strcspn(algorithms, ",");
+	snprintf(name, sizeof(name), "%.*s", (int)length, algorithms);
+	if (setsockopt(flow->fd, IPPROTO_TCP, TCP_CONGESTION, name, (socklen_t)strlen(name)))
+		fault(name);
+}
+
 /* Begins all connections at once, and returns when every one of them stands. */
 static void connect_all(const char *address, const char *port, uint32_t addresses,
-			const char *algorithm)
+			const char *algorithms)
 {
 	union address base = address_of(address, port);
 	struct epoll_event ready[EVENTS];
@@ -200,9 +216,8 @@ static void connect_all(const char *address, const char *port, uint32_t addresse
 		struct flow *flow = &flows[i];
 
 		flow->fd = open_socket(base.any.sa_family, kind, SOCK_NONBLOCK);
-		if (algorithm && setsockopt(flow->fd, IPPROTO_TCP, TCP_CONGESTION, algorithm,
-					    (socklen_t)strlen(algorithm)))
-			fault(algorithm);
+		if (algorithms)
+			choose(flow, i, algorithms);
 		flow->connect_ns = now_ns();
 		if (!connect(flow->fd, &to.any, address_length(&to))) {
 			flow->connect_ns = now_ns() - flow->connect_ns;
@@ -331,24 +346,24 @@ static void tell_tcp(void)
 }
 
 /*
- * PROTOCOL ADDRESS PORT FLOWS ADDRESSES SECONDS [ALGORITHM [BYTES]]: connects
- * all flows, by turns to ADDRESSES addresses, then sends over all of them for
- * SECONDS; with BYTES so many over each, for as long as it takes where SECONDS
- * is 0.  Ends when the receiver has everything, or has had enough: that is
- * counted as `reset`.  Looks every 10 ms at the first flow's round trip time as
- * the kernel smooths it.
+ * PROTOCOL ADDRESS PORT FLOWS ADDRESSES SECONDS [ALGORITHMS [BYTES]]: connects
+ * all flows, by turns to ADDRESSES addresses and with the ALGORITHMS of a list
+ * with commas, then sends over all of them for SECONDS; with BYTES so many over
+ * each, for as long as it takes where SECONDS is 0.  Ends when the receiver has
+ * everything, or has had enough: that is counted as `reset`.  Looks every 10 ms
+ * at the first flow's round trip time as the kernel smooths it.
  */
 void send_flows(char **argv)
 {
-	const char *algorithm = argv[6];
+	const char *algorithms = argv[6];
 	uint32_t addresses;
 	uint64_t seconds;
 
 	kind = protocol(argv[0]);
 	count = (size_t)number(argv[3], 1, MOST_FLOWS);
 	addresses = (uint32_t)number(argv[4], 1, UINT32_MAX);
-	if (algorithm && !strcmp(algorithm, "-"))
-		algorithm = NULL;
+	if (algorithms && !strcmp(algorithms, "-"))
+		algorithms = NULL;
 	if (argv[6] && argv[7])
 		bytes = number(argv[7], 0, UINT64_MAX);
 	seconds = number(argv[5], bytes ? 0 : 1, 86400);
@@ -357,7 +372,7 @@ void send_flows(char **argv)
 		fault("too many flows");
 	pattern_make();
 	epoll = epoll_create1(EPOLL_CLOEXEC);
-	connect_all(argv[1], argv[2], addresses, algorithm);
+	connect_all(argv[1], argv[2], addresses, algorithms);
 	run(seconds);
 	say("flows", count);
 	say_each("ports", &flows->port, sizeof(*flows), count);

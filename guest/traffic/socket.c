@@ -77,6 +77,7 @@ static int try_socket(int family, int kind, int flags)
 {
 	static bool asked;
 	struct rlimit files;
+	int fd;
 
 	/* A descriptor for each flow. */
 	if (!asked && !getrlimit(RLIMIT_NOFILE, &files)) {
@@ -84,7 +85,11 @@ static int try_socket(int family, int kind, int flags)
 		setrlimit(RLIMIT_NOFILE, &files);
 	}
 	asked = true;
-	return socket(family, socket_type(kind) | SOCK_CLOEXEC | flags, kind);
+	fd = socket(family, socket_type(kind) | SOCK_CLOEXEC | flags, kind);
+	/* Where net.mptcp.enabled is 0 applications take TCP (Documentation/networking/mptcp.rst). */
+	if (fd < 0 && kind == PROTOCOL_MPTCP && errno == ENOPROTOOPT)
+		fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | flags, IPPROTO_TCP);
+	return fd;
 }
 
 int open_socket(int family, int kind, int flags)

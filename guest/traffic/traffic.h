@@ -37,6 +37,8 @@ void count_train(char **argv);
 void echo(char **argv);
 void ping(char **argv);
 void connect_often(char **argv);
+void strip(char **argv);
+void watch_interfaces(char **argv);
 
 /* Ends the program: says what the system call that failed last was for, and why it failed. */
 _Noreturn void fault(const char *what);

@@ -83,8 +83,13 @@ class Agent:
         Asks for it where it came torn. Raises `AgentNotStarted` when none comes, and
         `ProtocolError` when the agent is of another version.
         """
+        began, is_postponed = time.monotonic(), False
         while True:
             line = self._line.read_line(deadline)
+            if not is_postponed and line is None:
+                is_postponed = True
+                deadline = self._line.postponed(began, deadline)
+                continue
             frame = protocol.decode_line(line or b"")
             if isinstance(frame, Torn):
                 return self.hello(deadline)

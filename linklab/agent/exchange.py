@@ -60,6 +60,7 @@ class Exchange:
     def run(self, operation: str, deadline: float) -> bytes:
         """Return the reply's body; raises `GuestHung` when `deadline` passes without it."""
         self._operation, self._deadline = operation, deadline
+        began, is_postponed = time.monotonic(), False
         self._send(self._request)
         self._wait_anew()
         late_until = None
@@ -70,6 +71,9 @@ class Exchange:
                 if (body := self._reply.body) is not None:
                     return body
             now = time.monotonic()
+            if now >= self._deadline and not is_postponed:
+                is_postponed = True
+                self._deadline = self._line.postponed(began, self._deadline)
             if now >= self._deadline:
                 late_until = late_until or now + DRAIN_LIMIT
                 if line is None or now >= late_until:

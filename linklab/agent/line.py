@@ -23,6 +23,7 @@ from linklab.errors import LabError
 
 T = TypeVar("T")
 
+_MOST_LATE = 5.0  # times a deadline, on a host that lets its guest wait
 _READ_BYTES = 65536
 _LONGEST_LINE = 65536  # bytes: what the agent forgets, too (guest/agent/main.c)
 _END_LIMIT = 0.2  # s for the news that QEMU ended
@@ -150,10 +151,19 @@ class AgentLine(SocketSpawn):  # type: ignore[misc]  # pexpect has no types
         self.handlers = list(handlers)
         self.callers: list[PollHandler] = []  # looked after only while nothing is being sent
         self.turns = turns
+        self.denied: Callable[[], float] = lambda: 0.0  # `Machine.denied`
         self.has_spoken = False  # the agent, since the machine last went on: it stops next
         self._until = 0.0
         self._has_read = False
         self._unfinished = 0
+
+    def postponed(self, began: float, deadline: float) -> float:
+        """Return a deadline that does not count the time for which the host denied a CPU.
+
+        It is at most `_MOST_LATE` times as far from where it `began`.
+        """
+        share = min(self.denied(), 1 - 1 / _MOST_LATE)
+        return began + (deadline - began) / (1 - share)
 
     def read_nonblocking(self, size: int = 1, timeout: float | None = -1) -> bytes:  # noqa: ARG002
         """Read what is there; pexpect calls this, and so does nobody else.

@@ -137,6 +137,7 @@ class Session:
             first = _FIRST_RESUMED if is_resumed else _FIRST_BOOTED
         turns = machine.control if machine.spec.is_virtual else None
         self.line = AgentLine(machine.agent, handlers, turns)
+        self.line.denied = machine.denied
         self.agent: Agent = _AttentiveAgent(self.line, self._asked, self._request_done, first)
         self.reports = KernelReports(console.watch, noise, _is_private(machine.spec))
         self._boot_limit = boot_limit

@@ -131,6 +131,18 @@ class Machine:
         """QEMU's process id."""
         return self._process.pid
 
+    def denied(self) -> float:
+        """Return the share of its life in which QEMU wanted a CPU of the host and got none.
+
+        Of its thread that waited most; 0 where the host's kernel does not count that
+        (fields of `schedstat`: Documentation/scheduler/sched-stats.rst).
+        """
+        waited = 0
+        for path in Path(f"/proc/{self.pid}/task").glob("*/schedstat"):
+            with suppress(OSError, ValueError, IndexError):  # a thread may end meanwhile
+                waited = max(waited, int(path.read_text().split()[1]))
+        return min(1.0, waited / 1e9 / max(1e-9, time.monotonic() - self.started))
+
     def poll(self) -> MachineEnd | None:
         """Return how it ended, or None while it runs."""
         returncode = self._process.poll()

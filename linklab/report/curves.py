@@ -9,7 +9,7 @@ from linklab.report.compare import Stored, kernel_rows
 from linklab.report.plots import Curve, Panel, Point
 from linklab.report.tables import metric_title, reference_points, sheet_text
 from linklab.results.figures import Figures
-from linklab.results.shape import Cell, Shape, Value
+from linklab.results.shape import Cell, Course, Shape, Value
 
 _LONGEST_NAME = 16  # characters beside a curve's end
 _DASHES = ("", "dash2", "dash3", "dash4")
@@ -60,6 +60,48 @@ def panels(runs: Sequence[Stored], sheet: Cell) -> list[Panel]:
             )
         )
     return found
+
+
+def course_panels(stored: Stored, sheet: Cell, row: Value) -> list[Panel]:
+    """Return how the trials of a row went: a panel for each quantity and kernel.
+
+    A curve is the first trial of a column that left a right state.
+    """
+    figures, shape = stored.figures, stored.run.shape
+    across = figures.columns(sheet)
+    wrong = {(s.kernel, s.cell, s.trial) for s in stored.run.samples if not s.verified}
+    found: dict[tuple[str, str, str], dict[Value, Course]] = {}
+    for each in stored.run.courses:
+        in_row = each.cell.of(shape.sheets) == sheet and each.cell[shape.rows] == row
+        if in_row and (each.kernel, each.cell, each.trial) not in wrong:
+            key = each.kernel, each.course.quantity, each.course.unit
+            found.setdefault(key, {}).setdefault(shape.column_of(each.cell), each.course)
+    panels = []
+    for (kernel, quantity, unit), courses in found.items():
+        curves = [
+            Curve(
+                str(column or quantity),
+                *look_of(shape, column, across),
+                [Point(at, value) for at, value in zip(course.at, course.values, strict=True)],
+            )
+            for column in across
+            if (course := courses.get(column))
+        ]
+        title = f"{shape.in_words({**sheet, shape.rows: row})}, {shape.kernel_title(kernel)}"
+        names = "-".join((kernel, quantity, *map(str, sheet.values()), str(row)))
+        panels.append(
+            Panel(
+                "course-" + "".join(c if c.isalnum() else "-" for c in names),
+                f"{title}: {quantity}",
+                "seconds",
+                ", ".join(filter(None, (quantity, unit))),
+                curves,
+                f" {unit}".rstrip(),
+                label=short(shape.kernel_title(kernel)),
+                is_course=True,
+            )
+        )
+    return panels
 
 
 def _dashed(

@@ -16,7 +16,7 @@ from linklab.numbers import number_text, ratio_text, seconds_text
 from linklab.paths import TEMPLATES
 from linklab.report.by_kind import found_by, headline
 from linklab.report.compare import Stored, entry_text, sheets_of, together
-from linklab.report.curves import panels, ratio_panel
+from linklab.report.curves import course_panels, panels, ratio_panel
 from linklab.report.grid import Grid, plain_text
 from linklab.report.plots import Panel, svg
 from linklab.report.tables import (
@@ -71,6 +71,7 @@ def page(found: Sequence[tuple[Path, Run]]) -> str:
         metric=metric_title(runs[0].figures.metric),
         parts=[_part(runs, sheet) for sheet in sheets_of(runs)],
         tables=_tables(runs),
+        courses=[drawn for stored in runs for drawn in _courses(stored)],
         claims=claims_grid([stored.run for stored in runs], letters) if is_plain else None,
         again=[_again(stored) for stored in runs],
         # Which of the columns of costs need a word: CPU seconds, and what was counted.
@@ -224,6 +225,19 @@ def _part(runs: Sequence[Stored], sheet: Cell) -> Mapping[str, Any]:
     }
     figure = {"plots": drawn, "caption": _caption(runs, sheet, *plots)} if drawn else None
     return {"figure": figure, **grids}
+
+
+def _courses(stored: Stored) -> Iterator[Mapping[str, Any]]:
+    """Yield how trials went over time, the plots of a row under one caption."""
+    shape = stored.run.shape
+    for sheet in stored.figures.sheets:
+        for row in stored.figures.rows(sheet):
+            if drawn := [
+                text for panel in course_panels(stored, sheet, row) if (text := svg(panel))
+            ]:
+                named = shape.in_words({**sheet, shape.rows: row})
+                caption = f"{stored.letter} {named}".strip() + ": the first valid trial of each"
+                yield {"plots": drawn, "caption": f"{caption}."}
 
 
 def _caption(

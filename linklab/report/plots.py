@@ -148,7 +148,8 @@ class Panel:
     `unit` stands after a value, `label` over the plot where several stand side
     by side. Values that are not above 0 make an axis linear, as does `log` of
     the horizontal one. With `names` the places are those words, from 0, and
-    the curves are bars; `steps` keep a value until the next point.
+    the curves are bars; `steps` keep a value until the next point. `is_course` is
+    of so many points, over time, that they are a line without marks.
     """
 
     identity: str
@@ -161,6 +162,7 @@ class Panel:
     log: bool = True
     names: Sequence[str] = ()
     steps: bool = False
+    is_course: bool = False
 
     def place(self, x: float) -> str:
         """Return a place on the horizontal axis in words."""
@@ -172,6 +174,9 @@ class Panel:
         for curve in self.curves:
             points = curve.drawable()
             text = ", ".join(f"{_value_text(p.y)}{self.unit} at {self._at(p.x)}" for p in points)
+            if self.is_course and points:
+                least, most = (_value_text(of(p.y for p in points)) for of in (min, max))
+                text = f"{least} to {most}{self.unit}"
             wrong = ", ".join(map(self._at, curve.invalid))
             said = "; ".join(filter(None, (text, wrong and f"not valid at {wrong}")))
             parts.append(f"{curve.name}: {said or 'nothing to show'}.")
@@ -196,7 +201,7 @@ def svg(panel: Panel, y_like: Iterable[Panel] = ()) -> str:
     labelled = [curve for curve in panel.curves if curve.drawable()]
     right = 12 + _CHARACTER * max(len(curve.name) for curve in labelled)
     x = _across(panel, places, WIDTH - right)
-    log = min(heights) > 0 and not panel.names
+    log = min(heights) > 0 and not (panel.names or panel.is_course)
     y = Scale.around(heights, HEIGHT - _BOTTOM, _TOP, log=log)
     title, about = f"{panel.identity}-title", f"{panel.identity}-desc"
     parts = [
@@ -220,7 +225,7 @@ def escape(text: str) -> str:
 def _across(panel: Panel, places: Sequence[float], end: float) -> Scale:
     if panel.names:
         return Scale(-0.5, len(panel.names) - 0.5, _LEFT, end, is_log=False)
-    if panel.log and min(places) > 0:
+    if panel.log and min(places) > 0 and not panel.is_course:
         return Scale.around(places, _LEFT, end)
     low, high = min(places), max(places)
     margin = (high - low or 1.0) * _MARGIN
@@ -246,6 +251,8 @@ def _axes(panel: Panel, x: Scale, y: Scale, places: Sequence[float]) -> Iterator
         yield _line("grid", x.start, at, x.end, at)
         yield _word("y tick", _LEFT - 6, at + 4, tick_text(value))
     yield _line("axis", x.start, y.start, x.end, y.start)
+    if panel.is_course:
+        places = x.ticks(_MOST_TICKS)
     places = range(len(panel.names)) if panel.names else sorted(set(places))
     named = places if panel.names else x.spread(places, gap=_CHARACTER * 5.5)
     for value in places:
@@ -273,7 +280,7 @@ def _curve(panel: Panel, number: int, x: Scale, y: Scale) -> Iterator[str]:
         joint = "H{0}V{1}" if panel.steps else "L{0} {1}"
         path = "".join(joint.format(a, b) for a, b, _ in points[1:])
         yield f'<path class="run" d="M{points[0][0]} {points[0][1]}{path}"/>'
-    for across, up, point in points:
+    for across, up, point in () if panel.is_course else points:
         if point.least is not None and point.most is not None and point.least < point.most:
             yield _line("range", across, y.place(point.least), across, y.place(point.most))
         words = f"{curve.name}, {panel.place(point.x)}: {_value_text(point.y)}{panel.unit}"

@@ -280,7 +280,7 @@ def _amount(value: float | None, metric: Metric) -> Entry:
         return _NONE
     if metric.unit:
         return Entry(amount_text(value, metric.unit), value)
-    return Entry(f"{value:.0f}" if value >= 100 else f"{value:.10g}", value)
+    return Entry(f"{value:.0f}" if value >= 100 else f"{value:.4g}", value)
 
 
 def growth_grid(figures: Figures, sheet: Cell, letter: str = "") -> Grid | None:

@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from linklab.results.codec import SchemaError, from_json, known
-from linklab.results.shape import Cell, Metric, Shape
+from linklab.results.shape import Cell, Course, Metric, Shape
 
-R = TypeVar("R", "BootRecord", "TallyRecord")
+R = TypeVar("R", "BootRecord", "TallyRecord", "CourseRecord")
 
 SCHEMA = 1
 _FIRST_RELEASE = Path(__file__).with_name("first_release.json")
 
 # What a line of a run's files says beside its cell and its metrics.
 BOOTS, TALLIES, FAULTS, IGNORED = "boots", "tallies", "faults", "ignored"
+COURSES = "courses"  # of trials; many numbers, which no document of a run repeats
 STATES = "states"  # of a series; older ones keep them in run.json
 LINES = (BOOTS, TALLIES, FAULTS, IGNORED)
 """What `run.json` of the first release kept as lists, and later runs keep as files of lines."""
@@ -122,6 +123,26 @@ class TallyRecord:
 
 
 @dataclass(frozen=True)
+class CourseRecord:
+    """How something went within one trial."""
+
+    kernel: str
+    cell: Cell
+    trial: int
+    course: Course
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as one flat JSON object."""
+        return {"kernel": self.kernel, **self.cell, "trial": self.trial, **vars(self.course)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], shape: Shape) -> Self:
+        """Return the course in `data`. Raises `SchemaError`."""
+        own = known(cls, data, "a course", ("cell", "course"))
+        return cls(cell=shape.cell_in(data), course=from_json(Course, data, "a course"), **own)
+
+
+@dataclass(frozen=True)
 class KernelRecord:
     """A kernel that was tested, and what went into it."""
 
@@ -167,6 +188,11 @@ class Run:
     def tallies(self) -> list[TallyRecord]:
         """What was counted; nothing in a run from before that was done."""
         return self._records(TALLIES, TallyRecord)
+
+    @property
+    def courses(self) -> list[CourseRecord]:
+        """How trials went, where their scenario told."""
+        return self._records(COURSES, CourseRecord)
 
     def _records(self, name: str, kind: type[R]) -> list[R]:
         return [kind.from_json(entry, self.shape) for entry in self._all(name)]

@@ -95,6 +95,16 @@ class Metric:
         return (less, more) if self.better is Better.MORE else (more, less)
 
 
+@dataclass(frozen=True)
+class Course:
+    """How something went within a trial: `values`, each `at` so many seconds from its begin."""
+
+    quantity: str
+    unit: str
+    at: tuple[float, ...]
+    values: tuple[float, ...]
+
+
 class Cell(Mapping[str, Value]):
     """One value for each axis: what a trial measures. Ordered as the axes are."""
 
@@ -212,7 +222,11 @@ class Shape:
         if self.text and len(cell) == len(self.axes):
             return self.text.format(**cell)
         units = {a.name: f" {a.title or a.name}" if a.is_numeric else "" for a in self.axes}
-        return ", ".join(f"{cell[name]}{unit}" for name, unit in units.items() if name in cell)
+        each = {
+            name: value if isinstance(value, str) else f"{value:.10g}"
+            for name, value in cell.items()
+        }
+        return ", ".join(f"{each[name]}{unit}" for name, unit in units.items() if name in cell)
 
     def cell_in(self, data: Mapping[str, Any]) -> Cell:
         """Return the cell of a flat JSON line. Raises `SchemaError` where an axis is missing."""

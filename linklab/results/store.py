@@ -19,6 +19,7 @@ from linklab.errors import KernelFault, LabError, LinklabError, UsageError, os_e
 from linklab.results.codec import SchemaError, read_document
 from linklab.results.model import (
     BOOTS,
+    COURSES,
     FAULTS,
     IGNORED,
     LINES,
@@ -26,6 +27,7 @@ from linklab.results.model import (
     STATES,
     TALLIES,
     BootRecord,
+    CourseRecord,
     Run,
     Sample,
     TallyRecord,
@@ -54,7 +56,9 @@ class RunFolder:
         self.path = path
         self._logs = 0
         self._samples: list[Sample] = []
-        self._lines: dict[str, list[dict[str, Any]]] = {name: [] for name in (*LINES, STATES)}
+        self._lines: dict[str, list[dict[str, Any]]] = {
+            name: [] for name in (*LINES, COURSES, STATES)
+        }
         begun = {"schema": SCHEMA, "start": utc_now(), "end": None, "verdict": None}
         self._about: dict[str, Any] = {**begun, **about}
         with _reporting(path):
@@ -92,6 +96,10 @@ class RunFolder:
     def add_tally(self, tally: TallyRecord) -> None:
         """Append what a cell's work asks of the kernel."""
         self._add(TALLIES, tally.to_json())
+
+    def add_course(self, course: CourseRecord) -> None:
+        """Append how something went within a trial."""
+        self._add(COURSES, course.to_json())
 
     def add_fault(self, kernel: str, fault: LinklabError, **at: Any) -> None:
         """Append what a kernel did wrong, whatever happens to the run afterwards.
@@ -219,7 +227,9 @@ def read_run(path: Path) -> Run:
     """
     about = read_about(path)
     shape = Run(about, ()).shape
-    lines = {name: list(_read_lines(path / f"{name}.jsonl", dict)) for name in (*LINES, STATES)}
+    lines = {
+        name: list(_read_lines(path / f"{name}.jsonl", dict)) for name in (*LINES, COURSES, STATES)
+    }
     samples = _read_lines(path / SAMPLES_FILE, lambda line: Sample.from_json(line, shape))
     run = Run(about, list(samples), lines)
     _check(run, path)

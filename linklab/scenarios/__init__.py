@@ -16,7 +16,7 @@ from types import ModuleType
 from linklab.errors import UsageError
 from linklab.results.comparison import Comparison
 from linklab.results.model import BootRecord, Sample
-from linklab.results.shape import Cell, Shape
+from linklab.results.shape import Cell, Course, Shape
 from linklab.scenarios.scenario import Scenario
 
 DEFAULT = "grouping"
@@ -27,6 +27,7 @@ _TAKEN = frozenset(
         *Sample.__dataclass_fields__,
         *BootRecord.__dataclass_fields__,
         *Comparison.__dataclass_fields__,
+        *Course.__dataclass_fields__,
         *("value", "ratio", "difference", "effect", "against", "percent", "guest", "during"),
         *("verdict", "message", "evidence", "fault", "report", "reports", "class", "title"),
         *("function", "fingerprint", "file", "other", "a", "b"),

@@ -20,7 +20,7 @@ from linklab.agent.client import Agent, TracedAgent
 from linklab.agent.replies import Measure, ProgramEnd, SyscallCount
 from linklab.errors import KernelFault, LabError, RequestRefused, UsageError
 from linklab.lab.topology import Topology, parse
-from linklab.results.shape import Cell, Shape, Value
+from linklab.results.shape import Cell, Course, Shape, Value
 
 Metrics = Mapping[str, float]
 IP = "/bin/ip"  # by its path: busybox has an `ip` of its own, without half of what this one does
@@ -386,6 +386,10 @@ class Scenario:
     def trial(self, hosts: Hosts, cell: Cell) -> Metrics:
         """Do a cell's work once and return what it took."""
         raise NotImplementedError
+
+    def courses(self, cell: Cell) -> Sequence[Course]:
+        """Return how the last trial went, for the page's plots over time. Not timed."""
+        return ()
 
     def check(self, hosts: Hosts, cell: Cell) -> None:
         """Raise `WrongState` where the work did not do what it says. Not timed."""

@@ -15,7 +15,7 @@ from linklab.host.cpus import own_cores, share_out
 from linklab.lab.kernel_reports import FiledReport
 from linklab.lab.lab import Lab, Subject, host_memory_available
 from linklab.machine.spec import Clock
-from linklab.results.model import BootRecord, Sample, TallyRecord
+from linklab.results.model import BootRecord, CourseRecord, Sample, TallyRecord
 from linklab.results.shape import Cell
 from linklab.results.store import RunFolder, utc_now
 from linklab.trials.guest import Close, Cores, GuestAtWork, Job, Open, Trial, authors_code
@@ -55,7 +55,7 @@ class Failed:
     fault: KernelFault
 
 
-Event = Begun | Sample | BootRecord | TallyRecord | Ignored | Failed | Note
+Event = Begun | Sample | CourseRecord | BootRecord | TallyRecord | Ignored | Failed | Note
 """What comes of a batch. Samples are in no order yet: that is whose who puts them together."""
 
 
@@ -165,6 +165,8 @@ class _Scheduler:
             for trial in answer.trials:
                 if not isinstance(job, Turn) or job.number > 0 or not trial.verified:
                     yield self._batch.sample(slot.kernel, trial, block)
+                    for course in trial.courses:
+                        yield CourseRecord(slot.kernel, trial.cell, trial.number, course)
             self._done += self._batch.cost(slot, job) if job else 0
             if isinstance(answer.error, KernelFault):
                 self._give_up(slot.kernel)
@@ -325,6 +327,8 @@ class Engine:
                 self.samples.append(replace(event, order=len(self.samples)))
                 self._folder.add_sample(self.samples[-1])
                 self._note_lateness(event)
+            case CourseRecord():
+                self._folder.add_course(event)
             case BootRecord():
                 self._folder.add_boot(event)
             case TallyRecord():

@@ -20,7 +20,7 @@ from linklab.lab.lab import Lab, Subject
 from linklab.lab.session import Session
 from linklab.lab.topology import Topology
 from linklab.results.model import BootRecord, TallyRecord
-from linklab.results.shape import Cell
+from linklab.results.shape import Cell, Course
 from linklab.scenarios.scenario import GUEST, Host, Hosts, Metrics, Scenario
 from linklab.trials.leaks import cells_to_repeat, end_work
 from linklab.trials.links import check_links
@@ -56,6 +56,7 @@ class Trial:
     metrics: Metrics
     verified: bool = True
     links: Mapping[str, int] = field(default_factory=dict)
+    courses: tuple[Course, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -221,7 +222,8 @@ class GuestAtWork:
                     self._scenario.prepare(self._hosts, turn.cell)
                     told = self._joined.watch() if self._joined else dict
                     metrics = self._checked(self._scenario.trial(self._hosts, turn.cell))
-                    trial = Trial(turn.cell, named, metrics, links=told())
+                    courses = tuple(self._scenario.courses(turn.cell))
+                    trial = Trial(turn.cell, named, metrics, links=told(), courses=courses)
                     try:
                         self._scenario.check(self._hosts, turn.cell)
                     except WrongState:

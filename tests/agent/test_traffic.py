@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import sleep
 
 import pytest
 from agentbox import inside, ip_program, isolation
@@ -233,6 +234,32 @@ class TestFlows:
                 got = sink.figures()
             assert (got["bytes"], got["wrong"]) == ([500_000], [0])
             assert (sent["mptcp"], sent["subflows"]) == ([speaks], [speaks])
+
+
+class TestPaths:
+    def test_flows_take_algorithms_by_turns(self, net: Net) -> None:
+        with net.listening("sink", "tcp", PORT, "3", "30") as sink:
+            net.traffic("send", "tcp", HERE, PORT, "3", "1", "0", "reno,cubic", "1000")
+            assert sink.figures()["bytes"] == [1000] * 3
+        _status, said = net.refused("send", "tcp", HERE, PORT, "2", "1", "1", "reno,nosuch")
+        assert "nosuch" in said
+
+    def test_what_goes_over_an_interface_is_counted_until_it_is_enough(self, net: Net) -> None:
+        with net.running("watch", "100", "lo") as watching:
+            sleep(0.3)
+            with net.listening("sink", "tcp", PORT, "1", "30") as sink:
+                net.traffic("send", "tcp", HERE, PORT, "1", "1", "0", "-", "300000")
+                sink.figures()
+            sleep(0.3)
+            watching.process.send_signal(signal.SIGTERM)
+            said = watching.figures()
+        assert len(said["lo.sent"]) == len(said["lo.received"]) >= 5
+        assert 300_000 < sum(said["lo.sent"]) == sum(said["lo.received"]) < 400_000
+        assert said["lo.sent"][0] == 0
+
+    def test_an_interface_that_is_not_there_is_named(self, net: Net) -> None:
+        assert "nosuch" in net.refused("watch", "100", "nosuch")[1]
+        assert "nosuch" in net.refused("strip", "lo", "nosuch")[1]
 
 
 class TestWhatGoesWrong:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from guests import Invoke
 
 from linklab.bench.networks import EXPERIMENTS, MEMORY, run_flow
 from linklab.commands.bench import networked, prepare_networks
@@ -119,3 +121,57 @@ def test_packets_are_doubled_sent_ahead_and_corrupted(
     shape(session, 80_000_000, 50_000_000, 4000, 0, 1, 0, *chances)
     got = train(session)
     assert holds(got), got
+
+
+def run_twice(invoke: Invoke, folder: Path, *words: str) -> list[dict[tuple[Any, Any], Any]]:
+    """The samples of two runs by their cells, each in guests of its own."""
+    found = []
+    for number in ("1", "2"):
+        output = str(folder / number)
+        done = invoke(
+            *("run", "--kernel", "nosysfs", "--clock", "virtual", *words, "--output", output),
+            "--json",
+        )
+        assert done.status == 0, done.stderr
+        found.append({(s.get("operation", ""), s["arm"]): s for s in done.document["samples"]})
+    return found
+
+
+def test_bbr_leaves_the_queue_that_cubic_fills_and_says_so_twice(
+    invoke: Invoke, tmp_path: Path
+) -> None:
+    words = ("--scenario", "congestion", "--param", "seconds=6")
+    one, other = run_twice(invoke, tmp_path, *words)
+    for arm in ("bbr", "cubic"):
+        for metric in ("goodput", "rtt"):
+            figure = pytest.approx(one["", arm][metric], rel=0.005)
+            assert other["", arm][metric] == figure, metric
+    bbr, cubic = one["", "bbr"], one["", "cubic"]
+    assert 0.040 <= bbr["rtt"] < 0.060 < 3 * bbr["rtt"] < cubic["rtt"]
+    # Of each 1514 bytes that the link carries 1448 are the sender's.
+    assert 0.9 < bbr["goodput"] / 9.564 <= 1 and 0.9 < cubic["goodput"] / 9.564 <= 1
+    assert "Over time" in (tmp_path / "1" / "report.html").read_text()
+
+
+def test_two_paths_carry_more_than_one_and_outlive_it(invoke: Invoke, tmp_path: Path) -> None:
+    words = ("--scenario", "mptcp", "--param", "seconds=6", "--axis", "arm=mptcp,tcp")
+    one, other = run_twice(invoke, tmp_path, *words)
+    for cell, sample in one.items():
+        for metric in ("goodput", "gap"):
+            assert other[cell][metric] == pytest.approx(sample[metric], rel=0.005), (cell, metric)
+    both, alone = one["aggregate", "mptcp"], one["aggregate", "tcp"]
+    assert (both["mptcp"], both["subflows"], alone["mptcp"]) == (1, 2, 0)
+    assert both["goodput"] > 1.5 * alone["goodput"] > 0
+    # The path is dead for 4 s: a connection that has another one does not wait for it.
+    assert one["failover", "mptcp"]["gap"] < 3
+    assert one["failover", "tcp"]["gap"] > 3.5
+
+
+def test_a_middlebox_without_mptcp_leaves_tcp(invoke: Invoke, tmp_path: Path) -> None:
+    axes = ("--axis", "arm=stripped,disabled,plain-listener", "--axis", "operation=power")
+    words = ("run", "--kernel", "nosysfs", "--clock", "virtual", "--scenario", "mptcp", *axes)
+    done = invoke(*words, "--output", str(tmp_path / "run"), "--json")
+    assert done.status == 0, done.stderr
+    samples = done.document["samples"]
+    assert len(samples) == 3
+    assert {(s["mptcp"], s["subflows"]) for s in samples} == {(0, 0)}

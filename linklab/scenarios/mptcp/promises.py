@@ -1,0 +1,139 @@
+"""What MPTCP promises, and what a run says of it.
+
+The promises are those of RFC 6182, as "Contributions to the Linux Networking
+Subsystem" (2012) puts them. The limits of a transfer are those of the kernel's own
+test, tools/testing/selftests/net/mptcp/simult_flows.sh. The rules by which a promise
+counts as kept were fixed before looking at figures.
+"""
+
+from __future__ import annotations
+
+from statistics import median
+
+from linklab.lab.topology import parse
+from linklab.results.figures import Figures
+from linklab.results.model import Run
+from linklab.results.shape import Cell, Value
+from linklab.scenarios.mptcp.ways import DIES, FALLS_BACK, paths_of
+from linklab.scenarios.scenario import Claim, Finding
+
+_LIKE_TCP = 0.05  # of TCP's goodput: a connection that fell back
+_SLACK = 450  # ms: 200 at each end for a handshake, and 50
+
+
+def claims(run: Run) -> list[Claim]:
+    """Return every claim, those that this run cannot judge as not measured."""
+    figures = Figures(run)
+    return [
+        _redundancy(figures),
+        _throughput(figures),
+        _in_time(figures),
+        _compatibility(figures),
+    ]
+
+
+def limit_ms(rates: tuple[float, float], size: int) -> int:
+    """Return the ms that simult_flows.sh allows for so many bytes over two paths of Mbit/s."""
+    return int(1000 * size * 8 * 10 / (sum(rates) * 1e6 * 9)) + _SLACK
+
+
+def _value(figures: Figures, kernel: str, operation: str, arm: str, metric: str) -> float | None:
+    samples = figures.samples(kernel, Cell({"operation": operation, "arm": arm}))
+    values = [sample.metrics[metric] for sample in samples if sample.verified]
+    return median(values) if values else None
+
+
+def _given(figures: Figures, name: str) -> Value:
+    found: Value = figures.run.plan["given"][name]
+    return found
+
+
+def _redundancy(figures: Figures) -> Claim:
+    text = "redundancy: all data is delivered as long as one path is alive"
+    theirs = "no figure"
+    parts, survives = [], []
+    for kernel in figures.kernels:
+        for operation, deaths in DIES.items():
+            gap = _value(figures, kernel, operation, "mptcp", "gap")
+            if gap is None:
+                continue
+            # A path is dead from one change to the next.
+            dead = (deaths[1][0] - deaths[0][0]) * float(_given(figures, "seconds"))
+            alone = _value(figures, kernel, operation, "tcp", "gap")
+            beside = f", {alone:.2f} s with TCP" if alone is not None else ""
+            parts.append(f"{kernel}, {operation}: a gap of {gap:.2f} s{beside}, {dead:.1f} s dead")
+            survives.append(gap < dead)
+    if not parts:
+        why = "needs the arm mptcp in failover, dark, failback or preference"
+        return Claim(text, theirs, "-", Finding.NOT_MEASURED, why)
+    finding = Finding.REPRODUCED if all(survives) else Finding.NOT_REPRODUCED
+    if any(survives) and not all(survives):
+        finding = Finding.IN_PART
+    return Claim(text, theirs, "; ".join(parts), finding)
+
+
+def _throughput(figures: Figures) -> Claim:
+    text = "throughput: at least that of TCP over the best path"
+    theirs = "no figure"
+    parts, holds = [], []
+    for kernel in figures.kernels:
+        both, one, share = (
+            _value(figures, kernel, "aggregate", arm, metric)
+            for arm, metric in (("mptcp", "goodput"), ("tcp", "goodput"), ("mptcp", "share"))
+        )
+        if both is None or one is None:
+            continue
+        of_all = f", {share:.1f} % of what all paths carry" if share else ""
+        parts.append(f"{kernel}: {both:.2f} Mbit/s, TCP {one:.2f}{of_all}")
+        holds.append(both >= one)
+    if not parts:
+        why = "needs the arms mptcp and tcp in aggregate"
+        return Claim(text, theirs, "-", Finding.NOT_MEASURED, why)
+    finding = Finding.REPRODUCED if all(holds) else Finding.NOT_REPRODUCED
+    return Claim(text, theirs, "; ".join(parts), finding)
+
+
+def _in_time(figures: Figures) -> Claim:
+    paths = paths_of(parse(str(_given(figures, "topology"))))
+    rates = tuple(path.way.rate / 1e6 for path in paths)
+    mib = int(_given(figures, "mib"))
+    text = f"{mib} MiB over two paths as fast as simult_flows.sh demands"
+    found = {
+        kernel: took
+        for kernel in figures.kernels
+        if (took := _value(figures, kernel, "transfer", "mptcp", "completion")) is not None
+    }
+    if not found or len(rates) != 2 or not all(rates):
+        why = "needs the arm mptcp in transfer, over two paths with a rate"
+        return Claim(text, "7.906 s over 10 and 10 Mbit/s", "-", Finding.NOT_MEASURED, why)
+    most = limit_ms((rates[0], rates[1]), mib << 20) / 1000
+    theirs = f"{most:.3f} s over {rates[0]:g} and {rates[1]:g} Mbit/s"
+    ours = "; ".join(f"{kernel}: {took:.3f} s" for kernel, took in found.items())
+    if max(found.values()) <= most:
+        return Claim(text, theirs, ours, Finding.REPRODUCED)
+    why = (
+        "its paths have queues of 50 packets, and another delay" if paths[0].way.queue != 50 else ""
+    )
+    return Claim(text, theirs, ours, Finding.NOT_REPRODUCED, why)
+
+
+def _compatibility(figures: Figures) -> Claim:
+    text = "compatibility: where the other end or the way knows no MPTCP, it is TCP"
+    theirs = "no figure"
+    parts, holds = [], []
+    for kernel in figures.kernels:
+        tcp = _value(figures, kernel, "aggregate", "tcp", "goodput")
+        for arm in FALLS_BACK:
+            found = _value(figures, kernel, "aggregate", arm, "goodput")
+            if found is None or tcp is None:
+                continue
+            spoken = _value(figures, kernel, "aggregate", arm, "mptcp")
+            parts.append(f"{kernel}, {arm}: {found:.2f} Mbit/s, TCP {tcp:.2f}")
+            holds.append(not spoken and abs(found / tcp - 1) <= _LIKE_TCP)
+    if not parts:
+        why = f"needs the arms tcp and {', '.join(FALLS_BACK)} in aggregate"
+        return Claim(text, theirs, "-", Finding.NOT_MEASURED, why)
+    finding = Finding.REPRODUCED if all(holds) else Finding.NOT_REPRODUCED
+    if len(holds) < len(FALLS_BACK) * len(figures.kernels) and all(holds):
+        finding = Finding.IN_PART
+    return Claim(text, theirs, "; ".join(parts), finding)

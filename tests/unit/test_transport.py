@@ -1,0 +1,546 @@
+"""congestion and mptcp without a guest: what they tell it, and what they make of its figures."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hand_made import sample_in
+
+from linklab.agent.replies import JobNews, Measure, ProgramEnd
+from linklab.errors import LabError, WrongState
+from linklab.lab.spaces import inside
+from linklab.lab.topology import parse
+from linklab.report.curves import course_panels
+from linklab.report.page import page
+from linklab.report.plots import svg
+from linklab.results.model import CourseRecord, Run
+from linklab.results.shape import Cell, Course
+from linklab.results.store import RunFolder, read_run
+from linklab.scenarios.congestion import Congestion
+from linklab.scenarios.mptcp import Mptcp
+from linklab.scenarios.mptcp.promises import limit_ms
+from linklab.scenarios.scenario import GUEST, Finding, Host, Hosts, Scenario
+
+MEASURE = Measure(1.0, 0.1, 0.1, 1, 1, 0)
+S = 1_000_000_000
+MEGABIT = 125_000  # bytes
+BIN = 12_500  # bytes of a bin of 10 ms at 10 Mbit/s
+
+
+@dataclass
+class Guest:
+    """An agent that answers what the sender and the receiver would have said."""
+
+    sent: str = ""
+    got: str = ""
+    ran: list[tuple[str, ...]] = field(default_factory=list)
+    files: dict[str, str] = field(default_factory=dict)
+
+    def run(self, argv: Sequence[str], _deadline: float) -> ProgramEnd:
+        self.ran.append(tuple(argv))
+        talks = "send" in argv or "/bin/sh" in argv
+        return ProgramEnd(1, 0, MEASURE, self.sent.encode() if talks else b"")
+
+    def start_job(self, argv: Sequence[str], _deadline: float) -> int:
+        self.ran.append(tuple(argv))
+        return 1
+
+    def job_news(self, _wait: float, _deadline: float) -> JobNews:
+        return JobNews(f"listening\n{self.got}".encode(), MEASURE, 0)
+
+    def write_file(self, path: str, content: bytes, _deadline: float, *_: object) -> None:
+        self.files[path] = content.decode()
+
+    @property
+    def told(self) -> list[str]:
+        """The commands that were run, one text each."""
+        return [" ".join(argv) for argv in self.ran]
+
+
+def hosts_of(guest: Any, kind: type[Scenario], given: Mapping[str, Any]) -> Hosts:
+    network = parse(str(given["topology"]))
+    alone = Host(GUEST, guest, lambda _: 60.0)
+    return {GUEST: alone} | {
+        name: replace(alone, name=name, inside=inside(name), network=network)
+        for name in network.hosts
+    }
+
+
+def given_to(kind: type[Scenario], **other: Any) -> dict[str, Any]:
+    return {each.name: each.default for each in kind.parameters} | other
+
+
+class Tried:
+    """A scenario in a fake guest, set up."""
+
+    def __init__(self, kind: type[Scenario], guest: Guest, **given: Any) -> None:
+        values = given_to(kind, **given)
+        self.guest, self.scenario = guest, kind(values)
+        self.hosts = hosts_of(guest, kind, values)
+        list(self.scenario.set_up(self.hosts, Cell()))
+
+    def trial(self, **cell: Any) -> Mapping[str, float]:
+        self.scenario.prepare(self.hosts, Cell(cell))
+        return self.scenario.trial(self.hosts, Cell(cell))
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A receiver has said all when it is first asked."""
+    from linklab.scenarios.scenario import Running, Said
+
+    def wait_for(self: Running, line: str) -> None:
+        self.output = self.host.agent.job_news(0, 0).output
+        assert f"{line}\n".encode() in self.output
+
+    def end(self: Running) -> Said:
+        return Said(self.output.decode().partition("\n")[2])
+
+    monkeypatch.setattr(Running, "wait_for", wait_for)
+    monkeypatch.setattr(Running, "end", end)
+
+
+def figures(**values: Any) -> str:
+    lines = {k: v if isinstance(v, (list, tuple)) else [v] for k, v in values.items()}
+    return "".join(f"{k.replace('__', '.')} {' '.join(map(str, v))}\n" for k, v in lines.items())
+
+
+def sender(flows: int = 1, each: int = 10 * MEGABIT, **more: Any) -> str:
+    told = {
+        "ports": list(range(40_000, 40_000 + flows)),
+        "connect_ns": [40_000_000] * flows,
+        "sent": [each] * flows,
+        "began": [S] * flows,
+        "rtt_median_us": 43_000,
+        "rtt_p95_us": 50_000,
+        "rtt_p99_us": 60_000,
+        "retransmitted": 7,
+    }
+    return figures(**told | more)
+
+
+def receiver(inner: Sequence[int], bins: Sequence[int], **more: Any) -> str:
+    """Of so many flows; they came in the other order."""
+    flows = len(inner)
+    told = {
+        "ports": list(range(40_000 + flows - 1, 39_999, -1)),
+        "first": [S] * flows,
+        "last": [2 * S] * flows,
+        "bytes": [10 * MEGABIT] * flows,
+        "inner": inner[::-1],
+        "bins": list(bins),
+        "gap": 20_000_000,
+        "wrong": 0,
+    }
+    return figures(**told | more)
+
+
+# congestion
+
+
+def test_a_connection_alone_has_all_and_what_arrives_later_does_not_count() -> None:
+    guest = Guest(sender(), receiver([9 * MEGABIT], [BIN] * 100 + [99_999] * 3))
+    tried = Tried(Congestion, guest, seconds=1)
+    assert tried.trial(arm="bbr", loss=0.0) == {
+        "goodput": 10.0, "rtt": 0.043, "rtt_p95": 0.05, "rtt_p99": 0.06,
+        "retransmissions": 7, "fairness": 1.0, "share": 1.0,
+    }  # fmt: skip
+    assert any(told.endswith("send tcp 10.0.2.3 5001 1 1 1 bbr") for told in guest.told)
+    assert not any("shape" in told for told in guest.told), "the link stays as it was measured"
+
+
+def test_whoever_competes_has_every_second_connection() -> None:
+    guest = Guest(sender(4), receiver([300, 100, 300, 100], [BIN] * 100))
+    tried = Tried(Congestion, guest, seconds=1, flows=2, competitor="reno")
+    metrics = tried.trial(arm="cubic", loss=0.0)
+    assert (metrics["share"], metrics["goodput"]) == (0.75, 7.5)
+    assert metrics["fairness"] == pytest.approx(0.8)
+    assert any(told.endswith("5001 4 1 1 cubic,reno") for told in guest.told)
+
+
+def test_the_slowest_link_loses_and_no_longer_when_the_cell_does_not_say_so() -> None:
+    guest = Guest(sender(), receiver([1], [BIN]))
+    tried = Tried(Congestion, guest, seconds=1, topology="a -- r -- b: 1gbit | 10mbit 20ms")
+    tried.trial(arm="bbr", loss=1.0)
+    tried.trial(arm="cubic", loss=1.0)
+    tried.trial(arm="cubic", loss=0.0)
+    shaped = [told.partition("shape ")[2] for told in guest.told if "shape" in told]
+    assert shaped == [
+        "b 10000000 20000000 1000 10000 1 0",
+        "b 10000000 20000000 1000 0 2 0",
+    ]
+    assert all("link-2" in told for told in guest.told if "shape" in told)
+
+
+def test_a_link_that_does_nothing_cannot_lose() -> None:
+    tried = Tried(Congestion, Guest(), topology="a -- b")
+    with pytest.raises(LabError, match="nothing shapes"):
+        tried.trial(arm="bbr", loss=1.0)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"), [({"wrong": 1}, "other bytes"), ({"bytes": [5]}, "5 arrived")]
+)
+def test_bytes_that_are_lost_or_changed_are_the_kernels_fault(
+    more: dict[str, Any], said: str
+) -> None:
+    tried = Tried(Congestion, Guest(sender(), receiver([1], [BIN], **more)), seconds=1)
+    with pytest.raises(WrongState, match=said):
+        tried.trial(arm="bbr", loss=0.0)
+
+
+def test_a_course_has_tenths_of_seconds_and_the_senders_window() -> None:
+    more: dict[str, Any] = {"at": [S], "cwnd": [33], "rtt_us": [43_000], "pacing": [MEGABIT]}
+    guest = Guest(sender(**more), receiver([1], [BIN] * 10 + [0] * 10))
+    tried = Tried(Congestion, guest, seconds=1)
+    tried.trial(arm="bbr", loss=0.0)
+    assert tried.scenario.courses(Cell()) == [
+        Course("goodput", "Mbit/s", (0.1, 0.2), (10.0, 0.0)),
+        Course("rtt", "ms", (1.0,), (43.0,)),
+        Course("cwnd", "packets", (1.0,), (33.0,)),
+        Course("pacing", "Mbit/s", (1.0,), (1.0,)),
+    ]
+
+
+def run_of(kind: type[Scenario], cells: Mapping[tuple[Any, Any], Any], **given: Any) -> Run:
+    axes = [axis.name for axis in kind.shape.axes]
+    full = {metric.name: 1.0 for metric in kind.shape.metrics}
+    samples = [
+        sample_in("nosysfs", Cell(zip(axes, at, strict=True)), full | metrics)
+        for at, metrics in cells.items()
+    ]
+    kernels: list[dict[str, Any]] = [
+        {"name": "nosysfs", "release": "6.12", "sha256": "ab", "inputs": {}, "image_bytes": None}
+    ]
+    plan = {"given": given_to(kind, **given)}
+    about = {"shape": kind.shape.to_json(), "kernels": kernels, "plan": plan}
+    return Run(about, samples)
+
+
+def claim_of(kind: type[Scenario], run: Run, about: str) -> Any:
+    (claim,) = (claim for claim in kind.claims(run) if about in claim.text)
+    return claim
+
+
+@pytest.mark.parametrize(
+    ("bbr", "cubic", "finding"),
+    [
+        (0.0472, 1.09, Finding.REPRODUCED),
+        (0.0474, 1.09, Finding.IN_PART),
+        (0.043, 0.98, Finding.IN_PART),
+        (0.049, 0.93, Finding.IN_PART),
+        (0.1, 0.99, Finding.NOT_REPRODUCED),
+    ],
+)
+def test_the_queue_is_judged_by_both_medians(bbr: float, cubic: float, finding: Finding) -> None:
+    cells = {("bbr", 0.0): {"rtt": bbr}, ("cubic", 0.0): {"rtt": cubic}}
+    claim = claim_of(Congestion, run_of(Congestion, cells), "queue")
+    assert claim.finding is finding
+    assert "43 ms" in claim.theirs and "1.09 s" in claim.theirs
+
+
+@pytest.mark.parametrize(
+    "other", [{"flows": 2}, {"competitor": "reno"}, {"topology": "a -- b: 10mbit 20ms"}]
+)
+def test_the_queue_is_judged_under_bbrs_own_condition_alone(other: dict[str, Any]) -> None:
+    cells = {("bbr", 0.0): {"rtt": 0.043}, ("cubic", 0.0): {"rtt": 1.09}}
+    claim = claim_of(Congestion, run_of(Congestion, cells, **other), "queue")
+    assert claim.finding is Finding.NOT_MEASURED
+
+
+@pytest.mark.parametrize(
+    ("bbr", "cubic", "finding"),
+    [
+        (8.3, 5.0, Finding.REPRODUCED),
+        (8.2, 2.0, Finding.NOT_REPRODUCED),
+        (9.4, 5.1, Finding.NOT_REPRODUCED),
+    ],
+)
+def test_random_loss_is_judged_by_the_links_rate(
+    bbr: float, cubic: float, finding: Finding
+) -> None:
+    cells = {("bbr", 1.0): {"goodput": bbr}, ("cubic", 1.0): {"goodput": cubic}}
+    assert claim_of(Congestion, run_of(Congestion, cells), "1 %").finding is finding
+    claim = claim_of(Congestion, run_of(Congestion, cells, topology="a -- b"), "1 %")
+    assert claim.finding is Finding.NOT_MEASURED
+
+
+# mptcp
+
+
+def multipath(
+    spoken: int = 1, subflows: int = 2, b2: Sequence[int] = (0, 5, 0), **more: Any
+) -> str:
+    paths: dict[str, Any] = {"b__sent": [5, 5, 0], "b__received": [1, 0, 0], "b2__sent": list(b2)}
+    paths["b2__received"] = [0, 0, 0]
+    return sender(mptcp=spoken, subflows=subflows, **paths, **more)
+
+
+def arrived(seconds: int = 1) -> str:
+    return receiver([1], [BIN] * 100 * seconds)
+
+
+def scripted(**cell: str) -> str:
+    tried = Tried(Mptcp, Guest(multipath(), arrived()), seconds=12)
+    tried.trial(**cell)
+    return tried.guest.files["/tmp/mptcp.sh"]
+
+
+def test_two_paths_at_once() -> None:
+    tried = Tried(Mptcp, Guest(multipath(), arrived()), seconds=4, tail=2)
+    metrics = tried.trial(operation="aggregate", arm="mptcp")
+    assert metrics["goodput"] == 10.0
+    assert metrics["share"] == pytest.approx(100 * 10 / (2 * 10 * 1448 / 1514))
+    assert (metrics["gap"], metrics["completion"]) == (0.02, 1.04)
+    assert (metrics["subflows"], metrics["mptcp"]) == (2, 1)
+    assert metrics["others"] == pytest.approx(100 / 3)
+    assert metrics["others_after"] == 0
+    # The first path is active for 0.2 s, the second one for 0.1, each with its tail.
+    assert metrics["radio"] == pytest.approx(2.2 + 2.1)
+    tried.scenario.check(tried.hosts, Cell({"operation": "aggregate", "arm": "mptcp"}))
+
+
+@pytest.mark.parametrize(
+    ("arm", "speaks", "listens", "endpoints"),
+    [
+        ("mptcp", "mptcp", "mptcp", ["10.0.2.1 dev b2 subflow"]),
+        ("tcp", "tcp", "tcp", []),
+        ("backup", "mptcp", "mptcp", ["10.0.2.1 dev b2 subflow backup"]),
+        (
+            "fullmesh", "mptcp", "mptcp",
+            ["10.0.1.1 dev b subflow fullmesh", "10.0.2.1 dev b2 subflow fullmesh",
+             "10.0.2.2 dev a2 signal"],
+        ),
+        ("plain-listener", "mptcp", "tcp", ["10.0.2.1 dev b2 subflow"]),
+        ("disabled", "mptcp", "mptcp", ["10.0.2.1 dev b2 subflow"]),
+        ("stripped", "mptcp", "mptcp", ["10.0.2.1 dev b2 subflow"]),
+    ],
+)  # fmt: skip
+def test_an_arm_is_its_sockets_and_endpoints(
+    arm: str, speaks: str, listens: str, endpoints: list[str]
+) -> None:
+    tried = Tried(Mptcp, Guest(multipath(), arrived()))
+    tried.trial(operation="aggregate", arm=arm)
+    script, told = tried.guest.files["/tmp/mptcp.sh"], tried.guest.told
+    assert f"send {speaks} 10.0.1.2 5001" in script
+    assert any(f"sink {listens} 5001" in each for each in told)
+    added = [each.partition("endpoint add ")[2] for each in told if "endpoint add" in each]
+    # fullmesh tells both kernels of each address in turn.
+    assert sorted(added) == sorted(endpoints)
+    enabled = [each[-1] for each in told if "mptcp.enabled" in each]
+    assert enabled == ["0" if arm == "disabled" else "1"]
+    assert ("strip a b" in script) == (arm == "stripped")
+
+
+def test_paths_die_and_come_back_when_they_should() -> None:
+    lines = scripted(operation="failback", arm="mptcp").splitlines()
+    events = lines[lines.index("(") : lines.index(":")]
+    assert events == [
+        "(",
+        "sleep 3.000",
+        "/bin/ip link set dev b down || exit",
+        "sleep 3.000",
+        "/bin/ip -batch /tmp/mptcp-up-0 || exit",
+        "sleep 3.000",
+        "/bin/ip link set dev b2 down || exit",
+        "sleep 3.000",
+        "/bin/ip -batch /tmp/mptcp-up-1 || exit",
+    ]
+
+
+def test_a_dark_path_loses_everything_both_ways_and_then_is_as_before() -> None:
+    shaped = [
+        line for line in scripted(operation="dark", arm="tcp").splitlines() if "shape" in line
+    ]
+    assert [line.partition("shape ")[2] for line in shaped] == [
+        "b 10000000 20000000 50 1000000 1 0 || exit",
+        "a 10000000 20000000 50 1000000 1 0 || exit",
+        "b 10000000 20000000 50 0 1 0 || exit",
+        "a 10000000 20000000 50 0 1 0 || exit",
+    ]
+
+
+def test_a_transfer_has_bytes_and_the_rest_has_seconds() -> None:
+    sent = {
+        operation: next(
+            line for line in scripted(operation=operation, arm="tcp").splitlines() if "send" in line
+        ).partition(" 1 1 ")[2]
+        for operation in ("aggregate", "transfer", "power")
+    }
+    tail = " >/tmp/mptcp.sent 2>&1"
+    assert sent == {
+        "aggregate": f"12{tail}",
+        "transfer": f"0 - 16777216{tail}",
+        "power": f"0 - 1048576{tail}",
+    }
+
+
+@pytest.mark.parametrize("fails", ["events", "sent", ""])
+def test_the_script_says_what_failed_and_figures_only_where_nothing_did(
+    tmp_path: Path, fails: str
+) -> None:
+    """The script in a shell of this host, its programs replaced."""
+    script = scripted(operation="failover", arm="mptcp")
+    program = tmp_path / "program"
+    program.write_text(
+        '#!/bin/sh\ncase "$1 $FAILS" in\n"watch "*) trap "echo watched; exit" TERM\n'
+        "while :; do sleep 0.01; done;;\n"
+        '"send sent" | "link events" | "-batch events") echo "$1 failed"; exit 3;;\n'
+        'esac\necho "said $1"\n'
+    )
+    program.chmod(0o755)
+    for name in ("/usr/lib/linklab/traffic", "/bin/ip"):
+        script = script.replace(name, str(program))
+    script = script.replace("/tmp/mptcp", f"{tmp_path}/mptcp").replace("sleep 4", "sleep 0")
+    script = script.replace("sleep 8", "sleep 0")
+    done = subprocess.run(
+        ["/bin/sh", "-c", script], check=False, capture_output=True, text=True, timeout=30,
+        env={"FAILS": fails, "PATH": "/bin:/usr/bin"},
+    )  # fmt: skip
+    wanted = {
+        "events": (3, "link failed\n"),
+        "sent": (3, "send failed\n"),
+        "": (0, "said send\nwatched\n"),
+    }
+    assert (done.returncode, done.stdout) == wanted[fails]
+
+
+@pytest.mark.parametrize(
+    ("arm", "spoken", "subflows", "said"),
+    [
+        ("mptcp", 0, 0, "did not speak"),
+        ("mptcp", 1, 1, "1 subflows"),
+        ("backup", 0, 0, "did not speak"),
+        ("stripped", 1, 2, "spoke MPTCP"),
+        ("plain-listener", 1, 1, "spoke MPTCP"),
+    ],
+)
+def test_a_connection_that_speaks_what_it_should_not_is_wrong(
+    arm: str, spoken: int, subflows: int, said: str
+) -> None:
+    tried = Tried(Mptcp, Guest(multipath(spoken, subflows), arrived()))
+    cell = Cell({"operation": "aggregate", "arm": arm})
+    tried.trial(**cell)
+    with pytest.raises(WrongState, match=said):
+        tried.scenario.check(tried.hosts, cell)
+
+
+def test_one_path_is_not_enough() -> None:
+    with pytest.raises(LabError, match="two links of a and b"):
+        Tried(Mptcp, Guest(), topology="a -- b: 10mbit")
+
+
+def test_the_best_path_is_the_first_one() -> None:
+    tried = Tried(Mptcp, Guest(multipath(), arrived()), topology="a == b: 3mbit 5ms | 10mbit 20ms")
+    tried.trial(operation="aggregate", arm="tcp")
+    assert "send tcp 10.0.2.2 " in tried.guest.files["/tmp/mptcp.sh"]
+
+
+@pytest.mark.parametrize(("rates", "most"), [((10, 10), 7906), ((10, 3), 11921)])
+def test_the_limits_are_those_of_the_kernels_own_test(
+    rates: tuple[float, float], most: int
+) -> None:
+    assert limit_ms(rates, 16 << 20) == most
+
+
+@pytest.mark.parametrize(
+    ("cells", "about", "finding"),
+    [
+        ({("failover", "mptcp"): {"gap": 0.5}}, "redundancy", Finding.REPRODUCED),
+        ({("failover", "mptcp"): {"gap": 11.0}}, "redundancy", Finding.NOT_REPRODUCED),
+        (
+            {("failover", "mptcp"): {"gap": 0.5}, ("failback", "mptcp"): {"gap": 4.1}},
+            "redundancy",
+            Finding.IN_PART,
+        ),
+        ({("failover", "tcp"): {"gap": 11.0}}, "redundancy", Finding.NOT_MEASURED),
+        (
+            {("aggregate", "mptcp"): {"goodput": 9.5}, ("aggregate", "tcp"): {"goodput": 9.5}},
+            "throughput",
+            Finding.REPRODUCED,
+        ),
+        (
+            {("aggregate", "mptcp"): {"goodput": 9.4}, ("aggregate", "tcp"): {"goodput": 9.5}},
+            "throughput",
+            Finding.NOT_REPRODUCED,
+        ),
+        ({("transfer", "mptcp"): {"completion": 7.906}}, "16 MiB", Finding.REPRODUCED),
+        ({("transfer", "mptcp"): {"completion": 7.907}}, "16 MiB", Finding.NOT_REPRODUCED),
+    ],
+)
+def test_promises_are_judged_at_their_borders(
+    cells: dict[Any, Any], about: str, finding: Finding
+) -> None:
+    assert claim_of(Mptcp, run_of(Mptcp, cells), about).finding is finding
+
+
+@pytest.mark.parametrize(
+    ("stripped", "finding"),
+    [
+        ({"goodput": 9.1, "mptcp": 0.0}, Finding.REPRODUCED),
+        ({"goodput": 9.0, "mptcp": 0.0}, Finding.NOT_REPRODUCED),
+        ({"goodput": 9.5, "mptcp": 1.0}, Finding.NOT_REPRODUCED),
+        (None, Finding.IN_PART),
+    ],
+)
+def test_compatibility_is_tcp_in_all_three_cases(
+    stripped: dict[str, float] | None, finding: Finding
+) -> None:
+    plain = {"goodput": 9.5, "mptcp": 0.0}
+    cells = {("aggregate", arm): plain for arm in ("tcp", "plain-listener", "disabled")}
+    if stripped:
+        cells["aggregate", "stripped"] = stripped
+    assert claim_of(Mptcp, run_of(Mptcp, cells), "compatibility").finding is finding
+
+
+# courses
+
+
+def stored(folder: Path, *records: CourseRecord) -> Run:
+    run = run_of(Congestion, {(arm, 0.0): {} for arm in ("bbr", "cubic")})
+    about = {
+        **run.about, "scenario": "congestion", "accel": "tcg", "boot": "direct",
+        "qemu": {"version": "7"}, "cpus": 1, "memory": 1, "machine": "microvm",
+    }  # fmt: skip
+    kept = RunFolder(folder, about)
+    for sample in run.samples:
+        kept.add_sample(sample)
+    for record in records:
+        kept.add_course(record)
+    return read_run(folder)
+
+
+def record(arm: str, trial: int, *values: float) -> CourseRecord:
+    at = tuple(float(number) for number in range(len(values)))
+    return CourseRecord(
+        "nosysfs", Cell({"arm": arm, "loss": 0.0}), trial, Course("cwnd", "packets", at, values)
+    )
+
+
+def test_a_course_survives_a_runs_folder_and_stands_on_the_page(tmp_path: Path) -> None:
+    bbr, cubic = record("bbr", 1, 10, 20, 30), record("cubic", 1, 5, 50, 500)
+    run = stored(tmp_path, bbr, cubic, record("bbr", 2, 1, 1, 1))
+    assert run.courses[:2] == [bbr, cubic]
+    assert "courses" not in run.document()
+    text = page([(tmp_path, run)])
+    assert "Over time" in text and "bbr: 10 to 30 packets" in text
+    assert "cubic: 5 to 500 packets" in text
+
+
+def test_a_course_is_a_line_without_marks_from_nothing_up(tmp_path: Path) -> None:
+    run = stored(tmp_path, record("bbr", 1, *range(1, 200)))
+    from linklab.report.compare import Stored
+
+    (panel,) = course_panels(Stored(tmp_path, run), Cell(), 0.0)
+    drawn = svg(panel)
+    assert "mark" not in drawn and drawn.count('class="run"') == 1
+    assert drawn.count('class="x tick"') < 10
+
+
+def test_a_run_without_courses_says_nothing_of_them(tmp_path: Path) -> None:
+    assert "Over time" not in page([(tmp_path, stored(tmp_path))])
