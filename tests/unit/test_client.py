@@ -86,6 +86,19 @@ class TestGreeting:
             agent_on(line).wait_for_hello(1010)
         assert line.now == 1010
 
+    @pytest.mark.parametrize(("denied", "until"), [(0.5, 1020), (0.75, 1040), (0.99, 1050)])
+    def test_a_busy_hosts_guest_has_the_time_that_it_was_denied_on_top(
+        self, line: VirtualLine, denied: float, until: float
+    ) -> None:
+        line.denied = denied
+        with pytest.raises(GuestHung, match="did not start its agent"):
+            agent_on(line).wait_for_hello(1010)
+        assert line.now == pytest.approx(until)
+        line.to_agent = lost
+        with pytest.raises(GuestHung):
+            agent_on(line).read_file("/proc/version", line.now + 10)
+        assert line.now == pytest.approx(until + (until - 1000), abs=0.6)
+
     def test_that_does_not_come_among_noise_is_a_hang(self, line: VirtualLine) -> None:
         line.babble = b"[    1.000000] more and more"
         with pytest.raises(GuestHung, match="did not start its agent"):

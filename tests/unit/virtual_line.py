@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from model_agent import ModelAgent
 
-from linklab.agent.line import LineStuck, Turns
+from linklab.agent.line import AgentLine, LineStuck, Turns
 from linklab.agent.protocol import Frame, FrameKind, decode_line
 
 Damage = Callable[[bytes], bytes]
@@ -21,6 +21,14 @@ Damage = Callable[[bytes], bytes]
 
 def untouched(line: bytes) -> bytes:
     return line
+
+
+@dataclass
+class _Denied:
+    share: float
+
+    def denied(self) -> float:
+        return self.share
 
 
 @dataclass
@@ -36,6 +44,7 @@ class VirtualLine:
     stuck: bool = False
     now: float = 1000.0
     turns: Turns | None = None
+    denied: float = 0.0  # of the host's CPUs
     sent: list[tuple[float, bytes]] = field(default_factory=list)
     turns_given: int = 0
     _arrivals: list[tuple[float, int, bytes]] = field(default_factory=list)
@@ -43,6 +52,9 @@ class VirtualLine:
     _to_lab: bytes = b""
     _free_at: float = 0.0
     _count: int = 0
+
+    def postponed(self, began: float, deadline: float) -> float:
+        return AgentLine.postponed(_Denied(self.denied), began, deadline)  # type: ignore[arg-type]
 
     def monotonic(self) -> float:
         return self.now
