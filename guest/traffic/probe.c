@@ -19,6 +19,7 @@
 #define MOST (1u << 22)		/* datagrams, requests or connections of one run */
 #define MOST_MESSAGE (1u << 20) /* bytes of a request or a reply */
 #define MOST_DATAGRAM 65507
+#define SETTLE 10000		/* us */
 #define NUMBERED sizeof(uint32_t) /* bytes of a datagram's number, at its beginning */
 
 static char message[MOST_MESSAGE];
@@ -264,6 +265,7 @@ void count_train(char **argv)
 
 	if (setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof(on)))
 		fault("SO_TIMESTAMPNS");
+	usleep(SETTLE); /* the kernel begins to stamp in a worker of its own (net_enable_timestamp) */
 	wait_at_most(fd, limit + PATIENCE);
 	say_listening();
 	/* What is there already still counts when all have come: it may be a second copy. */
