@@ -149,10 +149,10 @@ def test_every_experiment_runs_in_guests_of_its_own() -> None:
 
 
 def test_a_guest_that_cannot_says_why() -> None:
-    lab: Any = OneGuest(1, b"flow: veth: no such device\n")
+    lab: Any = OneGuest(1, b"traffic: veth: no such device\n")
     with pytest.raises(LabError, match="no figures came") as caught:
         run_all(lab, SUBJECT, [SLOW], 1, ignore)
-    assert caught.value.evidence == "flow: veth: no such device"
+    assert caught.value.evidence == "traffic: veth: no such device"
 
 
 def test_a_flavour_gets_what_networks_need_and_another_kernel_is_as_it_is(tmp_path: Path) -> None:
