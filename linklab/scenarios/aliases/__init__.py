@@ -49,7 +49,11 @@ class Aliases(Scenario):
         ),
         metrics=(
             Metric(
-                "goodput", "Mbit/s", Better.MORE, title="goodput at the receiver", short="goodput"
+                "goodput",
+                "Mbit/s",
+                Better.MORE,
+                title="goodput at the receiver, Mbit/s",
+                short="goodput",
             ),
             Metric("senders_sum", "Mbit/s", Better.NEITHER, short="sum of the senders' averages"),
             Metric("fairness", better=Better.MORE, short="fairness"),
