@@ -18,6 +18,7 @@ from linklab.errors import Leaked, Verdict, WrongState
 from linklab.events import ignore
 from linklab.results.shape import Cell
 from linklab.results.store import RunFolder, read_run
+from linklab.scenarios.aliases import Aliases
 from linklab.scenarios.grouping import Grouping
 from linklab.scenarios.routes import Routes
 from linklab.scenarios.scenario import GUEST
@@ -123,6 +124,12 @@ def test_what_costs_much_is_repeated_where_all_is_asked_for() -> None:
     costly = [cell("mtu", "process", 128)]
     assert cells_to_repeat(Grouping, costly, costly, Leaks.CHEAP) == []
     assert cells_to_repeat(Grouping, costly, costly, Leaks.ALL) == costly
+
+
+def test_work_between_hosts_is_repeated_only_where_all_is_asked_for() -> None:
+    done = [Cell({"arm": "aliases", "addresses": 1})]
+    assert cells_to_repeat(Aliases, done, done, Leaks.CHEAP) == []
+    assert cells_to_repeat(Aliases, done, done, Leaks.ALL) == done
 
 
 # What comes of it

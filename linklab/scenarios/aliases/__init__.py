@@ -88,11 +88,6 @@ class Aliases(Scenario):
         return 512
 
     @classmethod
-    def cost(cls, cell: Cell) -> int:
-        """Return how long a trial takes: seconds of the guest, whatever is sent."""
-        return 2000
-
-    @classmethod
     def limit(cls, cell: Cell, *, emulated: bool) -> float:
         """Return the seconds for a trial: an emulator needs some for each of the guest's."""
         return 600.0 if emulated else 120.0
