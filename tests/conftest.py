@@ -27,6 +27,7 @@ NOBODY = 65534
 # which programs inherit; tests of what a signal does want one that arrives.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 # A shared machine is slow at times, which is no fault of what is tested.
 settings.register_profile(
