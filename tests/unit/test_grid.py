@@ -159,7 +159,7 @@ class Table(HTMLParser):
         self.rows: list[list[dict[str, str | None]]] = []
         self.labels: list[str | None] = []
         self._open: list[str] = []
-        empty = dict.fromkeys(("summary", "heads", "parts", "tables", "again"), ())
+        empty = dict.fromkeys(("summary", "heads", "parts", "tables", "again", "courses"), ())
         self.feed(render("report.html", title="", metric="seconds", claims=grid, **empty))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
