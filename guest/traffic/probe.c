@@ -219,6 +219,8 @@ void train(char **argv)
 
 	if (most > MOST_SEGMENTS)
 		most = MOST_SEGMENTS;
+	if (most > burst)
+		most = burst;
 	if (most < 2 || setsockopt(fd, IPPROTO_UDP, UDP_SEGMENT, &segment, sizeof(segment)))
 		most = 1;
 	began = next = now_ns();

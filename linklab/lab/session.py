@@ -170,7 +170,7 @@ class Session:
         if self.machine.spec.is_virtual:
             # QEMU's own seed reaches no guest that is entered through PVH.
             self.agent.resume(
-                self.machine.started + self._boot_limit,
+                time.monotonic() + self._boot_limit,
                 _VIRTUAL_NOW,
                 _entropy(self.machine.spec.seed),
             )
@@ -195,7 +195,7 @@ class Session:
             # It was saved where it had stopped, after its last word.
             self.machine.control.resumed_stopped()
             self.line.has_spoken = True
-        nonce = self.agent.resume(self.machine.started + self._boot_limit, now, entropy)
+        nonce = self.agent.resume(time.monotonic() + self._boot_limit, now, entropy)
         self.boot_seconds = time.monotonic() - self.machine.started
         if nonce != hello.nonce:
             raise LabError("the resumed guest is not the one that was saved")
