@@ -114,6 +114,7 @@ def test_a_terminal_that_was_lent_is_as_it_was_after_a_signal(
     who: str, number: signal.Signals, window: Window, folder: Path
 ) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background has none
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     lab = window.begin(folder, who)
     try:
         window.wait_for(b"it is mine")

@@ -36,6 +36,7 @@ sys.meta_path.insert(0, Slow())
 def interrupted(folder: Path, number: signal.Signals, slow: str, *words: str) -> tuple[int, str]:
     """Send a signal to a real command while it imports; return its status and last words."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background has none
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     (folder / "sitecustomize.py").write_text(SLOW)
     ready = folder / "ready"
     env = environment(
