@@ -48,7 +48,8 @@ def test_a_device_that_is_not_let_go_is_told_in_the_kernels_words(
     )
     assert done.status == 1, done.stderr
     assert "unregister_netdevice: waiting for a device to become free" in done.stderr
-    assert "unregister_netdevice: waiting for ll10000" in done.stderr
+    told = "".join(path.read_text() for path in (tmp_path / "run").glob("report-*.txt"))
+    assert "unregister_netdevice: waiting for ll100" in told  # any of them
 
 
 def test_where_kernels_are_compared_it_is_the_fault_of_one(invoke: Invoke, tmp_path: Path) -> None:
@@ -93,4 +94,4 @@ def test_a_kernel_with_kmemleak_names_the_function(invoke: Invoke, tmp_path: Pat
     assert done.status == 1, done.stderr
     (fault,) = done.document["run"]["faults"]
     titles = {report["title"] for report in fault["reports"]}
-    assert {"memory leak in rtnl_note_mtu", "memory leak in rtmsg_ifinfo_event"} <= titles
+    assert {"memory leak in rtnl_note_mtu", "memory leak in skb_copy"} <= titles
