@@ -14,12 +14,12 @@ from linklab.host.cache import Cache
 from linklab.image.programs import WIRE, build_static
 from linklab.lab.guests import GuestPlace
 from linklab.lab.lab import Lab, Subject, host_memory_available
+from linklab.lab.spaces import NETWORKS
 from linklab.lab.topology import Topology
 from linklab.machine.spec import MOST_NICS, Clock, NicModel
 from linklab.options import choose, option, split_list
-from linklab.paths import IMAGES
 
-NICS = IMAGES / "networks" / "nics.config"
+NICS = NETWORKS / "nics.config"
 
 
 class Place(StrEnum):

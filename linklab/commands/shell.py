@@ -8,7 +8,6 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +15,6 @@ from types import FrameType
 
 from linklab.agent.client import Agent
 from linklab.agent.line import AgentLine, LineClosed, PollHandler
-from linklab.agent.replies import ProgramEnd
 from linklab.commands.guests import visit_guest
 from linklab.commands.kernels import ONE_KERNEL, KernelOptions, prepare_subjects
 from linklab.commands.machines import MachineOptions, set_up_lab
@@ -32,8 +30,8 @@ from linklab.machine.commandline import DISTRIBUTION, shell_command_line
 from linklab.machine.process import Machine
 from linklab.machine.spec import DirectBoot, MachineSpec, TerminalPort
 from linklab.options import group, option
-from linklab.paths import IMAGES
 from linklab.report.progress import progress
+from linklab.scenarios.scenario import GUEST, Host
 from linklab.trials.subjects import Requirements
 
 _EVER = 1e6  # s: a person may wait at the boot prompt
@@ -42,7 +40,6 @@ _LEAVES = "/run/shell-leaves"  # templates/profile
 _STTY = ("/bin/stty", "-F", "/dev/ttyS0")
 _HOSTS = "/run/hosts"  # last in a person's PATH, templates/profile
 _ENTER = "#!/bin/sh\nLINKLAB_HOST={} exec {} ${{@:-sh}}\n"
-_NEEDED = IMAGES / "networks"
 
 
 @dataclass(frozen=True)
@@ -71,8 +68,8 @@ def main(options: ShellOptions) -> None:
     kernels, machine = options.kernels, options.machine
     image, needs = LIVE, [SHELL]
     if network:
-        kernels = replace(kernels, needed=(str(_NEEDED / "kernel.config"),))
-        image, needs = _NEEDED, [SHELL, str(_NEEDED / "needs.toml")]
+        kernels = replace(kernels, needed=(str(spaces.NETWORKS / "kernel.config"),))
+        image, needs = spaces.NETWORKS, [SHELL, str(spaces.NETWORKS / "needs.toml")]
     kernels.check_one("a shell needs exactly one kernel")
     machine.check()
     if not sys.stdin.isatty():
@@ -179,26 +176,20 @@ def _tend(machine: Machine, window: _Window, network: Topology | None) -> None:
 def _make_hosts(agent: Agent, network: Topology) -> None:
     """Make the hosts and links, and for each host a command of its name: a shell there."""
 
-    def run(argv: Sequence[str]) -> ProgramEnd:
-        return agent.run(argv, time.monotonic() + _LIMIT)
-
-    def write(path: str, content: bytes) -> None:
-        agent.write_file(path, content, time.monotonic() + _LIMIT)
-
+    guest = Host(GUEST, agent, lambda _cell: _LIMIT)
     try:
-        spaces.build(network, 0, run, write)
-    except LinklabError as error:
-        said = error.message
-    else:
-        run(["/bin/mkdir", "-p", _HOSTS])
+        spaces.build(network, 0, guest.run, guest.write)
+        guest.run(["/bin/mkdir", "-p", _HOSTS])
         for host in network.hosts:
             enter = _ENTER.format(host, " ".join(spaces.inside(host)))
-            agent.write_file(
-                f"{_HOSTS}/{host}", enter.encode(), time.monotonic() + _LIMIT, mode=0o755
-            )
+            agent.write_file(f"{_HOSTS}/{host}", enter.encode(), guest.until(), mode=0o755)
+        inside = {host: replace(guest, inside=spaces.inside(host)) for host in network.hosts}
+        spaces.await_answers(network, inside)
         first = network.hosts[0]
         said = (
             f"the hosts are there: {' '.join(network.hosts)}. `{first}` is a shell on {first}, "
             f"`{first} ip address` a command there."
         )
-    write("/dev/console", f"\n{said}\n".encode())
+    except LinklabError as error:
+        said = error.message
+    guest.write("/dev/console", f"\n{said}\n".encode())

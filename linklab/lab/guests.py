@@ -8,15 +8,14 @@ go through the wire (`linklab/lab/wire.py`), so that no machine shapes itself.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
 
 from linklab.errors import LabError
 from linklab.host.cache import Cached
 from linklab.lab.session import Session
-from linklab.lab.spaces import configure, write_names
+from linklab.lab.spaces import Hands, await_answers, configure, write_names
 from linklab.lab.topology import Topology
 from linklab.lab.wire import Counters, Wire
 from linklab.machine.qmp import set_carrier
@@ -29,19 +28,6 @@ _NEGOTIATION_LIMIT = 30.0  # s for an interface to find out that it has a carrie
 _NEGOTIATION_LOOK = 0.1  # s
 _LATE_NS = 1_000_000  # and less is no reason for anything
 _CARRIER_LIMIT = 10.0  # s for QEMU to pull a cable
-
-
-class Hands(Protocol):
-    """What works on a host. Raises where what it runs fails."""
-
-    def run(self, argv: Sequence[str]) -> object:
-        """Run a program."""
-
-    def printed(self, argv: Sequence[str]) -> str:
-        """Run a program; return what it printed."""
-
-    def write(self, path: str, content: bytes) -> object:
-        """Write a file."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +75,7 @@ class GuestPlace:
         until = time.monotonic() + _NEGOTIATION_LIMIT
         for host, hand in hands.items():
             _await_carrier(self.topology, host, hand, until)
-        for number in range(len(self.topology.links)):
-            _await_answer(self.topology, number, hands, until)
+        await_answers(self.topology, hands)
 
 
 def capture_of(log: Path, link: int) -> Path:
@@ -132,20 +117,6 @@ def _await_carrier(topology: Topology, host: str, hand: Hands, until: float) -> 
             missing = ", ".join(sorted(waiting))
             raise LabError(f"host {host} has no carrier on its link to {missing}")
         time.sleep(_NEGOTIATION_LOOK)
-
-
-def _await_answer(
-    topology: Topology, number: int, hands: Mapping[str, Hands], until: float
-) -> None:
-    """Wait until a packet has come over a link and back: QEMU's e1000 takes none for a second."""
-    link, (near, far) = topology.links[number], topology.ports[number]
-    seconds = 1 + (link.there.delay + link.back.delay) // 10**9
-    ping = f"ping -c 1 -W {seconds} {far.addresses[0].ip} || true"
-    while " 1 packets received" not in hands[near.host].printed(["/bin/sh", "-c", ping]):
-        if any(way.loss or way.corrupt for way in (link.there, link.back)):
-            return  # how much of it comes is looked at with the rest
-        if time.monotonic() > until:
-            raise LabError(f"link {number + 1}, {link.a} -- {link.b}: no ping comes back")
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,21 @@ sysfs: `ip netns exec` does, to mount it for the namespace; `nsenter` does not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
+from linklab.errors import LabError
 from linklab.lab.topology import Port, Topology, Way
+from linklab.paths import IMAGES
 
 TRAFFIC = "/usr/lib/linklab/traffic"
+NETWORKS = IMAGES / "networks"
+"""What kernels and images need to have hosts and links in them."""
 _IP = "/bin/ip"
 _FOLDER = "/tmp"
+_PATIENCE = 30.0  # s for all links to carry something
 _OF_AN_INTERFACE = (  # each has values of its own, from before its host was told
     # Addresses are there at once, and stay when their interface goes down.
     ("accept_dad", "0"),
@@ -51,6 +58,19 @@ _FORWARDING = (("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1"))
 
 Run = Callable[[Sequence[str]], object]
 Write = Callable[[str, bytes], object]
+
+
+class Hands(Protocol):
+    """What works on a host. Raises where what it runs fails."""
+
+    def run(self, argv: Sequence[str]) -> object:
+        """Run a program."""
+
+    def printed(self, argv: Sequence[str]) -> str:
+        """Run a program; return what it printed."""
+
+    def write(self, path: str, content: bytes) -> object:
+        """Write a file."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +125,23 @@ def configure(
     router = _FORWARDING if host in topology.routers else ()
     _set(host, (*own, *_SYSCTLS, *router), run, write, prefix)
     _batch(host, host_lines(topology, host), prefix, run, write)
+
+
+def await_answers(topology: Topology, hands: Mapping[str, Hands]) -> None:
+    """Wait until a packet has come over each link and back.
+
+    The kernel learns by and by that an interface may send (net/core/link_watch.c), and
+    until then what is sent is lost; QEMU's e1000 takes none for a second. Raises `LabError`.
+    """
+    until = time.monotonic() + _PATIENCE
+    for number, (link, (near, far)) in enumerate(zip(topology.links, topology.ports, strict=True)):
+        seconds = 1 + (link.there.delay + link.back.delay) // 10**9
+        ping = f"ping -c 1 -W {seconds} {far.addresses[0].ip} || true"
+        while " 1 packets received" not in hands[near.host].printed(["/bin/sh", "-c", ping]):
+            if any(way.loss or way.corrupt for way in (link.there, link.back)):
+                break  # how much of it comes is looked at with the rest
+            if time.monotonic() > until:
+                raise LabError(f"link {number + 1}, {link.a} -- {link.b}: no ping comes back")
 
 
 def write_names(topology: Topology, write: Write) -> None:

@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address
 from typing import ClassVar
 
-from linklab import paths
 from linklab.errors import WrongState
 from linklab.lab.spaces import TRAFFIC
 from linklab.results.shape import Axis, Cell, Metric, Shape
@@ -51,9 +50,6 @@ class Addresses(Scenario):
     )
     topology = "a -- b"
     parameters = (Parameter("connections", 200, "how many a trial of `connect` makes", 1, 1000),)
-    fragment = paths.IMAGES / "networks" / "kernel.config"
-    needs = paths.IMAGES / "networks" / "needs.toml"
-    image = paths.IMAGES / "networks"
     compared: ClassVar = {"operation": ("add", "connect"), "addresses": (1000,)}
     judged: ClassVar = {"addresses": (100,)}
     profiled: ClassVar = {"operation": ("add",), "addresses": (10_000,)}

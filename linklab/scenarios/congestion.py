@@ -11,7 +11,6 @@ from dataclasses import replace
 from statistics import median
 from typing import Any, ClassVar
 
-from linklab import paths
 from linklab.errors import LabError, WrongState
 from linklab.lab.spaces import TRAFFIC, Shaped, inside, middle, shape_words, shaped_links
 from linklab.lab.topology import Topology, parse
@@ -81,15 +80,7 @@ class Congestion(Scenario):
             among=(_NOBODY, *ALGORITHMS),
         ),
     )
-    fragment = paths.IMAGES / "networks" / "kernel.config"
-    needs = paths.IMAGES / "networks" / "needs.toml"
-    image = paths.IMAGES / "networks"
     profiled: ClassVar = {"arm": ("bbr",), "loss": (0.0,)}
-
-    @classmethod
-    def memory(cls, cell: Cell, cpus: int) -> int:
-        """Return the MiB for the sockets' buffers."""
-        return 512
 
     @classmethod
     def limit(cls, cell: Cell, *, emulated: bool) -> float:

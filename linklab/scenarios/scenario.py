@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 from linklab.agent.client import Agent, TracedAgent
 from linklab.agent.replies import Measure, ProgramEnd, SyscallCount
 from linklab.errors import KernelFault, LabError, RequestRefused, UsageError
+from linklab.lab.spaces import NETWORKS
 from linklab.lab.topology import Topology, parse
 from linklab.results.shape import Cell, Course, Shape, Value
 
@@ -321,7 +322,9 @@ class Scenario:
     """The folder of an image manifest, where the live image lacks a program."""
     slower: ClassVar[Slower | None] = None
     topology: ClassVar[str] = ""
-    """Hosts and the links between them, where one guest alone is not enough; a parameter then."""
+    """Hosts and the links between them, where one guest alone is not enough; a parameter then.
+
+    What networks need of a kernel and an image comes with it, where none is named."""
     weighs_iso: ClassVar[bool] = False
     """Whether its claims are about the size of the live ISO, which is then made."""
 
@@ -331,6 +334,9 @@ class Scenario:
             text = str(parse(cls.topology))
             about = "hosts and links, as docs/networks.md has them"
             cls.parameters = (Parameter("topology", text, about, reader=parse), *cls.parameters)
+            cls.fragment = cls.fragment or NETWORKS / "kernel.config"
+            cls.needs = cls.needs or NETWORKS / "needs.toml"
+            cls.image = cls.image or NETWORKS
 
     def __init__(self, given: Mapping[str, Value]) -> None:
         self.given = given
@@ -353,8 +359,8 @@ class Scenario:
 
     @classmethod
     def memory(cls, cell: Cell, cpus: int) -> int:
-        """Return the MiB that a guest needs for a cell."""
-        return 128
+        """Return the MiB that a guest needs for a cell; with hosts in it, for their sockets too."""
+        return 512 if cls.topology else 128
 
     @classmethod
     def limit(cls, cell: Cell, *, emulated: bool) -> float:

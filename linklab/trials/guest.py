@@ -204,6 +204,7 @@ class GuestAtWork:
             name: replace(guest, name=name, inside=spaces.inside(name), network=network)
             for name in network.hosts
         }
+        spaces.await_answers(network, hosts)
         check_links(network, hosts)
         return {GUEST: guest, **hosts}
 

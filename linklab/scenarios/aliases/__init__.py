@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Address
 from typing import Any, ClassVar
 
-from linklab import paths
 from linklab.errors import LabError, WrongState
 from linklab.lab.spaces import TRAFFIC
 from linklab.results.shape import Axis, Better, Cell, Metric, Shape, Value
@@ -70,9 +69,6 @@ class Aliases(Scenario):
     # The frame's check sum, the preamble and the gap: what a wire carries beside the frame.
     topology = "a -- b: 1gbit 50us queue=20000 overhead=24 coalesce=100us"
     parameters = (Parameter("seconds", 4, "how long each connection sends", 1, 600),)
-    fragment = paths.IMAGES / "networks" / "kernel.config"
-    needs = paths.IMAGES / "networks" / "needs.toml"
-    image = paths.IMAGES / "networks"
     compared: ClassVar = {"arm": ("aliases",), "addresses": (1, 254)}
     judged: ClassVar = {"arm": ("aliases", "labels"), "addresses": (16,)}
     profiled: ClassVar = {"arm": ("aliases",), "addresses": (64,)}
@@ -83,11 +79,6 @@ class Aliases(Scenario):
         if cell["arm"] != "idle" and cell.number("addresses") > _MOST_FLOWS:
             return f"at most {_MOST_FLOWS} connections send at a time: arm idle has one"
         return ""
-
-    @classmethod
-    def memory(cls, cell: Cell, cpus: int) -> int:
-        """Return the MiB for the sockets' buffers."""
-        return 512
 
     @classmethod
     def limit(cls, cell: Cell, *, emulated: bool) -> float:

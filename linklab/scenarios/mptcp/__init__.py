@@ -11,14 +11,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from linklab import paths
 from linklab.errors import LabError, WrongState
 from linklab.lab.spaces import TRAFFIC, Shaped, inside, middle, shape_words
 from linklab.lab.topology import parse
 from linklab.results.shape import Axis, Better, Cell, Course, Metric, Shape
 from linklab.scenarios.aliases.article import ceiling_of
 from linklab.scenarios.congestion import goodput, goodput_course, whole
-from linklab.scenarios.mptcp.ways import DIES, FALLS_BACK, SPEAKS, Path, paths_of
+from linklab.scenarios.mptcp.promises import DIES, FALLS_BACK, SPEAKS, Path, paths_of
 from linklab.scenarios.scenario import IP, Claim, Hosts, Metrics, Parameter, Said, Scenario
 
 __all__ = ["Mptcp"]
@@ -86,19 +85,11 @@ class Mptcp(Scenario):
             0, 60,
         ),
     )  # fmt: skip
-    fragment = paths.IMAGES / "networks" / "kernel.config"
-    needs = paths.IMAGES / "networks" / "needs.toml"
-    image = paths.IMAGES / "networks"
     judged: ClassVar = {
         "operation": ("aggregate", "failover"),
         "arm": ("mptcp", "backup", "fullmesh", *FALLS_BACK),
     }
     profiled: ClassVar = {"operation": ("aggregate",), "arm": ("mptcp",)}
-
-    @classmethod
-    def memory(cls, cell: Cell, cpus: int) -> int:
-        """Return the MiB for the sockets' buffers."""
-        return 512
 
     @classmethod
     def limit(cls, cell: Cell, *, emulated: bool) -> float:

@@ -1,4 +1,4 @@
-"""What MPTCP promises, and what a run says of it.
+"""What MPTCP promises of the ways that a connection can take, and what a run says of it.
 
 The promises are those of RFC 6182, as "Contributions to the Linux Networking
 Subsystem" (2012) puts them. The limits of a transfer are those of the kernel's own
@@ -8,14 +8,53 @@ counts as kept were fixed before looking at figures.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from statistics import median
+from typing import TYPE_CHECKING
 
-from linklab.lab.topology import parse
-from linklab.results.figures import Figures
+from linklab.lab.topology import Port, Topology, Way, parse
 from linklab.results.model import Run
 from linklab.results.shape import Cell, Value
-from linklab.scenarios.mptcp.ways import DIES, FALLS_BACK, paths_of
 from linklab.scenarios.scenario import Claim, Finding
+
+if TYPE_CHECKING:
+    from linklab.results.figures import Figures
+
+SPEAKS = ("mptcp", "backup", "fullmesh")
+FALLS_BACK = ("plain-listener", "disabled", "stripped")
+DIES = {  # when paths end and come back, in parts of the time that is sent, and which path
+    "failover": ((1 / 3, 0, False), (1.0, 0, True)),
+    "dark": ((1 / 3, 0, False), (1.0, 0, True)),
+    "failback": ((1 / 4, 0, False), (1 / 2, 0, True), (3 / 4, 1, False), (1.0, 1, True)),
+    "preference": ((1 / 2, 0, False), (1.0, 0, True)),
+}
+
+
+@dataclass(frozen=True)
+class Path:
+    """A link from the sender to the receiver: its ends, and what it does on the way there."""
+
+    near: Port
+    far: Port
+    way: Way
+
+    @property
+    def addresses(self) -> tuple[str, str]:
+        """Its ends' addresses."""
+        return str(self.near.addresses[0].ip), str(self.far.addresses[0].ip)
+
+
+def paths_of(network: Topology) -> list[Path]:
+    """Return the links from the first host to the last one, the best one first."""
+    a, b = network.hosts[0], network.hosts[-1]
+    found = []
+    for link, (near, far) in zip(network.links, network.ports, strict=True):
+        if (near.host, far.host) == (a, b):
+            found.append(Path(near, far, link.there))
+        elif (near.host, far.host) == (b, a):
+            found.append(Path(far, near, link.back))
+    return sorted(found, key=lambda path: (-(path.way.rate or 1 << 62), path.way.delay))
+
 
 _LIKE_TCP = 0.05  # of TCP's goodput: a connection that fell back
 _SLACK = 450  # ms: 200 at each end for a handshake, and 50
@@ -23,6 +62,8 @@ _SLACK = 450  # ms: 200 at each end for a handshake, and 50
 
 def claims(run: Run) -> list[Claim]:
     """Return every claim, those that this run cannot judge as not measured."""
+    from linklab.results.figures import Figures  # brings numpy
+
     figures = Figures(run)
     return [
         _redundancy(figures),
