@@ -92,7 +92,7 @@ _MUST_AGREE = {
     "host CPU": ("host.cpu", _ABSENT),
     "guest for each trial": ("plan.fresh_guest", "False"),
     "trials in each guest and round": ("plan.trials", "1"),
-    "trials thrown away before them": ("plan.warmup_trials", "0"),
+    "trials thrown away before them": ("plan.settling", "0"),
 }
 _MAY_DIFFER = {
     "trials": ("plan.repeat", _ABSENT),

@@ -10,6 +10,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from experiments import plan_of
 from hand_made import PAPER_COUNTS, both_arms, created, run_of, sample, sample_in
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -351,6 +352,19 @@ class TestComparison:
         assert obstacles(before, now) == []
         other = run_of(["sysfs"], image_bytes=1, scenario="grouping")
         assert "kernel nosysfs" in {d.what for d in differences(before, other)}
+
+    @pytest.mark.parametrize(
+        ("changed", "what"),
+        [
+            ({"warmup_trials": 1}, "trials thrown away before them"),
+            ({"trials": 3}, "trials in each guest and round"),
+            ({"fresh_guest": True}, "guest for each trial"),
+        ],
+    )
+    def test_how_a_guest_was_used_must_agree(self, changed: dict[str, Any], what: str) -> None:
+        plan = plan_of()
+        one, other = (both_kernels(plan=p.to_json()) for p in (plan, replace(plan, **changed)))
+        assert [each.what for each in obstacles(one, other)] == [what]
 
     def test_letters_do_not_end(self) -> None:
         assert [letter_of(n) for n in (0, 25, 26, 27, 702)] == ["A", "Z", "AA", "AB", "AAA"]
