@@ -280,7 +280,7 @@ static void run(uint64_t seconds)
 		size_t got = wait_ready(epoll, ready, looking && next < until ? next : until);
 		uint64_t now;
 
-		/* Who wakes for every acknowledgement takes half of the CPU that both ends share. */
+		/* Who wakes for every acknowledgement leaves the other end little of the CPU. */
 		if (count > 1)
 			nanosleep(&pause, NULL);
 		now = now_ns();

@@ -237,7 +237,7 @@ void sink(char **argv)
 		if (came < expected && limit > patience)
 			limit = patience;
 		count = wait_ready(epoll, ready, limit);
-		/* Who wakes for every segment takes a quarter of the CPU that both ends share. */
+		/* Who wakes for every segment leaves the other end little of the CPU they share. */
 		if (kind != IPPROTO_UDP)
 			nanosleep(&pause, NULL);
 		now = now_ns();

@@ -230,7 +230,7 @@ class TestSending:
             AgentLine(pair[0]).send_bytes(b"x", late())
 
 
-class TestCompanions:
+class TestHandlers:
     class Ended(Exception):
         pass
 

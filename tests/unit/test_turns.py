@@ -177,7 +177,7 @@ class TestARequest:
         assert machine.arrived[0] + found == request
 
 
-class TestTheCompanions:
+class TestTheHandlers:
     """Are looked after while one waits for the stop."""
 
     def test_are_told(self, line: AgentLine, machine: Machine) -> None:
