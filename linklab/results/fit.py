@@ -98,17 +98,19 @@ def _solve(
 
     most = max(points)
     numbers = np.array(list(points)) / most
-    # Numbers in units of the largest one, seconds in units of each figure: all
-    # columns are then of one size, and the errors of one weight.
+    # Seconds in units of each figure: the errors are of one weight.
     seconds = np.array(list(points.values()))
     rows = np.stack([numbers**power.value / seconds for power in powers], axis=1)
-    inverse = np.linalg.inv(rows.T @ rows)
-    scaled = inverse @ rows.T @ np.ones(len(points))
+    # The normal equations would square how far apart the columns are, and be singular
+    # by rounding alone. Nothing is cut off: what the numbers do not tell has no limits.
+    sizes = np.linalg.norm(rows, axis=0)
+    solver = np.linalg.pinv(rows / sizes, rcond=0) / sizes[:, None]
+    scaled = solver.sum(axis=1)
     free = len(points) - len(powers)
     error = float(sqrt(np.sum((1 - rows @ scaled) ** 2) / free))
     limit = student_quantile(1 - SIGNIFICANT, free)
     # Rounding is an error, too: a term that an exact fit does not need is not there.
-    deviations = max(error, _EXACT) * np.sqrt(np.diag(inverse))
+    deviations = max(error, _EXACT) * np.linalg.norm(solver, axis=1)
     shares = np.max(np.abs(rows * scaled), axis=0)
     coefficients = dict(zip(powers, map(float, scaled), strict=True))
     terms, chances = {}, {}

@@ -34,20 +34,28 @@ class Outcome:
 
 @dataclass
 class Scene:
-    """Where a fault happens: a lab, its kernel, a folder, and the fault's deadline in seconds."""
+    """Where a fault happens: a lab, its kernel, a folder, and the fault's deadline in seconds.
+
+    `due` is that deadline as the guest's agent is given it: a host that had no CPU
+    for the guest postpones it.
+    """
 
     lab: Lab
     subject: Subject
     folder: Path
     limit: float
     injected: float | None = field(default=None, init=False)
+    due: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.due = self.limit
 
     @contextmanager
     def guest(self, **changes: Any) -> Iterator[Session]:
         """Boot a guest, the lab changed as said."""
         lab = replace(self.lab, **changes)
         with lab.session(self.subject, self.folder / "console.log") as session:
-            yield session
+            yield from self._until_due(session)
 
     @contextmanager
     def network(self, text: str) -> Iterator[GuestNetwork]:
@@ -62,7 +70,13 @@ class Scene:
         """Boot a guest on a machine of its own kind."""
         log = self.folder / "console.log"
         with open_session(self.lab.qemu.path, spec, log, self.limit) as session:
+            yield from self._until_due(session)
+
+    def _until_due(self, session: Session) -> Iterator[Session]:
+        try:
             yield session
+        finally:
+            self.due = session.line.postponed(0.0, self.limit)
 
     def deadline(self) -> float:
         """Say that the fault is injected now; return when its verdict is due (monotonic)."""
