@@ -11,13 +11,14 @@ plan, kernels and seed give the same order.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from random import Random
 from typing import Any
 
 from linklab.lab.lab import Lab
+from linklab.lab.topology import Topology
 from linklab.machine.spec import Clock
 from linklab.results.shape import Cell, Shape, Value, values_on
 from linklab.scenarios import scenario_named
@@ -45,7 +46,8 @@ class Plan:
     `repeat` that are kept, in an order drawn with `seed`. In a round a guest
     does `warmup_trials` trials that are thrown away and `trials` that are kept, one
     after the other. `limit` is the seconds for one trial, instead of the
-    scenario's own; `given` the values of its parameters.
+    scenario's own; `given` the values of its parameters. A sweep varies some of them: they
+    are axes of its own shape, `swept`, and the scenario is made anew for each guest.
     """
 
     scenario: str
@@ -60,6 +62,7 @@ class Plan:
     trials: int = 1
     warmup_trials: int = 0
     leaks: Leaks = Leaks.NONE
+    swept: Shape | None = None
 
     @property
     def kind(self) -> type[Scenario]:
@@ -68,8 +71,23 @@ class Plan:
 
     @property
     def shape(self) -> Shape:
-        """The scenario's axes and metrics."""
-        return self.kind.shape
+        """The axes and metrics: the scenario's, or those of a sweep."""
+        return self.swept or self.kind.shape
+
+    def known(self, cell: Cell) -> Cell:
+        """Return the part of a cell that the scenario knows: without a sweep's parameters."""
+        return cell.of(axis.name for axis in self.kind.shape.axes) if self.swept else cell
+
+    def given_in(self, setup: Cell) -> dict[str, Value]:
+        """Return the values of the scenario's parameters in a guest of a set-up."""
+        varied = (axis for axis in self.shape.axes if axis.parameter)
+        return {**self.given, **{axis.parameter: setup[axis.name] for axis in varied}}
+
+    @property
+    def networks(self) -> list[Topology]:
+        """The topologies that guests have, each once; none where the scenario has none."""
+        found = (self.kind.network(self.given_in(setup)) for setup in self.setups)
+        return list(dict.fromkeys(network for network in found if network is not None))
 
     def place_in(self, lab: Lab) -> str:
         """Return where the hosts of the topology are; nothing where there is none."""
@@ -144,6 +162,24 @@ class Turn:
     slot: GuestSlot
     cell: Cell
     number: int
+
+
+def left_of(
+    turns: Sequence[Turn], done: Collection[tuple[str, Cell, int]], given_up: Collection[str]
+) -> list[Turn]:
+    """Return what is left to do of a run that was interrupted, in its order.
+
+    `done` are the kernels, cells and rounds of what was measured, `given_up` kernels that
+    failed. A guest that has nothing left is not made, and so does not warm up.
+    """
+    left = [
+        turn
+        for turn in turns
+        if turn.slot.kernel not in given_up
+        and (turn.slot.kernel, turn.cell, turn.number) not in done
+    ]
+    needed = {turn.slot for turn in left if turn.number > 0}
+    return [turn for turn in left if turn.slot in needed]
 
 
 @dataclass(frozen=True)
