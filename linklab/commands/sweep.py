@@ -423,6 +423,15 @@ class Sweeping(Running):
         """Check every option, and every check against the cells that there will be."""
         if len(self._asked.varied.get("topology", ())) > 1 and self.place.is_guests:
             raise UsageError("--place guests: one topology at a time: name one, or --place spaces")
+        for side in self.sides():
+            try:
+                self.place.kernels(side.options, self.network).check()
+            except UsageError as error:
+                said = "kernel" in self._asked.content
+                error.message = (
+                    f"{self._asked.file}: kernel: {error.message}" if said else error.message
+                )
+                raise
         with self._said():
             return super().check()
 
@@ -631,6 +640,11 @@ class Sweeping(Running):
         from linklab.report.sweep import render
 
         return render(self.stored)
+
+    def closing(self, finished: Finished) -> str:
+        """Return the verdict, where the results are, and which check does not hold."""
+        said = "" if finished.faults else str(self.stored.about.get("message") or "")
+        return "\n".join(filter(None, (super().closing(finished), said)))
 
     def document(self) -> dict[str, Any]:
         """Return the sweep with its samples and what became of its checks."""

@@ -127,7 +127,7 @@ def checks_grid(run: Run) -> Grid | None:
         ]
         became = _became(each)
         tone = {_HOLDS: "good", _FAILS: "bad"}.get(became, "quiet")
-        found = [Entry(each.limits("≥", "≤")), Entry(each.value_text, each.value)]
+        found = [Entry(each.limits("≥", "≤")), Entry(each.number_text, each.value)]
         rows.append(
             [*map(word, (each.metric.name, *words)), *found, Entry(became, tone=f"{tone} brief")]
         )

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from linklab.numbers import amount_text, digits_text
+from linklab.numbers import digits_text, number_text
 from linklab.results.codec import from_json, to_json
 from linklab.results.figures import Figures
 from linklab.results.model import Run
@@ -96,9 +96,13 @@ class Checked:
         return self.value is not None and self.check.allows(self.value)
 
     @property
-    def value_text(self) -> str:
-        """The value, with its unit or as a factor."""
-        return "not measured" if self.value is None else self._in_unit(self.value)
+    def number_text(self) -> str:
+        """The value, in the unit of the limit, or as a factor."""
+        if self.value is None:
+            return "-"
+        if self.check.against:
+            return f"{digits_text(self.value)}x"
+        return number_text(self.value, self.metric.unit)
 
     def limits(self, least: str = "at least", most: str = "at most") -> str:
         """Return the limits, the same way, as they stand in the file."""
@@ -110,18 +114,15 @@ class Checked:
         """Return in a sentence which cell has which value, and what the limit is."""
         where = f"{shape.in_words(self.place.cell)} on {self.place.kernel}"
         beside = f" of {self.beside_text(shape)}" if self.check.against else ""
-        return f"{where}: {self.metric.name} {self.value_text}{beside}, {self.limits()} expected"
+        unit = "" if self.check.against else f" {self.metric.unit}".rstrip()
+        value = "not measured" if self.value is None else f"{self.number_text}{unit}"
+        return f"{where}: {self.metric.name} {value}{beside}, {self.limits()} expected"
 
     def beside_text(self, shape: Shape) -> str:
         """Return the other cell of a ratio by what it has instead; empty where there is none."""
         instead = self.check.against.items()
         words = (f"on {v}" if k == KERNEL else shape.axis(k).in_words(v) for k, v in instead)
         return ", ".join(words)
-
-    def _in_unit(self, value: float) -> str:
-        if self.check.against:
-            return f"{digits_text(value)}x"
-        return amount_text(value, self.metric.unit) if self.metric.unit else f"{value:.10g}"
 
 
 def is_sweep(about: Mapping[str, Any]) -> bool:
