@@ -291,8 +291,13 @@ class _Reader:
         return found
 
     def _parsed(self, parameter: Parameter, value: Value) -> Value:
-        with said_of(self._path, self._content):
-            return parameter.parse(str(value))
+        try:
+            with said_of(self._path, self._content):
+                return parameter.parse(str(value))
+        except UsageError as error:
+            if not error.message.startswith(str(self._path)):  # a reader's, which knows no option
+                error.message = f"{self._path}: [parameters] {error.message}"
+            raise
 
     def _rows(self, kind: type[Scenario], parameters: Mapping[str, Any]) -> str:
         names = [*(axis.name for axis in kind.shape.axes), *parameters]

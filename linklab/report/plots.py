@@ -271,7 +271,9 @@ def _axes(panel: Panel, x: Scale, y: Scale, places: Sequence[float]) -> Iterator
     if panel.is_course:
         places = x.ticks(_MOST_TICKS)
     places = range(len(panel.names)) if panel.names else sorted(set(places))
-    named = places if panel.names else x.spread(places, gap=_CHARACTER * 5.5)
+    longest = max(len(tick_text(value)) for value in places)
+    gap = _CHARACTER * min(5.5, longest + 1.5)
+    named = places if panel.names else x.spread(places, gap=gap)
     for value in places:
         yield _line("axis", x.place(value), y.start, x.place(value), y.start + 4)
     for value in named:

@@ -28,7 +28,7 @@ from linklab.results.shape import Axis, Cell, Metric, Shape
 from linklab.results.sweep import KERNEL, Checked, checked, metrics_of
 
 _WIDTH, _HEIGHT = 235, 190  # pixels of a small plot: three stand beside each other on a page
-_LINE = 37  # characters over one
+_LINE = 33  # characters over one
 _HOLDS, _FAILS, _UNKNOWN = "holds", "does not hold", "unknown"
 
 

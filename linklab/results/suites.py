@@ -29,7 +29,7 @@ from linklab.results.outcomes import (
 from linklab.results.result_kinds import CALIBRATION, COMPARISON, SERIES, is_series
 from linklab.results.series import Change, Findings, Row, find
 from linklab.results.shape import Cell, Metric, Value
-from linklab.results.sweep import Checked, checked, is_sweep
+from linklab.results.sweep import Checked, checked
 
 BOOT = "boot"
 _AT_BOOT = "at boot"
@@ -102,8 +102,8 @@ def _outcomes(run: Run, kernel: str) -> Iterator[Outcome]:
         each = compared["results"]
         found = [("", shape.cell_in(entry), Comparison.from_json(entry)) for entry in each]
         yield _compared(found, metric, str(compared["a"]))
-    if is_sweep(run.about) and (found := [c for c in checked(run) if c.place.kernel == kernel]):
-        yield family("checks", [_check(run, each) for each in found])
+    if checks := [c for c in checked(run) if c.place.kernel == kernel]:
+        yield family("checks", [_check(run, each) for each in checks])
     if run.about.get("kind") == CALIBRATION and (verdict := run.about.get("verdict")):
         message = run.about.get("message") or ""
         yield Outcome(CALIBRATION, status_of(Verdict(verdict)), message=message)

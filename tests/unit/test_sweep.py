@@ -24,14 +24,13 @@ from linklab.errors import UsageError, Verdict
 from linklab.events import ignore
 from linklab.lab import lab as lab_module
 from linklab.lab.lab import Lab, Subject
-from linklab.report.grid import plain_text
 from linklab.report.page import page
 from linklab.results.model import Run
-from linklab.results.outcomes import Outcome, Status
+from linklab.results.outcomes import Status
 from linklab.results.shape import Cell
 from linklab.results.store import RunFolder, held, read_run
 from linklab.results.suites import suites_of
-from linklab.results.sweep import Check, checked
+from linklab.results.sweep import Check, checked, summary
 from linklab.trials.engine import Batch, Engine
 from linklab.trials.plan import GuestSlot, Turn, left_of, schedule
 
@@ -215,6 +214,15 @@ def test_a_file_that_is_not_there_or_no_text_is_refused() -> None:
         read(PATH, {})
 
 
+def test_what_the_reader_of_a_parameter_says_is_said_of_the_file() -> None:
+    PATH.write_text('scenario = "congestion"\n[parameters]\ntopology = "a -- b: 10mbits"\n')
+    with pytest.raises(UsageError) as caught:
+        read(PATH, {})
+    said, typed_text, mark = caught.value.message.splitlines()
+    assert said.startswith("sweep.toml: [parameters] topology: a rate (10mbit)")
+    assert typed_text[mark.index("^") :] == "10mbits"
+
+
 def test_several_topologies_need_the_place_where_each_guest_has_its_own() -> None:
     text = 'scenario = "congestion"\nplace = "guests"\n[parameters]\n'
     with pytest.raises(UsageError, match="one topology at a time"):
@@ -357,10 +365,6 @@ def test_what_is_stored_is_read_by_the_commands_that_read_runs(
     assert "pace 2.5" in text
 
 
-def outcomes(found: list[Outcome]) -> list[Outcome]:
-    return [one for each in found for one in (outcomes(list(each.subtests)) or [each])]
-
-
 def test_a_check_that_does_not_hold_is_a_fail_that_names_it(
     prepared: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -374,8 +378,8 @@ def test_a_check_that_does_not_hold_is_a_fail_that_names_it(
     assert about["message"] in shown
     assert "checks, 3 of 4 hold" in shown
     (suite,) = suites_of(stored())
-    failed = [one for one in outcomes(list(suite.outcomes)) if one.status is Status.FAIL]
-    assert [one.message for one in failed] == [about["message"]]
+    leaves = [one for each in suite.outcomes for _, one in each.leaves()]
+    assert [one.message for one in leaves if one.status is Status.FAIL] == [about["message"]]
 
 
 @pytest.mark.parametrize(
@@ -420,16 +424,10 @@ def test_a_check_of_what_was_not_measured_is_known_neither_way() -> None:
     (one,) = checked(run)
     assert one.value is None
     assert not one.holds
-    assert "0 of 1 cells measured, 0 of 1 checks hold" in plain_text(render_summary(run))
+    assert summary(run) == "0 of 1 cells measured, 0 of 1 checks hold"
 
 
 SHAPE = {"axes": [{"name": "size", "values": [1]}], "metrics": [{"name": "rate"}], "rows": "size"}
-
-
-def render_summary(run: Run) -> str:
-    from linklab.results.sweep import summary
-
-    return summary(run)
 
 
 def test_a_zero_beside_it_gives_no_ratio(prepared: None) -> None:
