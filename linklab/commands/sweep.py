@@ -438,6 +438,7 @@ class Sweeping(Running):
                 )
                 raise
         with self._said():
+            self.options.machine.check(no_iso="a sweep boots many guests: use direct or resume")
             return super().check()
 
     def _said(self) -> AbstractContextManager[None]:

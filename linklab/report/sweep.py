@@ -29,7 +29,7 @@ from linklab.results.sweep import KERNEL, Checked, checked, metrics_of
 
 _WIDTH, _HEIGHT = 235, 190  # pixels of a small plot: three stand beside each other on a page
 _LINE = 33  # characters over one
-_HOLDS, _FAILS, _UNKNOWN = "holds", "does not hold", "unknown"
+_HOLDS, _FAILS, _UNKNOWN = "holds", "fails", "unknown"
 
 
 def render(run: Run) -> Group:
@@ -112,9 +112,9 @@ def checks_grid(run: Run) -> Grid | None:
     order = [*shape.sheets, shape.rows, *filter(None, [shape.columns])]
     axes = [shape.axis(name) for name in order if len({c[name] for c in run.cells}) > 1]
     several = len(run.kernels) > 1
-    columns = [Column("metric", numeric=False)]
+    columns = [Column("check", numeric=False)]
     columns += [Column(name, numeric=False) for name in [KERNEL] * several + list(map(_name, axes))]
-    columns += [Column("limit"), Column("value"), Column("", numeric=False)]
+    columns += [Column("value"), Column("", numeric=False)]
     rows = []
     for each in every:
         values = each.place.values
@@ -127,10 +127,9 @@ def checks_grid(run: Run) -> Grid | None:
         ]
         became = _became(each)
         tone = {_HOLDS: "good", _FAILS: "bad"}.get(became, "quiet")
-        found = [Entry(each.limits("≥", "≤")), Entry(each.number_text, each.value)]
-        rows.append(
-            [*map(word, (each.metric.name, *words)), *found, Entry(became, tone=f"{tone} brief")]
-        )
+        said = Entry(f"{each.metric.name} {each.limits('≥', '≤')}", tone="brief")
+        value = Entry(each.number_text, each.value)
+        rows.append([said, *map(word, words), value, Entry(became, tone=f"{tone} brief")])
     held = sum(each.holds for each in every)
     return Grid(f"checks, {held} of {len(every)} hold", columns, rows)
 

@@ -40,6 +40,7 @@ OTHERWISE: Mapping[str, Mapping[str, str]] = {
         "port": "the series itself is a tree, --source there is none",
     },
     "repeat": {"bench": "figures of the lab are repeated, not trials"},
+    "resume": {"bisect": "a search has no file: all its options are in its folder"},
     "scenario": {
         "scenarios": "it chooses what is listed",
         "history": "it chooses among past runs",

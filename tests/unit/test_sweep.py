@@ -148,6 +148,7 @@ BAD: list[tuple[str, list[str]]] = [
     (with_line(FILE, AXIS, "repeat = 1979-05-27"), ["repeat is 1979-05-27"]),
     (with_line(FILE, AXIS, 'fresh-guest = "yes"'), ["fresh-guest is 'yes'", "true or false"]),
     (with_line(FILE, AXIS, "patch = []"), ["patch has no values"]),
+    (with_line(FILE, AXIS, 'boot = "iso"'), ["sweep.toml: boot iso", "direct or resume"]),
     (with_line(FILE, AXIS, 'boot = "frob"'), ["sweep.toml: boot frob", "direct, iso"]),
     (with_line(FILE, AXIS, 'place = "guests"'), ["place guests", "no topology"]),
     (FILE.replace('["nosysfs"]', '["frob"]'), ["sweep.toml: kernel: ", "frob", "sysfs, nosysfs"]),
