@@ -210,7 +210,9 @@ def _time(run: Run) -> str:
     try:
         began = datetime.fromisoformat(start)
         text = f"{began:%Y-%m-%d %H:%M} UTC"
-        return f"{text}, {(datetime.fromisoformat(end) - began).total_seconds():.1f} s"
+        text += f", {(datetime.fromisoformat(end) - began).total_seconds():.1f} s"
+        again = len(run.about.get("resumed") or ())
+        return text + f", gone on with {again} time{'s' * (again > 1)}" * bool(again)
     except (ValueError, TypeError):
         return start[:16].replace("T", " ") or "unknown"
 

@@ -12,16 +12,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from itertools import product
 from random import Random
 from typing import Any
 
 from linklab.lab.lab import Lab
 from linklab.lab.topology import Topology
 from linklab.machine.spec import Clock
-from linklab.results.shape import Cell, Shape, Value, values_on
-from linklab.scenarios import scenario_named
+from linklab.results.shape import Axis, Cell, Shape, Value, values_on
+from linklab.scenarios import axis_name, scenario_named
 from linklab.scenarios.scenario import Scenario
 
 SEEDS = 1 << 32
@@ -140,6 +141,57 @@ def cells_of(kind: type[Scenario], values: Mapping[str, Iterable[Any]]) -> tuple
         found = [{**cell, axis.name: value} for cell in found for value in values[axis.name]]
     cells = (Cell((axis.name, cell[axis.name]) for axis in shape.axes) for cell in found)
     return tuple(cell for cell in cells if not kind.refusal(cell))
+
+
+def swept(plan: Plan, varied: Mapping[str, tuple[Value, ...]], rows: str = "") -> Plan:
+    """Return the plan of every cell with each set of values of some parameters.
+
+    They are axes before the scenario's own. `rows` is the axis or the parameter that
+    stands down a table and along a plot: by default the scenario's if it has several
+    values, else the first number that has.
+    """
+    kind, own = plan.kind, plan.kind.shape
+    axes = [_axis_of(kind, name, values) for name, values in varied.items()]
+    given = {name: value for name, value in plan.given.items() if name not in varied}
+    sets = product(*([(axis.name, value) for value in axis.values] for axis in axes))
+    cells = tuple(Cell([*each, *cell.items()]) for each in sets for cell in plan.cells)
+    every = (*axes, *own.axes)
+    names = {axis.parameter or axis.name: axis.name for axis in every}
+    several = [a for a in every if len(values_on(a.name, cells)) > 1]
+    usual = own.axis(own.rows)
+    if usual not in several:
+        usual = next((axis for axis in several if axis.is_numeric), usual)
+    down = names.get(rows, usual.name)
+    across = own.rows if down == own.columns else own.columns
+    shape = replace(
+        own,
+        axes=every,
+        rows=down,
+        columns=across,
+        text=own.text and own.text + "".join(map(_in_a_text, axes)),
+        versus=own.versus if across == own.columns else None,
+    )
+    return replace(plan, cells=cells, given=given, swept=shape)
+
+
+def _axis_of(kind: type[Scenario], parameter: str, values: tuple[Value, ...]) -> Axis:
+    known = next(each for each in kind.parameters if each.name == parameter)
+    return Axis(
+        axis_name(parameter, kind.shape),
+        values,
+        title=parameter,
+        among=tuple(value for value in values if isinstance(value, str)),
+        least=known.least,
+        most=known.most,
+        per_guest=True,
+        log=False,
+        help=known.help,
+        parameter=parameter,
+    )
+
+
+def _in_a_text(axis: Axis) -> str:
+    return f", {axis.parameter} {{{axis.name}{':.10g' if axis.is_numeric else ''}}}"
 
 
 @dataclass(frozen=True)

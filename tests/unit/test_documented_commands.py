@@ -18,7 +18,8 @@ from invoke.program import Program
 
 import tasks
 from linklab.commands.scenarios import ScenarioOptions
-from linklab.commands.sweep import Sweeping, read
+from linklab.commands.sweep import Sweeping
+from linklab.commands.sweepfile import read
 from linklab.paths import ROOT
 from linklab.scenarios import scenario_named
 

@@ -15,11 +15,13 @@ from fake_lab import lab_of, subject
 
 from linklab.commands import sweep as command
 from linklab.commands import workflow
+from linklab.commands.cli import COMMANDS, completions
 from linklab.commands.history import ShowOptions, show
 from linklab.commands.kernels import KernelOptions
 from linklab.commands.machines import MachineOptions
 from linklab.commands.run import RunRequest
-from linklab.commands.sweep import Sweeping, SweepOptions, read, typed
+from linklab.commands.sweep import Sweeping, SweepOptions, typed
+from linklab.commands.sweepfile import read
 from linklab.errors import UsageError, Verdict
 from linklab.events import ignore
 from linklab.lab import lab as lab_module
@@ -179,6 +181,7 @@ BAD: list[tuple[str, list[str]]] = [
     (FILE + CHECK + 'metric = "speed"\n', ["check 1", "metric 'speed'", "rate, lost"]),
     (FILE + "\n[[check]]\nmetric = 'rate'\n", ["check 1 has no limit", "at-least = NUMBER"]),
     (FILE + "\n[[check]]\nat-least = 'much'\n", ["check 1: at-least is 'much', and no number"]),
+    (FILE + "\n[[check]]\nat-least = nan\n", ["check 1: at-least is nan, and no number"]),
     (FILE + CHECK + "at-most = 9\n", ["check 1 can never hold"]),
     (FILE + CHECK + "where = 3\n", ["check 1: where is 3", "{AXIS = VALUE}"]),
     (FILE + CHECK + "where = {sise = 3}\n", ["check 1: where", "'sise'", "is size meant?"]),
@@ -364,6 +367,16 @@ def test_what_is_stored_is_read_by_the_commands_that_read_runs(
     text = page([(Path("out"), stored())])
     assert text.count('<svg class="plot"') == 2  # one for each pace
     assert "pace 2.5" in text
+    both = page([(Path("out"), stored()), (Path("again"), stored())])
+    assert both.count('<svg class="plot"') == 2
+    assert "tcp A" in both
+
+
+def test_a_shell_completes_the_file() -> None:
+    PATH.touch()
+    (sweep,) = (each for each in COMMANDS if each.name == "sweep")
+    assert completions(sweep, ["invoke", "sweep", "s"]) == ["sweep.toml"]
+    assert "--resume" in completions(sweep, ["invoke", "sweep", "sweep.toml", "--"])
 
 
 def test_a_check_that_does_not_hold_is_a_fail_that_names_it(
@@ -469,6 +482,16 @@ def test_nothing_that_was_measured_is_measured_again(
     assert stored().about["verdict"] == "pass"
     assert len(stored().about["resumed"]) == 1
     assert {path.name for path in Path("out").glob("console-*.log")} > logs
+
+
+def test_where_all_is_measured_no_guest_is_made(prepared: None) -> None:
+    swept()
+    about = json.loads((Path("out") / "run.json").read_text())
+    (Path("out") / "run.json").write_text(json.dumps({**about, "verdict": None, "end": None}))
+    before = len(measured()), len(stored().boots)
+    assert swept() is Verdict.PASS
+    assert (len(measured()), len(stored().boots)) == before
+    assert stored().about["verdict"] == "pass"
 
 
 def test_it_goes_on_by_the_name_of_its_folder(interrupted: list[str]) -> None:
