@@ -428,6 +428,28 @@ def test_kernels_are_compared_by_a_check(prepared: None) -> None:
     assert {each.value for each in found} == {1.0}
 
 
+def test_a_kernel_with_a_patch_of_its_own_stands_beside_the_one_without(prepared: None) -> None:
+    Path("fix.patch").write_text("--- a/net/a.c\n+++ b/net/a.c\n@@ -1 +1 @@\n-a\n+b\n")
+    text = FILE.replace('["nosysfs"]', '["nosysfs", "+fix.patch"]') + CHECK.replace("100", "0.9")
+    text += "where = {kernel = 'nosysfs+fix.patch'}\nagainst = {kernel = 'nosysfs'}\n"
+    assert swept(text) is Verdict.PASS
+    run = stored()
+    assert [kernel.name for kernel in run.kernels] == ["nosysfs", "nosysfs+fix.patch"]
+    assert Counter(sample.kernel for sample in run.samples) == {
+        "nosysfs": 8, "nosysfs+fix.patch": 8,
+    }  # fmt: skip
+    patches = [[Path(each).name for each in side["patches"]] for side in run.about["sides"]]
+    assert patches == [[], ["fix.patch"]]
+    assert {each.value for each in checked(run)} == {1.0}
+
+
+def test_two_kernels_of_one_name_are_refused() -> None:
+    Path("fix.patch").write_text("--- a/net/a.c\n+++ b/net/a.c\n@@ -1 +1 @@\n-a\n+b\n")
+    kernels = '["nosysfs", "+fix.patch", "nosysfs+fix.patch"]'
+    with pytest.raises(UsageError, match=r"would be called nosysfs\+fix\.patch"):
+        checking(FILE.replace('["nosysfs"]', kernels))
+
+
 def test_a_check_of_what_was_not_measured_is_known_neither_way() -> None:
     check = Check("rate", at_least=1.0)
     assert Check.from_json(check.to_json()) == check
