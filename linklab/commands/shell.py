@@ -68,6 +68,7 @@ def main(options: ShellOptions) -> None:
     kernels, machine = options.kernels, options.machine
     image, needs = LIVE, [SHELL]
     if network:
+        spaces.check(network)
         kernels = replace(kernels, needed=(str(spaces.NETWORKS / "kernel.config"),))
         image, needs = spaces.NETWORKS, [SHELL, str(spaces.NETWORKS / "needs.toml")]
     kernels.check_one("a shell needs exactly one kernel")
