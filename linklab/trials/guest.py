@@ -136,6 +136,8 @@ class GuestAtWork:
             case Close():
                 with self._judged():
                     self._end_work()
+                    if self._joined is not None:
+                        self._joined.check_captures()
                 self._stack.close()
                 return Answer(ignored=self._ignored())
 
@@ -195,6 +197,7 @@ class GuestAtWork:
             except LabError as error:
                 error.message += joined.lateness()
                 raise
+            joined.check_captures()
             return hosts
         guest = host_of(self._sessions[0], self._lab, kind, setup, limit)
         if network is None:
