@@ -147,7 +147,7 @@ def bench_nics(options: BenchOptions) -> None:
     with progress() as listener:
         cache = Cache()
         lab = set_up_lab(machine, memory, cache, listener, NETWORKS)
-        needs = tuple(f"nic-{model}" for model in NicModel)
+        needs = (str(NETWORKS / "needs.toml"), *(f"nic-{model}" for model in NicModel))
         wanted = Requirements(lab.boot, needs, image=NETWORKS)
         (subject,) = prepare_subjects(kernels, wanted, cache, listener)
         wire = build_static(WIRE, cache, listener).cached(WIRE.file)

@@ -142,13 +142,6 @@ class PlaceOptions:
         names = ",".join(dict.fromkeys((*words, *hosts.values())))
         return replace(options, names=names, needed=(*options.needed, str(NICS)))
 
-    def needs(self, network: Topology | None) -> tuple[str, ...]:
-        """Return the groups of `images/needs.toml` with the interfaces' drivers."""
-        if not self.is_guests:
-            return ()
-        general, hosts = self._models(network)
-        return tuple(dict.fromkeys(f"nic-{model}" for model in (general, *hosts.values())))
-
     def subjects(
         self, typed: str, built: Sequence[Subject], network: Topology | None
     ) -> list[Subject]:

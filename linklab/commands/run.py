@@ -21,7 +21,6 @@ from linklab.commands.exports import ExportOptions
 from linklab.commands.gdb import check_record, check_symbols, recordable
 from linklab.commands.kernels import KernelOptions, KernelSide
 from linklab.commands.machines import MachineOptions, decide_clock
-from linklab.commands.places import PlaceOptions
 from linklab.commands.scenarios import ScenarioOptions, TrialOptions, memory_for
 from linklab.commands.workflow import Finished, LabRequest, Measurement, MeasuringOptions
 from linklab.errors import LabError, LinklabError, UsageError, Verdict
@@ -60,7 +59,6 @@ class RunOptions(MeasuringOptions, TrialOptions):
     """The options of `invoke run`, as typed."""
 
     kernels: KernelOptions = group(KernelOptions)
-    place: PlaceOptions = group(PlaceOptions)
     repeat: str = option("1", "trials of each cell and kernel, in shuffled order")
     warmup: str = option(
         "", "trials before them that are thrown away; default 1 where several are kept, else 0"
@@ -94,11 +92,6 @@ class Running(Measurement[RunOptions, RunRequest]):
         """The machine's options, with what a recording decides of them."""
         machine = super().machine
         return recordable(machine) if self.options.record else machine
-
-    @property
-    def place(self) -> PlaceOptions:
-        """Where hosts are, as typed."""
-        return self.options.place
 
     def check(self) -> RunRequest:
         """Check every option that can be checked without building anything."""
@@ -151,8 +144,7 @@ class Running(Measurement[RunOptions, RunRequest]):
         return {
             ENTRY: stored_options(options, **decided),
             FILES: stored_files(options),
-            **experiment(plan),
-            **({"place": place} if (place := plan.place_in(lab)) else {}),
+            **experiment(plan, lab),
             "source": options.kernels.source,
             **options.kernels.content(),
         }

@@ -70,7 +70,7 @@ def main(options: ShellOptions) -> None:
     if network:
         spaces.check(network)
         kernels = replace(kernels, needed=(str(spaces.NETWORKS / "kernel.config"),))
-        image, needs = spaces.NETWORKS, [SHELL, str(spaces.NETWORKS / "needs.toml")]
+        image, needs = spaces.NETWORKS, [SHELL, str(spaces.NETWORKS / "needs.toml"), spaces.NEEDS]
     kernels.check_one("a shell needs exactly one kernel")
     machine.check()
     if not sys.stdin.isatty():

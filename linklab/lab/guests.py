@@ -55,6 +55,12 @@ class GuestPlace:
         """Return the model of a host's interfaces."""
         return self.nics.get(host, self.nic)
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The groups of images/needs.toml with the drivers of all interfaces."""
+        models = (self.model(host) for host in self.topology.hosts)
+        return tuple(dict.fromkeys(f"nic-{model}" for model in models))
+
     def interfaces(self, host: str) -> tuple[Nic, ...]:
         """Return a host's interfaces, which lead nowhere yet."""
         return tuple(Nic(self.model(host), port.mac) for port in self.topology.ports_of(host))

@@ -298,6 +298,12 @@ class Lab:
         }
         return replace(self, snapshots={**self.snapshots, **saved})
 
+    def saved_guests(self, kernel: str) -> list[Snapshot]:
+        """Return the saved guests of a kernel, by its name: one for each host that is a guest."""
+        hosts = self.guests.topology.hosts if self.guests else ("",)
+        names = [f"{kernel} on {host}" if host else kernel for host in hosts]
+        return [self.snapshots[name] for name in names if name in self.snapshots]
+
     def _saved(
         self, subject: Subject, spec: MachineSpec, cache: Cache, listener: Listener
     ) -> Snapshot:

@@ -23,6 +23,8 @@ from linklab.paths import IMAGES
 TRAFFIC = "/usr/lib/linklab/traffic"
 NETWORKS = IMAGES / "networks"
 """What kernels and images need to have hosts and links in them."""
+NEEDS = "spaces"
+"""The group of images/needs.toml that a kernel must have beyond that to hold namespaces."""
 _IP = "/bin/ip"
 _FOLDER = "/tmp"
 _PATIENCE = 30.0  # s for all links to carry something

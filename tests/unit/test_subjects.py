@@ -136,7 +136,7 @@ def test_each_state_of_a_series_is_booted_with_its_symbols_and_its_image(
         fail_above=3.0,
     )
     lab = NotingLab(**vars(lab_of()))
-    folder = RunFolder(tmp_path, {"kind": "series", "kernels": [], **experiment(measure)})
+    folder = RunFolder(tmp_path, {"kind": "series", "kernels": [], **experiment(measure, lab)})
     run = SeriesRun(plan, lab, folder, Cache(tmp_path / "cache"), ignore)
     run.run()
     booted: Sequence[Subject] = lab.subjects

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from guests import Invoke
 
 from linklab import paths
 from linklab.commands.kernels import KernelOptions, prepare_subjects
@@ -119,6 +120,40 @@ def test_a_link_through_a_router_has_its_rate_and_its_round_trip(guests: Guests)
 
 
 @pytest.mark.parametrize("nic", NicModel)
+SAME = "a -- r -- b: clean | 2mbit 20ms queue=20"
+NEAR = 0.05
+
+
+def test_the_same_experiment_gives_the_same_figures_wherever_its_hosts_are(
+    invoke: Invoke, tmp_path: Path
+) -> None:
+    """In virtual time they depend on nothing else; the others are to be near those.
+
+    The queue is always full, so the link decides the goodput, and the window goes up and
+    down many times, so the median says little of when. What is left is a host that lets
+    the guests or the wire wait for a CPU: each place in real time may try twice.
+    """
+
+    def figures(clock: str, place: str, turn: int) -> tuple[float, float]:
+        done = invoke(
+            *("run", "--scenario", "congestion", "--kernel", "nosysfs", "--leaks", "none"),
+            *("--axis", "arm=cubic", "--param", "seconds=8", "--param", f"topology={SAME}"),
+            *("--clock", clock, "--place", place),
+            *("--output", str(tmp_path / f"{clock}-{place}-{turn}"), "--json"),
+        )
+        assert done.status == 0, done.stderr
+        (sample,) = done.document["samples"]
+        assert (sample["clock"], sample["place"]) == (clock, place)
+        return sample["goodput"], sample["rtt"]
+
+    wanted = figures("virtual", "spaces", 0)
+    for place in ("spaces", "guests"):
+        found = figures("real", place, 0)
+        if found != pytest.approx(wanted, rel=NEAR):
+            found = figures("real", place, 1)
+        assert found == pytest.approx(wanted, rel=NEAR), place
+
+
 def test_every_model_carries_traffic(guests: Guests, nic: NicModel) -> None:
     with guests("a -- b", nic) as network:
         assert network.rtt("a", "b") < 50
