@@ -119,7 +119,6 @@ def test_a_link_through_a_router_has_its_rate_and_its_round_trip(guests: Guests)
         assert "1 packets received" in said
 
 
-@pytest.mark.parametrize("nic", NicModel)
 SAME = "a -- r -- b: clean | 2mbit 20ms queue=20"
 NEAR = 0.05
 
@@ -154,6 +153,7 @@ def test_the_same_experiment_gives_the_same_figures_wherever_its_hosts_are(
         assert found == pytest.approx(wanted, rel=NEAR), place
 
 
+@pytest.mark.parametrize("nic", NicModel)
 def test_every_model_carries_traffic(guests: Guests, nic: NicModel) -> None:
     with guests("a -- b", nic) as network:
         assert network.rtt("a", "b") < 50
