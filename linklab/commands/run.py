@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from linklab.commands.exports import ExportOptions
 from linklab.commands.gdb import check_record, check_symbols, recordable
-from linklab.commands.kernels import KernelOptions, KernelSide
+from linklab.commands.kernels import SEVERAL_KERNELS, KernelOptions, KernelSide
 from linklab.commands.machines import MachineOptions, decide_clock
 from linklab.commands.scenarios import ScenarioOptions, TrialOptions, memory_for
 from linklab.commands.workflow import Finished, LabRequest, Measurement, MeasuringOptions
@@ -58,7 +58,14 @@ _ALWAYS = frozenset(
 class RunOptions(MeasuringOptions, TrialOptions):
     """The options of `invoke run`, as typed."""
 
-    kernels: KernelOptions = group(KernelOptions)
+    kernels: KernelOptions = group(
+        KernelOptions,
+        {
+            "names": f"{SEVERAL_KERNELS}; default sysfs,nosysfs, and sysfs where a scenario has a "
+            "network"
+        },
+        names="",
+    )
     repeat: str = option("1", "trials of each cell and kernel, in shuffled order")
     warmup: str = option(
         "", "trials before them that are thrown away; default 1 where several are kept, else 0"
@@ -83,8 +90,10 @@ class RunRequest(LabRequest):
 class Running(Measurement[RunOptions, RunRequest]):
     """`invoke run` at its work."""
 
-    def __init__(self, *words: Any) -> None:
-        super().__init__(*words)
+    def __init__(self, options: RunOptions, *words: Any) -> None:
+        names = options.kernels.names or options.kind.kernels
+        named = replace(options.kernels, names=names)
+        super().__init__(replace(options, kernels=named), *words)
         self._before = seconds_since_start()
 
     @property

@@ -23,6 +23,7 @@ OTHERWISE: Mapping[str, Mapping[str, str]] = {
     "clock": {"exec": "somebody waits for a command's output, in real time"},
     "command": {"exec": "a guest's command, a word", "gdb": "one of gdb's own, repeated"},
     "kernel": {
+        "run": "its default depends on the scenario, and is in the help",
         "series": "each state is built, so only flavours can be named",
         **dict.fromkeys(("bisect", "verdict", "calibrate"), "exactly one kernel, which is built"),
         **dict.fromkeys(("profile", "exec", "shell", "gdb", "bench"), "exactly one kernel"),
@@ -64,6 +65,7 @@ OTHER_DEFAULTS: Mapping[str, Mapping[str, str]] = {
         ),
         **dict.fromkeys(("bisect", "verdict", "calibrate"), "one, the smaller one"),
         "gdb": "one with debug information",
+        "run": "the scenario decides",
         "history": "all runs",
     },
     "command": {"gdb": "none: gdb asks"},

@@ -33,6 +33,7 @@ from linklab.kernel.kernel import check_spec
 from linklab.lab import lab as lab_module
 from linklab.profile.store import SCHEMA, read_profile
 from linklab.report.profile import as_text, graph_of
+from linklab.trials import guest
 from linklab.trials.guest import host_of as made
 
 OPTIONS = ProfileOptions(
@@ -324,7 +325,7 @@ def test_a_trial_has_a_limit_where_one_is_asked_for(
         limits.append(words[-1])
         return made(*words)
 
-    monkeypatch.setattr(command, "host_of", host_of)
+    monkeypatch.setattr(guest, "host_of", host_of)
     assert main(replace(OPTIONS, timeout="9"), ["invoke", "profile"]) is Verdict.PASS
     assert limits == [9]
     with pytest.raises(UsageError, match="--timeout soon"):

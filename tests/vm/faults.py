@@ -71,7 +71,11 @@ class Scene:
             with lab.network(self.subject, self.folder / "console.log", seed=1) as joined:
                 pids += (each.machine.pid for each in joined.sessions.values())
                 pids += [joined.wire.pid] if joined.wire.pid else []
-                yield joined
+                try:
+                    yield joined
+                finally:
+                    lines = [session.line for session in joined.sessions.values()]
+                    self.due = max(line.postponed(0.0, self.limit) for line in lines)
         finally:
             assert all(map(is_gone, pids))
 

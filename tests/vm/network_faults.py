@@ -14,7 +14,7 @@ from linklab.lab.guests import GuestNetwork
 from linklab.lab.spaces import TRAFFIC
 from linklab.lab.topology import parse
 from linklab.machine.spec import Clock
-from linklab.scenarios.scenario import Hosts
+from linklab.scenarios.scenario import Hosts, Running
 from linklab.trials.links import check_links
 
 ERROR = Verdict.ERROR
@@ -72,14 +72,12 @@ def link_cut(scene: Scene) -> None:
         _sends(hosts)
         due = scene.deadline()
         joined.pull(0)
-        request = ("connect", hosts["b"].address(), "1", _PORT, "1")
-        joined.sessions["a"].agent.run([TRAFFIC, *request], due)
-        never_ends(joined.sessions["a"].agent, due)
+        Running(hosts["a"], TRAFFIC, due).end()
 
 
 @fault(
     "a kernel lacks the driver of an interface", "no module, nothing built in", ERROR,
-    "host a has no interface .*has its kernel the driver", clocks=TOGETHER,
+    "host a has no interface .*has its kernel the driver", limit=60.0, clocks=TOGETHER,
 )  # fmt: skip
 def driver_missing(scene: Scene) -> None:
     scene.deadline()
@@ -98,18 +96,18 @@ def link_wrong(scene: Scene) -> None:
 
 
 @fault(
-    "the disk is full that a link is captured on", "a tmpfs of 6 MB", ERROR,
-    r"link-001-\S+-1.pcap: No space left on device", limit=90.0, clocks=TOGETHER,
+    "the disk is full that a link is captured on", "a tmpfs of 16 MB", ERROR,
+    r"link-001-\S+-1.pcap: No space left on device", limit=120.0, clocks=TOGETHER,
 )  # fmt: skip
 def capture_full(scene: Scene) -> Outcome:
     results = scene.folder / "results"
     results.mkdir()
     words = (
         *("--scenario", "congestion", "--axis", "arm=cubic", "--repeat", "20", "--leaks", "none"),
-        *("--param", "topology=a -- b: 5mbit 5ms", "--param", "seconds=2"),
+        *("--param", "topology=a -- b: 10mbit 5ms", "--param", "seconds=2"),
         *("--place", "guests", "--capture", "--output", str(results / "run")),
     )
-    outcome, document = run_beside_full_disk(scene, results, "6m", *words)
+    outcome, document = run_beside_full_disk(scene, results, "16m", *words)
     assert document["samples"], "what was measured until then is kept"
     return outcome
 
