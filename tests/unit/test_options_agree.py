@@ -133,6 +133,11 @@ def test_what_is_measured_is_said_the_same_way_wherever_guests_are_measured(name
     assert measuring <= OPTIONS[name].keys()
 
 
+@pytest.mark.parametrize("name", ["place", "nic", "capture"])
+def test_where_hosts_are_is_said_wherever_figures_are_taken(name: str) -> None:
+    assert OPTIONS[name].keys() == {"run", "compare", "series", "calibrate", "profile"}
+
+
 def test_a_metric_is_named_wherever_one_counts() -> None:
     assert OPTIONS["metric"].keys() == {"compare", "series", "bisect", "verdict", "calibrate"}
 

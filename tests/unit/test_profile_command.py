@@ -15,10 +15,10 @@ from fake_lab import lab_of, subject
 from fake_perf import PerfGuest, install_host_perf
 from rate_scenario import WITH_FRAGMENT
 
-from linklab.commands import profile as command
 from linklab.commands import workflow
 from linklab.commands.kernels import KernelOptions
 from linklab.commands.machines import MachineOptions
+from linklab.commands.places import PlaceOptions
 from linklab.commands.profile import (
     IMAGE,
     ProfileOptions,
@@ -105,6 +105,10 @@ BAD = [
     (replace(OPTIONS, max_time="soon"), ["--max-time soon"]),
     (replace(OPTIONS, machine=MachineOptions(memory="128")), ["perf and 3 interfaces", "128"]),
     (replace(OPTIONS, machine=MachineOptions(cpus="0")), ["--cpus 0"]),
+    (
+        replace(OPTIONS, place=PlaceOptions("guests")),
+        ["--place guests", "perf samples the one guest"],
+    ),
 ]
 
 
