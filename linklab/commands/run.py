@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from linklab.trials.engine import Engine
 
 MAX_REPEAT = 10_000
+_AUTO = "auto"  # the kernels that a scenario names
 _OF_THE_COMMAND = frozenset(
     {"output", "keep", "record", "json", "timings", "junit", "ktap", "kcidb", "kcidb_origin"}
 )  # not of the run itself
@@ -61,10 +62,10 @@ class RunOptions(MeasuringOptions, TrialOptions):
     kernels: KernelOptions = group(
         KernelOptions,
         {
-            "names": f"{SEVERAL_KERNELS}; default sysfs,nosysfs, and sysfs where a scenario has a "
-            "network"
+            "names": f"{SEVERAL_KERNELS}; auto: sysfs,nosysfs, but sysfs alone for a scenario with "
+            "a network"
         },
-        names="",
+        names=_AUTO,
     )
     repeat: str = option("1", "trials of each cell and kernel, in shuffled order")
     warmup: str = option(
@@ -91,9 +92,10 @@ class Running(Measurement[RunOptions, RunRequest]):
     """`invoke run` at its work."""
 
     def __init__(self, options: RunOptions, *words: Any) -> None:
-        names = options.kernels.names or options.kind.kernels
-        named = replace(options.kernels, names=names)
-        super().__init__(replace(options, kernels=named), *words)
+        if options.kernels.names == _AUTO:
+            named = replace(options.kernels, names=options.kind.kernels)
+            options = replace(options, kernels=named)
+        super().__init__(options, *words)
         self._before = seconds_since_start()
 
     @property

@@ -129,7 +129,7 @@ def test_a_capture_that_found_its_disk_full_is_cut_to_whole_packets(
     left = path.read_bytes()
     kept = (len(left) - 24) // 1000
     assert left == pcap(kept, 984)
-    assert 0 < 2000 - kept - (1 << 19) // 1000 <= 2, "room for what the run still writes"
+    assert 0 <= 2000 - kept - (1 << 19) // 1000 <= 1, "room for what the run still writes"
 
 
 def full(tmp_path: Path, words: str) -> GuestNetwork:

@@ -96,7 +96,7 @@ def link_wrong(scene: Scene) -> None:
 
 
 @fault(
-    "the disk is full that a link is captured on", "a tmpfs of 16 MB", ERROR,
+    "the disk is full that a link is captured on", "a tmpfs of 24 MB", ERROR,
     r"link-001-\S+-1.pcap: No space left on device", limit=120.0, clocks=TOGETHER,
 )  # fmt: skip
 def capture_full(scene: Scene) -> Outcome:
@@ -107,7 +107,7 @@ def capture_full(scene: Scene) -> Outcome:
         *("--param", "topology=a -- b: 10mbit 5ms", "--param", "seconds=2"),
         *("--place", "guests", "--capture", "--output", str(results / "run")),
     )
-    outcome, document = run_beside_full_disk(scene, results, "16m", *words)
+    outcome, document = run_beside_full_disk(scene, results, "24m", *words)
     assert document["samples"], "what was measured until then is kept"
     return outcome
 
