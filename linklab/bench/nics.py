@@ -78,12 +78,10 @@ def cost_of(lab: Lab, subject: Subject, wire: Cached, nic: NicModel, log: Path) 
         pids = [joined.sessions[name].machine.pid for name in ("a", "b")]
         sink = ("tcp", _PORT, "1", str(_SECONDS + int(limit)))
         running = b.start([TRAFFIC, "sink", *sink], "listening")
-        before = [_cpu_seconds(pid) for pid in pids]
+        before = [cpu_seconds(pid) for pid in pids]
         a.said([TRAFFIC, "send", "tcp", address, _PORT, "1", "1", str(_SECONDS)])
         got = running.end()
-        sender, receiver = (
-            _cpu_seconds(pid) - used for pid, used in zip(pids, before, strict=True)
-        )
+        sender, receiver = (cpu_seconds(pid) - used for pid, used in zip(pids, before, strict=True))
         gigabits = sum(got["bytes"]) * 8 / 1e9
         running = b.start([TRAFFIC, "serve", "tcp", _PORT, str(_REQUESTS)], "listening")
         asked = a.said([TRAFFIC, "request", address, _PORT, str(_REQUESTS), "1", "1"])
@@ -97,7 +95,7 @@ def cost_of(lab: Lab, subject: Subject, wire: Cached, nic: NicModel, log: Path) 
     )
 
 
-def _cpu_seconds(pid: int) -> float:
+def cpu_seconds(pid: int) -> float:
     """Return the CPU time of a process and all its threads.
 
     The clock is the one that clock_getcpuclockid(3) names (CPUCLOCK_SCHED in the kernel's
