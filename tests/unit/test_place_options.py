@@ -146,6 +146,15 @@ def lab() -> Lab:
     return Lab(qemu, Accel.TCG, Boot.DIRECT, None, 1, 256, Cached("initramfs"), None, 60)
 
 
+def test_a_kernel_has_a_saved_guest_for_each_host_that_is_a_guest() -> None:
+    names = ("sysfs", "sysfs on a", "sysfs on b", "nosysfs on a")
+    saved: Any = {name: f"guest {name}" for name in names}
+    alone = replace(lab(), snapshots=saved)
+    assert alone.saved_guests("sysfs") == ["guest sysfs"]
+    joined = replace(alone, guests=GuestPlace(NETWORK, Cached("wire")))
+    assert joined.saved_guests("sysfs") == ["guest sysfs on a", "guest sysfs on b"]
+
+
 def machines(**more: Any) -> dict[str, MachineType]:
     place = GuestPlace(NETWORK, Cached("wire"), **more)
     joined = replace(lab(), guests=place)
