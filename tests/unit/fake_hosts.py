@@ -105,7 +105,7 @@ def figures(**values: Any) -> str:
     return "".join(f"{k.replace('__', '.')} {' '.join(map(str, v))}\n" for k, v in lines.items())
 
 
-def run_of(kind: type[Scenario], cells: Mapping[tuple[Any, Any], Any], **given: Any) -> Run:
+def run_of(kind: type[Scenario], cells: Mapping[Any, Any], **given: Any) -> Run:
     axes = [axis.name for axis in kind.shape.axes]
     full = {metric.name: 1.0 for metric in kind.shape.metrics}
     samples = [
