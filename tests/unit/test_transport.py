@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ def sender(flows: int = 1, each: int = 10 * MEGABIT, **more: Any) -> str:
         "connect_ns": [40_000_000] * flows,
         "sent": [each] * flows,
         "began": [S] * flows,
+        "closed": [9 * S] * flows,
         "rtt_median_us": 43_000,
         "rtt_p95_us": 50_000,
         "rtt_p99_us": 60_000,
@@ -230,6 +232,13 @@ def test_two_paths_at_once() -> None:
     # The first path is active for 0.2 s, the second one for 0.1, each with its tail.
     assert metrics["radio"] == pytest.approx(2.2 + 2.1)
     tried.scenario.check(tried.hosts, Cell({"operation": "aggregate", "arm": "mptcp"}))
+
+
+def test_between_guests_the_senders_clock_alone_tells_how_long_it_took() -> None:
+    tried = Tried(Mptcp, Guest(multipath(), arrived()), seconds=4)
+    tried.hosts = {name: replace(host, inside=()) for name, host in tried.hosts.items()}
+    metrics = tried.trial(operation="aggregate", arm="mptcp")
+    assert metrics["completion"] == 8.04, "the receiver's clock is another one"
 
 
 @pytest.mark.parametrize(
