@@ -27,8 +27,8 @@ MIB = 1 << 20
 
 def streamed(**other: Any) -> str:
     told = {
-        "sent": MIB, "began": S, "ended": S + MIB, "sends": 64, "completed": 64, "copied": 16, "twice": 0,
-        "unknown": 0, "notifications": 8, "stream_cpu_ns": MIB // 2,
+        "sent": MIB, "began": S, "ended": S + MIB, "sends": 64, "completed": 64, "copied": 16,
+        "twice": 0, "unknown": 0, "notifications": 8, "stream_cpu_ns": MIB // 2,
     }  # fmt: skip
     return figures(**told | other)
 
