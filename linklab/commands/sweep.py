@@ -20,7 +20,7 @@ from linklab.commands.exports import ExportOptions
 from linklab.commands.kernels import KernelOptions, KernelSide, kernel_sides, split_host
 from linklab.commands.machines import MachineOptions
 from linklab.commands.places import PlaceOptions
-from linklab.commands.run import Running, RunOptions, RunRequest, document, hashes_of
+from linklab.commands.run import AUTO, KERNELS, Running, RunOptions, RunRequest, document, hashes_of
 from linklab.commands.sweepfile import Asked, read, said_of
 from linklab.commands.workflow import Finished
 from linklab.errors import (
@@ -71,7 +71,7 @@ class SweepOptions(ResultOptions):
         "a TOML file: a scenario, values of its axes and parameters, and what must hold",
         lambda: sorted(map(str, Path().glob("*.toml"))),
     )
-    kernels: KernelOptions = group(KernelOptions)
+    kernels: KernelOptions = group(KernelOptions, {"names": KERNELS}, names=AUTO)
     machine: MachineOptions = group(MachineOptions)
     place: PlaceOptions = group(PlaceOptions)
     trials: RunOptions = group(
@@ -247,15 +247,13 @@ class Sweeping(Running):
     def about(self) -> dict[str, Any]:
         """Return what run.json says of a sweep when it begins."""
         plan, sides = self.request.plan, self.sides()
-        place = plan.place_in(self.lab)
         files = hashes_of(self.options.machine, self.options, *(side.options for side in sides))
         content = [
             {"name": s.label, "source": s.options.source, **s.options.content()} for s in sides
         ]
         return {
             FILES: {str(self._asked.file.absolute()): hash_file(self._asked.file), **files},
-            **experiment(plan),
-            **({"place": place} if place else {}),
+            **experiment(plan, self.lab),
             **({"sides": content} if len(sides) > 1 else content[0]),
             SWEEP: {
                 "content": self._asked.content,
