@@ -68,8 +68,8 @@ class Plan:
 
     @property
     def shape(self) -> Shape:
-        """The scenario's axes and metrics."""
-        return self.kind.shape
+        """The scenario's axes and metrics, the table's rows turned to what is varied."""
+        return self.kind.shape.turned(self.cells)
 
     def place_in(self, lab: Lab) -> str:
         """Return where the hosts of the topology are; nothing where there is none."""

@@ -84,9 +84,11 @@ class Tried:
         self.hosts = hosts_of(guest, kind, values)
         list(self.scenario.set_up(self.hosts, Cell()))
 
-    def trial(self, **cell: Any) -> Mapping[str, float]:
-        self.scenario.prepare(self.hosts, Cell(cell))
-        return self.scenario.trial(self.hosts, Cell(cell))
+    def trial(self, **values: Any) -> Mapping[str, float]:
+        usual = {axis.name: axis.values[0] for axis in self.scenario.shape.axes}
+        cell = Cell(usual | values)
+        self.scenario.prepare(self.hosts, cell)
+        return self.scenario.trial(self.hosts, cell)
 
 
 @pytest.fixture(autouse=True)
@@ -134,6 +136,7 @@ def receiver(inner: Sequence[int], bins: Sequence[int], **more: Any) -> str:
         "bytes": [10 * MEGABIT] * flows,
         "inner": inner[::-1],
         "bins": list(bins),
+        "fair": [1_000_000] * (len(bins) // 10),
         "gap": 20_000_000,
         "wrong": 0,
     }
@@ -148,7 +151,7 @@ def test_a_connection_alone_has_all_and_what_arrives_later_does_not_count() -> N
     tried = Tried(Congestion, guest, seconds=1)
     assert tried.trial(arm="bbr", loss=0.0) == {
         "goodput": 10.0, "rtt": 0.043, "rtt_p95": 0.05, "rtt_p99": 0.06,
-        "retransmissions": 7, "fairness": 1.0, "share": 1.0,
+        "retransmissions": 7, "fairness": 1.0, "share": 1.0, "converge": 0.9,
     }  # fmt: skip
     assert any(told.endswith("send tcp 10.0.2.3 5001 1 1 1 bbr") for told in guest.told)
     assert not any("shape" in told for told in guest.told), "the link stays as it was measured"
@@ -156,8 +159,8 @@ def test_a_connection_alone_has_all_and_what_arrives_later_does_not_count() -> N
 
 def test_whoever_competes_has_every_second_connection() -> None:
     guest = Guest(sender(4), receiver([300, 100, 300, 100], [BIN] * 100))
-    tried = Tried(Congestion, guest, seconds=1, flows=2, competitor="reno")
-    metrics = tried.trial(arm="cubic", loss=0.0)
+    tried = Tried(Congestion, guest, seconds=1)
+    metrics = tried.trial(arm="cubic", flows=2, competitor="reno")
     assert (metrics["share"], metrics["goodput"]) == (0.75, 7.5)
     assert metrics["fairness"] == pytest.approx(0.8)
     assert any(told.endswith("5001 4 1 1 cubic,reno") for told in guest.told)
@@ -207,11 +210,19 @@ def test_a_course_has_tenths_of_seconds_and_the_senders_window() -> None:
     ]
 
 
-def run_of(kind: type[Scenario], cells: Mapping[tuple[Any, Any], Any], **given: Any) -> Run:
-    axes = [axis.name for axis in kind.shape.axes]
+def run_of(
+    kind: type[Scenario],
+    cells: Mapping[tuple[Any, Any], Any],
+    axes: Mapping[str, Any] | None = None,
+    **given: Any,
+) -> Run:
+    """A run of cells by their first two axes; the others are at their defaults, or at `axes`."""
+    usual = {axis.name: axis.values[0] for axis in kind.shape.axes} | dict(axes or {})
     full = {metric.name: 1.0 for metric in kind.shape.metrics}
     samples = [
-        sample_in("nosysfs", Cell(zip(axes, at, strict=True)), full | metrics)
+        sample_in(
+            "nosysfs", Cell(usual | dict(zip(list(usual)[:2], at, strict=True))), full | metrics
+        )
         for at, metrics in cells.items()
     ]
     kernels: list[dict[str, Any]] = [
@@ -245,11 +256,21 @@ def test_the_queue_is_judged_by_both_medians(bbr: float, cubic: float, finding: 
 
 
 @pytest.mark.parametrize(
-    "other", [{"flows": 2}, {"competitor": "reno"}, {"topology": "a -- b: 10mbit 20ms"}]
+    ("axes", "given"),
+    [
+        ({"flows": 2}, {}),
+        ({"competitor": "reno"}, {}),
+        ({"rate": 50.0}, {}),
+        ({"ecn": "on"}, {}),
+        ({}, {"topology": "a -- b: 10mbit 20ms"}),
+        ({}, {"trace": "drive"}),
+    ],
 )
-def test_the_queue_is_judged_under_bbrs_own_condition_alone(other: dict[str, Any]) -> None:
+def test_the_queue_is_judged_under_bbrs_own_condition_alone(
+    axes: dict[str, Any], given: dict[str, Any]
+) -> None:
     cells = {("bbr", 0.0): {"rtt": 0.043}, ("cubic", 0.0): {"rtt": 1.09}}
-    claim = claim_of(Congestion, run_of(Congestion, cells, **other), "queue")
+    claim = claim_of(Congestion, run_of(Congestion, cells, axes, **given), "queue")
     assert claim.finding is Finding.NOT_MEASURED
 
 
