@@ -14,7 +14,7 @@ from random import Random
 
 from linklab.errors import UsageError
 
-NONE, DRIVE = "none", "drive"
+DRIVE = "drive"
 _OPPORTUNITY = 1500 * 8  # bits
 _MOST_LINES = 1_000_000
 # A car on a road with LTE, of our own making: no measurement. What it resembles are the
@@ -27,8 +27,8 @@ _HANDOVER, _GONE = 0.01, (2, 7)  # of steps; and steps without a link then
 
 
 def trace_word(text: str) -> str:
-    """Return what `--param trace=` takes: none, drive, a file. Raises `UsageError`."""
-    if text in (NONE, DRIVE):
+    """Return what `--param trace=` takes: nothing, drive, a file. Raises `UsageError`."""
+    if text in ("", DRIVE):
         return text
     path = Path(text).expanduser().absolute()
     _check(path)

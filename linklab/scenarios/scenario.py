@@ -78,9 +78,6 @@ class Preset:
     given: Mapping[str, Value] = field(default_factory=dict)
 
 
-NO_PRESET = "none"
-
-
 class Finding(StrEnum):
     """What became of a claim."""
 
@@ -346,8 +343,8 @@ class Scenario:
         super().__init_subclass__()
         if cls.presets and "preset" not in {each.name for each in cls.parameters}:
             about = "; ".join(f"{name}: {each.about}" for name, each in cls.presets.items())
-            among = (NO_PRESET, *cls.presets)
-            cls.parameters = (*cls.parameters, Parameter("preset", NO_PRESET, about, among=among))
+            preset = Parameter("preset", "", about, among=("", *cls.presets))
+            cls.parameters = (*cls.parameters, preset)
         if cls.topology and "topology" not in {each.name for each in cls.parameters}:
             text = str(parse(cls.topology))
             about = "hosts and links, as docs/networks.md has them"

@@ -75,6 +75,11 @@ def given_to(kind: type[Scenario], **other: Any) -> dict[str, Any]:
     return {each.name: each.default for each in kind.parameters} | other
 
 
+def cell_of(kind: type[Scenario], **values: Any) -> Cell:
+    """A cell at the first value of each axis that is not named."""
+    return Cell({axis.name: axis.values[0] for axis in kind.shape.axes} | values)
+
+
 class Tried:
     """A scenario in a fake guest, set up."""
 
@@ -85,8 +90,7 @@ class Tried:
         list(self.scenario.set_up(self.hosts, Cell()))
 
     def trial(self, **values: Any) -> Mapping[str, float]:
-        usual = {axis.name: axis.values[0] for axis in self.scenario.shape.axes}
-        cell = Cell(usual | values)
+        cell = cell_of(type(self.scenario), **values)
         self.scenario.prepare(self.hosts, cell)
         return self.scenario.trial(self.hosts, cell)
 
@@ -217,11 +221,13 @@ def run_of(
     **given: Any,
 ) -> Run:
     """A run of cells by their first two axes; the others are at their defaults, or at `axes`."""
-    usual = {axis.name: axis.values[0] for axis in kind.shape.axes} | dict(axes or {})
+    names = [axis.name for axis in kind.shape.axes][:2]
     full = {metric.name: 1.0 for metric in kind.shape.metrics}
     samples = [
         sample_in(
-            "nosysfs", Cell(usual | dict(zip(list(usual)[:2], at, strict=True))), full | metrics
+            "nosysfs",
+            cell_of(kind, **dict(axes or {}), **dict(zip(names, at, strict=True))),
+            full | metrics,
         )
         for at, metrics in cells.items()
     ]
@@ -539,7 +545,7 @@ def stored(folder: Path, *records: CourseRecord) -> Run:
 def record(arm: str, trial: int, *values: float) -> CourseRecord:
     at = tuple(float(number) for number in range(len(values)))
     return CourseRecord(
-        "nosysfs", Cell({"arm": arm, "loss": 0.0}), trial, Course("cwnd", "packets", at, values)
+        "nosysfs", cell_of(Congestion, arm=arm), trial, Course("cwnd", "packets", at, values)
     )
 
 
@@ -557,7 +563,8 @@ def test_a_course_is_a_line_without_marks_from_nothing_up(tmp_path: Path) -> Non
     run = stored(tmp_path, record("bbr", 1, *range(1, 200)))
     from linklab.report.compare import Stored
 
-    (panel,) = course_panels(Stored(tmp_path, run), Cell(), 0.0)
+    sheet = cell_of(Congestion).of(Congestion.shape.sheets)
+    (panel,) = course_panels(Stored(tmp_path, run), sheet, 0.0)
     drawn = svg(panel)
     assert "mark" not in drawn and drawn.count('class="run"') == 1
     assert drawn.count('class="x tick"') < 10

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from linklab.errors import LabError, WrongState
 from linklab.lab.spaces import TRAFFIC, Shaped, inside, middle, shape_words, slowest_link
 from linklab.lab.topology import Way, parse
-from linklab.lab.traces import NONE, trace_text, trace_word
+from linklab.lab.traces import trace_text, trace_word
 from linklab.results.shape import Axis, Better, Cell, Course, Metric, Shape
 from linklab.scenarios.aliases import jain
 from linklab.scenarios.congestion.claims import claims
@@ -50,6 +50,7 @@ _TRACE = "/tmp/congestion.trace"
 _LARGE = ("tcp_rmem=4096 131072 250000000", "tcp_wmem=4096 16384 250000000")
 _LARGE_ALL = "tcp_mem=65536 65536 65536"
 _USUAL_BUFFER = 4_194_304
+_MARK = 242_000  # ns in the queue of the slowest link after which ecn=on marks: nsperf's
 # Delta-fair convergence (RFC 5166, 2.5; Bansal et al., Dynamic Behavior of Slowly-Responsive
 # Congestion Control Algorithms, 2001): of two flows each has its half but for this part.
 _DELTA = 0.1
@@ -103,7 +104,8 @@ class Congestion(Scenario):
             ),
             Axis(
                 "ecn", ("off",), "ECN", among=("off", "on"), silent=True,
-                help="on: both hosts use it, and the slowest link's queue is CoDel's, which marks",
+                help="on: both hosts use it, and the slowest link's queue is CoDel's, which marks what "
+                "waited for 242 us, or for what the topology's mark= says",
             ),
             Axis("flows", (1,), "flows", most=500, silent=True, help="with the arm's algorithm"),
             Axis(
@@ -132,10 +134,9 @@ class Congestion(Scenario):
     parameters = (
         Parameter("seconds", 30, "how long connections send", 1, 120),
         Parameter("interval", 0, "ms between the beginnings of two connections", 0, 60_000),
-        Parameter("mark", 242, "us in the queue after which ecn=on marks a packet", 1, 1_000_000),
         Parameter(
-            "trace", NONE,
-            "what the slowest link carries there: drive (a car with LTE, made up), or a file of "
+            "trace", "",
+            "what the slowest link carries there, if not its rate: drive (a car with LTE, made up), or a file of "
             "mahimahi's format: ms of opportunities for a packet each, one a line",
             reader=trace_word,
         ),
@@ -151,13 +152,13 @@ class Congestion(Scenario):
     @classmethod
     def cost(cls, cell: Cell) -> int:
         """Return how long a trial takes against others: it goes by the packets."""
-        return round(50 * max(1.0, cell.number("rate") / 20))
+        return round(50 * max(1.0, float(cell.get("rate", 0)) / 20))
 
     @classmethod
     def memory(cls, cell: Cell, cpus: int) -> int:
         """Return the MiB that a guest needs: with what is under way and waits, at both ends."""
-        bdp = cell.number("rate") * cell.number("delay") * 1e3 / 8
-        return 512 + int(6 * bdp * (1 + cell.number("buffer"))) // 2**20
+        rate, delay, buffer = (float(cell.get(a, 0)) for a in ("rate", "delay", "buffer"))
+        return 512 + int(6 * rate * delay * 1e3 / 8 * (1 + buffer)) // 2**20
 
     def set_up(self, hosts: Hosts, setup: Cell) -> Iterable[tuple[Cell, Metrics]]:
         """Remember who sends, which link is the slowest, and what kernel and hosts have."""
@@ -171,7 +172,7 @@ class Congestion(Scenario):
             self.there, self.back = link.there, link.back
         self.known = _setting(hosts[self.sender], "tcp_available_congestion_control").split()
         self.usual = _setting(hosts[self.receiver], "tcp_congestion_control").strip()
-        if self.given["trace"] != NONE:
+        if self.given["trace"]:
             self._of_one_guest(hosts, "a trace")
             hosts[GUEST].write(_TRACE, trace_text(str(self.given["trace"])).encode())
         return ()
@@ -213,7 +214,7 @@ class Congestion(Scenario):
     def _ways(self, cell: Cell) -> tuple[Way, Way]:
         """Return what the slowest link does to packets in a cell, there and back."""
         rate, delay = round(cell.number("rate") * 1e6), round(cell.number("delay") * 5e5)
-        follows = self.given["trace"] != NONE
+        follows = bool(self.given["trace"])
         is_other = follows or any(axis.silent and axis.says(cell[axis.name]) for axis in _OF_LINK)
         if self.number is None:
             if is_other or cell.number("loss"):
@@ -237,7 +238,7 @@ class Congestion(Scenario):
             flying = int(there.rate * there.delay / 1e9 / (8 * 1500))
             there = replace(there, queue=max(waiting, 1) + flying)
         if cell["ecn"] == "on":
-            there = replace(there, mark=int(self.given["mark"]) * 1000)
+            there = replace(there, mark=there.mark or _MARK)
         if (bdps or there.mark) and not there.rate:
             raise LabError("the slowest link has no rate, so nothing waits: --axis rate=10")
         if follows and there.mark:
@@ -302,7 +303,7 @@ class Congestion(Scenario):
         script = _SEND.format(
             before="", beside=f"{enter} {TRAFFIC} queue {_LOOK_MS} b", wait="", after=""
         )
-        if self.given["trace"] != NONE:
+        if self.given["trace"]:
             ends = [f"{enter} {IP} link set dev {end}" for end in "ab"]
             script = _SEND.format(
                 before="".join(f"{end} nomaster || exit\n" for end in ends),
@@ -317,7 +318,7 @@ class Congestion(Scenario):
         if "queue_at" not in self.sent:
             self.waited: list[tuple[float, float]] = []
             return {}
-        follows = self.there.mark or self.given["trace"] != NONE
+        follows = self.there.mark or self.given["trace"]
         found = waiting(self.sent, 0 if follows else self.there.delay)
         self.waited = [(at, count) for at, count in found if at <= seconds]
         counts = sorted(count for _, count in self.waited) or [0.0]

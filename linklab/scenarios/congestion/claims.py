@@ -10,10 +10,9 @@ from typing import Any
 
 from linklab.lab.spaces import slowest_link
 from linklab.lab.topology import Topology, parse
-from linklab.lab.traces import NONE
 from linklab.results.figures import Figures
 from linklab.results.shape import Cell, Value
-from linklab.scenarios.scenario import NO_PRESET, Claim, Finding
+from linklab.scenarios.scenario import Claim, Finding
 
 # What the message of Linux commit 0f8782ea1497 says, and by which rule it counts as
 # reproduced. The rules were written before the first run.
@@ -38,7 +37,7 @@ _NO_FIGURE = {
 def claims(run: Any, topology: str) -> list[Claim]:
     """Return the claims that a run is about; `topology` is the one of BBR's commit."""
     figures, given = Figures(run), run.plan.get("given") or {}
-    preset = given.get("preset", NO_PRESET)
+    preset = given.get("preset")
     if preset == "random_loss":
         return [_random_loss_claim(figures)]
     if preset == "bufferbloat":
@@ -77,7 +76,7 @@ def _queue_claim(figures: Figures, given: dict[str, Any], *, is_theirs: bool) ->
     text = "over 10 Mbit/s, 40 ms and a queue of 1000 packets BBR leaves the queue empty"
     theirs = f"median RTT {_BBR_RTT * 1000:.0f} ms with BBR, {_CUBIC_RTT:g} s with CUBIC, in 120 s"
     pairs = _pairs(figures, "rtt")
-    if not pairs or not is_theirs or given.get("trace", NONE) != NONE:
+    if not pairs or not is_theirs or given.get("trace"):
         why = "needs bbr and cubic without loss, one connection, and the default topology"
         return Claim(text, theirs, "-", Finding.NOT_MEASURED, why)
     ours = "; ".join(
