@@ -128,15 +128,10 @@ class Grid:
 
     def _turned(self) -> Grid | None:
         """Return it with its rows across, where they are few, and what they are is words."""
-        leading = self.columns[: self.leading]
-        if (
-            self.kind
-            or self.spans
-            or not 0 < len(self.rows) <= _FEW
-            or any(c.numeric for c in leading)
-        ):
+        few = 0 < len(self.rows) <= _FEW and len(self.rows) < len(self.columns) - self.leading
+        if self.kind or self.spans or not few:
             return None
-        if len(self.columns) - self.leading <= len(self.rows):
+        if any(column.numeric for column in self.columns[: self.leading]):
             return None
         across = [[entry.text for entry in row[: self.leading]] for row in self.rows]
         columns = [Column("", numeric=False)]

@@ -104,8 +104,8 @@ class Congestion(Scenario):
             ),
             Axis(
                 "ecn", ("off",), "ECN", among=("off", "on"), silent=True,
-                help="on: both hosts use it, and the slowest link's queue is CoDel's, which marks what "
-                "waited for 242 us, or for what the topology's mark= says",
+                help="on: both hosts use it, and the slowest link marks what has waited for 242 us, "
+                "or as long as the topology's mark= says",
             ),
             Axis("flows", (1,), "flows", most=500, silent=True, help="with the arm's algorithm"),
             Axis(
@@ -136,8 +136,8 @@ class Congestion(Scenario):
         Parameter("interval", 0, "ms between the beginnings of two connections", 0, 60_000),
         Parameter(
             "trace", "",
-            "what the slowest link carries there, if not its rate: drive (a car with LTE, made up), or a file of "
-            "mahimahi's format: ms of opportunities for a packet each, one a line",
+            "what the slowest link carries there, instead of a rate: drive (a car with LTE, made "
+            "up), or a file of mahimahi's: ms at which a packet can go, one a line",
             reader=trace_word,
         ),
     )  # fmt: skip
