@@ -104,8 +104,8 @@ class Congestion(Scenario):
             ),
             Axis(
                 "ecn", ("off",), "ECN", among=("off", "on"), silent=True,
-                help="on: both hosts use it, and the slowest link marks what has waited for 242 us, "
-                "or as long as the topology's mark= says",
+                help="on: both hosts use it, and the slowest link marks what has waited for 242 us "
+                "or, if it has one, its mark=",
             ),
             Axis("flows", (1,), "flows", most=500, silent=True, help="with the arm's algorithm"),
             Axis(
@@ -206,7 +206,11 @@ class Congestion(Scenario):
             self.has_ecn = cell["ecn"] == "on"
             for host in ends:
                 _set(host, f"tcp_ecn={1 if self.has_ecn else 2}")
-            # Who receives answers as the sender's algorithm wants it (DCTCP: RFC 8257, 3.2).
+            # Who receives answers as the sender's algorithm wants it (DCTCP: RFC 8257, 3.2). A
+            # namespace takes what the guest allows (tcp_set_default_congestion_control in
+            # net/ipv4/tcp_cong.c).
+            if GUEST in hosts:
+                _set(hosts[GUEST], f"tcp_allowed_congestion_control={' '.join(self.known)}")
             _set(ends[1], f"tcp_congestion_control={cell['arm'] if self.has_ecn else self.usual}")
         for host in ends:
             host.run([IP, "tcp_metrics", "flush", "all"])
