@@ -1,20 +1,26 @@
-"""congestion and mptcp without a guest: what they tell it, and what they make of its figures."""
+"""mptcp without a guest, and how trials went, as a page shows it."""
 
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hand_made import sample_in
+from transport import (
+    BIN,
+    Guest,
+    Tried,
+    at_once,  # noqa: F401
+    cell_of,
+    claim_of,
+    receiver,
+    run_of,
+    sender,
+)
 
-from linklab.agent.replies import JobNews, Measure, ProgramEnd
 from linklab.errors import LabError, WrongState
-from linklab.lab.spaces import inside
-from linklab.lab.topology import parse
 from linklab.report.curves import course_panels
 from linklab.report.page import page
 from linklab.report.plots import svg
@@ -24,278 +30,9 @@ from linklab.results.store import RunFolder, read_run
 from linklab.scenarios.congestion import Congestion
 from linklab.scenarios.mptcp import Mptcp
 from linklab.scenarios.mptcp.promises import limit_ms
-from linklab.scenarios.scenario import GUEST, Finding, Host, Hosts, Scenario
+from linklab.scenarios.scenario import Finding
 
-MEASURE = Measure(1.0, 0.1, 0.1, 1, 1, 0)
-S = 1_000_000_000
-MEGABIT = 125_000  # bytes
-BIN = 12_500  # bytes of a bin of 10 ms at 10 Mbit/s
-
-
-@dataclass
-class Guest:
-    """An agent that answers what the sender and the receiver would have said."""
-
-    sent: str = ""
-    got: str = ""
-    ran: list[tuple[str, ...]] = field(default_factory=list)
-    files: dict[str, str] = field(default_factory=dict)
-
-    def run(self, argv: Sequence[str], _deadline: float) -> ProgramEnd:
-        self.ran.append(tuple(argv))
-        talks = "send" in argv or "/bin/sh" in argv
-        return ProgramEnd(1, 0, MEASURE, self.sent.encode() if talks else b"")
-
-    def start_job(self, argv: Sequence[str], _deadline: float) -> int:
-        self.ran.append(tuple(argv))
-        return 1
-
-    def job_news(self, _wait: float, _deadline: float) -> JobNews:
-        return JobNews(f"listening\n{self.got}".encode(), MEASURE, 0)
-
-    def write_file(self, path: str, content: bytes, _deadline: float, *_: object) -> None:
-        self.files[path] = content.decode()
-
-    @property
-    def told(self) -> list[str]:
-        """The commands that were run, one text each."""
-        return [" ".join(argv) for argv in self.ran]
-
-
-def hosts_of(guest: Any, kind: type[Scenario], given: Mapping[str, Any]) -> Hosts:
-    network = parse(str(given["topology"]))
-    alone = Host(GUEST, guest, lambda _: 60.0)
-    return {GUEST: alone} | {
-        name: replace(alone, name=name, inside=inside(name), network=network)
-        for name in network.hosts
-    }
-
-
-def given_to(kind: type[Scenario], **other: Any) -> dict[str, Any]:
-    return {each.name: each.default for each in kind.parameters} | other
-
-
-def cell_of(kind: type[Scenario], **values: Any) -> Cell:
-    """A cell at the first value of each axis that is not named."""
-    return Cell({axis.name: axis.values[0] for axis in kind.shape.axes} | values)
-
-
-class Tried:
-    """A scenario in a fake guest, set up."""
-
-    def __init__(self, kind: type[Scenario], guest: Guest, **given: Any) -> None:
-        values = given_to(kind, **given)
-        self.guest, self.scenario = guest, kind(values)
-        self.hosts = hosts_of(guest, kind, values)
-        list(self.scenario.set_up(self.hosts, Cell()))
-
-    def trial(self, **values: Any) -> Mapping[str, float]:
-        cell = cell_of(type(self.scenario), **values)
-        self.scenario.prepare(self.hosts, cell)
-        return self.scenario.trial(self.hosts, cell)
-
-
-@pytest.fixture(autouse=True)
-def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A receiver has said all when it is first asked."""
-    from linklab.scenarios.scenario import Running, Said
-
-    def wait_for(self: Running, line: str) -> None:
-        self.output = self.host.agent.job_news(0, 0).output
-        assert f"{line}\n".encode() in self.output
-
-    def end(self: Running) -> Said:
-        return Said(self.output.decode().partition("\n")[2])
-
-    monkeypatch.setattr(Running, "wait_for", wait_for)
-    monkeypatch.setattr(Running, "end", end)
-
-
-def figures(**values: Any) -> str:
-    lines = {k: v if isinstance(v, (list, tuple)) else [v] for k, v in values.items()}
-    return "".join(f"{k.replace('__', '.')} {' '.join(map(str, v))}\n" for k, v in lines.items())
-
-
-def sender(flows: int = 1, each: int = 10 * MEGABIT, **more: Any) -> str:
-    told = {
-        "ports": list(range(40_000, 40_000 + flows)),
-        "connect_ns": [40_000_000] * flows,
-        "sent": [each] * flows,
-        "began": [S] * flows,
-        "rtt_median_us": 43_000,
-        "rtt_p95_us": 50_000,
-        "rtt_p99_us": 60_000,
-        "retransmitted": 7,
-    }
-    return figures(**told | more)
-
-
-def receiver(inner: Sequence[int], bins: Sequence[int], **more: Any) -> str:
-    """Of so many flows; they came in the other order."""
-    flows = len(inner)
-    told = {
-        "ports": list(range(40_000 + flows - 1, 39_999, -1)),
-        "first": [S] * flows,
-        "last": [2 * S] * flows,
-        "bytes": [10 * MEGABIT] * flows,
-        "inner": inner[::-1],
-        "bins": list(bins),
-        "fair": [1_000_000] * (len(bins) // 10),
-        "gap": 20_000_000,
-        "wrong": 0,
-    }
-    return figures(**told | more)
-
-
-# congestion
-
-
-def test_a_connection_alone_has_all_and_what_arrives_later_does_not_count() -> None:
-    guest = Guest(sender(), receiver([9 * MEGABIT], [BIN] * 100 + [99_999] * 3))
-    tried = Tried(Congestion, guest, seconds=1)
-    assert tried.trial(arm="bbr", loss=0.0) == {
-        "goodput": 10.0, "rtt": 0.043, "rtt_p95": 0.05, "rtt_p99": 0.06,
-        "retransmissions": 7, "fairness": 1.0, "share": 1.0, "converge": 0.9,
-    }  # fmt: skip
-    assert any(told.endswith("send tcp 10.0.2.3 5001 1 1 1 bbr") for told in guest.told)
-    assert not any("shape" in told for told in guest.told), "the link stays as it was measured"
-
-
-def test_whoever_competes_has_every_second_connection() -> None:
-    guest = Guest(sender(4), receiver([300, 100, 300, 100], [BIN] * 100))
-    tried = Tried(Congestion, guest, seconds=1)
-    metrics = tried.trial(arm="cubic", flows=2, competitor="reno")
-    assert (metrics["share"], metrics["goodput"]) == (0.75, 7.5)
-    assert metrics["fairness"] == pytest.approx(0.8)
-    assert any(told.endswith("5001 4 1 1 cubic,reno") for told in guest.told)
-
-
-def test_the_slowest_link_loses_and_no_longer_when_the_cell_does_not_say_so() -> None:
-    guest = Guest(sender(), receiver([1], [BIN]))
-    tried = Tried(Congestion, guest, seconds=1, topology="a -- r -- b: 1gbit | 10mbit 20ms")
-    tried.trial(arm="bbr", loss=1.0)
-    tried.trial(arm="cubic", loss=1.0)
-    tried.trial(arm="cubic", loss=0.0)
-    shaped = [told.partition("shape ")[2] for told in guest.told if "shape" in told]
-    assert shaped == [
-        "b 10000000 20000000 1000 10000 1 0",
-        "b 10000000 20000000 1000 0 2 0",
-    ]
-    assert all("link-2" in told for told in guest.told if "shape" in told)
-
-
-def test_a_link_that_does_nothing_cannot_lose() -> None:
-    tried = Tried(Congestion, Guest(), topology="a -- b")
-    with pytest.raises(LabError, match="nothing shapes"):
-        tried.trial(arm="bbr", loss=1.0)
-
-
-@pytest.mark.parametrize(
-    ("more", "said"), [({"wrong": 1}, "other bytes"), ({"bytes": [5]}, "5 arrived")]
-)
-def test_bytes_that_are_lost_or_changed_are_the_kernels_fault(
-    more: dict[str, Any], said: str
-) -> None:
-    tried = Tried(Congestion, Guest(sender(), receiver([1], [BIN], **more)), seconds=1)
-    with pytest.raises(WrongState, match=said):
-        tried.trial(arm="bbr", loss=0.0)
-
-
-def test_a_course_has_tenths_of_seconds_and_the_senders_window() -> None:
-    more: dict[str, Any] = {"at": [S], "cwnd": [33], "rtt_us": [43_000], "pacing": [MEGABIT]}
-    guest = Guest(sender(**more), receiver([1], [BIN] * 10 + [0] * 10))
-    tried = Tried(Congestion, guest, seconds=1)
-    tried.trial(arm="bbr", loss=0.0)
-    assert tried.scenario.courses(Cell()) == [
-        Course("goodput", "Mbit/s", (0.1, 0.2), (10.0, 0.0)),
-        Course("rtt", "ms", (1.0,), (43.0,)),
-        Course("cwnd", "packets", (1.0,), (33.0,)),
-        Course("pacing", "Mbit/s", (1.0,), (1.0,)),
-    ]
-
-
-def run_of(
-    kind: type[Scenario],
-    cells: Mapping[tuple[Any, Any], Any],
-    axes: Mapping[str, Any] | None = None,
-    **given: Any,
-) -> Run:
-    """A run of cells by their first two axes; the others are at their defaults, or at `axes`."""
-    names = [axis.name for axis in kind.shape.axes][:2]
-    full = {metric.name: 1.0 for metric in kind.shape.metrics}
-    samples = [
-        sample_in(
-            "nosysfs",
-            cell_of(kind, **dict(axes or {}), **dict(zip(names, at, strict=True))),
-            full | metrics,
-        )
-        for at, metrics in cells.items()
-    ]
-    kernels: list[dict[str, Any]] = [
-        {"name": "nosysfs", "release": "6.12", "sha256": "ab", "inputs": {}, "image_bytes": None}
-    ]
-    plan = {"given": given_to(kind, **given)}
-    about = {"shape": kind.shape.to_json(), "kernels": kernels, "plan": plan}
-    return Run(about, samples)
-
-
-def claim_of(kind: type[Scenario], run: Run, about: str) -> Any:
-    (claim,) = (claim for claim in kind.claims(run) if about in claim.text)
-    return claim
-
-
-@pytest.mark.parametrize(
-    ("bbr", "cubic", "finding"),
-    [
-        (0.0472, 1.09, Finding.REPRODUCED),
-        (0.0474, 1.09, Finding.IN_PART),
-        (0.043, 0.98, Finding.IN_PART),
-        (0.049, 0.93, Finding.IN_PART),
-        (0.1, 0.99, Finding.NOT_REPRODUCED),
-    ],
-)
-def test_the_queue_is_judged_by_both_medians(bbr: float, cubic: float, finding: Finding) -> None:
-    cells = {("bbr", 0.0): {"rtt": bbr}, ("cubic", 0.0): {"rtt": cubic}}
-    claim = claim_of(Congestion, run_of(Congestion, cells), "queue")
-    assert claim.finding is finding
-    assert "43 ms" in claim.theirs and "1.09 s" in claim.theirs
-
-
-@pytest.mark.parametrize(
-    ("axes", "given"),
-    [
-        ({"flows": 2}, {}),
-        ({"competitor": "reno"}, {}),
-        ({"rate": 50.0}, {}),
-        ({"ecn": "on"}, {}),
-        ({}, {"topology": "a -- b: 10mbit 20ms"}),
-        ({}, {"trace": "drive"}),
-    ],
-)
-def test_the_queue_is_judged_under_bbrs_own_condition_alone(
-    axes: dict[str, Any], given: dict[str, Any]
-) -> None:
-    cells = {("bbr", 0.0): {"rtt": 0.043}, ("cubic", 0.0): {"rtt": 1.09}}
-    claim = claim_of(Congestion, run_of(Congestion, cells, axes, **given), "queue")
-    assert claim.finding is Finding.NOT_MEASURED
-
-
-@pytest.mark.parametrize(
-    ("bbr", "cubic", "finding"),
-    [
-        (8.3, 5.0, Finding.REPRODUCED),
-        (8.2, 2.0, Finding.NOT_REPRODUCED),
-        (9.4, 5.1, Finding.NOT_REPRODUCED),
-    ],
-)
-def test_random_loss_is_judged_by_the_links_rate(
-    bbr: float, cubic: float, finding: Finding
-) -> None:
-    cells = {("bbr", 1.0): {"goodput": bbr}, ("cubic", 1.0): {"goodput": cubic}}
-    assert claim_of(Congestion, run_of(Congestion, cells), "1 %").finding is finding
-    claim = claim_of(Congestion, run_of(Congestion, cells, topology="a -- b"), "1 %")
-    assert claim.finding is Finding.NOT_MEASURED
-
+pytestmark = pytest.mark.usefixtures("at_once")
 
 # mptcp
 
