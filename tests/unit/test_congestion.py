@@ -207,6 +207,7 @@ def test_buffers_of_hosts_grow_where_the_link_holds_more_than_they_do() -> None:
 
 def test_an_algorithm_that_the_kernel_lacks_is_refused_with_those_it_has() -> None:
     tried = Tried(Congestion, Guest())
+    assert isinstance(tried.scenario, Congestion)
     tried.scenario.known = ["reno", "mine"]
     tried.scenario.prepare(tried.hosts, cell_of(Congestion, arm="mine"))
     with pytest.raises(LabError, match=r"arm=illinois: .* mine, reno; .* --module"):

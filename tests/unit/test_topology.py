@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations
 
 import pytest
@@ -26,6 +27,10 @@ ways = st.builds(
     reorder=st.sampled_from([0, 500_000]),
     corrupt=st.sampled_from([0, 123]),
     overhead=st.integers(-1000, 1000),
+).flatmap(
+    lambda way: st.sampled_from([0, 1000, 242_000] if way.rate else [0]).map(
+        lambda mark: replace(way, mark=mark)
+    )
 )
 
 
@@ -134,6 +139,9 @@ def test_what_is_typed_is_said_in_the_usual_words(text: str, same: str) -> None:
         ("a -- b[0]", 5, "can be behind b"),
         ("a -- b: queue=0", 8, "from 1 to"),
         ("a -- b: dup=3", 8, "dup=1%"),
+        ("a -- b: 1mbit mark=2s", 14, "mark=100us"),
+        ("a -- b: mark=1ms", 16, "nothing waits"),
+        ("a -- b: 1mbit/0bit mark=1ms", 27, "nothing waits"),
         ("a -- b: color=3", 8, "there are queue"),
         ("a -- b: 10mbit/2ms", 8, "unlike"),
         ("a -- b: 1%/2%/3%", 8, "there/back"),

@@ -157,6 +157,34 @@ def test_bbr_leaves_the_queue_that_cubic_fills_and_says_so_twice(
     assert "Over time" in (tmp_path / "1" / "report.html").read_text()
 
 
+def test_a_link_carries_what_a_trace_lets_go(invoke: Invoke, tmp_path: Path) -> None:
+    """A packet each millisecond, none in the second half of each 2 s: 6 Mbit/s."""
+    trace = tmp_path / "half.trace"
+    trace.write_text("".join(f"{ms}\n" for ms in [*range(1, 1001), 2000]))
+    words = ("--param", f"trace={trace}", "--param", "seconds=6", "--axis", "arm=bbr")
+    one, other = run_twice(invoke, tmp_path, "--scenario", "congestion", *words)
+    sample = one["", "bbr"]
+    assert other["", "bbr"]["goodput"] == pytest.approx(sample["goodput"], rel=0.005)
+    assert 0.9 < sample["goodput"] / (6 * 1448 / 1500) <= 1.01
+    assert sample["rtt_p95"] > 0.3 and sample["queue_p95"] > 10
+
+
+def test_a_queue_that_marks_stays_short_and_loses_nothing(invoke: Invoke, tmp_path: Path) -> None:
+    axes = ("--axis", "arm=dctcp,cubic", "--axis", "rate=100", "--axis", "delay=2")
+    words = ("run", "--kernel", "nosysfs", "--clock", "virtual", "--scenario", "congestion", *axes)
+    more = ("--param", "seconds=2", "--axis", "ecn=on,off", "--axis", "flows=2")
+    done = invoke(*words, *more, "--output", str(tmp_path / "run"), "--json")
+    assert done.status == 0, done.stderr
+    found = {(s["arm"], s["ecn"]): s for s in done.document["samples"]}
+    marked, full = found["dctcp", "on"], found["dctcp", "off"]
+    assert marked["marks"] > 100 and full["marks"] == 0
+    assert marked["retransmissions"] == 0
+    assert 10 * marked["queue"] < full["queue"]
+    # Of each 1514 bytes that the link carries 1448 are the sender's.
+    assert 0.9 < marked["goodput"] / (100 * 1448 / 1514) <= 1
+    assert found["cubic", "on"]["marks"] > 0
+
+
 def test_two_paths_carry_more_than_one_and_outlive_it(invoke: Invoke, tmp_path: Path) -> None:
     words = ("--scenario", "mptcp", "--param", "seconds=6", "--axis", "arm=mptcp,tcp")
     one, other = run_twice(invoke, tmp_path, *words)
