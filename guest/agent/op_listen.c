@@ -245,11 +245,11 @@ enum outcome op_listen(struct reader *in, struct buffer *out, struct failure *wh
  * Ends the listeners when they have read what was queued for them.  Returns
  * for each how many messages it got, and how many the kernel dropped.
  */
-enum outcome op_listened(struct reader *in, struct buffer *out, struct failure *why)
+enum outcome op_notification_counts(struct reader *in, struct buffer *out, struct failure *why)
 {
 	(void)in;
 	if (!listening.count)
-		return fail(why, OP_BAD_REQUEST, 0, "listened: nobody listens");
+		return fail(why, OP_BAD_REQUEST, 0, "notification-counts: nobody listens");
 	if (!end_listeners()) {
 		forget_listeners();
 		return fail(why, OP_SYSTEM, 0, "a listener ended before its time");

@@ -117,7 +117,7 @@ static bool stir(const uint8_t *entropy, size_t len)
  * `realtime` (ns since 1970) and stirs the random pool.  Returns the number
  * drawn when the agent started, which only memory holds, and 8 random bytes.
  */
-enum outcome op_wake(struct reader *in, struct buffer *out, struct failure *why)
+enum outcome op_resume(struct reader *in, struct buffer *out, struct failure *why)
 {
 	uint64_t now = take_u64(in), drawn = 0;
 	size_t len;
@@ -128,7 +128,7 @@ enum outcome op_wake(struct reader *in, struct buffer *out, struct failure *why)
 	};
 
 	if (!entropy || len < 32 || len > 512)
-		return fail(why, OP_BAD_REQUEST, 0, "wake: time and 32 to 512 bytes expected");
+		return fail(why, OP_BAD_REQUEST, 0, "resume: time and 32 to 512 bytes expected");
 	if (clock_settime(CLOCK_REALTIME, &t))
 		return fail(why, OP_SYSTEM, errno, "clock_settime");
 	if (!stir(entropy, len))

@@ -25,9 +25,9 @@ static const struct {
 	{ "read-file", op_read_file },
 	{ "write-file", op_write_file },
 	{ "listen", op_listen },
-	{ "listened", op_listened },
+	{ "notification-counts", op_notification_counts },
 	{ "traced", op_traced },
-	{ "wake", op_wake },
+	{ "resume", op_resume },
 	{ "power-off", op_power_off },
 };
 

@@ -30,8 +30,8 @@ struct failure {
 typedef enum outcome operation(struct reader *in, struct buffer *out, struct failure *why);
 
 operation op_hello, op_run, op_run_each, op_job_start, op_job_output, op_job_follow, op_job_open,
-	op_job_stream, op_job_signal, op_share, op_netlink, op_netlink_each, op_dump, op_read_file, op_write_file, op_listen, op_listened, op_traced,
-	op_wake, op_power_off;
+	op_job_stream, op_job_signal, op_share, op_netlink, op_netlink_each, op_dump, op_read_file, op_write_file, op_listen, op_notification_counts, op_traced,
+	op_resume, op_power_off;
 
 /* Runs the operation that the request names; always leaves a reply in `out`. */
 void perform(struct reader *in, struct buffer *out);

@@ -264,7 +264,7 @@ class Agent:
 
     def notification_counts(self, deadline: float) -> list[NotificationCount]:
         """End the listeners and return what each of them got up to now."""
-        return notification_counts_from(self.call("listened", (), deadline))
+        return notification_counts_from(self.call("notification-counts", (), deadline))
 
     def read_file(self, path: str, deadline: float) -> bytes:
         """Return a file's content, at most 4 MiB of it."""
@@ -281,7 +281,7 @@ class Agent:
 
         `now` is in ns since 1970; `entropy` has 32 to 512 bytes.
         """
-        return number_from(self.call("wake", (now, entropy), deadline))
+        return number_from(self.call("resume", (now, entropy), deadline))
 
     def power_off(self, deadline: float) -> None:
         """End the guest; returns when the agent's last word has come."""

@@ -271,7 +271,7 @@ def notification_counts_from(reply: FieldReader) -> list[NotificationCount]:
 
 def syscall_count_from(reply: FieldReader) -> tuple[SyscallCount, bytes]:
     """Return what an operation asked of the kernel, and the body of the reply to it."""
-    with reading("tally"):
+    with reading("count of system calls"):
         counted = SyscallCount(reply.take_int(), reply.take_int(), reply.take_int())
         return counted, reply.take_bytes()
 

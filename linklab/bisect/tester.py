@@ -67,13 +67,20 @@ class KernelTester:
     """Builds kernels and runs them, one after the other, on machines of one kind."""
 
     def __init__(
-        self, flavour: str, lab: Lab, cache: Cache, criterion: Criterion, listener: Listener
+        self,
+        flavour: str,
+        lab: Lab,
+        cache: Cache,
+        criterion: Criterion,
+        listener: Listener,
+        modules: Sequence[str] = (),
     ) -> None:
         self._flavour = flavour
         self._lab = lab
         self._cache = cache
         self._criterion = criterion
         self._listener = listener
+        self._modules = modules  # words of `--module`
 
     def build(self, name: str, options: BuildOptions) -> Subject:
         """Return a kernel under a name of its own; raise `BuildSkipped` where there is none."""
@@ -82,7 +89,7 @@ class KernelTester:
             options = replace(options, configs=(kind.fragment, *options.configs))
         kernel = resolve_kernel(self._flavour, options, self._cache, self._listener)
         wanted = Requirements.of(kind, self._lab)
-        subject = with_image(kernel, wanted, (), self._cache, self._listener)
+        subject = with_image(kernel, wanted, self._modules, self._cache, self._listener)
         commit = {"commit": options.revision} if options.revision else {}
         return replace(subject, name=name, inputs={**kernel.inputs, **commit})
 

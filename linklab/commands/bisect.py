@@ -42,9 +42,7 @@ if TYPE_CHECKING:
 class BisectOptions(ResultOptions):
     """The options of `invoke bisect`, as typed."""
 
-    kernels: KernelOptions = group(
-        KernelOptions, {"names": ONE_FLAVOUR}, without=("modules",), names="nosysfs"
-    )
+    kernels: KernelOptions = group(KernelOptions, {"names": ONE_FLAVOUR}, names="nosysfs")
     machine: MachineOptions = group(MachineOptions)
     criterion: CriterionOptions = group(CriterionOptions)
     good: str = option("", "a commit of --source that is good; of a series, how many patches are")
@@ -173,7 +171,7 @@ class Bisecting(Workflow[BisectOptions, BisectRequest]):
                 self.listener,
             )
         tester = open_tester(
-            search.flavour, options.machine, search.memory, search.criterion, self.listener
+            options.kernels, options.machine, search.memory, search.criterion, self.listener
         )
         return tester.classifier(
             lambda revision: search.history.build_options(revision.name),

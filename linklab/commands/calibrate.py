@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,7 +40,7 @@ class CalibrateOptions(MeasuringOptions, ThresholdOptions):
     """The options of `invoke calibrate`, as typed."""
 
     kernels: KernelOptions = group(
-        KernelOptions, {"names": ONE_FLAVOUR}, only=("names",), names="nosysfs"
+        KernelOptions, {"names": ONE_FLAVOUR}, only=("names", "modules"), names="nosysfs"
     )
     machine: MachineOptions = group(MachineOptions, boot="resume")
     comparisons: str = option("", "how many of each; default 40, in virtual time 20")
@@ -97,7 +97,7 @@ class Calibrating(Measurement[CalibrateOptions, CalibrateRequest]):
         return CalibrateRequest(folder, memory, plan, metric, rule, slowdowns, comparisons)
 
     def _kernels(self, *patches: Path) -> KernelOptions:
-        named = KernelOptions(self.options.kernels.names, patches=tuple(map(str, patches)))
+        named = replace(self.options.kernels, patches=tuple(map(str, patches)))
         return named.with_scenario(self.options.kind)
 
     def sides(self) -> Sequence[KernelSide]:

@@ -131,11 +131,13 @@ def _in_new_words(options: CriterionOptions) -> CriterionOptions:
 def check_machine(options: MachineOptions, criterion: Criterion, kernels: KernelOptions) -> int:
     """Check the machine's options and return the guest's memory in MiB."""
     options.check(no_iso="a kernel that is judged once has no ISO; use direct or resume")
+    if criterion.tests and kernels.modules:
+        raise UsageError("--module loads into guests of the lab's own scenarios, not of --selftest")
     return memory_for(options, criterion.plan, kernels.with_scenario(criterion.plan.kind))
 
 
 def open_tester(
-    flavour: str,
+    kernels: KernelOptions,
     machine: MachineOptions,
     memory: int,
     criterion: Criterion,
@@ -147,7 +149,7 @@ def open_tester(
     lab = set_up_lab(machine, memory, cache, listener, image)
     if criterion.keep:
         lab = replace(lab, hold=hold_here(listener))
-    return KernelTester(flavour, lab, cache, criterion, listener)
+    return KernelTester(kernels.names, lab, cache, criterion, listener, kernels.modules)
 
 
 def selftest_classifier(

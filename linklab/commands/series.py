@@ -42,7 +42,6 @@ class SeriesOptions(MeasuringOptions, BlockOptions):
     kernels: KernelOptions = group(
         KernelOptions,
         {"names": "flavours that each state is built as, comma-separated"},
-        without=("modules",),
     )
     machine: MachineOptions = group(MachineOptions, boot="resume")
     fail_above: str = option(
@@ -96,7 +95,8 @@ class SeriesWork(Measurement[SeriesOptions, SeriesRequest]):
         metric = options.measured
         if metric.zero and options.fail_above:
             raise no_share(metric, "fail-above", options.fail_above)
-        plan = SeriesPlan(series, names, kernels.build_options(), measure, limit, metric)
+        build, modules = kernels.build_options(), kernels.modules
+        plan = SeriesPlan(series, names, build, measure, limit, metric, modules=modules)
         return SeriesRequest(claim(options.output, self.kind), memory, plan)
 
     def sides(self) -> Sequence[KernelSide]:

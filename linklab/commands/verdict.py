@@ -44,7 +44,7 @@ class VerdictOptions:
     """The options of `invoke verdict`, as typed."""
 
     kernels: KernelOptions = group(
-        KernelOptions, {"names": ONE_FLAVOUR}, without=("modules",), names="nosysfs", source="."
+        KernelOptions, {"names": ONE_FLAVOUR}, names="nosysfs", source="."
     )
     machine: MachineOptions = group(MachineOptions)
     criterion: CriterionOptions = group(CriterionOptions, without=("same",))
@@ -129,7 +129,7 @@ def _classifier(
         )
         return classifier.classify(request.here, 1)
     tester = open_tester(
-        request.flavour, options.machine, request.memory, request.criterion, listener
+        options.kernels, options.machine, request.memory, request.criterion, listener
     )
     history = GitHistory(Path(options.kernels.source), request.build) if request.good else None
 

@@ -39,7 +39,8 @@ _SNAPSHOT_CONSOLE = "console.log"
 class SeriesPlan:
     """What is to be tested: `build` is the base, the series' patches come on top of it.
 
-    `tree` is where the source is written to be compiled.
+    `tree` is where the source is written to be compiled; `modules` are words of
+    `--module`, for each state.
     """
 
     series: Series
@@ -49,6 +50,7 @@ class SeriesPlan:
     fail_above: float  # per cent
     metric: Metric
     tree: Path = Path()
+    modules: tuple[str, ...] = ()
 
     def options(self, number: int) -> BuildOptions:
         """Return how the state with the first `number` patches is built."""
@@ -71,15 +73,16 @@ def applied(plan: SeriesPlan, cache: Cache, listener: Listener) -> SeriesPlan:
 
 @dataclass
 class _State:
-    """A state as it stands: its record, and its kernel where there is one."""
+    """A state as it stands: its record, and what is tested of it where it was built."""
 
     record: StateRecord
-    kernel: Kernel | None = None
+    subject: Subject | None = None
+    warnings: Sequence[CompilerWarning] = ()
 
     @property
     def is_new(self) -> bool:
         """Whether it has a kernel that no state before it has."""
-        return self.kernel is not None and self.record.same_as is None
+        return self.subject is not None and self.record.same_as is None
 
 
 class SeriesRun:
@@ -127,12 +130,15 @@ class SeriesRun:
             kernel = resolve_kernel(
                 flavour, self._plan.options(number), self._cache, self._listener
             )
+            wanted = Requirements.of(self._plan.measure.kind, self._lab)
+            subject = with_image(kernel, wanted, self._plan.modules, self._cache, self._listener)
         except (BuildSkipped, UsageError) as error:
             if isinstance(error, UsageError) and number == BASE:
                 raise  # an option that no kernel of this source has: the person's mistake
             return _State(self._failed(flavour, number, _since(began), error))
-        earlier = [state for state in self._states[flavour] if state.kernel is not None]
-        return _State(_record(kernel, number, _since(began), earlier), kernel)
+        earlier = [state for state in self._states[flavour] if state.subject is not None]
+        record = _record(kernel, number, _since(began), earlier)
+        return _State(record, replace(subject, name=record.kernel), kernel.warnings)
 
     def _failed(
         self, flavour: str, number: int, seconds: float, error: LinklabError
@@ -148,7 +154,7 @@ class SeriesRun:
     def _boot_all(self) -> list[Subject]:
         """Return the kernels to measure: with guests to resume, those that boot."""
         states = [state for states in self._states.values() for state in states if state.is_new]
-        subjects = [(state, self._subject(state)) for state in states]
+        subjects = [(state, state.subject) for state in states if state.subject]
         self.tested = tested_on(self._lab, [subject for _, subject in subjects])
         if self._lab.boot is not Boot.RESUME:
             return [subject for _, subject in subjects]
@@ -163,12 +169,6 @@ class SeriesRun:
             return False
         self._keep(state, booted=True)
         return True
-
-    def _subject(self, state: _State) -> Subject:
-        assert state.kernel is not None
-        wanted = Requirements.of(self._plan.measure.kind, self._lab)
-        subject = with_image(state.kernel, wanted, (), self._cache, self._listener)
-        return replace(subject, name=state.record.kernel)
 
     # Measuring
 
@@ -243,10 +243,10 @@ def _patch_records(series: Series) -> list[PatchRecord]:
 
 def _record(kernel: Kernel, number: int, seconds: float, earlier: Sequence[_State]) -> StateRecord:
     """Return what is known of a kernel, beside those of the states before it."""
-    same = [s.record for s in earlier if s.kernel and s.kernel.sha256 == kernel.sha256]
+    same = [s.record for s in earlier if s.subject and s.subject.sha256 == kernel.sha256]
     added: Sequence[CompilerWarning] = ()
-    if earlier and earlier[-1].kernel:  # without one nobody knows what is new
-        added = new_warnings(earlier[-1].kernel.warnings, kernel.warnings)
+    if earlier:  # without one nobody knows what is new
+        added = new_warnings(earlier[-1].warnings, kernel.warnings)
     return StateRecord(
         flavour=kernel.name,
         number=number,

@@ -88,8 +88,8 @@ OPERATIONS: dict[str, st.SearchStrategy[list[Field]]] = {
     "read-file": words.map(lambda word: [word]),
     "write-file": st.tuples(words, numbers, small, st.binary(max_size=20)).map(list),
     "listen": st.tuples(small, small, numbers).map(list),
-    "listened": st.just([]),
-    "wake": st.tuples(numbers, st.binary(max_size=600)).map(list),
+    "notification-counts": st.just([]),
+    "resume": st.tuples(numbers, st.binary(max_size=600)).map(list),
     "no-such": st.lists(anything),
 }
 

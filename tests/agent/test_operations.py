@@ -225,7 +225,7 @@ class TestWake:
         "fields", [[], [1], [1, b""], [1, bytes(31)], [1, bytes(513)], [b"", bytes(64)]]
     )
     def test_wants_a_time_and_enough_entropy(self, box: Box, fields: list[Field]) -> None:
-        assert outcome_of(box.ask("wake", *fields)) == BAD_REQUEST
+        assert outcome_of(box.ask("resume", *fields)) == BAD_REQUEST
 
 
 @pytest.mark.parametrize(

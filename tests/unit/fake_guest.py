@@ -138,9 +138,9 @@ class FakeGuest(Agent):
     def _do_job_signal(self, reader: FieldReader) -> list[Field]:
         raise _Failure(ReplyStatus.BAD_REQUEST, 0, "job-signal: there is no job")
 
-    def _do_listened(self, reader: FieldReader) -> list[Field]:
+    def _do_notification_counts(self, reader: FieldReader) -> list[Field]:
         if not self._listeners:
-            raise _Failure(ReplyStatus.BAD_REQUEST, 0, "listened: nobody listens")
+            raise _Failure(ReplyStatus.BAD_REQUEST, 0, "notification-counts: nobody listens")
         told = self.kernel.notifications - self._told_before
         each: list[Field] = [told - self.lost_by_each, self.lost_by_each]
         listeners, self._listeners = self._listeners, 0

@@ -277,15 +277,15 @@ class TestRequests:
         assert agent_on(line, 425984).listen(3, 1, 1010, buffer=1 << 20) == 425984
         assert asked(line) == [b"listen", *map(number, (3, 1, 1 << 20))]
 
-    def test_listened(self, line: VirtualLine) -> None:
+    def test_notification_counts(self, line: VirtualLine) -> None:
         heard = agent_on(line, 10, 0, 7, 3).notification_counts(1010)
-        assert asked(line) == [b"listened"]
+        assert asked(line) == [b"notification-counts"]
         assert heard == [NotificationCount(10, 0), NotificationCount(7, 3)]
 
-    def test_wake(self, line: VirtualLine) -> None:
+    def test_resume(self, line: VirtualLine) -> None:
         entropy = bytes(range(64))
         assert agent_on(line, 77, 4711).resume(1010, 1_767_225_600_000_000_000, entropy) == 77
-        assert asked(line) == [b"wake", number(1_767_225_600_000_000_000), entropy]
+        assert asked(line) == [b"resume", number(1_767_225_600_000_000_000), entropy]
 
     def test_power_off(self, line: VirtualLine) -> None:
         agent_on(line, "end").power_off(1010)

@@ -230,10 +230,10 @@ def test_listeners_are_started_before_the_clock_runs_and_ended_before_the_check(
     guest = FakeGuest()
     list(trials_in(guest, plan_of(["mtu"], ["group"], listeners=1)))
     done = [call.operation for call in guest.calls]
-    assert done[done.index("listen") :] == ["listen", "run", "listened", "dump"]
+    assert done[done.index("listen") :] == ["listen", "run", "notification-counts", "dump"]
 
 
 def test_without_listeners_the_agent_is_not_asked_for_any() -> None:
     guest = FakeGuest()
     trials_of(guest, OPERATIONS, EVERY_ARM)
-    assert not {"listen", "listened"} & {call.operation for call in guest.calls}
+    assert not {"listen", "notification-counts"} & {call.operation for call in guest.calls}

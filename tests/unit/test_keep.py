@@ -22,6 +22,7 @@ from linklab.commands.calibrate import CalibrateOptions, Calibrating
 from linklab.commands.compare import CompareOptions, Comparing
 from linklab.commands.guests import check_keep
 from linklab.commands.judging import CriterionOptions, check_criterion
+from linklab.commands.kernels import KernelOptions
 from linklab.commands.machines import MachineOptions
 from linklab.commands.profile import ProfileOptions, Profiling
 from linklab.commands.run import Running, RunOptions
@@ -184,5 +185,5 @@ def test_a_revision_that_fails_is_left_to_a_person_where_that_is_asked_for(
     monkeypatch.setattr(judging, "set_up_lab", lambda *_: lab_of())
     monkeypatch.setattr(judging, "KernelTester", lambda _flavour, lab, *_: labs.append(lab))
     criterion = check_criterion(CriterionOptions(keep=keep))
-    judging.open_tester("sysfs", MachineOptions(), 256, criterion, events.ignore)
+    judging.open_tester(KernelOptions("sysfs"), MachineOptions(), 256, criterion, events.ignore)
     assert (labs[0].hold is not None) is keep

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -14,8 +15,11 @@ from rate_scenario import SOURCE, WITH_FRAGMENT
 
 from linklab.bisect import tester
 from linklab.bisect.tester import KernelTester
-from linklab.commands.judging import CriterionOptions, check_criterion
+from linklab.commands.judging import CriterionOptions, check_criterion, check_machine
+from linklab.commands.kernels import KernelOptions
+from linklab.commands.machines import MachineOptions
 from linklab.commands.scenarios import ScenarioOptions
+from linklab.errors import BuildSkipped, UsageError
 from linklab.events import ignore
 from linklab.host.cache import Artefact, Cache
 from linklab.image.initramfs import ARCHIVE
@@ -37,6 +41,8 @@ class Stand:
     image: Artefact | None = IMAGE
     built: list[BuildOptions] = field(default_factory=list)
     purposes: list[Requirements] = field(default_factory=list)
+    modules: list[tuple[str, ...]] = field(default_factory=list)
+    without_module: set[int] = field(default_factory=set)  # kernels that it does not compile for
 
     def resolve(self, flavour: str, options: BuildOptions, *_: object) -> Kernel:
         self.built.append(options)
@@ -48,8 +54,13 @@ class Stand:
             {"config": "cd"}, symbols=symbols,
         )  # fmt: skip
 
-    def guest_image(self, _kernel: Kernel, purpose: Requirements, *_: object) -> Artefact | None:
+    def guest_image(
+        self, _kernel: Kernel, purpose: Requirements, modules: Sequence[str], *_: object
+    ) -> Artefact | None:
         self.purposes.append(purpose)
+        self.modules.append(tuple(modules))
+        if len(self.built) in self.without_module:
+            raise BuildSkipped("the module hello does not compile", "hello.c:1: error: no")
         return self.image
 
 
@@ -91,6 +102,22 @@ def test_a_revision_is_booted_with_its_symbols_and_its_image(stand: Stand, tmp_p
     assert [Path(need).name for need in purpose.needs] == ["needs.toml"]
 
 
+def test_a_revision_has_the_modules_that_are_named(stand: Stand, tmp_path: Path) -> None:
+    criterion, cache = check_criterion(CriterionOptions()), Cache(tmp_path / "cache")
+    tested = KernelTester("nosysfs", lab_of(), cache, criterion, ignore, ("hello", "veth"))
+    tested.build("one", BuildOptions())
+    assert stand.modules == [("hello", "veth")]
+    stand.without_module = {2}
+    with pytest.raises(BuildSkipped, match="hello does not compile"):
+        tested.build("two", BuildOptions())
+
+
+def test_modules_are_for_guests_of_the_labs_own_scenarios() -> None:
+    criterion = check_criterion(CriterionOptions(selftest="net"))
+    with pytest.raises(UsageError, match="--module loads into guests of the lab's own scenarios"):
+        check_machine(MachineOptions(), criterion, KernelOptions("nosysfs", modules=("veth",)))
+
+
 def test_a_revision_that_needs_no_module_has_the_labs_own_image(
     stand: Stand, tmp_path: Path
 ) -> None:
@@ -121,9 +148,8 @@ class NotingLab(FakeLab):
             yield session
 
 
-def test_each_state_of_a_series_is_booted_with_its_symbols_and_its_image(
-    stand: Stand, tmp_path: Path
-) -> None:
+def run_series(tmp_path: Path, *modules: str) -> tuple[SeriesRun, Sequence[Subject]]:
+    """Run a series without patches on two flavours; return it, and what was booted."""
     (tmp_path / "mine.py").write_text(SOURCE)
     options = ScenarioOptions(str(tmp_path / "mine.py"), axis=("size=64",))
     measure = replace(options.plan({}), fresh_guest=True, repeat=2)
@@ -134,14 +160,35 @@ def test_each_state_of_a_series_is_booted_with_its_symbols_and_its_image(
         measure=measure,
         metric=measure.shape.metric,
         fail_above=3.0,
+        modules=modules,
     )
     lab = NotingLab(**vars(lab_of()))
     folder = RunFolder(tmp_path, {"kind": "series", "kernels": [], **experiment(measure)})
     run = SeriesRun(plan, lab, folder, Cache(tmp_path / "cache"), ignore)
     run.run()
-    booted: Sequence[Subject] = lab.subjects
+    return run, lab.subjects
+
+
+def test_each_state_of_a_series_is_booted_with_its_symbols_and_its_image(
+    stand: Stand, tmp_path: Path
+) -> None:
+    run, booted = run_series(tmp_path, "hello")
     assert len(booted) == 4
+    assert stand.modules == [("hello",)] * 2
     symbols = {subject.symbols.found().read_text() for subject in booted if subject.symbols}
     assert symbols == {"its symbols"}
     assert {subject.initramfs for subject in booted} == {IMAGE.cached(ARCHIVE)}
     assert [kernel["modules"] for kernel in run.tested["kernels"]] == [{"veth": "ab"}] * 2
+
+
+def test_a_state_that_a_module_does_not_compile_for_is_told_of_and_not_booted(
+    stand: Stand, tmp_path: Path
+) -> None:
+    stand.without_module = {2}
+    run, booted = run_series(tmp_path, "hello")
+    assert len(booted) == 2
+    states = [json.loads(line) for line in (tmp_path / "states.jsonl").read_text().splitlines()]
+    last = {state["flavour"]: state for state in states}
+    assert last["nosysfs"]["failure"] == "the module hello does not compile"
+    assert last["nosysfs"]["evidence"] == "hello.c:1: error: no"
+    assert len(run.tested["kernels"]) == 1

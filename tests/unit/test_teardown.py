@@ -62,7 +62,7 @@ def test_links_of_the_default_group_are_marked_first_and_deleted_together() -> N
 def test_a_guest_without_links_is_only_asked() -> None:
     guest = guest_with(foreign=False)
     assert torn_down(guest) == ["lo"]
-    assert requests_of(guest) == ["job-signal", "listened", "run", "dump"]
+    assert requests_of(guest) == ["job-signal", "notification-counts", "run", "dump"]
 
 
 def test_a_group_that_also_has_what_cannot_be_deleted_goes_one_by_one() -> None:
