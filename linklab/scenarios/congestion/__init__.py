@@ -219,7 +219,7 @@ class Congestion(Scenario):
         """Return what the slowest link does to packets in a cell, there and back."""
         rate, delay = round(cell.number("rate") * 1e6), round(cell.number("delay") * 5e5)
         follows = bool(self.given["trace"])
-        is_other = follows or any(axis.silent and axis.says(cell[axis.name]) for axis in _OF_LINK)
+        is_other = follows or any(axis.says(cell[axis.name]) for axis in _OF_LINK)
         if self.number is None:
             if is_other or cell.number("loss"):
                 raise LabError(

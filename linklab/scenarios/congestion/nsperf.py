@@ -65,8 +65,8 @@ PRESETS = {
         # Ten times their 1 ms and 242 us, so that as many packets are under way, and wait.
         {
             "topology": "a -- r -- b: clean | 100mbit 5ms mark=2420us",
-            "seconds": 10,
-            "interval": 50,
+            "seconds": 5,
+            "interval": 5,
         },
     ),
     "drive": Preset(
