@@ -181,8 +181,10 @@ def test_a_queue_that_marks_stays_short_and_loses_nothing(invoke: Invoke, tmp_pa
         assert found[arm]["marks"] > 10 and found[arm]["queue"] < most
         # Of each 1514 bytes that the link carries 1448 are the sender's.
         assert 0.8 < found[arm]["goodput"] / (100 * 1448 / 1514) <= 1
-    assert found["dctcp"]["marks"] > 10 * found["cubic"]["marks"]
-    assert found["dctcp"]["retransmissions"] == 0
+        assert found[arm]["retransmissions"] == 0
+    # DCTCP keeps the queue where marks begin; CUBIC halves it away, and marks are rare then.
+    assert found["dctcp"]["marks"] > 2 * found["cubic"]["marks"]
+    assert found["dctcp"]["goodput"] > found["cubic"]["goodput"]
 
 
 def test_two_paths_carry_more_than_one_and_outlive_it(invoke: Invoke, tmp_path: Path) -> None:
