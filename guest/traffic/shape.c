@@ -89,6 +89,18 @@ void plain(char **argv)
 	}
 }
 
+/* INTERFACE...: GRO, with which a veth has NAPI (Linux 5.13), where its peer has no TSO. */
+void napi(char **argv)
+{
+	int fd = open_socket(AF_INET, IPPROTO_UDP, 0);
+
+	for (; *argv; argv++) {
+		struct ethtool_value on = { .cmd = ETHTOOL_SGRO, .data = 1 };
+
+		set(fd, *argv, &on);
+	}
+}
+
 struct request {
 	struct nlmsghdr head;
 	struct tcmsg tc;

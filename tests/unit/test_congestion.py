@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transport import (
+from fake_hosts import (
     BIN,
     MEGABIT,
     Guest,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from transport import (
+from fake_hosts import (
     BIN,
     Guest,
     Tried,
@@ -38,11 +39,38 @@ pytestmark = pytest.mark.usefixtures("at_once")
 
 
 def multipath(
-    spoken: int = 1, subflows: int = 2, b2: Sequence[int] = (0, 5, 0), **more: Any
+    spoken: int = 1,
+    subflows: int = 2,
+    b2: Sequence[int] = (0, 5, 0),
+    is_it: int | None = None,
+    **more: Any,
 ) -> str:
     paths: dict[str, Any] = {"b__sent": [5, 5, 0], "b__received": [1, 0, 0], "b2__sent": list(b2)}
     paths["b2__received"] = [0, 0, 0]
+    more["is_mptcp"] = spoken if is_it is None else is_it
     return sender(mptcp=spoken, subflows=subflows, **paths, **more)
+
+
+def counted(spoke: int = 1, joined: int = 1, gave_up: int = 0, received: int = 1) -> list[str]:
+    """What a and b count of MPTCP before a trial, and after it: of a, that; of b, `received`."""
+    names = (
+        "MPCapableSYNACKRX", "MPJoinSynAckRx", "MPCapableACKRX", "MPJoinAckRx",
+        "MPCapableFallbackSYNACK",
+    )  # fmt: skip
+    before, a = (7, 7, 7, 7, 7), (spoke, joined, 0, 0, gave_up)
+    b = (0, 0, received, joined, 0)
+    after = [tuple(map(sum, zip(before, more, strict=True))) for more in (a, b)]
+    return [
+        f"TcpExt: A B\nTcpExt: 1 2\nMPTcpExt: {' '.join(names)}\n"
+        f"MPTcpExt: {' '.join(map(str, values))}\n"
+        for values in (before, before, *after)
+    ]
+
+
+def watched(arm: str) -> str:
+    """What is counted beside TCP, which `multipath` has already."""
+    paths = ("b.sent", "b.received", "b2.sent", "b2.received")
+    return "".join(f"{path} 1\n" for path in paths) if arm == "tcp" else ""
 
 
 def arrived(seconds: int = 1) -> str:
@@ -56,7 +84,8 @@ def scripted(**cell: str) -> str:
 
 
 def test_two_paths_at_once() -> None:
-    tried = Tried(Mptcp, Guest(multipath(), arrived()), seconds=4, tail=2)
+    guest = Guest(multipath(), arrived(), counters=counted())
+    tried = Tried(Mptcp, guest, seconds=4, tail=2)
     metrics = tried.trial(operation="aggregate", arm="mptcp")
     assert metrics["goodput"] == 10.0
     assert metrics["share"] == pytest.approx(100 * 10 / (2 * 10 * 1448 / 1514))
@@ -67,6 +96,13 @@ def test_two_paths_at_once() -> None:
     # The first path is active for 0.2 s, the second one for 0.1, each with its tail.
     assert metrics["radio"] == pytest.approx(2.2 + 2.1)
     tried.scenario.check(tried.hosts, Cell({"operation": "aggregate", "arm": "mptcp"}))
+
+
+def test_between_guests_the_senders_clock_alone_tells_how_long_it_took() -> None:
+    tried = Tried(Mptcp, Guest(multipath(), arrived()), seconds=4)
+    tried.hosts = {name: replace(host, inside=()) for name, host in tried.hosts.items()}
+    metrics = tried.trial(operation="aggregate", arm="mptcp")
+    assert metrics["completion"] == 8.04, "the receiver's clock is another one"
 
 
 @pytest.mark.parametrize(
@@ -175,23 +211,52 @@ def test_the_script_says_what_failed_and_figures_only_where_nothing_did(
 
 
 @pytest.mark.parametrize(
-    ("arm", "spoken", "subflows", "said"),
+    ("arm", "said", "kernels", "wrong"),
     [
-        ("mptcp", 0, 0, "did not speak"),
-        ("mptcp", 1, 1, "1 subflows"),
-        ("backup", 0, 0, "did not speak"),
-        ("stripped", 1, 2, "spoke MPTCP"),
-        ("plain-listener", 1, 1, "spoke MPTCP"),
+        ("mptcp", multipath(0, 0), counted(), "did not speak"),
+        ("mptcp", multipath(1, 1), counted(), "1 subflows"),
+        ("backup", multipath(0, 0), counted(), "did not speak"),
+        ("stripped", multipath(1, 2), counted(0, 0, 1, 0), "spoke MPTCP"),
+        ("plain-listener", multipath(1, 1), counted(0, 0, 1, 0), "spoke MPTCP"),
+        # The connection says one thing, TCP_IS_MPTCP or a kernel's counters another.
+        ("mptcp", multipath(is_it=0), counted(), "did not speak"),
+        ("disabled", multipath(0, 0, is_it=1), counted(0, 0, 0, 0), "spoke MPTCP"),
+        ("mptcp", multipath(), counted(0), "a counts MPCapableSYNACKRX 0"),
+        ("mptcp", multipath(), counted(joined=0), "a counts .* MPJoinSynAckRx 0; 1 and 1"),
+        ("mptcp", multipath(), counted(received=0), "b counts MPCapableACKRX 0"),
+        ("mptcp", multipath(), [], "a counts MPCapableSYNACKRX 0"),
+        ("tcp", sender(), counted(), "a counts MPCapableSYNACKRX 1"),
+        ("disabled", multipath(0, 0), counted(0, 0, 0, 1), "b counts MPCapableACKRX 1"),
+        ("stripped", multipath(0, 0), counted(0, 0, 0, 0), "MPCapableFallbackSYNACK 0"),
+        ("plain-listener", multipath(0, 0), counted(0, 0, 0, 0), "MPCapableFallbackSYNACK 0"),
     ],
 )
 def test_a_connection_that_speaks_what_it_should_not_is_wrong(
-    arm: str, spoken: int, subflows: int, said: str
+    arm: str, said: str, kernels: list[str], wrong: str
 ) -> None:
-    tried = Tried(Mptcp, Guest(multipath(spoken, subflows), arrived()))
+    tried = Tried(Mptcp, Guest(said + watched(arm), arrived(), counters=list(kernels)))
     cell = Cell({"operation": "aggregate", "arm": arm})
     tried.trial(**cell)
-    with pytest.raises(WrongState, match=said):
+    with pytest.raises(WrongState, match=wrong):
         tried.scenario.check(tried.hosts, cell)
+
+
+@pytest.mark.parametrize(
+    ("arm", "said", "kernels"),
+    [
+        ("fullmesh", multipath(1, 4), counted(joined=3)),
+        ("tcp", sender() + watched("tcp"), counted(0, 0, 0, 0)),
+        ("disabled", multipath(0, 0), counted(0, 0, 0, 0)),
+        ("stripped", multipath(0, 0), counted(0, 0, 1, 0)),
+    ],
+)
+def test_a_connection_that_speaks_what_it_should_is_well(
+    arm: str, said: str, kernels: list[str]
+) -> None:
+    tried = Tried(Mptcp, Guest(said, arrived(), counters=list(kernels)))
+    cell = Cell({"operation": "aggregate", "arm": arm})
+    tried.trial(**cell)
+    tried.scenario.check(tried.hosts, cell)
 
 
 def test_one_path_is_not_enough() -> None:

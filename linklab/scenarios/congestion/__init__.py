@@ -195,7 +195,8 @@ class Congestion(Scenario):
                 hosts[GUEST].run([*inside(end.space), TRAFFIC, *shape_words(end, self.draws)])
             self.there, self.back = there, back
         ends = (hosts[self.sender], hosts[self.receiver])
-        holds = there.rate * (there.delay + back.delay) / 8e9 + self.room * _FRAME
+        holds = there.rate * (there.delay + back.delay) / 8e9
+        holds += self.room * (1 if there.in_bytes else _FRAME)
         if holds * 2 > _USUAL_BUFFER and not self.has_large_buffers:
             for host in ends:
                 _set(host, *_LARGE)
@@ -240,7 +241,7 @@ class Congestion(Scenario):
             # As nsperf has it: netem's limit counts what is under way, too.
             waiting = int(there.rate * round_trip / 1e9 / (8 * _FRAME) * bdps)
             flying = int(there.rate * there.delay / 1e9 / (8 * 1500))
-            there = replace(there, queue=max(waiting, 1) + flying)
+            there = replace(there, queue=max(waiting, 1) + flying, in_bytes=False)
         if cell["ecn"] == "on":
             there = replace(there, mark=there.mark or _MARK)
         if (bdps or there.mark) and not there.rate:

@@ -1,4 +1,4 @@
-"""A guest that answers what a sender and a receiver would have said, and runs made by hand."""
+"""Hosts of a topology without a guest: scenarios that send and receive, told what came of it."""
 
 from __future__ import annotations
 
@@ -28,12 +28,20 @@ class Guest:
 
     sent: str = ""
     got: str = ""
+    refuses: str = ""
+    counters: list[str] = field(default_factory=list)
+    """What /proc/net/netstat says, the next time that it is read, and the time after."""
     ran: list[tuple[str, ...]] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)
 
     def run(self, argv: Sequence[str], _deadline: float) -> ProgramEnd:
         self.ran.append(tuple(argv))
-        talks = "send" in argv or "/bin/sh" in argv
+        if "/proc/net/netstat" in argv:
+            text = self.counters.pop(0) if self.counters else ""
+            return ProgramEnd(1, 0, MEASURE, text.encode())
+        talks = bool({"send", "stream", "request", "/bin/sh"} & {*argv})
+        if talks and self.refuses:
+            return ProgramEnd(0, 1 << 8, MEASURE, self.refuses.encode())
         return ProgramEnd(1, 0, MEASURE, self.sent.encode() if talks else b"")
 
     def start_job(self, argv: Sequence[str], _deadline: float) -> int:
@@ -112,6 +120,7 @@ def sender(flows: int = 1, each: int = 10 * MEGABIT, **more: Any) -> str:
         "connect_ns": [40_000_000] * flows,
         "sent": [each] * flows,
         "began": [S] * flows,
+        "closed": [9 * S] * flows,
         "rtt_median_us": 43_000,
         "rtt_p95_us": 50_000,
         "rtt_p99_us": 60_000,
@@ -139,17 +148,17 @@ def receiver(inner: Sequence[int], bins: Sequence[int], **more: Any) -> str:
 
 def run_of(
     kind: type[Scenario],
-    cells: Mapping[tuple[Any, Any], Any],
+    cells: Mapping[Any, Any],
     axes: Mapping[str, Any] | None = None,
     **given: Any,
 ) -> Run:
-    """A run of cells by their first two axes; the others are at their defaults, or at `axes`."""
-    names = [axis.name for axis in kind.shape.axes][:2]
+    """A run of cells by their first axes; the others are at their defaults, or at `axes`."""
+    names = [axis.name for axis in kind.shape.axes]
     full = {metric.name: 1.0 for metric in kind.shape.metrics}
     samples = [
         sample_in(
             "nosysfs",
-            cell_of(kind, **dict(axes or {}), **dict(zip(names, at, strict=True))),
+            cell_of(kind, **(dict(axes or {}) | dict(zip(names, at, strict=False)))),
             full | metrics,
         )
         for at, metrics in cells.items()
