@@ -2,8 +2,8 @@
 
 Buffers in BDP, losses, flows and algorithms are theirs. They send for 10 to 300 s, ten times
 over; presets send for as long as lets each end within minutes, and leave out some values. Where
-theirs have 1 Gbit/s it is a tenth here: a guest's CPU of an instruction a nanosecond does not
-carry more over a queue that marks, and what is published of random loss was measured so.
+theirs have 1 Gbit/s it is a tenth here: a guest's CPU of an instruction a nanosecond did not
+fill more over a queue that marks, and what is published of random loss was measured so.
 BBR is the one that the kernel has, where theirs is version 2 or 3.
 """
 
