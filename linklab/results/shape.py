@@ -35,7 +35,9 @@ class Axis:
     where `values` are; of `open` ones others may be there, too, which shows when they are used.
     What a `silent` one is by default is as if there were no such axis, and not said.
     Another value of a `per_guest` axis needs another guest. `alias` is the
-    name of an option of its own, beside `--axis NAME=VALUES`.
+    name of an option of its own, beside `--axis NAME=VALUES`. Of a parameter that a
+    sweep varies `parameter` is the name: its axis has another one where a line of a
+    run has that already.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Axis:
     log: bool = True
     alias: str = ""
     help: str = ""
+    parameter: str = ""
     open: bool = False
     silent: bool = False
 
@@ -69,6 +72,13 @@ class Axis:
     def words(self) -> tuple[str, ...]:
         """All values that there are, where they are words."""
         return self.among or tuple(value for value in self.values if isinstance(value, str))
+
+    def in_words(self, value: Value) -> str:
+        """Return a value as it stands in a sentence: with its unit, or a parameter's name."""
+        text = value if isinstance(value, str) else f"{value:.10g}"
+        if self.parameter:
+            return f"{self.parameter} {text}"
+        return f"{text} {self.title or self.name}" if self.is_numeric else text
 
 
 @dataclass(frozen=True)
@@ -235,11 +245,9 @@ class Shape:
                 continue
             value = cell[axis.name]
             if axis.says(value) or len(cell) == 1:
-                text = value if isinstance(value, str) else f"{value:.10g}"
-                name = axis.title or axis.name
-                if axis.is_numeric:
-                    text = f"{text} {name}"
-                words.append(f"{name} {text}" if axis.silent and not axis.is_numeric else text)
+                is_bare = axis.silent and not axis.is_numeric
+                name = f"{axis.title or axis.name} " if is_bare else ""
+                words.append(name + axis.in_words(value))
         return ", ".join(words)
 
     def turned(self, cells: Iterable[Cell]) -> Self:
