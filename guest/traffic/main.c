@@ -16,6 +16,7 @@ static const struct {
 	const char *usage;
 } commands[] = {
 	{ "plain", 1, 1000, plain, "INTERFACE..." },
+	{ "polled", 1, 1000, polled, "INTERFACE..." },
 	{ "shape", 7, 11, shape,
 	  "INTERFACE BIT/S DELAY-NS PACKETS LOST SEED OVERHEAD [DUPLICATED REORDERED CORRUPTED [COALESCE-NS]]" },
 	{ "sink", 4, 5, sink, "tcp|mptcp|udp PORT FLOWS SECONDS [unchecked]" },
@@ -30,6 +31,8 @@ static const struct {
 	{ "connect", 4, 4, connect_often, "ADDRESS ADDRESSES PORT COUNT" },
 	{ "strip", 2, 2, strip, "INTERFACE INTERFACE" },
 	{ "watch", 2, 17, watch_interfaces, "MILLISECONDS INTERFACE..." },
+	{ "flood", 10, 28, flood,
+	  "PACKETS OTHERS SPACE FRAME SENDING ALONE OTHER SPACE PORT FILTER|- [HOOK SPACE INTERFACE PROGRAM]... [listed|sorted FILE]" },
 };
 
 void fault(const char *what)

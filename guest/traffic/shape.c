@@ -80,13 +80,19 @@ void plain(char **argv)
 	}
 }
 
-struct request {
-	struct nlmsghdr head;
-	struct tcmsg tc;
-	char attributes[512];
-};
+/* INTERFACE...: GRO, with which veth polls its ring as a network card's driver does. */
+void polled(char **argv)
+{
+	int fd = open_socket(AF_INET, IPPROTO_UDP, 0);
 
-static struct rtattr *add(struct request *r, uint16_t type, const void *data, size_t len)
+	for (; *argv; argv++) {
+		struct ethtool_value on = { .cmd = ETHTOOL_SGRO, .data = 1 };
+
+		set(fd, *argv, &on);
+	}
+}
+
+struct rtattr *tc_add(struct tc_request *r, uint16_t type, const void *data, size_t len)
 {
 	struct rtattr *a = (struct rtattr *)((char *)r + NLMSG_ALIGN(r->head.nlmsg_len));
 
@@ -98,8 +104,7 @@ static struct rtattr *add(struct request *r, uint16_t type, const void *data, si
 	return a;
 }
 
-/* Sends a request and returns what the kernel says: 0, or -1 with errno. */
-static int ask(const struct request *r)
+int tc_ask(const struct tc_request *r)
 {
 	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
 	struct {
@@ -154,7 +159,7 @@ void shape(char **argv)
 		.gap = reorder.probability ? 1 : 0, /* each packet may be sent ahead */
 	};
 	struct tc_netem_slot slot = { .max_packets = INT32_MAX, .max_bytes = INT32_MAX };
-	struct request r = {
+	struct tc_request r = {
 		.head.nlmsg_len = NLMSG_LENGTH(sizeof(r.tc)),
 		.head.nlmsg_type = RTM_NEWQDISC,
 		.head.nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE,
@@ -166,21 +171,21 @@ void shape(char **argv)
 	if (!r.tc.tcm_ifindex)
 		fault(argv[0]);
 	/* A netem that is there already keeps what it is not told, so it is told all. */
-	add(&r, TCA_KIND, "netem", sizeof("netem"));
-	nest = add(&r, TCA_OPTIONS, &options, sizeof(options));
-	add(&r, TCA_NETEM_LATENCY64, &delay, sizeof(delay));
-	add(&r, TCA_NETEM_RATE, &rate, sizeof(rate));
+	tc_add(&r, TCA_KIND, "netem", sizeof("netem"));
+	nest = tc_add(&r, TCA_OPTIONS, &options, sizeof(options));
+	tc_add(&r, TCA_NETEM_LATENCY64, &delay, sizeof(delay));
+	tc_add(&r, TCA_NETEM_RATE, &rate, sizeof(rate));
 	if (speed > UINT32_MAX)
-		add(&r, TCA_NETEM_RATE64, &speed, sizeof(speed));
-	add(&r, TCA_NETEM_REORDER, &reorder, sizeof(reorder));
-	add(&r, TCA_NETEM_CORRUPT, &corrupt, sizeof(corrupt));
+		tc_add(&r, TCA_NETEM_RATE64, &speed, sizeof(speed));
+	tc_add(&r, TCA_NETEM_REORDER, &reorder, sizeof(reorder));
+	tc_add(&r, TCA_NETEM_CORRUPT, &corrupt, sizeof(corrupt));
 	if (coalesced)
 		slot.min_delay = slot.max_delay = whole(coalesced, 0, SECOND);
 	if (slot.min_delay)
-		add(&r, TCA_NETEM_SLOT, &slot, sizeof(slot));
+		tc_add(&r, TCA_NETEM_SLOT, &slot, sizeof(slot));
 	if (seed)
-		add(&r, PRNG_SEED, &seed, sizeof(seed));
+		tc_add(&r, PRNG_SEED, &seed, sizeof(seed));
 	nest->rta_len = (uint16_t)((char *)&r + r.head.nlmsg_len - (char *)nest);
-	if (ask(&r))
+	if (tc_ask(&r))
 		fault(argv[0]);
 }

@@ -13,6 +13,7 @@
 #ifndef LINKLAB_TRAFFIC_H
 #define LINKLAB_TRAFFIC_H
 
+#include <linux/rtnetlink.h>
 #include <netinet/in.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -27,6 +28,7 @@
 
 /* The commands; argv begins behind the name, and ends with NULL. */
 void plain(char **argv);
+void polled(char **argv);
 void shape(char **argv);
 void sink(char **argv);
 void send_flows(char **argv);
@@ -39,6 +41,7 @@ void ping(char **argv);
 void connect_often(char **argv);
 void strip(char **argv);
 void watch_interfaces(char **argv);
+void flood(char **argv);
 
 /* Ends the program: says what the system call that failed last was for, and why it failed. */
 _Noreturn void fault(const char *what);
@@ -81,6 +84,19 @@ uint64_t now_ns(void);
 struct epoll_event;
 size_t wait_ready(int epoll, struct epoll_event *ready, uint64_t until);
 void watch(int epoll, int operation, int fd, uint32_t events, uint32_t data);
+
+/*
+ * A request of traffic control, and what is appended to it; `tc_ask` sends it and
+ * returns what the kernel says: 0, or -1 with errno.
+ */
+struct tc_request {
+	struct nlmsghdr head;
+	struct tcmsg tc;
+	char attributes[512];
+};
+
+struct rtattr *tc_add(struct tc_request *r, uint16_t type, const void *data, size_t len);
+int tc_ask(const struct tc_request *r);
 
 /* Lines of output. */
 void say(const char *name, uint64_t value);
