@@ -32,7 +32,7 @@
 #include <unistd.h>
 
 #define AT_ONCE 64 /* packets: what a poll takes of a card's ring (NAPI_POLL_WEIGHT) */
-#define WARM 1024 /* packets before those that are timed: known flows, filled caches */
+#define MOST_NUMBERS 3 /* of a map that counts */
 #define MOST_PACKETS 100000000
 #define MOST_HOOKS 4
 #define MOST_MAPS 8
@@ -50,7 +50,7 @@ struct map {
 };
 
 struct loaded {
-	int program, counter; /* the first map, the first number of which counts what is dropped */
+	int program, counter; /* the first map, whose first number counts packets */
 };
 
 static long bpf(int command, union bpf_attr *attr)
@@ -163,19 +163,26 @@ static struct loaded load(const char *path)
 	return it;
 }
 
-static uint64_t counted(int map)
+static void look(int map, uint64_t numbers[MOST_NUMBERS])
 {
 	uint32_t first = 0;
-	uint64_t value = 0;
 	union bpf_attr attr = {
 		.map_fd = (uint32_t)map,
 		.key = (uintptr_t)&first,
-		.value = (uintptr_t)&value,
+		.value = (uintptr_t)numbers,
 	};
 
 	if (bpf(BPF_MAP_LOOKUP_ELEM, &attr))
 		fault("no counter");
-	return value;
+}
+
+/* The time between two packets that a program sent: those whose instants it kept. */
+static uint64_t took(struct loaded program)
+{
+	uint64_t numbers[MOST_NUMBERS];
+
+	look(program.counter, numbers);
+	return numbers[2] - numbers[1];
 }
 
 static void attach_tc(const char *interface, int program)
@@ -360,8 +367,9 @@ static pid_t application(int fd, struct taken *taken)
 
 /*
  * PACKETS OTHERS SPACE FRAME SENDING ALONE OTHER SPACE PORT FILTER|- [HOOK SPACE INTERFACE
- * PROGRAM]... [listed|sorted FILE]: sends packets from a namespace to another one, first
- * those that go no further than the sender, then others that are not on the list.
+ * PROGRAM]... [listed|sorted FILE]: sends packets from a namespace to another one; before,
+ * as many that go no further than the sender, and then others that are not on the list.
+ * What it took is known from the programs: a run begins and ends with waits for RCU.
  */
 void flood(char **argv)
 {
@@ -373,7 +381,6 @@ void flood(char **argv)
 				   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	uint32_t memory[SK_MEMINFO_VARS];
 	socklen_t known = sizeof(memory);
-	uint64_t begin, middle, end;
 	cpu_set_t one;
 	pid_t child = 0;
 	int fd;
@@ -402,12 +409,8 @@ void flood(char **argv)
 	sending = load(argv[4]);
 	alone = load(argv[5]);
 	other = load(argv[6]);
-	send_packets(sending.program, frame, length, WARM);
-	begin = now_ns();
 	send_packets(alone.program, frame, length, packets);
-	middle = now_ns();
 	send_packets(sending.program, frame, length, packets);
-	end = now_ns();
 	send_packets(other.program, frame, length, others);
 	if (child) {
 		usleep(100000);
@@ -418,16 +421,18 @@ void flood(char **argv)
 	}
 	if (getsockopt(fd, SOL_SOCKET, SO_MEMINFO, memory, &known))
 		fault("no memory of a socket");
-	say("sent", WARM + packets + others);
-	say("alone_ns", middle - begin);
-	say("took_ns", end - middle);
+	say("sent", packets + others);
+	say("alone_ns", took(alone));
+	say("took_ns", took(sending));
 	say("read_dropped", taken->dropped);
 	say("read_passed", taken->passed);
 	say("socket_dropped", memory[SK_MEMINFO_DROPS]);
 	for (size_t i = 0; i < hooked; i++) {
+		uint64_t numbers[MOST_NUMBERS];
 		char name[16];
 
+		look(hooks[i].counter, numbers);
 		snprintf(name, sizeof(name), "hook%zu", i);
-		say(name, counted(hooks[i].counter));
+		say(name, numbers[0]);
 	}
 }

@@ -45,6 +45,8 @@ from linklab.scenarios.scenario import (
 __all__ = ["Drop"]
 
 _PORT = 5001
+_POLL = 64  # packets that come at once
+_WARM = 16 * _POLL  # before those that are timed: all flows are known, all caches filled
 _OTHERS = 64  # packets that are on no list, at the end
 _FOLDER = "/tmp/drop"
 _EMPTY = Cell({"arm": "empty", "addresses": 1, "held": RULES, "conntrack": "off"})
@@ -98,7 +100,7 @@ class Drop(Scenario):
     )  # fmt: skip
     topology = "a -- b -- c"
     parameters = (
-        Parameter("packets", 10_000, "how many packets of a trial are timed", 64, 10_000_000),
+        Parameter("packets", 10_000, "how many packets are timed, in 64s", 64, 10_000_000),
         Parameter("flows", 64, "from how many ports each address sends", 1, 60_000),
     )
     needs = IMAGES / "drop" / "needs.toml"
@@ -200,11 +202,16 @@ class Drop(Scenario):
                 f"{self.passed:.0f} passed: {others:.0f} should pass, and all others be dropped"
             )
 
+    @property
+    def _timed(self) -> tuple[int, int]:
+        """The packets that time begins and ends with, each the first one of a poll."""
+        return _WARM, _WARM + -(-int(self.given["packets"]) // _POLL) * _POLL
+
     def _flood(self, hosts: Hosts, cell: Cell) -> float:
         """Return the ns that a packet took behind the one who sends it."""
         rung, guest = RUNGS[str(cell["arm"])], replace(hosts[self.b], inside=())
         middle = hosts[self.b]
-        packets, count = int(self.given["packets"]), int(cell["addresses"])
+        count, timed = int(cell["addresses"]), self._timed
         self._write_sender(guest, hosts[self.a], cell)
         words = [self.b, str(_PORT), "-"]
         hooks: list[str] = []
@@ -225,11 +232,21 @@ class Drop(Scenario):
             hooks += [rung.hook, self.b, self.place.near, path]
         files = [f"{_FOLDER}/{name}" for name in ("frame", "sending", "alone", "other")]
         said = guest.said(
-            [TRAFFIC, "flood", str(packets), str(_OTHERS), self.a, *files, *words, *hooks, *reader],
+            [
+                TRAFFIC,
+                "flood",
+                str(timed[1] + _POLL),
+                str(_OTHERS),
+                self.a,
+                *files,
+                *words,
+                *hooks,
+                *reader,
+            ],
             cell,
         )
         self._count(said, cell, middle)
-        return (said.number("took_ns") - said.number("alone_ns")) / packets
+        return (said.number("took_ns") - said.number("alone_ns")) / (timed[1] - timed[0])
 
     def _count(self, said: Said, cell: Cell, middle: Host) -> None:
         rung = RUNGS[str(cell["arm"])]
@@ -263,8 +280,8 @@ class Drop(Scenario):
         packet = Packet(_mac(to) + _mac(self.first.mac), IPv4Address(target), _PORT)
         count, interface = int(cell["addresses"]), _number_of(sender, self.first.interface)
         self._write(guest, "frame", packet.frame())
-        self._write(guest, "sending", packet.sender(count, flows, interface))
-        self._write(guest, "alone", packet.sender(count, flows, None))
+        self._write(guest, "sending", packet.sender(count, flows, interface, self._timed))
+        self._write(guest, "alone", packet.sender(count, flows, None, self._timed))
         self._write(guest, "other", packet.sender(0, flows, interface))
 
     def _write(self, guest: Host, name: str, content: bytes) -> str:

@@ -33,7 +33,7 @@ _FIRST_PORT = 1024
 
 _HASH, _ARRAY, _TRIE, _DEVMAP = 1, 2, 11, 14  # BPF_MAP_TYPE_*
 _NO_PREALLOC = 1
-_LOOKUP, _REDIRECT, _REDIRECT_MAP = 1, 23, 51  # helpers
+_LOOKUP, _KTIME, _REDIRECT, _REDIRECT_MAP = 1, 5, 23, 51  # helpers
 _COUNTER = 0  # the map that each program begins with
 
 # Opcodes, as the comments in the instructions' list name them.
@@ -228,14 +228,20 @@ class Packet:
         head = struct.pack(">2B3H2BH", 0x45, 0, 20 + length, 0, 0, 64, 17, 0)
         return head + bytes(4) + self.target.packed
 
-    def sender(self, addresses: int, flows: int, interface: int | None) -> bytes:
+    def sender(
+        self, addresses: int, flows: int, interface: int | None, timed: tuple[int, int] = (0, 0)
+    ) -> bytes:
         """Return what sends it from so many addresses and ports, in turns, or only drops it.
 
         All that the way of a packet may have changed is written anew, since the
-        kernel uses frames again. Of no address on the list with 0 addresses.
+        kernel uses frames again. Of no address on the list with 0 addresses. Behind the
+        counter stands when each of the two `timed` packets was made.
         """
-        code = _within(Code(), 42).map(1, _COUNTER, _AS_VALUE).op(_LDX_DW, 8, 1)
-        code.op(_MOV_X, 9, 8).op(_ADD_K, 9, imm=1).op(_STX_DW, 1, 9)
+        code = _within(Code(), 42).map(9, _COUNTER, _AS_VALUE).op(_LDX_DW, 8, 9)
+        code.op(_MOV_X, 4, 8).op(_ADD_K, 4, imm=1).op(_STX_DW, 9, 4)
+        for offset, which in zip((8, 16), timed, strict=True):
+            code.op(_JNE_K, 8, imm=which, to=f"not-{offset}")
+            code.op(_CALL, imm=_KTIME).op(_STX_DW, 9, 0, off=offset).place(f"not-{offset}")
         if addresses:
             code.op(_MOV_X, 2, 8).op(_MUL_K, 2, imm=_STRIDE).op(_MOD_K, 2, imm=addresses)
         else:
@@ -257,7 +263,7 @@ class Packet:
             code.op(_MOV_K, 1, imm=interface).op(_MOV_K, 2, imm=0)
             code.op(_CALL, imm=_REDIRECT).op(_EXIT)
         code = _verdict(code.place("pass"), XDP_DROP)
-        return object_of(XDP, code.assembled(), [COUNTER])
+        return object_of(XDP, code.assembled(), [Map(_ARRAY, 4, 24, 1)])
 
 
 def _swapped(word: int) -> int:

@@ -79,7 +79,6 @@ def _nft(family: str, hook: str, priority: int) -> Tool:
     def lines(place: Place, addresses: Sequence[str], held: str) -> Iterator[str]:
         device = f" device {place.near}" if family == "netdev" else ""
         yield f"table {family} ladder {{"
-        yield "counter dropped {}"
         if held != RULES:
             flags = "flags interval; " if held == PREFIXES else ""
             elements = f"elements = {{ {', '.join(addresses)} }}"
@@ -87,12 +86,12 @@ def _nft(family: str, hook: str, priority: int) -> Tool:
         yield "chain drops {"
         yield f"type filter hook {hook}{device} priority {priority};"
         for each in addresses if held == RULES else ["@listed"]:
-            yield f"ip saddr {each} counter name dropped drop"
+            yield f"ip saddr {each} counter drop"
         yield "}"
         yield "}"
 
-    asked = f"/bin/nft list counter {family} ladder dropped"
-    return Tool(_NFT, lines, asked, r"packets (\d+)")
+    asked = f"/bin/nft list chain {family} ladder drops"
+    return Tool(_NFT, lines, asked, r"counter packets (\d+)")
 
 
 def _iptables(table: str, chain: str) -> Tool:
