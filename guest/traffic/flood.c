@@ -359,7 +359,8 @@ static pid_t application(int fd, struct taken *taken)
 		fault("no process");
 	if (child)
 		return child;
-	if (sched_setscheduler(0, SCHED_FIFO, &first))
+	/* musl has a function of this name that always fails: priorities are a thread's. */
+	if (syscall(SYS_sched_setscheduler, 0, SCHED_FIFO, &first))
 		fault("no priority");
 	take(fd, taken, MSG_WAITFORONE);
 	exit(0);
