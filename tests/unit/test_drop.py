@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 from bpf_machine import Machine
+from hand_made import run_of, sample_in
 
 from linklab.errors import LabError, WrongState
+from linklab.results.model import Run
 from linklab.results.shape import Cell
 from linklab.scenarios import scenario_named
 from linklab.scenarios.drop import Drop
-from linklab.scenarios.drop.ladder import swapped, verdict
+from linklab.scenarios.drop.ladder import claims, swapped, verdict
 from linklab.scenarios.drop.programs import (
     MOST_LISTED,
     OTHER,
@@ -323,3 +325,57 @@ def test_what_a_guest_says_is_who_counted_it() -> None:
     ):
         scenario._count(Said(words), cell(arm), None)  # type: ignore[arg-type]
         assert (scenario.dropped, scenario.passed) == (dropped, passed), arm
+
+
+def run_with(rates: dict[tuple[str, str], float], *, verified: bool = True) -> Run:
+    """A run of one address, as rules: packets a second by rung and conntrack."""
+    samples = [
+        sample_in(
+            "nosysfs",
+            cell(arm, conntrack=tracked),
+            {"packets_per_second": rate},
+            verified=verified,
+        )
+        for (arm, tracked), rate in rates.items()
+    ]
+    return run_of(["nosysfs"], samples, scenario="drop", shape=Drop.shape.to_json())
+
+
+PUBLISHED = {
+    ("iptables-raw", "off"): 5_051_787.0,
+    ("iptables-input", "off"): 3_319_718.0,
+    ("iptables-input", "on"): 1_819_409.0,
+    ("xdp-native", "off"): 24_379_188.0,
+    ("xdp-redirect", "off"): 8_649_872.0,
+}
+LADDER = {
+    ("application", "off"): 1.0,
+    ("socket-filter", "off"): 2.0,
+    ("nft-ingress", "off"): 5_000_000.0,
+    ("tc-matchall", "off"): 6_000_000.0,
+}
+
+
+def test_the_published_figures_reproduce_themselves() -> None:
+    found = claims(run_with(PUBLISHED | LADDER))
+    assert [each.finding for each in found] == [Finding.REPRODUCED] * 5
+    assert [each.theirs.split()[0] for each in found[:4]] == ["0.657", "0.36", "4.83", "1.71"]
+
+
+def test_a_run_without_the_rungs_measured_nothing_and_says_what_it_takes() -> None:
+    for run in (run_with({}), run_with(PUBLISHED | LADDER, verified=False)):
+        found = claims(run)
+        assert [each.finding for each in found] == [Finding.NOT_MEASURED] * 5
+        assert all("conntrack=" in each.why for each in found)
+
+
+def test_a_claim_that_holds_in_part_says_that_instructions_are_no_cycles() -> None:
+    found = claims(run_with(PUBLISHED | {("xdp-native", "off"): 15_000_000.0}))
+    assert found[2].finding is Finding.IN_PART and "cycles" in found[2].why
+    assert found[4].finding is Finding.NOT_MEASURED
+
+
+def test_a_step_that_is_swapped_is_named_by_the_claim() -> None:
+    last = claims(run_with(PUBLISHED | LADDER | {("socket-filter", "off"): 4_000_000.0}))[-1]
+    assert last.finding is Finding.IN_PART
+    assert "socket-filter before iptables-input" in last.why

@@ -105,7 +105,10 @@ class Drop(Scenario):
     )
     needs = IMAGES / "drop" / "needs.toml"
     image = IMAGES / "drop"
-    compared: ClassVar = {"conntrack": ("off",)}
+    compared: ClassVar = {
+        "arm": ("xdp-native", "tc-bpf", "nft-input", "forward"),
+        "conntrack": ("off",),
+    }
     judged: ClassVar = {"conntrack": ("on",)}
     profiled: ClassVar = {"arm": ("iptables-input",), "conntrack": ("off",)}
 
