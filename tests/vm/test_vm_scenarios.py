@@ -61,9 +61,7 @@ def test_a_kernel_gives_as_much_as_itself(
     assert all(sample["rate"] > 0 for sample in done.document["samples"])
 
 
-def test_the_earlier_a_packet_is_dropped_the_less_it_costs(
-    invoke: Invoke, tmp_path: Path
-) -> None:
+def test_the_earlier_a_packet_is_dropped_the_less_it_costs(invoke: Invoke, tmp_path: Path) -> None:
     done = invoke(
         *("run", "--scenario", "drop", "--kernel", "nosysfs", "--clock", "virtual"),
         *("--param", "packets=640", "--output", str(tmp_path / "run"), "--json"),
