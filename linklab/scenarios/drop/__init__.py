@@ -173,8 +173,8 @@ class Drop(Scenario):
             self._tell(middle, TRACKS, cell)
         for tool in rung.tools:
             self._tell(middle, tool, cell)
-        if cell["arm"] == "bridge":  # has it know who is where
-            ping = f"ping -c 1 -W 1 {self.laid.address(self.a)} || true"
+        if cell["arm"] == "bridge":  # learns who is where, once its ports may send
+            ping = f"ping -c 3 -W 1 {self.laid.address(self.a)} || true"
             hosts[self.c].run(["/bin/sh", "-c", ping])
 
     def _tell(self, host: Host, tool: Tool, cell: Cell) -> None:

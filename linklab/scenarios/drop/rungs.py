@@ -138,6 +138,7 @@ def _flows(place: Place, _addresses: Sequence[str], _held: str) -> Iterator[str]
 
 def _joined(place: Place, _addresses: Sequence[str], _held: str) -> Iterator[str]:
     yield "link add joined type bridge"
+    yield "link set dev joined addrgenmode none"  # it says nothing by itself
     yield f"link set dev {place.near} master joined"
     yield f"link set dev {place.far} master joined"
     yield "link set dev joined up"
