@@ -38,7 +38,7 @@ _STEPS = (  # from the slowest; of the two in the middle the article's order is 
     ("tc-matchall",),
     ("xdp-native",),
 )
-_NO_CYCLES = "instructions are no cycles"
+_NO_CYCLES = "an emulated CPU's instructions are no cycles"
 
 
 def claims(run: Run) -> list[Claim]:
@@ -84,7 +84,12 @@ def _ratio(figures: Figures, what: str, rate: int, arm: str, tracked: str) -> Cl
     ours = "; ".join(f"{kernel}: {ratio:.3g} times" for kernel, ratio in ratios.items())
     findings = {verdict(ratio, theirs) for ratio in ratios.values()}
     worst = max(findings, key=list(Finding).index)
-    return Claim(text, published, ours, worst, "" if worst is Finding.REPRODUCED else _NO_CYCLES)
+    why = "" if worst is Finding.REPRODUCED else _emulated(figures)
+    return Claim(text, published, ours, worst, why)
+
+
+def _emulated(figures: Figures) -> str:
+    return _NO_CYCLES if figures.run.about.get("accel") == "tcg" else ""
 
 
 def _order(figures: Figures) -> Claim:
@@ -101,7 +106,8 @@ def _order(figures: Figures) -> Claim:
     steps = [(kernel, *step) for kernel in kernels for step in swapped(of[kernel])]
     if not steps:
         return Claim(text, theirs, ours, Finding.REPRODUCED)
-    why = f"{', '.join(f'{slow} before {fast}' for _, slow, fast in steps)}; {_NO_CYCLES}"
+    names = ", ".join(f"{slow} before {fast}" for _, slow, fast in steps)
+    why = "; ".join(filter(None, (names, _emulated(figures))))
     some = len(steps) <= len(kernels)
     return Claim(text, theirs, ours, Finding.IN_PART if some else Finding.NOT_REPRODUCED, why)
 
