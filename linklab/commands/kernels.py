@@ -41,6 +41,10 @@ from linklab.trials.subjects import (
     with_image,
 )
 
+SEVERAL_KERNELS = (
+    "kernels, comma-separated: flavours (sysfs, nosysfs, debug, debug-nosysfs), "
+    "debian (this Debian's own, fetched), deb:PACKAGE, bzImages or built kernel trees"
+)
 ONE_KERNEL = (
     "one kernel: a flavour (sysfs, nosysfs, debug, debug-nosysfs), debian (this Debian's own, "
     "fetched), deb:PACKAGE, a bzImage or a built kernel tree"
@@ -61,8 +65,7 @@ class KernelOptions:
 
     names: str = option(
         "sysfs,nosysfs",
-        "kernels, comma-separated: flavours (sysfs, nosysfs, debug, debug-nosysfs), "
-        "debian (this Debian's own, fetched), deb:PACKAGE, bzImages or built kernel trees",
+        SEVERAL_KERNELS,
         "kernel",
         lambda: (*flavours(), "debian"),
     )

@@ -19,9 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from linklab.commands.exports import ExportOptions
 from linklab.commands.gdb import check_record, check_symbols, recordable
-from linklab.commands.kernels import KernelOptions, KernelSide
+from linklab.commands.kernels import SEVERAL_KERNELS, KernelOptions, KernelSide
 from linklab.commands.machines import MachineOptions, decide_clock
-from linklab.commands.places import PlaceOptions
 from linklab.commands.scenarios import ScenarioOptions, TrialOptions, memory_for
 from linklab.commands.workflow import Finished, LabRequest, Measurement, MeasuringOptions
 from linklab.errors import LabError, LinklabError, UsageError, Verdict
@@ -47,6 +46,7 @@ if TYPE_CHECKING:
     from linklab.trials.engine import Engine
 
 MAX_REPEAT = 10_000
+_AUTO = "auto"  # the kernels that a scenario names
 _OF_THE_COMMAND = frozenset(
     {"output", "keep", "record", "json", "timings", "junit", "ktap", "kcidb", "kcidb_origin"}
 )  # not of the run itself
@@ -59,8 +59,14 @@ _ALWAYS = frozenset(
 class RunOptions(MeasuringOptions, TrialOptions):
     """The options of `invoke run`, as typed."""
 
-    kernels: KernelOptions = group(KernelOptions)
-    place: PlaceOptions = group(PlaceOptions)
+    kernels: KernelOptions = group(
+        KernelOptions,
+        {
+            "names": f"{SEVERAL_KERNELS}; auto: sysfs,nosysfs, but sysfs alone for a scenario with "
+            "a network"
+        },
+        names=_AUTO,
+    )
     repeat: str = option("1", "trials of each cell and kernel, in shuffled order")
     warmup: str = option(
         "", "trials before them that are thrown away; default 1 where several are kept, else 0"
@@ -85,8 +91,11 @@ class RunRequest(LabRequest):
 class Running(Measurement[RunOptions, RunRequest]):
     """`invoke run` at its work."""
 
-    def __init__(self, *words: Any) -> None:
-        super().__init__(*words)
+    def __init__(self, options: RunOptions, *words: Any) -> None:
+        if options.kernels.names == _AUTO:
+            named = replace(options.kernels, names=options.kind.kernels)
+            options = replace(options, kernels=named)
+        super().__init__(options, *words)
         self._before = seconds_since_start()
 
     @property
@@ -94,11 +103,6 @@ class Running(Measurement[RunOptions, RunRequest]):
         """The machine's options, with what a recording decides of them."""
         machine = super().machine
         return recordable(machine) if self.options.record else machine
-
-    @property
-    def place(self) -> PlaceOptions:
-        """Where hosts are, as typed."""
-        return self.options.place
 
     def check(self) -> RunRequest:
         """Check every option that can be checked without building anything."""
@@ -151,8 +155,7 @@ class Running(Measurement[RunOptions, RunRequest]):
         return {
             ENTRY: stored_options(options, **decided),
             FILES: stored_files(options),
-            **experiment(plan),
-            **({"place": place} if (place := plan.place_in(lab)) else {}),
+            **experiment(plan, lab),
             "source": options.kernels.source,
             **options.kernels.content(),
         }

@@ -11,7 +11,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from linklab.errors import UsageError
 from linklab.numbers import number_text, ratio_text, seconds_text
 from linklab.paths import TEMPLATES
 from linklab.report.by_kind import found_by, headline
@@ -281,13 +280,6 @@ def write_page(found: Sequence[tuple[Path, Run]], target: Path) -> Path:
 
     Raises `UsageError` when they must not be compared, or where it cannot be written.
     """
-    text = page(found)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(
-            f"the page {target} cannot be written: {error.strerror or error}; "
-            "--output names another place"
-        ) from error
-    return target
+    from linklab.templating import keep
+
+    return keep(page(found), target)

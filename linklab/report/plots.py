@@ -3,7 +3,8 @@
 Colours, fonts and line widths are in `templates/plot.css`, so that a plot
 follows the page into the dark and onto paper; here are the places alone. No
 curve is told by its colour alone: each has a marker of its own shape and its
-name beside its end.
+name beside its end. Matplotlib 3.11 writes colours into the paths and gives no
+part a name to be read out; docs/architecture.md has what else it would cost.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from linklab.lab.kernel_reports import FiledReport
 from linklab.lab.lab import Lab, Subject
 from linklab.lab.session import Session
 from linklab.lab.topology import Topology
+from linklab.machine.spec import Clock
 from linklab.results.model import BootRecord, TallyRecord
 from linklab.results.shape import Cell, Course
 from linklab.scenarios.scenario import GUEST, Host, Hosts, Metrics, Scenario
@@ -98,6 +99,25 @@ def host_of(
     return Host(GUEST, session.agent, seconds, emulated)
 
 
+def hosts_in(session: Session, lab: Lab, plan: Plan, setup: Cell) -> Hosts:
+    """Return a guest, and the hosts of its scenario's topology within it, if it has one.
+
+    They are brought up, and their links measured. Raises `LabError`.
+    """
+    guest = host_of(session, lab, plan.kind, setup, plan.limit)
+    network = plan.kind.network(plan.given)
+    if network is None:
+        return {GUEST: guest}
+    spaces.build(network, plan.seed + 1, guest.run, guest.write)
+    hosts = {
+        name: replace(guest, name=name, inside=spaces.inside(name), network=network)
+        for name in network.hosts
+    }
+    spaces.await_answers(network, hosts)
+    check_links(network, hosts, 1 if lab.clock is Clock.VIRTUAL else _LOOKS)
+    return {GUEST: guest, **hosts}
+
+
 class GuestAtWork:
     """A guest from its boot to its end, and the scenario in it."""
 
@@ -136,6 +156,8 @@ class GuestAtWork:
             case Close():
                 with self._judged():
                     self._end_work()
+                    if self._joined is not None:
+                        self._joined.check_captures()
                 self._stack.close()
                 return Answer(ignored=self._ignored())
 
@@ -195,18 +217,9 @@ class GuestAtWork:
             except LabError as error:
                 error.message += joined.lateness()
                 raise
+            joined.check_captures()
             return hosts
-        guest = host_of(self._sessions[0], self._lab, kind, setup, limit)
-        if network is None:
-            return {GUEST: guest}
-        spaces.build(network, self._plan.seed + 1, guest.run, guest.write)
-        hosts = {
-            name: replace(guest, name=name, inside=spaces.inside(name), network=network)
-            for name in network.hosts
-        }
-        spaces.await_answers(network, hosts)
-        check_links(network, hosts)
-        return {GUEST: guest, **hosts}
+        return hosts_in(self._sessions[0], self._lab, self._plan, setup)
 
     def _turn(self, turn: Turn, cores: Cores | None) -> Answer:
         """Do the trials of a turn; one that leaves a wrong state is the guest's last one."""

@@ -23,6 +23,7 @@ OTHERWISE: Mapping[str, Mapping[str, str]] = {
     "clock": {"exec": "somebody waits for a command's output, in real time"},
     "command": {"exec": "a guest's command, a word", "gdb": "one of gdb's own, repeated"},
     "kernel": {
+        "run": "its default depends on the scenario, and is in the help",
         "series": "each state is built, so only flavours can be named",
         **dict.fromkeys(("bisect", "verdict", "calibrate"), "exactly one kernel, which is built"),
         **dict.fromkeys(("profile", "exec", "shell", "gdb", "bench"), "exactly one kernel"),
@@ -64,6 +65,7 @@ OTHER_DEFAULTS: Mapping[str, Mapping[str, str]] = {
         ),
         **dict.fromkeys(("bisect", "verdict", "calibrate"), "one, the smaller one"),
         "gdb": "one with debug information",
+        "run": "the scenario decides",
         "history": "all runs",
     },
     "command": {"gdb": "none: gdb asks"},
@@ -129,6 +131,11 @@ def test_no_reason_is_left_of_what_there_was(reasons: Mapping[str, Mapping[str, 
 def test_what_is_measured_is_said_the_same_way_wherever_guests_are_measured(name: str) -> None:
     measuring = {"run", "compare", "series", "bisect", "verdict", "calibrate", "profile"}
     assert measuring <= OPTIONS[name].keys()
+
+
+@pytest.mark.parametrize("name", ["place", "nic", "capture"])
+def test_where_hosts_are_is_said_wherever_figures_are_taken(name: str) -> None:
+    assert OPTIONS[name].keys() == {"run", "compare", "series", "calibrate", "profile"}
 
 
 def test_a_metric_is_named_wherever_one_counts() -> None:

@@ -167,7 +167,7 @@ class Drop(Scenario):
             guest.ip(f"netns delete {host}")
         build(self.laid, 0, guest.run, guest.write)
         middle.ip(f"route add {_NETWORK} via {self.laid.address(self.a)}")
-        middle.run([TRAFFIC, "polled", self.place.near])
+        middle.run([TRAFFIC, "napi", self.place.near])
         rung = RUNGS[str(cell["arm"])]
         if cell["conntrack"] == "on":
             self._tell(middle, TRACKS, cell)
