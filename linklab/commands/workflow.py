@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import shlex
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -281,8 +281,12 @@ class RunRecord(Workflow[Asked, Checked]):
             **tested_on(self.lab, self.subjects),
             **self.about(),
         }
-        self.folder = RunFolder(self.request.folder, about)
+        self.folder = self.begun(about)
         return self.finish(stopped_by(self.measure))
+
+    def begun(self, about: Mapping[str, Any]) -> RunFolder:
+        """Return the record, begun with what run.json says."""
+        return RunFolder(self.request.folder, about)
 
     def ended(
         self,

@@ -104,8 +104,8 @@ def hosts_in(session: Session, lab: Lab, plan: Plan, setup: Cell) -> Hosts:
 
     They are brought up, and their links measured. Raises `LabError`.
     """
-    guest = host_of(session, lab, plan.kind, setup, plan.limit)
-    network = plan.kind.network(plan.given)
+    guest = host_of(session, lab, plan.kind, plan.known(setup), plan.limit)
+    network = plan.kind.network(plan.given_in(setup))
     if network is None:
         return {GUEST: guest}
     spaces.build(network, plan.seed + 1, guest.run, guest.write)
@@ -130,7 +130,8 @@ class GuestAtWork:
         self._slot = slot
         self._console_log = console_log
         self._stack = ExitStack()
-        self._scenario = plan.kind(plan.given)
+        self._given = plan.given_in(slot.setup)
+        self._scenario = plan.kind(self._given)
         self._sessions: Sequence[Session] = ()
         self._joined: GuestNetwork | None = None
         self._hosts: Hosts = {}
@@ -177,7 +178,7 @@ class GuestAtWork:
     def _open(self, cores: Cores | None) -> Answer:
         draw = (self._plan.seed + self._slot.draw) % _SEEDS  # warm-up rounds count downwards from 0
         setup = self._slot.setup
-        network = self._plan.kind.network(self._plan.given)
+        network = self._plan.kind.network(self._given)
         joined = None
         if network is not None and self._lab.guests is not None:
             opened = self._lab.network(self._subject, self._console_log, self._plan.seed + 1)
@@ -189,7 +190,7 @@ class GuestAtWork:
         with self._judged():
             self._pin(cores)
             self._hosts = self._made_hosts(network, joined)
-            set_up = self._scenario.set_up(self._hosts, setup)
+            set_up = self._scenario.set_up(self._hosts, self._plan.known(setup))
             made = [self._made(cell, metrics) for cell, metrics in set_up]
         hello = self._sessions[0].hello
         boot = BootRecord(
@@ -203,7 +204,8 @@ class GuestAtWork:
 
     def _made_hosts(self, network: Topology | None, joined: GuestNetwork | None) -> Hosts:
         """Return the guest, and the hosts of the scenario's topology, if it has one, brought up."""
-        kind, setup, limit = self._plan.kind, self._slot.setup, self._plan.limit
+        kind, limit = self._plan.kind, self._plan.limit
+        setup = self._plan.known(self._slot.setup)
         if joined is not None and self._lab.guests is not None:
             hosts = {
                 name: replace(
@@ -219,27 +221,28 @@ class GuestAtWork:
                 raise
             joined.check_captures()
             return hosts
-        return hosts_in(self._sessions[0], self._lab, self._plan, setup)
+        return hosts_in(self._sessions[0], self._lab, self._plan, self._slot.setup)
 
     def _turn(self, turn: Turn, cores: Cores | None) -> Answer:
         """Do the trials of a turn; one that leaves a wrong state is the guest's last one."""
         kept: list[Trial] = []
+        cell = self._plan.known(turn.cell)
         try:
             with self._judged():
                 self._pin(cores)
                 if not self._is_warm and self._plan.begins_cold:
                     self._scenario.warm_up(self._hosts)
                 self._is_warm = True
-                self._first += [turn.cell] if turn.number == 1 else []
+                self._first += [cell] if turn.number == 1 else []
                 for number in range(1 - self._plan.warmup_trials, self._plan.trials + 1):
                     named = number if self._plan.trials > 1 else turn.number
-                    self._scenario.prepare(self._hosts, turn.cell)
+                    self._scenario.prepare(self._hosts, cell)
                     told = self._joined.watch() if self._joined else dict
-                    metrics = self._checked(self._scenario.trial(self._hosts, turn.cell))
-                    courses = tuple(self._scenario.courses(turn.cell))
+                    metrics = self._checked(self._scenario.trial(self._hosts, cell))
+                    courses = tuple(self._scenario.courses(cell))
                     trial = Trial(turn.cell, named, metrics, links=told(), courses=courses)
                     try:
-                        self._scenario.check(self._hosts, turn.cell)
+                        self._scenario.check(self._hosts, cell)
                     except WrongState:
                         kept.append(replace(trial, verified=False))
                         raise
@@ -256,18 +259,22 @@ class GuestAtWork:
         plan, chosen = self._plan, self._plan.leaks
         if chosen is Leaks.NONE:
             return
-        repeated = cells_to_repeat(plan.kind, self._first, plan.cells, chosen)
+        planned = list(map(plan.known, plan.cells))
+        repeated = cells_to_repeat(plan.kind, self._first, planned, chosen)
         end_work(self._scenario, self._hosts, repeated, every=chosen is Leaks.ALL)
 
     def _made(self, cell: Cell, metrics: Metrics) -> Trial:
         """Return what set-up yielded as trial 0."""
-        name, axes = self._plan.kind.name, {axis.name for axis in self._plan.shape.axes}
+        kind = self._plan.kind
+        name, axes = kind.name, {axis.name for axis in kind.shape.axes}
         if set(cell) != axes:
             raise LabError(
                 f"scenario {name} yields {cell.text!r} from its set-up: a cell with every axis is "
                 f"expected ({', '.join(sorted(axes))})"
             )
-        return Trial(cell, 0, self._checked(metrics, whole=False))
+        of_all = {**self._slot.setup, **cell}
+        whole = Cell((axis.name, of_all[axis.name]) for axis in self._plan.shape.axes)
+        return Trial(whole, 0, self._checked(metrics, whole=False))
 
     def _checked(self, metrics: Metrics, *, whole: bool = True) -> Metrics:
         """Return what a trial yielded; raise `LabError` where that is not what was declared.
@@ -294,7 +301,7 @@ class GuestAtWork:
     def _count(self, job: CountSyscalls) -> Answer:
         with self._judged():
             try:
-                counted = self._scenario.count(self._hosts, job.cell)
+                counted = self._scenario.count(self._hosts, self._plan.known(job.cell))
             except GuestIncomplete:
                 return Answer()
         return Answer(tally=TallyRecord(self._subject.name, job.cell, counted))

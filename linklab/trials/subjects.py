@@ -218,14 +218,15 @@ def tested_on(lab: Lab, subjects: Sequence[Subject]) -> dict[str, Any]:
 def experiment(plan: Plan, lab: Lab) -> dict[str, Any]:
     """Return what a stored result says of its scenario and plan: all that reports need of them."""
     place = plan.place_in(lab)
-    reference = plan.kind.reference()
-    network = plan.kind.network(plan.given)
+    # What others measured is of the scenario's own cells.
+    reference = None if plan.swept else plan.kind.reference()
+    drawings = [network.drawing() for network in plan.networks]
     return {
         "scenario": plan.kind.name,
         **({"scenario_sha256": hash_file(own)} if (own := own_file(plan.scenario)) else {}),
         "shape": plan.shape.to_json(),
         "plan": plan.to_json(),
-        **({"drawing": network.drawing()} if network else {}),
+        **({"drawing": "\n\n".join(drawings)} if drawings else {}),
         **({"place": place} if place else {}),
         **({"reference": reference.to_json()} if reference else {}),
     }

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from linklab.agent.replies import Hello
 from linklab.commands import places
 from linklab.commands.kernels import KernelOptions
 from linklab.commands.machines import MachineOptions
@@ -19,6 +20,7 @@ from linklab.host.qemu import Qemu
 from linklab.kernel.requirements import needs_of
 from linklab.lab.guests import GuestPlace
 from linklab.lab.lab import Lab, Subject
+from linklab.lab.session import Snapshot
 from linklab.lab.topology import parse
 from linklab.machine.spec import Boot, MachineType, NicModel
 from linklab.scenarios.aliases import Aliases
@@ -148,11 +150,15 @@ def lab() -> Lab:
 
 def test_a_kernel_has_a_saved_guest_for_each_host_that_is_a_guest() -> None:
     names = ("sysfs", "sysfs on a", "sysfs on b", "nosysfs on a")
-    saved: Any = {name: f"guest {name}" for name in names}
-    alone = replace(lab(), snapshots=saved)
-    assert alone.saved_guests("sysfs") == ["guest sysfs"]
-    joined = replace(alone, guests=GuestPlace(NETWORK, Cached("wire")))
-    assert joined.saved_guests("sysfs") == ["guest sysfs on a", "guest sysfs on b"]
+    hello = Hello(1, "", "", "", "", 1e-9, 1, 1, 1.0, 7)
+    saved = {name: Snapshot(Cached(f"guest {name}"), hello) for name in names}
+
+    def found(place: GuestPlace | None) -> list[str]:
+        with_saved = replace(lab(), snapshots=saved, guests=place)
+        return [guest.folder.name for guest in with_saved.saved_guests("sysfs")]
+
+    assert found(None) == ["guest sysfs"]
+    assert found(GuestPlace(NETWORK, Cached("wire"))) == ["guest sysfs on a", "guest sysfs on b"]
 
 
 def machines(**more: Any) -> dict[str, MachineType]:
