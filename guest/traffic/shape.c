@@ -101,17 +101,11 @@ void napi(char **argv)
 	}
 }
 
-struct request {
-	struct nlmsghdr head;
-	struct tcmsg tc;
-	char attributes[512];
-};
-
 /* A request about a qdisc of an interface: below a parent, or the root. */
-static struct request request_for(int interface, uint16_t type, uint16_t flags, uint32_t handle,
-				  uint32_t parent)
+static struct tc_request request_for(int interface, uint16_t type, uint16_t flags, uint32_t handle,
+				     uint32_t parent)
 {
-	struct request r = {
+	struct tc_request r = {
 		.head.nlmsg_len = NLMSG_LENGTH(sizeof(r.tc)),
 		.head.nlmsg_type = type,
 		.head.nlmsg_flags = NLM_F_REQUEST | flags,
@@ -123,7 +117,7 @@ static struct request request_for(int interface, uint16_t type, uint16_t flags, 
 	return r;
 }
 
-static struct rtattr *add(struct request *r, uint16_t type, const void *data, size_t len)
+struct rtattr *tc_add(struct tc_request *r, uint16_t type, const void *data, size_t len)
 {
 	struct rtattr *a = (struct rtattr *)((char *)r + NLMSG_ALIGN(r->head.nlmsg_len));
 
@@ -135,8 +129,7 @@ static struct rtattr *add(struct request *r, uint16_t type, const void *data, si
 	return a;
 }
 
-/* Sends a request and returns what the kernel says: 0, or -1 with errno. */
-static int ask(const struct request *r)
+int tc_ask(const struct tc_request *r)
 {
 	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
 	struct {
@@ -156,7 +149,7 @@ static int ask(const struct request *r)
 	return errno ? -1 : 0;
 }
 
-static void end_of(struct request *r, struct rtattr *nest)
+static void end_of(struct tc_request *r, struct rtattr *nest)
 {
 	nest->rta_len = (uint16_t)((char *)r + r->head.nlmsg_len - (char *)nest);
 }
@@ -169,7 +162,7 @@ static void end_of(struct request *r, struct rtattr *nest)
  */
 static void mark(int interface, uint64_t speed, uint32_t packets, int32_t overhead, uint32_t us)
 {
-	struct request r = request_for(interface, RTM_NEWQDISC, MAKE, TBF, NETEM);
+	struct tc_request r = request_for(interface, RTM_NEWQDISC, MAKE, TBF, NETEM);
 	struct tc_tbf_qopt tbf = {
 		.rate.rate = speed > UINT32_MAX ? UINT32_MAX : (uint32_t)speed,
 		.rate.linklayer = TC_LINKLAYER_ETHERNET,
@@ -179,23 +172,23 @@ static void mark(int interface, uint64_t speed, uint32_t packets, int32_t overhe
 	uint32_t burst = BURST, target = TARGET;
 	struct rtattr *nest;
 
-	add(&r, TCA_KIND, "tbf", sizeof("tbf"));
-	nest = add(&r, TCA_OPTIONS, NULL, 0);
-	add(&r, TCA_TBF_PARMS, &tbf, sizeof(tbf));
-	add(&r, TCA_TBF_BURST, &burst, sizeof(burst));
+	tc_add(&r, TCA_KIND, "tbf", sizeof("tbf"));
+	nest = tc_add(&r, TCA_OPTIONS, NULL, 0);
+	tc_add(&r, TCA_TBF_PARMS, &tbf, sizeof(tbf));
+	tc_add(&r, TCA_TBF_BURST, &burst, sizeof(burst));
 	if (speed > UINT32_MAX)
-		add(&r, TCA_TBF_RATE64, &speed, sizeof(speed));
+		tc_add(&r, TCA_TBF_RATE64, &speed, sizeof(speed));
 	end_of(&r, nest);
-	if (ask(&r))
+	if (tc_ask(&r))
 		fault("tbf");
 	r = request_for(interface, RTM_NEWQDISC, MAKE, CODEL, TBF);
-	add(&r, TCA_KIND, "codel", sizeof("codel"));
-	nest = add(&r, TCA_OPTIONS, NULL, 0);
-	add(&r, TCA_CODEL_TARGET, &target, sizeof(target));
-	add(&r, TCA_CODEL_LIMIT, &packets, sizeof(packets));
-	add(&r, TCA_CODEL_CE_THRESHOLD, &us, sizeof(us));
+	tc_add(&r, TCA_KIND, "codel", sizeof("codel"));
+	nest = tc_add(&r, TCA_OPTIONS, NULL, 0);
+	tc_add(&r, TCA_CODEL_TARGET, &target, sizeof(target));
+	tc_add(&r, TCA_CODEL_LIMIT, &packets, sizeof(packets));
+	tc_add(&r, TCA_CODEL_CE_THRESHOLD, &us, sizeof(us));
 	end_of(&r, nest);
-	if (ask(&r))
+	if (tc_ask(&r))
 		fault("codel");
 }
 
@@ -238,32 +231,32 @@ void shape(char **argv)
 	};
 	struct tc_netem_slot slot = { .max_packets = INT32_MAX, .max_bytes = INT32_MAX };
 	int interface = (int)if_nametoindex(argv[0]);
-	struct request r = request_for(interface, RTM_DELQDISC, NLM_F_ACK, 0, NETEM);
+	struct tc_request r = request_for(interface, RTM_DELQDISC, NLM_F_ACK, 0, NETEM);
 	struct rtattr *nest;
 
 	if (!interface)
 		fault(argv[0]);
-	ask(&r); /* what is below a netem, where there is one */
+	tc_ask(&r); /* what is below a netem, where there is one */
 	if (waited)
 		rate.rate = 0; /* which then is below it */
 	r = request_for(interface, RTM_NEWQDISC, MAKE, NETEM, TC_H_ROOT);
 	/* A netem that is there already keeps what it is not told, so it is told all. */
-	add(&r, TCA_KIND, "netem", sizeof("netem"));
-	nest = add(&r, TCA_OPTIONS, &options, sizeof(options));
-	add(&r, TCA_NETEM_LATENCY64, &delay, sizeof(delay));
-	add(&r, TCA_NETEM_RATE, &rate, sizeof(rate));
+	tc_add(&r, TCA_KIND, "netem", sizeof("netem"));
+	nest = tc_add(&r, TCA_OPTIONS, &options, sizeof(options));
+	tc_add(&r, TCA_NETEM_LATENCY64, &delay, sizeof(delay));
+	tc_add(&r, TCA_NETEM_RATE, &rate, sizeof(rate));
 	if (rate.rate == UINT32_MAX)
-		add(&r, TCA_NETEM_RATE64, &speed, sizeof(speed));
-	add(&r, TCA_NETEM_REORDER, &reorder, sizeof(reorder));
-	add(&r, TCA_NETEM_CORRUPT, &corrupt, sizeof(corrupt));
+		tc_add(&r, TCA_NETEM_RATE64, &speed, sizeof(speed));
+	tc_add(&r, TCA_NETEM_REORDER, &reorder, sizeof(reorder));
+	tc_add(&r, TCA_NETEM_CORRUPT, &corrupt, sizeof(corrupt));
 	if (coalesced)
 		slot.min_delay = slot.max_delay = whole(coalesced, 0, SECOND);
 	if (slot.min_delay)
-		add(&r, TCA_NETEM_SLOT, &slot, sizeof(slot));
+		tc_add(&r, TCA_NETEM_SLOT, &slot, sizeof(slot));
 	if (seed)
-		add(&r, PRNG_SEED, &seed, sizeof(seed));
+		tc_add(&r, PRNG_SEED, &seed, sizeof(seed));
 	end_of(&r, nest);
-	if (ask(&r))
+	if (tc_ask(&r))
 		fault(argv[0]);
 	if (waited)
 		mark(interface, speed, packets, rate.packet_overhead, (uint32_t)(waited / 1000));
@@ -293,7 +286,7 @@ static void copy(void *to, size_t size, struct rtattr *nest, uint16_t type)
 void look_at_queue(int interface, struct queue_look *look)
 {
 	static char answer[32768];
-	struct request r = request_for(interface, RTM_GETQDISC, NLM_F_DUMP, 0, TC_H_ROOT);
+	struct tc_request r = request_for(interface, RTM_GETQDISC, NLM_F_DUMP, 0, TC_H_ROOT);
 	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
 	bool done = false;
 

@@ -13,6 +13,7 @@
 #ifndef LINKLAB_TRAFFIC_H
 #define LINKLAB_TRAFFIC_H
 
+#include <linux/rtnetlink.h>
 #include <netinet/in.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -43,6 +44,7 @@ void strip(char **argv);
 void watch_interfaces(char **argv);
 void watch_queue(char **argv);
 void relay(char **argv);
+void flood(char **argv);
 
 /* What a queue counts: packets. */
 struct queue_look {
@@ -94,6 +96,19 @@ uint64_t cpu_ns(void);
 struct epoll_event;
 size_t wait_ready(int epoll, struct epoll_event *ready, uint64_t until);
 void watch(int epoll, int operation, int fd, uint32_t events, uint32_t data);
+
+/*
+ * A request of traffic control, and what is appended to it; `tc_ask` sends it and
+ * returns what the kernel says: 0, or -1 with errno.
+ */
+struct tc_request {
+	struct nlmsghdr head;
+	struct tcmsg tc;
+	char attributes[512];
+};
+
+struct rtattr *tc_add(struct tc_request *r, uint16_t type, const void *data, size_t len);
+int tc_ask(const struct tc_request *r);
 
 /* Lines of output. */
 void say(const char *name, uint64_t value);

@@ -144,6 +144,20 @@ NEEDS: tuple[Need, ...] = (
         name="iproute2",
         version="-Version",
     ),
+    Need(
+        "nft",
+        "drops packets in guests of the scenario `drop`",
+        ("nftables",),
+        files=("usr/sbin/nft",),  # no person's PATH has this folder
+        version=("/usr/sbin/nft", "--version"),
+    ),
+    Need(
+        "iptables",
+        "as nft, by the kernel's older tables",
+        ("iptables",),
+        files=("usr/sbin/iptables-legacy-restore",),
+        version=("/usr/sbin/iptables-legacy-restore", "--version"),
+    ),
     _tool(
         "bsdtar", "writes the initramfs, device nodes included, without root", "libarchive-tools"
     ),

@@ -8,6 +8,7 @@ import pytest
 from guests import Invoke
 
 from linklab.paths import ROOT
+from linklab.scenarios.drop.rungs import RUNGS
 
 pytestmark = pytest.mark.vm
 
@@ -58,3 +59,35 @@ def test_a_kernel_gives_as_much_as_itself(
     assert [each["verdict"] for each in results] == ["same"] * len(results)
     assert results and "the same" in done.document["sentence"]
     assert all(sample["rate"] > 0 for sample in done.document["samples"])
+
+
+def test_the_earlier_a_packet_is_dropped_the_less_it_costs(invoke: Invoke, tmp_path: Path) -> None:
+    done = invoke(
+        *("run", "--scenario", "drop", "--kernel", "nosysfs", "--clock", "virtual"),
+        *("--param", "packets=640", "--output", str(tmp_path / "run"), "--json"),
+    )
+    assert done.status == 0, done.stderr
+    samples = {(s["arm"], s["conntrack"]): s for s in done.document["samples"]}
+    assert {arm for arm, _ in samples} == set(RUNGS)
+    for (arm, _), sample in samples.items():
+        assert sample["verified"] and sample["sent"] == sample["dropped"] + sample["passed"], arm
+    rate = {which: sample["packets_per_second"] for which, sample in samples.items()}
+    for tracked in ("off", "on"):
+        for faster, slower in (
+            ("xdp-native", "xdp-generic"),
+            ("xdp-native", "tc-matchall"),
+            ("tc-matchall", "nft-raw"),
+            ("tc-matchall", "iptables-raw"),
+            ("nft-raw", "nft-input"),
+            ("iptables-raw", "iptables-input"),
+            ("nft-input", "application"),
+            ("socket-filter", "application"),
+            ("xdp-redirect", "tc-redirect"),
+            ("tc-redirect", "forward"),
+        ):
+            assert rate[faster, tracked] > rate[slower, tracked], (faster, slower, tracked)
+    # What comes before tracking does not know whether there is any.
+    assert rate["nft-ingress", "on"] == pytest.approx(rate["nft-ingress", "off"], rel=0.01)
+    assert rate["nft-input", "on"] < 0.9 * rate["nft-input", "off"]
+    empty, native = samples["empty", "off"], samples["xdp-native", "off"]
+    assert abs(empty["instructions"]) < 2 < native["instructions"] < 50
