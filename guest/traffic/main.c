@@ -16,6 +16,7 @@ static const struct {
 	const char *usage;
 } commands[] = {
 	{ "plain", 1, 1000, plain, "INTERFACE..." },
+	{ "polled", 1, 1000, polled, "INTERFACE..." },
 	{ "shape", 7, 11, shape,
 	  "INTERFACE BIT/S DELAY-NS PACKETS LOST SEED OVERHEAD [DUPLICATED REORDERED CORRUPTED [COALESCE-NS]]" },
 	{ "sink", 4, 5, sink, "tcp|mptcp|udp PORT FLOWS SECONDS [unchecked]" },

@@ -80,6 +80,18 @@ void plain(char **argv)
 	}
 }
 
+/* INTERFACE...: GRO, with which veth polls its ring as a network card's driver does. */
+void polled(char **argv)
+{
+	int fd = open_socket(AF_INET, IPPROTO_UDP, 0);
+
+	for (; *argv; argv++) {
+		struct ethtool_value on = { .cmd = ETHTOOL_SGRO, .data = 1 };
+
+		set(fd, *argv, &on);
+	}
+}
+
 struct request {
 	struct nlmsghdr head;
 	struct tcmsg tc;

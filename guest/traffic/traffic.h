@@ -27,6 +27,7 @@
 
 /* The commands; argv begins behind the name, and ends with NULL. */
 void plain(char **argv);
+void polled(char **argv);
 void shape(char **argv);
 void sink(char **argv);
 void send_flows(char **argv);
