@@ -20,7 +20,7 @@ const struct lana_type lana_dummy = { .name = "fb_dummy", .receive = lana_pass }
 
 /* Numbers that packets carry, big-endian, so many bytes into them: each once, in order? */
 struct lana_sequence {
-	spinlock_t lock;
+	spinlock_t lock;	/* of what follows the offset */
 	int offset;	/* negative: no look at the packets */
 	bool begun;
 	u32 next;
@@ -199,7 +199,7 @@ static int lana_bpf_set(struct lana_block *block, const struct lana_setting *set
 		return -ENOENT;
 	program = lana_bpf_program(setting, &classic);
 	if (IS_ERR(program)) {
-		NL_SET_ERR_MSG(extack, "a socket filter is expected: its descriptor, or classic BPF");
+		NL_SET_ERR_MSG(extack, "a socket filter is expected: a descriptor, or classic BPF");
 		return PTR_ERR(program);
 	}
 	old = rtnl_dereference(it->program);

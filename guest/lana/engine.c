@@ -16,7 +16,6 @@
 #include <linux/module.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
-#include <linux/version.h>
 
 #include "lana.h"
 
@@ -180,12 +179,8 @@ struct lana_engine *lana_engine_start(const char *how)
 
 		worker->engine = engine;
 		skb_queue_head_init(&worker->queue);
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 13, 0)
 		hrtimer_init(&worker->timer, CLOCK_MONOTONIC, HRTIMER_MODE_REL_PINNED);
 		worker->timer.function = lana_late;
-#else
-		hrtimer_setup(&worker->timer, lana_late, CLOCK_MONOTONIC, HRTIMER_MODE_REL_PINNED);
-#endif
 	}
 	cpus_read_lock();
 	for_each_online_cpu(cpu) {

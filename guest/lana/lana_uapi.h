@@ -52,6 +52,7 @@ enum lana_attribute {
 	LANA_A_PAD,
 	LANA_A_COUNT,
 };
+
 #define LANA_A_MAX (LANA_A_COUNT - 1)
 
 /* Where a block sends a packet to: who received one sends it up. */

@@ -53,9 +53,9 @@ static int lana_do_set(struct lana_block *block, struct genl_info *info)
 	if (info->attrs[LANA_A_DATA]) {
 		setting.data = nla_data(info->attrs[LANA_A_DATA]);
 		setting.length = nla_len(info->attrs[LANA_A_DATA]);
-	} else if (GENL_REQ_ATTR_CHECK(info, LANA_A_VALUE)) {
-		return -EINVAL;
 	} else {
+		if (GENL_REQ_ATTR_CHECK(info, LANA_A_VALUE))
+			return -EINVAL;
 		setting.value = nla_data(info->attrs[LANA_A_VALUE]);
 	}
 	error = block->type->set ? block->type->set(block, &setting, info->extack) : -ENOENT;
