@@ -123,6 +123,21 @@ static int lana_eth_set_engine(struct lana_block *block, const char *how)
 	return 0;
 }
 
+/*
+ * Has an interface's NAPI wait so many microseconds from one poll to the next while
+ * packets come, as a card that interrupts no more often; as sysfs does, without it.
+ */
+static int lana_eth_set_coalesce(struct net_device *dev, const char *value)
+{
+	unsigned int us;
+
+	if (kstrtouint(value, 10, &us) || us > USEC_PER_SEC)
+		return -EINVAL;
+	WRITE_ONCE(dev->gro_flush_timeout, us * NSEC_PER_USEC);
+	WRITE_ONCE(dev->napi_defer_hard_irqs, us ? 1 : 0);
+	return 0;
+}
+
 static int lana_eth_set(struct lana_block *block, const struct lana_setting *setting,
 			struct netlink_ext_ack *extack)
 {
@@ -136,12 +151,16 @@ static int lana_eth_set(struct lana_block *block, const struct lana_setting *set
 		return lana_eth_set_dev(block, setting->value, extack);
 	if (!strcmp(setting->key, "engine"))
 		return lana_eth_set_engine(block, setting->value);
-	if (strcmp(setting->key, "threaded"))
+	if (strcmp(setting->key, "threaded") && strcmp(setting->key, "coalesce"))
 		return -ENOENT;
-	if (!dev || kstrtobool(setting->value, &threaded)) {
-		NL_SET_ERR_MSG(extack, "an interface is expected, and 0 or 1 for its NAPI");
-		return -EINVAL;
+	if (!dev) {
+		NL_SET_ERR_MSG(extack, "the block has no interface yet");
+		return -ENODEV;
 	}
+	if (*setting->key == 'c')
+		return lana_eth_set_coalesce(dev, setting->value);
+	if (kstrtobool(setting->value, &threaded))
+		return -EINVAL;
 	return dev_set_threaded(dev, threaded);
 }
 

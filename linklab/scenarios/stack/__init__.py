@@ -85,7 +85,12 @@ class Stack(Scenario):
         text="{arm}",
     )  # fmt: skip
     topology = "a -- b"
-    parameters = (Parameter("packets", 20_000, "how many packets are sent", 100, 100_000_000),)
+    parameters = (Parameter("packets", 20_000, "how many packets are sent", 100, 100_000_000),
+        Parameter(
+            "coalesce", 200, "us from one poll of the interface to the next while packets come",
+            0, 100_000,
+        ),
+    )  # fmt: skip
     fragment = IMAGES / "stack" / "kernel.config"
     needs = IMAGES / "stack" / "needs.toml"
     image = IMAGES / "stack"
@@ -114,6 +119,7 @@ class Stack(Scenario):
         self.a, self.b = network.hosts
         self.chain: list[str] = []
         hosts[self.b].run([TRAFFIC, "polled", hosts[self.b].interface])
+        self._coalesce(hosts[self.b])
         sender = hosts[self.a]
         # veth's ring is for what its sender has not left to be cut to size by others.
         sender.run([TRAFFIC, "plain", sender.interface])
@@ -124,6 +130,19 @@ class Stack(Scenario):
         self.alone = took.seconds_of(None) / count
         sender.ip(f"link delete {_SINK}")
         return ()
+
+    def _coalesce(self, host: Host) -> None:
+        """Have the interface polled now and then; a block that does it is of no more use."""
+        from linklab.scenarios.stack import blocks
+
+        requests = [
+            blocks.add("fb_eth", "eth"),
+            blocks.set_to("eth", "dev", host.interface),
+            blocks.set_to("eth", "coalesce", str(self.given["coalesce"])),
+            blocks.remove("eth"),
+        ]
+        host.write(_REQUESTS, b"".join(requests))
+        host.run([blocks.FBCTL, "send", _REQUESTS])
 
     def prepare(self, hosts: Hosts, cell: Cell) -> None:
         """Take the last trial's blocks apart, and make this one's."""
