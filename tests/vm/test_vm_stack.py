@@ -73,8 +73,8 @@ def batch(agent: Agent, *lines: str) -> None:
 def under_load(agent: Agent, *lines: str, command: str = "", count: int = _PACKETS) -> None:
     """Have fbctl do some lines, or a command run, while pktgen sends numbered packets over v0."""
     agent.write_file("/tmp/batch", "".join(f"{line}\n" for line in lines).encode(), soon())
-    words = f"count {count}", "delay 20000", "pkt_size 60", "dst 198.18.0.1"
-    words = (*words, "dst_mac 02:00:00:00:00:99")
+    words = [f"count {count}", "delay 20000", "pkt_size 60", "dst 198.18.0.1"]
+    words.append("dst_mac 02:00:00:00:00:99")
     told = "".join(f'echo "{word}" > v0;' for word in words)
     output = shell(
         agent,

@@ -9,9 +9,8 @@ costs is measured with each guest and taken out.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from statistics import median
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar
 
 from linklab.errors import LabError, WrongState
 from linklab.lab.spaces import TRAFFIC, shaped_links
@@ -21,21 +20,16 @@ from linklab.paths import IMAGES
 from linklab.results.shape import Axis, Better, Cell, Metric, Shape
 from linklab.scenarios.scenario import (
     Claim,
-    Finding,
     Host,
     Hosts,
     Metrics,
     Parameter,
     Scenario,
 )
-
-if TYPE_CHECKING:
-    from linklab.results.figures import Figures
+from linklab.scenarios.stack.table import ARMS, COALESCE, SOFTIRQ, STACK, THREADED, claims
 
 __all__ = ["Stack"]
 
-STACK, THREADED, SOFTIRQ = "stack", "threaded-napi", "softirq"
-ARMS = ("thread-fifo", "thread-normal", "thread-controlled", SOFTIRQ, THREADED, STACK)
 _CHAIN = (("fb_eth", "eth"), ("fb_dummy", "one"), ("fb_dummy", "two"))
 _REQUESTS = "/tmp/stack.requests"
 _SINK = "sink0"
@@ -58,6 +52,11 @@ class Stack(Scenario):
                 among=ARMS,
                 help="where the blocks run: in threads of the module's, in softirq, or in the "
                 "thread that polls the interface; stack: no blocks, Linux drops",
+            ),
+            Axis(
+                "coalesce", COALESCE, "us between polls", least=0, most=100_000,
+                help="from one poll of the interface to the next while packets come, as with a "
+                "card that interrupts no more often; 0: as soon as one comes",
             ),
         ),
         metrics=(
@@ -82,20 +81,19 @@ class Stack(Scenario):
             ),
         ),
         rows="arm",
-        text="{arm}",
+        columns="coalesce",
+        text="{arm}, {coalesce:g} us between polls",
     )  # fmt: skip
     topology = "a -- b"
     parameters = (Parameter("packets", 20_000, "how many packets are sent", 100, 100_000_000),
-        Parameter(
-            "coalesce", 200, "us from one poll of the interface to the next while packets come",
-            0, 100_000,
-        ),
     )  # fmt: skip
     fragment = IMAGES / "stack" / "kernel.config"
     needs = IMAGES / "stack" / "needs.toml"
     image = IMAGES / "stack"
     modules = (SOURCES / "lana",)
-    profiled: ClassVar = {"arm": (SOFTIRQ,)}
+    compared: ClassVar = {"coalesce": COALESCE[:1]}
+    judged: ClassVar = {"coalesce": COALESCE[:1]}
+    profiled: ClassVar = {"arm": (SOFTIRQ,), "coalesce": COALESCE[:1]}
 
     @classmethod
     def load(cls) -> None:
@@ -119,30 +117,16 @@ class Stack(Scenario):
         self.a, self.b = network.hosts
         self.chain: list[str] = []
         hosts[self.b].run([TRAFFIC, "polled", hosts[self.b].interface])
-        self._coalesce(hosts[self.b])
         sender = hosts[self.a]
         # veth's ring is for what its sender has not left to be cut to size by others.
         sender.run([TRAFFIC, "plain", sender.interface])
         sender.ip(f"link add {_SINK} type dummy")
         sender.ip(f"link set dev {_SINK} up")
         count = int(self.given["packets"])
-        took = _sent(sender.printed(_send(_SINK, count), Cell({"arm": STACK})), count)
+        took = _sent(sender.printed(_send(_SINK, count)), count)
         self.alone = took.seconds_of(None) / count
         sender.ip(f"link delete {_SINK}")
         return ()
-
-    def _coalesce(self, host: Host) -> None:
-        """Have the interface polled now and then; a block that does it is of no more use."""
-        from linklab.scenarios.stack import blocks
-
-        requests = [
-            blocks.add("fb_eth", "eth"),
-            blocks.set_to("eth", "dev", host.interface),
-            blocks.set_to("eth", "coalesce", str(self.given["coalesce"])),
-            blocks.remove("eth"),
-        ]
-        host.write(_REQUESTS, b"".join(requests))
-        host.run([blocks.FBCTL, "send", _REQUESTS])
 
     def prepare(self, hosts: Hosts, cell: Cell) -> None:
         """Take the last trial's blocks apart, and make this one's."""
@@ -151,23 +135,21 @@ class Stack(Scenario):
         host, arm = hosts[self.b], str(cell["arm"])
         requests: list[bytes] = []
         if self.chain:
-            requests = [
-                blocks.set_to("eth", "threaded", "0"),
-                *blocks.taken_apart(self.chain),
-            ]
+            requests = [blocks.set_to("eth", "threaded", "0"), *blocks.taken_apart(self.chain)]
+        chain = _CHAIN if arm != STACK else _CHAIN[:1]
+        requests += [
+            *blocks.chained(chain),
+            blocks.set_to("eth", "dev", host.interface),
+            blocks.set_to("eth", "coalesce", str(int(cell.number("coalesce")))),
+            blocks.set_to("eth", "threaded", str(int(arm == THREADED))),
+            blocks.set_to("eth", "engine", arm if arm.startswith("thread-") else SOFTIRQ),
+        ]
+        self.chain = [name for _, name in chain]
+        if arm == STACK:
+            requests.append(blocks.remove("eth"))
             self.chain = []
-        if arm != STACK:
-            engine = SOFTIRQ if arm == THREADED else arm
-            requests += [
-                *blocks.chained(_CHAIN),
-                blocks.set_to("eth", "dev", host.interface),
-                blocks.set_to("eth", "threaded", str(int(arm == THREADED))),
-                blocks.set_to("eth", "engine", engine),
-            ]
-            self.chain = [name for _, name in _CHAIN]
-        if requests:
-            host.write(_REQUESTS, b"".join(requests))
-            host.run([blocks.FBCTL, "send", _REQUESTS])
+        host.write(_REQUESTS, b"".join(requests))
+        host.run([blocks.FBCTL, "send", _REQUESTS])
 
     def trial(self, hosts: Hosts, cell: Cell) -> Metrics:
         """Send, and count what came to the end."""
@@ -209,10 +191,7 @@ class Stack(Scenario):
     @classmethod
     def claims(cls, run: Any) -> Sequence[Claim]:
         """Return what the paper's Table 1 says, each with our figures."""
-        from linklab.results.figures import Figures  # brings numpy
-
-        figures = Figures(run)
-        return [_order(figures), *(_ratio(figures, arm) for arm in _THEIRS if arm != STACK)]
+        return claims(run)
 
 
 class _Sent:
@@ -268,72 +247,3 @@ def _received(host: Host) -> int:
     if not found:
         raise LabError(f"{host.name} has no interface {host.interface}")
     return int(found[1])
-
-
-# Table 1, packets a second. The last two lack a nought in the draft that is to be had: its
-# text has "approximately 95 %" for softirq and "about half" for threads. The rules below
-# were fixed before the first run.
-_THEIRS: Mapping[str, int] = {
-    "thread-fifo": 700_000,
-    "thread-normal": 750_000,
-    "thread-controlled": 900_000,
-    SOFTIRQ: 1_300_000,
-    STACK: 1_380_000,
-}
-_NEAR = 0.1  # of a published ratio: reproduced
-_ALIKE = 1.5  # times a published ratio, or a part of it, and below 1: in part
-
-
-def verdict(ours: float, theirs: float) -> Finding:
-    """Return what our ratio says of a published one, which is below 1."""
-    if abs(ours / theirs - 1) <= _NEAR:
-        return Finding.REPRODUCED
-    if ours < 1 and 1 / _ALIKE <= ours / theirs <= _ALIKE:
-        return Finding.IN_PART
-    return Finding.NOT_REPRODUCED
-
-
-def _rates(figures: Figures, arm: str) -> dict[str, float]:
-    found = {
-        kernel: [
-            sample.metrics["packets_per_second"]
-            for sample in figures.samples(kernel, Cell({"arm": arm}))
-            if sample.verified
-        ]
-        for kernel in figures.kernels
-    }
-    return {kernel: median(values) for kernel, values in found.items() if values}
-
-
-def _ratio(figures: Figures, arm: str) -> Claim:
-    theirs = _THEIRS[arm] / _THEIRS[STACK]
-    text = f"{arm}: packets a second, against Linux's own stack"
-    published = f"{theirs:.2f} ({_THEIRS[arm]:,} of {_THEIRS[STACK]:,})"
-    rates, stack = _rates(figures, arm), _rates(figures, STACK)
-    ratios = {kernel: rates[kernel] / stack[kernel] for kernel in rates if kernel in stack}
-    if not ratios:
-        return Claim(text, published, "-", Finding.NOT_MEASURED, f"needs {arm} and {STACK}")
-    ours = "; ".join(f"{kernel}: {ratio:.2f}" for kernel, ratio in ratios.items())
-    worst = max((verdict(r, theirs) for r in ratios.values()), key=list(Finding).index)
-    why = "" if worst is Finding.REPRODUCED else "instructions are no cycles"
-    return Claim(text, published, ours, worst, why)
-
-
-def _order(figures: Figures) -> Claim:
-    text = "the closer to softirq the blocks run, the more packets; Linux's stack the most"
-    published = " < ".join(_THEIRS)
-    rates = {arm: _rates(figures, arm) for arm in _THEIRS}
-    kernels = [kernel for kernel in figures.kernels if all(kernel in r for r in rates.values())]
-    if not kernels:
-        why = f"needs {', '.join(_THEIRS)}"
-        return Claim(text, published, "-", Finding.NOT_MEASURED, why)
-    orders = {k: sorted(_THEIRS, key=lambda arm, k=k: rates[arm][k]) for k in kernels}
-    ours = "; ".join(f"{kernel}: {' < '.join(order)}" for kernel, order in orders.items())
-    if all(order == list(_THEIRS) for order in orders.values()):
-        return Claim(text, published, ours, Finding.REPRODUCED)
-    # The two that a scheduler wakes differ by 7 % there.
-    alike = [sorted(order[:3]) == sorted(list(_THEIRS)[:3]) for order in orders.values()]
-    if all(alike):
-        why = "threads are slower than softirq, but not in the same order among themselves"
-        return Claim(text, published, ours, Finding.IN_PART, why)
-    return Claim(text, published, ours, Finding.NOT_REPRODUCED)
