@@ -216,7 +216,7 @@ def run_of(rates: Mapping[str, float], starved: Mapping[str, float]) -> Run:
         )
         for arm, value in values.items()
     ]
-    kernels = [
+    kernels: list[dict[str, Any]] = [
         {"name": "debian", "release": "6.1", "sha256": "ab", "inputs": {}, "image_bytes": None}
     ]
     about = {"shape": Stack.shape.to_json(), "kernels": kernels, "plan": {"given": {}}}
