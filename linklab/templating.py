@@ -13,7 +13,7 @@ from pathlib import Path
 import jinja2
 
 from linklab import paths
-from linklab.errors import LabError
+from linklab.errors import LabError, UsageError
 
 
 def quoted_for_mtree(path: str) -> str:
@@ -46,3 +46,16 @@ def render(name: str, folder: Path = paths.TEMPLATES, /, **values: object) -> st
         raise LabError(f"the template {folder / name} is missing") from error
     except jinja2.TemplateError as error:
         raise LabError(f"the template {folder / name} cannot be rendered: {error}") from error
+
+
+def keep(page: str, target: Path) -> Path:
+    """Write a page to where a person wants it, and return that. Raises `UsageError`."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(
+            f"the page {target} cannot be written: {error.strerror or error}; "
+            "--output names another place"
+        ) from error
+    return target

@@ -16,13 +16,15 @@ static const struct {
 	const char *usage;
 } commands[] = {
 	{ "plain", 1, 1000, plain, "INTERFACE..." },
-	{ "polled", 1, 1000, polled, "INTERFACE..." },
+	{ "napi", 1, 1000, napi, "INTERFACE..." },
 	{ "shape", 7, 11, shape,
 	  "INTERFACE BIT/S DELAY-NS PACKETS LOST SEED OVERHEAD [DUPLICATED REORDERED CORRUPTED [COALESCE-NS]]" },
 	{ "sink", 4, 5, sink, "tcp|mptcp|udp PORT FLOWS SECONDS [unchecked]" },
 	{ "send", 6, 8, send_flows,
 	  "tcp|mptcp|udp ADDRESS PORT FLOWS ADDRESSES SECONDS [ALGORITHM,...|- [BYTES]]" },
-	{ "request", 5, 5, request, "ADDRESS PORT COUNT SIZE REPLY" },
+	{ "stream", 5, 5, stream, "ADDRESS PORT BYTES SIZE copy|zerocopy" },
+	{ "request", 5, 7, request,
+	  "ADDRESS PORT COUNT SIZE REPLY [interrupt|busypoll|epoll|epoll-busypoll MICROSECONDS]" },
 	{ "serve", 3, 3, serve, "tcp|mptcp PORT COUNT" },
 	{ "train", 4, 6, train, "ADDRESS PORT COUNT SIZE [BURST NS]" },
 	{ "count", 3, 3, count_train, "PORT COUNT MILLISECONDS" },
@@ -92,12 +94,17 @@ void say_listening(void)
 	fflush(stdout);
 }
 
-void say_cpu(void)
+uint64_t cpu_ns(void)
 {
 	struct timespec used;
 
 	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
-	say("cpu_ns", (uint64_t)used.tv_sec * SECOND + (uint64_t)used.tv_nsec);
+	return (uint64_t)used.tv_sec * SECOND + (uint64_t)used.tv_nsec;
+}
+
+void say_cpu(void)
+{
+	say("cpu_ns", cpu_ns());
 }
 
 static int compare(const void *a, const void *b)

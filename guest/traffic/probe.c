@@ -13,6 +13,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
@@ -95,9 +98,145 @@ static void whole_read(int fd, void *to, size_t size, const char *what, size_t w
 	fault(text);
 }
 
+#ifndef SO_BUSY_POLL
+#define SO_BUSY_POLL 46
+#endif
+
+/* How a requester waits for an answer. */
+enum waits { INTERRUPT, BUSYPOLL, EPOLL, EPOLL_BUSYPOLL, WAYS };
+static const char *const ways[WAYS] = { "interrupt", "busypoll", "epoll", "epoll-busypoll" };
+
+static enum waits way_named(const char *text)
+{
+	for (enum waits way = 0; way < WAYS; way++)
+		if (!strcmp(text, ways[way]))
+			return way;
+	fprintf(stderr, "traffic: %s: interrupt, busypoll, epoll or epoll-busypoll is expected\n",
+		text);
+	exit(2);
+}
+
+/* Has a socket wait in some way; returns an epoll instance for those with one, -1 for others. */
+static int set_way(int fd, enum waits way, uint64_t microseconds)
+{
+	int most = (int)microseconds, epoll = -1;
+	struct { /* of <linux/eventpoll.h>, Linux 6.9 */
+		uint32_t microseconds;
+		uint16_t budget;
+		uint8_t prefer, pad;
+	} busy = { .microseconds = (uint32_t)microseconds, .budget = 8 };
+
+	if (way == BUSYPOLL && setsockopt(fd, SOL_SOCKET, SO_BUSY_POLL, &most, sizeof(most)))
+		fault("cannot busy-poll (SO_BUSY_POLL)");
+	if (way == EPOLL || way == EPOLL_BUSYPOLL) {
+		epoll = epoll_create1(EPOLL_CLOEXEC);
+		watch(epoll, EPOLL_CTL_ADD, fd, EPOLLIN, 0);
+	}
+	if (way == EPOLL_BUSYPOLL && ioctl(epoll, _IOW(0x8a, 1, busy), &busy))
+		fault("cannot busy-poll (EPIOCSPARAMS)");
+	return epoll;
+}
+
+/* Reads an answer; with an epoll instance whenever that says that there is some of it. */
+static void read_answer(int fd, int epoll, size_t size, size_t which)
+{
+	struct epoll_event ready;
+	size_t done = 0;
+
+	if (epoll < 0) {
+		whole_read(fd, message, size, "the answer to request", which);
+		return;
+	}
+	while (done < size) {
+		ssize_t got = -1;
+
+		if (epoll_wait(epoll, &ready, 1, -1) == 1)
+			got = recv(fd, message + done, size - done, MSG_DONTWAIT);
+		if (got > 0)
+			done += (size_t)got;
+		else if (!got || (errno != EAGAIN && errno != EINTR))
+			fault("an answer did not come");
+	}
+}
+
+/* A counter of this network namespace; 0 where there is none of this name. */
+static uint64_t netstat(const char *name)
+{
+	static char names[16384], values[16384];
+	FILE *file = fopen("/proc/net/netstat", "re");
+	uint64_t found = 0;
+
+	if (!file)
+		fault("/proc/net/netstat");
+	/* The names are in one line, and their values in the next. */
+	while (fgets(names, sizeof(names), file) && fgets(values, sizeof(values), file)) {
+		char *rest = names, *others = values, *word, *value;
+
+		while ((word = strsep(&rest, " \n")) && (value = strsep(&others, " \n")))
+			if (!strcmp(word, name))
+				found = strtoull(value, NULL, 10);
+	}
+	fclose(file);
+	return found;
+}
+
+/* The number at a place of a line of /proc/stat. */
+static uint64_t stat_of(const char *name, int place)
+{
+	static char line[16384];
+	FILE *file = fopen("/proc/stat", "re");
+	uint64_t found = 0;
+
+	if (!file)
+		fault("/proc/stat");
+	while (fgets(line, sizeof(line), file)) {
+		char *rest = line;
+
+		if (strcmp(strsep(&rest, " "), name))
+			continue;
+		while (rest && place--)
+			strsep(&rest, " ");
+		found = rest ? strtoull(rest, NULL, 10) : 0;
+		break;
+	}
+	fclose(file);
+	return found;
+}
+
+/* What requests asked of this host beside their time. */
+static struct costs {
+	uint64_t cpu_ns, switches, interrupts, received, polled;
+} costs_now(void)
+{
+	struct rusage used;
+	struct costs now = {
+		.polled = netstat("BusyPollRxPackets"),
+		.interrupts = stat_of("intr", 0),
+		.received = stat_of("softirq", 4), /* NET_RX, behind the sum and three others */
+	};
+
+	getrusage(RUSAGE_SELF, &used);
+	now.switches = (uint64_t)(used.ru_nvcsw + used.ru_nivcsw);
+	now.cpu_ns = cpu_ns();
+	return now;
+}
+
+static void say_costs(struct costs before)
+{
+	struct costs now = costs_now();
+
+	say("request_cpu_ns", now.cpu_ns - before.cpu_ns);
+	say("switches", now.switches - before.switches);
+	say("interrupts", now.interrupts - before.interrupts);
+	say("softirqs", now.received - before.received);
+	say("polled", now.polled - before.polled);
+}
+
 /*
- * ADDRESS PORT COUNT SIZE REPLY: sends SIZE bytes and waits for REPLY bytes so
- * often, over one connection.  Says how many a second, and how long one took.
+ * ADDRESS PORT COUNT SIZE REPLY [WAY MICROSECONDS]: sends SIZE bytes and waits for
+ * REPLY bytes so often, over one connection.  Says how many a second, and how long one
+ * took; with a way to wait, for so many microseconds where it polls, what all of them
+ * cost this host, and how many packets busy polling took from its interfaces.
  */
 void request(char **argv)
 {
@@ -107,22 +246,29 @@ void request(char **argv)
 	size_t reply = (size_t)number(argv[4], 1, MOST_MESSAGE);
 	struct sizes sizes = { htonl((uint32_t)size), htonl((uint32_t)reply) };
 	uint64_t *took = room_for(count), began, before;
-	int fd = connected(IPPROTO_TCP, &to);
+	enum waits way = argv[5] ? way_named(argv[5]) : INTERRUPT;
+	uint64_t most = argv[5] && argv[6] ? number(argv[6], 0, 1000000) : 0;
+	int fd = connected(IPPROTO_TCP, &to), poller;
+	struct costs costs;
 
 	no_delay(fd);
 	if (send(fd, &sizes, sizeof(sizes), 0) != sizeof(sizes))
 		fault("cannot send");
 	whole_read(fd, message, 1, "the answer to request", 0);
+	poller = set_way(fd, way, most);
+	costs = costs_now();
 	began = before = now_ns();
 	for (size_t i = 0; i < count; i++) {
 		uint64_t now;
 
 		whole_send(fd, size);
-		whole_read(fd, message, reply, "the answer to request", i + 1);
+		read_answer(fd, poller, reply, i + 1);
 		now = now_ns();
 		took[i] = now - before;
 		before = now;
 	}
+	if (argv[5])
+		say_costs(costs);
 	say("rate", (uint64_t)((double)count * (double)SECOND / (double)(before - began)));
 	sort(took, count);
 	say("us_p50", (quantile(took, count, 500) + 500) / 1000);

@@ -35,6 +35,8 @@ static size_t count, sending, draining, resets;
 static uint64_t bytes; /* for each flow; 0: as many as the time allows */
 
 static uint64_t multipath, subflows; /* connections that speak MPTCP when they end, and their paths */
+static uint64_t is_mptcp; /* those of which TCP_IS_MPTCP says so */
+static bool knows_is_mptcp = true;
 
 static uint64_t rtt[MOST_SAMPLES];
 static size_t samples;
@@ -58,6 +60,7 @@ static struct tcp_info info_of(const struct flow *flow)
 #define INFO_OF_MPTCP 1	 /* struct mptcp_info: Linux 5.16 */
 #define TCP_OF_MPTCP 2	 /* struct tcp_info of each subflow: Linux 5.16 */
 #define FALLBACK 1u	 /* MPTCP_INFO_FLAG_FALLBACK */
+#define IS_MPTCP 43	 /* TCP_IS_MPTCP: Linux 6.9 */
 #define MOST_SUBFLOWS 16
 
 /* What became of a connection that was to be MPTCP; its subflows are gone when it has closed. */
@@ -74,7 +77,13 @@ static void look_at_mptcp(struct flow *flow)
 	} all = { .size_subflow_data = 16, .size_user = sizeof(struct tcp_info) };
 	socklen_t length = sizeof(info);
 	uint64_t acked = 0;
+	int is_it = 0;
+	socklen_t size = sizeof(is_it);
 
+	/* A kernel that does not know the question has MPTCP_INFO alone to answer it. */
+	if (getsockopt(flow->fd, IPPROTO_TCP, IS_MPTCP, &is_it, &size))
+		knows_is_mptcp = false;
+	is_mptcp += is_it == 1;
 	if (getsockopt(flow->fd, SOL_OF_MPTCP, INFO_OF_MPTCP, &info, &length) ||
 	    (info.flags & FALLBACK)) {
 		all.tcp[0] = info_of(flow);
@@ -334,6 +343,7 @@ static void tell_tcp(void)
 	say("reset", resets);
 	if (kind == PROTOCOL_MPTCP) {
 		say("mptcp", multipath);
+		say("is_mptcp", knows_is_mptcp ? is_mptcp : multipath);
 		say("subflows", subflows);
 	}
 	if (count > 1)

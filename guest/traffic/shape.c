@@ -80,8 +80,8 @@ void plain(char **argv)
 	}
 }
 
-/* INTERFACE...: GRO, with which veth polls its ring as a network card's driver does. */
-void polled(char **argv)
+/* INTERFACE...: GRO, with which a veth has NAPI (Linux 5.13), where its peer has no TSO. */
+void napi(char **argv)
 {
 	int fd = open_socket(AF_INET, IPPROTO_UDP, 0);
 

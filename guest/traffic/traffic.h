@@ -27,10 +27,11 @@
 
 /* The commands; argv begins behind the name, and ends with NULL. */
 void plain(char **argv);
-void polled(char **argv);
+void napi(char **argv);
 void shape(char **argv);
 void sink(char **argv);
 void send_flows(char **argv);
+void stream(char **argv);
 void request(char **argv);
 void serve(char **argv);
 void train(char **argv);
@@ -72,6 +73,9 @@ int socket_type(int kind);
 int listen_at(int kind, const char *port, int backlog, int flags);
 
 uint64_t now_ns(void);
+
+/* What this process has had of the CPU. */
+uint64_t cpu_ns(void);
 
 /*
  * Waits with an epoll instance until something is ready, or until an instant;

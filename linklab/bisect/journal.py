@@ -6,11 +6,10 @@ a bisection that is killed has lost the step that it was at, and nothing else.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -22,7 +21,6 @@ from linklab.results.store import utc_now
 FILE = "bisect.json"
 STEPS = "steps"
 SCHEMA = 1
-_LOCK = ".lock"
 
 
 @dataclass(frozen=True)
@@ -126,22 +124,6 @@ class Journal:
             draft = self.path / f".{FILE}.{os.getpid()}"
             draft.write_text(json.dumps(self.document(), indent=1) + "\n")
             draft.replace(self.path / FILE)
-
-
-@contextmanager
-def held(path: Path) -> Iterator[None]:
-    """Hold a bisection's folder; raise `UsageError` when another process is at it.
-
-    The kernel drops the lock with its holder, however that ends.
-    """
-    with _reporting(path):
-        file = (path / _LOCK).open("a+b")
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(f"another process is at the bisection in {path}") from None
-        yield
 
 
 def _reporting(path: Path) -> AbstractContextManager[None]:

@@ -103,7 +103,7 @@ class KernelTester:
         """
         plan = replace(self._criterion.plan, seed=new_seed(self._lab.clock) + attempt - 1)
         lab = self._ready([subject])
-        stored = RunFolder(folder, {**experiment(plan), **tested_on(lab, [subject])})
+        stored = RunFolder(folder, {**experiment(plan, lab), **tested_on(lab, [subject])})
         engine = Engine(lab, plan, stored, self._listener)
         engine.run([subject])
         faults = of_kernel(engine.faults)
@@ -118,7 +118,7 @@ class KernelTester:
         lab = self._ready(subjects)
         seed = new_seed(self._lab.clock)
         plan = replace(self._criterion.plan, seed=seed, leaks=Leaks.NONE)
-        stored = RunFolder(Path(folder), {**experiment(plan), **tested_on(lab, subjects)})
+        stored = RunFolder(Path(folder), {**experiment(plan, lab), **tested_on(lab, subjects)})
         return Blocks(Engine(lab, plan, stored, self._listener), subjects, plan.cells)
 
     def _ready(self, subjects: Sequence[Subject]) -> Lab:

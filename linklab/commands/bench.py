@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
-from linklab.bench import networks
+from linklab.bench import networks, nics
 from linklab.bench.figures import (
     TOUCHED,
     BenchFigure,
@@ -30,14 +30,17 @@ from linklab.commands.kernels import (
     prepare_subjects,
 )
 from linklab.commands.machines import MachineOptions, set_up_lab
+from linklab.commands.places import Place, PlaceOptions
 from linklab.errors import UsageError
 from linklab.events import Listener, StepAdvanced, step
 from linklab.host.cache import Cache
 from linklab.image.iso import IMAGE
+from linklab.image.programs import WIRE, build_static
 from linklab.kernel.kconfig import flavours
 from linklab.kernel.kernel import resolve_kernel
 from linklab.lab.lab import Lab, Subject, choose_memory
-from linklab.machine.spec import Boot, Clock
+from linklab.lab.spaces import NETWORKS
+from linklab.machine.spec import Boot, Clock, NicModel
 from linklab.options import group, number, option
 from linklab.report.progress import progress
 from linklab.scenarios import DEFAULT, scenario_named
@@ -55,11 +58,18 @@ class BenchOptions:
         KernelOptions, {"names": ONE_KERNEL}, only=("names",), names="sysfs"
     )
     machine: MachineOptions = group(MachineOptions, only=("clock",))
-    repeat: str = option("", "runs of each figure; default 5, of the networks 2")
+    repeat: str = option(
+        "", "runs of each figure; default 5, of the networks 2, of the interfaces 3"
+    )
     networks: bool = option(
         False,
         "TCP over emulated links in place of the lab's own figures: goodput and RTT, beside what "
         "others published",
+    )
+    nics: bool = option(
+        False,
+        "what an unshaped link of two guests costs with each model of --nic, in place of the lab's "
+        "own figures: goodput, CPU time, how long a request takes",
     )
     vng: str = option(
         "", "a kernel that virtme-ng boots: a row for it, on this machine and in this run"
@@ -88,10 +98,13 @@ class Bench:
 
 def main(options: BenchOptions) -> None:
     """Measure and print. Kernels and images are built first, untimed."""
-    if options.networks:
+    if options.networks or options.nics:
+        only = "--networks" if options.networks else "--nics"
+        if options.networks and options.nics:
+            raise UsageError("--networks, --nics: one of them at a time")
         if options.vng:
-            raise UsageError(f"--vng {options.vng}: --networks does without virtme-ng")
-        bench_networks(options)
+            raise UsageError(f"--vng {options.vng}: {only} does without virtme-ng")
+        (bench_networks if options.networks else bench_nics)(options)
         return
     repeat = number("repeat", options.repeat or "5", 1, 1000)
     options.kernels.check_one("the bench takes one kernel")
@@ -118,6 +131,28 @@ def bench_networks(options: BenchOptions) -> None:
         lab, subject = prepare_networks(kernels, options.machine, memory, Cache(), listener)
         groups = networks.run_all(lab, subject, networks.EXPERIMENTS, repeat, listener)
     print_shown(networks.table(lab, subject, groups))
+
+
+def bench_nics(options: BenchOptions) -> None:
+    """Run every model of network interface so many times, and print what each costs."""
+    repeat = number("repeat", options.repeat or "3", 1, 1000)
+    place = PlaceOptions(Place.GUESTS.value)
+    name = KernelOptions(options.kernels.names).check_one("the bench takes one kernel")
+    fragment = str(NETWORKS / "kernel.config")
+    kernels = place.kernels(KernelOptions(name, needed=(fragment,)), nics.TOPOLOGY)
+    machine = place.machine(options.machine)
+    machine.check()
+    memory = choose_memory(None, kernels.memory(nics.MEMORY), "two guests")
+    place.check(nics.TOPOLOGY, memory)
+    with progress() as listener:
+        cache = Cache()
+        lab = set_up_lab(machine, memory, cache, listener, NETWORKS)
+        needs = (str(NETWORKS / "needs.toml"), *(f"nic-{model}" for model in NicModel))
+        wanted = Requirements(lab.boot, needs, image=NETWORKS)
+        (subject,) = prepare_subjects(kernels, wanted, cache, listener)
+        wire = build_static(WIRE, cache, listener).cached(WIRE.file)
+        costs = nics.cost_of_all(lab, subject, wire, repeat, listener)
+    print_shown(nics.table(lab, subject, costs))
 
 
 def networked(names: str) -> KernelOptions:

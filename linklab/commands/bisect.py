@@ -12,7 +12,7 @@ from linklab.bisect.driver import Bisection, Classifier
 from linklab.bisect.gitlog import FILE as LOG_FILE
 from linklab.bisect.gitlog import git_log
 from linklab.bisect.history import GitHistory, History, SeriesHistory
-from linklab.bisect.journal import FILE, Journal, held
+from linklab.bisect.journal import FILE, Journal
 from linklab.bisect.search import Found
 from linklab.bisect.tester import Criterion
 from linklab.commands.judging import (
@@ -32,7 +32,7 @@ from linklab.kernel.kernel import KernelSpec, check_spec
 from linklab.machine.spec import Clock
 from linklab.options import ResultOptions, flat, group, made, option, options_of
 from linklab.results.result_kinds import BISECTION
-from linklab.results.store import claim
+from linklab.results.store import claim, held
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -142,7 +142,7 @@ class Bisecting(Workflow[BisectOptions, BisectRequest]):
     def work(self) -> Finished:
         """Search. However it ends, what was found out by then is on disk, for a person too."""
         search, journal = self.request.search, self.request.journal
-        with held(journal.path):
+        with held(journal.path, "bisection"):
             try:
                 bisection = Bisection(search.history, self._classifier(), journal, self.listener)
                 found = isinstance(bisection.run(), Found)

@@ -76,7 +76,7 @@ class Calibrating(Measurement[CalibrateOptions, CalibrateRequest]):
             f"a flavour is expected, as it is built again with {slower.patch.name}"
         )
         options.machine.check(no_iso="an ISO takes no parameter for the slowed kernel")
-        clock = decide_clock(options.machine, self.listener)
+        clock = decide_clock(self.machine, self.listener)
         plan = options.block_plan(clock, {axis: (value,) for axis, value in slower.cell.items()})
         if len(plan.cells) != 1:
             raise UsageError(f"one cell is calibrated at a time, not {len(plan.cells)}")
@@ -87,6 +87,7 @@ class Calibrating(Measurement[CalibrateOptions, CalibrateRequest]):
         comparisons = number("comparisons", asked, 1, MAX_COMPARISONS)
         rule = options.rule(clock, plan.seed)
         memory = memory_for(options.machine, plan, self._kernels())
+        self.place.check(self.network, memory)
         metric = options.measured
         if metric.zero or metric.better is Better.NEITHER:
             raise UsageError(
@@ -110,7 +111,7 @@ class Calibrating(Measurement[CalibrateOptions, CalibrateRequest]):
 
     def about(self) -> dict[str, Any]:
         """Return what run.json says of a calibration when it begins."""
-        return experiment(self.request.plan)
+        return experiment(self.request.plan, self.lab)
 
     def measure(self) -> None:
         """Find out how slow the patch makes it, then compare again and again."""

@@ -82,6 +82,10 @@ COMMANDS = (
     ),
     Command("run", "Boot kernels, run a scenario, and print a table and a verdict."),
     Command(
+        "sweep",
+        "Run a scenario over axes, parameters and kernels that a file names: `invoke sweep FILE`.",
+    ),
+    Command(
         "compare",
         "Say whether kernel B is slower or faster than kernel A, and how surely.",
     ),

@@ -12,7 +12,6 @@ from linklab.commands.exit_status import print_document, print_shown
 from linklab.commands.exports import ExportOptions, write_exports
 from linklab.commands.kernels import GRAMMAR, KernelOptions, KernelSide, is_kernel, kernel_pair
 from linklab.commands.machines import MachineOptions, decide_clock
-from linklab.commands.places import PlaceOptions
 from linklab.commands.scenarios import BlockOptions, memory_for, metric_of, no_share
 from linklab.commands.workflow import Finished, LabRequest, Measurement, MeasuringOptions
 from linklab.errors import LabError, LinklabError, UsageError, Verdict
@@ -83,7 +82,6 @@ class CompareOptions(MeasuringOptions, ThresholdOptions):
         names="",
     )
     machine: MachineOptions = group(MachineOptions, boot="resume")
-    place: PlaceOptions = group(PlaceOptions)
     warmup: str = option(
         "", "trials before them that are thrown away; default 1 where several are kept, else 0"
     )
@@ -111,11 +109,6 @@ class Comparing(Measurement[CompareOptions, CompareRequest]):
 
     kind = COMPARISON
 
-    @property
-    def place(self) -> PlaceOptions:
-        """Where hosts are, as typed."""
-        return self.options.place
-
     def check(self) -> CompareRequest:
         """Check every option that can be checked without building anything."""
         options, kind = self.options, self.options.kind
@@ -142,10 +135,8 @@ class Comparing(Measurement[CompareOptions, CompareRequest]):
             {"name": side.label, "source": side.options.source, **side.options.content()}
             for side in self.request.sides
         ]
-        place = self.request.plan.place_in(self.lab)
         return {
-            **experiment(self.request.plan),
-            **({"place": place} if place else {}),
+            **experiment(self.request.plan, self.lab),
             "sides": sides,
         }
 

@@ -174,6 +174,13 @@ def report(options: ReportOptions) -> None:
     from linklab.report.page import FILE, write_page
 
     folders = named(options.runs, Path(options.results))
+    if len(folders) == 1 and kind_of(folders[0]) == result_kinds.PORT:
+        from linklab.report import port
+
+        about = result_kinds.read_other(folders[0], result_kinds.PORT)
+        target = Path(options.output) if options.output else folders[0] / port.FILE
+        print(f"report: {port.write_page(about, target)}")
+        return
     for folder in folders:
         if kind := kind_of(folder):
             raise UsageError(

@@ -41,6 +41,10 @@ from linklab.trials.subjects import (
     with_image,
 )
 
+SEVERAL_KERNELS = (
+    "kernels, comma-separated: flavours (sysfs, nosysfs, debug, debug-nosysfs), "
+    "debian (this Debian's own, fetched), deb:PACKAGE, bzImages or built kernel trees"
+)
 ONE_KERNEL = (
     "one kernel: a flavour (sysfs, nosysfs, debug, debug-nosysfs), debian (this Debian's own, "
     "fetched), deb:PACKAGE, a bzImage or a built kernel tree"
@@ -61,8 +65,7 @@ class KernelOptions:
 
     names: str = option(
         "sysfs,nosysfs",
-        "kernels, comma-separated: flavours (sysfs, nosysfs, debug, debug-nosysfs), "
-        "debian (this Debian's own, fetched), deb:PACKAGE, bzImages or built kernel trees",
+        SEVERAL_KERNELS,
         "kernel",
         lambda: (*flavours(), "debian"),
     )
@@ -300,6 +303,29 @@ def is_kernel(word: str) -> bool:
     found = _WORD.fullmatch(word)
     kernel = found["kernel"] if found else word
     return kernel in flavours() or (found is not None and not kernel and bool(word))
+
+
+def kernel_sides(options: KernelOptions) -> list[KernelSide]:
+    """Return the kernels of a list in which one may have a source and patches of its own.
+
+    Then each has a label; one that is no more than `+fix.patch` is the first with that.
+    Nothing is built. Raises `UsageError`.
+    """
+    words = split_list("kernel", options.names)
+    if not any(_has_its_own(word) for word in words):
+        return [KernelSide("", options)]
+    sides: list[KernelSide] = []
+    for word in words:
+        first = sides[0] if sides and word.startswith(("+", "@")) else None
+        sides.append(_side(word, options, first))
+    labels = [side.label for side in sides]
+    if twice := [label for label in labels if labels.count(label) > 1]:
+        raise UsageError(f"--kernel {options.names}: two of them would be called {twice[0]}")
+    return sides
+
+
+def _has_its_own(word: str) -> bool:
+    return ("+" in word or "@" in word) and not is_package(word) and not Path(word).exists()
 
 
 def kernel_pair(a: str, b: str, common: KernelOptions) -> tuple[KernelSide, KernelSide]:

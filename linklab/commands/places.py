@@ -15,6 +15,7 @@ from linklab.image.programs import WIRE, build_static
 from linklab.lab.guests import GuestPlace
 from linklab.lab.lab import Lab, Subject, host_memory_available
 from linklab.lab.spaces import NETWORKS
+from linklab.lab.spaces import check as check_spaces
 from linklab.lab.topology import Topology
 from linklab.machine.spec import MOST_NICS, Clock, NicModel
 from linklab.options import choose, option, split_list
@@ -84,6 +85,8 @@ class PlaceOptions:
             for typed, text in (("nic", self.nic), ("capture", "" if not self.capture else " ")):
                 if text:
                     raise UsageError(f"--{typed} {text}".rstrip() + " is for --place guests")
+            if network is not None:
+                check_spaces(network)
             return
         if network is None:
             raise UsageError("--place guests: this scenario has no topology, and so no hosts")
@@ -138,13 +141,6 @@ class PlaceOptions:
                     )
         names = ",".join(dict.fromkeys((*words, *hosts.values())))
         return replace(options, names=names, needed=(*options.needed, str(NICS)))
-
-    def needs(self, network: Topology | None) -> tuple[str, ...]:
-        """Return the groups of `images/needs.toml` with the interfaces' drivers."""
-        if not self.is_guests:
-            return ()
-        general, hosts = self._models(network)
-        return tuple(dict.fromkeys(f"nic-{model}" for model in (general, *hosts.values())))
 
     def subjects(
         self, typed: str, built: Sequence[Subject], network: Topology | None

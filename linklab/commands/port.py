@@ -126,15 +126,24 @@ class Porting(Workflow[PortOptions, PortRequest]):
         """Return nothing: what is printed is the file, to the letter."""
         return {}
 
+    def present(self, finished: Finished) -> None:
+        """Write the page beside the table, and show that."""
+        from linklab.report.port import FILE as PAGE
+        from linklab.report.port import write_page
+
+        write_page(self._about, finished.folder / PAGE)
+        super().present(finished)
+
     def closing(self, finished: Finished) -> str:
         """Return how to apply the new series, the verdict, and where it is."""
         from linklab.port.table import headline
+        from linklab.report.port import FILE as PAGE
 
         series = ""
         if self._ported.new.files:
             place = shlex.quote(str(finished.folder))
             series = f"{headline(self._ported)}. The new series: git am {place}/*.patch\n"
-        return f"{series}{super().closing(finished)} ({FILE}, {TABLE})"
+        return f"{series}{super().closing(finished)} ({FILE}, {TABLE}, {PAGE})"
 
 
 def _objects_of(tree: Path) -> tuple[Path, ...]:

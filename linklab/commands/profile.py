@@ -44,8 +44,7 @@ from linklab.profile.store import (
 )
 from linklab.results.result_kinds import DIFFERENCE, PROFILE, read_other
 from linklab.results.store import claim, utc_now
-from linklab.scenarios.scenario import GUEST
-from linklab.trials.guest import host_of
+from linklab.trials.guest import hosts_in
 from linklab.trials.plan import Plan
 from linklab.trials.subjects import tested_on
 
@@ -128,6 +127,12 @@ class Profiling(LabWork[ProfileOptions, ProfileRequest]):
         asked = options.machine.checked_memory()
         setup = kind.shape.in_words(cell.of(kind.shape.per_guest))
         memory = choose_memory(asked, needed, f"perf and {setup}")
+        if self.place.is_guests:
+            raise UsageError(
+                "--place guests: perf samples the one guest that it runs in, and no other host "
+                "would be in the profile: --place spaces has all of them in it"
+            )
+        self.place.check(self.network, memory)
         require(PROFILING, "invoke profile")
         task = Task(cell, SamplingRule(samples), limit)
         return ProfileRequest(self._claim(), memory, sides, task, plan, frequency)
@@ -176,7 +181,7 @@ class Profiling(LabWork[ProfileOptions, ProfileRequest]):
                 event, why = choose_event(session.agent, emulated=lab.accel is Accel.TCG)
             idle = lab.clock is not Clock.VIRTUAL
             recorder = Recorder(session.agent, event, asked.frequency, idle)
-            hosts = {GUEST: host_of(session, lab, plan.kind, setup, plan.limit)}
+            hosts = hosts_in(session, lab, plan, setup)
             profile = Profiler(plan.kind(plan.given), hosts, recorder, task, listener).take(setup)
         about = {
             "command": shlex.join(self.command),

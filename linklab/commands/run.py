@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, Any
 
 from linklab.commands.exports import ExportOptions
 from linklab.commands.gdb import check_record, check_symbols, recordable
-from linklab.commands.kernels import KernelOptions, KernelSide
+from linklab.commands.kernels import SEVERAL_KERNELS, KernelOptions, KernelSide
 from linklab.commands.machines import MachineOptions, decide_clock
-from linklab.commands.places import PlaceOptions
 from linklab.commands.scenarios import ScenarioOptions, TrialOptions, memory_for
 from linklab.commands.workflow import Finished, LabRequest, Measurement, MeasuringOptions
 from linklab.errors import LabError, LinklabError, UsageError, Verdict
 from linklab.events import Note
 from linklab.host.cache import hash_file
+from linklab.machine.spec import Clock
 from linklab.options import flat, group, made, number, option
 from linklab.results.model import Run
 from linklab.results.rerun_command import (
@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from linklab.trials.engine import Engine
 
 MAX_REPEAT = 10_000
+AUTO = "auto"  # the kernels that a scenario names
+KERNELS = f"{SEVERAL_KERNELS}; auto: sysfs,nosysfs, but sysfs alone for a scenario with a network"
 _OF_THE_COMMAND = frozenset(
     {"output", "keep", "record", "json", "timings", "junit", "ktap", "kcidb", "kcidb_origin"}
 )  # not of the run itself
@@ -59,8 +61,7 @@ _ALWAYS = frozenset(
 class RunOptions(MeasuringOptions, TrialOptions):
     """The options of `invoke run`, as typed."""
 
-    kernels: KernelOptions = group(KernelOptions)
-    place: PlaceOptions = group(PlaceOptions)
+    kernels: KernelOptions = group(KernelOptions, {"names": KERNELS}, names=AUTO)
     repeat: str = option("1", "trials of each cell and kernel, in shuffled order")
     warmup: str = option(
         "", "trials before them that are thrown away; default 1 where several are kept, else 0"
@@ -85,8 +86,11 @@ class RunRequest(LabRequest):
 class Running(Measurement[RunOptions, RunRequest]):
     """`invoke run` at its work."""
 
-    def __init__(self, *words: Any) -> None:
-        super().__init__(*words)
+    def __init__(self, options: RunOptions, *words: Any) -> None:
+        if options.kernels.names == AUTO:
+            named = replace(options.kernels, names=options.kind.kernels)
+            options = replace(options, kernels=named)
+        super().__init__(options, *words)
         self._before = seconds_since_start()
 
     @property
@@ -95,34 +99,39 @@ class Running(Measurement[RunOptions, RunRequest]):
         machine = super().machine
         return recordable(machine) if self.options.record else machine
 
-    @property
-    def place(self) -> PlaceOptions:
-        """Where hosts are, as typed."""
-        return self.options.place
-
     def check(self) -> RunRequest:
         """Check every option that can be checked without building anything."""
         options = self.options
-        scenarios = options.kernels.with_scenario(options.kind)
-        kernels = self.place.kernels(scenarios, self.network)
-        kernels.check()
+        kernels = [self.place.kernels(side.options, self.network) for side in self.sides()]
+        for each in kernels:
+            each.check()
         options.machine.check()
         options.exports.check()
+        plan = self.planned(decide_clock(self.machine, self.listener))
+        if options.record and self.place.is_guests:
+            raise UsageError("--record: a guest that hears others cannot be replayed alone")
+        if options.record:
+            check_record(options.kernels, options.machine, plan.jobs, keeps=options.keep)
+        memory = max(memory_for(options.machine, plan, each) for each in kernels)
+        for network in plan.networks or (None,):
+            self.place.check(network, memory)
+        return RunRequest(self.claimed(), memory, plan)
+
+    def planned(self, clock: Clock) -> Plan:
+        """Return the plan of the trials. Raises `UsageError`."""
+        options = self.options
         repeat = number("repeat", options.repeat, 1, MAX_REPEAT)
-        plan = options.trials_plan(
-            decide_clock(self.machine, self.listener),
+        return options.trials_plan(
+            clock,
             {},
             repeat=repeat,
             warmup_rounds=number("warmup", options.warmup or int(repeat > 1), 0, MAX_REPEAT),
             fresh_guest=options.fresh_guest,
         )
-        if options.record and self.place.is_guests:
-            raise UsageError("--record: a guest that hears others cannot be replayed alone")
-        if options.record:
-            check_record(options.kernels, options.machine, plan.jobs, keeps=options.keep)
-        memory = memory_for(options.machine, plan, kernels)
-        self.place.check(self.network, memory)
-        return RunRequest(claim(options.output, options.kind.name), memory, plan)
+
+    def claimed(self) -> Path:
+        """Return the folder for the results, made for them. Raises `UsageError`."""
+        return claim(self.options.output, self.options.kind.name)
 
     def sides(self) -> Sequence[KernelSide]:
         """Return the kernels, none of them under another name."""
@@ -151,8 +160,7 @@ class Running(Measurement[RunOptions, RunRequest]):
         return {
             ENTRY: stored_options(options, **decided),
             FILES: stored_files(options),
-            **experiment(plan),
-            **({"place": place} if (place := plan.place_in(lab)) else {}),
+            **experiment(plan, lab),
             "source": options.kernels.source,
             **options.kernels.content(),
         }

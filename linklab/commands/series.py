@@ -75,7 +75,7 @@ class SeriesWork(Measurement[SeriesOptions, SeriesRequest]):
                 f"--kernel {others[0]}: a series is built, so a flavour is expected: "
                 f"{', '.join(flavours())}"
             )
-        kernels = options.kernels.with_scenario(options.kind)
+        kernels = self.place.kernels(options.kernels.with_scenario(options.kind), self.network)
         kernels.check()
         series = options.kernels.series
         if not series.patches:
@@ -84,7 +84,7 @@ class SeriesWork(Measurement[SeriesOptions, SeriesRequest]):
             )
         options.machine.check(no_iso="a series is booted by resume or direct")
         options.exports.check()
-        clock = decide_clock(options.machine, self.listener)
+        clock = decide_clock(self.machine, self.listener)
         limit = percent("fail-above", options.fail_above or FAIL_ABOVE[clock])
         measure = options.block_plan(clock, options.kind.compared, warmup="1")
         comparisons = len(measure.cells) * len(names) * len(series.patches)
@@ -92,6 +92,7 @@ class SeriesWork(Measurement[SeriesOptions, SeriesRequest]):
         blocks = number("blocks", options.blocks or max(LEAST_BLOCKS, needed), 2, MAX_BLOCKS)
         measure = replace(measure, repeat=blocks)
         memory = memory_for(options.machine, measure, kernels)
+        self.place.check(self.network, memory)
         metric = options.measured
         if metric.zero and options.fail_above:
             raise no_share(metric, "fail-above", options.fail_above)
@@ -112,7 +113,7 @@ class SeriesWork(Measurement[SeriesOptions, SeriesRequest]):
     def about(self) -> dict[str, Any]:
         """Return what run.json says of a series when it begins."""
         return {
-            **experiment(self.plan.measure),
+            **experiment(self.plan.measure, self.lab),
             "source": self.options.kernels.source,
             **self.options.kernels.content(),
             **entry(self.plan),

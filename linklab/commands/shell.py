@@ -68,8 +68,9 @@ def main(options: ShellOptions) -> None:
     kernels, machine = options.kernels, options.machine
     image, needs = LIVE, [SHELL]
     if network:
+        spaces.check(network)
         kernels = replace(kernels, needed=(str(spaces.NETWORKS / "kernel.config"),))
-        image, needs = spaces.NETWORKS, [SHELL, str(spaces.NETWORKS / "needs.toml")]
+        image, needs = spaces.NETWORKS, [SHELL, str(spaces.NETWORKS / "needs.toml"), spaces.NEEDS]
     kernels.check_one("a shell needs exactly one kernel")
     machine.check()
     if not sys.stdin.isatty():

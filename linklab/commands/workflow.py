@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import shlex
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -51,6 +51,7 @@ class MeasuringOptions(ResultOptions, ScenarioOptions):
     """The options of a command that measures a scenario on machines, as typed."""
 
     machine: MachineOptions = group(MachineOptions)
+    place: PlaceOptions = group(PlaceOptions)
 
 
 @dataclass(frozen=True)
@@ -197,8 +198,8 @@ class LabWork(Workflow[Measured, Ready]):
 
     @property
     def place(self) -> PlaceOptions:
-        """Where the hosts of a topology are: namespaces, but where a command lets one choose."""
-        return PlaceOptions()
+        """Where the hosts of a topology are, as typed."""
+        return self.options.place
 
     @cached_property
     def network(self) -> Topology | None:
@@ -228,8 +229,7 @@ class LabWork(Workflow[Measured, Ready]):
             self.lab = self.place.lab(lab, self.network, self.cache, self.listener)
         with timed(self.listener, "kernels"):
             wanted = Requirements.of(self.options.kind, self.lab)
-            needs = (*wanted.needs, *self.place.needs(self.network))
-            wanted = replace(wanted, needs=needs, image=self.image, more=self.more)
+            wanted = replace(wanted, image=self.image, more=self.more)
             sides = self.sides()
             self.subjects = [
                 replace(subject, name=side.label or subject.name)
@@ -281,8 +281,12 @@ class RunRecord(Workflow[Asked, Checked]):
             **tested_on(self.lab, self.subjects),
             **self.about(),
         }
-        self.folder = RunFolder(self.request.folder, about)
+        self.folder = self.begun(about)
         return self.finish(stopped_by(self.measure))
+
+    def begun(self, about: Mapping[str, Any]) -> RunFolder:
+        """Return the record, begun with what run.json says."""
+        return RunFolder(self.request.folder, about)
 
     def ended(
         self,

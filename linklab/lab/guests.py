@@ -7,12 +7,14 @@ go through the wire (`linklab/lab/wire.py`), so that no machine shapes itself.
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from linklab.errors import LabError
+from linklab.errors import GuestHung, LabError, RequestRefused
 from linklab.host.cache import Cached
 from linklab.lab.session import Session
 from linklab.lab.spaces import Hands, await_answers, configure, write_names
@@ -27,6 +29,10 @@ _MARKS = ("most_packets", "most_bytes", "latest_ns")  # that begin anew when the
 _NEGOTIATION_LIMIT = 30.0  # s for an interface to find out that it has a carrier
 _NEGOTIATION_LOOK = 0.1  # s
 _LATE_NS = 1_000_000  # and less is no reason for anything
+_GAVE_UP = "network dump write error"
+_TRIED = 1 << 16  # bytes: more than is left in a block that is in use
+_ROOM_TO_END = 1 << 19  # bytes for what a run still writes: its record, its table, its page
+_PCAP_HEADER, _PACKET_HEADER = 24, 16
 _CARRIER_LIMIT = 10.0  # s for QEMU to pull a cable
 
 
@@ -48,6 +54,12 @@ class GuestPlace:
     def model(self, host: str) -> NicModel:
         """Return the model of a host's interfaces."""
         return self.nics.get(host, self.nic)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The groups of images/needs.toml with the drivers of all interfaces."""
+        models = (self.model(host) for host in self.topology.hosts)
+        return tuple(dict.fromkeys(f"nic-{model}" for model in models))
 
     def interfaces(self, host: str) -> tuple[Nic, ...]:
         """Return a host's interfaces, which lead nowhere yet."""
@@ -82,6 +94,38 @@ def capture_of(log: Path, link: int) -> Path:
     """Return where what crosses a link is written down, beside a console's log."""
     stem = log.stem.removeprefix("console-")
     return log.with_name(f"link-{stem}-{link + 1}.pcap")
+
+
+def why_not_written(path: Path) -> str:
+    """Return why nothing can be added to a file, in the system's words; nothing where it can."""
+    size = path.stat().st_size
+    try:
+        with path.open("ab") as file:
+            file.write(bytes(_TRIED))
+    except OSError as error:
+        return error.strerror or str(error)
+    finally:
+        os.truncate(path, size)
+    return ""
+
+
+def cut_to_packets(path: Path) -> None:
+    """Cut the last packet, of which a part was written, and more: a run has to end on that disk.
+
+    The form is libpcap's: 24 bytes, then 16 before each packet, the third number of which
+    is its length (pcap-savefile(5)).
+    """
+    size = path.stat().st_size
+    most, end = max(size - _ROOM_TO_END, size // 2), _PCAP_HEADER
+    with path.open("rb") as file:
+        file.seek(end)
+        while len(head := file.read(_PACKET_HEADER)) == _PACKET_HEADER:
+            behind = end + _PACKET_HEADER + int.from_bytes(head[8:12], sys.byteorder)
+            if behind > most:
+                break
+            end = behind
+            file.seek(end)
+    os.truncate(path, min(end, size))
 
 
 def _name_interfaces(topology: Topology, host: str, hand: Hands) -> None:
@@ -126,9 +170,11 @@ class GuestNetwork:
     topology: Topology
     sessions: Mapping[str, Session]
     wire: Wire
+    cut: set[int] = field(default_factory=set)  # links that are down or dark now
 
     def pull(self, link: int) -> None:
         """Take a link down: neither end has a carrier, and what is on it is lost."""
+        self.cut.add(link)
         if not self.topology.links[link].is_clean:
             self.wire.darken(link)
         self._carrier(link, up=False)
@@ -138,10 +184,22 @@ class GuestNetwork:
         if not self.topology.links[link].is_clean:
             self.wire.light(link)
         self._carrier(link, up=True)
+        self.cut.discard(link)
 
     def darken(self, link: int) -> None:
         """Let all vanish that goes over a link; its carrier stays. Raises `LabError`."""
         self.wire.darken(link)
+        self.cut.add(link)
+
+    def over_a_cut_link(self, fault: GuestHung | RequestRefused) -> LabError:
+        """Return what a silence or a refusal means where a link is cut: nothing of the kernel.
+
+        A crash is the kernel's own fault wherever its packets go.
+        """
+        number = min(self.cut)
+        a, b = self.topology.links[number].ends
+        text = f"link {number + 1}, {a} -- {b}, was cut"
+        return LabError(f"{text}: {fault.message}", fault.evidence)
 
     def counters(self, link: int) -> tuple[Counters, Counters]:
         """Return what a link did, there and back. Raises `LabError`."""
@@ -151,11 +209,13 @@ class GuestNetwork:
         """Begin to count what links do that shape; return what tells it, as a sample has it.
 
         `link1_there_lost` is what the first link lost of what its first host sent.
-        That raises `LabError` where the wire had no memory for what was on a link.
+        That raises `LabError` where the wire had no memory for what was on a link, and as
+        `check_captures`.
         """
         before = self._counts()
 
         def told() -> dict[str, int]:
+            self.check_captures()
             after = self._counts()
             found = {
                 name: count - (0 if name.endswith(_MARKS) else before[name])
@@ -178,6 +238,24 @@ class GuestNetwork:
         if late < _LATE_NS:
             return ""
         return f"; the wire was up to {late / 1e6:.1f} ms late: this host is too busy for real time"
+
+    def check_captures(self) -> None:
+        """Raise `LabError` where what crosses a link is no longer written down: its disk is full.
+
+        QEMU says that on its standard error, and goes on without (dump_receive_iov in its
+        net/dump.c). What is there of the file is then cut to whole packets.
+        """
+        for session in self.sessions.values():
+            machine = session.machine
+            if _GAVE_UP in machine.last_words:
+                for path in (nic.capture for nic in machine.spec.nics if nic.capture):
+                    if why := why_not_written(path):
+                        cut_to_packets(path)
+                        raise LabError(
+                            f"what crosses a link cannot be written to {path}: {why}; "
+                            "what came until then is in it"
+                        )
+                raise LabError(f"guest {session.name}: QEMU no longer writes what crosses a link")
 
     def _counts(self) -> dict[str, int]:
         return {

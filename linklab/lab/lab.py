@@ -13,7 +13,7 @@ from typing import Any
 from linklab.agent.line import PollHandler
 from linklab.agent.replies import Hello
 from linklab.console.report import NO_NOISE, Noise
-from linklab.errors import LabError, UsageError
+from linklab.errors import GuestHung, LabError, RequestRefused, UsageError
 from linklab.events import Listener, step
 from linklab.host.accel import Accel
 from linklab.host.cache import Cache, Cached, hash_file, key_of
@@ -237,26 +237,34 @@ class Lab:
         with Wire(place.wire.found(), place.topology.links, seed) as wire:
             starts = []
             for host, spec in self.specs_for(subject).items():
-                joined = replace(spec, nics=place.joined(host, wire, console_log))
+                linked = replace(spec, nics=place.joined(host, wire, console_log))
                 log = console_log.with_name(f"{console_log.stem}-{host}{console_log.suffix}")
                 saved = self.snapshots.get(_machine_name(subject.on(host), host))
                 symbols = self._found(subject.on(host), saved)
-                starts.append(Start(joined, log, saved, symbols, host))
+                starts.append(Start(linked, log, saved, symbols, host))
 
             def broken() -> None:
                 raise wire.died()
 
-            with open_sessions(
-                self.qemu.path,
-                starts,
-                self.boot_limit * max(1, self.machines / len(own_cores())),
-                self.noise,
-                self.hold,
-                [PollHandler(wire.pidfd, broken)] if wire.pidfd is not None else [],
-                wire.let_go,
-            ) as sessions:
-                names = (start.name for start in starts)
-                yield GuestNetwork(place.topology, dict(zip(names, sessions, strict=True)), wire)
+            joined: GuestNetwork | None = None
+            try:
+                with open_sessions(
+                    self.qemu.path,
+                    starts,
+                    self.boot_limit * max(1, self.machines / len(own_cores())),
+                    self.noise,
+                    self.hold,
+                    [PollHandler(wire.pidfd, broken)] if wire.pidfd is not None else [],
+                    wire.let_go,
+                ) as opened:
+                    names = (start.name for start in starts)
+                    sessions = dict(zip(names, opened, strict=True))
+                    joined = GuestNetwork(place.topology, sessions, wire)
+                    yield joined
+            except (GuestHung, RequestRefused) as fault:
+                if joined is None or not joined.cut:
+                    raise
+                raise joined.over_a_cut_link(fault) from fault
 
     def _found(self, subject: Subject, saved: Snapshot | None) -> Path | None:
         """Look for all that opens a guest; return its kernel's symbols. Raises `LabError`."""
@@ -289,6 +297,12 @@ class Lab:
             for host, spec in self.specs_for(subject).items()
         }
         return replace(self, snapshots={**self.snapshots, **saved})
+
+    def saved_guests(self, kernel: str) -> list[Snapshot]:
+        """Return the saved guests of a kernel, by its name: one for each host that is a guest."""
+        hosts = self.guests.topology.hosts if self.guests else ("",)
+        names = [f"{kernel} on {host}" if host else kernel for host in hosts]
+        return [self.snapshots[name] for name in names if name in self.snapshots]
 
     def _saved(
         self, subject: Subject, spec: MachineSpec, cache: Cache, listener: Listener

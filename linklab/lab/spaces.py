@@ -16,13 +16,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from linklab.errors import LabError
+from linklab.errors import LabError, UsageError
 from linklab.lab.topology import Port, Topology, Way
 from linklab.paths import IMAGES
 
 TRAFFIC = "/usr/lib/linklab/traffic"
 NETWORKS = IMAGES / "networks"
 """What kernels and images need to have hosts and links in them."""
+NEEDS = "spaces"
+"""The group of images/needs.toml that a kernel must have beyond that to hold namespaces."""
 _IP = "/bin/ip"
 _FOLDER = "/tmp"
 _PATIENCE = 30.0  # s for all links to carry something
@@ -92,12 +94,25 @@ def middle(link: int) -> str:
     return f"link-{link + 1}"
 
 
+def check(topology: Topology) -> None:
+    """Raise `UsageError` for what no namespaces can do."""
+    for number in shaped_links(topology):
+        link = topology.links[number]
+        if link.there.in_bytes or link.back.in_bytes:
+            raise UsageError(
+                f"topology: link {number + 1}, {link.a} -- {link.b}: {link.properties}: between "
+                "namespaces netem holds the queue, and counts packets, not bytes: queue=PACKETS, "
+                "or --place guests, where the lab's own wire counts bytes"
+            )
+
+
 def build(topology: Topology, seed: int, run: Run, write: Write) -> None:
     """Make a topology's hosts and links in a guest, with what can run and write there.
 
     `seed` decides which packets a lossy link loses (Linux 6.6; before that the kernel
-    draws it); 0 leaves it to the kernel.
+    draws it); 0 leaves it to the kernel. Raises `UsageError` as `check`.
     """
+    check(topology)
     _set("root", _OF_THE_GUEST, run, write, ())
     _batch("root", root_lines(topology), (), run, write)
     for host in topology.hosts:

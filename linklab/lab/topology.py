@@ -3,6 +3,7 @@
     a -- b                              two hosts, one link
     a == b: 10mbit 20ms | 3mbit 5ms 1%  two links between the same hosts
     a -- r -- b: 10mbit 20ms queue=50   a router between; both links are alike
+    a -- b: 10mbit 20ms queue=64kb      a queue that is full by bytes, not by packets
     a -- b: 10mbit/1mbit 20ms           from a to b, and back
     a -- r: 1gbit; r -- b: 10mbit       links that differ
     a -- b[400]                         400 hosts behind b: b.1, b.2 and so on
@@ -18,15 +19,19 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from ipaddress import IPv4Interface, IPv6Interface
+from typing import Any
 
 from linklab.errors import UsageError
 
 Address = IPv4Interface | IPv6Interface
 
+FRAME = 1514
+"""Bytes of a full Ethernet frame, without what a wire carries beside it."""
 MOST_HOSTS = 250
 """Host i ends in .i; what is behind a host does not count."""
 MOST_BEHIND = 10_000
 _QUEUE = 1000  # packets: netem's own default
+_MOST_BYTES = 64 << 20  # of a queue
 _MOST_RATE = 400 * 10**9
 _MOST_DELAY = 60 * 10**9
 _MOST_NAME = 11  # an interface is called after its peer and may get a number: IFNAMSIZ is 16
@@ -34,9 +39,11 @@ _TAKEN = ("lo", "all", "default", "localhost")  # what Linux calls an interface,
 
 _RATES = {"gbit": 10**9, "mbit": 10**6, "kbit": 10**3, "bit": 1}
 _TIMES = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
+_SIZES = {"mb": 1 << 20, "kb": 1 << 10, "b": 1}  # as tc(8) has them
 _NUMBER = r"(\d+(?:\.\d+)?)"
 _RATE = re.compile(rf"{_NUMBER}({'|'.join(_RATES)})")
 _TIME = re.compile(rf"{_NUMBER}(s|ms|us|ns)")
+_SIZE = re.compile(rf"{_NUMBER}({'|'.join(_SIZES)})")
 _SHARE = re.compile(rf"{_NUMBER}%")
 _NODE = re.compile(r"([a-z][a-z0-9]*)(?:\[(\d+)\])?")
 # A name ends where a link begins, written without blanks too; `queue=5` is no name.
@@ -50,16 +57,18 @@ _NAMED = ("queue", "dup", "reorder", "corrupt", "overhead", "coalesce")
 class Way:
     """What happens to packets on one way of a link. 0 is as fast as it goes, and nothing.
 
-    `rate` is in bit/s, `delay` in ns, `queue` in packets that wait; `loss`, `dup`,
-    `reorder` and `corrupt` are in parts per million of the packets; `overhead` is the
-    bytes that a frame takes on the wire beside its own. Packets arrive together, every
-    `coalesce` ns, as from a network card that interrupts no more often.
+    `rate` is in bit/s, `delay` in ns, `queue` in packets that wait, or, `in_bytes`, in the
+    bytes of their frames; `loss`, `dup`, `reorder` and `corrupt` are in parts per million of
+    the packets; `overhead` is the bytes that a frame takes on the wire beside its own.
+    Packets arrive together, every `coalesce` ns, as from a network card that interrupts no
+    more often.
     """
 
     rate: int = 0
     delay: int = 0
     loss: int = 0
     queue: int = _QUEUE
+    in_bytes: bool = False
     dup: int = 0
     reorder: int = 0
     corrupt: int = 0
@@ -69,7 +78,12 @@ class Way:
     @property
     def is_clean(self) -> bool:
         """Whether nothing shapes it."""
-        return self == Way(queue=self.queue, overhead=self.overhead)
+        return self == Way(queue=self.queue, in_bytes=self.in_bytes, overhead=self.overhead)
+
+    @property
+    def packets(self) -> int:
+        """The full frames that fit into its queue."""
+        return self.queue // FRAME if self.in_bytes else self.queue
 
 
 CLEAN = Way()
@@ -354,22 +368,25 @@ def _host(reader: _Reader, hosts: dict[str, int]) -> str:
 
 def _ways(reader: _Reader) -> tuple[Way, Way]:
     """Read the properties of a link."""
-    there: dict[str, int] = {}
-    back: dict[str, int] = {}
+    seen: set[str] = set()
+    there: dict[str, Any] = {}
+    back: dict[str, Any] = {}
     if reader.word == _CLEAN:
         reader.take()
         return CLEAN, CLEAN
     while reader.word and reader.word not in (";", "|"):
-        name, both = _property(reader)
-        if name in there:
+        name, fields_there, fields_back = _property(reader)
+        if name in seen:
             raise reader.fault(f"the {name} is there twice")
-        there[name], back[name] = both
+        seen.add(name)
+        there |= fields_there
+        back |= fields_back
         reader.take()
     return Way(**there), Way(**back)
 
 
-def _property(reader: _Reader) -> tuple[str, tuple[int, int]]:
-    """Return the name of the property that comes next, and its value there and back."""
+def _property(reader: _Reader) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """Return the name of the property that comes next, and its fields there and back."""
     word = reader.word
     named, _, value = word.rpartition("=")
     if named and named not in _NAMED:
@@ -381,15 +398,31 @@ def _property(reader: _Reader) -> tuple[str, tuple[int, int]]:
     kinds = {kind for kind, _ in values}
     if len(kinds) > 1:
         raise reader.fault("unlike values there and back")
-    return kinds.pop(), (values[0][1], values[-1][1])
+    (name,) = kinds
+    each = [{name: amount} for _, amount in values]
+    if name == "queue":
+        for found, part in zip(each, parts, strict=True):
+            found["in_bytes"] = part.endswith("b")
+    return name, each[0], each[-1]
+
+
+def _whole(reader: _Reader, named: str, text: str) -> int:
+    """Return the packets or the bytes of a queue, or the bytes of an overhead."""
+    if named == "queue" and (found := _SIZE.fullmatch(text)):
+        size = round(float(found[1]) * _SIZES[found[2]])
+        if not FRAME <= size <= _MOST_BYTES:
+            raise reader.fault(f"a queue in bytes is from {FRAME}b, a full frame, to 64mb")
+        return size
+    least, most = (1, 10_000_000) if named == "queue" else (-1000, 1000)
+    if not re.fullmatch(r"-?\d+", text) or not least <= int(text) <= most:
+        or_bytes = ", or bytes, as in queue=64kb" if named == "queue" else ""
+        raise reader.fault(f"{named}= takes a number from {least} to {most}{or_bytes}")
+    return int(text)
 
 
 def _value(reader: _Reader, named: str, text: str) -> tuple[str, int]:
     if named in ("queue", "overhead"):
-        least, most = (1, 10_000_000) if named == "queue" else (-1000, 1000)
-        if not re.fullmatch(r"-?\d+", text) or not least <= int(text) <= most:
-            raise reader.fault(f"{named}= takes a number from {least} to {most}")
-        return named, int(text)
+        return named, _whole(reader, named, text)
     if found := _SHARE.fullmatch(text):
         millionths = round(float(found[1]) * 10_000)
         if millionths > 1_000_000 or (millionths == 0 and float(found[1]) > 0):
@@ -463,17 +496,19 @@ def _chain_text(chain: Sequence[Sequence[Link]], node: Callable[[str], str]) -> 
 def _properties(there: Way, back: Way) -> str:
     words = []
     for field in fields(Way):
-        values = (getattr(there, field.name), getattr(back, field.name))
-        if values == (field.default, field.default):
+        texts = [_written(field.name, way) for way in (there, back)]
+        if texts == [_written(field.name, CLEAN)] * 2 or field.name == "in_bytes":
             continue
-        texts = [_written(field.name, value) for value in values]
         prefix = f"{field.name}=" if field.name in _NAMED else ""
         words.append(prefix + "/".join(dict.fromkeys(texts)))
     return " ".join(words)
 
 
-def _written(name: str, value: int) -> str:
+def _written(name: str, way: Way) -> str:
+    value = getattr(way, name)
     match name:
+        case "queue" if way.in_bytes:
+            return _in_units(value, _SIZES)
         case "rate":
             return _in_units(value, _RATES)
         case "delay" | "coalesce":

@@ -371,7 +371,8 @@ static void read_way(struct way *way, char *text, int out)
 		fault("a seed");
 	line = (way->rate ? way->rate : FASTEST) / 8;
 	/* What is in flight, in small frames too, and what waits; pages that are not used cost nothing. */
-	way->size = 2 * line / 1000 * (way->delay / MILLISECOND + 1) + way->packets * JUMBO + way->bytes;
+	way->size = 2 * line / 1000 * (way->delay / MILLISECOND + 1) + way->packets * JUMBO +
+		    2 * way->bytes; /* the smallest frames take so much */
 	if (way->size > MOST_ROOM)
 		way->size = MOST_ROOM;
 	way->size = (way->size < LEAST_ROOM ? LEAST_ROOM : way->size) / ALIGNMENT * ALIGNMENT;

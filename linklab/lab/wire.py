@@ -173,9 +173,10 @@ def _shaped(links: Sequence[Link]) -> list[int]:
 
 
 def _words(way: Way, seed: int) -> str:
-    """Return a way as the program takes it. A queue is in packets: no limit in bytes."""
+    """Return a way as the program takes it: its queue in packets or in bytes, 0 for the other."""
+    queue = (0, way.queue) if way.in_bytes else (way.queue, 0)
     numbers = (
-        *(way.rate, way.delay, way.queue, 0, way.loss, way.dup, way.reorder, way.corrupt),
+        *(way.rate, way.delay, *queue, way.loss, way.dup, way.reorder, way.corrupt),
         *(way.overhead, seed),
     )
     return ",".join(map(str, numbers))

@@ -15,6 +15,7 @@ import shlex
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -261,6 +262,15 @@ def document(ported: Ported, command: Sequence[str], start: str, verdict: str) -
     }
 
 
+def _iso_date(raw: str) -> str:
+    """Return git's `1700000000 +0100` as ISO 8601 has it, nothing of nothing."""
+    if not raw:
+        return ""
+    seconds, offset = raw.split()
+    zone = datetime.strptime(offset, "%z").tzinfo
+    return datetime.fromtimestamp(int(seconds), zone).isoformat()
+
+
 def _patch(ported: Ported, outcome: PatchOutcome, held_up: list[int]) -> dict[str, Any]:
     patch = ported.series.patches[outcome.number - 1]
     file = ported.files.get(outcome.number)
@@ -268,6 +278,7 @@ def _patch(ported: Ported, outcome: PatchOutcome, held_up: list[int]) -> dict[st
         "number": outcome.number,
         "subject": outcome.subject,
         "author": patch.author,
+        "date": _iso_date(patch.date),
         "origin": str(patch.origin),
         "commit": patch.commit,
         "status": outcome.status.value,

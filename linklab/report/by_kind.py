@@ -20,6 +20,8 @@ from linklab.results.history import UNFINISHED, Entry
 from linklab.results.model import Run
 from linklab.results.result_kinds import has_calibration, has_comparison, is_selftest, is_series
 from linklab.results.store import read_run
+from linklab.results.sweep import is_sweep
+from linklab.results.sweep import summary as summary_of_sweep
 
 _NAME_WIDTH = len("20260102T030405Z-calibrate")
 _BEGUN_WIDTH = len("2026-01-02 03:04 UTC")
@@ -37,9 +39,9 @@ def shown(run: Run) -> RenderableType:
 
 
 def found_by(run: Run) -> RenderableType | None:
-    """Return what a comparison, a calibration, a series or self-tests found; None of a plain run.
+    """Return what a comparison, a calibration, a series, a sweep or self-tests found.
 
-    Also of a comparison and a calibration that did not come to their end.
+    None of a plain run. Also of a comparison and a calibration that did not come to their end.
     """
     if has_comparison(run.about):
         from linklab.report import comparison
@@ -54,6 +56,10 @@ def found_by(run: Run) -> RenderableType | None:
         from linklab.results.series import find
 
         return series.render(run, find(run))
+    if is_sweep(run.about):
+        from linklab.report import sweep
+
+        return sweep.render(run)
     if is_selftest(run.about):
         from linklab.report import selftest
 
@@ -80,6 +86,8 @@ def headline(run: Run) -> str:
         from linklab.report.calibration import calibration_of
 
         return calibration_of(run.about).summary()
+    if is_sweep(run.about):
+        return summary_of_sweep(run)
     if is_selftest(run.about):
         from linklab.report.selftest import summary
         from linklab.selftests.record import records_of

@@ -12,7 +12,7 @@ from linklab.errors import UsageError
 from linklab.results.figures import RECORDED, VIRTUAL, Figure, Figures
 from linklab.results.model import Run
 from linklab.results.rerun_command import files_of
-from linklab.results.shape import Cell, values_on
+from linklab.results.shape import Cell, Metric, values_on
 
 _ABSENT = "unknown"
 
@@ -24,11 +24,12 @@ class Stored:
     folder: Path
     run: Run
     letter: str = ""
+    metric: Metric | None = None  # that is shown, if not the first
 
     @cached_property
     def figures(self) -> Figures:
         """Its figures."""
-        return Figures(self.run)
+        return Figures(self.run, self.metric)
 
     @property
     def name(self) -> str:

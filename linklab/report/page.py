@@ -11,7 +11,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from linklab.errors import UsageError
 from linklab.numbers import number_text, ratio_text, seconds_text
 from linklab.paths import TEMPLATES
 from linklab.report.by_kind import found_by, headline
@@ -19,6 +18,7 @@ from linklab.report.compare import Stored, entry_text, sheets_of, together
 from linklab.report.curves import course_panels, panels, ratio_panel
 from linklab.report.grid import Grid, plain_text
 from linklab.report.plots import Panel, svg
+from linklab.report.sweep import checks_grid, matrices, multiples, small_plots
 from linklab.report.tables import (
     claims_grid,
     comparison_grid,
@@ -34,10 +34,12 @@ from linklab.results.figures import Figures, seconds_are
 from linklab.results.model import Run
 from linklab.results.rerun_command import command_of, files_of
 from linklab.results.shape import Cell
+from linklab.results.sweep import is_sweep, metrics_of
 
 TEMPLATE = "report.html"
 FILE = "report.html"
 _FOUND_WIDTH = 80  # columns, as wide as the page's text
+_MATRIX = "what was measured"
 NO_BREAK = "\N{NO-BREAK SPACE}"
 _VERDICT_TEXT = {
     "pass": "every operation was done and verified",
@@ -68,8 +70,8 @@ def page(found: Sequence[tuple[Path, Run]]) -> str:
         title=_title(runs),
         summary=list(_summary(runs)),
         heads=heads,
-        metric=metric_title(runs[0].figures.metric),
-        parts=[_part(runs, sheet) for sheet in sheets_of(runs)],
+        metric=_MATRIX if is_sweep(runs[0].run.about) else metric_title(runs[0].figures.metric),
+        parts=_parts(runs),
         tables=_tables(runs),
         courses=[drawn for stored in runs for drawn in _courses(stored)],
         claims=claims_grid([stored.run for stored in runs], letters) if is_plain else None,
@@ -86,14 +88,30 @@ def _tables(runs: Sequence[Stored]) -> list[Grid]:
     """Return the tables of the first metric: of one run in its shape, of several side by side."""
     if len(runs) > 1:
         return [comparison_grid(runs)]
+    if is_sweep(runs[0].run.about):
+        checks = checks_grid(runs[0].run)
+        return [*matrices(runs[0].run), *([checks] if checks else [])]
     figures = runs[0].figures
     theirs = reference_grid(figures)
     return [*(main_grid(figures, sheet) for sheet in figures.sheets), *([theirs] if theirs else [])]
 
 
+def _parts(runs: Sequence[Stored]) -> list[Mapping[str, Any]]:
+    """Return the parts of the page: one for each sheet, or of a sweep for each metric shown."""
+    sheets = sheets_of(runs)
+    if not is_sweep(runs[0].run.about):
+        return [_part(runs, sheet) for sheet in sheets]
+    found = [multiples(runs, metric) for metric in metrics_of(runs[0].run)] if sheets else []
+    return [
+        {"figure": each if each["plots"] else None, "costs": [], "growths": []} for each in found
+    ]
+
+
 def _title(runs: Sequence[Stored]) -> str:
     about = runs[0].run.about
     scenario = str(about.get("kind") or about.get("scenario", "run")).capitalize()
+    if is_sweep(about):
+        scenario = f"{scenario} of {about.get('scenario')}"
     if len(runs) > 1:
         return f"{scenario}: {len(runs)} runs beside each other"
     title = runs[0].run.shape.kernel_title
@@ -103,7 +121,7 @@ def _title(runs: Sequence[Stored]) -> str:
 def _summary(runs: Sequence[Stored]) -> Iterator[str]:
     """Yield how the two columns that are compared differ, a sentence for each kernel."""
     for stored in runs:
-        for sheet in stored.figures.sheets:
+        for sheet in () if is_sweep(stored.run.about) else stored.figures.sheets:
             for kernel in stored.figures.kernels:
                 if text := _gain(stored.figures, sheet, kernel):
                     yield f"{stored.letter}: {text}" if stored.letter else text
@@ -137,8 +155,8 @@ def _head(stored: Stored) -> Mapping[str, Any]:
     run, about = stored.run, stored.run.about
     verdict = str(about.get("verdict") or "unfinished")
     text = _VERDICT_TEXT.get(verdict, "it was killed, or goes on still")
-    found = found_by(run)
-    if found is not None:
+    found = None if is_sweep(about) else found_by(run)  # its tables stand on the page
+    if found is not None or is_sweep(about):
         text = headline(run).rstrip(".")  # the same words mean other things there
     messages = [about.get("message"), *(fault.get("message") for fault in run.faults)]
     faults = dict.fromkeys(str(message) for message in messages if message)
@@ -191,22 +209,32 @@ def _time(run: Run) -> str:
     try:
         began = datetime.fromisoformat(start)
         text = f"{began:%Y-%m-%d %H:%M} UTC"
-        return f"{text}, {(datetime.fromisoformat(end) - began).total_seconds():.1f} s"
+        text += f", {(datetime.fromisoformat(end) - began).total_seconds():.1f} s"
+        again = len(run.about.get("resumed") or ())
+        return text + f", gone on with {again} time{'s' * (again > 1)}" * bool(again)
     except (ValueError, TypeError):
         return start[:16].replace("T", " ") or "unknown"
 
 
 def plot_files(folder: Path, run: Run) -> Iterator[tuple[str, str]]:
     """Yield the plots of a run as files of their own: a name, and an SVG that needs no page."""
-    stored = Stored(folder, run)
     style = "".join((TEMPLATES / name).read_text() for name in ("colours.css", "plot.css"))
     style = f"</title>\n<style>{style}text {{ font-family: serif; }}</style>"
     head = '<svg xmlns="http://www.w3.org/2000/svg" style="background: var(--paper)" '
+    for name, drawing in _plots(Stored(folder, run)):
+        text = drawing.replace("<svg ", head, 1).replace("</title>", style, 1)
+        yield f"{name}.svg", text
+
+
+def _plots(stored: Stored) -> Iterator[tuple[str, str]]:
+    if is_sweep(stored.run.about):
+        for metric in metrics_of(stored.run):
+            yield from small_plots([stored], metric)
+        return
     for sheet in stored.figures.sheets:
         drawn = _drawn(panels([stored], sheet), ratio_panel([stored], sheet))
         for number, drawing in enumerate(drawn, 1):
-            text = drawing.replace("<svg ", head, 1).replace("</title>", style, 1)
-            yield f"{sheet.text.replace('/', '-') or 'plot'}-{number}.svg", text
+            yield f"{sheet.text.replace('/', '-') or 'plot'}-{number}", drawing
 
 
 def _drawn(side_by_side: Sequence[Panel], gain: Panel) -> list[str]:
@@ -228,9 +256,12 @@ def _part(runs: Sequence[Stored], sheet: Cell) -> Mapping[str, Any]:
 
 
 def _courses(stored: Stored) -> Iterator[Mapping[str, Any]]:
-    """Yield how trials went over time, the plots of a row under one caption."""
+    """Yield how trials went over time, the plots of a row under one caption.
+
+    Of a sweep there would be hundreds.
+    """
     shape = stored.run.shape
-    for sheet in stored.figures.sheets:
+    for sheet in () if is_sweep(stored.run.about) else stored.figures.sheets:
         for row in stored.figures.rows(sheet):
             if drawn := [
                 text for panel in course_panels(stored, sheet, row) if (text := svg(panel))
@@ -281,13 +312,6 @@ def write_page(found: Sequence[tuple[Path, Run]], target: Path) -> Path:
 
     Raises `UsageError` when they must not be compared, or where it cannot be written.
     """
-    text = page(found)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(
-            f"the page {target} cannot be written: {error.strerror or error}; "
-            "--output names another place"
-        ) from error
-    return target
+    from linklab.templating import keep
+
+    return keep(page(found), target)

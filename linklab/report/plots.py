@@ -16,6 +16,7 @@ from math import ceil, floor, log10
 WIDTH, HEIGHT = 350, 300  # pixels, about what a telephone is wide: text keeps its size there
 _LEFT, _TOP, _BOTTOM = 42, 30, 44
 _CHARACTER = 6.1  # pixels, of a label's text
+_HEAD_LINE = 15
 _LABEL_GAP = 13  # pixels between two labels' lines
 _MOST_TICKS = 7
 _BAR = 14  # pixels, its width (plot.css)
@@ -150,7 +151,7 @@ class Panel:
     by side. Values that are not above 0 make an axis linear, as does `log` of
     the horizontal one. With `names` the places are those words, from 0, and
     the curves are bars; `steps` keep a value until the next point. `is_course` is
-    of so many points, over time, that they are a line without marks.
+    of so many points, over time, that they are a line without marks. `head` are lines above it.
     """
 
     identity: str
@@ -164,6 +165,9 @@ class Panel:
     names: Sequence[str] = ()
     steps: bool = False
     is_course: bool = False
+    head: Sequence[str] = ()
+    width: int = WIDTH
+    height: int = HEIGHT
 
     def place(self, x: float) -> str:
         """Return a place on the horizontal axis in words."""
@@ -187,32 +191,39 @@ class Panel:
         return self.names[round(x)] if self.names else _value_text(x)
 
 
-def svg(panel: Panel, y_like: Iterable[Panel] = ()) -> str:
+def svg(panel: Panel, y_like: Iterable[Panel] = (), x_like: Iterable[Panel] = ()) -> str:
     """Return a panel as SVG, or an empty string where it has nothing to show.
 
-    Its vertical axis has room for the panels of `y_like` too: panels side by
-    side are compared.
+    Its vertical axis has room for the panels of `y_like` too, and its horizontal one for
+    those of `x_like`: panels side by side are compared.
     """
     shown = [point for curve in panel.curves for point in curve.drawable()]
-    places = [p.x for p in shown] + [x for curve in panel.curves for x in curve.invalid]
+    own = _places(panel)
+    places = [*own, *(place for other in x_like for place in _places(other))]
     all_curves = [*panel.curves, *(curve for other in y_like for curve in other.curves)]
     heights = [y for curve in all_curves for point in curve.points for y in point.extent]
     if not shown:
         return ""
     labelled = [curve for curve in panel.curves if curve.drawable()]
-    right = 12 + _CHARACTER * max(len(curve.name) for curve in labelled)
-    x = _across(panel, places, WIDTH - right)
+    beside = [c for other in x_like for c in other.curves if c.points]
+    right = 12 + _CHARACTER * max(len(curve.name) for curve in (*labelled, *beside))
+    x = _across(panel, places, panel.width - right)
     log = min(heights) > 0 and not (panel.names or panel.is_course)
-    y = Scale.around(heights, HEIGHT - _BOTTOM, _TOP, log=log)
+    y = Scale.around(heights, panel.height - _BOTTOM, _TOP, log=log)
+    above = _HEAD_LINE * len(panel.head)
+    head = [_word("head", 4, 12 + _HEAD_LINE * line, text) for line, text in enumerate(panel.head)]
     title, about = f"{panel.identity}-title", f"{panel.identity}-desc"
     parts = [
-        f'<svg class="plot" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+        f'<svg class="plot" viewBox="0 0 {panel.width} {panel.height + above}" role="img" '
         f'aria-labelledby="{title}" aria-describedby="{about}">',
         f'<title id="{title}">{escape(panel.title)}</title>',
         f'<desc id="{about}">{escape(panel.description())}</desc>',
-        *_axes(panel, x, y, places),
+        *head,
+        *([f'<g transform="translate(0 {above})">'] if above else []),
+        *_axes(panel, x, y, own),
         *(part for number in range(len(panel.curves)) for part in _curve(panel, number, x, y)),
         *_names(labelled, x, y),
+        *(["</g>"] if above else []),
         "</svg>",
     ]
     return "\n".join(parts)
@@ -221,6 +232,12 @@ def svg(panel: Panel, y_like: Iterable[Panel] = ()) -> str:
 def escape(text: str) -> str:
     """Return text as it may stand in an element or in a quoted attribute."""
     return text.translate(_ESCAPES)  # the library's `html` takes 2 ms to import
+
+
+def _places(panel: Panel) -> list[float]:
+    """Return where a panel has something to show."""
+    found = [point.x for curve in panel.curves for point in curve.drawable()]
+    return found + [x for curve in panel.curves for x in curve.invalid]
 
 
 def _across(panel: Panel, places: Sequence[float], end: float) -> Scale:
@@ -255,13 +272,15 @@ def _axes(panel: Panel, x: Scale, y: Scale, places: Sequence[float]) -> Iterator
     if panel.is_course:
         places = x.ticks(_MOST_TICKS)
     places = range(len(panel.names)) if panel.names else sorted(set(places))
-    named = places if panel.names else x.spread(places, gap=_CHARACTER * 5.5)
+    longest = max(len(tick_text(value)) for value in places)
+    gap = _CHARACTER * min(5.5, longest + 1.5)
+    named = places if panel.names else x.spread(places, gap=gap)
     for value in places:
         yield _line("axis", x.place(value), y.start, x.place(value), y.start + 4)
     for value in named:
         text = panel.names[int(value)] if panel.names else tick_text(value)
         yield _word("x tick", x.place(value), y.start + 17, text)
-    yield _word("x name", round((x.start + x.end) / 2, 1), HEIGHT - 8, panel.x_name)
+    yield _word("x name", round((x.start + x.end) / 2, 1), panel.height - 8, panel.x_name)
     yield _word("y name", 4, 14, panel.y_name)
     if panel.label:
         yield _word("label", x.end, 14, panel.label)

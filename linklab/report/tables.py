@@ -39,7 +39,11 @@ def render(run: Run) -> Group:
     if drawing := run.about.get("drawing"):
         parts += [Text(), Text(str(drawing), overflow="fold")]
     for sheet in figures.sheets:
-        parts += [Text(), main_grid(figures, sheet).on_terminal(), *_level_note(figures, sheet)]
+        parts += [
+            Text(),
+            main_grid(figures, sheet).on_terminal(),
+            *level_note(figures.sheet_figures(sheet)),
+        ]
         for grid in (cost_grid(figures, sheet), growth_grid(figures, sheet)):
             parts += [Text(), grid.on_terminal()] if grid else []
     if figures.sheets and run.about.get("reference"):
@@ -149,7 +153,7 @@ def main_grid(figures: Figures, sheet: Cell) -> Grid:
     def ratio(kernel: str, row: Value) -> float | None:
         return figures.ratio(kernel, figures.cell(sheet, row, across[0]))
 
-    what = metric_title(figures.metric) + _trials_text(figures, sheet)
+    what = metric_title(figures.metric) + trials_text(figures.sheet_figures(sheet))
     columns = {column: str(column) or only for column in across}
     shown = ratio if figures.has_ratio(sheet) else None
     grid = _grid(figures, figures.kernels, columns, figures.rows(sheet), entry, shown)
@@ -173,7 +177,7 @@ def _grid(
         columns += [Column("ratio", tone="ratio", over=over)] * bool(ratio)
     rows = []
     for row in down:
-        entries = [_row_entry(row)]
+        entries = [row_entry(row)]
         for kernel in kernels:
             entries += [entry(kernel, row, column) for column in across]
             if ratio:
@@ -197,28 +201,25 @@ def entry_of(figure: Figure, metric: Metric) -> Entry:
     return Entry(number_text(figure.value, unit), figure.value, ", ".join(remarks), tone)
 
 
-def _row_entry(row: Value) -> Entry:
+def row_entry(row: Value) -> Entry:
+    """Return a value of an axis as it stands beside what was measured there."""
     return word(row) if isinstance(row, str) else Entry(f"{row:.10g}", row)
 
 
-def _levels(figures: Figures, sheet: Cell) -> list[float]:
-    return [f.interval.level for f in figures.sheet_figures(sheet) if f.interval]
-
-
-def _trials_text(figures: Figures, sheet: Cell) -> str:
+def trials_text(found: Sequence[Figure]) -> str:
     """Return how many trials stand behind the figures, where it is more than one each."""
-    levels = _levels(figures, sheet)
+    levels = [figure.interval.level for figure in found if figure.interval]
     if not levels:
         return ""
-    numbers = sorted({figure.valid for figure in figures.sheet_figures(sheet)})
+    numbers = sorted({figure.valid for figure in found})
     trials = f"{numbers[0]} to {numbers[-1]}" if len(numbers) > 1 else str(numbers[0])
     brackets = f"{LEVEL:.0%} interval" if min(levels) >= LEVEL else "lowest, highest"
     return f", median of {trials} trials [{brackets}]"
 
 
-def _level_note(figures: Figures, sheet: Cell) -> Iterator[RenderableType]:
+def level_note(found: Sequence[Figure]) -> Iterator[RenderableType]:
     """Yield why the brackets are no 95 % intervals, where they are not."""
-    levels = _levels(figures, sheet)
+    levels = [figure.interval.level for figure in found if figure.interval]
     if levels and min(levels) < LEVEL:
         yield Text(
             f"Fewer than 6 trials are too few for a {LEVEL:.0%} interval of the median: "
@@ -395,7 +396,7 @@ def comparison_grid(
     columns += [Column(name, tone="ratio", over=change) for name in later] * changes
     rows = []
     for found in cell_rows(runs):
-        row = [word(found.kernel), *map(_row_entry, found.cell.values())]
+        row = [word(found.kernel), *map(row_entry, found.cell.values())]
         row += [Entry(number_text(value, metric.unit or "1"), value) for value in found.values]
         for number in range(1, len(runs) * changes):
             first, value = found.values[0], found.values[number]

@@ -50,10 +50,10 @@ class Figures:
     the part of a cell on the axes that are neither rows nor columns.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, metric: Metric | None = None) -> None:
         self.run = run
         self.shape = run.shape
-        self.metric: Metric = self.shape.metric
+        self.metric: Metric = metric or self.shape.metric
         self._set_up = [sample for sample in run.samples if sample.trial == 0]
         self._cells: dict[tuple[str, Cell], list[Sample]] = defaultdict(list)
         for sample in run.samples:

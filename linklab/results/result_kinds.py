@@ -1,6 +1,6 @@
 """The kinds of results beside plain runs, and what each says in a line.
 
-Comparisons, calibrations, series and self-tests are runs: `kind` in their
+Comparisons, calibrations, series, sweeps and self-tests are runs: `kind` in their
 run.json tells. Profiles and their differences, bisections and ported series are
 none: each lies in a folder of its own with a file that programs read, and the
 text that was printed when it ended in `table.txt`.
@@ -20,6 +20,7 @@ SERIES = "series"
 COMPARISON = "compare"
 CALIBRATION = "calibrate"
 SELFTEST = "selftest"
+SWEEP = "sweep"
 
 PROFILE = "profile"
 DIFFERENCE = "difference"

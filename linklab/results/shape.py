@@ -34,7 +34,9 @@ class Axis:
     where they are words, else values are numbers from `least` to `most`, whole ones
     where `values` are.
     Another value of a `per_guest` axis needs another guest. `alias` is the
-    name of an option of its own, beside `--axis NAME=VALUES`.
+    name of an option of its own, beside `--axis NAME=VALUES`. Of a parameter that a
+    sweep varies `parameter` is the name: its axis has another one where a line of a
+    run has that already.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Axis:
     log: bool = True
     alias: str = ""
     help: str = ""
+    parameter: str = ""
 
     @property
     def is_numeric(self) -> bool:
@@ -62,6 +65,13 @@ class Axis:
     def words(self) -> tuple[str, ...]:
         """All values that there are, where they are words."""
         return self.among or tuple(value for value in self.values if isinstance(value, str))
+
+    def in_words(self, value: Value) -> str:
+        """Return a value as it stands in a sentence: with its unit, or a parameter's name."""
+        text = value if isinstance(value, str) else f"{value:.10g}"
+        if self.parameter:
+            return f"{self.parameter} {text}"
+        return f"{text} {self.title or self.name}" if self.is_numeric else text
 
 
 @dataclass(frozen=True)
@@ -221,12 +231,7 @@ class Shape:
         """Return a cell, or a part of one, as it stands in a sentence."""
         if self.text and len(cell) == len(self.axes):
             return self.text.format(**cell)
-        units = {a.name: f" {a.title or a.name}" if a.is_numeric else "" for a in self.axes}
-        each = {
-            name: value if isinstance(value, str) else f"{value:.10g}"
-            for name, value in cell.items()
-        }
-        return ", ".join(f"{each[name]}{unit}" for name, unit in units.items() if name in cell)
+        return ", ".join(a.in_words(cell[a.name]) for a in self.axes if a.name in cell)
 
     def cell_in(self, data: Mapping[str, Any]) -> Cell:
         """Return the cell of a flat JSON line. Raises `SchemaError` where an axis is missing."""

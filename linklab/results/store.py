@@ -7,13 +7,14 @@ own, each flushed as it comes. So a run that is killed leaves what it had measur
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from linklab.errors import KernelFault, LabError, LinklabError, UsageError, os_errors_as
 from linklab.results.codec import SchemaError, read_document
@@ -67,6 +68,25 @@ class RunFolder:
             except FileExistsError:
                 raise _held(path) from None
         self.update()
+
+    @classmethod
+    def continued(cls, path: Path, **entries: Any) -> Self:
+        """Go on with a run that was interrupted, its entries changed; nothing in it is lost.
+
+        A last line that was cut short by a kill is. Raises as `read_run`.
+        """
+        with _reporting(path):
+            for file in path.glob("*.jsonl"):
+                _end_with_a_whole_line(file)
+        run = read_run(path)
+        folder = cls.__new__(cls)
+        folder.path = path
+        folder._logs = max(map(_log_number, path.glob("console-*.log")), default=0)
+        folder._samples = list(run.samples)
+        folder._lines = {name: list(map(dict, lines)) for name, lines in run.lines.items()}
+        folder._about = dict(run.about)
+        folder.update(**entries)
+        return folder
 
     @property
     def run(self) -> Run:
@@ -151,6 +171,45 @@ class RunFolder:
     def _append(self, name: str, entry: Mapping[str, Any]) -> None:
         with _reporting(self.path), (self.path / name).open("a") as file:
             file.write(json.dumps(entry) + "\n")
+
+
+def _log_number(log: Path) -> int:
+    number = log.name.split("-")[1]
+    return int(number) if number.isdecimal() else 0
+
+
+def _end_with_a_whole_line(path: Path) -> None:
+    """Let a file of lines end with one: the next line is appended to it."""
+    text = path.read_bytes()
+    whole, newline, rest = text.rpartition(b"\n")
+    if not rest:
+        return
+    try:
+        json.loads(rest)
+        whole, newline = text, b"\n"  # the newline alone is missing
+    except ValueError:
+        pass
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_bytes(whole + newline)
+    draft.replace(path)
+
+
+@contextmanager
+def held(path: Path, what: str) -> Iterator[None]:
+    """Hold a folder while `what` in it goes on; raise `UsageError` when another process does.
+
+    The kernel drops the lock with its holder, however that ends.
+    """
+    with _reporting(path):
+        folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(f"another process is at the {what} in {path}") from None
+        yield
+    finally:
+        os.close(folder)
 
 
 def _held(path: Path) -> UsageError:

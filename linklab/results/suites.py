@@ -29,6 +29,7 @@ from linklab.results.outcomes import (
 from linklab.results.result_kinds import CALIBRATION, COMPARISON, SERIES, is_series
 from linklab.results.series import Change, Findings, Row, find
 from linklab.results.shape import Cell, Metric, Value
+from linklab.results.sweep import Checked, checked
 
 BOOT = "boot"
 _AT_BOOT = "at boot"
@@ -101,6 +102,8 @@ def _outcomes(run: Run, kernel: str) -> Iterator[Outcome]:
         each = compared["results"]
         found = [("", shape.cell_in(entry), Comparison.from_json(entry)) for entry in each]
         yield _compared(found, metric, str(compared["a"]))
+    if checks := [c for c in checked(run) if c.place.kernel == kernel]:
+        yield family("checks", [_check(run, each) for each in checks])
     if run.about.get("kind") == CALIBRATION and (verdict := run.about.get("verdict")):
         message = run.about.get("message") or ""
         yield Outcome(CALIBRATION, status_of(Verdict(verdict)), message=message)
@@ -164,6 +167,17 @@ def _cell(run: Run, samples: Sequence[Sample], cell: Cell, faults: Sequence[_Fau
         done = f"{len(valid)} of {wanted} trials were done: " if valid else ""
         message = done + _why_missing(run, faults)
     return Outcome(cell.text, status, seconds, message, figure=figure)
+
+
+def _check(run: Run, one: Checked) -> Outcome:
+    """Return what became of a check at a place; its figure is the value, or the ratio."""
+    status = Status.PASS if one.holds else Status.FAIL
+    if one.value is None and run.about.get("verdict") != Verdict.FAIL.value:
+        status = Status.MISSING
+    unit = "x" if one.check.against else one.metric.unit
+    figure = None if one.value is None else Quantity(one.value, unit)
+    name = f"{one.place.cell.text}/{one.metric.name}"
+    return Outcome(name, status, message=one.text(run.shape), figure=figure)
 
 
 def _why_missing(run: Run, faults: Sequence[_Fault]) -> str:

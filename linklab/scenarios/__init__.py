@@ -106,6 +106,13 @@ def _check(scenario: type[Scenario], word: str) -> None:
         raise UsageError(f"--scenario {word}: {fault}")
 
 
+def axis_name(parameter: str, shape: Shape) -> str:
+    """Return what the axis of a parameter is called that a sweep varies: commonly as it is."""
+    metrics = (metric.name for metric in (*shape.metrics, *shape.counted))
+    own = {*(axis.name for axis in shape.axes), *metrics}
+    return f"{parameter}_given" if parameter in own | _TAKEN else parameter
+
+
 def _taken_names(shape: Shape) -> Iterator[str]:
     axes = [axis.name for axis in shape.axes]
     own = [*axes, *(metric.name for metric in shape.metrics)]

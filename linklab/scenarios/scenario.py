@@ -322,6 +322,11 @@ class Scenario:
     """The folder of an image manifest, where the live image lacks a program."""
     modules: ClassVar[tuple[Path, ...]] = ()
     """Folders of out-of-tree modules that it needs: built and loaded before those of `--module`."""
+    kernels: ClassVar[str] = "sysfs,nosysfs"
+    """What a run tests where no kernel is named, as `--kernel` takes it.
+
+    With a topology one kernel, the one that `invoke shell --topology` boots: with or without
+    sysfs is no question of such an experiment, and each kernel takes minutes to build."""
     slower: ClassVar[Slower | None] = None
     topology: ClassVar[str] = ""
     """Hosts and the links between them, where one guest alone is not enough; a parameter then.
@@ -336,6 +341,8 @@ class Scenario:
             text = str(parse(cls.topology))
             about = "hosts and links, as docs/networks.md has them"
             cls.parameters = (Parameter("topology", text, about, reader=parse), *cls.parameters)
+            if cls.kernels == Scenario.kernels:
+                cls.kernels = "sysfs"
             cls.fragment = cls.fragment or NETWORKS / "kernel.config"
             cls.needs = cls.needs or NETWORKS / "needs.toml"
             cls.image = cls.image or NETWORKS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,18 +16,28 @@ from linklab.host.cpus import own_cores, share_out
 from linklab.lab.kernel_reports import FiledReport
 from linklab.lab.lab import Lab, Subject, host_memory_available
 from linklab.machine.spec import Clock
-from linklab.results.model import BootRecord, CourseRecord, Sample, TallyRecord
+from linklab.results.model import BootRecord, CourseRecord, Run, Sample, TallyRecord
 from linklab.results.shape import Cell
 from linklab.results.store import RunFolder, utc_now
 from linklab.trials.guest import Close, Cores, GuestAtWork, Job, Open, Trial, authors_code
 from linklab.trials.places import Here, Place, Processes
-from linklab.trials.plan import CountSyscalls, GuestSlot, Plan, Turn, blocks, countings, schedule
+from linklab.trials.plan import (
+    CountSyscalls,
+    GuestSlot,
+    Plan,
+    Turn,
+    blocks,
+    countings,
+    left_of,
+    schedule,
+)
 
 STEP = "measuring"
 MOST_OPEN = 64  # guests at a time: each has a dozen open files and wakes up now and then
 _QEMU_MIB = 96  # what a QEMU takes beside its guest's memory, measured under TCG: 60 to 80
 _LATE_MS = 5.0  # of a link between guests; samples keep it
 _MEMORY_SHARE = 0.8  # of what the host has available
+_LONGEST_WORD = 40  # characters of a set-up's value in the name of a console's log
 
 
 @dataclass(frozen=True)
@@ -79,7 +90,8 @@ class Batch:
         if isinstance(job, (Close, CountSyscalls)):
             return 0
         with authors_code(self.plan.kind):
-            return self.plan.kind.cost(job.cell if isinstance(job, Turn) else slot.setup)
+            cell = job.cell if isinstance(job, Turn) else slot.setup
+            return self.plan.kind.cost(self.plan.known(cell))
 
     def total_cost(self, turns: Iterable[Turn], opened: Collection[GuestSlot] = ()) -> int:
         """Return how long turns take, with the start of guests that are not open yet."""
@@ -249,13 +261,18 @@ class Engine:
         self._noise: set[str] = set()  # what was said of it
         self._is_late = False
 
-    def run(self, subjects: Sequence[Subject]) -> None:
+    def run(self, subjects: Sequence[Subject], before: Run | None = None) -> None:
         """Do all of the plan. A kernel that fails ends its own part, not the run.
 
-        Raises what is the lab's own fault.
+        `before` is what the folder has of the same plan, interrupted: none of that is
+        measured again. Raises what is the lab's own fault.
         """
         capacity = capacity_of(self.lab)
         turns = schedule(self._plan, [subject.name for subject in subjects], capacity)
+        if before is not None:
+            self.samples = list(before.samples)
+            done = {(sample.kernel, sample.cell, sample.block) for sample in before.samples}
+            turns = left_of(turns, done, {str(fault["kernel"]) for fault in before.faults})
         self._note_capacity(turns, capacity)
         self._read(self._batch(subjects, turns, countings(self._plan, turns)))
 
@@ -293,8 +310,7 @@ class Engine:
         known = {subject.name: subject for subject in subjects}
         consoles = {}
         for slot in dict.fromkeys(turn.slot for turn in turns):
-            setup = [str(value).replace("_", "-") for value in slot.setup.values()]
-            consoles[slot] = self._folder.console_log(known[slot.kernel].label, *setup)
+            consoles[slot] = self._folder.console_log(known[slot.kernel].label, *_words(slot))
         return Batch(self.lab, self._plan, known, turns, counts, consoles)
 
     def _read(self, batch: Batch, *, together: bool = False) -> None:
@@ -354,6 +370,12 @@ class Engine:
             self._is_late = True
             text = f"a link handed packets over up to {late:.0f} ms late in a trial"
             self._listener(Note(f"{text}: this host is too busy for figures in real time"))
+
+
+def _words(slot: GuestSlot) -> list[str]:
+    """Return a guest's set-up as words of a file's name: of a topology what a name can have."""
+    words = (re.sub(r"[^A-Za-z0-9.+]+", "-", str(value)) for value in slot.setup.values())
+    return [word[:_LONGEST_WORD].strip("-") for word in words]
 
 
 def _place(job: Job | None) -> dict[str, str | int | float]:

@@ -19,6 +19,7 @@ from linklab.lab.kernel_reports import FiledReport
 from linklab.lab.lab import Lab, Subject
 from linklab.lab.session import Session
 from linklab.lab.topology import Topology
+from linklab.machine.spec import Clock
 from linklab.results.model import BootRecord, TallyRecord
 from linklab.results.shape import Cell, Course
 from linklab.scenarios.scenario import GUEST, Host, Hosts, Metrics, Scenario
@@ -98,6 +99,25 @@ def host_of(
     return Host(GUEST, session.agent, seconds, emulated)
 
 
+def hosts_in(session: Session, lab: Lab, plan: Plan, setup: Cell) -> Hosts:
+    """Return a guest, and the hosts of its scenario's topology within it, if it has one.
+
+    They are brought up, and their links measured. Raises `LabError`.
+    """
+    guest = host_of(session, lab, plan.kind, plan.known(setup), plan.limit)
+    network = plan.kind.network(plan.given_in(setup))
+    if network is None:
+        return {GUEST: guest}
+    spaces.build(network, plan.seed + 1, guest.run, guest.write)
+    hosts = {
+        name: replace(guest, name=name, inside=spaces.inside(name), network=network)
+        for name in network.hosts
+    }
+    spaces.await_answers(network, hosts)
+    check_links(network, hosts, 1 if lab.clock is Clock.VIRTUAL else _LOOKS)
+    return {GUEST: guest, **hosts}
+
+
 class GuestAtWork:
     """A guest from its boot to its end, and the scenario in it."""
 
@@ -110,7 +130,8 @@ class GuestAtWork:
         self._slot = slot
         self._console_log = console_log
         self._stack = ExitStack()
-        self._scenario = plan.kind(plan.given)
+        self._given = plan.given_in(slot.setup)
+        self._scenario = plan.kind(self._given)
         self._sessions: Sequence[Session] = ()
         self._joined: GuestNetwork | None = None
         self._hosts: Hosts = {}
@@ -136,6 +157,8 @@ class GuestAtWork:
             case Close():
                 with self._judged():
                     self._end_work()
+                    if self._joined is not None:
+                        self._joined.check_captures()
                 self._stack.close()
                 return Answer(ignored=self._ignored())
 
@@ -155,7 +178,7 @@ class GuestAtWork:
     def _open(self, cores: Cores | None) -> Answer:
         draw = (self._plan.seed + self._slot.draw) % _SEEDS  # warm-up rounds count downwards from 0
         setup = self._slot.setup
-        network = self._plan.kind.network(self._plan.given)
+        network = self._plan.kind.network(self._given)
         joined = None
         if network is not None and self._lab.guests is not None:
             opened = self._lab.network(self._subject, self._console_log, self._plan.seed + 1)
@@ -167,7 +190,7 @@ class GuestAtWork:
         with self._judged():
             self._pin(cores)
             self._hosts = self._made_hosts(network, joined)
-            set_up = self._scenario.set_up(self._hosts, setup)
+            set_up = self._scenario.set_up(self._hosts, self._plan.known(setup))
             made = [self._made(cell, metrics) for cell, metrics in set_up]
         hello = self._sessions[0].hello
         boot = BootRecord(
@@ -181,7 +204,8 @@ class GuestAtWork:
 
     def _made_hosts(self, network: Topology | None, joined: GuestNetwork | None) -> Hosts:
         """Return the guest, and the hosts of the scenario's topology, if it has one, brought up."""
-        kind, setup, limit = self._plan.kind, self._slot.setup, self._plan.limit
+        kind, limit = self._plan.kind, self._plan.limit
+        setup = self._plan.known(self._slot.setup)
         if joined is not None and self._lab.guests is not None:
             hosts = {
                 name: replace(
@@ -195,38 +219,30 @@ class GuestAtWork:
             except LabError as error:
                 error.message += joined.lateness()
                 raise
+            joined.check_captures()
             return hosts
-        guest = host_of(self._sessions[0], self._lab, kind, setup, limit)
-        if network is None:
-            return {GUEST: guest}
-        spaces.build(network, self._plan.seed + 1, guest.run, guest.write)
-        hosts = {
-            name: replace(guest, name=name, inside=spaces.inside(name), network=network)
-            for name in network.hosts
-        }
-        spaces.await_answers(network, hosts)
-        check_links(network, hosts)
-        return {GUEST: guest, **hosts}
+        return hosts_in(self._sessions[0], self._lab, self._plan, self._slot.setup)
 
     def _turn(self, turn: Turn, cores: Cores | None) -> Answer:
         """Do the trials of a turn; one that leaves a wrong state is the guest's last one."""
         kept: list[Trial] = []
+        cell = self._plan.known(turn.cell)
         try:
             with self._judged():
                 self._pin(cores)
                 if not self._is_warm and self._plan.begins_cold:
                     self._scenario.warm_up(self._hosts)
                 self._is_warm = True
-                self._first += [turn.cell] if turn.number == 1 else []
+                self._first += [cell] if turn.number == 1 else []
                 for number in range(1 - self._plan.warmup_trials, self._plan.trials + 1):
                     named = number if self._plan.trials > 1 else turn.number
-                    self._scenario.prepare(self._hosts, turn.cell)
+                    self._scenario.prepare(self._hosts, cell)
                     told = self._joined.watch() if self._joined else dict
-                    metrics = self._checked(self._scenario.trial(self._hosts, turn.cell))
-                    courses = tuple(self._scenario.courses(turn.cell))
+                    metrics = self._checked(self._scenario.trial(self._hosts, cell))
+                    courses = tuple(self._scenario.courses(cell))
                     trial = Trial(turn.cell, named, metrics, links=told(), courses=courses)
                     try:
-                        self._scenario.check(self._hosts, turn.cell)
+                        self._scenario.check(self._hosts, cell)
                     except WrongState:
                         kept.append(replace(trial, verified=False))
                         raise
@@ -243,18 +259,22 @@ class GuestAtWork:
         plan, chosen = self._plan, self._plan.leaks
         if chosen is Leaks.NONE:
             return
-        repeated = cells_to_repeat(plan.kind, self._first, plan.cells, chosen)
+        planned = list(map(plan.known, plan.cells))
+        repeated = cells_to_repeat(plan.kind, self._first, planned, chosen)
         end_work(self._scenario, self._hosts, repeated, every=chosen is Leaks.ALL)
 
     def _made(self, cell: Cell, metrics: Metrics) -> Trial:
         """Return what set-up yielded as trial 0."""
-        name, axes = self._plan.kind.name, {axis.name for axis in self._plan.shape.axes}
+        kind = self._plan.kind
+        name, axes = kind.name, {axis.name for axis in kind.shape.axes}
         if set(cell) != axes:
             raise LabError(
                 f"scenario {name} yields {cell.text!r} from its set-up: a cell with every axis is "
                 f"expected ({', '.join(sorted(axes))})"
             )
-        return Trial(cell, 0, self._checked(metrics, whole=False))
+        of_all = {**self._slot.setup, **cell}
+        whole = Cell((axis.name, of_all[axis.name]) for axis in self._plan.shape.axes)
+        return Trial(whole, 0, self._checked(metrics, whole=False))
 
     def _checked(self, metrics: Metrics, *, whole: bool = True) -> Metrics:
         """Return what a trial yielded; raise `LabError` where that is not what was declared.
@@ -281,7 +301,7 @@ class GuestAtWork:
     def _count(self, job: CountSyscalls) -> Answer:
         with self._judged():
             try:
-                counted = self._scenario.count(self._hosts, job.cell)
+                counted = self._scenario.count(self._hosts, self._plan.known(job.cell))
             except GuestIncomplete:
                 return Answer()
         return Answer(tally=TallyRecord(self._subject.name, job.cell, counted))

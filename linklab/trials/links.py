@@ -11,11 +11,11 @@ from math import sqrt
 
 from linklab.errors import LabError
 from linklab.lab.spaces import TRAFFIC
-from linklab.lab.topology import Link, Topology, Way
+from linklab.lab.topology import FRAME, Link, Topology, Way
 from linklab.scenarios.scenario import Host, Hosts
 
 _PORT = 5009
-_PAYLOAD, _FRAME = 1472, 1514  # bytes of a full datagram: its data, and with its headers
+_PAYLOAD = FRAME - 42  # bytes of data in a full datagram
 _PINGS, _PING_EVERY = 20, 10  # and ms between two
 _SMALL = 64 + 42  # a ping's frame
 _TRAIN, _SHORTEST = 400, 10  # datagrams
@@ -62,10 +62,10 @@ class _Trains:
     def __init__(self, start: Host, end: Host, link: int, way: Way, looks: int) -> None:
         self._start, self._end = start, end
         self._way = way
-        self._size = _FRAME + way.overhead
+        self._size = FRAME + way.overhead
         fits = int(way.rate * _TRAIN_SECONDS / 8 / self._size) if way.rate else _TRAIN
         # A host says something by itself now and then: that must find a place in the queue.
-        room = way.queue * 4 // 5 or 1
+        room = way.packets * 4 // 5 or 1
         together = way.rate * way.coalesce // (8 * 10**9 * self._size)
         self._count = min(_TRAIN + _TIMES_TOGETHER * together, room, max(_SHORTEST, fits))
         pace: tuple[str, ...] = ()

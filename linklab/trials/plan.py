@@ -11,16 +11,18 @@ plan, kernels and seed give the same order.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from itertools import product
 from random import Random
 from typing import Any
 
 from linklab.lab.lab import Lab
+from linklab.lab.topology import Topology
 from linklab.machine.spec import Clock
-from linklab.results.shape import Cell, Shape, Value, values_on
-from linklab.scenarios import scenario_named
+from linklab.results.shape import Axis, Cell, Shape, Value, values_on
+from linklab.scenarios import axis_name, scenario_named
 from linklab.scenarios.scenario import Scenario
 
 SEEDS = 1 << 32
@@ -45,7 +47,8 @@ class Plan:
     `repeat` that are kept, in an order drawn with `seed`. In a round a guest
     does `warmup_trials` trials that are thrown away and `trials` that are kept, one
     after the other. `limit` is the seconds for one trial, instead of the
-    scenario's own; `given` the values of its parameters.
+    scenario's own; `given` the values of its parameters. A sweep varies some of them: they
+    are axes of its own shape, `swept`, and the scenario is made anew for each guest.
     """
 
     scenario: str
@@ -60,6 +63,7 @@ class Plan:
     trials: int = 1
     warmup_trials: int = 0
     leaks: Leaks = Leaks.NONE
+    swept: Shape | None = None
 
     @property
     def kind(self) -> type[Scenario]:
@@ -68,8 +72,23 @@ class Plan:
 
     @property
     def shape(self) -> Shape:
-        """The scenario's axes and metrics."""
-        return self.kind.shape
+        """The axes and metrics: the scenario's, or those of a sweep."""
+        return self.swept or self.kind.shape
+
+    def known(self, cell: Cell) -> Cell:
+        """Return the part of a cell that the scenario knows: without a sweep's parameters."""
+        return cell.of(axis.name for axis in self.kind.shape.axes) if self.swept else cell
+
+    def given_in(self, setup: Cell) -> dict[str, Value]:
+        """Return the values of the scenario's parameters in a guest of a set-up."""
+        varied = (axis for axis in self.shape.axes if axis.parameter)
+        return {**self.given, **{axis.parameter: setup[axis.name] for axis in varied}}
+
+    @property
+    def networks(self) -> list[Topology]:
+        """The topologies that guests have, each once; none where the scenario has none."""
+        found = (self.kind.network(self.given_in(setup)) for setup in self.setups)
+        return list(dict.fromkeys(network for network in found if network is not None))
 
     def place_in(self, lab: Lab) -> str:
         """Return where the hosts of the topology are; nothing where there is none."""
@@ -124,6 +143,57 @@ def cells_of(kind: type[Scenario], values: Mapping[str, Iterable[Any]]) -> tuple
     return tuple(cell for cell in cells if not kind.refusal(cell))
 
 
+def swept(plan: Plan, varied: Mapping[str, tuple[Value, ...]], rows: str = "") -> Plan:
+    """Return the plan of every cell with each set of values of some parameters.
+
+    They are axes before the scenario's own. `rows` is the axis or the parameter that
+    stands down a table and along a plot: by default the scenario's if it has several
+    values, else the first number that has.
+    """
+    kind, own = plan.kind, plan.kind.shape
+    axes = [_axis_of(kind, name, values) for name, values in varied.items()]
+    given = {name: value for name, value in plan.given.items() if name not in varied}
+    sets = product(*([(axis.name, value) for value in axis.values] for axis in axes))
+    cells = tuple(Cell([*each, *cell.items()]) for each in sets for cell in plan.cells)
+    every = (*axes, *own.axes)
+    names = {axis.parameter or axis.name: axis.name for axis in every}
+    several = [a for a in every if len(values_on(a.name, cells)) > 1]
+    usual = own.axis(own.rows)
+    if usual not in several:
+        usual = next((axis for axis in several if axis.is_numeric), usual)
+    down = names.get(rows, usual.name)
+    across = own.rows if down == own.columns else own.columns
+    shape = replace(
+        own,
+        axes=every,
+        rows=down,
+        columns=across,
+        text=own.text and own.text + "".join(map(_in_a_text, axes)),
+        versus=own.versus if across == own.columns else None,
+    )
+    return replace(plan, cells=cells, given=given, swept=shape)
+
+
+def _axis_of(kind: type[Scenario], parameter: str, values: tuple[Value, ...]) -> Axis:
+    known = next(each for each in kind.parameters if each.name == parameter)
+    return Axis(
+        axis_name(parameter, kind.shape),
+        values,
+        title=parameter,
+        among=tuple(value for value in values if isinstance(value, str)),
+        least=known.least,
+        most=known.most,
+        per_guest=True,
+        log=False,
+        help=known.help,
+        parameter=parameter,
+    )
+
+
+def _in_a_text(axis: Axis) -> str:
+    return f", {axis.parameter} {{{axis.name}{':.10g' if axis.is_numeric else ''}}}"
+
+
 @dataclass(frozen=True)
 class GuestSlot:
     """A guest to be: its kernel, its set-up, and a number that no other has.
@@ -144,6 +214,24 @@ class Turn:
     slot: GuestSlot
     cell: Cell
     number: int
+
+
+def left_of(
+    turns: Sequence[Turn], done: Collection[tuple[str, Cell, int]], given_up: Collection[str]
+) -> list[Turn]:
+    """Return what is left to do of a run that was interrupted, in its order.
+
+    `done` are the kernels, cells and rounds of what was measured, `given_up` kernels that
+    failed. A guest that has nothing left is not made, and so does not warm up.
+    """
+    left = [
+        turn
+        for turn in turns
+        if turn.slot.kernel not in given_up
+        and (turn.slot.kernel, turn.cell, turn.number) not in done
+    ]
+    needed = {turn.slot for turn in left if turn.number > 0}
+    return [turn for turn in left if turn.slot in needed]
 
 
 @dataclass(frozen=True)

@@ -199,8 +199,10 @@ class SeriesRun:
         label = re.escape(file_label(state.record.kernel))
         name = re.compile(rf"console-\d+-{label}(-.*)?\.log")
         paths = [path for path in self._folder.path.iterdir() if name.fullmatch(path.name)]
-        if saved := self._lab.snapshots.get(state.record.kernel):
-            paths.append(saved.folder.path / _SNAPSHOT_CONSOLE)
+        paths += (
+            saved.folder.path / _SNAPSHOT_CONSOLE
+            for saved in self._lab.saved_guests(state.record.kernel)
+        )
         return [path.read_text(errors="replace") for path in paths if path.is_file()]
 
     def _keep(self, state: _State, **known: Any) -> None:

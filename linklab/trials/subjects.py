@@ -19,6 +19,7 @@ from linklab.kernel.extmodule import Against, build_modules, check_module_folder
 from linklab.kernel.kernel import Kernel, tool_versions
 from linklab.kernel.modules import FolderStore, ModuleTree
 from linklab.kernel.requirements import BOOT, modules_needed
+from linklab.lab import spaces
 from linklab.lab.lab import Lab, Subject, host_cpu
 from linklab.machine.spec import Boot, Clock, MachineType
 from linklab.scenarios import own_file
@@ -47,6 +48,8 @@ class Requirements:
         """Return what it takes to be measured by a scenario in a lab."""
         image = kind.image or LIVE
         needs = kind.all_needs()
+        if kind.topology:
+            needs += lab.guests.needs if lab.guests else (spaces.NEEDS,)
         return cls(lab.boot, needs, lab.machine, image, lab.clock, weighs_iso=kind.weighs_iso)
 
     @property
@@ -212,15 +215,18 @@ def tested_on(lab: Lab, subjects: Sequence[Subject]) -> dict[str, Any]:
     }
 
 
-def experiment(plan: Plan) -> dict[str, Any]:
+def experiment(plan: Plan, lab: Lab) -> dict[str, Any]:
     """Return what a stored result says of its scenario and plan: all that reports need of them."""
-    reference = plan.kind.reference()
-    network = plan.kind.network(plan.given)
+    place = plan.place_in(lab)
+    # What others measured is of the scenario's own cells.
+    reference = None if plan.swept else plan.kind.reference()
+    drawings = [network.drawing() for network in plan.networks]
     return {
         "scenario": plan.kind.name,
         **({"scenario_sha256": hash_file(own)} if (own := own_file(plan.scenario)) else {}),
         "shape": plan.shape.to_json(),
         "plan": plan.to_json(),
-        **({"drawing": network.drawing()} if network else {}),
+        **({"drawing": "\n\n".join(drawings)} if drawings else {}),
+        **({"place": place} if place else {}),
         **({"reference": reference.to_json()} if reference else {}),
     }

@@ -234,6 +234,25 @@ class TestFlows:
                 got = sink.figures()
             assert (got["bytes"], got["wrong"]) == ([500_000], [0])
             assert (sent["mptcp"], sent["subflows"]) == ([speaks], [speaks])
+            assert sent["is_mptcp"] == [speaks]
+
+    @pytest.mark.parametrize("size", [1, 1000, 65536, 262144])
+    def test_of_each_send_that_is_not_copied_its_completion_is_read(
+        self, net: Net, size: int
+    ) -> None:
+        total = 65537 * size if size == 1 else 1_000_001
+        for arm in ("copy", "zerocopy"):
+            with net.listening("sink", "tcp", PORT, "1", "60") as sink:
+                sent = net.traffic("stream", HERE, PORT, str(total), str(size), arm)
+                got = sink.figures()
+            assert (got["bytes"], got["wrong"], sent["sent"]) == ([total], [0], [total])
+            # A send that finds little room is made in parts, each with a completion.
+            assert sent["sends"][0] >= -(-total // size)
+            completed = sent["sends"] if arm == "zerocopy" else [0]
+            assert (sent["completed"], sent["twice"], sent["unknown"]) == (completed, [0], [0])
+            assert sent["copied"] == completed, "what is looped to this host is copied after all"
+            assert 0 <= sent["notifications"][0] <= completed[0]
+            assert sent["stream_cpu_ns"][0] > 0
 
 
 class TestPaths:
@@ -339,6 +358,10 @@ class TestWhatGoesWrong:
             ("send tcp 127.0.0.1 5001 1 1 0", "0: a number from 1 to"),
             ("send tcp 127.0.0.1 5001 1 1 -1", "-1: a number from 1 to"),
             ("serve udp 5001 1", "udp: tcp or mptcp is expected"),
+            ("stream 127.0.0.1 5001 1 1 paste", "paste: copy or zerocopy is expected"),
+            ("stream 127.0.0.1 5001 1 1048577 copy", "1048577: a number from 1 to 1048576"),
+            ("stream 127.0.0.1 5001 99999999 1 zerocopy", "are too many sends of 1"),
+            ("request 127.0.0.1 5001 1 1 1 poll 5", "poll: interrupt, busypoll, epoll or"),
             ("train 127.0.0.1 5001 1 3", "3: a number from 4 to"),
             ("ping 127.0.0.1 5001 1x 1 64", "1x: a number from 1 to"),
             ("shape lo 0 0 1 1000001 0 0", "1000001: a number from 0 to 1000000"),
@@ -358,6 +381,8 @@ class TestWhatGoesWrong:
             ("connect 127.0.0.1 1 5001 1", "cannot connect: Connection refused"),
             ("ping 127.0.0.1 5001 2 10 64", "Connection refused"),
             ("plain nowhere", "nowhere: No such device"),
+            ("napi nowhere", "nowhere: No such device"),
+            ("stream 127.0.0.1 5001 1 1 zerocopy", "cannot connect: Connection refused"),
             ("shape nowhere 0 0 1 0 0 0", "nowhere: No such device"),
         ],
     )
@@ -377,6 +402,19 @@ class TestProbes:
         for part in ("p50", "p95", "p99"):
             assert abs(asked[f"us_{part}"][0] * 1000 - asked[f"ns_{part}"][0]) <= 500
         assert asked["rate"][0] > 0
+
+    @pytest.mark.parametrize("way", ["interrupt", "busypoll", "epoll", "epoll-busypoll"])
+    def test_requests_are_waited_for_in_every_way(self, net: Net, way: str) -> None:
+        words = ("request", HERE, PORT, "50", "10", "300000", way, "20")
+        with net.listening("serve", "tcp", PORT, "50") as server:
+            ended = net.do(net.program, *words, check=False)
+            if "cannot busy-poll" in ended.stderr.decode():
+                pytest.skip("this host's kernel has no such busy polling")
+            asked = figures(ended.text)
+            assert server.figures()["requests"] == [50]
+        assert asked["switches"][0] > 0 and asked["request_cpu_ns"][0] > 0
+        assert asked["softirqs"][0] >= 50, "each answer comes by the loopback's backlog"
+        assert asked["polled"] == [0], "which nobody can poll"
 
     def test_requests_that_do_not_come_are_missed_on_both_sides(self, net: Net) -> None:
         with net.listening("serve", "tcp", PORT, "3") as server:

@@ -77,6 +77,49 @@ def another() -> Run:
     return run_of(["k"], samples, scenario="another", verdict="pass", shape=shape.to_json())
 
 
+def swept() -> Run:
+    """A sweep of two metrics over topologies and a number, with checks, in small plots."""
+    topologies = ("a -- r -- b: clean | 10mbit 20ms", "a == b: 10mbit 20ms | 3mbit 5ms 1%")
+    shape = Shape(
+        axes=(
+            Axis("topology", topologies, among=topologies, per_guest=True, parameter="topology"),
+            Axis("flows", (1, 16), per_guest=True, parameter="flows"),
+            Axis("arm", ("bbr", "cubic"), among=("bbr", "cubic")),
+            Axis("loss", (0, 1, 5), "% lost", log=False),
+        ),
+        metrics=(Metric("goodput", "Mbit/s", Better.MORE), Metric("rtt", "s")),
+        rows="loss",
+        columns="arm",
+    )
+    cells = [
+        Cell({"topology": topology, "flows": flows, "arm": arm, "loss": loss})
+        for topology in topologies
+        for flows in (1, 16)
+        for arm in ("bbr", "cubic")
+        for loss in (0, 1, 5)
+    ]
+    samples = [
+        sample_in(kernel, cell, {"goodput": 9.5 / (1 + number % 7) + trial / 9, "rtt": trial / 25},
+                  trial=trial)
+        for kernel in ("sysfs", LONG)
+        for number, cell in enumerate(cells)
+        for trial in (1, 2)
+    ]  # fmt: skip
+    checks = [
+        {"metric": "goodput", "at_least": 9.0, "where": {"arm": ["bbr"]}},
+        {"metric": "rtt", "at_most": 2.0, "against": {"kernel": "sysfs"}},
+    ]
+    about: dict[str, Any] = {
+        "kind": "sweep",
+        "scenario": "congestion",
+        "verdict": "fail",
+        "shape": shape.to_json(),
+        "plan": {"cells": [list(cell.values()) for cell in cells]},
+        "sweep": {"metrics": ["goodput", "rtt"], "checks": checks},
+    }
+    return run_of(["sysfs", LONG], samples, **about)
+
+
 def tested() -> Run:
     """A run of self-tests, which has a printed table instead of plots."""
     attempt = Attempt(Status.FAIL, "a reason " * 20, 2.0, 60.0, 1, "out.txt", "console.log")
@@ -95,6 +138,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "comparison": page([(Path(name), everything()) for name in ("before", "after", "later")]),
         "self-tests": page([(Path("self-tests"), tested())]),
         "another": page([(Path("another"), another())]),
+        "sweep": page([(Path("sweep"), swept())]),
         "empty": page([(Path("empty"), with_claims(run_of(["sysfs"])))]),
     }
     for name, text in content.items():

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from browser import Browser
 
-PAGES = ("common", "everything", "comparison", "another", "empty")
+PAGES = ("common", "everything", "comparison", "another", "sweep", "empty")
 COLUMN = """
 [...document.querySelectorAll("table")][%d].tBodies[0].rows.length &&
 [...[...document.querySelectorAll("table")][%d].tBodies[0].rows].map(row => row.cells[%d].firstChild.textContent)
@@ -155,9 +155,23 @@ def test_every_word_can_be_read_on_its_paper(
     window: Browser, pages: dict[str, Path], dark: bool
 ) -> None:
     window.view(1100, dark=dark)
-    window.open(pages["everything"])
-    least, text = window.ask(CONTRAST)
-    assert least >= 4.5, text
+    for name in ("everything", "sweep"):
+        window.open(pages[name])
+        least, text = window.ask(CONTRAST)
+        assert least >= 4.5, text
+
+
+def test_small_plots_are_of_one_size_and_one_scale(window: Browser, pages: dict[str, Path]) -> None:
+    window.view(1100)
+    window.open(pages["sweep"])
+    plots = "[...document.querySelectorAll('.panels.small')][0].querySelectorAll('svg.plot')"
+    assert window.ask(f"{plots}.length") == 2 * 2 * 2  # topologies, flows, kernels
+    sizes = f"[...new Set([...{plots}].map(p => p.getAttribute('viewBox')))]"
+    assert len(window.ask(sizes)) == 1
+    ticks = "[...plot.querySelectorAll('.tick')].map(t => [t.textContent, t.getAttribute('y')])"
+    assert len(window.ask(f"[...new Set([...{plots}].map(plot => String({ticks})))]")) == 1
+    tops = window.ask(f"[...{plots}].map(plot => plot.getBoundingClientRect().top)")
+    assert [round(top) for top in tops].count(round(tops[0])) == 3
 
 
 def test_light_and_dark_differ(window: Browser, pages: dict[str, Path]) -> None:

@@ -153,20 +153,17 @@ def test_a_queue_drops_what_comes_when_it_is_full(program: Path) -> None:
 
 
 def test_a_queue_may_be_in_bytes(program: Path) -> None:
-    one, other = (socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(2))
-    control, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    inherited = [far.fileno(), one[1].fileno(), other[1].fileno()]
-    way = "1000000,0,0,5500,0,0,0,0,0,1"
-    words = [str(program), *map(str, inherited), way, way]
-    with subprocess.Popen(words, pass_fds=inherited) as process:
+    with Laid(program, "1mbit queue=5500b/20") as wire:
+        got = wire.train(50, 0.5)
+        there, _ = wire.counters(0)
         for number in range(50):
-            one[0].send(numbered(number))
+            wire.b.send(numbered(number))
         time.sleep(0.3)
-        control.send(b"counters 0")
-        assert b"most_bytes 5000 0" in control.recv(4096)
-        for end in (control, far, *one, *other):
-            end.close()
-        assert process.wait(20) == 0
+        _, back = wire.counters(0)
+    assert numbers(got)[:5] == list(range(5))
+    assert there["dropped"] == 50 - len(got)
+    assert (there["most_packets"], there["most_bytes"]) == (5, 5 * SIZE)
+    assert back["most_packets"] == 20
 
 
 def test_high_marks_begin_anew_when_they_were_told(program: Path) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from fake_lab import lab_of, subject
 
 from linklab.bench import figures
 from linklab.bench.figures import (
@@ -19,12 +23,18 @@ from linklab.bench.figures import (
     vng_words,
     whole_command,
 )
-from linklab.commands.bench import checked_vng
+from linklab.bench.nics import NicCost, cpu_seconds
+from linklab.bench.nics import table as costs_table
+from linklab.commands.bench import BenchOptions, checked_vng
+from linklab.commands.bench import main as bench_main
 from linklab.errors import LabError, UsageError
 from linklab.host.accel import Accel
 from linklab.host.cache import Artefact, Cache
 from linklab.host.run import CommandFailed
 from linklab.kernel.kernel import KernelSpec
+from linklab.machine.spec import NicModel
+from linklab.options import made
+from linklab.report.grid import plain_text
 
 
 def test_a_figures_median_is_set_against_its_aim() -> None:
@@ -73,6 +83,40 @@ def test_virtme_ng_without_an_answer_gives_no_time(
     with pytest.raises(LabError, match="no answer from the guest, status 255") as caught:
         virtme_ng(Path("k"), Accel.TCG, 1, lambda _turn, _what: None)
     assert caught.value.evidence == "no guest"
+
+
+def test_a_link_is_charged_with_all_cpu_time_of_a_process() -> None:
+    before, ours = cpu_seconds(os.getpid()), time.process_time()
+    until = ours + 0.05
+    while time.process_time() < until:
+        pass
+    assert cpu_seconds(os.getpid()) - before == pytest.approx(time.process_time() - ours, abs=0.02)
+
+
+def test_the_interfaces_table_says_what_its_figures_are_and_has_their_spread() -> None:
+    one, other = (NicCost(goodput, 1.0, 2.0, 0.5, 9.0) for goodput in (10.0, 30.0))
+    shown = plain_text(costs_table(lab_of(), subject("sysfs"), {NicModel.E1000: [one, other]}))
+    assert "TCG" in shown.splitlines()[0]
+    assert "sysfs" in shown
+    (row,) = (line.split() for line in shown.splitlines() if "e1000" in line)
+    assert row[1:3] == ["20", "(10-30)"]
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        ({"networks": True}, "--networks, --nics: one of them"),
+        ({"vng": "bzImage"}, "--vng bzImage: --nics does without"),
+        ({"clock": "virtual"}, "--clock virtual: each guest would count"),
+        ({"kernel": "sysfs,nosysfs"}, "one kernel"),
+        ({"repeat": "0"}, "--repeat 0"),
+    ],
+)
+def test_wrong_options_of_the_interfaces_are_refused_before_anything_starts(
+    options: dict[str, Any], wanted: str
+) -> None:
+    with pytest.raises(UsageError, match=wanted):
+        bench_main(made(BenchOptions, {"nics": True, **options}))
 
 
 def test_a_command_that_fails_gives_no_time() -> None:

@@ -16,10 +16,11 @@ from revisions import ToldClassifier, history_of, journal_of, linear_tree
 from linklab.bisect import driver
 from linklab.bisect.driver import Bisection, duration
 from linklab.bisect.gitlog import git_log
-from linklab.bisect.journal import Journal, Step, held
+from linklab.bisect.journal import Journal, Step
 from linklab.bisect.search import Found, Mark, Unclear
 from linklab.errors import BuildSkipped, LabError, UsageError
 from linklab.events import Event, Note, ignore
+from linklab.results.store import held
 
 
 class Case:
@@ -222,9 +223,10 @@ def test_what_a_killed_step_left_stays_beside_the_new_one(tmp_path: Path) -> Non
 
 
 def test_two_processes_do_not_work_at_the_same_bisection(tmp_path: Path) -> None:
-    with held(tmp_path), pytest.raises(UsageError, match="another process"), held(tmp_path):
+    refused = pytest.raises(UsageError, match="another process is at the bisection")
+    with held(tmp_path, "bisection"), refused, held(tmp_path, "bisection"):
         pass
-    with held(tmp_path):
+    with held(tmp_path, "bisection"):
         pass
 
 

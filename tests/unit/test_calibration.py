@@ -21,6 +21,7 @@ from linklab.commands.calibrate import CalibrateOptions, CalibrateRequest, Calib
 from linklab.commands.history import ShowOptions, show
 from linklab.commands.kernels import KernelOptions
 from linklab.commands.machines import MachineOptions
+from linklab.commands.places import PlaceOptions
 from linklab.errors import KernelCrashed, LabError, UsageError, Verdict
 from linklab.events import ignore
 from linklab.host.cache import Cache, cache_root
@@ -293,6 +294,7 @@ def calibrate(monkeypatch: pytest.MonkeyPatch) -> Calibrate:
         ({"metric": "context_switches"}, "--metric context_switches: no kernel can be worse in it"),
         ({"counts": "0"}, "--counts 0"),
         ({"arms": "group", "operations": "create"}, "no members before they are created"),
+        ({"place": PlaceOptions("guests")}, "--place guests: this scenario has no topology"),
         ({"counts": "1,2"}, "one cell is calibrated at a time, not 2"),
     ],
 )

@@ -35,6 +35,7 @@ from linklab.host.cache import Cached
 from linklab.lab import lab as lab_module
 from linklab.lab.lab import Lab, Subject
 from linklab.machine.spec import Boot
+from linklab.options import made
 from linklab.results.model import Run
 from linklab.results.store import read_run
 from linklab.scenarios.grouping import ARMS, Grouping
@@ -177,6 +178,16 @@ def test_right_options_become_a_plan() -> None:
     assert request.plan.limit == 9.0
     assert request.folder == Path("out")
     assert request.memory == 256
+
+
+@pytest.mark.parametrize(
+    ("scenario", "kernels"), [("grouping", "sysfs,nosysfs"), ("aliases", "sysfs")]
+)
+def test_where_no_kernel_is_named_the_scenario_says_which(scenario: str, kernels: str) -> None:
+    (side,) = Running(made(RunOptions, {"scenario": scenario})).sides()
+    assert side.options.names == kernels
+    (side,) = Running(made(RunOptions, {"scenario": scenario, "kernel": "debug"})).sides()
+    assert side.options.names == "debug"
 
 
 def test_without_an_output_folder_there_is_one_of_its_own() -> None:

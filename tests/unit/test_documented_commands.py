@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from invoke.program import Program
 
 import tasks
 from linklab.commands.scenarios import ScenarioOptions
+from linklab.commands.sweep import Sweeping
+from linklab.commands.sweepfile import read
 from linklab.paths import ROOT
 from linklab.scenarios import scenario_named
 
@@ -24,7 +27,15 @@ WORKFLOW = ROOT / "docs" / "github-actions.yml"
 PAGES = (
     *(
         ROOT / "docs" / f"{name}.md"
-        for name in ("bisecting", "exports", "porting", "profiling", "comparing", "scenarios")
+        for name in (
+            "bisecting",
+            "exports",
+            "porting",
+            "profiling",
+            "comparing",
+            "scenarios",
+            "sweeping",
+        )
     ),
     WORKFLOW,
 )
@@ -66,6 +77,18 @@ def test_the_scenario_that_is_documented_is_one(tmp_path: Path) -> None:
     options = ScenarioOptions(str(path), param=("file=kernel/ostype",))
     assert [cell.text for cell in options.cells({})] == ["cat/10", "cat/100", "dd/10", "dd/100"]
     assert options.given() == {"file": "kernel/ostype"}
+
+
+def test_the_sweep_that_is_documented_is_one(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "sweeping.md").read_text()
+    found = re.search(r"## The file\n\n((?: {4}.*\n|\n)+)", page)
+    assert found
+    path = tmp_path / "bbr.toml"
+    path.write_text(textwrap.dedent(found[1]))
+    asked = read(path, {"output": str(tmp_path / "out"), "clock": "virtual"})
+    plan = Sweeping(asked, "").check().plan
+    assert len(plan.cells) == 2 * 3 * 2
+    assert [axis.parameter for axis in plan.shape.axes if axis.parameter] == ["topology"]
 
 
 def test_the_workflow_is_one_that_github_takes() -> None:

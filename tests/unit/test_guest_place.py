@@ -3,6 +3,9 @@ namespaces."""
 
 from __future__ import annotations
 
+import resource
+import signal
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from linklab.errors import LabError
+from linklab.errors import GuestHung, LabError
 from linklab.host.cache import Cached
-from linklab.lab import spaces
-from linklab.lab.guests import GuestNetwork, GuestPlace
+from linklab.lab import guests, spaces
+from linklab.lab.guests import GuestNetwork, GuestPlace, cut_to_packets, why_not_written
 from linklab.lab.topology import parse
 from linklab.machine.spec import Nic, NicModel
 from linklab.results.model import Sample
@@ -108,6 +111,72 @@ def test_interfaces_are_called_after_their_peers_in_whatever_order_they_were_fou
         "link set dev linklab-0 name a",
         "link set dev linklab-1 name b",
     ]
+
+
+def pcap(packets: int, size: int) -> bytes:
+    """A capture with as many packets, all alike."""
+    record = struct.pack("=IIII", 0, 0, size, size) + bytes(size)
+    return struct.pack("=IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65536, 1) + packets * record
+
+
+@pytest.mark.parametrize("torn", [1, 16, 500])
+def test_a_capture_that_found_its_disk_full_is_cut_to_whole_packets(
+    tmp_path: Path, torn: int
+) -> None:
+    path = tmp_path / "link-001-1.pcap"
+    path.write_bytes(pcap(2000, 984) + pcap(1, 984)[24 : 24 + torn])
+    cut_to_packets(path)
+    left = path.read_bytes()
+    kept = (len(left) - 24) // 1000
+    assert left == pcap(kept, 984)
+    assert 0 <= 2000 - kept - (1 << 19) // 1000 <= 1, "room for what the run still writes"
+
+
+def full(tmp_path: Path, words: str) -> GuestNetwork:
+    """A network of a guest that is captured, with what its QEMU said."""
+    path = tmp_path / "link-001-1.pcap"
+    path.write_bytes(pcap(1, 984))
+    nics = (Nic(NicModel.VIRTIO, "02:00:00:01:00:01", capture=path), Nic(NicModel.VIRTIO, "02"))
+    machine = SimpleNamespace(last_words=words, spec=SimpleNamespace(nics=nics))
+    session: Any = SimpleNamespace(machine=machine, name="a")
+    return GuestNetwork(parse(TEXT), {"a": session}, Counting())  # type: ignore[arg-type]
+
+
+def test_a_capture_that_qemu_gave_up_is_the_labs_fault_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full(tmp_path, "").watch()()
+    network = full(tmp_path, "network dump write error - stopping dump")
+    with pytest.raises(LabError, match="guest a: QEMU no longer writes"):
+        network.watch()()
+    monkeypatch.setattr(guests, "why_not_written", lambda _path: "No space left on device")
+    with pytest.raises(LabError, match=r"link-001-1.pcap: No space left on device; what came"):
+        network.watch()()
+
+
+def test_why_a_file_cannot_grow_is_found_by_trying_and_it_stays_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+    assert why_not_written(path) == ""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+        assert why_not_written(path) == "File too large"
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert path.read_bytes() == b"content"
+
+
+def test_what_a_guest_does_not_do_over_a_link_that_is_cut_is_not_its_kernels_fault() -> None:
+    wire: Any = SimpleNamespace(darken=lambda _link: None, light=lambda _link: None)
+    network = joined(wire)
+    network.darken(0)
+    assert network.cut == {0}
+    fault = network.over_a_cut_link(GuestHung("guest a: no answer", "its console"))
+    assert fault.message == "link 1, a -- r, was cut: guest a: no answer"
+    assert fault.evidence == "its console"
 
 
 def test_an_interface_that_the_kernel_has_no_driver_for_is_named() -> None:

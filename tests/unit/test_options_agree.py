@@ -23,6 +23,9 @@ OTHERWISE: Mapping[str, Mapping[str, str]] = {
     "clock": {"exec": "somebody waits for a command's output, in real time"},
     "command": {"exec": "a guest's command, a word", "gdb": "one of gdb's own, repeated"},
     "kernel": {
+        **dict.fromkeys(
+            ("run", "sweep"), "its default depends on the scenario, and is in the help"
+        ),
         "series": "each state is built, so only flavours can be named",
         **dict.fromkeys(("bisect", "verdict", "calibrate"), "exactly one kernel, which is built"),
         **dict.fromkeys(("profile", "exec", "shell", "gdb", "bench"), "exactly one kernel"),
@@ -40,6 +43,7 @@ OTHERWISE: Mapping[str, Mapping[str, str]] = {
         "port": "the series itself is a tree, --source there is none",
     },
     "repeat": {"bench": "figures of the lab are repeated, not trials"},
+    "resume": {"bisect": "a search has no file: all its options are in its folder"},
     "scenario": {
         "scenarios": "it chooses what is listed",
         "history": "it chooses among past runs",
@@ -64,6 +68,7 @@ OTHER_DEFAULTS: Mapping[str, Mapping[str, str]] = {
         ),
         **dict.fromkeys(("bisect", "verdict", "calibrate"), "one, the smaller one"),
         "gdb": "one with debug information",
+        **dict.fromkeys(("run", "sweep"), "the scenario decides"),
         "history": "all runs",
     },
     "command": {"gdb": "none: gdb asks"},
@@ -129,6 +134,12 @@ def test_no_reason_is_left_of_what_there_was(reasons: Mapping[str, Mapping[str, 
 def test_what_is_measured_is_said_the_same_way_wherever_guests_are_measured(name: str) -> None:
     measuring = {"run", "compare", "series", "bisect", "verdict", "calibrate", "profile"}
     assert measuring <= OPTIONS[name].keys()
+
+
+@pytest.mark.parametrize("name", ["place", "nic", "capture"])
+def test_where_hosts_are_is_said_wherever_figures_are_taken(name: str) -> None:
+    measuring = {"run", "sweep", "compare", "series", "calibrate", "profile"}
+    assert OPTIONS[name].keys() == measuring
 
 
 def test_a_metric_is_named_wherever_one_counts() -> None:

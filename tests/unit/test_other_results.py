@@ -179,9 +179,17 @@ def test_a_table_that_is_no_text_is_refused(results: Path) -> None:
         commands.show(ShowOptions("a-port", str(results), as_json=False))
 
 
-def test_there_is_no_page_of_one(results: Path) -> None:
+def test_there_is_no_page_of_one_or_of_several(results: Path) -> None:
+    with pytest.raises(UsageError, match=r"holds a profile.*invoke show"):
+        report(ReportOptions(("profile",), results=str(results)))
     with pytest.raises(UsageError, match=r"holds a ported series.*invoke show"):
+        report(ReportOptions(("a-port", "a-port"), results=str(results)))
+
+
+def test_a_ported_series_that_makes_no_sense_has_no_page(results: Path) -> None:
+    with pytest.raises(UsageError, match="makes no sense"):
         report(ReportOptions(("a-port",), results=str(results)))
+    assert not (results / "a-port/report.html").exists()
 
 
 def test_rerun_names_the_command_instead(results: Path) -> None:

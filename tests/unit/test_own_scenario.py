@@ -49,7 +49,7 @@ class Book(RunFolder):
 
     def __init__(self, path: Path, plan: Plan) -> None:
         path.mkdir(exist_ok=True)
-        super().__init__(path, {"kernels": [], **experiment(plan)})
+        super().__init__(path, {"kernels": [], **experiment(plan, lab_of())})
         self.kept: list[str] = []
 
     def add_sample(self, sample: Sample) -> None:

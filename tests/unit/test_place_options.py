@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from linklab.agent.replies import Hello
 from linklab.commands import places
 from linklab.commands.kernels import KernelOptions
 from linklab.commands.machines import MachineOptions
@@ -19,8 +20,11 @@ from linklab.host.qemu import Qemu
 from linklab.kernel.requirements import needs_of
 from linklab.lab.guests import GuestPlace
 from linklab.lab.lab import Lab, Subject
+from linklab.lab.session import Snapshot
 from linklab.lab.topology import parse
 from linklab.machine.spec import Boot, MachineType, NicModel
+from linklab.scenarios.aliases import Aliases
+from linklab.trials.subjects import Requirements
 
 NETWORK = parse("a -- r -- b: 10mbit 20ms")
 HOSTS = "hosts are a, r, b"
@@ -114,9 +118,22 @@ def test_kernels_of_several_hosts_are_tested_as_one() -> None:
 
 
 def test_the_drivers_that_a_kernel_lacks_are_named_with_the_option() -> None:
-    (need,) = needs_of(replace(GUESTS, nic="e1000e").needs(NETWORK))
+    (need,) = needs_of(GuestPlace(NETWORK, Cached("wire"), NicModel.E1000E).needs)
     assert (need.option, need.module, need.why) == ("CONFIG_E1000E", "e1000e", "--nic e1000e")
-    assert needs_of(PlaceOptions().needs(NETWORK)) == ()
+
+
+def test_each_place_asks_a_kernel_for_what_it_takes_there() -> None:
+    def wanted(place: GuestPlace | None) -> set[str]:
+        needs = Requirements.of(Aliases, replace(lab(), guests=place)).needs
+        return {need.option for need in needs_of(needs)}
+
+    here = wanted(None)
+    there = wanted(GuestPlace(NETWORK, Cached("wire"), nics={"b": NicModel.E1000}))
+    assert here - there == {
+        *("CONFIG_NET_NS", "CONFIG_VETH", "CONFIG_BRIDGE", "CONFIG_NET_SCH_NETEM")
+    }
+    assert there - here == {"CONFIG_VIRTIO_PCI", "CONFIG_VIRTIO_NET", "CONFIG_E1000"}
+    assert here & there == {"CONFIG_PROC_SYSCTL"}
 
 
 @pytest.mark.parametrize("model", NicModel)
@@ -126,14 +143,29 @@ def test_every_model_has_a_driver_that_is_looked_for_and_built_in(model: NicMode
     assert need.why == f"--nic {model}"
 
 
+def lab() -> Lab:
+    qemu = Qemu(Path("qemu"), "7.2.22")
+    return Lab(qemu, Accel.TCG, Boot.DIRECT, None, 1, 256, Cached("initramfs"), None, 60)
+
+
+def test_a_kernel_has_a_saved_guest_for_each_host_that_is_a_guest() -> None:
+    names = ("sysfs", "sysfs on a", "sysfs on b", "nosysfs on a")
+    hello = Hello(1, "", "", "", "", 1e-9, 1, 1, 1.0, 7)
+    saved = {name: Snapshot(Cached(f"guest {name}"), hello) for name in names}
+
+    def found(place: GuestPlace | None) -> list[str]:
+        with_saved = replace(lab(), snapshots=saved, guests=place)
+        return [guest.folder.name for guest in with_saved.saved_guests("sysfs")]
+
+    assert found(None) == ["guest sysfs"]
+    assert found(GuestPlace(NETWORK, Cached("wire"))) == ["guest sysfs on a", "guest sysfs on b"]
+
+
 def machines(**more: Any) -> dict[str, MachineType]:
     place = GuestPlace(NETWORK, Cached("wire"), **more)
-    qemu = Qemu(Path("qemu"), "7.2.22")
-    lab = Lab(
-        qemu, Accel.TCG, Boot.DIRECT, None, 1, 256, Cached("initramfs"), None, 60, guests=place
-    )
-    assert lab.machines == 3
-    specs = lab.specs_for(replace(subject("sysfs"), hosts={"b": subject("new", known=False)}))
+    joined = replace(lab(), guests=place)
+    assert joined.machines == 3
+    specs = joined.specs_for(replace(subject("sysfs"), hosts={"b": subject("new", known=False)}))
     assert [len(spec.nics) for spec in specs.values()] == [1, 2, 1]
     return {host: spec.machine for host, spec in specs.items()}
 

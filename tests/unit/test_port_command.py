@@ -11,6 +11,7 @@ import pytest
 from fake_tree import make_tarball, make_tree
 from porting import git
 
+from linklab.commands.history import ReportOptions, report
 from linklab.commands.port import PortOptions, main
 from linklab.errors import UsageError, Verdict
 
@@ -113,7 +114,14 @@ def test_what_is_kept_for_programs(series: Path, onto: Path, tmp_path: Path) -> 
     assert all(len(digest) == 64 for digest in about["series"]["files"].values())
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == ["0001-net-twenty-is-a-word.patch", "0002-net-a-new-file.patch",
-                     "port.json", "table.txt"]  # fmt: skip
+                     "port.json", "report.html", "table.txt"]  # fmt: skip
+    assert all(p["date"].startswith("20") for p in about["patches"])
+    page = tmp_path / "out/report.html"
+    first = page.read_text()
+    assert "4 patches onto Linux" in first and "2 by hand" in first
+    page.unlink()
+    report(ReportOptions((str(tmp_path / "out"),)))
+    assert page.read_text() == first, "it is made from what is stored alone"
     assert "net: a half is a number" in (tmp_path / "out/table.txt").read_text()
 
 

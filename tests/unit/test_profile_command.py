@@ -15,10 +15,10 @@ from fake_lab import lab_of, subject
 from fake_perf import PerfGuest, install_host_perf
 from rate_scenario import WITH_FRAGMENT
 
-from linklab.commands import profile as command
 from linklab.commands import workflow
 from linklab.commands.kernels import KernelOptions
 from linklab.commands.machines import MachineOptions
+from linklab.commands.places import PlaceOptions
 from linklab.commands.profile import (
     IMAGE,
     ProfileOptions,
@@ -33,6 +33,7 @@ from linklab.kernel.kernel import check_spec
 from linklab.lab import lab as lab_module
 from linklab.profile.store import SCHEMA, read_profile
 from linklab.report.profile import as_text, graph_of
+from linklab.trials import guest
 from linklab.trials.guest import host_of as made
 
 OPTIONS = ProfileOptions(
@@ -104,6 +105,10 @@ BAD = [
     (replace(OPTIONS, max_time="soon"), ["--max-time soon"]),
     (replace(OPTIONS, machine=MachineOptions(memory="128")), ["perf and 3 interfaces", "128"]),
     (replace(OPTIONS, machine=MachineOptions(cpus="0")), ["--cpus 0"]),
+    (
+        replace(OPTIONS, place=PlaceOptions("guests")),
+        ["--place guests", "perf samples the one guest"],
+    ),
 ]
 
 
@@ -324,7 +329,7 @@ def test_a_trial_has_a_limit_where_one_is_asked_for(
         limits.append(words[-1])
         return made(*words)
 
-    monkeypatch.setattr(command, "host_of", host_of)
+    monkeypatch.setattr(guest, "host_of", host_of)
     assert main(replace(OPTIONS, timeout="9"), ["invoke", "profile"]) is Verdict.PASS
     assert limits == [9]
     with pytest.raises(UsageError, match="--timeout soon"):

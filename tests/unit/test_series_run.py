@@ -22,6 +22,7 @@ from linklab.commands import series as command
 from linklab.commands.exports import ExportOptions
 from linklab.commands.kernels import KernelOptions
 from linklab.commands.machines import MachineOptions
+from linklab.commands.places import PlaceOptions
 from linklab.commands.series import SeriesOptions, SeriesRequest, SeriesWork
 from linklab.errors import (
     BuildSkipped,
@@ -341,6 +342,16 @@ def test_the_tree_may_change_while_its_series_is_tested(
         ({"fail_above": "some"}, "--fail-above some: a number of per cent"),
         ({"fail_above": "0"}, "--fail-above 0: per cent above 0"),
         ({"blocks": "1"}, "--blocks 1"),
+        ({"place": PlaceOptions("guests")}, "--place guests: this scenario has no topology"),
+        (
+            {
+                "place": PlaceOptions("guests"),
+                "scenario": "aliases",
+                "operations": "",
+                "machine": MachineOptions(clock="virtual"),
+            },
+            "--clock virtual: each guest would count its own",
+        ),
         ({"operations": "group"}, "none of it can be measured: group by group, 2 interfaces: "),
         ({"metric": "frob"}, "--metric frob: unknown; valid are seconds, "),
         ({"metric": "notifications"}, "--fail-above 5: notifications may be 0, so it is compared"),

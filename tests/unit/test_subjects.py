@@ -163,7 +163,7 @@ def run_series(tmp_path: Path, *modules: str) -> tuple[SeriesRun, Sequence[Subje
         modules=modules,
     )
     lab = NotingLab(**vars(lab_of()))
-    folder = RunFolder(tmp_path, {"kind": "series", "kernels": [], **experiment(measure)})
+    folder = RunFolder(tmp_path, {"kind": "series", "kernels": [], **experiment(measure, lab)})
     run = SeriesRun(plan, lab, folder, Cache(tmp_path / "cache"), ignore)
     run.run()
     return run, lab.subjects

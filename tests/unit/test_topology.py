@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations
 
 import pytest
@@ -16,17 +17,22 @@ from linklab.lab.topology import Link, Topology, Way, parse
 
 NAMES = ("a", "b", "c", "r", "s1", "client", "far")
 
-ways = st.builds(
+queues = st.one_of(
+    st.builds(lambda packets: {"queue": packets}, st.sampled_from([1, 50, 1000, 1514, 10_000_000])),
+    st.builds(lambda size: {"queue": size, "in_bytes": True}, st.integers(1514, 64 << 20)),
+    st.builds(lambda kib: {"queue": kib << 10, "in_bytes": True}, st.integers(2, 64 << 10)),
+)
+shapes = st.builds(
     Way,
     rate=st.sampled_from([0, 1000, 10_000_000, 2_500_000, 10**9, 400 * 10**9, 1_234_567]),
     delay=st.sampled_from([0, 1, 1500, 20_000_000, 60 * 10**9]),
     loss=st.integers(0, 1_000_000),
-    queue=st.sampled_from([1, 50, 1000, 10_000_000]),
     dup=st.sampled_from([0, 1, 10_000]),
     reorder=st.sampled_from([0, 500_000]),
     corrupt=st.sampled_from([0, 123]),
     overhead=st.integers(-1000, 1000),
 )
+ways = st.builds(lambda shape, queue: replace(shape, **queue), shapes, queues)
 
 
 @st.composite
@@ -110,6 +116,10 @@ def _distance(topology: Topology, start: str, link: int) -> int:
         ("a -- b -- c: 1mbit | clean", "a -- b -- c: 1mbit | clean"),
         ("a -- b: 10mbit/10mbit", "a -- b: 10mbit"),
         ("a -- b: 10mbit/0bit", "a -- b: 10mbit/0bit"),
+        ("a -- b: queue=0.5mb", "a -- b: queue=512kb"),
+        ("a -- b: 1mbit queue=64kb/50", "a -- b: 1mbit queue=64kb/50"),
+        ("a -- b: queue=1000", "a -- b"),
+        ("a -- b: queue=2000b", "a -- b: queue=2000b"),
         ("a -- b[400]", "a -- b[400]"),
         ("a", "a"),
     ],
@@ -133,6 +143,10 @@ def test_what_is_typed_is_said_in_the_usual_words(text: str, same: str) -> None:
         ("a -- b: 1% | 2%", 13, "2 links"),
         ("a -- b[0]", 5, "can be behind b"),
         ("a -- b: queue=0", 8, "from 1 to"),
+        ("a -- b: queue=64k", 8, "or bytes, as in queue=64kb"),
+        ("a -- b: queue=1kb", 8, "from 1514b, a full frame"),
+        ("a -- b: queue=65mb", 8, "to 64mb"),
+        ("a -- b: queue=50 queue=64kb", 17, "the queue is there twice"),
         ("a -- b: dup=3", 8, "dup=1%"),
         ("a -- b: color=3", 8, "there are queue"),
         ("a -- b: 10mbit/2ms", 8, "unlike"),
@@ -224,3 +238,10 @@ def test_each_interface_is_told_not_to_probe_for_its_addresses() -> None:
 
 def test_a_seed_of_0_leaves_the_losses_to_the_kernel() -> None:
     assert [argv[-2] for argv in built("a -- b: 1%", 0).ran if "shape" in argv] == ["0", "0"]
+
+
+def test_namespaces_refuse_a_queue_in_bytes_which_netem_cannot_count() -> None:
+    network = parse("a -- r -- b: clean | 10mbit queue=50/64kb")
+    with pytest.raises(UsageError, match=r"link 2, r -- b: .*netem .* counts packets, not bytes"):
+        spaces.check(network)
+    spaces.check(parse("a -- b: 10mbit queue=50"))

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hand_made import sample_in
+from fake_hosts import Guest, Tried, at_once, claim_of, figures, run_of  # noqa: F401
 
-from linklab.agent.replies import JobNews, Measure, ProgramEnd
 from linklab.errors import LabError, WrongState
-from linklab.lab.spaces import inside
-from linklab.lab.topology import parse
 from linklab.report.curves import course_panels
 from linklab.report.page import page
 from linklab.report.plots import svg
@@ -24,90 +21,13 @@ from linklab.results.store import RunFolder, read_run
 from linklab.scenarios.congestion import Congestion
 from linklab.scenarios.mptcp import Mptcp
 from linklab.scenarios.mptcp.promises import limit_ms
-from linklab.scenarios.scenario import GUEST, Finding, Host, Hosts, Scenario
+from linklab.scenarios.scenario import Finding
 
-MEASURE = Measure(1.0, 0.1, 0.1, 1, 1, 0)
+pytestmark = pytest.mark.usefixtures("at_once")
+
 S = 1_000_000_000
 MEGABIT = 125_000  # bytes
 BIN = 12_500  # bytes of a bin of 10 ms at 10 Mbit/s
-
-
-@dataclass
-class Guest:
-    """An agent that answers what the sender and the receiver would have said."""
-
-    sent: str = ""
-    got: str = ""
-    ran: list[tuple[str, ...]] = field(default_factory=list)
-    files: dict[str, str] = field(default_factory=dict)
-
-    def run(self, argv: Sequence[str], _deadline: float) -> ProgramEnd:
-        self.ran.append(tuple(argv))
-        talks = "send" in argv or "/bin/sh" in argv
-        return ProgramEnd(1, 0, MEASURE, self.sent.encode() if talks else b"")
-
-    def start_job(self, argv: Sequence[str], _deadline: float) -> int:
-        self.ran.append(tuple(argv))
-        return 1
-
-    def job_news(self, _wait: float, _deadline: float) -> JobNews:
-        return JobNews(f"listening\n{self.got}".encode(), MEASURE, 0)
-
-    def write_file(self, path: str, content: bytes, _deadline: float, *_: object) -> None:
-        self.files[path] = content.decode()
-
-    @property
-    def told(self) -> list[str]:
-        """The commands that were run, one text each."""
-        return [" ".join(argv) for argv in self.ran]
-
-
-def hosts_of(guest: Any, kind: type[Scenario], given: Mapping[str, Any]) -> Hosts:
-    network = parse(str(given["topology"]))
-    alone = Host(GUEST, guest, lambda _: 60.0)
-    return {GUEST: alone} | {
-        name: replace(alone, name=name, inside=inside(name), network=network)
-        for name in network.hosts
-    }
-
-
-def given_to(kind: type[Scenario], **other: Any) -> dict[str, Any]:
-    return {each.name: each.default for each in kind.parameters} | other
-
-
-class Tried:
-    """A scenario in a fake guest, set up."""
-
-    def __init__(self, kind: type[Scenario], guest: Guest, **given: Any) -> None:
-        values = given_to(kind, **given)
-        self.guest, self.scenario = guest, kind(values)
-        self.hosts = hosts_of(guest, kind, values)
-        list(self.scenario.set_up(self.hosts, Cell()))
-
-    def trial(self, **cell: Any) -> Mapping[str, float]:
-        self.scenario.prepare(self.hosts, Cell(cell))
-        return self.scenario.trial(self.hosts, Cell(cell))
-
-
-@pytest.fixture(autouse=True)
-def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A receiver has said all when it is first asked."""
-    from linklab.scenarios.scenario import Running, Said
-
-    def wait_for(self: Running, line: str) -> None:
-        self.output = self.host.agent.job_news(0, 0).output
-        assert f"{line}\n".encode() in self.output
-
-    def end(self: Running) -> Said:
-        return Said(self.output.decode().partition("\n")[2])
-
-    monkeypatch.setattr(Running, "wait_for", wait_for)
-    monkeypatch.setattr(Running, "end", end)
-
-
-def figures(**values: Any) -> str:
-    lines = {k: v if isinstance(v, (list, tuple)) else [v] for k, v in values.items()}
-    return "".join(f"{k.replace('__', '.')} {' '.join(map(str, v))}\n" for k, v in lines.items())
 
 
 def sender(flows: int = 1, each: int = 10 * MEGABIT, **more: Any) -> str:
@@ -116,6 +36,7 @@ def sender(flows: int = 1, each: int = 10 * MEGABIT, **more: Any) -> str:
         "connect_ns": [40_000_000] * flows,
         "sent": [each] * flows,
         "began": [S] * flows,
+        "closed": [9 * S] * flows,
         "rtt_median_us": 43_000,
         "rtt_p95_us": 50_000,
         "rtt_p99_us": 60_000,
@@ -207,26 +128,6 @@ def test_a_course_has_tenths_of_seconds_and_the_senders_window() -> None:
     ]
 
 
-def run_of(kind: type[Scenario], cells: Mapping[tuple[Any, Any], Any], **given: Any) -> Run:
-    axes = [axis.name for axis in kind.shape.axes]
-    full = {metric.name: 1.0 for metric in kind.shape.metrics}
-    samples = [
-        sample_in("nosysfs", Cell(zip(axes, at, strict=True)), full | metrics)
-        for at, metrics in cells.items()
-    ]
-    kernels: list[dict[str, Any]] = [
-        {"name": "nosysfs", "release": "6.12", "sha256": "ab", "inputs": {}, "image_bytes": None}
-    ]
-    plan = {"given": given_to(kind, **given)}
-    about = {"shape": kind.shape.to_json(), "kernels": kernels, "plan": plan}
-    return Run(about, samples)
-
-
-def claim_of(kind: type[Scenario], run: Run, about: str) -> Any:
-    (claim,) = (claim for claim in kind.claims(run) if about in claim.text)
-    return claim
-
-
 @pytest.mark.parametrize(
     ("bbr", "cubic", "finding"),
     [
@@ -274,11 +175,38 @@ def test_random_loss_is_judged_by_the_links_rate(
 
 
 def multipath(
-    spoken: int = 1, subflows: int = 2, b2: Sequence[int] = (0, 5, 0), **more: Any
+    spoken: int = 1,
+    subflows: int = 2,
+    b2: Sequence[int] = (0, 5, 0),
+    is_it: int | None = None,
+    **more: Any,
 ) -> str:
     paths: dict[str, Any] = {"b__sent": [5, 5, 0], "b__received": [1, 0, 0], "b2__sent": list(b2)}
     paths["b2__received"] = [0, 0, 0]
+    more["is_mptcp"] = spoken if is_it is None else is_it
     return sender(mptcp=spoken, subflows=subflows, **paths, **more)
+
+
+def counted(spoke: int = 1, joined: int = 1, gave_up: int = 0, received: int = 1) -> list[str]:
+    """What a and b count of MPTCP before a trial, and after it: of a, that; of b, `received`."""
+    names = (
+        "MPCapableSYNACKRX", "MPJoinSynAckRx", "MPCapableACKRX", "MPJoinAckRx",
+        "MPCapableFallbackSYNACK",
+    )  # fmt: skip
+    before, a = (7, 7, 7, 7, 7), (spoke, joined, 0, 0, gave_up)
+    b = (0, 0, received, joined, 0)
+    after = [tuple(map(sum, zip(before, more, strict=True))) for more in (a, b)]
+    return [
+        f"TcpExt: A B\nTcpExt: 1 2\nMPTcpExt: {' '.join(names)}\n"
+        f"MPTcpExt: {' '.join(map(str, values))}\n"
+        for values in (before, before, *after)
+    ]
+
+
+def watched(arm: str) -> str:
+    """What is counted beside TCP, which `multipath` has already."""
+    paths = ("b.sent", "b.received", "b2.sent", "b2.received")
+    return "".join(f"{path} 1\n" for path in paths) if arm == "tcp" else ""
 
 
 def arrived(seconds: int = 1) -> str:
@@ -292,7 +220,8 @@ def scripted(**cell: str) -> str:
 
 
 def test_two_paths_at_once() -> None:
-    tried = Tried(Mptcp, Guest(multipath(), arrived()), seconds=4, tail=2)
+    guest = Guest(multipath(), arrived(), counters=counted())
+    tried = Tried(Mptcp, guest, seconds=4, tail=2)
     metrics = tried.trial(operation="aggregate", arm="mptcp")
     assert metrics["goodput"] == 10.0
     assert metrics["share"] == pytest.approx(100 * 10 / (2 * 10 * 1448 / 1514))
@@ -303,6 +232,13 @@ def test_two_paths_at_once() -> None:
     # The first path is active for 0.2 s, the second one for 0.1, each with its tail.
     assert metrics["radio"] == pytest.approx(2.2 + 2.1)
     tried.scenario.check(tried.hosts, Cell({"operation": "aggregate", "arm": "mptcp"}))
+
+
+def test_between_guests_the_senders_clock_alone_tells_how_long_it_took() -> None:
+    tried = Tried(Mptcp, Guest(multipath(), arrived()), seconds=4)
+    tried.hosts = {name: replace(host, inside=()) for name, host in tried.hosts.items()}
+    metrics = tried.trial(operation="aggregate", arm="mptcp")
+    assert metrics["completion"] == 8.04, "the receiver's clock is another one"
 
 
 @pytest.mark.parametrize(
@@ -411,23 +347,52 @@ def test_the_script_says_what_failed_and_figures_only_where_nothing_did(
 
 
 @pytest.mark.parametrize(
-    ("arm", "spoken", "subflows", "said"),
+    ("arm", "said", "kernels", "wrong"),
     [
-        ("mptcp", 0, 0, "did not speak"),
-        ("mptcp", 1, 1, "1 subflows"),
-        ("backup", 0, 0, "did not speak"),
-        ("stripped", 1, 2, "spoke MPTCP"),
-        ("plain-listener", 1, 1, "spoke MPTCP"),
+        ("mptcp", multipath(0, 0), counted(), "did not speak"),
+        ("mptcp", multipath(1, 1), counted(), "1 subflows"),
+        ("backup", multipath(0, 0), counted(), "did not speak"),
+        ("stripped", multipath(1, 2), counted(0, 0, 1, 0), "spoke MPTCP"),
+        ("plain-listener", multipath(1, 1), counted(0, 0, 1, 0), "spoke MPTCP"),
+        # The connection says one thing, TCP_IS_MPTCP or a kernel's counters another.
+        ("mptcp", multipath(is_it=0), counted(), "did not speak"),
+        ("disabled", multipath(0, 0, is_it=1), counted(0, 0, 0, 0), "spoke MPTCP"),
+        ("mptcp", multipath(), counted(0), "a counts MPCapableSYNACKRX 0"),
+        ("mptcp", multipath(), counted(joined=0), "a counts .* MPJoinSynAckRx 0; 1 and 1"),
+        ("mptcp", multipath(), counted(received=0), "b counts MPCapableACKRX 0"),
+        ("mptcp", multipath(), [], "a counts MPCapableSYNACKRX 0"),
+        ("tcp", sender(), counted(), "a counts MPCapableSYNACKRX 1"),
+        ("disabled", multipath(0, 0), counted(0, 0, 0, 1), "b counts MPCapableACKRX 1"),
+        ("stripped", multipath(0, 0), counted(0, 0, 0, 0), "MPCapableFallbackSYNACK 0"),
+        ("plain-listener", multipath(0, 0), counted(0, 0, 0, 0), "MPCapableFallbackSYNACK 0"),
     ],
 )
 def test_a_connection_that_speaks_what_it_should_not_is_wrong(
-    arm: str, spoken: int, subflows: int, said: str
+    arm: str, said: str, kernels: list[str], wrong: str
 ) -> None:
-    tried = Tried(Mptcp, Guest(multipath(spoken, subflows), arrived()))
+    tried = Tried(Mptcp, Guest(said + watched(arm), arrived(), counters=list(kernels)))
     cell = Cell({"operation": "aggregate", "arm": arm})
     tried.trial(**cell)
-    with pytest.raises(WrongState, match=said):
+    with pytest.raises(WrongState, match=wrong):
         tried.scenario.check(tried.hosts, cell)
+
+
+@pytest.mark.parametrize(
+    ("arm", "said", "kernels"),
+    [
+        ("fullmesh", multipath(1, 4), counted(joined=3)),
+        ("tcp", sender() + watched("tcp"), counted(0, 0, 0, 0)),
+        ("disabled", multipath(0, 0), counted(0, 0, 0, 0)),
+        ("stripped", multipath(0, 0), counted(0, 0, 1, 0)),
+    ],
+)
+def test_a_connection_that_speaks_what_it_should_is_well(
+    arm: str, said: str, kernels: list[str]
+) -> None:
+    tried = Tried(Mptcp, Guest(said, arrived(), counters=list(kernels)))
+    cell = Cell({"operation": "aggregate", "arm": arm})
+    tried.trial(**cell)
+    tried.scenario.check(tried.hosts, cell)
 
 
 def test_one_path_is_not_enough() -> None:

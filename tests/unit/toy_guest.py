@@ -26,7 +26,9 @@ TOY = str(Path(__file__).with_name("toy_scenario.py"))
 REAL = MachineOptions(boot="direct", clock="real")
 RATE = 100.0  # reads a second
 LOOP = 1e-5  # what a loop of the slowed kernel adds, as a share
-_GROUPING = re.compile(r"interface|\bmtu\b|with(out)? sysfs|grouping|by group|listener|netlink")
+_GROUPING = re.compile(
+    r"interface|\bmtu\b|(?<!nosysfs )with(out)? sysfs|grouping|by group|listener|netlink"
+)
 _TIME = re.compile(r"slower than|faster|longer|less time|as long as|seconds of")
 
 

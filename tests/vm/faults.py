@@ -9,15 +9,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from guests import LIMIT
+from processes import is_gone
+
 from linklab.errors import LinklabError, Verdict
 from linklab.events import ignore
-from linklab.host.cache import Cache
+from linklab.host.cache import Cache, Cached
 from linklab.image.programs import WIRE, build_static
 from linklab.lab.guests import GuestNetwork, GuestPlace
 from linklab.lab.lab import Lab, Subject
 from linklab.lab.session import Session, open_session
 from linklab.lab.topology import parse
 from linklab.machine.spec import Clock, MachineSpec
+from linklab.scenarios.scenario import Host, Hosts
 
 IN_GUEST = Path(__file__).parent / "in_guest"
 GRACE = 2.0  # s that a verdict may come later than its deadline
@@ -59,11 +63,32 @@ class Scene:
 
     @contextmanager
     def network(self, text: str) -> Iterator[GuestNetwork]:
-        """Boot a guest for each host of a topology."""
+        """Boot a guest for each host of a topology; no process of it may stay."""
         wire = build_static(WIRE, Cache(), ignore).cached(WIRE.file)
         lab = replace(self.lab, guests=GuestPlace(parse(text), wire))
-        with lab.network(self.subject, self.folder / "console.log", seed=1) as joined:
-            yield joined
+        pids: list[int] = []
+        try:
+            with lab.network(self.subject, self.folder / "console.log", seed=1) as joined:
+                pids += (each.machine.pid for each in joined.sessions.values())
+                pids += [joined.wire.pid] if joined.wire.pid else []
+                try:
+                    yield joined
+                finally:
+                    lines = [session.line for session in joined.sessions.values()]
+                    self.due = max(line.postponed(0.0, self.limit) for line in lines)
+        finally:
+            assert all(map(is_gone, pids))
+
+    @contextmanager
+    def hosts(self, text: str) -> Iterator[tuple[GuestNetwork, Hosts]]:
+        """Boot the same, and bring up its hosts."""
+        with self.network(text) as joined:
+            hosts = {
+                name: Host(name, session.agent, lambda _: LIMIT, network=joined.topology)
+                for name, session in joined.sessions.items()
+            }
+            GuestPlace(joined.topology, Cached("")).bring_up(hosts)  # that takes no wire
+            yield joined, hosts
 
     @contextmanager
     def guest_on(self, spec: MachineSpec) -> Iterator[Session]:

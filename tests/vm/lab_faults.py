@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from faults import Fault, Outcome, Scene, fault
@@ -74,27 +75,6 @@ def qemu_stopped(scene: Scene) -> None:
         session.agent.run(["/bin/ip", "link"], due)
 
 
-# Each guest would count its own instructions.
-TOGETHER = (Clock.REAL,)
-
-
-@fault("the wire dies", "SIGKILL, while a guest is at work", ERROR, "the wire, ", clocks=TOGETHER)
-def wire_killed(scene: Scene) -> None:
-    with scene.network("a -- b: 1ms") as joined:
-        due = scene.deadline()
-        assert joined.wire.pid is not None
-        os.kill(joined.wire.pid, signal.SIGKILL)
-        never_ends(joined.sessions["a"].agent, due)
-
-
-@fault("QEMU of a peer is killed", "SIGKILL", ERROR, "guest b: .*signal 9", clocks=TOGETHER)
-def peer_killed(scene: Scene) -> None:
-    with scene.network("a -- b") as joined:
-        due = scene.deadline()
-        os.kill(joined.sessions["b"].machine.pid, signal.SIGKILL)
-        never_ends(joined.sessions["a"].agent, due)
-
-
 @fault("the console's log cannot grow", "it is `/dev/full`", ERROR, "No space left", limit=20.0)
 def log_full(scene: Scene) -> None:
     (scene.folder / "console.log").symlink_to("/dev/full")
@@ -108,7 +88,7 @@ def results_full(scene: Scene) -> Outcome:
     results = scene.folder / "results"
     results.mkdir()
     words = ("--counts", "2", "--arms", "group", "--repeat", "1000", "--output", results / "run")
-    return _run_beside_full_disk(scene, results, "32k", *map(str, words))
+    return run_beside_full_disk(scene, results, "32k", *map(str, words))[0]
 
 
 @fault("QEMU's disk is full", "a guest's memory on a tmpfs of 8 MB", ERROR, "signal 7", limit=30.0)
@@ -116,11 +96,16 @@ def memory_full(scene: Scene) -> Outcome:
     saved = cache_root() / "snapshot"
     saved.mkdir(parents=True, exist_ok=True)
     words = ("--counts", "4", "--boot", "resume", "--output", scene.folder / "run")
-    return _run_beside_full_disk(scene, saved, "8m", *map(str, words))
+    return run_beside_full_disk(scene, saved, "8m", *map(str, words))[0]
 
 
-def _run_beside_full_disk(scene: Scene, where: Path, size: str, *words: str) -> Outcome:
-    """Type `invoke run` where a folder is a file system of its own, and a small one."""
+def run_beside_full_disk(
+    scene: Scene, where: Path, size: str, *words: str
+) -> tuple[Outcome, dict[str, Any]]:
+    """Type `invoke run` where a folder is a file system of its own, and a small one.
+
+    Return what the lab made of it, and its document.
+    """
     mount = 'mount -t tmpfs -o "size=$1" tmpfs "$2" && shift 2 && exec "$@"'
     argv = [*_own_mounts(), "sh", "-c", mount, "sh", size, str(where)]
     scene.deadline()
@@ -139,7 +124,7 @@ def _run_beside_full_disk(scene: Scene, where: Path, size: str, *words: str) -> 
     about = document.get("run", document)
     verdict = Verdict(about["verdict"])
     assert verdict.status == done.returncode
-    return Outcome(verdict, about["message"], seconds)
+    return Outcome(verdict, about["message"], seconds), document
 
 
 def _own_mounts() -> list[str]:
@@ -160,8 +145,6 @@ LAB_FAULTS: tuple[Fault, ...] = (
     qemu_killed,
     qemu_told_to_end,
     qemu_stopped,
-    wire_killed,
-    peer_killed,
     log_full,
     results_full,
     memory_full,

@@ -13,7 +13,9 @@ from faults import GRACE, Fault, Scene
 from kernel_faults import ORDERED_FAULTS, STOCK_FAULTS
 from lab_faults import LAB_FAULTS
 from leak_faults import LEAKS, Leak
+from network_faults import NETWORK_FAULTS, driver_missing
 
+from linklab.commands.kernels import KernelOptions, prepare_subjects
 from linklab.commands.machines import MachineOptions, set_up_lab
 from linklab.errors import Verdict
 from linklab.events import ignore
@@ -21,8 +23,9 @@ from linklab.host.cache import Cache
 from linklab.kernel.kernel import BuildOptions, resolve_kernel
 from linklab.kernel.series import read_series
 from linklab.lab.lab import MINIMUM_MEMORY, Lab, Subject
+from linklab.lab.spaces import NETWORKS
 from linklab.machine.spec import Boot, Clock
-from linklab.trials.subjects import subject_of
+from linklab.trials.subjects import Requirements, subject_of
 
 pytestmark = pytest.mark.vm
 
@@ -44,6 +47,17 @@ def timed(request: pytest.FixtureRequest, cache: Cache) -> Lab:
     """A lab of small machines that boot directly, in each clock."""
     options = MachineOptions(accel="tcg", clock=request.param)
     return set_up_lab(options, MINIMUM_MEMORY, cache, ignore)
+
+
+@pytest.fixture(scope="module")
+def networks(cache: Cache) -> tuple[Lab, Subject]:
+    """A lab in real time, whose image and kernel have what hosts need that are guests."""
+    options = MachineOptions(accel="tcg", clock=Clock.REAL)
+    lab = set_up_lab(options, MINIMUM_MEMORY, cache, ignore, NETWORKS)
+    fragments = tuple(str(NETWORKS / name) for name in ("kernel.config", "nics.config"))
+    kernels = KernelOptions("nosysfs", needed=fragments)
+    (subject,) = prepare_subjects(kernels, Requirements(lab.boot, image=NETWORKS), cache, ignore)
+    return lab, subject
 
 
 @pytest.fixture(scope="module")
@@ -77,11 +91,19 @@ def _judge(fault: Fault, scene: Scene, rows: list[Row]) -> None:
     assert outcome.seconds <= played.due + GRACE
 
 
-@pytest.mark.parametrize("fault", LAB_FAULTS, ids=lambda fault: fault.name)
+@pytest.mark.parametrize("fault", (*LAB_FAULTS, driver_missing), ids=lambda fault: fault.name)
 def test_fault_of_the_lab(
     fault: Fault, timed: Lab, subjects: dict[str, Subject], tmp_path: Path, rows: list[Row]
 ) -> None:
     _judge(fault, Scene(timed, subjects["nosysfs"], tmp_path, fault.limit), rows)
+
+
+@pytest.mark.parametrize("fault", NETWORK_FAULTS, ids=lambda fault: fault.name)
+def test_fault_of_a_network_of_guests(
+    fault: Fault, networks: tuple[Lab, Subject], tmp_path: Path, rows: list[Row]
+) -> None:
+    lab, subject = networks
+    _judge(fault, Scene(lab, subject, tmp_path, fault.limit), rows)
 
 
 @pytest.mark.parametrize("fault", STOCK_FAULTS, ids=lambda fault: fault.name)

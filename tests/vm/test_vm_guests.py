@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import struct
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from guests import Invoke
 
 from linklab import paths
 from linklab.commands.kernels import KernelOptions, prepare_subjects
@@ -118,6 +122,40 @@ def test_a_link_through_a_router_has_its_rate_and_its_round_trip(guests: Guests)
         assert "1 packets received" in said
 
 
+SAME = "a -- r -- b: clean | 2mbit 20ms queue=20"
+NEAR = 0.05
+
+
+def test_the_same_experiment_gives_the_same_figures_wherever_its_hosts_are(
+    invoke: Invoke, tmp_path: Path
+) -> None:
+    """In virtual time they depend on nothing else; the others are to be near those.
+
+    The queue is always full, so the link decides the goodput, and the window goes up and
+    down many times, so the median says little of when. What is left is a host that lets
+    the guests or the wire wait for a CPU: each place in real time may try twice.
+    """
+
+    def figures(clock: str, place: str, turn: int) -> tuple[float, float]:
+        done = invoke(
+            *("run", "--scenario", "congestion", "--kernel", "nosysfs", "--leaks", "none"),
+            *("--axis", "arm=cubic", "--param", "seconds=8", "--param", f"topology={SAME}"),
+            *("--clock", clock, "--place", place),
+            *("--output", str(tmp_path / f"{clock}-{place}-{turn}"), "--json"),
+        )
+        assert done.status == 0, done.stderr
+        (sample,) = done.document["samples"]
+        assert (sample["clock"], sample["place"]) == (clock, place)
+        return sample["goodput"], sample["rtt"]
+
+    wanted = figures("virtual", "spaces", 0)
+    for place in ("spaces", "guests"):
+        found = figures("real", place, 0)
+        if found != pytest.approx(wanted, rel=NEAR):
+            found = figures("real", place, 1)
+        assert found == pytest.approx(wanted, rel=NEAR), place
+
+
 @pytest.mark.parametrize("nic", NicModel)
 def test_every_model_carries_traffic(guests: Guests, nic: NicModel) -> None:
     with guests("a -- b", nic) as network:
@@ -144,12 +182,63 @@ def test_a_cut_link_has_no_carrier_and_a_dark_one_has(guests: Guests) -> None:
         assert network.rtt("a", "b") >= 2
 
 
-def test_what_crosses_a_link_is_captured(guests: Guests) -> None:
-    with guests("a -- b", captures=True) as network:
+@pytest.fixture(scope="module")
+def captured(
+    prepared: tuple[Lab, Subject, Cached], tmp_path_factory: pytest.TempPathFactory
+) -> list[Path]:
+    """What crossed two links, one with the wire in its middle: pings, and a TCP connection."""
+    guests = Guests(prepared, tmp_path_factory.mktemp("captured"))
+    with guests("a -- r -- b: clean | 10mbit", captures=True) as network:
         network.rtt("a", "b")
-    captured = capture_of(guests.log, 0).read_bytes()
-    assert captured[:4] == b"\xd4\xc3\xb2\xa1"  # pcap, microseconds
-    assert captured.count(bytes.fromhex("020000010001")) >= 40, "frames of a, there and back"
+        network.goodput("a", "b", 1)
+    return [capture_of(guests.log, link) for link in range(2)]
+
+
+def packets_of(capture: Path) -> list[bytes]:
+    """The packets of a file as pcap-savefile(5) has them: what they say of their lengths holds."""
+    content = capture.read_bytes()
+    magic, major, minor, _, _, _, kind = struct.unpack_from("<IHHiIII", content)
+    assert (magic, major, minor, kind) == (0xA1B2C3D4, 2, 4, 1), "microseconds, Ethernet"
+    at, before, packets = 24, 0.0, []
+    while at < len(content):
+        seconds, fraction, length, whole = struct.unpack_from("<IIII", content, at)
+        assert length == whole
+        assert seconds + fraction / 1e6 >= before
+        at, before = at + 16 + length, seconds + fraction / 1e6
+        packets.append(content[at - length : at])
+    assert at == len(content)
+    return packets
+
+
+def test_what_crosses_a_link_is_captured_packet_by_packet(captured: list[Path]) -> None:
+    for capture, (a, b) in zip(captured, (("1", "2"), ("2", "3")), strict=True):
+        packets = packets_of(capture)
+        ip = [packet[14:] for packet in packets if packet[12:14] == b"\x08\x00"]
+        assert len(ip) > 100
+        for packet in ip:
+            header = packet[: 4 * (packet[0] & 15)]
+            total = sum(struct.unpack(f">{len(header) // 2}H", header))
+            assert (total & 0xFFFF) + (total >> 16) in (0xFFFF, 0x1FFFE), "RFC 791's check sum"
+            length = int.from_bytes(packet[2:4])
+            assert length <= len(packet) <= max(length, 46)
+        protocols = [packet[9] for packet in ip]
+        assert min(protocols.count(number) for number in (6, 17)) >= 40, "TCP, UDP"
+        senders = {packet[6:12].hex(":")[-2:] for packet in packets}
+        assert senders == {f"0{a}", f"0{b}"}
+
+
+@pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is not installed")
+def test_tshark_reads_what_was_captured_and_finds_nothing_wrong(captured: list[Path]) -> None:
+    for capture in captured:
+        words = ["tshark", "-r", str(capture), "-T", "fields", "-e", "frame.number"]
+        words += ["-o", "ip.check_checksum:TRUE", "-Y"]
+        for condition, expected in (
+            ("frame", len(packets_of(capture))),
+            ("_ws.malformed || ip.checksum.status == 0 || tcp.len > 1460", 0),
+        ):
+            found = subprocess.run([*words, condition], capture_output=True, text=True, check=True)
+            assert len(found.stdout.splitlines()) == expected
+            assert "cut short" not in found.stderr
 
 
 def test_saved_guests_are_joined_when_they_go_on(guests: Guests, cache: Cache) -> None:

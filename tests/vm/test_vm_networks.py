@@ -182,3 +182,49 @@ def test_a_middlebox_without_mptcp_leaves_tcp(invoke: Invoke, tmp_path: Path) ->
     samples = done.document["samples"]
     assert len(samples) == 3
     assert {(s["mptcp"], s["subflows"]) for s in samples} == {(0, 0)}
+
+
+def test_what_is_not_copied_is_copied_after_all_where_nobody_takes_it_away(
+    invoke: Invoke, tmp_path: Path
+) -> None:
+    axes = ("--axis", "size=4096,65536", "--param", "mib=2")
+    words = ("run", "--kernel", "nosysfs", "--clock", "virtual", "--scenario", "zerocopy", *axes)
+    done = invoke(*words, "--output", str(tmp_path / "run"), "--json")
+    assert done.status == 0, done.stderr
+    samples = done.document["samples"]
+    assert len(samples) == 8
+    for sample in samples:
+        assert sample["verified"] and sample["cost"] > 0 and sample["both"] > sample["cost"]
+        assert sample["uncopied"] == 0
+        assert (sample["notified"] > 0) == (sample["arm"] == "zerocopy")
+    findings = {claim["text"]: claim["finding"] for claim in done.document["run"]["claims"]}
+    assert findings["what is looped to a socket of the same kernel is copied after all"] == (
+        "reproduced"
+    )
+
+
+def test_who_polls_finds_what_would_have_interrupted_him(invoke: Invoke, tmp_path: Path) -> None:
+    words = ("--scenario", "busypoll", "--axis", "size=1", "--param", "requests=300")
+    one, other = run_twice(invoke, tmp_path, *words)
+    for arm, sample in ((arm, sample) for (_, arm), sample in one.items()):
+        polls = arm.endswith("busypoll")
+        assert (sample["polled"] > 0.9) if polls else (sample["polled"] == 0), arm
+        assert sample["latency"] == pytest.approx(other["", arm]["latency"], rel=0.001)
+        # The link takes 40 us there and back.
+        assert 40 < sample["latency"] < 100
+    assert one["", "busypoll"]["softirqs"] < one["", "interrupt"]["softirqs"]
+    assert one["", "busypoll"]["cpu"] > 2 * one["", "interrupt"]["cpu"]
+
+
+def test_a_link_where_nothing_can_be_polled_is_refused_with_the_kernels_counter(
+    invoke: Invoke, tmp_path: Path
+) -> None:
+    words = ("--scenario", "busypoll", "--axis", "arm=busypoll", "--axis", "size=1")
+    done = invoke(
+        *("run", "--kernel", "nosysfs", "--clock", "virtual", *words),
+        *("--param", "topology=a -- b", "--param", "requests=100"),
+        *("--output", str(tmp_path / "run"), "--json"),
+    )
+    assert done.status == 3
+    assert "found none of 100 answers (BusyPollRxPackets" in done.stderr
+    assert "a link with a delay is needed" in done.stderr

@@ -18,7 +18,7 @@ from linklab.results.shape import Axis, Better, Cell, Course, Metric, Shape
 from linklab.scenarios.aliases.article import ceiling_of
 from linklab.scenarios.congestion import goodput, goodput_course, whole
 from linklab.scenarios.mptcp.promises import DIES, FALLS_BACK, SPEAKS, Path, paths_of
-from linklab.scenarios.scenario import IP, Claim, Hosts, Metrics, Parameter, Said, Scenario
+from linklab.scenarios.scenario import IP, Claim, Host, Hosts, Metrics, Parameter, Said, Scenario
 
 __all__ = ["Mptcp"]
 
@@ -29,6 +29,11 @@ _TABLE = 100  # the first path's routes
 _MOST_SUBFLOWS = 8  # MPTCP_PM_ADDR_MAX
 _SCRIPT, _UP = "/tmp/mptcp.sh", "/tmp/mptcp-up-{}"
 _WATCH_MS = 100
+
+# What a kernel counts (net/mptcp/mib.c): the connection, and the subflows beside its first one.
+_SENDER = ("MPCapableSYNACKRX", "MPJoinSynAckRx")
+_RECEIVER = ("MPCapableACKRX", "MPJoinAckRx")
+_GAVE_UP, _GIVES_UP = "MPCapableFallbackSYNACK", ("plain-listener", "stripped")
 
 
 class Mptcp(Scenario):
@@ -166,6 +171,7 @@ class Mptcp(Scenario):
         listens = "tcp" if arm in ("tcp", "plain-listener") else "mptcp"
         longest = str(int(seconds) + _AFTER)
         sink = [TRAFFIC, "sink", listens, str(_PORT), "1", longest]
+        before = [_counters(hosts[name]) for name in (self.a, self.b)]
         running = hosts[self.b].start(sink, "listening", cell)
         speaks = "tcp" if arm == "tcp" else "mptcp"
         send = (
@@ -179,7 +185,13 @@ class Mptcp(Scenario):
         got = running.end()
         whole(sent, got)
         self.sent, self.got = sent, got
-        took = (max(got["last"]) - min(sent["began"]) + max(sent["connect_ns"])) / 1e9
+        self.counted = [
+            {counter: value - was.get(counter, 0) for counter, value in _counters(host).items()}
+            for host, was in zip((host, hosts[self.b]), before, strict=True)
+        ]
+        # Another guest has another clock: there it takes until the sender knows of the end.
+        last = got["last"] if host.inside else sent["closed"]
+        took = (max(last) - min(sent["began"]) + max(sent["connect_ns"])) / 1e9
         # Where paths die, what arrives once they are back does not count.
         span = (max(got["last"]) - min(got["first"])) / 1e9
         arrived = sum(got["bytes"]) * 8 / span / 1e6
@@ -282,19 +294,33 @@ class Mptcp(Scenario):
         return found
 
     def check(self, hosts: Hosts, cell: Cell) -> None:
-        """See that MPTCP was spoken where it should be, over all paths, and nowhere else."""
+        """See that MPTCP was spoken where it should be, over all paths, and nowhere else.
+
+        Three say so: the connection (MPTCP_INFO), TCP's own option (TCP_IS_MPTCP, Linux
+        6.9), and what both kernels counted (MPTcpExt in /proc/net/netstat).
+        """
         arm = str(cell["arm"])
-        if arm == "tcp":
-            return
-        spoken, subflows = self.sent.number("mptcp"), self.sent.number("subflows")
-        if bool(spoken) != (arm in SPEAKS):
-            raise WrongState(
-                f"arm {arm}: the connection {'spoke' if spoken else 'did not speak'} MPTCP"
-            )
-        if spoken and subflows < len(self.paths):
-            raise WrongState(
-                f"arm {arm}: {subflows:.0f} subflows, where there are {len(self.paths)} paths"
-            )
+        speaks, joins = arm in SPEAKS, len(self.paths) - 1 if arm in SPEAKS else 0
+        if arm != "tcp":
+            spoken, subflows = self.sent.number("mptcp"), self.sent.number("subflows")
+            if bool(spoken) != speaks or bool(self.sent.number("is_mptcp")) != speaks:
+                raise WrongState(
+                    f"arm {arm}: the connection {'did not speak' if speaks else 'spoke'} MPTCP"
+                )
+            if spoken and subflows < len(self.paths):
+                raise WrongState(
+                    f"arm {arm}: {subflows:.0f} subflows, where there are {len(self.paths)} paths"
+                )
+        for name, counted, (spoke, joined) in zip(
+            (self.a, self.b), self.counted, (_SENDER, _RECEIVER), strict=True
+        ):
+            if (found := counted.get(spoke, 0)) != speaks or counted.get(joined, 0) < joins:
+                raise WrongState(
+                    f"arm {arm}: {name} counts {spoke} {found}, {joined} "
+                    f"{counted.get(joined, 0)}; {int(speaks)} and {joins} or more are expected"
+                )
+        if arm in _GIVES_UP and (found := self.counted[0].get(_GAVE_UP, 0)) != 1:
+            raise WrongState(f"arm {arm}: {self.a} counts {_GAVE_UP} {found}, 1 is expected")
 
     @classmethod
     def claims(cls, run: Any) -> Sequence[Claim]:
@@ -302,3 +328,10 @@ class Mptcp(Scenario):
         from linklab.scenarios.mptcp.promises import claims
 
         return claims(run)
+
+
+def _counters(host: Host) -> dict[str, int]:
+    """Return what a host's kernel counts of MPTCP."""
+    lines = host.printed(["/bin/cat", "/proc/net/netstat"]).splitlines()
+    found = [line.split()[1:] for line in lines if line.startswith("MPTcpExt:")]
+    return {name: int(value) for name, value in zip(*found, strict=True)} if found else {}

@@ -116,7 +116,7 @@ class Stack(Scenario):
             raise LabError("stack needs both hosts in one guest: --place spaces")
         self.a, self.b = network.hosts
         self.chain: list[str] = []
-        hosts[self.b].run([TRAFFIC, "polled", hosts[self.b].interface])
+        hosts[self.b].run([TRAFFIC, "napi", hosts[self.b].interface])
         sender = hosts[self.a]
         # veth's ring is for what its sender has not left to be cut to size by others.
         sender.run([TRAFFIC, "plain", sender.interface])

@@ -1,0 +1,145 @@
+"""What an unshaped link costs, by the model of its network interfaces.
+
+Two guests, joined by a pair of sockets and nothing else: a TCP connection as fast as it
+goes, and requests of one byte. In real time, as guests that hear each other are.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from linklab.events import Listener, StepAdvanced, step
+from linklab.host.cache import Cached
+from linklab.lab.guests import GuestPlace
+from linklab.lab.lab import Lab, Subject
+from linklab.lab.spaces import TRAFFIC
+from linklab.lab.topology import parse
+from linklab.machine.spec import NicModel
+from linklab.results.figures import seconds_are
+from linklab.scenarios.scenario import Host
+
+MEMORY = 128  # MiB
+TOPOLOGY = parse("a -- b")
+_STEP = "network interfaces"
+_PORT = "5001"
+_SECONDS = 3  # of the connection
+_REQUESTS = 500
+_LIMIT = 120.0  # s for a program in the guest
+_COLUMNS = (
+    "--nic",
+    "goodput Mbit/s",
+    "sender's CPU s/Gbit",
+    "receiver's CPU s/Gbit",
+    "request ms",
+    "request ms, 99 %",
+)
+_CAPTION = (
+    "medians, and the least and the most. CPU: of the host, all that QEMU took, the guest in it; "
+    "request: one byte there and one back over TCP"
+)
+
+
+@dataclass(frozen=True)
+class NicCost:
+    """What one run over a link gave. CPU time is the host's, of a whole QEMU."""
+
+    goodput: float  # Mbit/s
+    sender: float  # s for each Gbit that arrived
+    receiver: float
+    request: float  # ms, the median
+    request_p99: float
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """The figures in the order of the table's columns."""
+        return self.goodput, self.sender, self.receiver, self.request, self.request_p99
+
+
+def cost_of(lab: Lab, subject: Subject, wire: Cached, nic: NicModel, log: Path) -> NicCost:
+    """Return what a link of one model costs, between new guests. Raises what a session raises."""
+    place = GuestPlace(TOPOLOGY, wire, nic)
+    with replace(lab, guests=place).network(subject, log, seed=0) as joined:
+        limit = lab.slowness * _LIMIT
+        hosts = {
+            name: Host(name, session.agent, lambda _cell: limit, network=TOPOLOGY)
+            for name, session in joined.sessions.items()
+        }
+        place.bring_up(hosts)
+        a, b, address = hosts["a"], hosts["b"], hosts["b"].address()
+        pids = [joined.sessions[name].machine.pid for name in ("a", "b")]
+        sink = ("tcp", _PORT, "1", str(_SECONDS + int(limit)))
+        running = b.start([TRAFFIC, "sink", *sink], "listening")
+        before = [cpu_seconds(pid) for pid in pids]
+        a.said([TRAFFIC, "send", "tcp", address, _PORT, "1", "1", str(_SECONDS)])
+        got = running.end()
+        sender, receiver = (cpu_seconds(pid) - used for pid, used in zip(pids, before, strict=True))
+        gigabits = sum(got["bytes"]) * 8 / 1e9
+        running = b.start([TRAFFIC, "serve", "tcp", _PORT, str(_REQUESTS)], "listening")
+        asked = a.said([TRAFFIC, "request", address, _PORT, str(_REQUESTS), "1", "1"])
+        running.end()
+    return NicCost(
+        goodput=sum(got["inner"]) * 8e3 / (got.number("end") - got.number("start")),
+        sender=sender / gigabits,
+        receiver=receiver / gigabits,
+        request=asked.number("ns_p50") / 1e6,
+        request_p99=asked.number("ns_p99") / 1e6,
+    )
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time of a process and all its threads.
+
+    The clock is the one that clock_getcpuclockid(3) names (CPUCLOCK_SCHED in the kernel's
+    include/linux/posix-timers.h).
+    """
+    return time.clock_gettime((~pid << 3) | 2)
+
+
+def cost_of_all(
+    lab: Lab, subject: Subject, wire: Cached, repeat: int, listener: Listener
+) -> dict[NicModel, list[NicCost]]:
+    """Return the costs of each model; the models by turns, so that a busy host disturbs all."""
+    found: dict[NicModel, list[NicCost]] = {model: [] for model in NicModel}
+    turns = [model for _ in range(repeat) for model in NicModel]
+    with (
+        tempfile.TemporaryDirectory(prefix="linklab-bench-") as folder,
+        step(listener, _STEP, len(turns)),
+    ):
+        for done, model in enumerate(turns):
+            listener(StepAdvanced(_STEP, done, model.value))
+            log = Path(folder) / f"console-{done}.log"
+            found[model].append(cost_of(lab, subject, wire, model, log))
+    return found
+
+
+def table(lab: Lab, subject: Subject, costs: Mapping[NicModel, Sequence[NicCost]]) -> Table:
+    """Return the table, a row for each model, the accelerator over it."""
+    about = {"accel": lab.accel.value, "clock": lab.clock.value}
+    kernel = f"kernel {subject.name} {subject.release}, QEMU {lab.qemu.version}"
+    shown = Table(
+        title=Text(f"{seconds_are(about)}\n{kernel}; an unshaped link of two guests"),
+        title_justify="left",
+        caption=Text(_CAPTION),
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    for column in _COLUMNS:
+        shown.add_column(column, justify="left" if column == _COLUMNS[0] else "right")
+    for model, runs in costs.items():
+        shown.add_row(model.value, *map(_spread, zip(*(run.values for run in runs), strict=True)))
+    return shown
+
+
+def _spread(values: Sequence[float]) -> str:
+    middle = f"{median(values):.3g}"
+    return middle if len(values) == 1 else f"{middle} ({min(values):.3g}-{max(values):.3g})"

@@ -1,0 +1,344 @@
+"""`invoke sweep FILE`: a scenario over its axes, its parameters and kernels, all in one plan.
+
+What is typed counts before what the file says. A parameter with several values becomes
+an axis of which another value needs another guest. So a sweep is a run with more axes:
+it is planned, measured, stored and read as one.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from linklab.commands.exports import ExportOptions
+from linklab.commands.kernels import KernelOptions, KernelSide, kernel_sides, split_host
+from linklab.commands.machines import MachineOptions
+from linklab.commands.places import PlaceOptions
+from linklab.commands.run import AUTO, KERNELS, Running, RunOptions, RunRequest, document, hashes_of
+from linklab.commands.sweepfile import Asked, read, said_of
+from linklab.commands.workflow import Finished
+from linklab.errors import (
+    GuestHung,
+    KernelCrashed,
+    KernelFault,
+    LinklabError,
+    UsageError,
+    Verdict,
+)
+from linklab.events import Note
+from linklab.host.cache import hash_file
+from linklab.machine.spec import Clock
+from linklab.options import (
+    ResultOptions,
+    flat,
+    group,
+    option,
+    options_of,
+    split_list,
+    word,
+)
+from linklab.results.history import find
+from linklab.results.model import Run
+from linklab.results.rerun_command import FILES
+from linklab.results.result_kinds import SWEEP
+from linklab.results.shape import Value, values_on
+from linklab.results.store import RUN_FILE, RunFolder, claim, held, read_about, read_run, utc_now
+from linklab.results.sweep import KERNEL, Check, Place, checked, is_sweep
+from linklab.trials.plan import Plan, swept
+from linklab.trials.subjects import experiment
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+_MAY_GO_ON = (None, Verdict.INTERRUPTED.value, Verdict.ERROR.value)
+_FAULTS: Mapping[str, type[KernelFault]] = {
+    Verdict.CRASH.value: KernelCrashed,
+    Verdict.HANG.value: GuestHung,
+}
+
+
+@dataclass(frozen=True)
+class SweepOptions(ResultOptions):
+    """The options of `invoke sweep`, as typed: those of `invoke run` count before the file's."""
+
+    file: str = word(
+        "a TOML file: a scenario, values of its axes and parameters, and what must hold",
+        lambda: sorted(map(str, Path().glob("*.toml"))),
+    )
+    kernels: KernelOptions = group(KernelOptions, {"names": KERNELS}, names=AUTO)
+    machine: MachineOptions = group(MachineOptions)
+    place: PlaceOptions = group(PlaceOptions)
+    trials: RunOptions = group(
+        RunOptions,
+        only=("repeat", "warmup", "fresh_guest", "seed", "jobs", "leaks", "timeout", "keep",
+              "timings"),
+    )  # fmt: skip
+    resume: str = option(
+        "",
+        "go on with a sweep of the same file that was interrupted: its folder, a part of its "
+        "name, or `last`; --output with its folder does the same",
+    )
+    exports: ExportOptions = group(ExportOptions)
+
+
+def typed(options: SweepOptions, command: Sequence[str]) -> dict[str, Any]:
+    """Return the options of `invoke run` that were typed, by name: they count before a file's."""
+    known = {each.name: each for each in options_of(RunOptions)}
+    usual = flat(SweepOptions())
+    flags = {each.partition("=")[0] for each in command}
+    return {
+        name: value
+        for name, value in flat(options).items()
+        if name in known and (value != usual[name] or known[name].flag in flags)
+    }
+
+
+class Sweeping(Running):
+    """`invoke sweep` at its work."""
+
+    kind = SWEEP
+
+    def __init__(self, asked: Asked, resume: str, *words: Any) -> None:
+        super().__init__(asked.options, *words)
+        self._asked = asked
+        self._resume = resume
+        self._checks: tuple[Check, ...] = ()
+
+    def check(self) -> RunRequest:
+        """Check every option, and every check against the cells that there will be."""
+        if len(self._asked.varied.get("topology", ())) > 1 and self.place.is_guests:
+            raise UsageError("--place guests: one topology at a time: name one, or --place spaces")
+        with self._said("kernel:" if "kernel" in self._asked.content else ""):
+            for side in self.sides():
+                self.place.kernels(side.options, self.network).check()
+        with self._said():
+            self.options.machine.check(no_iso="a sweep boots many guests: use direct or resume")
+            return super().check()
+
+    def _said(self, where: str = "") -> AbstractContextManager[None]:
+        return said_of(self._asked.file, self._asked.content, where)
+
+    def sides(self) -> Sequence[KernelSide]:
+        """Return the kernels; those with patches of their own under another name."""
+        kernels = self.options.kernels.with_scenario(self.options.kind)
+        return [KernelSide("", kernels)] if self.place.is_guests else kernel_sides(kernels)
+
+    @property
+    def _kernel_names(self) -> list[str]:
+        labels = [side.label for side in self.sides() if side.label]
+        names = split_list("kernel", self.options.kernels.names)
+        if self.place.is_guests and any(split_host(name)[0] for name in names):
+            return [" ".join(sorted(names, key=lambda name: bool(split_host(name)[0])))]
+        return labels or names
+
+    @cached_property
+    def _begun_before(self) -> Run | None:
+        """The sweep to go on with, if there is one. Raises `UsageError` where it cannot be."""
+        output = self.options.output
+        if self._resume and output:
+            raise UsageError("--resume and --output both name a folder: give one of them")
+        if self._resume:
+            folder = find(self._resume)
+        elif output and (Path(output) / RUN_FILE).is_file():
+            folder = Path(output)
+        else:
+            return None
+        about = read_about(folder)
+        if not is_sweep(about):
+            raise UsageError(f"{folder} holds no sweep: name another folder")
+        if about.get("verdict") not in _MAY_GO_ON:
+            raise UsageError(
+                f"the sweep in {folder} has come to its end ({about['verdict']}): a new one takes "
+                "another folder, and `invoke show` prints this one"
+            )
+        if about.get(SWEEP, {}).get("content") != self._asked.content:
+            raise UsageError(
+                f"{folder} was begun with another content of {self._asked.file.name}: a new sweep "
+                "takes another folder; --resume takes the file as it was"
+            )
+        self.options = replace(self.options, output=str(folder))
+        return read_run(folder)
+
+    def planned(self, clock: Clock) -> Plan:
+        """Return the plan: of each set of parameters every cell. Raises `UsageError`."""
+        before = self._begun_before
+        if before is not None and not self.options.seed:
+            self.options = replace(self.options, seed=str(before.plan["seed"]))
+        plan = swept(super().planned(clock), self._asked.varied, self._asked.rows)
+        self._checks = tuple(self._checks_on(plan))
+        return plan
+
+    def _checks_on(self, plan: Plan) -> Iterator[Check]:
+        """Yield the checks by axes. Raises `UsageError` for a cell that is not measured."""
+        kernels = self._kernel_names
+        measured = {Place(kernel, cell) for kernel in kernels for cell in plan.cells}
+        for number, said in enumerate(self._asked.checks, 1):
+            name = f"{self._asked.file}: check {number}"
+            where, against = (
+                dict(self._chosen(f"{name}: {key}", said.get(key, {}), plan))
+                for key in ("where", "against")
+            )
+            if several := [axis for axis, each in against.items() if len(each) > 1]:
+                raise UsageError(
+                    f"{name}: against has several values of {several[0]}: one is expected"
+                )
+            check = Check(
+                said.get("metric", plan.shape.metric.name), said.get("at-least"),
+                said.get("at-most"), where, {axis: each[0] for axis, each in against.items()},
+            )  # fmt: skip
+            places = list(check.places(kernels, plan.cells))
+            if not places:
+                raise UsageError(f"{name} is of no cell: none has all of what its where says")
+            for place in places if against else ():
+                if (other := place.moved(check.against)) not in measured:
+                    cell = plan.shape.in_words(other.cell)
+                    raise UsageError(f"{name}: against is not measured: {cell} on {other.kernel}")
+            yield check
+
+    def _chosen(
+        self, name: str, table: Mapping[str, Any], plan: Plan
+    ) -> Iterator[tuple[str, tuple[Value, ...]]]:
+        """Yield what a check chooses on each axis: of values that are measured."""
+        axes = {axis.parameter or axis.name: axis.name for axis in plan.shape.axes}
+        fixed = {key: [value] for key, value in plan.given.items()}
+        for key, typed_value in table.items():
+            values = typed_value if isinstance(typed_value, list) else [typed_value]
+            if key == KERNEL:
+                known: Sequence[Value] = self._kernel_names
+            else:
+                known = values_on(axes[key], plan.cells) if key in axes else fixed[key]
+            found = [self._as_measured(name, key, value, known, plan) for value in values]
+            if key in axes or key == KERNEL:
+                yield axes.get(key, key), tuple(found)
+
+    def _as_measured(
+        self, name: str, key: str, value: Value, known: Sequence[Value], plan: Plan
+    ) -> Value:
+        parameter = next((each for each in plan.kind.parameters if each.name == key), None)
+        if parameter is not None and parameter.reader is not None:
+            with self._said():
+                value = parameter.parse(str(value))
+        for each in known:
+            if each == value:
+                return each
+        raise UsageError(
+            f"{name}: {key} {value} is not measured: the sweep has {', '.join(map(str, known))}"
+        )
+
+    # At work
+
+    def claimed(self) -> Path:
+        """Return the folder: a new one, or that of the sweep to go on with."""
+        if self._begun_before is not None:
+            return Path(self.options.output)
+        return claim(self.options.output, SWEEP)
+
+    def work(self) -> Finished:
+        """Do all of it while no other process goes on with the same sweep."""
+        with held(self.request.folder, SWEEP):
+            return super().work()
+
+    def about(self) -> dict[str, Any]:
+        """Return what run.json says of a sweep when it begins."""
+        plan, sides = self.request.plan, self.sides()
+        files = hashes_of(self.options.machine, self.options, *(side.options for side in sides))
+        content = [
+            {"name": s.label, "source": s.options.source, **s.options.content()} for s in sides
+        ]
+        return {
+            FILES: {str(self._asked.file.absolute()): hash_file(self._asked.file), **files},
+            **experiment(plan, self.lab),
+            **({"sides": content} if len(sides) > 1 else content[0]),
+            SWEEP: {
+                "content": self._asked.content,
+                "metrics": list(self._asked.metrics),
+                "checks": [check.to_json() for check in self._checks],
+            },
+        }
+
+    def begun(self, about: Mapping[str, Any]) -> RunFolder:
+        """Return the record: a new one, or the one to go on with where all is as it was."""
+        before = self._begun_before
+        if before is None:
+            return super().begun(about)
+        from linklab.report.compare import obstacles
+
+        now = Run(json.loads(json.dumps(about)), ())
+        found = [
+            f"{each.what}: {each.before} then, {each.now} now" for each in obstacles(before, now)
+        ]
+        was, are = ({kernel.name: kernel.sha256 for kernel in run.kernels} for run in (before, now))
+        found += [f"kernel {name} is another one" for name in was if are.get(name) != was[name]]
+        found += [f"kernel {name} is new" for name in are if name not in was]
+        plans = ({**run.plan, "jobs": None} for run in (before, now))
+        entries = ((name, was, are) for name, was, are in _pairs(*plans) if was != are)
+        found += [f"plan, {name}: {was} then, {are} now" for name, was, are in entries]
+        if found:
+            raise UsageError(
+                f"{self.request.folder} cannot be gone on with, as not all is as it was: a new "
+                "sweep takes another folder",
+                "\n".join(found),
+            )
+        resumed = [*(before.about.get("resumed") or ()), utc_now()]
+        return RunFolder.continued(
+            self.request.folder, end=None, verdict=None, message="", resumed=resumed
+        )
+
+    def measure(self) -> None:
+        """Do all trials that are not done yet."""
+        self._engine.run(self.subjects, self.folder.run if self._begun_before is not None else None)
+
+    def finish(self, faults: Sequence[LinklabError]) -> Finished:
+        """Store the end. A check that does not hold is a fail."""
+        new = {fault.message for fault in self._engine.faults}
+        earlier = [_fault(each) for each in self.stored.faults if each.get("message") not in new]
+        faults = [*faults, *earlier, *self._engine.faults]
+        if faults and faults[0].verdict.value in _MAY_GO_ON:
+            command = ["invoke", "sweep", str(self._asked.file), "--resume", str(self.folder.path)]
+            self.listener(Note(f"`{shlex.join(command)}` goes on"))
+        wrong = [each for each in checked(self.stored) if not each.holds]
+        if faults or not wrong:
+            return self.ended(faults)
+        more = f", and {len(wrong) - 1} more checks do not hold" if len(wrong) > 1 else ""
+        message = f"{wrong[0].text(self.stored.shape)}{more}"
+        return self.ended((), Verdict.FAIL, message)
+
+    def table(self) -> RenderableType:
+        """Return the matrix, and what became of the checks."""
+        from linklab.report.sweep import render
+
+        return render(self.stored)
+
+    def closing(self, finished: Finished) -> str:
+        """Return the verdict, where the results are, and which check does not hold."""
+        said = "" if finished.faults else str(self.stored.about.get("message") or "")
+        return "\n".join(filter(None, (super().closing(finished), said)))
+
+    def document(self) -> dict[str, Any]:
+        """Return the sweep with its samples and what became of its checks."""
+        from linklab.report.sweep import checks_document
+
+        return {**document(self.stored), "checks": checks_document(self.stored)}
+
+
+def _pairs(was: Mapping[str, Any], are: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    for name in dict.fromkeys((*was, *are)):
+        yield name, was.get(name), are.get(name)
+
+
+def _fault(entry: Mapping[str, Any]) -> KernelFault:
+    """Return a stored fault as what it was."""
+    kind = _FAULTS.get(str(entry.get("verdict")), KernelFault)
+    return kind(str(entry.get("message", "")), str(entry.get("evidence", "")))
+
+
+def main(options: SweepOptions, command: Sequence[str]) -> Verdict:
+    """Sweep, show what came out, and return the verdict."""
+    asked = read(Path(options.file), typed(options, command))
+    return Sweeping(asked, options.resume, command).carry_out()

@@ -1,0 +1,125 @@
+"""Hosts of a topology without a guest: scenarios that send and receive, told what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+from hand_made import sample_in
+
+from linklab.agent.replies import JobNews, Measure, ProgramEnd
+from linklab.lab.spaces import inside
+from linklab.lab.topology import parse
+from linklab.results.model import Run
+from linklab.results.shape import Cell
+from linklab.scenarios.scenario import GUEST, Host, Hosts, Scenario
+
+MEASURE = Measure(1.0, 0.1, 0.1, 1, 1, 0)
+
+
+@dataclass
+class Guest:
+    """An agent that answers what the sender and the receiver would have said."""
+
+    sent: str = ""
+    got: str = ""
+    refuses: str = ""
+    counters: list[str] = field(default_factory=list)
+    """What /proc/net/netstat says, the next time that it is read, and the time after."""
+    ran: list[tuple[str, ...]] = field(default_factory=list)
+    files: dict[str, str] = field(default_factory=dict)
+
+    def run(self, argv: Sequence[str], _deadline: float) -> ProgramEnd:
+        self.ran.append(tuple(argv))
+        if "/proc/net/netstat" in argv:
+            text = self.counters.pop(0) if self.counters else ""
+            return ProgramEnd(1, 0, MEASURE, text.encode())
+        talks = bool({"send", "stream", "request", "/bin/sh"} & {*argv})
+        if talks and self.refuses:
+            return ProgramEnd(0, 1 << 8, MEASURE, self.refuses.encode())
+        return ProgramEnd(1, 0, MEASURE, self.sent.encode() if talks else b"")
+
+    def start_job(self, argv: Sequence[str], _deadline: float) -> int:
+        self.ran.append(tuple(argv))
+        return 1
+
+    def job_news(self, _wait: float, _deadline: float) -> JobNews:
+        return JobNews(f"listening\n{self.got}".encode(), MEASURE, 0)
+
+    def write_file(self, path: str, content: bytes, _deadline: float, *_: object) -> None:
+        self.files[path] = content.decode()
+
+    @property
+    def told(self) -> list[str]:
+        """The commands that were run, one text each."""
+        return [" ".join(argv) for argv in self.ran]
+
+
+def hosts_of(guest: Any, kind: type[Scenario], given: Mapping[str, Any]) -> Hosts:
+    network = parse(str(given["topology"]))
+    alone = Host(GUEST, guest, lambda _: 60.0)
+    return {GUEST: alone} | {
+        name: replace(alone, name=name, inside=inside(name), network=network)
+        for name in network.hosts
+    }
+
+
+def given_to(kind: type[Scenario], **other: Any) -> dict[str, Any]:
+    return {each.name: each.default for each in kind.parameters} | other
+
+
+class Tried:
+    """A scenario in a fake guest, set up."""
+
+    def __init__(self, kind: type[Scenario], guest: Guest, **given: Any) -> None:
+        values = given_to(kind, **given)
+        self.guest, self.scenario = guest, kind(values)
+        self.hosts = hosts_of(guest, kind, values)
+        list(self.scenario.set_up(self.hosts, Cell()))
+
+    def trial(self, **cell: Any) -> Mapping[str, float]:
+        self.scenario.prepare(self.hosts, Cell(cell))
+        return self.scenario.trial(self.hosts, Cell(cell))
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A receiver has said all when it is first asked."""
+    from linklab.scenarios.scenario import Running, Said
+
+    def wait_for(self: Running, line: str) -> None:
+        self.output = self.host.agent.job_news(0, 0).output
+        assert f"{line}\n".encode() in self.output
+
+    def end(self: Running) -> Said:
+        return Said(self.output.decode().partition("\n")[2])
+
+    monkeypatch.setattr(Running, "wait_for", wait_for)
+    monkeypatch.setattr(Running, "end", end)
+
+
+def figures(**values: Any) -> str:
+    lines = {k: v if isinstance(v, (list, tuple)) else [v] for k, v in values.items()}
+    return "".join(f"{k.replace('__', '.')} {' '.join(map(str, v))}\n" for k, v in lines.items())
+
+
+def run_of(kind: type[Scenario], cells: Mapping[Any, Any], **given: Any) -> Run:
+    axes = [axis.name for axis in kind.shape.axes]
+    full = {metric.name: 1.0 for metric in kind.shape.metrics}
+    samples = [
+        sample_in("nosysfs", Cell(zip(axes, at, strict=True)), full | metrics)
+        for at, metrics in cells.items()
+    ]
+    kernels: list[dict[str, Any]] = [
+        {"name": "nosysfs", "release": "6.12", "sha256": "ab", "inputs": {}, "image_bytes": None}
+    ]
+    plan = {"given": given_to(kind, **given)}
+    about = {"shape": kind.shape.to_json(), "kernels": kernels, "plan": plan}
+    return Run(about, samples)
+
+
+def claim_of(kind: type[Scenario], run: Run, about: str) -> Any:
+    (claim,) = (claim for claim in kind.claims(run) if about in claim.text)
+    return claim

@@ -1,0 +1,642 @@
+"""`invoke sweep`: its file, its plan, its checks, and going on after an interruption."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_lab import lab_of, subject
+
+from linklab.commands import sweep as command
+from linklab.commands import workflow
+from linklab.commands.cli import COMMANDS, completions
+from linklab.commands.history import ShowOptions, show
+from linklab.commands.kernels import KernelOptions
+from linklab.commands.machines import MachineOptions
+from linklab.commands.run import RunRequest
+from linklab.commands.sweep import Sweeping, SweepOptions, typed
+from linklab.commands.sweepfile import read
+from linklab.errors import UsageError, Verdict
+from linklab.events import ignore
+from linklab.lab import lab as lab_module
+from linklab.lab.lab import Lab, Subject
+from linklab.report.page import page
+from linklab.results.model import Run
+from linklab.results.outcomes import Status
+from linklab.results.shape import Cell
+from linklab.results.store import RunFolder, held, read_run
+from linklab.results.suites import suites_of
+from linklab.results.sweep import Check, checked, summary
+from linklab.trials.engine import Batch, Engine
+from linklab.trials.plan import GuestSlot, Turn, left_of, schedule
+
+SCENARIO = """\
+from pathlib import Path
+from linklab.errors import KernelCrashed
+from linklab.results.shape import Axis, Better, Metric, Shape
+from linklab.scenarios.scenario import Parameter, Scenario
+
+
+class Rate(Scenario):
+    name = "rate"
+    about = "how much goes through"
+    shape = Shape(
+        axes=(
+            Axis("size", (64, 1500), "bytes", most=9000),
+            Axis("protocol", ("tcp",), among=("tcp", "udp")),
+        ),
+        metrics=(Metric("rate", "Mbit/s", Better.MORE), Metric("lost", zero=True)),
+        rows="size",
+        columns="protocol",
+        text="{protocol} of {size} bytes",
+    )
+    parameters = (
+        Parameter("pace", 1.0, "packets for each ms", most=10),
+        Parameter("seconds", 5, "how long", most=60),
+        Parameter("queue", "fifo", "what the link has", among=("fifo", "fq")),
+    )
+
+    def trial(self, hosts, cell):
+        assert set(cell) == {"size", "protocol"}  # it knows no axis but its own
+        with Path("trials").open("a") as file:
+            file.write(f"{self.given['pace']} {self.given['queue']} {cell.text}\\n")
+        if Path("stop").exists() and len(Path("trials").read_text().splitlines()) > 3:
+            raise KeyboardInterrupt
+        if Path("crash").exists() and len(Path("trials").read_text().splitlines()) > 3:
+            raise KernelCrashed("Oops")
+        half = 0.5 if cell["protocol"] == "udp" else 1.0
+        return {"rate": self.given["pace"] * cell["size"] * half, "lost": 0}
+"""
+FILE = """\
+scenario = "rate.py"
+kernel = ["nosysfs"]
+clock = "real"
+seed = 7
+leaks = "none"
+
+[axes]
+size = [100, 200]
+protocol = ["tcp", "udp"]
+
+[parameters]
+pace = [1, 2.5]
+queue = "fq"
+"""
+CHECK = "\n[[check]]\nat-least = 100\n"
+SUBJECTS = [subject("nosysfs")]
+PATH = Path("sweep.toml")
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LINKLAB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(lab_module, "host_memory_available", lambda: 8000)
+    Path("rate.py").write_text(SCENARIO)
+
+
+@pytest.fixture
+def prepared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fake guests, and nothing built."""
+
+    def lab(_options: MachineOptions, memory: int, *_: object) -> Lab:
+        return replace(lab_of(), memory=memory)
+
+    def subjects(options: KernelOptions, *_: object) -> list[Subject]:
+        names = options.names.split(",")
+        return [subject(name) for name in names]
+
+    monkeypatch.setattr(workflow, "set_up_lab", lab)
+    monkeypatch.setattr(workflow, "prepare_subjects", subjects)
+
+
+def checking(text: str, **over: Any) -> RunRequest:
+    PATH.write_text(text)
+    return Sweeping(read(PATH, {"output": "out", **over}), "").check()
+
+
+def swept(text: str = FILE, *words: str, **options: Any) -> Verdict:
+    PATH.write_text(text)
+    asked = SweepOptions(file=str(PATH), **{"output": "out", **options})
+    return command.main(asked, ["invoke", "sweep", str(PATH), *words])
+
+
+def stored() -> Run:
+    return read_run(Path("out"))
+
+
+def with_line(text: str, before: str, line: str) -> str:
+    return text.replace(before, f"{line}\n{before}", 1)
+
+
+# What is wrong with a file is said before anything is started
+
+AXIS, PARAMETER = "[axes]", "[parameters]"
+BAD: list[tuple[str, list[str]]] = [
+    ("scenario = \n", ["is no TOML", "line 1"]),
+    (with_line(FILE, AXIS, "repeat = "), ["is no TOML", "line 7"]),
+    (FILE.replace('"rate.py"', '"rate.py"\n[x]', 1).replace("[x]", "x ="), ["no TOML", "line 2"]),
+    (with_line(FILE, AXIS, 'acel = "tcg"'), ["no key 'acel'", "is accel meant?", "scenario"]),
+    (with_line(FILE, AXIS, 'output = "x"'), ["no key 'output'"]),
+    (with_line(FILE, AXIS, "repeat = true"), ["repeat is true", "a word or a number"]),
+    (with_line(FILE, AXIS, "repeat = [1, 2]"), ["repeat is [1, 2]", "a word or a number"]),
+    (with_line(FILE, AXIS, "repeat = 0"), ["sweep.toml: repeat 0", "from 1"]),
+    (with_line(FILE, AXIS, "repeat = 1979-05-27"), ["repeat is 1979-05-27"]),
+    (with_line(FILE, AXIS, 'fresh-guest = "yes"'), ["fresh-guest is 'yes'", "true or false"]),
+    (with_line(FILE, AXIS, "patch = []"), ["patch has no values"]),
+    (with_line(FILE, AXIS, 'boot = "iso"'), ["sweep.toml: boot iso", "direct or resume"]),
+    (with_line(FILE, AXIS, 'boot = "frob"'), ["sweep.toml: boot frob", "direct, iso"]),
+    (with_line(FILE, AXIS, 'place = "guests"'), ["place guests", "no topology"]),
+    (FILE.replace('["nosysfs"]', '["frob"]'), ["sweep.toml: kernel: ", "frob", "sysfs, nosysfs"]),
+    (FILE.replace('["nosysfs"]', '["nosysfs+no.patch"]'), ["no.patch"]),
+    (FILE.replace('scenario = "rate.py"\n', ""), ["scenario is not there", "scenario ="]),
+    (FILE.replace('"rate.py"', '"frob"'), ["sweep.toml: scenario frob", "valid are"]),
+    (FILE.replace('"rate.py"', '"frob.py"'), ["frob.py: there is no such file"]),
+    (FILE.replace("size =", "sise ="), ["[axes]", "'sise'", "is size meant?", "size, protocol"]),
+    (FILE.replace("[100, 200]", "[]"), ["[axes] size has no values"]),
+    (FILE.replace("[100, 200]", "[100, 100]"), ["[axes] size has 100 twice"]),
+    (FILE.replace("[100, 200]", '["much"]'), ["[axes] size has 'much'", "a number is expected"]),
+    (FILE.replace("[100, 200]", "[true]"), ["[axes] size has true"]),
+    (FILE.replace("[100, 200]", "[10000]"), ["sweep.toml: [axes] size 10000", "from 1 to 9000"]),
+    (FILE.replace('"udp"', '"sctp"'), ["[axes] protocol sctp", "valid are tcp, udp"]),
+    (FILE.replace('"udp"', "4"), ["[axes] protocol has 4", "a word is expected"]),
+    (FILE.replace("[axes]", "axes = 3\n[x]"), ["no key 'x'"]),
+    ("axes = 3\n" + FILE.split("[axes]", maxsplit=1)[0], ["axes is 3", "[axes]"]),
+    (FILE.replace("pace =", "peace ="), ["[parameters]", "'peace'", "is pace meant?", "queue"]),
+    (FILE.replace("[1, 2.5]", "[]"), ["[parameters] pace has no values"]),
+    (FILE.replace("[1, 2.5]", "[1, 1.0]"), ["[parameters] pace has 1 twice"]),
+    (FILE.replace("[1, 2.5]", "[1, 11]"), ["[parameters] pace=11", "from 0 to 10"]),
+    (FILE.replace("[1, 2.5]", '["fast"]'), ["[parameters] pace=fast", "a number is expected"]),
+    (FILE.replace('"fq"', '"red"'), ["[parameters] queue=red", "valid are fifo, fq"]),
+    (with_line(FILE, AXIS, 'rows = "frob"'), ["rows is 'frob'", "size, protocol, pace"]),
+    (with_line(FILE, AXIS, 'metrics = ["speed"]'), ["metrics", "'speed'", "rate, lost"]),
+    (FILE + '\n[check]\nmetric = "rate"\n', ["check is no table", "[[check]]"]),
+    (FILE + CHECK + "at_most = 3\n", ["check 1", "no key 'at_most'", "is at-most meant?"]),
+    (FILE + CHECK + 'metric = "speed"\n', ["check 1", "metric 'speed'", "rate, lost"]),
+    (FILE + "\n[[check]]\nmetric = 'rate'\n", ["check 1 has no limit", "at-least = NUMBER"]),
+    (FILE + "\n[[check]]\nat-least = 'much'\n", ["check 1: at-least is 'much', and no number"]),
+    (FILE + "\n[[check]]\nat-least = nan\n", ["check 1: at-least is nan, and no number"]),
+    (FILE + CHECK + "at-most = 9\n", ["check 1 can never hold"]),
+    (FILE + CHECK + "where = 3\n", ["check 1: where is 3", "{AXIS = VALUE}"]),
+    (FILE + CHECK + "where = {sise = 3}\n", ["check 1: where", "'sise'", "is size meant?"]),
+    (FILE + CHECK + "where = {size = 300}\n", ["check 1: where: size 300", "has 100, 200"]),
+    (FILE + CHECK + "where = {pace = 2}\n", ["check 1: where: pace 2", "has 1.0, 2.5"]),
+    (FILE + CHECK + "where = {queue = 'fifo'}\n", ["where: queue fifo is not measured", "fq"]),
+    (FILE + CHECK + "where = {kernel = 'sysfs'}\n", ["where: kernel sysfs", "has nosysfs"]),
+    (
+        FILE + CHECK + "where = {protocol = 'udp'}\nagainst = {protocol = 'udp'}\n",
+        ["check 1 is of no cell"],
+    ),
+    (FILE + CHECK + "against = {size = [100, 200]}\n", ["several values of size"]),
+    (FILE + CHECK + CHECK + "where = {size = 1}\n", ["check 2: where: size 1"]),
+]
+
+
+@pytest.mark.parametrize(("text", "says"), BAD, ids=[says[0] for _, says in BAD])
+def test_a_wrong_file_is_refused_and_leaves_nothing(
+    text: str, says: list[str], tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        checking(text)
+    for part in says:
+        assert part in caught.value.message
+    assert "sweep.toml" in caught.value.message or "no.patch" in caught.value.message
+    assert {path.name for path in tmp_path.iterdir()} <= {"rate.py", "sweep.toml", "__pycache__"}
+
+
+def test_a_file_that_is_not_there_or_no_text_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"frob\.toml cannot be read: No such file"):
+        read(Path("frob.toml"), {})
+    PATH.write_bytes(b"scenario = '\xff'")
+    with pytest.raises(UsageError, match=r"sweep\.toml is no text"):
+        read(PATH, {})
+
+
+def test_what_the_reader_of_a_parameter_says_is_said_of_the_file() -> None:
+    PATH.write_text('scenario = "congestion"\n[parameters]\ntopology = "a -- b: 10mbits"\n')
+    with pytest.raises(UsageError) as caught:
+        read(PATH, {})
+    said, typed_text, mark = caught.value.message.splitlines()
+    assert said.startswith("sweep.toml: [parameters] topology: a rate (10mbit)")
+    assert typed_text[mark.index("^") :] == "10mbits"
+
+
+def test_several_topologies_need_the_place_where_each_guest_has_its_own() -> None:
+    text = 'scenario = "congestion"\nplace = "guests"\n[parameters]\n'
+    with pytest.raises(UsageError, match="one topology at a time"):
+        checking(text + 'topology = ["a -- b: 10mbit", "a -- b: 20mbit"]\n')
+
+
+# What is typed counts before the file
+
+
+def test_what_is_typed_counts_before_what_the_file_says() -> None:
+    options = SweepOptions(file="x", trials=replace(SweepOptions().trials, repeat="3"))
+    over = typed(options, ["invoke", "sweep", "x", "--repeat=3", "--clock", "auto"])
+    assert over == {"repeat": "3", "clock": "auto"}
+    text = with_line(FILE, AXIS, "repeat = 2\naccel = 'tcg'")
+    PATH.write_text(text)
+    asked = read(PATH, over)
+    assert (asked.options.repeat, asked.options.machine.clock) == ("3", "auto")
+    assert asked.options.machine.accel == "tcg"
+
+
+def test_files_beside_the_sweeps_are_found_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("fix.patch").touch()
+    PATH.write_text(FILE.replace('["nosysfs"]', '["nosysfs", "+fix.patch"]'))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    asked = read(tmp_path / PATH, {})
+    assert asked.options.scenario == str(tmp_path / "rate.py")
+    assert asked.options.kernels.names == f"nosysfs,+{tmp_path / 'fix.patch'}"
+
+
+# The plan
+
+
+def test_the_plan_is_the_cross_product_of_parameters_and_axes() -> None:
+    plan = checking(FILE).plan
+    assert [axis.name for axis in plan.shape.axes] == ["pace", "size", "protocol"]
+    assert {cell.text for cell in plan.cells} == {
+        f"{pace}/{size}/{protocol}"
+        for pace in (1.0, 2.5)
+        for size in (100, 200)
+        for protocol in ("tcp", "udp")
+    }
+    assert [setup.text for setup in plan.setups] == ["1.0", "2.5"]
+    assert plan.given == {"queue": "fq", "seconds": 5}
+    assert plan.given_in(plan.setups[1]) == {"queue": "fq", "seconds": 5, "pace": 2.5}
+    assert plan.shape.in_words(plan.cells[0]) == "tcp of 100 bytes, pace 1"
+
+
+def test_its_trials_are_interleaved_over_kernels_and_parameters() -> None:
+    plan = checking(with_line(FILE, AXIS, "repeat = 3")).plan
+    turns = [t for t in schedule(plan, ["a", "b"], 64) if t.number > 0]
+    for number in (1, 2, 3):
+        block = turns[(number - 1) * 16 : number * 16]
+        assert Counter((t.slot.kernel, t.cell) for t in block) == Counter(
+            (kernel, cell) for kernel in "ab" for cell in plan.cells
+        )
+    guests = [(turn.slot.kernel, turn.slot.setup.text) for turn in turns]
+    assert guests != sorted(guests)
+    assert len(set(guests)) == 4
+
+
+def test_a_parameter_whose_name_a_line_has_already_gets_another_one() -> None:
+    text = FILE.replace("pace = [1, 2.5]", "seconds = [1, 2]")
+    plan = checking(text + CHECK + "where = {seconds = 2}\n").plan
+    assert [axis.name for axis in plan.shape.axes] == ["seconds_given", "size", "protocol"]
+    assert plan.given_in(plan.setups[0])["seconds"] == 1
+    assert plan.shape.in_words(plan.cells[0]) == "tcp of 100 bytes, seconds 1"
+
+
+@pytest.mark.parametrize(
+    ("line", "rows", "columns"),
+    [("", "size", "protocol"), ('rows = "pace"', "pace", "protocol"),
+     ('rows = "protocol"', "protocol", "size")],
+)  # fmt: skip
+def test_what_stands_down_and_along_is_chosen(line: str, rows: str, columns: str) -> None:
+    shape = checking(with_line(FILE, AXIS, line)).plan.shape
+    assert (shape.rows, shape.columns) == (rows, columns)
+
+
+def test_a_parameter_stands_along_where_the_scenarios_axis_has_one_value() -> None:
+    shape = checking(FILE.replace("[100, 200]", "100")).plan.shape
+    assert (shape.rows, shape.columns) == ("pace", "protocol")
+
+
+def test_a_plan_can_be_sent_and_cut_into_batches() -> None:
+    plan = checking(FILE).plan
+    sent = pickle.loads(pickle.dumps(plan))
+    assert sent == plan
+    turns = schedule(sent, ["nosysfs"], 64)
+    for setup in sent.setups:
+        part = [turn for turn in turns if turn.slot.setup == setup]
+        consoles = {part[0].slot: "console.log"}
+        batch = Batch(lab_of(), sent, {"nosysfs": SUBJECTS[0]}, part, {}, consoles)
+        assert len(part) == 4
+        assert batch.total_cost(part) > 0
+
+
+def test_what_is_left_leaves_out_what_is_done_and_guests_without_work() -> None:
+    setups = [Cell({"size": size}) for size in (1, 2)]
+    slots = [GuestSlot(n, kernel, setups[n % 2]) for n, kernel in enumerate("aabb")]
+    turns = [Turn(slot, slot.setup, number) for number in (0, 1, 2) for slot in slots]
+    done = {("a", setups[0], 1), ("a", setups[0], 2), ("a", setups[1], 1)}
+    left = left_of(turns, done, {"b"})
+    assert left == [Turn(slots[1], setups[1], 0), Turn(slots[1], setups[1], 2)]
+
+
+# At work
+
+
+def test_a_sweep_measures_every_cell_with_its_parameters(
+    prepared: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert swept() is Verdict.PASS
+    run = stored()
+    assert len(run.samples) == 8
+    for sample in run.samples:
+        half = 0.5 if sample.cell["protocol"] == "udp" else 1
+        pace, size = sample.cell.number("pace"), sample.cell.number("size")
+        assert sample.metrics["rate"] == pace * size * half
+    line = json.loads((Path("out") / "samples.jsonl").read_text().splitlines()[0])
+    assert {"pace", "size", "protocol", "rate", "kernel", "block"} <= line.keys()
+    assert not any(isinstance(value, (dict, list)) for value in line.values())
+    shown = capsys.readouterr().out
+    assert "verdict: pass" in shown
+    rows = [line.split() for line in shown.splitlines() if line.split()[:1] in (["1"], ["2.5"])]
+    assert ["2.5", "200", "500", "250"] in rows
+
+
+def test_what_is_stored_is_read_by_the_commands_that_read_runs(
+    prepared: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    swept(FILE + CHECK)
+    first = capsys.readouterr().out.split("verdict:")[0].strip()
+    show(ShowOptions(run="out"))
+    assert first in capsys.readouterr().out
+    text = page([(Path("out"), stored())])
+    assert text.count('<svg class="plot"') == 2  # one for each pace
+    assert "pace 2.5" in text
+    both = page([(Path("out"), stored()), (Path("again"), stored())])
+    assert both.count('<svg class="plot"') == 2
+    assert "tcp A" in both
+
+
+def test_a_shell_completes_the_file() -> None:
+    PATH.touch()
+    (sweep,) = (each for each in COMMANDS if each.name == "sweep")
+    assert completions(sweep, ["invoke", "sweep", "s"]) == ["sweep.toml"]
+    assert "--resume" in completions(sweep, ["invoke", "sweep", "sweep.toml", "--"])
+
+
+def test_a_check_that_does_not_hold_is_a_fail_that_names_it(
+    prepared: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert swept(FILE + CHECK + "where = {protocol = 'udp'}\n") is Verdict.FAIL
+    about = stored().about
+    assert about["verdict"] == "fail"
+    assert about["message"] == (
+        "udp of 100 bytes, pace 1 on nosysfs: rate 50.0 Mbit/s, at least 100 Mbit/s expected"
+    )
+    shown = capsys.readouterr().out
+    assert about["message"] in shown
+    assert "checks, 3 of 4 hold" in shown
+    (suite,) = suites_of(stored())
+    leaves = [one for each in suite.outcomes for _, one in each.leaves()]
+    assert [one.message for one in leaves if one.status is Status.FAIL] == [about["message"]]
+
+
+@pytest.mark.parametrize(
+    ("words", "verdict", "values"),
+    [
+        ("at-least = 100\nwhere = {protocol = 'tcp'}", Verdict.PASS, {100, 200, 250, 500}),
+        ("at-most = 250\nwhere = {pace = [1, 2.5], protocol = 'tcp', size = 100}",
+         Verdict.PASS, {100, 250}),
+        ("at-least = 2\nwhere = {protocol = 'tcp'}\nagainst = {protocol = 'udp'}",
+         Verdict.PASS, {2}),
+        ("at-least = 2.5\nat-most = 2.5\nagainst = {pace = 1}", Verdict.PASS, {2.5}),
+        ("at-least = 2.6\nagainst = {pace = 1}", Verdict.FAIL, {2.5}),
+        ("metric = 'lost'\nat-most = 0", Verdict.PASS, {0}),
+        ("at-least = 100\nwhere = {kernel = 'nosysfs', queue = 'fq'}", Verdict.FAIL,
+         {50, 100, 125, 200, 250, 500}),
+    ],
+)  # fmt: skip
+def test_checks_are_of_medians_and_ratios(
+    prepared: None, words: str, verdict: Verdict, values: set[float]
+) -> None:
+    assert swept(f"{FILE}\n[[check]]\n{words}\n") is verdict
+    assert {each.value for each in checked(stored())} == values
+
+
+def test_kernels_are_compared_by_a_check(prepared: None) -> None:
+    text = FILE.replace('["nosysfs"]', '["nosysfs", "sysfs"]') + CHECK.replace("100", "1")
+    text += "where = {kernel = 'nosysfs'}\nagainst = {kernel = 'sysfs'}\n"
+    assert swept(text) is Verdict.PASS
+    found = checked(stored())
+    assert len(found) == 8
+    assert {each.place.kernel for each in found} == {"nosysfs"}
+    assert {each.value for each in found} == {1.0}
+
+
+def test_a_kernel_with_a_patch_of_its_own_stands_beside_the_one_without(prepared: None) -> None:
+    Path("fix.patch").write_text("--- a/net/a.c\n+++ b/net/a.c\n@@ -1 +1 @@\n-a\n+b\n")
+    text = FILE.replace('["nosysfs"]', '["nosysfs", "+fix.patch"]') + CHECK.replace("100", "0.9")
+    text += "where = {kernel = 'nosysfs+fix.patch'}\nagainst = {kernel = 'nosysfs'}\n"
+    assert swept(text) is Verdict.PASS
+    run = stored()
+    assert [kernel.name for kernel in run.kernels] == ["nosysfs", "nosysfs+fix.patch"]
+    assert Counter(sample.kernel for sample in run.samples) == {
+        "nosysfs": 8, "nosysfs+fix.patch": 8,
+    }  # fmt: skip
+    patches = [[Path(each).name for each in side["patches"]] for side in run.about["sides"]]
+    assert patches == [[], ["fix.patch"]]
+    assert {each.value for each in checked(run)} == {1.0}
+
+
+def test_two_kernels_of_one_name_are_refused() -> None:
+    Path("fix.patch").write_text("--- a/net/a.c\n+++ b/net/a.c\n@@ -1 +1 @@\n-a\n+b\n")
+    kernels = '["nosysfs", "+fix.patch", "nosysfs+fix.patch"]'
+    with pytest.raises(UsageError, match=r"would be called nosysfs\+fix\.patch"):
+        checking(FILE.replace('["nosysfs"]', kernels))
+
+
+def test_a_check_of_what_was_not_measured_is_known_neither_way() -> None:
+    check = Check("rate", at_least=1.0)
+    assert Check.from_json(check.to_json()) == check
+    run = Run({"kernels": [{"name": "k", "release": "", "sha256": "", "inputs": {},
+                            "image_bytes": None}],
+               "kind": "sweep", "sweep": {"checks": [check.to_json()]},
+               "shape": SHAPE, "plan": {"cells": [[1]]}}, ())  # fmt: skip
+    (one,) = checked(run)
+    assert one.value is None
+    assert not one.holds
+    assert summary(run) == "0 of 1 cells measured, 0 of 1 checks hold"
+
+
+SHAPE = {"axes": [{"name": "size", "values": [1]}], "metrics": [{"name": "rate"}], "rows": "size"}
+
+
+def test_a_zero_beside_it_gives_no_ratio(prepared: None) -> None:
+    text = f"{FILE}\n[[check]]\nmetric = 'lost'\nat-most = 2\nagainst = {{pace = 1}}\n"
+    assert swept(text) is Verdict.FAIL
+    assert {each.value for each in checked(stored())} == {None}
+
+
+# Going on
+
+
+def measured() -> list[str]:
+    return Path("trials").read_text().splitlines()
+
+
+@pytest.fixture
+def interrupted(prepared: None, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """A sweep that is interrupted in its fourth trial: its lines of samples."""
+    Path("stop").touch()
+    assert swept() is Verdict.INTERRUPTED
+    assert "`invoke sweep sweep.toml --resume out` goes on" in capsys.readouterr().err
+    Path("stop").unlink()
+    return (Path("out") / "samples.jsonl").read_text().splitlines()
+
+
+def test_nothing_that_was_measured_is_measured_again(
+    interrupted: list[str],
+) -> None:
+    assert len(interrupted) == 3
+    assert stored().about["verdict"] == "interrupted"
+    logs = {path.name for path in Path("out").glob("console-*.log")}
+    assert swept() is Verdict.PASS
+    lines = (Path("out") / "samples.jsonl").read_text().splitlines()
+    assert lines[:3] == interrupted
+    assert [json.loads(line)["order"] for line in lines] == list(range(8))
+    assert Counter(measured()) == Counter(dict.fromkeys(measured(), 1) | {measured()[3]: 2})
+    assert len({sample.cell for sample in stored().samples}) == 8
+    assert stored().about["verdict"] == "pass"
+    assert len(stored().about["resumed"]) == 1
+    assert {path.name for path in Path("out").glob("console-*.log")} > logs
+
+
+def test_where_all_is_measured_no_guest_is_made(prepared: None) -> None:
+    swept()
+    about = json.loads((Path("out") / "run.json").read_text())
+    (Path("out") / "run.json").write_text(json.dumps({**about, "verdict": None, "end": None}))
+    before = len(measured()), len(stored().boots)
+    assert swept() is Verdict.PASS
+    assert (len(measured()), len(stored().boots)) == before
+    assert stored().about["verdict"] == "pass"
+
+
+def test_it_goes_on_by_the_name_of_its_folder(interrupted: list[str]) -> None:
+    assert swept(output="", resume="out") is Verdict.PASS
+    assert len(stored().samples) == 8
+
+
+def test_the_order_is_the_one_it_began_with(prepared: None) -> None:
+    text = FILE.replace("seed = 7\n", "")  # drawn anew in real time
+    Path("stop").touch()
+    swept(text)
+    seed = stored().plan["seed"]
+    Path("stop").unlink()
+    assert swept(text) is Verdict.PASS
+    assert stored().plan["seed"] == seed
+
+
+def test_a_line_that_a_kill_cut_short_is_measured_again(interrupted: list[str]) -> None:
+    samples = Path("out") / "samples.jsonl"
+    samples.write_text("\n".join(interrupted)[:-20])
+    about = json.loads((Path("out") / "run.json").read_text())
+    (Path("out") / "run.json").write_text(json.dumps({**about, "verdict": None}))
+    assert swept() is Verdict.PASS
+    lines = samples.read_text().splitlines()
+    assert len(lines) == 8
+    assert lines[:2] == interrupted[:2]
+
+
+def test_a_whole_last_line_without_its_end_is_kept(tmp_path: Path) -> None:
+    RunFolder(tmp_path, {"kernels": [], "shape": SHAPE})
+    fault = '{"kernel": "k", "verdict": "fail"}'
+    (tmp_path / "faults.jsonl").write_text(fault)
+    RunFolder.continued(tmp_path)
+    assert (tmp_path / "faults.jsonl").read_text() == fault + "\n"
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda: FILE.replace("200]", "300]"), "another content of sweep.toml"),
+        (lambda: FILE + CHECK, "another content of sweep.toml"),
+    ],
+)
+def test_another_sweep_does_not_go_on_in_its_folder(
+    interrupted: list[str], change: Callable[[], str], says: str
+) -> None:
+    with pytest.raises(UsageError, match=says):
+        swept(change())
+    assert (Path("out") / "samples.jsonl").read_text().splitlines() == interrupted
+
+
+def test_other_kernels_or_another_plan_do_not_go_on(
+    interrupted: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trials = replace(SweepOptions().trials, repeat="2")
+    with pytest.raises(UsageError, match="not all is as it was") as caught:
+        swept(FILE, "--repeat=2", trials=trials)
+    assert "plan, repeat: 1 then, 2 now" in caught.value.evidence
+    other = replace(SUBJECTS[0], sha256="1" * 64)
+    monkeypatch.setattr(workflow, "prepare_subjects", lambda *_: [other])
+    with pytest.raises(UsageError, match="not all is as it was") as caught:
+        swept()
+    assert "kernel nosysfs is another one" in caught.value.evidence
+    assert (Path("out") / "samples.jsonl").read_text().splitlines() == interrupted
+
+
+def test_a_sweep_that_came_to_its_end_is_not_gone_on_with(prepared: None) -> None:
+    swept()
+    with pytest.raises(UsageError, match=r"come to its end \(pass\)"):
+        swept()
+    with pytest.raises(UsageError, match=r"come to its end \(pass\)"):
+        swept(output="", resume="out")
+
+
+def test_what_is_no_sweep_is_not_gone_on_with(prepared: None) -> None:
+    Path("out").mkdir()
+    RunFolder(Path("out"), {"kernels": []})
+    with pytest.raises(UsageError, match="out holds no sweep"):
+        swept()
+    with pytest.raises(UsageError, match="--resume and --output"):
+        swept(resume="out")
+
+
+def test_two_processes_do_not_go_on_with_the_same_sweep(interrupted: list[str]) -> None:
+    with held(Path("out"), "sweep"), pytest.raises(UsageError, match="another process is at"):
+        swept()
+    assert swept() is Verdict.PASS
+
+
+def test_a_kernel_that_failed_before_is_not_tried_again_and_counts(prepared: None) -> None:
+    text = FILE.replace('["nosysfs"]', '["nosysfs", "sysfs"]')
+    Path("crash").touch()
+    PATH.write_text(text)
+
+    class Stopped(Engine):
+        """Is interrupted once a kernel has failed."""
+
+        def _take(self, event: Any) -> None:
+            super()._take(event)
+            if self.faults:
+                raise KeyboardInterrupt
+
+    sweeping = Sweeping(read(PATH, {"output": "out"}), "", ["invoke"], ignore)
+    sweeping.request = sweeping.check()
+    sweeping.prepare()
+    sweeping.folder = sweeping.begun(about_of(sweeping))
+    sweeping.__dict__["_engine"] = Stopped(
+        sweeping.lab, sweeping.request.plan, sweeping.folder, ignore
+    )
+    sweeping.finish(workflow.stopped_by(sweeping.measure))
+    assert stored().about["verdict"] == "interrupted"
+    (failed,) = {fault["kernel"] for fault in stored().faults}
+    Path("crash").unlink()
+    before = Counter(sample.kernel for sample in stored().samples)
+    assert swept(text) is Verdict.CRASH
+    after = Counter(sample.kernel for sample in stored().samples)
+    assert after[failed] == before[failed]
+    assert max(after.values()) == 8
+    assert "Oops" in stored().about["message"]
+
+
+def about_of(sweeping: Sweeping) -> Mapping[str, Any]:
+    from linklab.trials.subjects import tested_on
+
+    tested = tested_on(sweeping.lab, sweeping.subjects)
+    return {"kind": "sweep", "command": "", **tested, **sweeping.about()}
