@@ -232,8 +232,8 @@ def test_python_says_the_same_as_fbctl(agent: Agent) -> None:
 def test_the_scenario_measures_all_arms(invoke: Invoke, subject: Subject, tmp_path: Path) -> None:
     words = ("--scenario", "stack", "--kernel", "debian", "--param", "packets=1000", "--json")
     # Each packet is polled for alone, so a thread pays for each.
-    words = (*words, "--axis", "coalesce=0", "--repeat", "1")
-    done = invoke("run", *words, "--output", str(tmp_path / "run"))
+    alone = ("--axis", "coalesce=0", "--repeat", "1")
+    done = invoke("run", *words, *alone, "--output", str(tmp_path / "run"))
     assert done.status == 0, done.stderr
     of = {sample["arm"]: sample for sample in done.document["samples"]}
     assert set(of) == set(Stack.shape.axes[0].values)
