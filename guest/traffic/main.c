@@ -17,11 +17,11 @@ static const struct {
 } commands[] = {
 	{ "plain", 1, 1000, plain, "INTERFACE..." },
 	{ "napi", 1, 1000, napi, "INTERFACE..." },
-	{ "shape", 7, 11, shape,
-	  "INTERFACE BIT/S DELAY-NS PACKETS LOST SEED OVERHEAD [DUPLICATED REORDERED CORRUPTED [COALESCE-NS]]" },
+	{ "shape", 7, 12, shape,
+	  "INTERFACE BIT/S DELAY-NS PACKETS LOST SEED OVERHEAD [DUPLICATED REORDERED CORRUPTED [COALESCE-NS [MARK-NS]]]" },
 	{ "sink", 4, 5, sink, "tcp|mptcp|udp PORT FLOWS SECONDS [unchecked]" },
-	{ "send", 6, 8, send_flows,
-	  "tcp|mptcp|udp ADDRESS PORT FLOWS ADDRESSES SECONDS [ALGORITHM,...|- [BYTES]]" },
+	{ "send", 6, 9, send_flows,
+	  "tcp|mptcp|udp ADDRESS PORT FLOWS ADDRESSES SECONDS [ALGORITHM,...|- [BYTES [INTERVAL-MS]]]" },
 	{ "stream", 5, 5, stream, "ADDRESS PORT BYTES SIZE copy|zerocopy" },
 	{ "request", 5, 7, request,
 	  "ADDRESS PORT COUNT SIZE REPLY [interrupt|busypoll|epoll|epoll-busypoll MICROSECONDS]" },
@@ -32,6 +32,8 @@ static const struct {
 	{ "ping", 5, 5, ping, "ADDRESS PORT COUNT INTERVAL-MS SIZE" },
 	{ "connect", 4, 4, connect_often, "ADDRESS ADDRESSES PORT COUNT" },
 	{ "strip", 2, 2, strip, "INTERFACE INTERFACE" },
+	{ "queue", 2, 2, watch_queue, "MILLISECONDS INTERFACE" },
+	{ "relay", 5, 5, relay, "MILLISECONDS INTERFACE INTERFACE PACKETS TRACE" },
 	{ "watch", 2, 17, watch_interfaces, "MILLISECONDS INTERFACE..." },
 };
 

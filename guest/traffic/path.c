@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What stands beside a connection: a middlebox that takes MPTCP out of it, and
- * whoever counts what goes over which path.
+ * What stands beside a connection: a middlebox that takes MPTCP out of it, a link that
+ * carries as much as a trace says, and whoever counts what goes over which path and what waits.
  */
+#define _GNU_SOURCE /* ppoll */
 #include "traffic.h"
 
 #include <errno.h>
@@ -15,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <time.h>
 
 #define FRAME 65536
@@ -26,6 +28,11 @@
 #define MPTCP_OPTION 30 /* RFC 8684 */
 #define MOST_INTERFACES 16
 #define MOST_BINS 100000
+#define MOST_LOOKS 100000
+#define OFFLOAD 10 /* struct virtio_net_hdr: what a veth leaves to hardware stays with a frame */
+#define MOST_FRAME (OFFLOAD + 2048)
+#define OPPORTUNITY 1500 /* bytes of IP packets that one line of a trace lets go */
+#define MOST_OPPORTUNITIES 10000000
 
 static size_t word_at(const unsigned char *bytes)
 {
@@ -132,7 +139,7 @@ static void stop(int number)
 
 static struct counts {
 	uint64_t received, sent;
-} before[MOST_INTERFACES], now[MOST_INTERFACES], *bins[MOST_INTERFACES];
+} before[MOST_INTERFACES], latest[MOST_INTERFACES], *bins[MOST_INTERFACES];
 
 /* Reads what interfaces have counted, bytes, from the table that the kernel has of all. */
 static void count(char **interfaces)
@@ -151,7 +158,7 @@ static void count(char **interfaces)
 		for (size_t i = 0; interfaces[i]; i++)
 			if (!strcmp(name, interfaces[i]))
 				sscanf(rest, "%" SCNu64 " %*u %*u %*u %*u %*u %*u %*u %" SCNu64,
-				       &now[i].received, &now[i].sent);
+				       &latest[i].received, &latest[i].sent);
 	}
 	fclose(table);
 }
@@ -184,13 +191,13 @@ void watch_interfaces(char **argv)
 			.tv_nsec = (long)(next % SECOND),
 		};
 
-		memcpy(before, now, sizeof(now));
+		memcpy(before, latest, sizeof(latest));
 		if (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) && !stopped)
 			continue;
 		count(interfaces);
 		for (size_t i = 0; i < all; i++) {
-			bins[i][taken].received = now[i].received - before[i].received;
-			bins[i][taken].sent = now[i].sent - before[i].sent;
+			bins[i][taken].received = latest[i].received - before[i].received;
+			bins[i][taken].sent = latest[i].sent - before[i].sent;
 		}
 		taken++;
 	}
@@ -201,4 +208,181 @@ void watch_interfaces(char **argv)
 		snprintf(name, sizeof(name), "%s.received", interfaces[i]);
 		say_each(name, &bins[i]->received, sizeof(**bins), taken);
 	}
+}
+
+static struct queue_look looks[MOST_LOOKS];
+static size_t looked;
+
+static void tell_looks(void)
+{
+	say_each("queue_at", &looks->at, sizeof(*looks), looked);
+	say_each("queue_waiting", &looks->waiting, sizeof(*looks), looked);
+	say_each("queue_sent", &looks->sent, sizeof(*looks), looked);
+	say_each("queue_marked", &looks->marked, sizeof(*looks), looked);
+}
+
+static void until_terminated(void)
+{
+	struct sigaction action = { .sa_handler = stop };
+
+	sigaction(SIGTERM, &action, NULL);
+	prctl(PR_SET_TIMERSLACK, 1);
+}
+
+/*
+ * MILLISECONDS INTERFACE: how many packets wait at an interface each such time, how many
+ * have left it, and how many of them were marked, until it gets SIGTERM.
+ */
+void watch_queue(char **argv)
+{
+	uint64_t every = number(argv[0], 1, 60000) * MILLISECOND, start = now_ns();
+	int interface = (int)if_nametoindex(argv[1]);
+
+	if (!interface)
+		fault(argv[1]);
+	until_terminated();
+	while (!stopped && looked < MOST_LOOKS) {
+		uint64_t next = start + looked * every;
+		struct timespec until = {
+			.tv_sec = (time_t)(next / SECOND),
+			.tv_nsec = (long)(next % SECOND),
+		};
+
+		if (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL))
+			continue;
+		looks[looked].at = now_ns() - start;
+		look_at_queue(interface, &looks[looked++]);
+	}
+	tell_looks();
+}
+
+/* The queue before a link of a trace, and what of its first packet has not gone yet. */
+static struct frame {
+	size_t length;
+	unsigned char bytes[MOST_FRAME];
+} *queue;
+static size_t room, head, waiting, left;
+static uint64_t *opportunities, base, gone;
+static size_t all, turn;
+
+static void read_trace(const char *path)
+{
+	FILE *file = fopen(path, "re");
+	char line[64];
+
+	opportunities = calloc(MOST_OPPORTUNITIES, sizeof(*opportunities));
+	if (!file || !opportunities)
+		fault(path);
+	while (fgets(line, sizeof(line), file) && all < MOST_OPPORTUNITIES) {
+		line[strcspn(line, "\n")] = 0;
+		opportunities[all++] = number(line, 0, 86400000) * MILLISECOND;
+	}
+	fclose(file);
+	if (!all || !opportunities[all - 1])
+		fault(path);
+}
+
+/* Lets everything go that could until now: small packets share an opportunity, as in mahimahi. */
+static void use_opportunities(uint64_t now, int out)
+{
+	while (base + opportunities[turn] <= now) {
+		size_t carries = OPPORTUNITY;
+
+		while (carries && waiting) {
+			struct frame *first = &queue[head];
+
+			if (!left)
+				left = first->length - OFFLOAD - IP;
+			if (left > carries) {
+				left -= carries;
+				break;
+			}
+			carries -= left;
+			left = 0;
+			send(out, first->bytes, first->length, 0);
+			head = (head + 1) % room;
+			waiting--;
+			gone++;
+		}
+		if (++turn == all) {
+			turn = 0;
+			base += opportunities[all - 1];
+		}
+	}
+}
+
+/* Takes a frame that came; returns its length, 0 where there is none. */
+static size_t receive(int fd, unsigned char *bytes)
+{
+	struct sockaddr_ll from = { 0 };
+
+	for (;;) {
+		socklen_t known = sizeof(from);
+		ssize_t got = recvfrom(fd, bytes, MOST_FRAME, MSG_DONTWAIT | MSG_TRUNC,
+				       (struct sockaddr *)&from, &known);
+
+		if (got < 0)
+			return 0;
+		if (from.sll_pkttype != PACKET_OUTGOING && got > OFFLOAD + IP && got <= MOST_FRAME)
+			return (size_t)got;
+	}
+}
+
+/*
+ * MILLISECONDS A B PACKETS TRACE: carries frames from B to A as they come, and from A to B
+ * when a trace of mahimahi's format lets one go: each line is the ms of an opportunity for
+ * 1500 bytes, and after the last one it begins anew.  So many packets may wait.  Ends at
+ * SIGTERM, and says what `queue` says.
+ */
+void relay(char **argv)
+{
+	uint64_t every = number(argv[0], 1, 60000) * MILLISECOND, start, next;
+	int in = tap(argv[1]), out = tap(argv[2]), on = 1, big = 16 << 20;
+	struct pollfd ends[] = { { .fd = in, .events = POLLIN }, { .fd = out, .events = POLLIN } };
+	static unsigned char frame[MOST_FRAME];
+	size_t length;
+
+	room = (size_t)number(argv[3], 1, 100000);
+	queue = calloc(room, sizeof(*queue));
+	if (!queue)
+		fault("too long a queue");
+	read_trace(argv[4]);
+	for (int i = 0; i < 2; i++) {
+		setsockopt(ends[i].fd, SOL_SOCKET, SO_RCVBUFFORCE, &big, sizeof(big));
+		if (setsockopt(ends[i].fd, SOL_PACKET, PACKET_VNET_HDR, &on, sizeof(on)))
+			fault("PACKET_VNET_HDR");
+	}
+	until_terminated();
+	base = start = next = now_ns();
+	while (!stopped) {
+		uint64_t due = base + opportunities[turn], now = now_ns();
+		uint64_t wake = waiting && due < next ? due : next;
+		uint64_t wait = wake > now ? wake - now : 0;
+		struct timespec limit = { (time_t)(wait / SECOND), (long)(wait % SECOND) };
+
+		if (ppoll(ends, 2, &limit, NULL) < 0 && errno != EINTR)
+			fault("poll");
+		now = now_ns();
+		use_opportunities(now, out);
+		if (now >= next && looked < MOST_LOOKS) {
+			struct queue_look look = { now - start, waiting, gone, 0 };
+
+			looks[looked++] = look;
+			next += every;
+		}
+		for (;;) {
+			struct frame *last = waiting < room ? &queue[(head + waiting) % room] : NULL;
+
+			length = receive(in, last ? last->bytes : frame);
+			if (!length)
+				break;
+			if (last) {
+				last->length = length;
+				waiting++;
+			}
+		}
+		while ((length = receive(out, frame)))
+			send(in, frame, length, 0);
+	}
+	tell_looks();
 }

@@ -32,6 +32,7 @@ static struct flow {
 
 static int kind, epoll;
 static size_t count, sending, draining, resets;
+static uint64_t interval; /* ns between the beginnings of two flows */
 static uint64_t bytes; /* for each flow; 0: as many as the time allows */
 
 static uint64_t multipath, subflows; /* connections that speak MPTCP when they end, and their paths */
@@ -279,16 +280,23 @@ static void run(uint64_t seconds)
 	const struct timespec pause = { .tv_nsec = MILLISECOND / 2 };
 	uint64_t start = now_ns(), next = start + SAMPLE_EVERY;
 	uint64_t until = seconds ? start + seconds * SECOND : UINT64_MAX;
+	size_t begun = 0;
 
 	sending = count;
 	for (size_t i = 0; i < count; i++)
-		watch(epoll, EPOLL_CTL_ADD, flows[i].fd, EPOLLOUT, (uint32_t)i);
+		watch(epoll, EPOLL_CTL_ADD, flows[i].fd, 0, (uint32_t)i);
 	while (sending || draining) {
 		bool looking = kind != IPPROTO_UDP && flows->state == SENDING &&
 			       samples < MOST_SAMPLES;
-		size_t got = wait_ready(epoll, ready, looking && next < until ? next : until);
-		uint64_t now;
+		uint64_t now = now_ns(), wake = looking && next < until ? next : until;
+		size_t got;
 
+		for (; begun < count && now >= start + begun * interval; begun++)
+			if (flows[begun].state == SENDING)
+				watch(epoll, EPOLL_CTL_MOD, flows[begun].fd, EPOLLOUT, (uint32_t)begun);
+		if (begun < count && start + begun * interval < wake)
+			wake = start + begun * interval;
+		got = wait_ready(epoll, ready, wake);
 		/* Who wakes for every acknowledgement leaves the other end little of the CPU. */
 		if (count > 1)
 			nanosleep(&pause, NULL);
@@ -356,9 +364,10 @@ static void tell_tcp(void)
 }
 
 /*
- * PROTOCOL ADDRESS PORT FLOWS ADDRESSES SECONDS [ALGORITHMS [BYTES]]: connects
- * all flows, by turns to ADDRESSES addresses and with the ALGORITHMS of a list
- * with commas, then sends over all of them for SECONDS; with BYTES so many over
+ * PROTOCOL ADDRESS PORT FLOWS ADDRESSES SECONDS [ALGORITHMS [BYTES [INTERVAL]]]:
+ * connects all flows, by turns to ADDRESSES addresses and with the ALGORITHMS of a
+ * list with commas, then sends over all of them until SECONDS are over, one of them
+ * beginning every INTERVAL ms; with BYTES (0: no limit) so many over
  * each, for as long as it takes where SECONDS is 0.  Ends when the receiver has
  * everything, or has had enough: that is counted as `reset`.  Looks every 10 ms
  * at the first flow's round trip time as the kernel smooths it.
@@ -376,6 +385,8 @@ void send_flows(char **argv)
 		algorithms = NULL;
 	if (argv[6] && argv[7])
 		bytes = number(argv[7], 0, UINT64_MAX);
+	if (argv[6] && argv[7] && argv[8])
+		interval = number(argv[8], 0, 3600000) * MILLISECOND;
 	seconds = number(argv[5], bytes ? 0 : 1, 86400);
 	flows = calloc(count, sizeof(*flows));
 	if (!flows)

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Links: netem on an interface, and packets of the size that a wire carries.
- * Both as the kernel takes them, by netlink and ioctl.
+ * Links: netem on an interface, packets of the size that a wire carries, and how
+ * many of them wait.  All as the kernel takes and tells it, by netlink and ioctl.
  */
 #include "traffic.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
 #include <linux/ethtool.h>
+#include <linux/gen_stats.h>
 #include <linux/pkt_sched.h>
 #include <linux/rtnetlink.h>
 #include <linux/sockios.h>
@@ -20,6 +21,14 @@
 #include <unistd.h>
 
 #define PRNG_SEED 14 /* TCA_NETEM_PRNG_SEED: Linux 6.6, newer than many headers */
+
+/* One handle for each kind of qdisc, each the only child of the one before. */
+#define NETEM TC_H_MAKE(1 << 16, 0)
+#define TBF TC_H_MAKE(2 << 16, 0)
+#define CODEL TC_H_MAKE(3 << 16, 0)
+#define CHILD 1 /* of its class */
+#define BURST (5 * 1514) /* bytes that TBF sends at once when its timer was late */
+#define TARGET 100000 /* us that CoDel lets wait before it drops: far more than it marks from */
 
 static void set(int fd, const char *interface, void *what)
 {
@@ -98,6 +107,22 @@ struct request {
 	char attributes[512];
 };
 
+/* A request about a qdisc of an interface: below a parent, or the root. */
+static struct request request_for(int interface, uint16_t type, uint16_t flags, uint32_t handle,
+				  uint32_t parent)
+{
+	struct request r = {
+		.head.nlmsg_len = NLMSG_LENGTH(sizeof(r.tc)),
+		.head.nlmsg_type = type,
+		.head.nlmsg_flags = NLM_F_REQUEST | flags,
+		.tc.tcm_ifindex = interface,
+		.tc.tcm_handle = handle,
+		.tc.tcm_parent = parent == TC_H_ROOT ? parent : TC_H_MAKE(parent, CHILD),
+	};
+
+	return r;
+}
+
 static struct rtattr *add(struct request *r, uint16_t type, const void *data, size_t len)
 {
 	struct rtattr *a = (struct rtattr *)((char *)r + NLMSG_ALIGN(r->head.nlmsg_len));
@@ -131,6 +156,49 @@ static int ask(const struct request *r)
 	return errno ? -1 : 0;
 }
 
+static void end_of(struct request *r, struct rtattr *nest)
+{
+	nest->rta_len = (uint16_t)((char *)r + r->head.nlmsg_len - (char *)nest);
+}
+
+#define MAKE (NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE)
+
+/*
+ * A rate, and a queue that marks what has waited for so long (ECN), below a netem that
+ * only delays: what is due goes into its child.  Drops nothing before it is full.
+ */
+static void mark(int interface, uint64_t speed, uint32_t packets, int32_t overhead, uint32_t us)
+{
+	struct request r = request_for(interface, RTM_NEWQDISC, MAKE, TBF, NETEM);
+	struct tc_tbf_qopt tbf = {
+		.rate.rate = speed > UINT32_MAX ? UINT32_MAX : (uint32_t)speed,
+		.rate.linklayer = TC_LINKLAYER_ETHERNET,
+		.rate.overhead = (uint16_t)(overhead > 0 ? overhead : 0),
+		.limit = UINT32_MAX,
+	};
+	uint32_t burst = BURST, target = TARGET;
+	struct rtattr *nest;
+
+	add(&r, TCA_KIND, "tbf", sizeof("tbf"));
+	nest = add(&r, TCA_OPTIONS, NULL, 0);
+	add(&r, TCA_TBF_PARMS, &tbf, sizeof(tbf));
+	add(&r, TCA_TBF_BURST, &burst, sizeof(burst));
+	if (speed > UINT32_MAX)
+		add(&r, TCA_TBF_RATE64, &speed, sizeof(speed));
+	end_of(&r, nest);
+	if (ask(&r))
+		fault("tbf");
+	r = request_for(interface, RTM_NEWQDISC, MAKE, CODEL, TBF);
+	add(&r, TCA_KIND, "codel", sizeof("codel"));
+	nest = add(&r, TCA_OPTIONS, NULL, 0);
+	add(&r, TCA_CODEL_TARGET, &target, sizeof(target));
+	add(&r, TCA_CODEL_LIMIT, &packets, sizeof(packets));
+	add(&r, TCA_CODEL_CE_THRESHOLD, &us, sizeof(us));
+	end_of(&r, nest);
+	if (ask(&r))
+		fault("codel");
+}
+
 /* What netem compares its random numbers with, from parts in a million. */
 static uint32_t chance(const char *text)
 {
@@ -139,10 +207,10 @@ static uint32_t chance(const char *text)
 
 /*
  * INTERFACE BIT/S DELAY-NS PACKETS LOST SEED OVERHEAD [DUPLICATED REORDERED
- * CORRUPTED COALESCE-NS]: netem as the interface's root.  Chances are parts in a million;
- * rate 0 is none; OVERHEAD are bytes that the link carries with each packet;
+ * CORRUPTED COALESCE-NS MARK-NS]: netem as the interface's root.  Chances are parts in a
+ * million; rate 0 is none; OVERHEAD are bytes that the link carries with each packet;
  * seed 0 leaves the chances to the kernel's own numbers.  Packets are handed
- * over together, every COALESCE-NS.
+ * over together, every COALESCE-NS; those that waited for MARK-NS are marked (ECN).
  */
 void shape(char **argv)
 {
@@ -150,9 +218,12 @@ void shape(char **argv)
 	const char *duplicated = more[0], *reordered = duplicated ? more[1] : NULL;
 	const char *corrupted = reordered ? more[2] : NULL;
 	const char *coalesced = corrupted ? more[3] : NULL;
+	const char *marked = coalesced ? more[4] : NULL;
 	uint64_t seed = number(argv[5], 0, UINT64_MAX);
 	uint64_t speed = number(argv[1], 0, UINT64_MAX) / 8; /* bytes/s */
+	uint64_t waited = marked ? number(marked, 0, SECOND) : 0;
 	int64_t delay = whole(argv[2], 0, INT64_MAX);
+	uint32_t packets = (uint32_t)number(argv[3], 0, UINT32_MAX);
 	struct tc_netem_rate rate = {
 		.rate = speed > UINT32_MAX ? UINT32_MAX : (uint32_t)speed,
 		.packet_overhead = (int32_t)whole(argv[6], -65536, 65536),
@@ -160,29 +231,28 @@ void shape(char **argv)
 	struct tc_netem_reorder reorder = { .probability = chance(reordered) };
 	struct tc_netem_corrupt corrupt = { .probability = chance(corrupted) };
 	struct tc_netem_qopt options = {
-		.limit = (uint32_t)number(argv[3], 0, UINT32_MAX),
+		.limit = waited ? INT32_MAX : packets,
 		.loss = chance(argv[4]),
 		.duplicate = chance(duplicated),
 		.gap = reorder.probability ? 1 : 0, /* each packet may be sent ahead */
 	};
 	struct tc_netem_slot slot = { .max_packets = INT32_MAX, .max_bytes = INT32_MAX };
-	struct request r = {
-		.head.nlmsg_len = NLMSG_LENGTH(sizeof(r.tc)),
-		.head.nlmsg_type = RTM_NEWQDISC,
-		.head.nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE,
-		.tc.tcm_ifindex = (int)if_nametoindex(argv[0]),
-		.tc.tcm_parent = TC_H_ROOT,
-	};
+	int interface = (int)if_nametoindex(argv[0]);
+	struct request r = request_for(interface, RTM_DELQDISC, NLM_F_ACK, 0, NETEM);
 	struct rtattr *nest;
 
-	if (!r.tc.tcm_ifindex)
+	if (!interface)
 		fault(argv[0]);
+	ask(&r); /* what is below a netem, where there is one */
+	if (waited)
+		rate.rate = 0; /* which then is below it */
+	r = request_for(interface, RTM_NEWQDISC, MAKE, NETEM, TC_H_ROOT);
 	/* A netem that is there already keeps what it is not told, so it is told all. */
 	add(&r, TCA_KIND, "netem", sizeof("netem"));
 	nest = add(&r, TCA_OPTIONS, &options, sizeof(options));
 	add(&r, TCA_NETEM_LATENCY64, &delay, sizeof(delay));
 	add(&r, TCA_NETEM_RATE, &rate, sizeof(rate));
-	if (speed > UINT32_MAX)
+	if (rate.rate == UINT32_MAX)
 		add(&r, TCA_NETEM_RATE64, &speed, sizeof(speed));
 	add(&r, TCA_NETEM_REORDER, &reorder, sizeof(reorder));
 	add(&r, TCA_NETEM_CORRUPT, &corrupt, sizeof(corrupt));
@@ -192,7 +262,69 @@ void shape(char **argv)
 		add(&r, TCA_NETEM_SLOT, &slot, sizeof(slot));
 	if (seed)
 		add(&r, PRNG_SEED, &seed, sizeof(seed));
-	nest->rta_len = (uint16_t)((char *)&r + r.head.nlmsg_len - (char *)nest);
+	end_of(&r, nest);
 	if (ask(&r))
 		fault(argv[0]);
+	if (waited)
+		mark(interface, speed, packets, rate.packet_overhead, (uint32_t)(waited / 1000));
+}
+
+/* One of the attributes that begin somewhere; NULL without. */
+static struct rtattr *attribute(struct rtattr *it, size_t length, uint16_t type)
+{
+	for (int left = (int)length; RTA_OK(it, left); it = RTA_NEXT(it, left))
+		if ((it->rta_type & NLA_TYPE_MASK) == type)
+			return it;
+	return NULL;
+}
+
+static void copy(void *to, size_t size, struct rtattr *nest, uint16_t type)
+{
+	struct rtattr *it = nest ? attribute(RTA_DATA(nest), RTA_PAYLOAD(nest), type) : NULL;
+
+	if (it)
+		memcpy(to, RTA_DATA(it), RTA_PAYLOAD(it) < size ? RTA_PAYLOAD(it) : size);
+}
+
+/*
+ * Reads what the queue of an interface counts: of a marking one, and else of netem, where
+ * those under way count as waiting.
+ */
+void look_at_queue(int interface, struct queue_look *look)
+{
+	static char answer[32768];
+	struct request r = request_for(interface, RTM_GETQDISC, NLM_F_DUMP, 0, TC_H_ROOT);
+	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+	bool done = false;
+
+	if (fd < 0 || send(fd, &r, r.head.nlmsg_len, 0) < 0)
+		fault("qdisc");
+	while (!done) {
+		ssize_t got = recv(fd, answer, sizeof(answer), 0);
+		size_t left = (size_t)got;
+
+		if (got < 0)
+			fault("qdisc");
+		for (struct nlmsghdr *m = (void *)answer; NLMSG_OK(m, left); m = NLMSG_NEXT(m, left)) {
+			struct tcmsg *tc = NLMSG_DATA(m);
+			struct tc_codel_xstats codel = { 0 };
+			struct gnet_stats_basic basic = { 0 };
+			struct gnet_stats_queue queue = { 0 };
+			struct rtattr *stats;
+
+			done = m->nlmsg_type == NLMSG_DONE || m->nlmsg_type == NLMSG_ERROR;
+			if (done || tc->tcm_ifindex != interface ||
+			    (tc->tcm_handle != NETEM && tc->tcm_handle != CODEL))
+				continue;
+			stats = attribute(TCA_RTA(tc), TCA_PAYLOAD(m), TCA_STATS2);
+			copy(&basic, sizeof(basic), stats, TCA_STATS_BASIC);
+			copy(&queue, sizeof(queue), stats, TCA_STATS_QUEUE);
+			if (tc->tcm_handle == CODEL)
+				copy(&codel, sizeof(codel), stats, TCA_STATS_APP);
+			look->waiting = queue.qlen;
+			look->sent = basic.packets;
+			look->marked = codel.ce_mark;
+		}
+	}
+	close(fd);
 }

@@ -17,12 +17,14 @@
 #include <unistd.h>
 
 #define BIN (10 * MILLISECOND)
+#define TENTH 10 /* bins */
+#define WINDOW 100 /* bins: a second, over which fairness is looked at */
 #define MOST_BINS_SHOWN 13000 /* two minutes and the rest of what was under way */
 #define LISTENER UINT32_MAX /* data.u32 of its events; a flow's is its index */
 #define DATAGRAMS 64		  /* read at a time, or the clock would be asked for each */
 
 static struct flow {
-	uint64_t first, last, bytes, inner, port;
+	uint64_t first, last, bytes, inner, port, lately;
 	uint32_t *bins; /* bytes; nothing before the first byte */
 	union address from;
 	int fd;
@@ -162,6 +164,34 @@ static void find_inner(size_t *from, size_t *to)
 		*to = *from;
 }
 
+/*
+ * How fair the last second was at each tenth of one: Jain's index of what all flows
+ * brought in it, in millionths.
+ */
+static void tell_fairness(size_t most)
+{
+	static uint64_t fair[MOST_BINS_SHOWN / TENTH];
+	size_t tenths = most / TENTH;
+
+	for (size_t tenth = 0; tenth < tenths; tenth++) {
+		double sum = 0, squares = 0;
+
+		for (size_t i = 0; i < came; i++) {
+			struct flow *flow = &flows[i];
+
+			for (size_t bin = tenth * TENTH; flow->bins && bin < (tenth + 1) * TENTH; bin++) {
+				flow->lately += flow->bins[bin];
+				if (bin >= WINDOW)
+					flow->lately -= flow->bins[bin - WINDOW];
+			}
+			sum += (double)flow->lately;
+			squares += (double)flow->lately * (double)flow->lately;
+		}
+		fair[tenth] = squares > 0 ? (uint64_t)(1e6 * sum * sum / squares / (double)came) : 0;
+	}
+	say_each("fair", fair, sizeof(*fair), tenths);
+}
+
 static void tell(void)
 {
 	static uint64_t shown[MOST_BINS_SHOWN];
@@ -190,6 +220,7 @@ static void tell(void)
 	say("end", first + to * BIN);
 	say_each("inner", &flows->inner, sizeof(*flows), came);
 	say_each("bins", shown, sizeof(*shown), most);
+	tell_fairness(most);
 	say("gap", gap);
 	say("reset", resets);
 	if (checked)
@@ -201,7 +232,8 @@ static void tell(void)
  * sources of datagrams, send, until all have ended or SECONDS after the first
  * byte.  Says of each flow, in the order in which they came: the sender's port,
  * the instants of the first and the last byte, all bytes, and those within the
- * window that all flows share; and of all flows the bytes of each 10 ms.
+ * window that all flows share; and of all flows the bytes of each 10 ms, and
+ * how fair each last second was at every tenth of one.
  * `unchecked` does not look at the bytes, which takes a fifth of a nanosecond
  * of virtual time for each.
  */

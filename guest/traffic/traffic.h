@@ -41,6 +41,14 @@ void ping(char **argv);
 void connect_often(char **argv);
 void strip(char **argv);
 void watch_interfaces(char **argv);
+void watch_queue(char **argv);
+void relay(char **argv);
+
+/* What a queue counts: packets. */
+struct queue_look {
+	uint64_t at, waiting, sent, marked;
+};
+void look_at_queue(int interface, struct queue_look *look);
 
 /* Ends the program: says what the system call that failed last was for, and why it failed. */
 _Noreturn void fault(const char *what);

@@ -165,6 +165,8 @@ class PlaceOptions:
         """Return a lab whose hosts are where they are wanted."""
         if not self.is_guests or network is None:
             return lab
+        if any(way.mark for link in network.links for way in (link.there, link.back)):
+            raise UsageError(f"--place guests: {network}: a link between guests marks nothing")
         general, hosts = self._models(network)
         wire = build_static(WIRE, cache, listener).cached(WIRE.file)
         return replace(lab, guests=GuestPlace(network, wire, general, hosts, self.capture))

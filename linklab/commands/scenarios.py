@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from linklab.options import JSON, amounts, choose, number, numbers, option, seco
 from linklab.results.codec import SchemaError
 from linklab.results.shape import Axis, Better, Cell, Metric, Shape, Value
 from linklab.scenarios import DEFAULT, names, own_file, scenario_named
-from linklab.scenarios.scenario import Scenario
+from linklab.scenarios.scenario import Preset, Scenario
 from linklab.trials.plan import SEEDS, Leaks, Plan, cells_of, new_seed
 
 MAX_BLOCKS = 10_000
@@ -84,7 +85,12 @@ class ScenarioOptions:
         return [own] if own else []
 
     def values(self, defaults: Values) -> dict[str, tuple[Value, ...]]:
-        """Return the values of each axis: as typed, else `defaults`, else the scenario's own."""
+        """Return the values of each axis: as typed, else a preset's, else the scenario's own.
+
+        `defaults` take the place of the scenario's own.
+        """
+        preset = self._preset()
+        defaults = {**defaults, **(preset.axes if preset else {})}
         axes = {axis.name: axis for axis in self.kind.shape.axes}
         typed: dict[str, tuple[str, str]] = {}
         for label, name, text in self._typed(axes):
@@ -128,7 +134,9 @@ class ScenarioOptions:
     def given(self) -> dict[str, Value]:
         """Return the values of the scenario's parameters. Raises `UsageError`."""
         known = {each.name: each for each in self.kind.parameters}
+        preset = self._preset()
         found: dict[str, Value] = {name: each.default for name, each in known.items()}
+        found.update(preset.given if preset else {})
         for word in self.param:
             name, equals, text = word.partition("=")
             if not equals or name not in known:
@@ -138,6 +146,14 @@ class ScenarioOptions:
                 )
             found[name] = known[name].parse(text)
         return found
+
+    def _preset(self) -> Preset | None:
+        """Return the preset that is asked for, if one is. Raises `UsageError`."""
+        words = [word for word in self.param if word.startswith("preset=")]
+        parameters = [each for each in self.kind.parameters if each.name == "preset"]
+        if not words or not parameters or not self.kind.presets:
+            return None
+        return self.kind.presets.get(str(parameters[0].parse(words[-1].partition("=")[2])))
 
     def cells(self, defaults: Values) -> tuple[Cell, ...]:
         """Return what is to be measured; raise `UsageError` where that is nothing."""
@@ -189,7 +205,7 @@ def _parsed(label: str, text: str, axis: Axis) -> tuple[Value, ...]:
         return axis.words
     words = split_list(label, text)
     for word in words:
-        if word not in axis.words:
+        if word not in axis.words and not (axis.open and re.fullmatch(r"[a-z]\w*", word)):
             raise UsageError(f"--{label} {word}: unknown; valid are {', '.join(axis.words)}")
     return tuple(words)
 
@@ -390,7 +406,7 @@ def _shown(kind: type[Scenario]) -> Iterator[Any]:
 def _axes(kind: type[Scenario]) -> Iterator[tuple[str, str]]:
     for axis in kind.shape.axes:
         typed = f"--{axis.alias}" if axis.alias else f"--axis {axis.name}="
-        valid = f"among {', '.join(axis.words)}"
+        valid = f"among {', '.join(axis.words)}{' and others' if axis.open else ''}"
         if axis.is_numeric:
             valid = f"from {axis.least:g} to {axis.most:.10g}"
         default = ",".join(map(str, axis.values))

@@ -39,6 +39,21 @@ _OF_AN_INTERFACE = (  # each has values of its own, from before its host was tol
 _SYSCTLS = (
     # A connection knows nothing of the one before it.
     ("ipv4/tcp_no_metrics_save", "1"),
+    # What TCP does is Linux's own, whatever a kernel was configured to: what packetdrill's
+    # defaults.sh pins (google/bbr, gtests/net/common), each at the value that Linux has.
+    ("ipv4/tcp_timestamps", "1"),
+    ("ipv4/tcp_sack", "1"),
+    ("ipv4/tcp_dsack", "1"),
+    ("ipv4/tcp_reordering", "3"),
+    ("ipv4/tcp_frto", "2"),
+    ("ipv4/tcp_early_retrans", "3"),
+    ("ipv4/tcp_recovery", "1"),
+    ("ipv4/tcp_slow_start_after_idle", "1"),
+    ("ipv4/tcp_tso_win_divisor", "3"),
+    ("ipv4/tcp_pacing_ss_ratio", "200"),
+    ("ipv4/tcp_pacing_ca_ratio", "120"),
+    ("ipv4/tcp_notsent_lowat", "4294967295"),
+    ("ipv4/tcp_ecn", "2"),
     # Buffers as on a machine with memory enough, however small this guest is.
     ("ipv4/tcp_rmem", "4096 131072 6291456"),
     ("ipv4/tcp_wmem", "4096 16384 4194304"),
@@ -184,6 +199,14 @@ def shaped_links(topology: Topology) -> tuple[int, ...]:
     return tuple(k for k, link in enumerate(topology.links) if not link.is_clean)
 
 
+def slowest_link(topology: Topology) -> int | None:
+    """Return the number of the link with the least rate, of those that do something to packets."""
+    links = topology.links
+    return min(
+        shaped_links(topology), key=lambda k: links[k].there.rate or float("inf"), default=None
+    )
+
+
 def root_lines(topology: Topology) -> Iterator[str]:
     """Yield what makes the namespaces, and the interfaces in them."""
     for host in topology.hosts:
@@ -247,5 +270,5 @@ def shape_words(shaped: Shaped, seed: int) -> tuple[str, ...]:
     """Return what the traffic program is told, to shape an interface."""
     way = shaped.way
     first = (way.rate, way.delay, way.queue, way.loss, seed, way.overhead)
-    last = (way.dup, way.reorder, way.corrupt, way.coalesce)
+    last = (way.dup, way.reorder, way.corrupt, way.coalesce, *([way.mark] if way.mark else []))
     return ("shape", shaped.interface, *map(str, first + (last if any(last) else ())))

@@ -50,7 +50,7 @@ _NODE = re.compile(r"([a-z][a-z0-9]*)(?:\[(\d+)\])?")
 _WORD = re.compile(r"\s*([a-z][a-z0-9]*(?:\[\d*\])?(?!=[^=]|[%./\w\[])|--|==|[;:|]|[^\s;:|]+)")
 
 _CLEAN = "clean"  # a link of several that has no properties
-_NAMED = ("queue", "dup", "reorder", "corrupt", "overhead", "coalesce")
+_NAMED = ("queue", "dup", "reorder", "corrupt", "overhead", "coalesce", "mark")
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,8 @@ class Way:
     bytes of their frames; `loss`, `dup`, `reorder` and `corrupt` are in parts per million of
     the packets; `overhead` is the bytes that a frame takes on the wire beside its own.
     Packets arrive together, every `coalesce` ns, as from a network card that interrupts no
-    more often.
+    more often. Packets that have waited for `mark` ns are marked (ECN, RFC 3168), where the
+    sender understands it.
     """
 
     rate: int = 0
@@ -74,6 +75,7 @@ class Way:
     corrupt: int = 0
     overhead: int = 0
     coalesce: int = 0
+    mark: int = 0
 
     @property
     def is_clean(self) -> bool:
@@ -382,6 +384,8 @@ def _ways(reader: _Reader) -> tuple[Way, Way]:
         there |= fields_there
         back |= fields_back
         reader.take()
+    if any(way.get("mark") and not way.get("rate") for way in (there, back)):
+        raise reader.fault("nothing waits where there is no rate, so there is nothing to mark")
     return Way(**there), Way(**back)
 
 
@@ -428,9 +432,9 @@ def _value(reader: _Reader, named: str, text: str) -> tuple[str, int]:
         if millionths > 1_000_000 or (millionths == 0 and float(found[1]) > 0):
             raise reader.fault("a share is from 0.0001% to 100%")
         return named or "loss", millionths
-    if named == "coalesce":
+    if named in ("coalesce", "mark"):
         if not (found := _TIME.fullmatch(text)) or float(found[1]) * _TIMES[found[2]] > 10**9:
-            raise reader.fault("coalesce= takes a time up to 1s, as in coalesce=100us")
+            raise reader.fault(f"{named}= takes a time up to 1s, as in {named}=100us")
         return named, round(float(found[1]) * _TIMES[found[2]])
     if named:
         raise reader.fault(f"{named}= takes a share, as in {named}=1%")
@@ -511,7 +515,7 @@ def _written(name: str, way: Way) -> str:
             return _in_units(value, _SIZES)
         case "rate":
             return _in_units(value, _RATES)
-        case "delay" | "coalesce":
+        case "delay" | "coalesce" | "mark":
             return _in_units(value, _TIMES)
         case "queue" | "overhead":
             return str(value)

@@ -20,6 +20,7 @@ TEXT_WIDTH = 110
 _UNLIMITED = 100_000
 _STYLES = {"ratio": "bold", "good": "green", "part": "yellow", "bad": "red", "quiet": "dim"}
 _BRIEF = 16  # characters that stay on one line
+_FEW = 6  # rows that have room beside each other
 _LONG = 10  # characters of a title over figures that are broken
 
 
@@ -71,7 +72,7 @@ class Grid:
 
     The first `leading` columns say what a row is. One that is too wide for a
     terminal is drawn in parts: by the titles over its columns, or by the first
-    column where they have none.
+    column where they have none; where that is one part, with rows and columns turned.
     """
 
     what: str
@@ -99,7 +100,8 @@ class Grid:
         """Return it as rich draws it, in parts where it would be cut short."""
         whole, parts = self._table(self.caption), list(self._parts())
         if len(parts) < 2:
-            return Fitting(whole, [whole])
+            turned = self._turned()
+            return Fitting(whole, [turned._table(self.caption) if turned else whole])
         named = [
             (title_line(f"{self.head}{', ' * bool(self.head)}{name}: {self.what}"), part)
             for name, part in parts
@@ -123,6 +125,22 @@ class Grid:
         for row in self.rows:
             table.add_row(*(entry.drawn() for entry in row))
         return table
+
+    def _turned(self) -> Grid | None:
+        """Return it with its rows across, where they are few, and what they are is words."""
+        few = 0 < len(self.rows) <= _FEW and len(self.rows) < len(self.columns) - self.leading
+        if self.kind or self.spans or not few:
+            return None
+        if any(column.numeric for column in self.columns[: self.leading]):
+            return None
+        across = [[entry.text for entry in row[: self.leading]] for row in self.rows]
+        columns = [Column("", numeric=False)]
+        columns += [Column(words[-1], over=" ".join(words[:-1])) for words in across]
+        rows = [
+            [word(column.name), *(row[self.leading + number] for row in self.rows)]
+            for number, column in enumerate(self.columns[self.leading :])
+        ]
+        return Grid(self.what, columns, rows, self.head)
 
     def _parts(self) -> Iterator[tuple[str, Grid]]:
         """Yield what it can be cut into, with a name for each."""

@@ -391,18 +391,20 @@ def comparison_grid(
     title, change = ("", "") if names else (metric_title(metric), "change")
     with_unit = f", {metric.unit}" if names and metric.unit else ""
     columns = [Column("kernel", numeric=False)]
-    columns += [Column(axis.name, numeric=axis.is_numeric) for axis in shape.axes]
+    cells = list(cell_rows(runs))
+    said = [a for a in shape.axes if any(a.says(found.cell[a.name]) for found in cells)]
+    columns += [Column(axis.name, numeric=axis.is_numeric) for axis in said]
     columns += [Column(f"{letter}{with_unit}", over=title) for letter in letters]
     columns += [Column(name, tone="ratio", over=change) for name in later] * changes
     rows = []
-    for found in cell_rows(runs):
-        row = [word(found.kernel), *map(row_entry, found.cell.values())]
+    for found in cells:
+        row = [word(found.kernel), *(row_entry(found.cell[axis.name]) for axis in said)]
         row += [Entry(number_text(value, metric.unit or "1"), value) for value in found.values]
         for number in range(1, len(runs) * changes):
             first, value = found.values[0], found.values[number]
             row.append(_change(first, value, found.is_within_spread(number)))
         rows.append(row)
-    return Grid("the runs beside each other", columns, rows, leading=1 + len(shape.axes))
+    return Grid("the runs beside each other", columns, rows, leading=1 + len(said))
 
 
 def _change(before: float | None, now: float | None, is_within_spread: bool) -> Entry:

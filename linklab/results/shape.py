@@ -8,7 +8,7 @@ the experiment.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Self
 
@@ -32,7 +32,8 @@ class Axis:
 
     `values` are those of a run that names none; `among` all that there are
     where they are words, else values are numbers from `least` to `most`, whole ones
-    where `values` are.
+    where `values` are; of `open` ones others may be there, too, which shows when they are used.
+    What a `silent` one is by default is as if there were no such axis, and not said.
     Another value of a `per_guest` axis needs another guest. `alias` is the
     name of an option of its own, beside `--axis NAME=VALUES`. Of a parameter that a
     sweep varies `parameter` is the name: its axis has another one where a line of a
@@ -50,6 +51,12 @@ class Axis:
     alias: str = ""
     help: str = ""
     parameter: str = ""
+    open: bool = False
+    silent: bool = False
+
+    def says(self, value: Value) -> bool:
+        """Whether a value is worth a word."""
+        return not self.silent or value != self.values[0]
 
     @property
     def is_numeric(self) -> bool:
@@ -67,11 +74,14 @@ class Axis:
         return self.among or tuple(value for value in self.values if isinstance(value, str))
 
     def in_words(self, value: Value) -> str:
-        """Return a value as it stands in a sentence: with its unit, or a parameter's name."""
+        """Return a value as it stands in a sentence: with its unit, or with what it is of."""
         text = value if isinstance(value, str) else f"{value:.10g}"
         if self.parameter:
             return f"{self.parameter} {text}"
-        return f"{text} {self.title or self.name}" if self.is_numeric else text
+        name = self.title or self.name
+        if self.is_numeric:
+            return f"{text} {name}"
+        return f"{name} {text}" if self.silent else text
 
 
 @dataclass(frozen=True)
@@ -80,7 +90,8 @@ class Metric:
 
     One that may be `zero` is compared by its difference, any other by its
     ratio; `matters` is the smallest difference that counts for such a one.
-    `title` is what stands over a table, its unit in it; `short` over a column.
+    `title` is what stands over a table, its unit in it; `short` over a column. An
+    `optional` one is not there in every trial.
     """
 
     name: str
@@ -90,6 +101,7 @@ class Metric:
     title: str = ""
     short: str = ""
     matters: float = 0.0
+    optional: bool = False
 
     @property
     def is_time(self) -> bool:
@@ -229,12 +241,36 @@ class Shape:
 
     def in_words(self, cell: Mapping[str, Value]) -> str:
         """Return a cell, or a part of one, as it stands in a sentence."""
-        if self.text and len(cell) == len(self.axes):
-            return self.text.format(**cell)
-        return ", ".join(a.in_words(cell[a.name]) for a in self.axes if a.name in cell)
+        is_whole = bool(self.text) and len(cell) == len(self.axes)
+        words = [self.text.format(**cell)] if is_whole else []
+        for axis in self.axes:
+            if axis.name not in cell or (is_whole and not axis.silent):
+                continue
+            if axis.says(cell[axis.name]) or len(cell) == 1:
+                words.append(axis.in_words(cell[axis.name]))
+        return ", ".join(words)
+
+    def turned(self, cells: Iterable[Cell]) -> Self:
+        """Return it with rows that differ: another axis down, where cells differ on that alone.
+
+        Of the axes that are not across, the first one that varies.
+        """
+        found = list(cells)
+        varied = [
+            axis.name
+            for axis in self.axes
+            if axis.name != self.columns and len({cell[axis.name] for cell in found}) > 1
+        ]
+        if not varied or self.rows in varied or not self.axis(varied[0]).silent:
+            return self
+        return replace(self, rows=varied[0])
 
     def cell_in(self, data: Mapping[str, Any]) -> Cell:
-        """Return the cell of a flat JSON line. Raises `SchemaError` where an axis is missing."""
+        """Return the cell of a flat JSON line. Raises `SchemaError` where an axis is missing.
+
+        A silent one may be, and is at its default then.
+        """
+        data = {**{axis.name: axis.values[0] for axis in self.axes if axis.silent}, **data}
         missing = [axis.name for axis in self.axes if axis.name not in data]
         if missing:
             raise SchemaError(f"a line lacks {', '.join(missing)}")

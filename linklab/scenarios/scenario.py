@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from signal import SIGKILL
@@ -67,6 +67,15 @@ class Parameter:
                 "is expected"
             )
         return value
+
+
+@dataclass(frozen=True)
+class Preset:
+    """An experiment that has a name: what axes and parameters are where a user gives none."""
+
+    about: str
+    axes: Mapping[str, tuple[Value, ...]]
+    given: Mapping[str, Value] = field(default_factory=dict)
 
 
 class Finding(StrEnum):
@@ -307,6 +316,8 @@ class Scenario:
     about: ClassVar[str]
     shape: ClassVar[Shape]
     parameters: ClassVar[tuple[Parameter, ...]] = ()
+    presets: ClassVar[Mapping[str, Preset]] = {}
+    """Experiments with names of their own; `preset` is a parameter then."""
     compared: ClassVar[Mapping[str, tuple[Value, ...]]] = {}
     """The axes' values where kernels are compared and none are named."""
     judged: ClassVar[Mapping[str, tuple[Value, ...]]] = {}
@@ -337,6 +348,10 @@ class Scenario:
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
+        if cls.presets and "preset" not in {each.name for each in cls.parameters}:
+            about = "; ".join(f"{name}: {each.about}" for name, each in cls.presets.items())
+            preset = Parameter("preset", "", about, among=("", *cls.presets))
+            cls.parameters = (*cls.parameters, preset)
         if cls.topology and "topology" not in {each.name for each in cls.parameters}:
             text = str(parse(cls.topology))
             about = "hosts and links, as docs/networks.md has them"

@@ -279,14 +279,15 @@ class GuestAtWork:
     def _checked(self, metrics: Metrics, *, whole: bool = True) -> Metrics:
         """Return what a trial yielded; raise `LabError` where that is not what was declared.
 
-        Set-up need not yield the `whole` of it.
+        Set-up need not yield the `whole` of it, and nobody what is optional.
         """
         name, shape = self._plan.kind.name, self._plan.shape
         declared = {metric.name: metric for metric in shape.metrics}
         wanted = declared.keys() if whole else {shape.metric.name}
         if unknown := sorted(metrics.keys() - declared.keys()):
             raise LabError(f"scenario {name} yields {unknown[0]}, which its shape does not have")
-        if missing := sorted(wanted - metrics.keys()):
+        needed = {each for each in wanted if not declared[each].optional}
+        if missing := sorted(needed - metrics.keys()):
             raise LabError(f"scenario {name} does not yield {missing[0]}, which its shape has")
         for each, value in metrics.items():
             if not isinstance(value, (int, float)) or not isfinite(value):

@@ -72,8 +72,8 @@ class Plan:
 
     @property
     def shape(self) -> Shape:
-        """The axes and metrics: the scenario's, or those of a sweep."""
-        return self.swept or self.kind.shape
+        """The axes and metrics: of a sweep, or the scenario's, rows turned to what is varied."""
+        return self.swept or self.kind.shape.turned(self.cells)
 
     def known(self, cell: Cell) -> Cell:
         """Return the part of a cell that the scenario knows: without a sweep's parameters."""

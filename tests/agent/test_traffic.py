@@ -160,6 +160,18 @@ class TestFlows:
             assert got["last"][own] <= sent["closed"][own]
             assert 0 < sent["connect_ns"][own] < 10**10
 
+    def test_flows_begin_one_after_the_other_where_they_are_told_so(self, net: Net) -> None:
+        with net.listening("sink", "tcp", PORT, "3", "30") as sink:
+            words = ("send", "tcp", HERE, PORT, "3", "1", "1", "reno", "0", "300")
+            sent = net.traffic(*words)
+            got = sink.figures()
+        first, second, third = sent["began"]
+        assert second - first >= 250 * MS and third - second >= 250 * MS
+        assert sent["sent"] == [got["bytes"][got["ports"].index(p)] for p in sent["ports"]]
+        # While the first one is alone Jain's index of three is a third.
+        assert got["fair"][0] == pytest.approx(333_333, abs=1)
+        assert len(got["fair"]) == len(got["bins"]) // 10
+
     def test_what_both_sent_meanwhile_is_within_the_window(self, net: Net) -> None:
         with net.listening("sink", "tcp", PORT, "2", "30") as sink:
             sent = net.traffic("send", "tcp", HERE, PORT, "2", "1", "1", "reno")
@@ -384,6 +396,8 @@ class TestWhatGoesWrong:
             ("napi nowhere", "nowhere: No such device"),
             ("stream 127.0.0.1 5001 1 1 zerocopy", "cannot connect: Connection refused"),
             ("shape nowhere 0 0 1 0 0 0", "nowhere: No such device"),
+            ("queue 10 nowhere", "nowhere: No such device"),
+            ("relay 10 lo nowhere 5 /dev/null", "nowhere: No such device"),
         ],
     )
     def test_what_the_kernel_refuses_is_told(self, net: Net, words: str, complaint: str) -> None:

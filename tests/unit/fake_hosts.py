@@ -17,6 +17,9 @@ from linklab.results.shape import Cell
 from linklab.scenarios.scenario import GUEST, Host, Hosts, Scenario
 
 MEASURE = Measure(1.0, 0.1, 0.1, 1, 1, 0)
+S = 1_000_000_000
+MEGABIT = 125_000  # bytes
+BIN = 12_500  # bytes of a bin of 10 ms at 10 Mbit/s
 
 
 @dataclass
@@ -70,6 +73,11 @@ def given_to(kind: type[Scenario], **other: Any) -> dict[str, Any]:
     return {each.name: each.default for each in kind.parameters} | other
 
 
+def cell_of(kind: type[Scenario], **values: Any) -> Cell:
+    """A cell at the first value of each axis that is not named."""
+    return Cell({axis.name: axis.values[0] for axis in kind.shape.axes} | values)
+
+
 class Tried:
     """A scenario in a fake guest, set up."""
 
@@ -79,9 +87,10 @@ class Tried:
         self.hosts = hosts_of(guest, kind, values)
         list(self.scenario.set_up(self.hosts, Cell()))
 
-    def trial(self, **cell: Any) -> Mapping[str, float]:
-        self.scenario.prepare(self.hosts, Cell(cell))
-        return self.scenario.trial(self.hosts, Cell(cell))
+    def trial(self, **values: Any) -> Mapping[str, float]:
+        cell = cell_of(type(self.scenario), **values)
+        self.scenario.prepare(self.hosts, cell)
+        return self.scenario.trial(self.hosts, cell)
 
 
 @pytest.fixture
@@ -105,11 +114,53 @@ def figures(**values: Any) -> str:
     return "".join(f"{k.replace('__', '.')} {' '.join(map(str, v))}\n" for k, v in lines.items())
 
 
-def run_of(kind: type[Scenario], cells: Mapping[Any, Any], **given: Any) -> Run:
-    axes = [axis.name for axis in kind.shape.axes]
+def sender(flows: int = 1, each: int = 10 * MEGABIT, **more: Any) -> str:
+    told = {
+        "ports": list(range(40_000, 40_000 + flows)),
+        "connect_ns": [40_000_000] * flows,
+        "sent": [each] * flows,
+        "began": [S] * flows,
+        "closed": [9 * S] * flows,
+        "rtt_median_us": 43_000,
+        "rtt_p95_us": 50_000,
+        "rtt_p99_us": 60_000,
+        "retransmitted": 7,
+    }
+    return figures(**told | more)
+
+
+def receiver(inner: Sequence[int], bins: Sequence[int], **more: Any) -> str:
+    """Of so many flows; they came in the other order."""
+    flows = len(inner)
+    told = {
+        "ports": list(range(40_000 + flows - 1, 39_999, -1)),
+        "first": [S] * flows,
+        "last": [2 * S] * flows,
+        "bytes": [10 * MEGABIT] * flows,
+        "inner": inner[::-1],
+        "bins": list(bins),
+        "fair": [1_000_000] * (len(bins) // 10),
+        "gap": 20_000_000,
+        "wrong": 0,
+    }
+    return figures(**told | more)
+
+
+def run_of(
+    kind: type[Scenario],
+    cells: Mapping[Any, Any],
+    axes: Mapping[str, Any] | None = None,
+    **given: Any,
+) -> Run:
+    """A run of cells by their first axes; the others are at their defaults, or at `axes`."""
+    names = [axis.name for axis in kind.shape.axes]
     full = {metric.name: 1.0 for metric in kind.shape.metrics}
     samples = [
-        sample_in("nosysfs", Cell(zip(axes, at, strict=True)), full | metrics)
+        sample_in(
+            "nosysfs",
+            cell_of(kind, **(dict(axes or {}) | dict(zip(names, at, strict=False)))),
+            full | metrics,
+        )
         for at, metrics in cells.items()
     ]
     kernels: list[dict[str, Any]] = [

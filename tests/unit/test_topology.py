@@ -31,6 +31,10 @@ shapes = st.builds(
     reorder=st.sampled_from([0, 500_000]),
     corrupt=st.sampled_from([0, 123]),
     overhead=st.integers(-1000, 1000),
+).flatmap(
+    lambda way: st.sampled_from([0, 1000, 242_000] if way.rate else [0]).map(
+        lambda mark: replace(way, mark=mark)
+    )
 )
 ways = st.builds(lambda shape, queue: replace(shape, **queue), shapes, queues)
 
@@ -148,6 +152,9 @@ def test_what_is_typed_is_said_in_the_usual_words(text: str, same: str) -> None:
         ("a -- b: queue=65mb", 8, "to 64mb"),
         ("a -- b: queue=50 queue=64kb", 17, "the queue is there twice"),
         ("a -- b: dup=3", 8, "dup=1%"),
+        ("a -- b: 1mbit mark=2s", 14, "mark=100us"),
+        ("a -- b: mark=1ms", 16, "nothing waits"),
+        ("a -- b: 1mbit/0bit mark=1ms", 27, "nothing waits"),
         ("a -- b: color=3", 8, "there are queue"),
         ("a -- b: 10mbit/2ms", 8, "unlike"),
         ("a -- b: 1%/2%/3%", 8, "there/back"),

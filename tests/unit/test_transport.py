@@ -1,4 +1,4 @@
-"""congestion and mptcp without a guest: what they tell it, and what they make of its figures."""
+"""mptcp without a guest, and how trials went, as a page shows it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_hosts import Guest, Tried, at_once, claim_of, figures, run_of  # noqa: F401
+from fake_hosts import (
+    BIN,
+    Guest,
+    Tried,
+    at_once,  # noqa: F401
+    cell_of,
+    claim_of,
+    receiver,
+    run_of,
+    sender,
+)
 
 from linklab.errors import LabError, WrongState
 from linklab.report.curves import course_panels
@@ -24,152 +34,6 @@ from linklab.scenarios.mptcp.promises import limit_ms
 from linklab.scenarios.scenario import Finding
 
 pytestmark = pytest.mark.usefixtures("at_once")
-
-S = 1_000_000_000
-MEGABIT = 125_000  # bytes
-BIN = 12_500  # bytes of a bin of 10 ms at 10 Mbit/s
-
-
-def sender(flows: int = 1, each: int = 10 * MEGABIT, **more: Any) -> str:
-    told = {
-        "ports": list(range(40_000, 40_000 + flows)),
-        "connect_ns": [40_000_000] * flows,
-        "sent": [each] * flows,
-        "began": [S] * flows,
-        "closed": [9 * S] * flows,
-        "rtt_median_us": 43_000,
-        "rtt_p95_us": 50_000,
-        "rtt_p99_us": 60_000,
-        "retransmitted": 7,
-    }
-    return figures(**told | more)
-
-
-def receiver(inner: Sequence[int], bins: Sequence[int], **more: Any) -> str:
-    """Of so many flows; they came in the other order."""
-    flows = len(inner)
-    told = {
-        "ports": list(range(40_000 + flows - 1, 39_999, -1)),
-        "first": [S] * flows,
-        "last": [2 * S] * flows,
-        "bytes": [10 * MEGABIT] * flows,
-        "inner": inner[::-1],
-        "bins": list(bins),
-        "gap": 20_000_000,
-        "wrong": 0,
-    }
-    return figures(**told | more)
-
-
-# congestion
-
-
-def test_a_connection_alone_has_all_and_what_arrives_later_does_not_count() -> None:
-    guest = Guest(sender(), receiver([9 * MEGABIT], [BIN] * 100 + [99_999] * 3))
-    tried = Tried(Congestion, guest, seconds=1)
-    assert tried.trial(arm="bbr", loss=0.0) == {
-        "goodput": 10.0, "rtt": 0.043, "rtt_p95": 0.05, "rtt_p99": 0.06,
-        "retransmissions": 7, "fairness": 1.0, "share": 1.0,
-    }  # fmt: skip
-    assert any(told.endswith("send tcp 10.0.2.3 5001 1 1 1 bbr") for told in guest.told)
-    assert not any("shape" in told for told in guest.told), "the link stays as it was measured"
-
-
-def test_whoever_competes_has_every_second_connection() -> None:
-    guest = Guest(sender(4), receiver([300, 100, 300, 100], [BIN] * 100))
-    tried = Tried(Congestion, guest, seconds=1, flows=2, competitor="reno")
-    metrics = tried.trial(arm="cubic", loss=0.0)
-    assert (metrics["share"], metrics["goodput"]) == (0.75, 7.5)
-    assert metrics["fairness"] == pytest.approx(0.8)
-    assert any(told.endswith("5001 4 1 1 cubic,reno") for told in guest.told)
-
-
-def test_the_slowest_link_loses_and_no_longer_when_the_cell_does_not_say_so() -> None:
-    guest = Guest(sender(), receiver([1], [BIN]))
-    tried = Tried(Congestion, guest, seconds=1, topology="a -- r -- b: 1gbit | 10mbit 20ms")
-    tried.trial(arm="bbr", loss=1.0)
-    tried.trial(arm="cubic", loss=1.0)
-    tried.trial(arm="cubic", loss=0.0)
-    shaped = [told.partition("shape ")[2] for told in guest.told if "shape" in told]
-    assert shaped == [
-        "b 10000000 20000000 1000 10000 1 0",
-        "b 10000000 20000000 1000 0 2 0",
-    ]
-    assert all("link-2" in told for told in guest.told if "shape" in told)
-
-
-def test_a_link_that_does_nothing_cannot_lose() -> None:
-    tried = Tried(Congestion, Guest(), topology="a -- b")
-    with pytest.raises(LabError, match="nothing shapes"):
-        tried.trial(arm="bbr", loss=1.0)
-
-
-@pytest.mark.parametrize(
-    ("more", "said"), [({"wrong": 1}, "other bytes"), ({"bytes": [5]}, "5 arrived")]
-)
-def test_bytes_that_are_lost_or_changed_are_the_kernels_fault(
-    more: dict[str, Any], said: str
-) -> None:
-    tried = Tried(Congestion, Guest(sender(), receiver([1], [BIN], **more)), seconds=1)
-    with pytest.raises(WrongState, match=said):
-        tried.trial(arm="bbr", loss=0.0)
-
-
-def test_a_course_has_tenths_of_seconds_and_the_senders_window() -> None:
-    more: dict[str, Any] = {"at": [S], "cwnd": [33], "rtt_us": [43_000], "pacing": [MEGABIT]}
-    guest = Guest(sender(**more), receiver([1], [BIN] * 10 + [0] * 10))
-    tried = Tried(Congestion, guest, seconds=1)
-    tried.trial(arm="bbr", loss=0.0)
-    assert tried.scenario.courses(Cell()) == [
-        Course("goodput", "Mbit/s", (0.1, 0.2), (10.0, 0.0)),
-        Course("rtt", "ms", (1.0,), (43.0,)),
-        Course("cwnd", "packets", (1.0,), (33.0,)),
-        Course("pacing", "Mbit/s", (1.0,), (1.0,)),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("bbr", "cubic", "finding"),
-    [
-        (0.0472, 1.09, Finding.REPRODUCED),
-        (0.0474, 1.09, Finding.IN_PART),
-        (0.043, 0.98, Finding.IN_PART),
-        (0.049, 0.93, Finding.IN_PART),
-        (0.1, 0.99, Finding.NOT_REPRODUCED),
-    ],
-)
-def test_the_queue_is_judged_by_both_medians(bbr: float, cubic: float, finding: Finding) -> None:
-    cells = {("bbr", 0.0): {"rtt": bbr}, ("cubic", 0.0): {"rtt": cubic}}
-    claim = claim_of(Congestion, run_of(Congestion, cells), "queue")
-    assert claim.finding is finding
-    assert "43 ms" in claim.theirs and "1.09 s" in claim.theirs
-
-
-@pytest.mark.parametrize(
-    "other", [{"flows": 2}, {"competitor": "reno"}, {"topology": "a -- b: 10mbit 20ms"}]
-)
-def test_the_queue_is_judged_under_bbrs_own_condition_alone(other: dict[str, Any]) -> None:
-    cells = {("bbr", 0.0): {"rtt": 0.043}, ("cubic", 0.0): {"rtt": 1.09}}
-    claim = claim_of(Congestion, run_of(Congestion, cells, **other), "queue")
-    assert claim.finding is Finding.NOT_MEASURED
-
-
-@pytest.mark.parametrize(
-    ("bbr", "cubic", "finding"),
-    [
-        (8.3, 5.0, Finding.REPRODUCED),
-        (8.2, 2.0, Finding.NOT_REPRODUCED),
-        (9.4, 5.1, Finding.NOT_REPRODUCED),
-    ],
-)
-def test_random_loss_is_judged_by_the_links_rate(
-    bbr: float, cubic: float, finding: Finding
-) -> None:
-    cells = {("bbr", 1.0): {"goodput": bbr}, ("cubic", 1.0): {"goodput": cubic}}
-    assert claim_of(Congestion, run_of(Congestion, cells), "1 %").finding is finding
-    claim = claim_of(Congestion, run_of(Congestion, cells, topology="a -- b"), "1 %")
-    assert claim.finding is Finding.NOT_MEASURED
-
 
 # mptcp
 
@@ -483,7 +347,7 @@ def stored(folder: Path, *records: CourseRecord) -> Run:
 def record(arm: str, trial: int, *values: float) -> CourseRecord:
     at = tuple(float(number) for number in range(len(values)))
     return CourseRecord(
-        "nosysfs", Cell({"arm": arm, "loss": 0.0}), trial, Course("cwnd", "packets", at, values)
+        "nosysfs", cell_of(Congestion, arm=arm), trial, Course("cwnd", "packets", at, values)
     )
 
 
@@ -501,7 +365,8 @@ def test_a_course_is_a_line_without_marks_from_nothing_up(tmp_path: Path) -> Non
     run = stored(tmp_path, record("bbr", 1, *range(1, 200)))
     from linklab.report.compare import Stored
 
-    (panel,) = course_panels(Stored(tmp_path, run), Cell(), 0.0)
+    sheet = cell_of(Congestion).of(Congestion.shape.sheets)
+    (panel,) = course_panels(Stored(tmp_path, run), sheet, 0.0)
     drawn = svg(panel)
     assert "mark" not in drawn and drawn.count('class="run"') == 1
     assert drawn.count('class="x tick"') < 10

@@ -157,6 +157,36 @@ def test_bbr_leaves_the_queue_that_cubic_fills_and_says_so_twice(
     assert "Over time" in (tmp_path / "1" / "report.html").read_text()
 
 
+def test_a_link_carries_what_a_trace_lets_go(invoke: Invoke, tmp_path: Path) -> None:
+    """A packet each millisecond, none in the second half of each 2 s: 6 Mbit/s."""
+    trace = tmp_path / "half.trace"
+    trace.write_text("".join(f"{ms}\n" for ms in [*range(1, 1001), 2000]))
+    words = ("--param", f"trace={trace}", "--param", "seconds=6", "--axis", "arm=bbr")
+    one, other = run_twice(invoke, tmp_path, "--scenario", "congestion", *words)
+    sample = one["", "bbr"]
+    assert other["", "bbr"]["goodput"] == pytest.approx(sample["goodput"], rel=0.005)
+    assert 0.9 < sample["goodput"] / (6 * 1448 / 1500) <= 1.01
+    assert sample["rtt_p95"] > 0.3 and sample["queue_p95"] > 10
+
+
+def test_a_queue_that_marks_stays_short_and_loses_nothing(invoke: Invoke, tmp_path: Path) -> None:
+    axes = ("--axis", "arm=dctcp,cubic", "--axis", "ecn=on", "--axis", "flows=2")
+    words = ("run", "--kernel", "nosysfs", "--clock", "virtual", "--scenario", "congestion", *axes)
+    more = ("--param", "seconds=3", "--param", "topology=a -- b: 100mbit 5ms mark=2420us")
+    done = invoke(*words, *more, "--output", str(tmp_path / "run"), "--json")
+    assert done.status == 0, done.stderr
+    found = {sample["arm"]: sample for sample in done.document["samples"]}
+    # 20 packets are 2.42 ms of 100 Mbit/s.
+    for arm, most in (("dctcp", 40), ("cubic", 200)):
+        assert found[arm]["marks"] > 10 and found[arm]["queue"] < most
+        # Of each 1514 bytes that the link carries 1448 are the sender's.
+        assert 0.8 < found[arm]["goodput"] / (100 * 1448 / 1514) <= 1
+        assert found[arm]["retransmissions"] == 0
+    # DCTCP keeps the queue where marks begin; CUBIC halves it away, and marks are rare then.
+    assert found["dctcp"]["marks"] > 2 * found["cubic"]["marks"]
+    assert found["dctcp"]["goodput"] > found["cubic"]["goodput"]
+
+
 def test_two_paths_carry_more_than_one_and_outlive_it(invoke: Invoke, tmp_path: Path) -> None:
     words = ("--scenario", "mptcp", "--param", "seconds=6", "--axis", "arm=mptcp,tcp")
     one, other = run_twice(invoke, tmp_path, *words)
