@@ -87,9 +87,12 @@ class KernelTester:
         kind = self._criterion.plan.kind
         if kind.fragment:
             options = replace(options, configs=(kind.fragment, *options.configs))
+        if kind.modules:
+            options = replace(options, modular=True)
         kernel = resolve_kernel(self._flavour, options, self._cache, self._listener)
         wanted = Requirements.of(kind, self._lab)
-        subject = with_image(kernel, wanted, self._modules, self._cache, self._listener)
+        modules = list(dict.fromkeys((*map(str, kind.modules), *self._modules)))
+        subject = with_image(kernel, wanted, modules, self._cache, self._listener)
         commit = {"commit": options.revision} if options.revision else {}
         return replace(subject, name=name, inputs={**kernel.inputs, **commit})
 

@@ -142,8 +142,8 @@ def _faults(scenario: type[Scenario]) -> Iterator[str]:
         shape.in_words(Cell((name, axis.values[0]) for name, axis in axes.items()))
     except (AttributeError, LookupError, ValueError) as error:
         yield f"its text {shape.text!r} names what is no axis: {error}"
-    for which in ("fragment", "needs", "image"):
-        path = getattr(scenario, which)
+    paths = [(which, getattr(scenario, which)) for which in ("fragment", "needs", "image")]
+    for which, path in (*paths, *(("modules", folder) for folder in scenario.modules)):
         is_one = isinstance(path, Path) and path.is_absolute() and path.exists()
         if path is not None and not is_one:
             yield f"{which} is {path}: the full path of a file is expected, beside its own"

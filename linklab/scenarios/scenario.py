@@ -331,6 +331,8 @@ class Scenario:
     load: a list as `images/needs.toml`, without groups. Without one the fragment is."""
     image: ClassVar[Path | None] = None
     """The folder of an image manifest, where the live image lacks a program."""
+    modules: ClassVar[tuple[Path, ...]] = ()
+    """Folders of out-of-tree modules that it needs: built and loaded before those of `--module`."""
     kernels: ClassVar[str] = "sysfs,nosysfs"
     """What a run tests where no kernel is named, as `--kernel` takes it.
 

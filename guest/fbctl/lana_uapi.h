@@ -1,0 +1,1 @@
+../lana/lana_uapi.h

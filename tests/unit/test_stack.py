@@ -1,0 +1,268 @@
+"""Functional blocks from Python: requests, what fbctl prints, a trial, and the paper's claims."""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hand_made import sample_in
+
+from linklab.agent.replies import Measure, ProgramEnd
+from linklab.commands.kernels import KernelOptions
+from linklab.errors import LabError, UsageError, WrongState
+from linklab.lab.spaces import inside
+from linklab.lab.topology import parse
+from linklab.paths import GUEST as SOURCES
+from linklab.results.model import Run
+from linklab.results.shape import Cell
+from linklab.scenarios import scenario_named
+from linklab.scenarios.scenario import GUEST, Finding, Host
+from linklab.scenarios.stack import Stack
+from linklab.scenarios.stack.blocks import (
+    BlockMessage,
+    Command,
+    add,
+    bind,
+    chained,
+    listed,
+    of_two,
+    set_to,
+    taken_apart,
+)
+from linklab.scenarios.stack.table import claims, verdict
+
+HEADER = (SOURCES / "lana" / "lana_uapi.h").read_text()
+REQUEST, ACK, REPLACE = 1, 4, 0x100
+
+
+def enum_of(name: str) -> list[str]:
+    """Return the names of an enum of the module's header, by their numbers from 0."""
+    (body,) = re.findall(rf"enum {name} {{(.*?)}};", HEADER, re.S)
+    return re.findall(r"^\t([A-Z_]+)", body, re.M)
+
+
+def parts(request: bytes) -> tuple[int, int, dict[str, bytes]]:
+    """Return a request's command, flags and attributes, read by hand."""
+    length, kind, flags = struct.unpack_from("<IHH", request)
+    assert (length, kind) == (len(request), 0), "fbctl writes the family's number"
+    command, version = struct.unpack_from("<BB", request, 16)
+    assert version == 1
+    names, found, at = enum_of("lana_attribute"), {}, 20
+    while at < len(request):
+        size, number = struct.unpack_from("<HH", request, at)
+        found[names[number]] = request[at + 4 : at + size]
+        at += -(-size // 4) * 4
+    return command, flags, found
+
+
+def test_numbers_are_those_of_the_modules_header() -> None:
+    commands = enum_of("lana_command")
+    assert [f"LANA_CMD_{each.name}" for each in Command] == commands[1 : 1 + len(Command)]
+    names = [name for name, _ in BlockMessage.nla_map]
+    assert names == enum_of("lana_attribute")[: len(names)]
+
+
+def test_requests_are_encoded_as_the_kernel_reads_them() -> None:
+    assert parts(add("fb_tee", "t")) == (
+        Command.ADD,
+        REQUEST | ACK,
+        {"LANA_A_TYPE": b"fb_tee\0", "LANA_A_NAME": b"t\0"},
+    )
+    command, flags, found = parts(bind("low", "up", again=True, port=2))
+    assert (command, flags) == (Command.BIND, REQUEST | ACK | REPLACE)
+    assert found == {"LANA_A_NAME": b"low\0", "LANA_A_OTHER": b"up\0", "LANA_A_PORT": b"\x02"}
+    assert parts(bind("low", "up"))[1] == REQUEST | ACK
+    assert parts(set_to("eth", "dev", "a"))[2] == {
+        "LANA_A_NAME": b"eth\0",
+        "LANA_A_KEY": b"dev\0",
+        "LANA_A_VALUE": b"a\0",
+    }
+    assert parts(of_two(Command.REPLACE, "old", "new"))[0] == 6
+
+
+def test_a_chain_is_bound_from_below_and_taken_apart_before_its_blocks_go() -> None:
+    made = [parts(each) for each in chained([("fb_eth", "e"), ("fb_dummy", "d")])]
+    assert [command for command, _, _ in made] == [Command.ADD, Command.ADD, Command.BIND]
+    assert made[2][2]["LANA_A_NAME"] == b"e\0"
+    gone = [parts(each)[0] for each in taken_apart(["e", "d"])]
+    assert gone == [Command.UNBIND, Command.RM, Command.RM]
+
+
+def test_blocks_are_read_as_fbctl_prints_them() -> None:
+    found = listed(
+        "eth type=fb_eth id=1 up=one packets=7 program=classic of 4\none type=fb_dummy\n"
+    )
+    assert (found["eth"].number("packets"), found["eth"].said["up"]) == (7, "one")
+    with pytest.raises(LabError, match="the block one does not say packets"):
+        found["one"].number("packets")
+
+
+# A trial
+
+
+@dataclass
+class Guest:
+    """An agent that answers what pktgen, fbctl and the kernel would have said."""
+
+    ended: int = 1000
+    engine: str = "softirq"
+    come: list[int] = field(default_factory=lambda: [50, 1050])
+    ran: list[tuple[str, ...]] = field(default_factory=list)
+    sent: list[bytes] = field(default_factory=list)
+
+    def write_file(self, path: str, content: bytes, _deadline: float, *_: object) -> None:
+        self.sent.append(content)
+
+    def run(self, argv: Sequence[str], _deadline: float) -> ProgramEnd:
+        self.ran.append(tuple(argv))
+        said = ""
+        if "list" in argv:
+            said = f"eth type=fb_eth engine={self.engine} idle=3500000 overruns=10 wakes=500\n"
+            said += f"two type=fb_dummy dropped={self.ended}\n"
+        elif "/proc/net/dev" in argv:
+            said = f"  lo: 1 1\n     a: 99 {self.come.pop(0)} 0\n"
+        elif "/bin/sh" in argv:
+            stopped = 2000 if "add_device sink0" in argv[-1] else 3000
+            said = "ctxt 100\n1 5 2\nctxt 350\n9 2005 3\n"
+            said += (
+                f"pkts-sofar: 1000  errors: 0\n  started: 1000us  stopped: {stopped}us idle: 0us"
+            )
+        return ProgramEnd(1, 0, Measure(1.0, 0.1, 0.1, 1, 1, 0), said.encode())
+
+
+def tried(guest: Any, arm: str, **given: Any) -> tuple[Stack, Mapping[str, float], Any]:
+    """Return a scenario in a fake guest after a trial, its figures, and its hosts."""
+    values = {each.name: each.default for each in Stack.parameters} | {"packets": 1000} | given
+    network, cell = parse(str(values["topology"])), Cell({"arm": arm, "coalesce": 50})
+    hosts = {
+        name: Host(name, guest, lambda _: 60.0, inside=inside(name), network=network)
+        for name in network.hosts
+    }
+    scenario = Stack(values)
+    list(scenario.set_up({GUEST: Host(GUEST, guest, lambda _: 60.0), **hosts}, Cell()))
+    scenario.prepare(hosts, cell)
+    return scenario, scenario.trial(hosts, cell), hosts
+
+
+def test_what_sending_costs_is_taken_out_and_a_thread_is_waited_for() -> None:
+    # Sending took 1 us a packet; softirq was done at 3000 us, the thread at 3500 us.
+    _, softirq, _ = tried(Guest(), "softirq")
+    assert softirq["ns"] == pytest.approx(1000)
+    assert softirq["packets_per_second"] == pytest.approx(1e6)
+    _, thread, _ = tried(Guest(ended=990, engine="thread-fifo"), "thread-fifo")
+    assert thread["ns"] == pytest.approx(1_500_000 / 990)
+    assert (thread["overruns"], thread["wakes"]) == (10, 0.5)
+    assert (thread["switches"], thread["starved"], thread["missed"]) == (0.25, 2.0, 0)
+
+
+def test_an_arm_is_a_chain_and_its_engine() -> None:
+    guest = Guest(engine="thread-fifo", ended=990)
+    scenario, _, hosts = tried(guest, "thread-fifo")
+    assert b"thread-fifo\0" in guest.sent[-1]
+    scenario.prepare(hosts, Cell({"arm": "threaded-napi", "coalesce": 0}))
+    assert b"softirq\0" in guest.sent[-1]
+    assert b"threaded\0\0\0\0\x06\0\x06\x001\0" in guest.sent[-1]
+    scenario.prepare(hosts, Cell({"arm": "stack", "coalesce": 0}))
+    assert scenario.chain == [], "Linux alone has the packets"
+    assert b"one\0" in guest.sent[-1], "the last trial's blocks are taken away"
+
+
+def test_packets_that_vanish_between_the_blocks_are_the_kernels_fault() -> None:
+    scenario, _, hosts = tried(Guest(ended=999), "softirq")
+    with pytest.raises(WrongState, match="1000 packets came, 999 went through"):
+        scenario.check(hosts, Cell({"arm": "softirq", "coalesce": 50}))
+
+
+def test_a_topology_that_is_no_single_link_is_refused() -> None:
+    with pytest.raises(LabError, match="two hosts and a link that does nothing"):
+        tried(Guest(), "softirq", topology="a -- b: 10mbit")
+
+
+def test_a_scenario_brings_its_module_and_a_persons_own_come_after(tmp_path: Path) -> None:
+    (tmp_path / "Kbuild").write_text("obj-m := mine.o\n")
+    options = KernelOptions("debian", modules=(str(tmp_path),)).with_scenario(Stack)
+    assert options.modules == (str(SOURCES / "lana"), str(tmp_path))
+    assert options.with_scenario(Stack) == options, "once is enough"
+    assert options.build_options("sysfs").modular
+
+
+def test_a_scenario_whose_module_is_nowhere_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from pathlib import Path\n"
+        "from linklab.scenarios.routes import Routes\n"
+        "class Mine(Routes):\n"
+        "    name = 'mine'\n"
+        "    modules = (Path('nowhere'),)\n"
+    )
+    with pytest.raises(UsageError, match="modules is nowhere: the full path"):
+        scenario_named(str(tmp_path / "mine.py"))
+
+
+# The paper's claims
+
+
+def run_of(rates: Mapping[str, float], starved: Mapping[str, float]) -> Run:
+    full = {metric.name: 1.0 for metric in Stack.shape.metrics}
+    samples = [
+        sample_in("debian", Cell({"arm": arm, "coalesce": at}), full | {name: value})
+        for at, name, values in (
+            (50, "packets_per_second", rates),
+            (250, "starved", starved),
+        )
+        for arm, value in values.items()
+    ]
+    kernels: list[dict[str, Any]] = [
+        {"name": "debian", "release": "6.1", "sha256": "ab", "inputs": {}, "image_bytes": None}
+    ]
+    about = {"shape": Stack.shape.to_json(), "kernels": kernels, "plan": {"given": {}}}
+    return Run(about, samples)
+
+
+PUBLISHED = {
+    "thread-fifo": 70.0,
+    "thread-normal": 75.0,
+    "thread-controlled": 90.0,
+    "softirq": 130.0,
+    "stack": 138.0,
+}
+STARVED = {"thread-fifo": 900.0, "thread-normal": 300.0, "softirq": 0.0}
+
+
+def findings(rates: Mapping[str, float], starved: Mapping[str, float]) -> list[Finding]:
+    return [claim.finding for claim in claims(run_of(rates, starved))]
+
+
+def test_the_papers_own_figures_reproduce_it() -> None:
+    assert findings(PUBLISHED, STARVED) == [Finding.REPRODUCED] * 6
+
+
+def test_what_differs_is_said() -> None:
+    swapped = PUBLISHED | {"thread-fifo": 90.0, "thread-controlled": 70.0}
+    order, fifo, *_ = findings(swapped, STARVED)
+    assert (order, fifo) == (Finding.IN_PART, Finding.IN_PART)
+    faster = PUBLISHED | {"softirq": 140.0, "thread-fifo": 137.0}
+    order, fifo, *_ = findings(faster, STARVED)
+    assert (order, fifo) == (Finding.NOT_REPRODUCED, Finding.NOT_REPRODUCED)
+    assert findings(PUBLISHED, STARVED | {"softirq": 900.0})[-1] is Finding.NOT_REPRODUCED
+
+
+def test_what_was_not_measured_is_not_judged() -> None:
+    assert set(findings({"softirq": 1.0}, {})) == {Finding.NOT_MEASURED}
+
+
+@pytest.mark.parametrize(
+    ("ours", "finding"),
+    [
+        (0.55, Finding.REPRODUCED),
+        (0.7, Finding.IN_PART),
+        (0.3, Finding.NOT_REPRODUCED),
+        (1.1, Finding.NOT_REPRODUCED),
+    ],
+)
+def test_a_ratio_is_held_against_the_published_one(ours: float, finding: Finding) -> None:
+    assert verdict(ours, 0.51) is finding
