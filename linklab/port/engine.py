@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from linklab.kernel.diff import DiffError, FileDiff
 from linklab.kernel.series import Patch
 from linklab.port.follow import FailedChanges, Later, Shifts
-from linklab.port.outcome import Conflict, Fault, FileOutcome, PatchOutcome, Status, worst
+from linklab.port.outcome import Conflict, Fault, FileOutcome, PatchOutcome, PatchStatus, worst
 from linklab.port.tree import Draft, File, Moves, Tree
 from linklab.port.trial import Merger, Tools, try_file
 
@@ -61,18 +61,20 @@ def port(patches: Sequence[Patch], tree: Tree, merger: Merger) -> Iterator[Tried
         if outcome.status.failed:
             # The conflicts at the beginning of what it depends on; its own if it is one.
             found = {root for need in outcome.needs for root in roots[need]}
-            roots[patch.number] = {patch.number} if outcome.status is Status.CONFLICT else found
+            roots[patch.number] = (
+                {patch.number} if outcome.status is PatchStatus.CONFLICT else found
+            )
             outcome = replace(outcome, roots=tuple(sorted(found)))
         else:
             tree.change(tried.changes)
             for file, diff in zip(outcome.files, patch.diffs, strict=True):
                 shifts.learn(diff, file.hunks)
         for file, diff in zip(outcome.files, patch.diffs, strict=False):
-            there = {hunk.hunk for hunk in file.hunks if hunk.status is Status.THERE}
+            there = {hunk.hunk for hunk in file.hunks if hunk.status is PatchStatus.THERE}
             failures.follow(
                 diff,
                 patch.number if outcome.status.failed else None,
-                there if file.status is not Status.DEPENDS else (),
+                there if file.status is not PatchStatus.DEPENDS else (),
             )
         yield Tried(outcome, tried.changes if outcome.status.applies else {})
 
@@ -99,14 +101,14 @@ def _moves(diffs: Sequence[FileDiff], tree: Tree, own: set[str]) -> Moves:
 def _try(patch: _Parsed, tree: Tree, tools: Tools, failures: FailedChanges) -> Tried:
     if patch.fault:
         conflict = Conflict("", Fault.TORN, patch.fault)
-        torn = FileOutcome("", Status.CONFLICT, conflicts=(conflict,))
-        return Tried(PatchOutcome(patch.number, patch.subject, Status.CONFLICT, (torn,)), {})
+        torn = FileOutcome("", PatchStatus.CONFLICT, conflicts=(conflict,))
+        return Tried(PatchOutcome(patch.number, patch.subject, PatchStatus.CONFLICT, (torn,)), {})
     draft = Draft(tree, patch.diffs)
     files = [_with_needs(try_file(d, draft, tools), d, failures) for d in patch.diffs]
     status = worst([file.status for file in files])
     changes = draft.effective()
     if status.applies and not changes:
-        status = Status.THERE
+        status = PatchStatus.THERE
     needs = {need for file in files for c in file.conflicts for need in c.needs}
     notes = (*_there_notes(files), *_reliance(patch, files, failures)) if status.applies else ()
     outcome = PatchOutcome(
@@ -118,7 +120,7 @@ def _try(patch: _Parsed, tree: Tree, tools: Tools, failures: FailedChanges) -> T
 def _there_notes(files: Sequence[FileOutcome]) -> Iterator[str]:
     """Yield which files of a patch that applies need nothing."""
     for file in files:
-        if file.status is Status.THERE:
+        if file.status is PatchStatus.THERE:
             later = max((hunk.later for hunk in file.hunks), default=0)
             yield f"{file.path}: there already" + (f", as patch {later} leaves it" * bool(later))
 
@@ -136,7 +138,7 @@ def _with_needs(file: FileOutcome, diff: FileDiff, failures: FailedChanges) -> F
     if not conflicts:
         return file
     is_own = any(not conflict.needs for conflict in conflicts)
-    status = Status.CONFLICT if is_own else Status.DEPENDS
+    status = PatchStatus.CONFLICT if is_own else PatchStatus.DEPENDS
     return replace(file, status=status, conflicts=conflicts)
 
 
@@ -150,13 +152,13 @@ def _needs(conflict: Conflict, diff: FileDiff, failures: FailedChanges) -> set[i
 
 def _only_seeming(file: FileOutcome, diff: FileDiff, failures: FailedChanges) -> Iterator[Conflict]:
     path, why = file.target or file.path, "it follows or undoes a change that was left out"
-    there = [hunk for hunk in file.hunks if hunk.status is Status.THERE]
+    there = [hunk for hunk in file.hunks if hunk.status is PatchStatus.THERE]
     for hunk in there if diff.hunks else ():
         if needs := sorted(failures.of_hunk(diff, diff.hunks[hunk.hunk - 1])):
             place = hunk.hunk, len(file.hunks), hunk.line
             yield Conflict(path, Fault.TEXT, why, *place, needs=tuple(needs))
     needs = sorted(failures.of_file(diff))
-    if file.status is Status.THERE and not there and needs:
+    if file.status is PatchStatus.THERE and not there and needs:
         yield Conflict(path, Fault.NO_FILE, why, needs=tuple(needs))
 
 
@@ -167,7 +169,7 @@ def _reliance(
     for file, diff in zip(files, patch.diffs, strict=True):
         for hunk in file.hunks if diff.hunks else ():
             owners = sorted(failures.of_hunk(diff, diff.hunks[hunk.hunk - 1]))
-            if owners and hunk.status is not Status.THERE:
+            if owners and hunk.status is not PatchStatus.THERE:
                 yield (
                     f"{file.path}, hunk {hunk.hunk} of {len(file.hunks)}: next to what patch "
                     f"{', '.join(map(str, owners))} changes, which was left out"

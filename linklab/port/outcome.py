@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Status(StrEnum):
+class PatchStatus(StrEnum):
     """The outcome of a patch or of a part of it, from the best to the worst."""
 
     CLEAN = "clean"
@@ -29,27 +29,27 @@ class Status(StrEnum):
     @property
     def failed(self) -> bool:
         """Whether a person has to apply it."""
-        return self in {Status.CONFLICT, Status.DEPENDS}
+        return self in {PatchStatus.CONFLICT, PatchStatus.DEPENDS}
 
     @property
     def needs_look(self) -> bool:
         """Whether it applies in a way that a person should look at."""
-        return self in {Status.PARTLY, Status.MOVED, Status.MERGED, Status.FUZZ}
+        return self in {PatchStatus.PARTLY, PatchStatus.MOVED, PatchStatus.MERGED, PatchStatus.FUZZ}
 
 
-_APPLYING = tuple(Status)[: tuple(Status).index(Status.THERE)]
+_APPLYING = tuple(PatchStatus)[: tuple(PatchStatus).index(PatchStatus.THERE)]
 
 MEANING = {
-    Status.CLEAN: "at the same lines",
-    Status.OFFSET: "at other lines",
-    Status.PARTLY: "some of it is there already, the rest applies",
-    Status.MOVED: "in a file that has another path in this source",
-    Status.MERGED: "by a three-way merge with the file that the patch was made for",
-    Status.FUZZ: "with less context than the patch has",
-    Status.THERE: "its result is in this source already",
-    Status.EMPTY: "changes no file",
-    Status.DEPENDS: "on patches that did not apply",
-    Status.CONFLICT: "does not apply",
+    PatchStatus.CLEAN: "at the same lines",
+    PatchStatus.OFFSET: "at other lines",
+    PatchStatus.PARTLY: "some of it is there already, the rest applies",
+    PatchStatus.MOVED: "in a file that has another path in this source",
+    PatchStatus.MERGED: "by a three-way merge with the file that the patch was made for",
+    PatchStatus.FUZZ: "with less context than the patch has",
+    PatchStatus.THERE: "its result is in this source already",
+    PatchStatus.EMPTY: "changes no file",
+    PatchStatus.DEPENDS: "on patches that did not apply",
+    PatchStatus.CONFLICT: "does not apply",
 }
 
 
@@ -103,7 +103,7 @@ class HunkOutcome:
     """
 
     hunk: int
-    status: Status
+    status: PatchStatus
     line: int = 0
     offset: int = 0
     fuzz: int = 0
@@ -116,7 +116,7 @@ class FileOutcome:
     """The outcome of a file's part. `target` is its path in the source where that differs."""
 
     path: str
-    status: Status
+    status: PatchStatus
     target: str = ""
     hunks: tuple[HunkOutcome, ...] = ()
     notes: tuple[str, ...] = ()
@@ -133,7 +133,7 @@ class PatchOutcome:
 
     number: int
     subject: str
-    status: Status
+    status: PatchStatus
     files: tuple[FileOutcome, ...] = ()
     notes: tuple[str, ...] = ()
     needs: tuple[int, ...] = ()
@@ -155,16 +155,16 @@ class PatchOutcome:
         return (*(note for file in self.files for note in file.notes), *self.notes)
 
 
-def worst(statuses: Sequence[Status]) -> Status:
+def worst(statuses: Sequence[PatchStatus]) -> PatchStatus:
     """Return the status of a patch from those of its parts.
 
     It is partly there where only some of its parts are there already.
     """
-    order = tuple(Status)
+    order = tuple(PatchStatus)
     if not statuses:
-        return Status.EMPTY
+        return PatchStatus.EMPTY
     found = max(statuses, key=order.index)
-    if found is not Status.THERE or set(statuses) == {Status.THERE}:
+    if found is not PatchStatus.THERE or set(statuses) == {PatchStatus.THERE}:
         return found
-    rest = max((s for s in statuses if s is not Status.THERE), key=order.index)
-    return max(rest, Status.PARTLY, key=order.index)
+    rest = max((s for s in statuses if s is not PatchStatus.THERE), key=order.index)
+    return max(rest, PatchStatus.PARTLY, key=order.index)

@@ -17,7 +17,7 @@ from difflib import SequenceMatcher
 from functools import cached_property
 
 from linklab.kernel.diff import Hunk, Lines, lines_of
-from linklab.port.outcome import Conflict, Fault, HunkOutcome, Status
+from linklab.port.outcome import Conflict, Fault, HunkOutcome, PatchStatus
 
 LEAST_CONTEXT = 1
 """Lines of context on each side that must match, where a hunk has any."""
@@ -458,14 +458,14 @@ def hunk_outcomes(placed: Iterable[Placed]) -> tuple[HunkOutcome, ...]:
 def _outcome(number: int, placed: Placed) -> HunkOutcome:
     hunk, place = placed.hunk, placed.place
     if place is None:
-        return HunkOutcome(number, Status.CONFLICT)
+        return HunkOutcome(number, PatchStatus.CONFLICT)
     offset = place.first - (hunk.new_start if place.there else hunk.start)
     if place.there:
-        status = Status.THERE
+        status = PatchStatus.THERE
     elif not place.is_exact:
-        status = Status.FUZZ
+        status = PatchStatus.FUZZ
     else:
-        status = Status.OFFSET if offset else Status.CLEAN
+        status = PatchStatus.OFFSET if offset else PatchStatus.CLEAN
     line, later = place.first + 1, placed.later
     return HunkOutcome(number, status, line, offset, place.fuzz, place.rivals, later)
 

@@ -25,7 +25,7 @@ from linklab.kernel.gitstore import GitStore
 from linklab.kernel.series import Patch, Series
 from linklab.kernel.source import Source
 from linklab.port.engine import Tried, port
-from linklab.port.outcome import PatchOutcome, Status
+from linklab.port.outcome import PatchOutcome, PatchStatus
 from linklab.port.tree import Tree
 from linklab.port.trial import Merger
 
@@ -70,7 +70,7 @@ class Ported:
         """The patches that a person has to apply, in order."""
         return [outcome for outcome in self.outcomes if outcome.status.failed]
 
-    def count(self, *statuses: Status) -> int:
+    def count(self, *statuses: PatchStatus) -> int:
         """Return how many patches are of one of these kinds."""
         return sum(outcome.status in statuses for outcome in self.outcomes)
 
@@ -255,7 +255,7 @@ def document(ported: Ported, command: Sequence[str], start: str, verdict: str) -
             "tree": ported.source.tree,
         },
         "tree": ported.new.tree,
-        "counts": {status.value: ported.count(status) for status in Status},
+        "counts": {status.value: ported.count(status) for status in PatchStatus},
         "patches": [
             _patch(ported, outcome, held_up.get(outcome.number, [])) for outcome in ported.outcomes
         ],

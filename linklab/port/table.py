@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from linklab.port.outcome import MEANING, Conflict, Fault, PatchOutcome, Status
+from linklab.port.outcome import MEANING, Conflict, Fault, PatchOutcome, PatchStatus
 from linklab.port.porting import Ported
 from linklab.report.grid import plain_table, plain_text, title_line
 
@@ -19,7 +19,7 @@ _PLACES = 1  # conflicts of a patch, likewise
 _LINES = 3  # of what is expected and of what is there, likewise
 _RANGES = 6
 _FILES = 4
-_STYLE = {Status.CONFLICT: "red", Status.DEPENDS: "yellow", Status.THERE: "dim"}
+_STYLE = {PatchStatus.CONFLICT: "red", PatchStatus.DEPENDS: "yellow", PatchStatus.THERE: "dim"}
 
 
 def render(ported: Ported, *, everything: bool = False) -> Group:
@@ -41,7 +41,7 @@ def as_text(ported: Ported) -> str:
 def headline(ported: Ported) -> str:
     """Return the sum in one line."""
     applying = sum(outcome.status.applies for outcome in ported.outcomes)
-    there = ported.count(Status.THERE, Status.EMPTY)
+    there = ported.count(PatchStatus.THERE, PatchStatus.EMPTY)
     parts = [f"{applying} of {len(ported.outcomes)} patches apply"]
     parts += [f"{there} there already or empty"] if there else []
     parts += [f"{len(ported.failed)} to do by hand"] if ported.failed else []
@@ -53,7 +53,7 @@ def _summary(ported: Ported) -> Table:
     table.add_column("patches", justify="right")
     table.add_column("", no_wrap=True)
     table.add_column("", overflow="fold")
-    for status in Status:
+    for status in PatchStatus:
         if count := ported.count(status):
             row = (Text(str(count)), Text(status.value), Text(MEANING[status]))
             table.add_row(*row, style=_STYLE.get(status, ""))
@@ -62,7 +62,7 @@ def _summary(ported: Ported) -> Table:
 
 def _by_hand(ported: Ported, everything: bool) -> Iterator[RenderableType]:
     """Yield the conflicts. Patches that only depend on one have no row: they apply after it."""
-    conflicts = [o for o in ported.outcomes if o.status is Status.CONFLICT]
+    conflicts = [o for o in ported.outcomes if o.status is PatchStatus.CONFLICT]
     lacking = [o for o in conflicts if _lacks_files(o) and not everything]
     others = [o for o in conflicts if o not in lacking]
     if others:
@@ -157,7 +157,7 @@ def _to_look_at(ported: Ported, everything: bool) -> Iterator[RenderableType]:
 
 
 def _only_moved(outcome: PatchOutcome) -> bool:
-    return outcome.status is Status.MOVED and not outcome.notes
+    return outcome.status is PatchStatus.MOVED and not outcome.notes
 
 
 def _moved_folders(outcomes: Sequence[PatchOutcome]) -> Counter[tuple[str, str]]:

@@ -13,7 +13,7 @@ from linklab.host.run import run
 from linklab.kernel.diff import GITLINK, REGULAR, DiffError, FileDiff, lines_of, unpack
 from linklab.kernel.gitstore import GitStore, git_environment
 from linklab.port.follow import Later, Shifts
-from linklab.port.outcome import Conflict, Fault, FileOutcome, HunkOutcome, Status, worst
+from linklab.port.outcome import Conflict, Fault, FileOutcome, HunkOutcome, PatchStatus, worst
 from linklab.port.place import (
     Text,
     apply_hunks,
@@ -104,7 +104,7 @@ def try_file(diff: FileDiff, draft: Draft, tools: Tools) -> FileOutcome:
 
 def _conflict(diff: FileDiff, path: str, fault: Fault, why: str, **more: object) -> FileOutcome:
     found = replace(Conflict(path, fault, why), **more)  # type: ignore[arg-type]
-    return FileOutcome(diff.path, Status.CONFLICT, _target(diff, path), conflicts=(found,))
+    return FileOutcome(diff.path, PatchStatus.CONFLICT, _target(diff, path), conflicts=(found,))
 
 
 def _target(diff: FileDiff, path: str) -> str:
@@ -141,13 +141,15 @@ def _create(diff: FileDiff, draft: Draft, tools: Tools) -> FileOutcome:
         if why := draft.blocked(path):
             return _conflict(diff, path, Fault.EXISTS, why)
         draft.put(path, File(diff.new_mode or REGULAR, Text(content)))
-        status, notes = (Status.MOVED, (_moved_note(diff, path),)) if target else (Status.CLEAN, ())
+        status, notes = (
+            (PatchStatus.MOVED, (_moved_note(diff, path),)) if target else (PatchStatus.CLEAN, ())
+        )
         return FileOutcome(diff.path, status, target, notes=notes)
     forms = tools.later.contents(tools.number, diff.new, lines_of(content))
     for later, form in chain([(0, content)], forms):
         if there.content == form:
-            hunks = (HunkOutcome(1, Status.THERE, 1, later=later),) if later else ()
-            return FileOutcome(diff.path, Status.THERE, target, hunks)
+            hunks = (HunkOutcome(1, PatchStatus.THERE, 1, later=later),) if later else ()
+            return FileOutcome(diff.path, PatchStatus.THERE, target, hunks)
     why = "the patch makes it, and it is there already with another content"
     return _conflict(diff, path, Fault.EXISTS, why, **_differing(there, content))
 
@@ -197,21 +199,21 @@ class _FileTrial:
         diff = self.diff
         assert diff.old is not None
         if diff.new is None:
-            return FileOutcome(diff.path, Status.THERE)
+            return FileOutcome(diff.path, PatchStatus.THERE)
         renamed = self.draft.get(diff.new) if diff.new != diff.old else None
         if renamed is not None:
             if not (diff.hunks or diff.binary):
-                return FileOutcome(diff.path, Status.THERE)
+                return FileOutcome(diff.path, PatchStatus.THERE)
             self.notes.append(f"{diff.path} has this name already")
             outcome = self._change(diff.new, renamed)
-            least = max(outcome.status, Status.PARTLY, key=tuple(Status).index)
+            least = max(outcome.status, PatchStatus.PARTLY, key=tuple(PatchStatus).index)
             return replace(outcome, status=least)
         why = "there is no such file in this source"
         if later := next((n for n, name in self._later_names(diff.new) if name is None), 0):
             if self._is_gone_with(later):
                 hunks = range(1, len(diff.hunks) + 1)
-                gone = tuple(HunkOutcome(n, Status.THERE, later=later) for n in hunks)
-                return FileOutcome(diff.path, Status.THERE, hunks=gone)
+                gone = tuple(HunkOutcome(n, PatchStatus.THERE, later=later) for n in hunks)
+                return FileOutcome(diff.path, PatchStatus.THERE, hunks=gone)
             why += f", and patch {later} that deletes it is not in it either"
         if others := self.tools.moves.namesakes(diff.old):
             why += f"; of its name: {', '.join(others)}"
@@ -231,7 +233,7 @@ class _FileTrial:
             draft = Draft(self.draft.tree, diffs)
             then = replace(tools, number=number, gone=tools.gone | {path})
             others = (diff for diff in diffs if path not in {diff.old, diff.new})
-            if any(try_file(diff, draft, then).status is not Status.THERE for diff in others):
+            if any(try_file(diff, draft, then).status is not PatchStatus.THERE for diff in others):
                 return False
         return True
 
@@ -245,7 +247,7 @@ class _FileTrial:
             why = "the patch deletes it, and its content is another one in this source"
             return _conflict(diff, old, Fault.DIFFERS, why, **_differing(file, wanted))
         self.draft.remove(old)
-        return self._made([Status.CLEAN])
+        return self._made([PatchStatus.CLEAN])
 
     def _change(self, old: str, file: File) -> FileOutcome:
         """Apply hunks or binary content, the mode and the name."""
@@ -260,7 +262,7 @@ class _FileTrial:
         )
         hunks = hunk_outcomes(placed)
         after: Text | None = None
-        if any(hunk.status in {Status.CONFLICT, Status.FUZZ} for hunk in hunks):
+        if any(hunk.status in {PatchStatus.CONFLICT, PatchStatus.FUZZ} for hunk in hunks):
             after = tools.merger.merge(diff, file.text)
             if after is not None:
                 hunks = _as_merged(hunks, is_there=after.content == file.content)
@@ -272,7 +274,9 @@ class _FileTrial:
             )
             if conflicts:
                 target = _target(diff, old) if diff.new == diff.old else ""
-                return FileOutcome(diff.path, Status.CONFLICT, target, hunks, conflicts=conflicts)
+                return FileOutcome(
+                    diff.path, PatchStatus.CONFLICT, target, hunks, conflicts=conflicts
+                )
             after = apply_hunks(file.text, placed)
             for number, line in doubled(file.text, placed):
                 where = f"{diff.path}, hunk {number} of {len(placed)}"
@@ -283,7 +287,7 @@ class _FileTrial:
     def _change_binary(self, old: str, file: File) -> FileOutcome:
         diff = self.diff
         if _is_blob(file.content, diff.new_blob):
-            return self._write(old, file, file.text, (HunkOutcome(1, Status.THERE),))
+            return self._write(old, file, file.text, (HunkOutcome(1, PatchStatus.THERE),))
         if diff.binary is None:
             return _conflict(diff, old, Fault.NO_CONTENT, "the patch lacks its binary content")
         if diff.old_blob and not _is_blob(file.content, diff.old_blob):
@@ -293,7 +297,7 @@ class _FileTrial:
             content = unpack(diff.binary, file.content)
         except DiffError as error:
             return _conflict(diff, old, Fault.TORN, error.message)
-        return self._write(old, file, Text(content), (HunkOutcome(1, Status.CLEAN),))
+        return self._write(old, file, Text(content), (HunkOutcome(1, PatchStatus.CLEAN),))
 
     def _write(
         self, old: str, file: File, text: Text, hunks: tuple[HunkOutcome, ...]
@@ -304,23 +308,28 @@ class _FileTrial:
             mode = diff.new_mode or mode
         statuses = [hunk.status for hunk in hunks]
         if changes_mode:
-            statuses.append(Status.CLEAN if mode != file.mode else Status.THERE)
+            statuses.append(PatchStatus.CLEAN if mode != file.mode else PatchStatus.THERE)
         if new != old:
-            statuses.append(Status.CLEAN)
+            statuses.append(PatchStatus.CLEAN)
             if not diff.is_copy:
                 self.draft.remove(old)
         if self.moved:
-            statuses.append(Status.MOVED)
+            statuses.append(PatchStatus.MOVED)
         self.draft.put(new, File(mode, text if text.content != file.content else file.text))
         return self._made(statuses, hunks)
 
-    def _made(self, statuses: list[Status], hunks: tuple[HunkOutcome, ...] = ()) -> FileOutcome:
+    def _made(
+        self, statuses: list[PatchStatus], hunks: tuple[HunkOutcome, ...] = ()
+    ) -> FileOutcome:
         status = worst(statuses)
-        if set(statuses) <= {Status.THERE, Status.MOVED} and Status.THERE in statuses:
-            status = Status.THERE
+        if (
+            set(statuses) <= {PatchStatus.THERE, PatchStatus.MOVED}
+            and PatchStatus.THERE in statuses
+        ):
+            status = PatchStatus.THERE
         is_renamed = self.diff.new not in (None, self.diff.old)
         target = "" if is_renamed else _target(self.diff, self.old or self.new or "")
-        notes = tuple(self.notes) if status is not Status.THERE else ()
+        notes = tuple(self.notes) if status is not PatchStatus.THERE else ()
         return FileOutcome(self.diff.path, status, target, hunks, notes)
 
 
@@ -333,8 +342,8 @@ def _as_merged(hunks: Sequence[HunkOutcome], *, is_there: bool) -> tuple[HunkOut
 
     `is_there` says that the merge changed nothing.
     """
-    taken = tuple(Status) if is_there else (Status.CONFLICT, Status.FUZZ)
-    status = Status.THERE if is_there else Status.MERGED
+    taken = tuple(PatchStatus) if is_there else (PatchStatus.CONFLICT, PatchStatus.FUZZ)
+    status = PatchStatus.THERE if is_there else PatchStatus.MERGED
     return tuple(
         HunkOutcome(hunk.hunk, status, hunk.line) if hunk.status in taken else hunk
         for hunk in hunks
@@ -343,7 +352,7 @@ def _as_merged(hunks: Sequence[HunkOutcome], *, is_there: bool) -> tuple[HunkOut
 
 def _hunk_notes(path: str, hunks: Sequence[HunkOutcome]) -> Iterator[str]:
     """Yield what was adapted; lines that only moved need no mention."""
-    if all(hunk.status is Status.THERE for hunk in hunks):
+    if all(hunk.status is PatchStatus.THERE for hunk in hunks):
         return
     for hunk in hunks:
         if said := _hunk_note(hunk):
@@ -353,13 +362,13 @@ def _hunk_notes(path: str, hunks: Sequence[HunkOutcome]) -> Iterator[str]:
 def _hunk_note(hunk: HunkOutcome) -> str:
     at = f"at line {hunk.line}"
     match hunk.status:
-        case Status.FUZZ if hunk.fuzz:
+        case PatchStatus.FUZZ if hunk.fuzz:
             return f"{at}, with {hunk.fuzz} lines less context"
-        case Status.FUZZ:
+        case PatchStatus.FUZZ:
             return f"{at}, no longer at the file's beginning or end"
-        case Status.THERE:
+        case PatchStatus.THERE:
             later = f", as patch {hunk.later} leaves it" if hunk.later else ""
             return f"there already {at}{later}"
-        case Status.MERGED:
+        case PatchStatus.MERGED:
             return "by a three-way merge"
     return f"{at}, the nearest of {hunk.rivals + 1} places that fit" if hunk.rivals else ""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from linklab.port.outcome import Status
+from linklab.port.outcome import PatchStatus
 from linklab.report.port import KINDS, _whole, kind_of, page, write_page
 
 
@@ -34,7 +34,7 @@ def tables(*patches: dict[str, Any]) -> dict[str, list[list[str]]]:
 
 
 def test_every_status_is_of_the_kind_that_it_says() -> None:
-    for status in Status:
+    for status in PatchStatus:
         wanted = {
             (True, False): "as it is", (True, True): "adapted", (False, False): "there already",
         }.get((status.applies, status.needs_look), "")  # fmt: skip

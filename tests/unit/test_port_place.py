@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from porting import git
 
 from linklab.kernel.diff import parse_diff
-from linklab.port.outcome import HunkOutcome, Status
+from linklab.port.outcome import HunkOutcome, PatchStatus
 from linklab.port.place import Text, apply_hunks, hunk_outcomes, place_hunks
 
 # Indented, so that none names a function; few enough to come twice.
@@ -74,7 +74,7 @@ def test_a_patch_on_its_own_file_gives_what_it_was_made_of(
     diff = diff_of(repo, base, after)
     if after and diff:
         outcomes, content = tried(base, diff)
-        assert {outcome.status for outcome in outcomes} == {Status.CLEAN}
+        assert {outcome.status for outcome in outcomes} == {PatchStatus.CLEAN}
         assert content.decode() == "".join(after)
 
 
@@ -92,12 +92,12 @@ def test_what_fits_one_place_goes_where_git_puts_it(
         return
     outcomes, content = tried(target, diff)
     theirs = git_applies(repo, target, diff)
-    exact = {outcome.status for outcome in outcomes} <= {Status.CLEAN, Status.OFFSET}
+    exact = {outcome.status for outcome in outcomes} <= {PatchStatus.CLEAN, PatchStatus.OFFSET}
     if exact and not any(outcome.rivals for outcome in outcomes):
         # Hunks that lie apart here may have come nearer than git lets them.
         assert theirs in (content, None)
     if theirs is not None:
-        assert Status.CONFLICT not in {outcome.status for outcome in outcomes}
+        assert PatchStatus.CONFLICT not in {outcome.status for outcome in outcomes}
 
 
 def lines(*words: str) -> list[str]:
@@ -116,16 +116,16 @@ def test_at_the_beginning_of_a_file_less_must_match_when_it_is_no_longer_the_beg
 ) -> None:
     diff = diff_of(repo, TEN, changed(0, "first"))
     (outcome,), content = tried(lines("new", "newer") + TEN, diff)
-    assert (outcome.status, outcome.fuzz) == (Status.FUZZ, 0)
+    assert (outcome.status, outcome.fuzz) == (PatchStatus.FUZZ, 0)
     assert content.decode() == "".join(lines("new", "newer") + changed(0, "first"))
 
 
 def test_a_last_line_without_an_end_stays_the_last_one(repo: Path) -> None:
     diff = diff_of(repo, [*TEN[:-1], "\tlast"], [*TEN[:-1], "\tvery last"])
     (outcome,), _ = tried([*TEN[:-1], "\tlast"], diff)
-    assert outcome.status is Status.CLEAN
+    assert outcome.status is PatchStatus.CLEAN
     (outcome,), _ = tried([*TEN[:-1], "\tlast\n", *lines("more")], diff)
-    assert outcome.status is Status.CONFLICT
+    assert outcome.status is PatchStatus.CONFLICT
 
 
 def test_with_less_context_one_of_several_places_is_no_place(repo: Path) -> None:
@@ -134,27 +134,27 @@ def test_with_less_context_one_of_several_places_is_no_place(repo: Path) -> None
     diff = diff_of(repo, one, edited(one, [(3, 1, lines("there"))]))
     target = [*lines("x"), *pair, *lines("y", "z"), *pair]
     (outcome,), _ = tried([*lines("far", "far away"), *target], diff)
-    assert outcome.status is Status.CONFLICT
+    assert outcome.status is PatchStatus.CONFLICT
 
 
 def test_braces_alone_are_no_place(repo: Path) -> None:
     block = lines("a", "b", "}", "}", "c", "d")
     diff = diff_of(repo, block, edited(block, [(3, 0, lines("added"))]))
     (outcome,), _ = tried([*TEN, *lines("}", "}"), *TEN], diff)
-    assert outcome.status is Status.CONFLICT
+    assert outcome.status is PatchStatus.CONFLICT
 
 
 def test_a_hunk_without_context_goes_nowhere_by_itself(repo: Path) -> None:
     bare = b"--- a/x\n+++ b/x\n@@ -3,0 +4 @@\n+\tadded\n"
     (outcome,), _ = tried(TEN, bare)
-    assert outcome.status is Status.CONFLICT
+    assert outcome.status is PatchStatus.CONFLICT
 
 
 def test_of_several_places_the_nearest_is_taken_and_said(repo: Path) -> None:
     twice = [*TEN, *TEN]
     diff = diff_of(repo, TEN, changed(5, "changed"))
     (outcome,), content = tried([*lines("one more"), *twice], diff)
-    assert (outcome.status, outcome.rivals, outcome.offset) == (Status.OFFSET, 1, 1)
+    assert (outcome.status, outcome.rivals, outcome.offset) == (PatchStatus.OFFSET, 1, 1)
     assert content.decode() == "".join([*lines("one more"), *changed(5, "changed"), *TEN])
 
 
@@ -162,5 +162,5 @@ def test_a_deletion_whose_lines_are_gone_is_there_already(repo: Path) -> None:
     without = edited(TEN, [(5, 1, [])])
     diff = diff_of(repo, TEN, without)
     (outcome,), content = tried(without, diff)
-    assert outcome.status is Status.THERE
+    assert outcome.status is PatchStatus.THERE
     assert content.decode() == "".join(without)

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from linklab.kernel.series import Patch, Series
 from linklab.kernel.source import Source
-from linklab.port.outcome import Conflict, Fault, FileOutcome, PatchOutcome, Status, worst
+from linklab.port.outcome import Conflict, Fault, FileOutcome, PatchOutcome, PatchStatus, worst
 from linklab.port.porting import NewSeries, Ported
 from linklab.port.table import as_text, headline, ranges, render
 
@@ -28,8 +28,8 @@ def made(*outcomes: PatchOutcome) -> Ported:
 
 
 def conflict(number: int, *found: Conflict, subject: str = "net: [x] y") -> PatchOutcome:
-    file = FileOutcome("net/a.c", Status.CONFLICT, conflicts=found)
-    return PatchOutcome(number, subject, Status.CONFLICT, (file,))
+    file = FileOutcome("net/a.c", PatchStatus.CONFLICT, conflicts=found)
+    return PatchOutcome(number, subject, PatchStatus.CONFLICT, (file,))
 
 
 def text_of(ported: Ported, *, everything: bool = False) -> str:
@@ -68,7 +68,9 @@ def test_a_thousand_conflicts_are_a_few_rows_and_a_number() -> None:
 
 
 def test_what_waits_for_a_conflict_stands_beside_it() -> None:
-    waiting = [PatchOutcome(n, "w", Status.DEPENDS, needs=(1,), roots=(1,)) for n in (2, 3, 4, 9)]
+    waiting = [
+        PatchOutcome(n, "w", PatchStatus.DEPENDS, needs=(1,), roots=(1,)) for n in (2, 3, 4, 9)
+    ]
     shown = text_of(made(conflict(1, place(5)), *waiting))
     assert "2-4, 9" in shown
     assert "holds up" in shown
@@ -97,13 +99,15 @@ def test_a_torn_diff_has_no_place_and_a_patch_may_have_no_subject() -> None:
 
 
 def test_moved_folders_are_counted_and_fuzz_is_listed() -> None:
-    moved = FileOutcome("fs/smb/client/a.c", Status.MOVED, "fs/cifs/a.c", notes=("moved",))
-    fuzz = FileOutcome("net/a.c", Status.FUZZ, notes=("hunk 1 of 1: with 2 lines less context",))
+    moved = FileOutcome("fs/smb/client/a.c", PatchStatus.MOVED, "fs/cifs/a.c", notes=("moved",))
+    fuzz = FileOutcome(
+        "net/a.c", PatchStatus.FUZZ, notes=("hunk 1 of 1: with 2 lines less context",)
+    )
     shown = text_of(
         made(
-            PatchOutcome(1, "smb", Status.MOVED, (moved,)),
-            PatchOutcome(2, "net: fuzzy", Status.FUZZ, (fuzz,)),
-            PatchOutcome(3, "net: fine", Status.CLEAN),
+            PatchOutcome(1, "smb", PatchStatus.MOVED, (moved,)),
+            PatchOutcome(2, "net: fuzzy", PatchStatus.FUZZ, (fuzz,)),
+            PatchOutcome(3, "net: fine", PatchStatus.CLEAN),
         )
     )
     assert "fs/smb/client" in shown
@@ -113,16 +117,16 @@ def test_moved_folders_are_counted_and_fuzz_is_listed() -> None:
 
 
 def test_many_to_look_at_are_cut_short_too() -> None:
-    file = FileOutcome("net/a.c", Status.FUZZ, notes=("less context",))
-    ported = made(*(PatchOutcome(n, "x", Status.FUZZ, (file,)) for n in range(1, 31)))
+    file = FileOutcome("net/a.c", PatchStatus.FUZZ, notes=("less context",))
+    ported = made(*(PatchOutcome(n, "x", PatchStatus.FUZZ, (file,)) for n in range(1, 31)))
     assert "15 more to look at" in text_of(ported)
     assert text_of(ported, everything=True).count("less context") >= 30
 
 
 def test_the_sum_is_one_line() -> None:
     ported = made(
-        PatchOutcome(1, "a", Status.CLEAN),
-        PatchOutcome(2, "b", Status.THERE),
+        PatchOutcome(1, "a", PatchStatus.CLEAN),
+        PatchOutcome(2, "b", PatchStatus.THERE),
         conflict(3, place(1)),
     )
     assert headline(ported) == "1 of 3 patches apply, 1 there already or empty, 1 to do by hand"
@@ -145,14 +149,14 @@ def test_numbers_are_written_as_ranges(numbers: list[int], expected: str) -> Non
 @pytest.mark.parametrize(
     ("parts", "expected"),
     [
-        ([], Status.EMPTY),
-        ([Status.THERE, Status.THERE], Status.THERE),
-        ([Status.THERE, Status.CLEAN], Status.PARTLY),
-        ([Status.THERE, Status.FUZZ], Status.FUZZ),
-        ([Status.OFFSET, Status.MOVED], Status.MOVED),
-        ([Status.THERE, Status.DEPENDS], Status.DEPENDS),
-        ([Status.CONFLICT, Status.DEPENDS], Status.CONFLICT),
+        ([], PatchStatus.EMPTY),
+        ([PatchStatus.THERE, PatchStatus.THERE], PatchStatus.THERE),
+        ([PatchStatus.THERE, PatchStatus.CLEAN], PatchStatus.PARTLY),
+        ([PatchStatus.THERE, PatchStatus.FUZZ], PatchStatus.FUZZ),
+        ([PatchStatus.OFFSET, PatchStatus.MOVED], PatchStatus.MOVED),
+        ([PatchStatus.THERE, PatchStatus.DEPENDS], PatchStatus.DEPENDS),
+        ([PatchStatus.CONFLICT, PatchStatus.DEPENDS], PatchStatus.CONFLICT),
     ],
 )
-def test_a_patch_is_what_its_worst_part_is(parts: list[Status], expected: Status) -> None:
+def test_a_patch_is_what_its_worst_part_is(parts: list[PatchStatus], expected: PatchStatus) -> None:
     assert worst(parts) is expected
