@@ -85,7 +85,7 @@ class FakeQemu:
             "go on": self.runs.set,
         }
         self.big_lock = threading.RLock()  # it stops, and says so, between two commands of QMP
-        self.woken = b""  # what `wake` brought
+        self.woken = b""  # what `resume` brought
         self.typed = b""  # a job's input, not echoed yet
         self.signals: list[int] = []  # what a job was sent
         if not (self.incoming and self.is_virtual):
@@ -158,7 +158,7 @@ class FakeQemu:
         operation, *fields = fields_of(body)
         if operation == b"hello":
             return encode_fields([0, *hello_fields(self.model.nonce)])
-        if operation == b"wake":
+        if operation == b"resume":
             self.woken = b"".join(fields)
             return encode_fields([0, self.model.nonce, 4711])
         if operation == b"read-file" and (content := self._known(fields[0])) is not None:
