@@ -9,9 +9,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import wraps
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import pytest
 from processes import wait_until_gone
@@ -27,6 +29,22 @@ pytestmark = pytest.mark.process
 
 SIZE = 1000
 SILENCE = 1.0  # s after which nothing more is expected
+TRIES = 3
+
+
+def measures(test: Callable[..., None]) -> Callable[..., None]:
+    """Let a test try again: a busy host is late now and then, a wire that is wrong always is."""
+
+    @wraps(test)
+    def tried(**fixtures: Any) -> None:
+        for _ in range(TRIES - 1):
+            try:
+                return test(**fixtures)
+            except AssertionError:
+                continue
+        return test(**fixtures)
+
+    return tried
 
 
 @pytest.fixture(scope="session")
@@ -52,15 +70,17 @@ class Laid(Wire):
         self.a.setblocking(False)
         sent = 0
         until = time.monotonic() + silence
-        while time.monotonic() < until:
+        while True:
+            is_over = time.monotonic() >= until  # first: what came while this slept still counts
             writers = [self.a] if sent < count else []
             readable, writable, _ = select.select([self.b], writers, [], 0.01)
+            if is_over and not readable:
+                return got
             if writable:
                 sent += self._fill(sent, count)
             while readable and (frame := received(self.b)):
                 got.append((time.monotonic(), frame))
                 until = time.monotonic() + silence
-        return got
 
     def _fill(self, sent: int, count: int) -> int:
         for number in range(sent, count):
@@ -87,6 +107,7 @@ def numbers(got: list[tuple[float, bytes]]) -> list[int]:
 
 
 @pytest.mark.parametrize(("more", "size"), [("", 1000), (" overhead=250", 1250)])
+@measures
 def test_a_rate_is_that_of_whole_frames_and_their_overhead(
     program: Path, more: str, size: int
 ) -> None:
@@ -96,6 +117,7 @@ def test_a_rate_is_that_of_whole_frames_and_their_overhead(
     assert (got[-1][0] - got[0][0]) / 799 == pytest.approx(size / 1e6, rel=0.03)
 
 
+@measures
 def test_a_delay_is_that_of_one_way_and_each_way_has_its_own(program: Path) -> None:
     with Laid(program, "20ms/5ms") as wire:
         took = []
@@ -121,7 +143,7 @@ def test_frames_are_as_they_were_and_in_order(program: Path) -> None:
 def test_a_seed_loses_the_same_frames_and_another_one_loses_others(program: Path) -> None:
     def arrived(seed: int) -> list[int]:
         with Laid(program, "10% queue=5000", seed) as wire:
-            got = numbers(wire.train(2000, 0.3))
+            got = numbers(wire.train(2000))
             assert wire.counters(0)[0]["lost"] == 2000 - len(got)
         return got
 
@@ -141,6 +163,7 @@ def test_what_a_seed_loses_does_not_depend_on_what_else_happens(program: Path) -
     assert other != one
 
 
+@measures
 def test_a_queue_drops_what_comes_when_it_is_full(program: Path) -> None:
     with Laid(program, "1mbit queue=20") as wire:
         got = wire.train(100, 0.5)
@@ -152,6 +175,7 @@ def test_a_queue_drops_what_comes_when_it_is_full(program: Path) -> None:
     assert set(back.values()) == {0}
 
 
+@measures
 def test_a_queue_may_be_in_bytes(program: Path) -> None:
     with Laid(program, "1mbit queue=5500b/20") as wire:
         got = wire.train(50, 0.5)
@@ -166,6 +190,7 @@ def test_a_queue_may_be_in_bytes(program: Path) -> None:
     assert back["most_packets"] == 20
 
 
+@measures
 def test_high_marks_begin_anew_when_they_were_told(program: Path) -> None:
     with Laid(program, "10mbit queue=50") as wire:
         wire.train(10, 0.2)
@@ -179,6 +204,7 @@ def test_high_marks_begin_anew_when_they_were_told(program: Path) -> None:
     ("properties", "counter", "expected"),
     [("dup=100%", "doubled", 200), ("corrupt=100%", "corrupted", 100)],
 )
+@measures
 def test_frames_are_doubled_and_corrupted(
     program: Path, properties: str, counter: str, expected: int
 ) -> None:
@@ -194,6 +220,7 @@ def test_frames_are_doubled_and_corrupted(
     assert set(flipped) == {1 if counter == "corrupted" else 0}
 
 
+@measures
 def test_in_the_dark_frames_vanish_and_those_on_the_way_with_them(program: Path) -> None:
     with Laid(program, "100ms") as wire:
         wire.send([numbered(1)])
@@ -221,6 +248,7 @@ def test_who_does_not_take_its_frames_gets_them_late_and_it_shows(program: Path)
     assert there["latest_ns"] >= 50e6
 
 
+@measures
 def test_a_machine_that_is_gone_takes_nothing_and_stops_nobody(program: Path) -> None:
     with Laid(program, "1ms") as wire:
         wire.b.close()

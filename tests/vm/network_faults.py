@@ -9,7 +9,7 @@ from faults import Fault, Outcome, Scene, fault
 from guests import never_ends, soon
 from lab_faults import run_beside_full_disk
 
-from linklab.errors import Verdict
+from linklab.errors import LabError, Verdict
 from linklab.lab.guests import GuestNetwork
 from linklab.lab.spaces import TRAFFIC
 from linklab.lab.topology import parse
@@ -92,13 +92,21 @@ def driver_missing(scene: Scene) -> None:
 )  # fmt: skip
 def link_wrong(scene: Scene) -> None:
     with scene.hosts("a -- b: 10mbit 5ms") as (_, hosts):
-        scene.deadline()
-        check_links(parse("a -- b: 20mbit 5ms"), hosts)
+        for turn in range(1, _TURNS + 1):
+            scene.deadline()
+            try:
+                check_links(parse("a -- b: 20mbit 5ms"), hosts)
+            except LabError as error:
+                # What comes later than it is waited for is lost, and a host that stalls makes it.
+                if "Mbit/s" in error.message or turn == _TURNS:
+                    raise
+            else:
+                return
 
 
 @fault(
-    "the disk is full that a link is captured on", "a tmpfs of 24 MB", ERROR,
-    r"link-001-\S+-1.pcap: No space left on device", limit=120.0, clocks=TOGETHER,
+    "the disk is full that a link is captured on", "a tmpfs of 12 MB", ERROR,
+    r"link-001-\S+-1.pcap: No space left on device", limit=400.0, clocks=TOGETHER,
 )  # fmt: skip
 def capture_full(scene: Scene) -> Outcome:
     words = (
@@ -109,7 +117,7 @@ def capture_full(scene: Scene) -> Outcome:
     for turn in range(_TURNS):
         results = scene.folder / f"results-{turn}"
         results.mkdir()
-        outcome, document = run_beside_full_disk(scene, results, "24m", *words, f"{results}/run")
+        outcome, document = run_beside_full_disk(scene, results, "12m", *words, f"{results}/run")
         if document["samples"]:
             return outcome
         # A host that is too busy for the link to be what it should be gets no trial done.
