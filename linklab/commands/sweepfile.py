@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import isfinite
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +119,8 @@ class _Reader:
         parameters = self._parameters(kind)
         values["axis"] = tuple(axes)
         values["param"] = tuple(f"{name}={each[0]}" for name, each in parameters.items())
+        if len(parameters.get("preset", ())) > 1:
+            raise self._wrong("parameters: preset", "has several values: one preset a sweep")
         varied = {name: each for name, each in parameters.items() if len(each) > 1}
         return Asked(
             self._path, self._content, values, varied, self._rows(kind, parameters),
@@ -250,7 +252,7 @@ class _Reader:
             limits = {key: check[key] for key in ("at-least", "at-most") if key in check}
             for key, limit in limits.items():
                 is_number = isinstance(limit, (int, float)) and not isinstance(limit, bool)
-                if not (is_number and isfinite(limit)):
+                if not (is_number and abs(limit) < inf):
                     raise self._wrong(f"{where}: {key}", f"is {_shown(limit)}, and no number")
             if not limits:
                 raise self._wrong(where, "has no limit: at-least = NUMBER or at-most = NUMBER")

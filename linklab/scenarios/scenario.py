@@ -371,6 +371,14 @@ class Scenario:
         return parse(str(given["topology"])) if cls.topology else None
 
     @classmethod
+    def unfit(cls, network: Topology, *, in_one_guest: bool) -> str:
+        """Return why it cannot stand on a topology; nothing where it can.
+
+        Hosts are all `in_one_guest`, or each is a guest of its own.
+        """
+        return "" if len(network.hosts) > 1 else "two hosts are needed, as in `a -- b`"
+
+    @classmethod
     def all_needs(cls) -> tuple[str, ...]:
         """Return the file that says what a kernel must have, if there is one."""
         found = cls.needs or cls.fragment
