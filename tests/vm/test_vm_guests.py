@@ -111,7 +111,7 @@ def guests(prepared: tuple[Lab, Subject, Cached], tmp_path: Path) -> Guests:
 def test_a_link_through_a_router_has_its_rate_and_its_round_trip(guests: Guests) -> None:
     with guests("a -- r -- b: 10mbit 20ms queue=50") as network:
         check_links(network.joined.topology, network.hosts, looks=15)
-        assert network.rtt("a", "b") == pytest.approx(80, abs=5)
+        assert 80 <= network.rtt("a", "b") <= 100, "four delays, and what guests add"
         network.joined.counters(0)  # the marks of those trains, which go both ways
         # Of each 1514 bytes that the link carries 1448 are the sender's; how much of it TCP
         # uses is this host's doing, too, when it is busy.
