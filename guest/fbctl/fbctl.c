@@ -427,6 +427,8 @@ static void do_send(char **argv)
 		request.head.nlmsg_flags |= NLM_F_REQUEST | NLM_F_ACK;
 		ask("a request", NULL);
 	}
+	if (left > 0)
+		misused("the file ends within a request");
 }
 
 /* Prints so many events. */
