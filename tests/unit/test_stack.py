@@ -198,7 +198,7 @@ def test_waiting_for_the_last_packets_is_no_part_of_what_is_measured(
     coalesce: int, packets: int, fits: bool
 ) -> None:
     options = ScenarioOptions(
-        scenario="stack", axis=[f"coalesce={coalesce}"], param=[f"packets={packets}"]
+        scenario="stack", axis=(f"coalesce={coalesce}",), param=(f"packets={packets}",)
     )
     if fits:
         assert options.plan(Stack.judged).given["packets"] == packets
