@@ -28,7 +28,7 @@
 #define CODEL TC_H_MAKE(3 << 16, 0)
 #define CHILD 1 /* of its class */
 #define BURST (5 * 1514) /* bytes that TBF sends at once when its timer was late */
-#define TARGET 100000 /* us that CoDel lets wait before it drops: far more than it marks from */
+#define TARGET 1000000000 /* us that CoDel lets wait before it drops: it only marks */
 
 static void set(int fd, const char *interface, void *what)
 {

@@ -44,6 +44,7 @@ from linklab.machine.spec import Boot, Clock, NicModel
 from linklab.options import group, number, option
 from linklab.report.progress import progress
 from linklab.scenarios import DEFAULT, scenario_named
+from linklab.scenarios.scenario import Scenario
 from linklab.trials.subjects import Requirements
 
 _MEMORY = 256
@@ -143,7 +144,7 @@ def bench_nics(options: BenchOptions) -> None:
     machine = place.machine(options.machine)
     machine.check()
     memory = choose_memory(None, kernels.memory(nics.MEMORY), "two guests")
-    place.check(nics.TOPOLOGY, memory)
+    place.check(nics.TOPOLOGY, memory, Scenario)
     with progress() as listener:
         cache = Cache()
         lab = set_up_lab(machine, memory, cache, listener, NETWORKS)

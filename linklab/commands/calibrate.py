@@ -87,7 +87,7 @@ class Calibrating(Measurement[CalibrateOptions, CalibrateRequest]):
         comparisons = number("comparisons", asked, 1, MAX_COMPARISONS)
         rule = options.rule(clock, plan.seed)
         memory = memory_for(options.machine, plan, self._kernels())
-        self.place.check(self.network, memory)
+        self.place.check(self.network, memory, options.kind)
         metric = options.measured
         if metric.zero or metric.better is Better.NEITHER:
             raise UsageError(

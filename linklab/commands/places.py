@@ -19,6 +19,7 @@ from linklab.lab.spaces import check as check_spaces
 from linklab.lab.topology import Topology
 from linklab.machine.spec import MOST_NICS, Clock, NicModel
 from linklab.options import choose, option, split_list
+from linklab.scenarios.scenario import Scenario
 
 NICS = NETWORKS / "nics.config"
 
@@ -76,11 +77,18 @@ class PlaceOptions:
         """Whether each host is a guest of its own. Raises `UsageError`."""
         return choose("place", self.place, Place) is Place.GUESTS
 
-    def check(self, network: Topology | None, memory: int) -> None:
-        """Raise `UsageError` for what is wrong by itself, or does not fit the topology.
+    def check(self, network: Topology | None, memory: int, kind: type[Scenario]) -> None:
+        """Raise `UsageError` for what is wrong by itself, or does not fit topology or scenario.
 
         `memory` is each guest's, in MiB.
         """
+        if network is not None and (why := kind.unfit(network, in_one_guest=not self.is_guests)):
+            raise UsageError(f"{kind.name} on `{network}`: {why}")
+        if network is not None and network.behind:
+            raise UsageError(
+                f"topology: {network}: hosts behind one have no place yet, neither in a namespace "
+                "nor in a guest: give each a name, and a link"
+            )
         if not self.is_guests:
             for typed, text in (("nic", self.nic), ("capture", "" if not self.capture else " ")):
                 if text:
@@ -96,6 +104,8 @@ class PlaceOptions:
                     f"--place guests: host {host} has {len(network.ports_of(host))} links, a guest "
                     f"has room for {MOST_NICS}"
                 )
+        if any(way.mark for link in network.links for way in (link.there, link.back)):
+            raise UsageError(f"--place guests: {network}: a link between guests marks nothing")
         self._models(network)
         available, count = host_memory_available(), len(network.hosts)
         if available is not None and memory * count > available:
@@ -165,8 +175,6 @@ class PlaceOptions:
         """Return a lab whose hosts are where they are wanted."""
         if not self.is_guests or network is None:
             return lab
-        if any(way.mark for link in network.links for way in (link.there, link.back)):
-            raise UsageError(f"--place guests: {network}: a link between guests marks nothing")
         general, hosts = self._models(network)
         wire = build_static(WIRE, cache, listener).cached(WIRE.file)
         return replace(lab, guests=GuestPlace(network, wire, general, hosts, self.capture))

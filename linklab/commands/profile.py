@@ -132,7 +132,7 @@ class Profiling(LabWork[ProfileOptions, ProfileRequest]):
                 "--place guests: perf samples the one guest that it runs in, and no other host "
                 "would be in the profile: --place spaces has all of them in it"
             )
-        self.place.check(self.network, memory)
+        self.place.check(self.network, memory, options.kind)
         require(PROFILING, "invoke profile")
         task = Task(cell, SamplingRule(samples), limit)
         return ProfileRequest(self._claim(), memory, sides, task, plan, frequency)

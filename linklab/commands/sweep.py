@@ -300,8 +300,8 @@ class Sweeping(Running):
         earlier = [_fault(each) for each in self.stored.faults if each.get("message") not in new]
         faults = [*faults, *earlier, *self._engine.faults]
         if faults and faults[0].verdict.value in _MAY_GO_ON:
-            command = ["invoke", "sweep", str(self._asked.file), "--resume", str(self.folder.path)]
-            self.listener(Note(f"`{shlex.join(command)}` goes on"))
+            again = [*_without_folder(self.command), "--resume", str(self.folder.path)]
+            self.listener(Note(f"`{shlex.join(again)}` goes on"))
         wrong = [each for each in checked(self.stored) if not each.holds]
         if faults or not wrong:
             return self.ended(faults)
@@ -325,6 +325,17 @@ class Sweeping(Running):
         from linklab.report.sweep import checks_document
 
         return {**document(self.stored), "checks": checks_document(self.stored)}
+
+
+def _without_folder(command: Sequence[str]) -> Iterator[str]:
+    """Yield the words of a command but for those that name a folder of results."""
+    words = iter(command)
+    for each in words:
+        flag, equals, _ = each.partition("=")
+        if flag not in ("--output", "--resume"):
+            yield each
+        elif not equals:
+            next(words, None)
 
 
 def _pairs(was: Mapping[str, Any], are: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:

@@ -12,8 +12,8 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import isfinite
 from pathlib import Path
+from sys import float_info
 from typing import Any
 
 from linklab.commands.run import RunOptions
@@ -28,6 +28,7 @@ _OF_THE_FILE = frozenset({"axis", "cell", "param", "counts", "operations", "arms
 _PATHS = frozenset({"scenario", "kernel", "source", "patch", "config", "module", "noise"})
 _OWN = ("rows", "metrics", "axes", "parameters", "check")
 _CHECK_KEYS = ("metric", "at-least", "at-most", "where", "against")
+MOST = float_info.max
 _OPTION = re.compile(r"--([a-z-]+)(.*)", re.DOTALL)
 _PLACES = {"axis": "[axes]", "param": "[parameters]"}  # of what is said of these options
 
@@ -69,7 +70,7 @@ def _content(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is no text: {error}") from error
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # of a number, or tables, without an end, too
         raise UsageError(f"{path} is no TOML: {error}") from error
 
 
@@ -119,6 +120,8 @@ class _Reader:
         parameters = self._parameters(kind)
         values["axis"] = tuple(axes)
         values["param"] = tuple(f"{name}={each[0]}" for name, each in parameters.items())
+        if len(parameters.get("preset", ())) > 1:
+            raise self._wrong("parameters: preset", "has several values: one preset a sweep")
         varied = {name: each for name, each in parameters.items() if len(each) > 1}
         return Asked(
             self._path, self._content, values, varied, self._rows(kind, parameters),
@@ -144,6 +147,9 @@ class _Reader:
         takes_list = is_list or key == "kernel" or "comma-separated" in known.help
         words = value if isinstance(value, list) and takes_list else [value]
         for each in words:
+            if isinstance(each, str) and ("\0" in each or max(map(len, each.split("/"))) > 255):
+                said = "names have up to 255 letters, and none of them is a byte of 0"
+                raise self._wrong(key, f"is {_shown(each)[:80]}: {said}")
             if isinstance(each, bool) or not isinstance(each, (str, int, float)):
                 lists = ", or a list of them" * takes_list
                 raise self._wrong(key, f"is {_shown(each)}: a word or a number is expected{lists}")
@@ -156,14 +162,16 @@ class _Reader:
 
     def _beside(self, text: str) -> str:
         """Return a word with the paths in it that lie beside the file from where we are."""
-        if Path(text).exists():
-            return text
         beside = self._path.parent
-        return "".join(
-            str(beside / part)
-            if part and not Path(part).exists() and (beside / part).exists()
-            else part
-            for part in re.split("([+@])", text)  # of nosysfs@SOURCE+PATCH
+        return (
+            text
+            if _is_there(Path(text))
+            else "".join(
+                str(beside / part)
+                if part and not _is_there(Path(part)) and _is_there(beside / part)
+                else part
+                for part in re.split("([+@])", text)  # of nosysfs@SOURCE+PATCH
+            )
         )
 
     def _table(self, name: str) -> Mapping[str, Any]:
@@ -250,7 +258,7 @@ class _Reader:
             limits = {key: check[key] for key in ("at-least", "at-most") if key in check}
             for key, limit in limits.items():
                 is_number = isinstance(limit, (int, float)) and not isinstance(limit, bool)
-                if not (is_number and isfinite(limit)):
+                if not (is_number and abs(limit) <= MOST):
                     raise self._wrong(f"{where}: {key}", f"is {_shown(limit)}, and no number")
             if not limits:
                 raise self._wrong(where, "has no limit: at-least = NUMBER or at-most = NUMBER")
@@ -267,6 +275,13 @@ class _Reader:
                         raise self._wrong(f"{where}: {key}", said)
                     self._listed(f"{where}: {key} {name}", value)
             yield check
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name longer than any
+        return False
 
 
 def _listed(values: Iterable[Value]) -> str:

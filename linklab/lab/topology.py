@@ -40,12 +40,12 @@ _TAKEN = ("lo", "all", "default", "localhost")  # what Linux calls an interface,
 _RATES = {"gbit": 10**9, "mbit": 10**6, "kbit": 10**3, "bit": 1}
 _TIMES = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 _SIZES = {"mb": 1 << 20, "kb": 1 << 10, "b": 1}  # as tc(8) has them
-_NUMBER = r"(\d+(?:\.\d+)?)"
+_NUMBER = r"([0-9]{1,12}(?:\.[0-9]{1,12})?)"
 _RATE = re.compile(rf"{_NUMBER}({'|'.join(_RATES)})")
 _TIME = re.compile(rf"{_NUMBER}(s|ms|us|ns)")
 _SIZE = re.compile(rf"{_NUMBER}({'|'.join(_SIZES)})")
 _SHARE = re.compile(rf"{_NUMBER}%")
-_NODE = re.compile(r"([a-z][a-z0-9]*)(?:\[(\d+)\])?")
+_NODE = re.compile(r"([a-z][a-z0-9]*)(?:\[([0-9]{1,12})\])?")
 # A name ends where a link begins, written without blanks too; `queue=5` is no name.
 _WORD = re.compile(r"\s*([a-z][a-z0-9]*(?:\[\d*\])?(?!=[^=]|[%./\w\[])|--|==|[;:|]|[^\s;:|]+)")
 
@@ -418,7 +418,7 @@ def _whole(reader: _Reader, named: str, text: str) -> int:
             raise reader.fault(f"a queue in bytes is from {FRAME}b, a full frame, to 64mb")
         return size
     least, most = (1, 10_000_000) if named == "queue" else (-1000, 1000)
-    if not re.fullmatch(r"-?\d+", text) or not least <= int(text) <= most:
+    if not re.fullmatch(r"-?[0-9]{1,12}", text) or not least <= int(text) <= most:
         or_bytes = ", or bytes, as in queue=64kb" if named == "queue" else ""
         raise reader.fault(f"{named}= takes a number from {least} to {most}{or_bytes}")
     return int(text)

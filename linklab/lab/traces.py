@@ -30,7 +30,10 @@ def trace_word(text: str) -> str:
     """Return what `--param trace=` takes: nothing, drive, a file. Raises `UsageError`."""
     if text in ("", DRIVE):
         return text
-    path = Path(text).expanduser().absolute()
+    try:
+        path = Path(text).expanduser().absolute()
+    except RuntimeError as error:  # nobody is called so
+        raise UsageError(f"trace {text}: {error}") from error
     _check(path)
     return str(path)
 
@@ -51,7 +54,7 @@ def mean_rate(text: str) -> float:
 def _check(path: Path) -> str:
     try:
         text = path.read_text(encoding="ascii")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise UsageError(f"trace {path}: cannot be read: {error}") from error
     before, lines = 0, text.splitlines()
     for number, line in enumerate(lines, 1):

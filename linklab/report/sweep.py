@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from math import inf
 from textwrap import wrap
 from typing import Any
 
@@ -147,7 +148,7 @@ def checks_document(run: Run) -> list[dict[str, Any]]:
             **each.check.to_json(),
             "kernel": each.place.kernel,
             "cell": dict(each.place.cell),
-            "value": each.value,
+            "value": None if each.value == inf else each.value,
             "holds": each.holds,
         }
         for each in checked(run)

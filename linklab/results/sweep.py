@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 from linklab.numbers import digits_text, number_text
@@ -101,7 +102,7 @@ class Checked:
         if self.value is None:
             return "-"
         if self.check.against:
-            return f"{digits_text(self.value)}x"
+            return f"{digits_text(self.value)}x" if self.value < inf else "more than 0"
         return number_text(self.value, self.metric.unit)
 
     def limits(self, least: str = "at least", most: str = "at most") -> str:
@@ -164,7 +165,11 @@ def _value(figures: Figures, check: Check, place: Place, metric: Metric) -> floa
         return value
     beside = place.moved(check.against)
     other = figures.figure(beside.kernel, beside.cell, metric).value
-    return value / other if other else None
+    if other is None:
+        return None
+    if other == 0:
+        return inf if value else 1.0
+    return value / other
 
 
 def summary(run: Run) -> str:

@@ -13,7 +13,9 @@ from typing import ClassVar
 
 from linklab.errors import WrongState
 from linklab.lab.spaces import TRAFFIC
+from linklab.lab.topology import Topology
 from linklab.results.shape import Axis, Cell, Metric, Shape
+from linklab.scenarios.aliases import not_a_to_b
 from linklab.scenarios.scenario import IP, Hosts, Metrics, Parameter, Scenario
 
 __all__ = ["Addresses"]
@@ -58,6 +60,11 @@ class Addresses(Scenario):
     def memory(cls, cell: Cell, cpus: int) -> int:
         """Return the MiB for the addresses, each with its routes."""
         return 256 + int(cell.number("addresses")) // 200
+
+    @classmethod
+    def unfit(cls, network: Topology, *, in_one_guest: bool) -> str:
+        """Return why nobody sends to anybody."""
+        return not_a_to_b(network)
 
     @classmethod
     def limit(cls, cell: Cell, *, emulated: bool) -> float:

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 from linklab.agent.client import Agent, TracedAgent
 from linklab.agent.replies import Measure, ProgramEnd, SyscallCount
 from linklab.errors import KernelFault, LabError, RequestRefused, UsageError
-from linklab.lab.spaces import NETWORKS
+from linklab.lab.spaces import NETWORKS, TRAFFIC
 from linklab.lab.topology import Topology, parse
 from linklab.results.shape import Cell, Course, Shape, Value
 
@@ -27,6 +27,7 @@ Metrics = Mapping[str, float]
 IP = "/bin/ip"  # by its path: busybox has an `ip` of its own, without half of what this one does
 _BATCH_FILE = "/tmp/linklab.batch"
 _EXEC_FAILED = 127
+_MISUSED = 2  # of `traffic`, whose words are wrong
 _LOOK, _PATIENCE = 0.01, 1.0  # s of the guest between two looks at a program's output
 
 
@@ -294,6 +295,8 @@ def succeeded(program: str, end: ProgramEnd, expected: int) -> Measure:
     which = f"process {end.done + 1} of {expected}"
     if end.exit_code == _EXEC_FAILED:
         raise LabError(f"{program} cannot be run in the guest ({which})", said)
+    if end.exit_code == _MISUSED and program == TRAFFIC:
+        raise LabError(f"what was asked of the lab's own program cannot be done: {said}")
     if end.exit_code < 0:
         raise KernelFault(f"{program} was killed by signal {-end.exit_code} ({which})", said)
     raise RequestRefused(f"{program} failed with status {end.exit_code} ({which}): {said}")
@@ -369,6 +372,14 @@ class Scenario:
     def network(cls, given: Mapping[str, Value]) -> Topology | None:
         """Return the topology of a run, if there is one."""
         return parse(str(given["topology"])) if cls.topology else None
+
+    @classmethod
+    def unfit(cls, network: Topology, *, in_one_guest: bool) -> str:
+        """Return why it cannot stand on a topology; nothing where it can.
+
+        Hosts are all `in_one_guest`, or each is a guest of its own.
+        """
+        return "" if len(network.hosts) > 1 else "two hosts are needed, as in `a -- b`"
 
     @classmethod
     def all_needs(cls) -> tuple[str, ...]:

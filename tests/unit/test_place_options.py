@@ -23,7 +23,9 @@ from linklab.lab.lab import Lab, Subject
 from linklab.lab.session import Snapshot
 from linklab.lab.topology import parse
 from linklab.machine.spec import Boot, MachineType, NicModel
+from linklab.scenarios import scenario_named
 from linklab.scenarios.aliases import Aliases
+from linklab.scenarios.scenario import Scenario
 from linklab.trials.subjects import Requirements
 
 NETWORK = parse("a -- r -- b: 10mbit 20ms")
@@ -54,25 +56,47 @@ def subject(name: str, known: bool = True) -> Subject:
 )
 def test_a_wrong_option_is_refused(options: PlaceOptions, wanted: str) -> None:
     with pytest.raises(UsageError) as caught:
-        options.check(NETWORK, 256)
+        options.check(NETWORK, 256, Scenario)
     assert wanted in caught.value.message
 
 
 def test_guests_without_a_topology_are_refused() -> None:
     with pytest.raises(UsageError, match="has no topology"):
-        GUESTS.check(None, 256)
+        GUESTS.check(None, 256, Scenario)
 
 
 def test_more_hosts_than_memory_are_refused() -> None:
-    GUESTS.check(NETWORK, 333)
+    GUESTS.check(NETWORK, 333, Scenario)
     with pytest.raises(UsageError, match="3 hosts need 334 MiB each, this host has 1000 MiB"):
-        GUESTS.check(NETWORK, 334)
+        GUESTS.check(NETWORK, 334, Scenario)
 
 
 def test_more_links_than_a_guest_has_room_for_are_refused() -> None:
     star = parse("; ".join(f"hub -- h{n}" for n in range(21)))
     with pytest.raises(UsageError, match="host hub has 21 links, a guest has room for 20"):
-        GUESTS.check(star, 1)
+        GUESTS.check(star, 1, Scenario)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "options", "wanted"),
+    [
+        ("drop", "a -- b", PlaceOptions(), "three hosts in a row are expected"),
+        ("drop", "a -- b -- c: 10mbit", PlaceOptions(), "links that do nothing"),
+        ("drop", "a -- b -- c", GUESTS, "all hosts are in one guest: --place spaces"),
+        ("stack", "a -- b -- c", PlaceOptions(), "two hosts and a link that does nothing"),
+        ("aliases", "x -- y", PlaceOptions(), "two hosts and one link between them"),
+        ("addresses", "a -- r -- b", PlaceOptions(), "two hosts and one link between them"),
+        ("congestion", "a", PlaceOptions(), "two hosts are needed"),
+        ("congestion", "a -- b: 10mbit mark=1ms", GUESTS, "a link between guests marks nothing"),
+        ("congestion", "a -- b[400]: 10mbit", PlaceOptions(), "hosts behind one have no place"),
+    ],
+)
+def test_a_scenario_that_a_topology_is_not_for_says_so_before_anything_is_built(
+    kind: str, text: str, options: PlaceOptions, wanted: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        options.check(parse(text), 256, scenario_named(kind))
+    assert wanted in caught.value.message
 
 
 def test_guests_take_real_time_and_virtual_time_is_refused_with_the_reason() -> None:

@@ -7,6 +7,7 @@ import pickle
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,10 @@ from linklab.lab.lab import Lab, Subject
 from linklab.report.page import page
 from linklab.results.model import Run
 from linklab.results.outcomes import Status
-from linklab.results.shape import Cell
+from linklab.results.shape import Cell, Metric
 from linklab.results.store import RunFolder, held, read_run
 from linklab.results.suites import suites_of
-from linklab.results.sweep import Check, checked, summary
+from linklab.results.sweep import Check, Checked, Place, checked, summary
 from linklab.trials.engine import Batch, Engine
 from linklab.trials.plan import GuestSlot, Turn, left_of, schedule
 
@@ -155,6 +156,10 @@ BAD: list[tuple[str, list[str]]] = [
     (with_line(FILE, AXIS, 'place = "guests"'), ["place guests", "no topology"]),
     (FILE.replace('["nosysfs"]', '["frob"]'), ["sweep.toml: kernel: ", "frob", "sysfs, nosysfs"]),
     (FILE.replace('["nosysfs"]', '["nosysfs+no.patch"]'), ["no.patch"]),
+    (FILE.replace('["nosysfs"]', f'["{"s" * 5000}"]'), ["kernel is 'sss", "up to 255 letters"]),
+    (with_line(FILE, AXIS, 'source = "a\\u0000b"'), ["source is 'a\\x00b'", "a byte of 0"]),
+    (with_line(FILE, AXIS, f"repeat = {'9' * 5000}"), ["is no TOML"]),
+    (with_line(FILE, AXIS, f"x = {'[' * 3000}"), ["is no TOML"]),
     (FILE.replace('scenario = "rate.py"\n', ""), ["scenario is not there", "scenario ="]),
     (FILE.replace('"rate.py"', '"frob"'), ["sweep.toml: scenario frob", "valid are"]),
     (FILE.replace('"rate.py"', '"frob.py"'), ["frob.py: there is no such file"]),
@@ -181,6 +186,7 @@ BAD: list[tuple[str, list[str]]] = [
     (FILE + CHECK + 'metric = "speed"\n', ["check 1", "metric 'speed'", "rate, lost"]),
     (FILE + "\n[[check]]\nmetric = 'rate'\n", ["check 1 has no limit", "at-least = NUMBER"]),
     (FILE + "\n[[check]]\nat-least = 'much'\n", ["check 1: at-least is 'much', and no number"]),
+    (FILE + f"\n[[check]]\nat-least = {'9' * 400}\n", ["check 1: at-least is 999", "no number"]),
     (FILE + "\n[[check]]\nat-least = nan\n", ["check 1: at-least is nan, and no number"]),
     (FILE + CHECK + "at-most = 9\n", ["check 1 can never hold"]),
     (FILE + CHECK + "where = 3\n", ["check 1: where is 3", "{AXIS = VALUE}"]),
@@ -466,10 +472,18 @@ def test_a_check_of_what_was_not_measured_is_known_neither_way() -> None:
 SHAPE = {"axes": [{"name": "size", "values": [1]}], "metrics": [{"name": "rate"}], "rows": "size"}
 
 
-def test_a_zero_beside_it_gives_no_ratio(prepared: None) -> None:
+def test_zero_and_zero_are_the_same(prepared: None) -> None:
     text = f"{FILE}\n[[check]]\nmetric = 'lost'\nat-most = 2\nagainst = {{pace = 1}}\n"
-    assert swept(text) is Verdict.FAIL
-    assert {each.value for each in checked(stored())} == {None}
+    assert swept(text) is Verdict.PASS
+    assert {each.value for each in checked(stored())} == {1}
+
+
+def test_anything_is_more_than_any_factor_of_zero() -> None:
+    limits: list[tuple[float | None, float | None]] = [(2, None), (None, 9)]
+    checks = [Check("lost", *limit, against={"a": 1}) for limit in limits]
+    found = [Checked(each, Place("k", Cell()), Metric("lost"), inf) for each in checks]
+    assert [each.holds for each in found] == [True, False]
+    assert {each.number_text for each in found} == {"more than 0"}
 
 
 # Going on

@@ -252,3 +252,14 @@ def test_namespaces_refuse_a_queue_in_bytes_which_netem_cannot_count() -> None:
     with pytest.raises(UsageError, match=r"link 2, r -- b: .*netem .* counts packets, not bytes"):
         spaces.check(network)
     spaces.check(parse("a -- b: 10mbit queue=50"))
+
+
+@pytest.mark.parametrize("long", ["9" * 400, "9" * 5000, "\uff11\uff10"])
+@pytest.mark.parametrize(
+    "form", ["{}mbit", "{}ms", "{}%", "queue={}", "queue={}kb", "overhead={}", "mark={}ms"]
+)
+def test_numbers_longer_than_any_are_refused_and_so_are_other_digits(form: str, long: str) -> None:
+    with pytest.raises(UsageError, match="topology"):
+        parse(f"a -- b: {form.format(long)}")
+    with pytest.raises(UsageError, match="topology"):
+        parse(f"a -- b[{long}]")

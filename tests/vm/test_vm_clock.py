@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -71,7 +72,7 @@ def test_all_arms_take_the_same_twice_and_also_on_a_busy_host(
 ) -> None:
     words = [
         *("run", "--clock", "virtual", "--boot", boot, "--counts", "64", "--arms", "all"),
-        "--json",
+        *("--repeat", "3", "--json"),
     ]
     quiet = invoke(*words, "--output", str(tmp_path / "quiet"))
     assert quiet.status == 0, quiet.stderr
@@ -83,8 +84,9 @@ def test_all_arms_take_the_same_twice_and_also_on_a_busy_host(
     assert {arm for _, operation, arm, _ in before if operation == "mtu"} == set(
         Grouping.shape.axis("arm").among
     )
+    # Once in some thousand trials a kernel's own work falls into one.
     for cell, seconds in before.items():
-        assert now[cell] == pytest.approx(seconds, rel=SAME), cell
+        assert median(now[cell]) == pytest.approx(median(seconds), rel=SAME), cell
 
 
 def test_one_guest_at_a_time_and_several_at_once_give_the_same(

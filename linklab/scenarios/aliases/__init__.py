@@ -13,8 +13,15 @@ from typing import Any, ClassVar
 
 from linklab.errors import LabError, WrongState
 from linklab.lab.spaces import TRAFFIC
+from linklab.lab.topology import Topology
 from linklab.results.shape import Axis, Better, Cell, Metric, Shape, Value
-from linklab.scenarios.aliases.article import REFERENCE, SEED_ADDRESSES, ceiling_of, claims
+from linklab.scenarios.aliases.article import (
+    ARTICLE_ADDRESSES,
+    REFERENCE,
+    TOPOLOGY,
+    ceiling_of,
+    claims,
+)
 from linklab.scenarios.scenario import Claim, Host, Hosts, Metrics, Parameter, Reference, Scenario
 
 __all__ = ["Aliases"]
@@ -46,7 +53,7 @@ class Aliases(Scenario):
                 "connections, to one address; idle: as many addresses, one connection; "
                 "labels: as aliases, each address with a label (`b:7`)",
             ),
-            Axis("addresses", SEED_ADDRESSES, "addresses", most=10_000),
+            Axis("addresses", ARTICLE_ADDRESSES, "addresses", most=10_000),
         ),
         metrics=(
             Metric(
@@ -66,8 +73,7 @@ class Aliases(Scenario):
         columns="arm",
         text="{arm}, {addresses} addresses",
     )
-    # The frame's check sum, the preamble and the gap: what a wire carries beside the frame.
-    topology = "a -- b: 1gbit 50us queue=20000 overhead=24 coalesce=100us"
+    topology = TOPOLOGY
     parameters = (Parameter("seconds", 4, "how long each connection sends", 1, 600),)
     compared: ClassVar = {"arm": ("aliases",), "addresses": (1, 254)}
     judged: ClassVar = {"arm": ("aliases", "labels"), "addresses": (16,)}
@@ -79,6 +85,11 @@ class Aliases(Scenario):
         if cell["arm"] != "idle" and cell.number("addresses") > _MOST_FLOWS:
             return f"at most {_MOST_FLOWS} connections send at a time: arm idle has one"
         return ""
+
+    @classmethod
+    def unfit(cls, network: Topology, *, in_one_guest: bool) -> str:
+        """Return why nobody sends to anybody."""
+        return not_a_to_b(network)
 
     @classmethod
     def limit(cls, cell: Cell, *, emulated: bool) -> float:
@@ -169,6 +180,12 @@ class Aliases(Scenario):
     def reference(cls) -> Reference:
         """Return the article's table."""
         return REFERENCE
+
+
+def not_a_to_b(network: Topology) -> str:
+    """Return what is expected of a topology that is not one link from a to b."""
+    is_it = set(network.hosts) == {"a", "b"} and len(network.links) == 1
+    return "" if is_it else "two hosts and one link between them are expected, as in `a -- b`"
 
 
 def jain(shares: Sequence[float]) -> float:

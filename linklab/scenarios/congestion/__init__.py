@@ -39,6 +39,7 @@ _NOBODY = "none"
 _PORT = 5001
 _BINS = 100  # of the receiver, in a second
 _AFTER = 120  # s for what is under way when the time is over
+_MOST_RELAYED = 100_000  # packets that `traffic relay` takes
 _MILLIONTHS = 10_000  # of a hundredth
 _FRAME = 1514  # bytes
 _LOOK_MS = 10  # between two looks at the router's queue
@@ -166,7 +167,7 @@ class Congestion(Scenario):
         self.sender, self.receiver = self.drawn.hosts[0], self.drawn.hosts[-1]
         self.number = slowest_link(self.drawn)
         self.draws, self.has_large_buffers, self.has_ecn = 0, False, False
-        self.there, self.back = Way(), Way()
+        self.there, self.back, self.room = Way(), Way(), 0
         if self.number is not None:
             link = self.drawn.links[self.number]
             self.there, self.back = link.there, link.back
@@ -179,8 +180,8 @@ class Congestion(Scenario):
 
     def prepare(self, hosts: Hosts, cell: Cell) -> None:
         """Have the slowest link and the hosts be what the cell says, where they are not."""
-        for axis in ("arm", "competitor"):
-            if cell[axis] not in (*self.known, _NOBODY) and self.known:
+        for axis, nobody in (("arm", ()), ("competitor", (_NOBODY,))):
+            if cell[axis] not in (*self.known, *nobody) and self.known:
                 raise LabError(
                     f"{axis}={cell[axis]}: this kernel has no such algorithm, but "
                     f"{', '.join(sorted(self.known))}; one of a module comes with --module"
@@ -244,6 +245,8 @@ class Congestion(Scenario):
             there = replace(there, queue=max(waiting, 1) + flying, in_bytes=False)
         if cell["ecn"] == "on":
             there = replace(there, mark=there.mark or _MARK)
+        if there.queue > _MOST_RELAYED and follows:
+            raise LabError(f"a link that follows a trace has a queue of at most {_MOST_RELAYED}")
         if (bdps or there.mark) and not there.rate:
             raise LabError("the slowest link has no rate, so nothing waits: --axis rate=10")
         if follows and there.mark:

@@ -12,6 +12,7 @@ from linklab.lab.spaces import slowest_link
 from linklab.lab.topology import Topology, parse
 from linklab.results.figures import Figures
 from linklab.results.shape import Cell, Value
+from linklab.scenarios.congestion.nsperf import PRESETS
 from linklab.scenarios.scenario import Claim, Finding
 
 # What the message of Linux commit 0f8782ea1497 says, and by which rule it counts as
@@ -48,7 +49,7 @@ def claims(run: Any, topology: str) -> list[Claim]:
     is_theirs = given.get("topology") in (topology, None)
     return [
         _queue_claim(figures, given, is_theirs=is_theirs),
-        _loss_claim(figures, parse(str(given.get("topology") or topology))),
+        _loss_claim(figures, given, parse(str(given.get("topology") or topology))),
     ]
 
 
@@ -67,9 +68,16 @@ def _pairs(figures: Figures, metric: str, **cell: Value) -> dict[str, tuple[floa
     return {k: (median(b), median(c)) for k, (b, c) in found.items() if b and c}
 
 
-def _measured(figures: Figures) -> list[tuple[str, Cell]]:
-    """Return what was measured, kernels and cells, by size."""
-    return sorted({(sample.kernel, sample.cell) for sample in figures.run.samples if sample.trial})
+def _measured(figures: Figures, preset: str) -> list[tuple[str, Cell]]:
+    """Return what was measured, kernels and cells, by size: what the preset itself asks for."""
+    axes = PRESETS[preset].axes
+    found = {(sample.kernel, sample.cell) for sample in figures.run.samples if sample.trial}
+    usual = {axis.name: axis.values for axis in figures.shape.axes if axis.silent}
+    return sorted(
+        (kernel, cell)
+        for kernel, cell in found
+        if all(cell[name] in values for name, values in {**usual, **axes}.items())
+    )
 
 
 def _queue_claim(figures: Figures, given: dict[str, Any], *, is_theirs: bool) -> Claim:
@@ -100,7 +108,7 @@ def _queue_claim(figures: Figures, given: dict[str, Any], *, is_theirs: bool) ->
     return Claim(text, theirs, ours, Finding.NOT_REPRODUCED)
 
 
-def _loss_claim(figures: Figures, network: Topology) -> Claim:
+def _loss_claim(figures: Figures, given: dict[str, Any], network: Topology) -> Claim:
     text = "where 1 % of the packets are lost at random BBR fills the link, CUBIC does not"
     theirs = (
         f"{_BBR_LOSSY:.0f} Mbit/s with BBR, {_CUBIC_LOSSY} with CUBIC, "
@@ -110,7 +118,7 @@ def _loss_claim(figures: Figures, network: Topology) -> Claim:
     pairs = _pairs(figures, "goodput", loss=1.0)
     number = slowest_link(network)
     rate = network.links[number].there.rate / 1e6 if number is not None else 0
-    if not pairs or not rate:
+    if not pairs or not rate or given.get("trace"):
         why = "needs bbr and cubic with --axis loss=1, one connection, and a link with a rate"
         return Claim(text, theirs, "-", Finding.NOT_MEASURED, why)
     ours = "; ".join(
@@ -131,7 +139,7 @@ def _random_loss_claim(figures: Figures) -> Claim:
         f"at {_STALLS_FROM:g} %; 100 Mbit/s, 100 ms, 60 s (figure 8)"
     )
     ours, fills, stalls = [], [], []
-    for kernel, cell in _measured(figures):
+    for kernel, cell in _measured(figures, "random_loss"):
         lost, link = cell.number("loss"), cell.number("rate") * _PAYLOAD
         if (value := figures.figure(kernel, cell).value) is None or not link:
             continue
@@ -154,9 +162,10 @@ def _random_loss_claim(figures: Figures) -> Claim:
 def _bufferbloat_claim(figures: Figures) -> Claim:
     text = "BBR keeps the queue near its minimum however large the buffer is, CUBIC fills it"
     theirs = "so it looks in a plot of median RTTs over buffers of up to 1 MB (figure 10)"
-    deepest = max((cell.number("buffer") for _, cell in _measured(figures)), default=0)
+    measured = _measured(figures, "bufferbloat")
+    deepest = max((cell.number("buffer") for _, cell in measured), default=0)
     rtt, found = figures.shape.metric_named("rtt"), []
-    for kernel, cell in _measured(figures):
+    for kernel, cell in measured:
         if cell["arm"] == "bbr" and cell.number("buffer") == deepest:
             bbr = figures.figure(kernel, cell, rtt).value
             cubic = figures.figure(kernel, cell.with_(arm="cubic"), rtt).value

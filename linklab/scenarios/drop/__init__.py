@@ -12,9 +12,9 @@ from ipaddress import IPv4Address
 from struct import pack
 from typing import Any, ClassVar
 
-from linklab.errors import LabError, WrongState
+from linklab.errors import WrongState
 from linklab.lab.spaces import TRAFFIC, build, shaped_links
-from linklab.lab.topology import parse
+from linklab.lab.topology import Topology, parse
 from linklab.paths import IMAGES
 from linklab.results.shape import Axis, Better, Cell, Metric, Shape
 from linklab.scenarios.drop.ladder import claims
@@ -128,6 +128,15 @@ class Drop(Scenario):
         return ""
 
     @classmethod
+    def unfit(cls, network: Topology, *, in_one_guest: bool) -> str:
+        """Return why the ladder cannot be laid."""
+        if len(network.hosts) != 3 or len(network.links) != 2 or shaped_links(network):
+            return (
+                "three hosts in a row are expected, and links that do nothing, as in `a -- b -- c`"
+            )
+        return "" if in_one_guest else "all hosts are in one guest: --place spaces"
+
+    @classmethod
     def memory(cls, cell: Cell, cpus: int) -> int:
         """Return the MiB for the list, in the kernel and in what a tool makes of it."""
         return 512 + int(cell.number("addresses")) // 100
@@ -140,13 +149,6 @@ class Drop(Scenario):
     def set_up(self, hosts: Hosts, setup: Cell) -> Iterable[tuple[Cell, Metrics]]:
         """Measure the unit."""
         network = parse(str(self.given["topology"]))
-        if len(network.hosts) != 3 or len(network.links) != 2 or shaped_links(network):
-            raise LabError(
-                f"{network}: three hosts in a row are expected, and links that do nothing, "
-                "as in `a -- b -- c`"
-            )
-        if not hosts[network.hosts[0]].inside:
-            raise LabError("drop needs all hosts in one guest: --place spaces")
         self.laid = network
         self.a, self.b, self.c = network.hosts
         ends = {end.host: end for end in network.ports[0]}

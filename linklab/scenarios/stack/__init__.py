@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from linklab.errors import LabError, WrongState
 from linklab.lab.spaces import TRAFFIC, shaped_links
-from linklab.lab.topology import parse
+from linklab.lab.topology import Topology, parse
 from linklab.paths import GUEST as SOURCES
 from linklab.paths import IMAGES
 from linklab.results.shape import Axis, Better, Cell, Metric, Shape, Value
@@ -117,20 +117,20 @@ class Stack(Scenario):
         )
 
     @classmethod
+    def unfit(cls, network: Topology, *, in_one_guest: bool) -> str:
+        """Return why nothing can be sent from one interface to the other."""
+        if len(network.hosts) != 2 or len(network.links) != 1 or shaped_links(network):
+            return "two hosts and a link that does nothing are expected, as in `a -- b`"
+        return "" if in_one_guest else "both hosts are in one guest: --place spaces"
+
+    @classmethod
     def limit(cls, cell: Cell, *, emulated: bool) -> float:
         """Return the seconds for a trial."""
         return 600.0 if emulated else 120.0
 
     def set_up(self, hosts: Hosts, setup: Cell) -> Iterable[tuple[Cell, Metrics]]:
         """Measure what sending alone takes: into an interface that ends packets at once."""
-        network = parse(str(self.given["topology"]))
-        if len(network.hosts) != 2 or len(network.links) != 1 or shaped_links(network):
-            raise LabError(
-                f"{network}: two hosts and a link that does nothing are expected, as in `a -- b`"
-            )
-        if not hosts[network.hosts[0]].inside:
-            raise LabError("stack needs both hosts in one guest: --place spaces")
-        self.a, self.b = network.hosts
+        self.a, self.b = parse(str(self.given["topology"])).hosts
         self.chain: list[str] = []
         hosts[self.b].run([TRAFFIC, "napi", hosts[self.b].interface])
         sender = hosts[self.a]
