@@ -407,20 +407,28 @@ static void do_list(char **argv)
 /* Sends requests that another program encoded, all but the family's number. */
 static void do_send(char **argv)
 {
-	static char all[ROOM];
-	int fd = open(argv[0], O_RDONLY | O_CLOEXEC);
-	ssize_t got = fd < 0 ? -1 : read(fd, all, sizeof(all));
+	static char all[ROOM + 1]; /* one byte more shows that a file is too long */
+	FILE *file = fopen(argv[0], "re");
 	struct nlmsghdr *head = (struct nlmsghdr *)all;
+	size_t got;
+	int left;
 
-	if (got < 0)
+	if (!file)
 		fault(argv[0]);
-	close(fd);
-	for (int left = (int)got; NLMSG_OK(head, left); head = NLMSG_NEXT(head, left)) {
+	got = fread(all, 1, sizeof(all), file);
+	if (ferror(file))
+		fault(argv[0]);
+	fclose(file);
+	if (got > ROOM)
+		misused("a file of requests has at most 65536 bytes");
+	for (left = (int)got; NLMSG_OK(head, left); head = NLMSG_NEXT(head, left)) {
 		memcpy(&request, head, head->nlmsg_len);
 		request.head.nlmsg_type = family;
 		request.head.nlmsg_flags |= NLM_F_REQUEST | NLM_F_ACK;
 		ask("a request", NULL);
 	}
+	if (left > 0)
+		misused("the file ends within a request");
 }
 
 /* Prints so many events. */

@@ -120,8 +120,10 @@ static struct lana_block *lana_tee_receive(struct lana_block *block, struct sk_b
 	struct sk_buff *copy;
 
 	if (side) {
-		copy = skb_clone(skb, GFP_ATOMIC);
+		/* Copies that go up are few by how blocks are bound; this is for the way down. */
+		copy = run->copies < LANA_MOST_COPIES ? skb_clone(skb, GFP_ATOMIC) : NULL;
 		if (copy) {
+			run->copies++;
 			LANA_CB(copy)->at = side;
 			LANA_CB(copy)->to = LANA_UP;
 			__skb_queue_tail(&run->more, copy);

@@ -152,33 +152,93 @@ static struct lana_block *lana_port(const struct lana_block *block, unsigned int
 	return rtnl_dereference(block->port[port]);
 }
 
-/* Whether a packet that goes up from one block can come to another. */
-static bool lana_leads_to(const struct lana_block *from, const struct lana_block *to)
+/* What is asked for: a port that leads elsewhere, or a block in another one's place. */
+struct lana_change {
+	struct lana_block *lower, *upper;
+	struct lana_block *old, *new;
+	unsigned int port;
+};
+
+static struct lana_block *lana_would(const struct lana_change *change,
+				     const struct lana_block *block, unsigned int port)
 {
-	struct lana_block *up;
-
-	/* Side ways are short, so the depth of this is that of tees behind tees. */
-	for (; from; from = up) {
-		struct lana_block *side = lana_port(from, LANA_SIDE);
-
-		if (from == to || (side && lana_leads_to(side, to)))
-			return true;
-		up = lana_port(from, LANA_UP);
-	}
-	return false;
+	if (block == change->lower && port == change->port)
+		return change->upper;
+	return lana_port(block, port);
 }
 
-static unsigned int lana_tees_behind(const struct lana_block *from)
+/* From what is behind a block, which is known: what is behind it with the block itself. */
+static void lana_measure(const struct lana_change *change, struct lana_block *block)
 {
-	unsigned int most = 0;
+	const struct lana_block *up = lana_would(change, block, LANA_UP);
+	const struct lana_block *side = lana_would(change, block, LANA_SIDE);
+	const struct lana_block *is = block == change->old ? change->new : block;
 
-	for (; from; from = lana_port(from, LANA_UP)) {
-		struct lana_block *side = lana_port(from, LANA_SIDE);
+	block->sides = max(up ? up->sides : 0, side ? side->sides + 1 : 0);
+	if (is->type == &lana_tee && side)
+		block->ways = min((up ? up->ways : 1) + side->ways, LANA_MOST_COPIES + 1);
+	else
+		block->ways = max3(up ? up->ways : 0, side ? side->ways : 0, 1U);
+}
 
-		if (side)
-			most = max(most, 1 + lana_tees_behind(side));
+/*
+ * Refuses a change with which packets would go round, or one would become too many.
+ * It looks at every block once, from below, then back: no recursion, as chains are long.
+ */
+static int lana_check(struct net *net, const struct lana_change *change,
+		      struct netlink_ext_ack *extack)
+{
+	static const unsigned int ports[] = { LANA_UP, LANA_SIDE };
+	struct lana_block *block, *other, *ready = NULL, *done = NULL;
+	struct idr *blocks = &lana_of(net)->blocks;
+	unsigned int i, left = 0;
+	unsigned long id, tmp;
+
+	idr_for_each_entry_ul(blocks, block, tmp, id) {
+		block->before = 0;
+		left++;
 	}
-	return most;
+	idr_for_each_entry_ul(blocks, block, tmp, id)
+		for (i = 0; i < ARRAY_SIZE(ports); i++) {
+			other = lana_would(change, block, ports[i]);
+			if (other)
+				other->before++;
+		}
+	idr_for_each_entry_ul(blocks, block, tmp, id)
+		if (!block->before) {
+			block->walk = ready;
+			ready = block;
+		}
+	while (ready) {
+		block = ready;
+		ready = block->walk;
+		block->walk = done;
+		done = block;
+		left--;
+		for (i = 0; i < ARRAY_SIZE(ports); i++) {
+			other = lana_would(change, block, ports[i]);
+			if (other && !--other->before) {
+				other->walk = ready;
+				ready = other;
+			}
+		}
+	}
+	if (left) {
+		NL_SET_ERR_MSG(extack, "packets would go round in a circle");
+		return -ELOOP;
+	}
+	for (block = done; block; block = block->walk) {
+		lana_measure(change, block);
+		if (block->sides > LANA_MOST_SIDES) {
+			NL_SET_ERR_MSG(extack, "at most 8 side ways may lie behind each other");
+			return -E2BIG;
+		}
+		if (block->ways > LANA_MOST_COPIES) {
+			NL_SET_ERR_MSG(extack, "one packet would become more than 256");
+			return -E2BIG;
+		}
+	}
+	return 0;
 }
 
 static bool lana_is_bound(const struct lana_block *block)
@@ -197,11 +257,39 @@ static bool lana_is_bound(const struct lana_block *block)
 	return false;
 }
 
+/*
+ * Where the old way up from a block and the new one meet, what comes down the old one
+ * is to take the new one.
+ */
+static void lana_turn_down(struct lana_block *lower, struct lana_block *before,
+			   struct lana_block *upper)
+{
+	struct lana_block *block, *below;
+	unsigned long id, tmp;
+
+	idr_for_each_entry_ul(&lana_of(lower->net)->blocks, block, tmp, id)
+		block->walk = NULL;
+	for (below = lower, block = upper; block; block = lana_port(block, LANA_UP)) {
+		block->walk = below;
+		below = block;
+	}
+	for (below = lower, block = before; block; block = lana_port(block, LANA_UP)) {
+		if (block->walk) {
+			if (lana_port(block, LANA_DOWN) == below)
+				rcu_assign_pointer(block->port[LANA_DOWN], block->walk);
+			return;
+		}
+		below = block;
+	}
+}
+
 /* Has a port of the lower block lead to the upper one; again: whatever it led to before. */
 int lana_bind(struct lana_block *lower, struct lana_block *upper, unsigned int port,
 	      bool again, struct netlink_ext_ack *extack)
 {
+	struct lana_change change = { .lower = lower, .upper = upper, .port = port };
 	struct lana_block *before = lana_port(lower, port);
+	int error;
 
 	if (port == LANA_DOWN) {
 		NL_SET_ERR_MSG(extack, "the lower block is named first, so the port is up or side");
@@ -211,19 +299,19 @@ int lana_bind(struct lana_block *lower, struct lana_block *upper, unsigned int p
 		NL_SET_ERR_MSG(extack, "that port is bound already");
 		return -EBUSY;
 	}
-	if (lana_leads_to(upper, lower)) {
-		NL_SET_ERR_MSG(extack, "packets would go round in a circle");
-		return -ELOOP;
-	}
-	if (lana_tees_behind(lower) + lana_tees_behind(upper) >= 8) {
-		NL_SET_ERR_MSG(extack, "at most 8 side ways may lie behind each other");
-		return -E2BIG;
-	}
+	error = lana_check(lower->net, &change, extack);
+	if (error)
+		return error;
 	if (!lana_port(upper, LANA_DOWN))
 		rcu_assign_pointer(upper->port[LANA_DOWN], lower);
+	if (before)
+		lana_turn_down(lower, before, upper);
 	rcu_assign_pointer(lower->port[port], upper);
-	if (before && before != upper && lana_port(before, LANA_DOWN) == lower)
+	if (before && before != upper && lana_port(before, LANA_DOWN) == lower) {
+		/* A packet may still be in it, on its way down. */
+		synchronize_net();
 		RCU_INIT_POINTER(before->port[LANA_DOWN], NULL);
+	}
 	lana_tell(lower, LANA_EVENT_BOUND);
 	return 0;
 }
@@ -252,14 +340,19 @@ int lana_unbind(struct lana_block *lower, struct lana_block *upper,
 /* Puts a block that is not bound where another one is. */
 int lana_replace(struct lana_block *old, struct lana_block *new, struct netlink_ext_ack *extack)
 {
+	struct lana_change change = { .old = old, .new = new };
 	struct lana_block *other;
 	unsigned long id, tmp;
 	unsigned int port;
+	int error;
 
 	if (old == new || lana_is_bound(new)) {
 		NL_SET_ERR_MSG(extack, "what takes the place must not be bound itself");
 		return -EBUSY;
 	}
+	error = lana_check(old->net, &change, extack);
+	if (error)
+		return error;
 	for (port = 0; port < LANA_PORTS; port++)
 		rcu_assign_pointer(new->port[port], lana_port(old, port));
 	idr_for_each_entry_ul(&lana_of(old->net)->blocks, other, tmp, id)

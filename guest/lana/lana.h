@@ -18,6 +18,9 @@
 
 #define LANA_ETHERTYPE 0x88b5	/* local experimental, IEEE 802 */
 
+#define LANA_MOST_SIDES 8	/* side ways that lie behind each other */
+#define LANA_MOST_COPIES 256U	/* that one packet may become */
+
 struct lana_block;
 struct lana_engine;
 
@@ -34,6 +37,7 @@ struct lana_cb {
 /* A packet's way: what blocks add to it is run when it is over. */
 struct lana_run {
 	u8 to;
+	unsigned int copies;	/* made so far */
 	struct sk_buff_head more;
 };
 
@@ -80,6 +84,10 @@ struct lana_block {
 	struct raw_notifier_head listeners;
 	struct list_head subscriptions;
 	struct rcu_head rcu;
+	/* Of lana_check() and lana_bind(), while they look: */
+	struct lana_block *walk;
+	unsigned int before;	/* ports that lead here from blocks not yet seen */
+	unsigned int sides, ways;	/* behind it; what one packet may become */
 	u8 state[] __aligned(8);
 };
 

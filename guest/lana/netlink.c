@@ -199,15 +199,16 @@ static int lana_dump(struct sk_buff *skb, struct netlink_callback *cb)
 	return skb->len;
 }
 
+/* Engines may be threads of real-time priority, so this is for the machine's root alone. */
 static const struct genl_ops lana_ops[] = {
-	{ .cmd = LANA_CMD_ADD, .doit = lana_doit, .flags = GENL_UNS_ADMIN_PERM },
-	{ .cmd = LANA_CMD_RM, .doit = lana_doit, .flags = GENL_UNS_ADMIN_PERM },
-	{ .cmd = LANA_CMD_SET, .doit = lana_doit, .flags = GENL_UNS_ADMIN_PERM },
-	{ .cmd = LANA_CMD_BIND, .doit = lana_doit, .flags = GENL_UNS_ADMIN_PERM },
-	{ .cmd = LANA_CMD_UNBIND, .doit = lana_doit, .flags = GENL_UNS_ADMIN_PERM },
-	{ .cmd = LANA_CMD_REPLACE, .doit = lana_doit, .flags = GENL_UNS_ADMIN_PERM },
-	{ .cmd = LANA_CMD_SUBSCRIBE, .doit = lana_doit, .flags = GENL_UNS_ADMIN_PERM },
-	{ .cmd = LANA_CMD_UNSUBSCRIBE, .doit = lana_doit, .flags = GENL_UNS_ADMIN_PERM },
+	{ .cmd = LANA_CMD_ADD, .doit = lana_doit, .flags = GENL_ADMIN_PERM },
+	{ .cmd = LANA_CMD_RM, .doit = lana_doit, .flags = GENL_ADMIN_PERM },
+	{ .cmd = LANA_CMD_SET, .doit = lana_doit, .flags = GENL_ADMIN_PERM },
+	{ .cmd = LANA_CMD_BIND, .doit = lana_doit, .flags = GENL_ADMIN_PERM },
+	{ .cmd = LANA_CMD_UNBIND, .doit = lana_doit, .flags = GENL_ADMIN_PERM },
+	{ .cmd = LANA_CMD_REPLACE, .doit = lana_doit, .flags = GENL_ADMIN_PERM },
+	{ .cmd = LANA_CMD_SUBSCRIBE, .doit = lana_doit, .flags = GENL_ADMIN_PERM },
+	{ .cmd = LANA_CMD_UNSUBSCRIBE, .doit = lana_doit, .flags = GENL_ADMIN_PERM },
 	{ .cmd = LANA_CMD_GET, .dumpit = lana_dump },
 };
 

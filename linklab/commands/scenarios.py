@@ -167,7 +167,11 @@ class ScenarioOptions:
     def plan(self, defaults: Values, **more: Any) -> Plan:
         """Return the plan of the work; raise `UsageError` where there would be none."""
         limit = seconds("timeout", self.timeout)
-        plan = Plan(self.scenario, self.cells(defaults), self.given(), limit=limit, **more)
+        cells, given = self.cells(defaults), self.given()
+        for cell in cells:
+            if why := self.kind.misfit(cell, given):
+                raise UsageError(f"{self.kind.shape.in_words(cell)}: {why}")
+        plan = Plan(self.scenario, cells, given, limit=limit, **more)
         if self.keep:
             check_keep(plan.jobs)
         return plan

@@ -393,6 +393,11 @@ class Scenario:
         return ""
 
     @classmethod
+    def misfit(cls, cell: Cell, given: Mapping[str, Value]) -> str:
+        """Return why a cell cannot be measured with a run's parameters, or nothing."""
+        return ""
+
+    @classmethod
     def memory(cls, cell: Cell, cpus: int) -> int:
         """Return the MiB that a guest needs for a cell; with hosts in it, for their sockets too."""
         return 512 if cls.topology else 128

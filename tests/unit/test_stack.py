@@ -14,6 +14,7 @@ from hand_made import sample_in
 
 from linklab.agent.replies import Measure, ProgramEnd
 from linklab.commands.kernels import KernelOptions
+from linklab.commands.scenarios import ScenarioOptions
 from linklab.errors import LabError, UsageError, WrongState
 from linklab.lab.spaces import inside
 from linklab.lab.topology import parse
@@ -114,6 +115,7 @@ class Guest:
     come: list[int] = field(default_factory=lambda: [50, 1050])
     ran: list[tuple[str, ...]] = field(default_factory=list)
     sent: list[bytes] = field(default_factory=list)
+    stopped: int = 3000
 
     def write_file(self, path: str, content: bytes, _deadline: float, *_: object) -> None:
         self.sent.append(content)
@@ -127,7 +129,7 @@ class Guest:
         elif "/proc/net/dev" in argv:
             said = f"  lo: 1 1\n     a: 99 {self.come.pop(0)} 0\n"
         elif "/bin/sh" in argv:
-            stopped = 2000 if "add_device sink0" in argv[-1] else 3000
+            stopped = 2000 if "add_device sink0" in argv[-1] else self.stopped
             said = "ctxt 100\n1 5 2\nctxt 350\n9 2005 3\n"
             said += (
                 f"pkts-sofar: 1000  errors: 0\n  started: 1000us  stopped: {stopped}us idle: 0us"
@@ -178,9 +180,38 @@ def test_packets_that_vanish_between_the_blocks_are_the_kernels_fault() -> None:
         scenario.check(hosts, Cell({"arm": "softirq", "coalesce": 50}))
 
 
+def test_a_trial_that_no_packet_goes_through_has_no_figures() -> None:
+    with pytest.raises(WrongState, match="none of 1000 packets went through: 1000 came to b"):
+        tried(Guest(ended=0), "softirq")
+
+
+def test_sending_that_costs_more_alone_is_the_labs_fault() -> None:
+    with pytest.raises(LabError, match="send more packets"):
+        tried(Guest(stopped=1900), "softirq")
+
+
+@pytest.mark.parametrize(
+    ("coalesce", "packets", "fits"),
+    [(0, 100, True), (250, 20_000, True), (250, 19_999, False), (100_000, 100, False)],
+)
+def test_waiting_for_the_last_packets_is_no_part_of_what_is_measured(
+    coalesce: int, packets: int, fits: bool
+) -> None:
+    options = ScenarioOptions(
+        scenario="stack", axis=(f"coalesce={coalesce}",), param=(f"packets={packets}",)
+    )
+    if fits:
+        assert options.plan(Stack.judged).given["packets"] == packets
+        return
+    with pytest.raises(UsageError, match=f"--param packets={80 * coalesce} at least, or") as said:
+        options.plan(Stack.judged)
+    assert f"--axis coalesce={packets // 80} at most" in str(said.value)
+
+
 def test_a_topology_that_is_no_single_link_is_refused() -> None:
-    with pytest.raises(LabError, match="two hosts and a link that does nothing"):
-        tried(Guest(), "softirq", topology="a -- b: 10mbit")
+    shaped, plain = parse("a -- b: 10mbit"), parse("a -- b")
+    assert "two hosts and a link that does nothing" in Stack.unfit(shaped, in_one_guest=True)
+    assert Stack.unfit(plain, in_one_guest=True) == ""
 
 
 def test_a_scenario_brings_its_module_and_a_persons_own_come_after(tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def under_load(agent: Agent, *lines: str, command: str = "", count: int = _PACKE
         "cd /proc/net/pktgen; echo rem_device_all > kpktgend_0; echo add_device v0 > kpktgend_0; "
         f"{told} rm -f /tmp/sent; (echo start > pgctrl; touch /tmp/sent) & cd /; "
         # pktgen waits an eighth of a second before it begins.
-        "until grep -q 'v1: *[1-9]' /proc/net/dev; do usleep 1000; done; "
+        "until [ -e /tmp/sent ] || grep -q 'v1: *[1-9]' /proc/net/dev; do usleep 1000; done; "
         f"{command or again} || exit 1; wait; cat /proc/net/pktgen/v0",
     )
     found = re.search(r"pkts-sofar: (\d+)", output)
@@ -218,6 +218,50 @@ def test_what_would_go_wrong_is_refused_with_a_reason(agent: Agent) -> None:
         ("unbind b a", "not bound in this order"),
     ):
         assert why in shell(agent, f"{FBCTL} {line} 2>&1", status=1), line
+
+
+def test_copies_without_end_are_refused(agent: Agent) -> None:
+    front = [f"bind front{at} front{at + 1} side" for at in range(8)]
+    behind = [f"bind behind{at} behind{at + 1} side" for at in reversed(range(15, 23))]
+    both = [f"bind both{at} both{at + 1}{to}" for at in range(8) for to in (" side", "")]
+    # Four blocks upwards, each with a copy to the first of the next four.
+    each = [f"bind each{at} each{at + 1}" for at in range(23) if at % 4 != 3]
+    each += [f"bind each{at} each{at // 4 * 4 + 4} side" for at in range(5, 20)]
+    for name, binds, refused, why in (
+        ("front", front, "bind front8 front9 side", "at most 8 side ways"),
+        ("behind", behind, "bind behind14 behind15 side", "at most 8 side ways"),
+        ("both", both, "bind both8 both9 side", "at most 8 side ways"),
+        ("each", each, "bind each4 each8 side", "more than 256"),
+    ):
+        batch(agent, *(f"add fb_tee {name}{at}" for at in range(24)), *binds)
+        assert why in shell(agent, f"{FBCTL} {refused} 2>&1", status=1), name
+    # What may stand is as many packets as it says, and not more.
+    batch(agent, "add fb_eth eth dev=v1", "bind eth both0")
+    under_load(agent, count=1)
+    assert blocks(agent)["both8"].number("dropped") == 256
+
+
+def test_what_goes_down_takes_the_way_that_is_bound(agent: Agent) -> None:
+    names = ("one", "left", "right")
+    binds = ("bind eth one", "bind one left", "bind left end", "bind right end")
+    adds = ("add fb_eth eth dev=v1", "add fb_pflana end", *(f"add fb_dummy {n}" for n in names))
+    batch(agent, *adds, *binds, "rebind one right")
+    shell(agent, f"{FBCTL} say end hello")
+    found = blocks(agent)
+    assert [found[name].number("packets") for name in ("left", "right", "eth")] == [0, 1, 1]
+    # In a process each, so that others run in between.
+    again = f"{FBCTL} rebind one left || exit 1; {FBCTL} rebind one right || exit 1"
+    shell(
+        agent,
+        f"rm -f /tmp/sent; (until [ -e /tmp/sent ]; do {again}; done) & "
+        f"i=0; while [ $i -lt 100 ]; do {FBCTL} say end hello; i=$((i+1)); done; "
+        "touch /tmp/sent; wait $!",
+    )
+    found = blocks(agent)
+    assert [found[name].number("dropped") for name in ("end", *names)] == [0] * 4
+    assert found["left"].number("packets") + found["right"].number("packets") == 101
+    assert (found["one"].number("packets"), found["eth"].number("packets")) == (101, 101)
+    assert found["left"].number("packets") > 0, "nothing was sent while the other way was bound"
 
 
 def test_python_says_the_same_as_fbctl(agent: Agent) -> None:
