@@ -7,6 +7,7 @@ time, by an echo, and what is lost of both.
 
 from __future__ import annotations
 
+from itertools import count
 from math import sqrt
 
 from linklab.errors import LabError
@@ -120,13 +121,16 @@ class _Pings:
         self._wanted = float(link.there.delay + link.back.delay)
         for way in (link.there, link.back):
             self._wanted += (_SMALL + way.overhead) * 8e9 / way.rate if way.rate else 0
-        words = (end.address(number), str(_PORT), str(_PINGS), str(_PING_EVERY), "64")
-        self._ping = [TRAFFIC, "ping", *words]
+        # Another one for each look: what ends an echo may be under way for as long as a ping.
+        self._ports = count(_PORT)
+        self._address = end.address(number)
 
     def look(self) -> str:
         """Send some; return what is wrong with them, nothing where they are well."""
-        echo = self._end.start([TRAFFIC, "echo", str(_PORT), str(_PINGS)], "listening")
-        said = self._start.said(self._ping)
+        port = str(next(self._ports))
+        echo = self._end.start([TRAFFIC, "echo", port, str(_PINGS)], "listening")
+        words = (self._address, port, str(_PINGS), str(_PING_EVERY), "64")
+        said = self._start.said([TRAFFIC, "ping", *words])
         echo.stop()
         if not said.number("replies"):
             return "" if self._is_lossy else f"none of {_PINGS} pings came back"
