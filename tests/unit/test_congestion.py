@@ -384,7 +384,8 @@ def test_random_loss_is_judged_by_what_the_link_leaves() -> None:
             ("bbr", 15.0): {"goodput": 1.0},
             ("cubic", 0.1): {"goodput": cubic * ceiling},
         }
-        run = run_of(Congestion, cells, {"rate": 1000.0}, preset="random_loss")
+        axes = {"rate": 1000.0, "delay": 100.0, "buffer": 1.0}
+        run = run_of(Congestion, cells, axes, preset="random_loss")
         (claim,) = Congestion.claims(run)
         return claim.finding
 
@@ -405,9 +406,12 @@ def test_bufferbloat_is_judged_at_the_deepest_buffer(
     bbr: float, cubic: float, finding: Finding
 ) -> None:
     cells = {("bbr", 0.0): {"rtt": bbr}, ("cubic", 0.0): {"rtt": cubic}}
-    axes = {"delay": 30.0, "buffer": 100.0}
+    axes = {"delay": 30.0, "buffer": 100.0, "flows": 2}
     (claim,) = Congestion.claims(run_of(Congestion, cells, axes, preset="bufferbloat"))
     assert claim.finding is finding
+    other = run_of(Congestion, cells, {**axes, "flows": 10}, preset="bufferbloat")
+    (claim,) = Congestion.claims(other)
+    assert claim.finding is Finding.NOT_MEASURED, "no published figure is of ten flows"
 
 
 def test_a_preset_without_a_published_figure_says_so() -> None:

@@ -69,14 +69,17 @@ def _pairs(figures: Figures, metric: str, **cell: Value) -> dict[str, tuple[floa
 
 
 def _measured(figures: Figures, preset: str) -> list[tuple[str, Cell]]:
-    """Return what was measured, kernels and cells, by size: what the preset itself asks for."""
+    """Return what was measured, kernels and cells, by size: what the preset itself asks for.
+
+    Its rate may be another one, as the claims are of shares and of round trips.
+    """
     axes = PRESETS[preset].axes
     found = {(sample.kernel, sample.cell) for sample in figures.run.samples if sample.trial}
     usual = {axis.name: axis.values for axis in figures.shape.axes if axis.silent}
     return sorted(
         (kernel, cell)
         for kernel, cell in found
-        if all(cell[name] in values for name, values in {**usual, **axes}.items())
+        if all(name == "rate" or cell[name] in values for name, values in {**usual, **axes}.items())
     )
 
 
