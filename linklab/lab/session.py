@@ -272,7 +272,7 @@ class Session:
         """Return the kernel's log, None where it cannot be read."""
         try:
             content = self.agent.read_file(_LOG, time.monotonic() + _READ_LIMIT)
-        except LinklabError:
+        except (LinklabError, LineClosed):  # the last word may have been said, and QEMU have ended
             return None
         return list(records_in(content.decode(errors="replace")))
 
