@@ -246,16 +246,34 @@ def whole_command(words: Sequence[str]) -> float:
     return time.perf_counter() - began
 
 
+def empty_table(
+    lab: Lab,
+    subject: Subject,
+    about: str,
+    columns: Sequence[str],
+    words: int = 1,
+    caption: str = "",
+) -> Table:
+    """Return a table without rows, the accelerator over it; the first columns hold `words`."""
+    seconds = seconds_are({"accel": lab.accel.value, "clock": lab.clock.value})
+    kernel = f"kernel {subject.name} {subject.release}, QEMU {lab.qemu.version}"
+    shown = Table(
+        title=Text(f"{seconds}\n{kernel}{about}"),
+        title_justify="left",
+        caption=Text(caption) if caption else None,
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    for number, column in enumerate(columns):
+        shown.add_column(column, justify="left" if number < words else "right")
+    return shown
+
+
 def table(lab: Lab, subject: Subject, figures: Sequence[BenchFigure]) -> Table:
     """Return the table: the accelerator first, each figure with its aim."""
-    title = (
-        f"{seconds_are({'accel': lab.accel.value, 'clock': lab.clock.value})}\n"
-        f"kernel {subject.name} {subject.release}, "
-        f"QEMU {lab.qemu.version}, medians"
-    )
-    shown = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("figure", "median", "least", "most", "runs", "aim", "of the aim"):
-        shown.add_column(column, justify="left" if column == "figure" else "right")
+    columns = ("figure", "median", "least", "most", "runs", "aim", "of the aim")
+    shown = empty_table(lab, subject, ", medians", columns)
     for figure in figures:
         values = figure.values
         shown.add_row(

@@ -13,15 +13,13 @@ from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 
-from rich import box
 from rich.table import Table
-from rich.text import Text
 
 from linklab import paths
+from linklab.bench.figures import empty_table
 from linklab.errors import LabError
 from linklab.events import Listener, StepAdvanced, step
 from linklab.lab.lab import Lab, Subject
-from linklab.results.figures import seconds_are
 
 IMAGE = paths.IMAGES / "bench"
 FRAGMENT = IMAGE / "kernel.config"
@@ -233,19 +231,7 @@ def verdict(flows: Sequence[Flow]) -> str:
 
 def table(lab: Lab, subject: Subject, groups: Sequence[Sequence[Flow]]) -> Table:
     """Return the table, a row for each experiment."""
-    about = {"accel": lab.accel.value, "clock": lab.clock.value}
-    kernel = f"kernel {subject.name} {subject.release}, QEMU {lab.qemu.version}"
-    title = f"{seconds_are(about)}\n{kernel}"
-    shown = Table(
-        title=Text(title),
-        title_justify="left",
-        caption=Text(_RULE),
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-    )
-    for column in _COLUMNS:
-        shown.add_column(column, justify="left" if column in _COLUMNS[:2] else "right")
+    shown = empty_table(lab, subject, "", _COLUMNS, 2, _RULE)
     shown.add_column("published, and here")
     for flows in groups:
         experiment = flows[0].experiment

@@ -13,10 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
-from rich import box
 from rich.table import Table
-from rich.text import Text
 
+from linklab.bench.figures import empty_table
 from linklab.events import Listener, StepAdvanced, step
 from linklab.host.cache import Cached
 from linklab.lab.guests import GuestPlace
@@ -24,7 +23,6 @@ from linklab.lab.lab import Lab, Subject
 from linklab.lab.spaces import TRAFFIC
 from linklab.lab.topology import parse
 from linklab.machine.spec import NicModel
-from linklab.results.figures import seconds_are
 from linklab.scenarios.scenario import Host
 
 MEMORY = 128  # MiB
@@ -123,18 +121,8 @@ def cost_of_all(
 
 def table(lab: Lab, subject: Subject, costs: Mapping[NicModel, Sequence[NicCost]]) -> Table:
     """Return the table, a row for each model, the accelerator over it."""
-    about = {"accel": lab.accel.value, "clock": lab.clock.value}
-    kernel = f"kernel {subject.name} {subject.release}, QEMU {lab.qemu.version}"
-    shown = Table(
-        title=Text(f"{seconds_are(about)}\n{kernel}; an unshaped link of two guests"),
-        title_justify="left",
-        caption=Text(_CAPTION),
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-    )
-    for column in _COLUMNS:
-        shown.add_column(column, justify="left" if column == _COLUMNS[0] else "right")
+    about = "; an unshaped link of two guests"
+    shown = empty_table(lab, subject, about, _COLUMNS, caption=_CAPTION)
     for model, runs in costs.items():
         shown.add_row(model.value, *map(_spread, zip(*(run.values for run in runs), strict=True)))
     return shown

@@ -169,7 +169,7 @@ class ScenarioOptions:
         limit = seconds("timeout", self.timeout)
         cells, given = self.cells(defaults), self.given()
         for cell in cells:
-            if why := self.kind.misfit(cell, given):
+            if why := self.kind.conflict(cell, given):
                 raise UsageError(f"{self.kind.shape.in_words(cell)}: {why}")
         plan = Plan(self.scenario, cells, given, limit=limit, **more)
         if self.keep:

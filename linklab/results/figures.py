@@ -99,6 +99,12 @@ class Figures:
             return Figure(None, 0, invalid)
         return Figure(median(values), len(values), invalid, median_interval(values))
 
+    def by_kernel(self, cell: Cell, metric: str = "") -> dict[str, float]:
+        """Return what was measured of one cell on each kernel that has it."""
+        named = self.shape.metric_named(metric) if metric else None
+        found = {kernel: self.figure(kernel, cell, named).value for kernel in self.kernels}
+        return {kernel: value for kernel, value in found.items() if value is not None}
+
     def samples(self, kernel: str, cell: Cell) -> list[Sample]:
         """Return the samples of one cell, those that are not valid among them."""
         return list(self._cells.get((kernel, cell), ()))

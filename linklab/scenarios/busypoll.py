@@ -65,15 +65,9 @@ class Busypoll(Scenario):
     judged: ClassVar = {"arm": ("interrupt", "busypoll"), "size": (1,)}
     profiled: ClassVar = {"arm": ("busypoll",), "size": (1,)}
 
-    @classmethod
-    def limit(cls, cell: Cell, *, emulated: bool) -> float:
-        """Return the seconds for a trial."""
-        return 600.0 if emulated else 120.0
-
     def set_up(self, hosts: Hosts, setup: Cell) -> Iterable[tuple[Cell, Metrics]]:
         """Let the veth of who asks have NAPI."""
-        network = parse(str(self.given["topology"]))
-        self.asks, self.answers = network.hosts[0], network.hosts[-1]
+        self.asks, self.answers = self.drawn.hosts[0], self.drawn.hosts[-1]
         if hosts[self.asks].inside:
             hosts[self.asks].run([TRAFFIC, "napi", hosts[self.asks].interface])
         return ()
@@ -181,10 +175,8 @@ def _claim(figures: Figures, text: str, names: Sequence[str]) -> Claim:
                 parts.append(f"{kernel}, {size} bytes: " + ", ".join(told))
     if not parts:
         why = "needs the arms interrupt and busypoll"
-        return Claim(text, theirs, "-", Finding.NOT_MEASURED, why)
-    finding = Finding.REPRODUCED if all(less) else Finding.NOT_REPRODUCED
-    if any(less) and not all(less):
-        finding = Finding.IN_PART
+        return Claim.unmeasured(text, theirs, why)
+    finding = Finding.of(less)
     shared = "switches" in names and any(s.place == "spaces" for s in figures.run.samples)
     why = _SHARED if shared and finding is not Finding.REPRODUCED else ""
     return Claim(text, theirs, "; ".join(parts), finding, why)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 from signal import SIGKILL
 from typing import Any, ClassVar
@@ -27,6 +28,7 @@ Metrics = Mapping[str, float]
 IP = "/bin/ip"  # by its path: busybox has an `ip` of its own, without half of what this one does
 _BATCH_FILE = "/tmp/linklab.batch"
 _EXEC_FAILED = 127
+_NEAR = 0.1  # of a published ratio: reproduced
 _MISUSED = 2  # of `traffic`, whose words are wrong
 _LOOK, _PATIENCE = 0.01, 1.0  # s of the guest between two looks at a program's output
 
@@ -54,9 +56,8 @@ class Parameter:
             return str(self.reader(text))
         if isinstance(self.default, str):
             if self.among and text not in self.among:
-                raise UsageError(
-                    f"--param {self.name}={text}: unknown; valid are {', '.join(self.among)}"
-                )
+                valid = ", ".join(filter(None, self.among))
+                raise UsageError(f"--param {self.name}={text}: unknown; valid are {valid}")
             return text
         try:
             value = type(self.default)(text)
@@ -87,6 +88,22 @@ class Finding(StrEnum):
     NOT_REPRODUCED = "not reproduced"
     NOT_MEASURED = "not measured"
 
+    @classmethod
+    def of(cls, holds: Iterable[bool]) -> Finding:
+        """Return it of a claim that holds in each of some places, in some of them, or in none."""
+        found = set(holds)
+        if len(found) > 1:
+            return cls.IN_PART
+        return cls.REPRODUCED if True in found else cls.NOT_REPRODUCED
+
+    @classmethod
+    def of_ratio(cls, ours: float, theirs: float, alike: float) -> Finding:
+        """Return it of a ratio: within 10 %, or `alike` times as much at most, on one side of 1."""
+        if abs(ours / theirs - 1) <= _NEAR:
+            return cls.REPRODUCED
+        is_alike = (ours < 1) == (theirs < 1) and 1 / alike <= ours / theirs <= alike
+        return cls.IN_PART if is_alike else cls.NOT_REPRODUCED
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -97,6 +114,11 @@ class Claim:
     ours: str
     finding: Finding
     why: str = ""
+
+    @classmethod
+    def unmeasured(cls, text: str, theirs: str, why: str = "") -> Claim:
+        """Return a claim that a run cannot judge, and what it would need."""
+        return cls(text, theirs, "-", Finding.NOT_MEASURED, why)
 
     def to_json(self) -> dict[str, str]:
         """Return it as JSON takes it."""
@@ -368,6 +390,11 @@ class Scenario:
     def __init__(self, given: Mapping[str, Value]) -> None:
         self.given = given
 
+    @cached_property
+    def drawn(self) -> Topology:
+        """The topology of this run."""
+        return parse(str(self.given["topology"]))
+
     @classmethod
     def network(cls, given: Mapping[str, Value]) -> Topology | None:
         """Return the topology of a run, if there is one."""
@@ -393,7 +420,7 @@ class Scenario:
         return ""
 
     @classmethod
-    def misfit(cls, cell: Cell, given: Mapping[str, Value]) -> str:
+    def conflict(cls, cell: Cell, given: Mapping[str, Value]) -> str:
         """Return why a cell cannot be measured with a run's parameters, or nothing."""
         return ""
 
@@ -406,9 +433,10 @@ class Scenario:
     def limit(cls, cell: Cell, *, emulated: bool) -> float:
         """Return the seconds after which a cell's work counts as hung.
 
-        A cell with the axes of a guest's set-up alone is a step of upkeep.
+        A cell with the axes of a guest's set-up alone is a step of upkeep. Where hosts
+        speak for some seconds, an emulator needs several for each of them.
         """
-        return 120.0
+        return 600.0 if emulated and cls.topology else 120.0
 
     @classmethod
     def cost(cls, cell: Cell) -> int:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from linklab.errors import WrongState
 from linklab.lab.spaces import TRAFFIC
-from linklab.lab.topology import parse
 from linklab.results.figures import Figures
 from linklab.results.shape import Axis, Better, Cell, Metric, Shape
 from linklab.scenarios.congestion import whole
@@ -71,15 +70,9 @@ class Zerocopy(Scenario):
     judged: ClassVar = {"size": (16_384,)}
     profiled: ClassVar = {"path": ("link",), "size": (65_536,), "arm": ("zerocopy",)}
 
-    @classmethod
-    def limit(cls, cell: Cell, *, emulated: bool) -> float:
-        """Return the seconds for a trial."""
-        return 600.0 if emulated else 120.0
-
     def set_up(self, hosts: Hosts, setup: Cell) -> Iterable[tuple[Cell, Metrics]]:
         """Remember who sends."""
-        network = parse(str(self.given["topology"]))
-        self.sender, self.receiver = network.hosts[0], network.hosts[-1]
+        self.sender, self.receiver = self.drawn.hosts[0], self.drawn.hosts[-1]
         return ()
 
     def trial(self, hosts: Hosts, cell: Cell) -> Metrics:
@@ -186,9 +179,9 @@ def _pays_claim(figures: Figures, path: str) -> Claim:
     }
     if not found:
         why = f"needs both arms at two sizes or more of the path {path}"
-        return Claim(text, _THEIRS, "-", Finding.NOT_MEASURED, why)
+        return Claim.unmeasured(text, _THEIRS, why)
     if few := _too_few(figures, path):
-        return Claim(text, _THEIRS, "-", Finding.NOT_MEASURED, few)
+        return Claim.unmeasured(text, _THEIRS, few)
     parts, sizes = [], []
     for kernel, rows in found.items():
         sizes.append(least := crossing(rows))
@@ -227,7 +220,7 @@ def _looped_claim(figures: Figures) -> Claim:
     }
     if not found:
         why = "needs both arms over loopback, or over a link in one guest"
-        return Claim(text, theirs, "-", Finding.NOT_MEASURED, why)
+        return Claim.unmeasured(text, theirs, why)
     ours = "; ".join(
         f"{where}: {100 - max(shares):.0f} % of the sends, or more, were copied"
         if max(shares)
@@ -235,4 +228,4 @@ def _looped_claim(figures: Figures) -> Claim:
         for where, shares in found.items()
     )
     whole_copied = not any(any(shares) for shares in found.values())
-    return Claim(text, theirs, ours, Finding.REPRODUCED if whole_copied else Finding.NOT_REPRODUCED)
+    return Claim(text, theirs, ours, Finding.of([whole_copied]))

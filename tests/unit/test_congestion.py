@@ -214,10 +214,22 @@ def test_an_algorithm_that_the_kernel_lacks_is_refused_with_those_it_has() -> No
         tried.scenario.prepare(tried.hosts, cell_of(Congestion, arm="illinois"))
 
 
-def test_connections_that_would_begin_after_the_end_are_refused() -> None:
-    tried = Tried(Congestion, Guest(), seconds=2, interval=500)
-    with pytest.raises(LabError, match=r"the last of 4 connections begins after 1\.5 s of 2"):
-        tried.trial(flows=4)
+@pytest.mark.parametrize(
+    ("axis", "param", "says"),
+    [
+        ("flows=4", ("seconds=2", "interval=500"), r"of 4 connections begins after 1\.5 s"),
+        ("competitor=reno", ("seconds=1", "interval=1"), "the last of 2 connections begins"),
+        ("loss=1", ("topology=a -- b",), "nothing shapes the links"),
+        ("ecn=on", ("trace=drive",), "marks nothing"),
+        ("buffer=1", ("topology=a -- b: 20ms",), "has no rate"),
+        ("arm=bbr", ("topology=a -- b: 1mbit queue=200000", "trace=drive"), "at most 100000"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_a_guest_starts(
+    axis: str, param: tuple[str, ...], says: str
+) -> None:
+    with pytest.raises(UsageError, match=says):
+        ScenarioOptions("congestion", axis=(axis,), param=param).plan({})
 
 
 # what is made of figures

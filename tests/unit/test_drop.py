@@ -15,7 +15,7 @@ from linklab.results.model import Run
 from linklab.results.shape import Cell
 from linklab.scenarios import scenario_named
 from linklab.scenarios.drop import Drop
-from linklab.scenarios.drop.ladder import claims, swapped, verdict
+from linklab.scenarios.drop.ladder import claims, swapped
 from linklab.scenarios.drop.programs import (
     MOST_LISTED,
     OTHER,
@@ -299,10 +299,10 @@ def test_each_rung_has_one_that_counts() -> None:
 
 
 def test_a_ratio_is_near_alike_or_neither() -> None:
-    assert verdict(0.70, 0.657) is Finding.REPRODUCED
-    assert verdict(0.5, 0.657) is Finding.IN_PART
-    assert verdict(1.01, 0.657) is Finding.NOT_REPRODUCED  # the other way round
-    assert verdict(12, 4.83) is Finding.NOT_REPRODUCED
+    assert Finding.of_ratio(0.70, 0.657, 2) is Finding.REPRODUCED
+    assert Finding.of_ratio(0.5, 0.657, 2) is Finding.IN_PART
+    assert Finding.of_ratio(1.01, 0.657, 2) is Finding.NOT_REPRODUCED  # the other way round
+    assert Finding.of_ratio(12, 4.83, 2) is Finding.NOT_REPRODUCED
 
 
 def test_the_ladders_neighbours_that_are_swapped_are_named() -> None:

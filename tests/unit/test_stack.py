@@ -35,7 +35,7 @@ from linklab.scenarios.stack.blocks import (
     set_to,
     taken_apart,
 )
-from linklab.scenarios.stack.table import claims, verdict
+from linklab.scenarios.stack.table import claims
 
 HEADER = (SOURCES / "lana" / "lana_uapi.h").read_text()
 REQUEST, ACK, REPLACE = 1, 4, 0x100
@@ -296,4 +296,4 @@ def test_what_was_not_measured_is_not_judged() -> None:
     ],
 )
 def test_a_ratio_is_held_against_the_published_one(ours: float, finding: Finding) -> None:
-    assert verdict(ours, 0.51) is finding
+    assert Finding.of_ratio(ours, 0.51, 1.5) is finding

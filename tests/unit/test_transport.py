@@ -21,7 +21,8 @@ from fake_hosts import (
     sender,
 )
 
-from linklab.errors import LabError, WrongState
+from linklab.errors import WrongState
+from linklab.lab.topology import parse
 from linklab.report.curves import course_panels
 from linklab.report.page import page
 from linklab.report.plots import svg
@@ -260,8 +261,9 @@ def test_a_connection_that_speaks_what_it_should_is_well(
 
 
 def test_one_path_is_not_enough() -> None:
-    with pytest.raises(LabError, match="two links of a and b"):
-        Tried(Mptcp, Guest(), topology="a -- b: 10mbit")
+    for text in ("a -- b: 10mbit", "a"):
+        assert "two links" in Mptcp.unfit(parse(text), in_one_guest=True)
+    assert not Mptcp.unfit(parse("a == b"), in_one_guest=False)
 
 
 def test_the_best_path_is_the_first_one() -> None:

@@ -91,11 +91,6 @@ class Aliases(Scenario):
         """Return why nobody sends to anybody."""
         return not_a_to_b(network)
 
-    @classmethod
-    def limit(cls, cell: Cell, *, emulated: bool) -> float:
-        """Return the seconds for a trial: an emulator needs some for each of the guest's."""
-        return 600.0 if emulated else 120.0
-
     def set_up(self, hosts: Hosts, setup: Cell) -> Iterable[tuple[Cell, Metrics]]:
         """Let the sender find the addresses."""
         hosts["a"].ip(f"route add {_NETWORK} via {hosts['b'].address()}")

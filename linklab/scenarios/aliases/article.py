@@ -70,7 +70,7 @@ def claims(run: Run) -> list[Claim]:
     found = [_rise(figures), _impossible(figures, ceiling_of(way.rate, way.overhead))]
     if way.rate != _RATE:
         why = "needs a link of 1gbit, as the article's"
-        found = [Claim(each.text, each.theirs, "-", Finding.NOT_MEASURED, why) for each in found]
+        found = [Claim.unmeasured(each.text, each.theirs, why) for each in found]
     return [*found, _overhead(figures)]
 
 
@@ -93,12 +93,10 @@ def _both(
 def _rise(figures: Figures) -> Claim:
     text = "throughput rises with the number of aliases"
     theirs = f"{_RISE:+.1%} from 1 to {_MOST}"
-    rows = _both(figures, ("aliases", 1), ("aliases", _MOST), "goodput")
-    if not rows:
-        return Claim(
-            text, theirs, "-", Finding.NOT_MEASURED, f"needs aliases at 1 and {_MOST} addresses"
-        )
-    rises = {kernel: median(many) / median(one) - 1 for kernel, one, many in rows}
+    one, many = (figures.by_kernel(_cell("aliases", n), "goodput") for n in (1, _MOST))
+    rises = {kernel: many[kernel] / one[kernel] - 1 for kernel in one if kernel in many}
+    if not rises:
+        return Claim.unmeasured(text, theirs, f"needs aliases at 1 and {_MOST} addresses")
     ours = "; ".join(f"{kernel} {rise:+.2%}" for kernel, rise in rises.items())
     if min(rises.values()) >= _RISE / 2:
         return Claim(text, theirs, ours, Finding.REPRODUCED)
@@ -112,11 +110,10 @@ def _rise(figures: Figures) -> Claim:
 def _impossible(figures: Figures, ceiling: float) -> Claim:
     text = "the senders' averages add up to more than the link carries"
     theirs = f"{_FOLLOW_UP} Mbit/s at {_MOST}, where {_CEILING:.1f} is all that fits"
-    rows = _both(figures, ("aliases", _MOST), ("aliases", _MOST), "senders_sum")
-    if not rows:
-        return Claim(text, theirs, "-", Finding.NOT_MEASURED, f"needs aliases at {_MOST} addresses")
-    sums = {kernel: median(values) for kernel, values, _ in rows}
-    goodputs = {k: median(_values(figures, k, "aliases", _MOST, "goodput")) for k in sums}
+    sums = figures.by_kernel(_cell("aliases", _MOST), "senders_sum")
+    if not sums:
+        return Claim.unmeasured(text, theirs, f"needs aliases at {_MOST} addresses")
+    goodputs = figures.by_kernel(_cell("aliases", _MOST), "goodput")
     ours = "; ".join(
         f"{kernel} {total:.1f} Mbit/s, of which {goodputs[kernel]:.1f} arrive"
         for kernel, total in sums.items()
@@ -133,11 +130,9 @@ def _overhead(figures: Figures) -> Claim:
     theirs = "no figure"
     counts = [n for n in reversed(ARTICLE_ADDRESSES) if _both_arms(figures, n)]
     if not counts:
-        return Claim(
+        return Claim.unmeasured(
             text,
             theirs,
-            "-",
-            Finding.NOT_MEASURED,
             "needs the arms aliases and flows at one count",
         )
     count = counts[0]

@@ -7,7 +7,7 @@ The default is the condition of the message that brought BBR into Linux (commit
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean, median
 from typing import Any, ClassVar
@@ -16,7 +16,7 @@ from linklab.errors import LabError, WrongState
 from linklab.lab.spaces import TRAFFIC, Shaped, inside, middle, shape_words, slowest_link
 from linklab.lab.topology import Way, parse
 from linklab.lab.traces import trace_text, trace_word
-from linklab.results.shape import Axis, Better, Cell, Course, Metric, Shape
+from linklab.results.shape import Axis, Better, Cell, Course, Metric, Shape, Value
 from linklab.scenarios.aliases import jain
 from linklab.scenarios.congestion.claims import claims
 from linklab.scenarios.congestion.nsperf import PRESETS
@@ -161,9 +161,24 @@ class Congestion(Scenario):
         rate, delay, buffer = (float(cell.get(a, 0)) for a in ("rate", "delay", "buffer"))
         return 512 + int(6 * rate * delay * 1e3 / 8 * (1 + buffer)) // 2**20
 
+    @classmethod
+    def conflict(cls, cell: Cell, given: Mapping[str, Value]) -> str:
+        """Return what no link can do, or that not all connections would have begun."""
+        try:
+            ways(cell, given)
+        except LabError as error:
+            return error.message
+        flows = int(cell.number("flows")) * (1 if cell["competitor"] == _NOBODY else 2)
+        last, seconds = (flows - 1) * int(given["interval"]) / 1000, int(given["seconds"])
+        if last <= seconds - 1 or not last:
+            return ""
+        return (
+            f"the last of {flows} connections begins after {last:g} s of {seconds}: "
+            "--param seconds= takes more, interval= less"
+        )
+
     def set_up(self, hosts: Hosts, setup: Cell) -> Iterable[tuple[Cell, Metrics]]:
         """Remember who sends, which link is the slowest, and what kernel and hosts have."""
-        self.drawn = parse(str(self.given["topology"]))
         self.sender, self.receiver = self.drawn.hosts[0], self.drawn.hosts[-1]
         self.number = slowest_link(self.drawn)
         self.draws, self.has_large_buffers, self.has_ecn = 0, False, False
@@ -186,7 +201,7 @@ class Congestion(Scenario):
                     f"{axis}={cell[axis]}: this kernel has no such algorithm, but "
                     f"{', '.join(sorted(self.known))}; one of a module comes with --module"
                 )
-        there, back = self._ways(cell)
+        there, back, self.room = ways(cell, self.given)
         if (there, back) != (self.there, self.back):
             self._of_one_guest(hosts, "another link than the topology's")
             self.draws += 1
@@ -217,43 +232,6 @@ class Congestion(Scenario):
         for host in ends:
             host.run([IP, "tcp_metrics", "flush", "all"])
 
-    def _ways(self, cell: Cell) -> tuple[Way, Way]:
-        """Return what the slowest link does to packets in a cell, there and back."""
-        rate, delay = round(cell.number("rate") * 1e6), round(cell.number("delay") * 5e5)
-        follows = bool(self.given["trace"])
-        is_other = follows or any(axis.says(cell[axis.name]) for axis in _OF_LINK)
-        if self.number is None:
-            if is_other or cell.number("loss"):
-                raise LabError(
-                    "nothing shapes the links of this topology, so none can lose packets, or "
-                    "be another: --param topology='a -- b: 1gbit'"
-                )
-            return Way(), Way()
-        link = self.drawn.links[self.number]
-        there = replace(link.there, rate=rate or link.there.rate, delay=delay or link.there.delay)
-        # Answers must find room, too.
-        back = replace(link.back, delay=delay or link.back.delay)
-        if rate and back.rate:
-            back = replace(back, rate=max(back.rate, rate))
-        if lost := cell.number("loss"):
-            there = replace(there, loss=round(lost * _MILLIONTHS))
-        round_trip = there.delay + back.delay
-        if (bdps := cell.number("buffer")) and there.rate:
-            # As nsperf has it: netem's limit counts what is under way, too.
-            waiting = int(there.rate * round_trip / 1e9 / (8 * _FRAME) * bdps)
-            flying = int(there.rate * there.delay / 1e9 / (8 * 1500))
-            there = replace(there, queue=max(waiting, 1) + flying, in_bytes=False)
-        if cell["ecn"] == "on":
-            there = replace(there, mark=there.mark or _MARK)
-        if there.queue > _MOST_RELAYED and follows:
-            raise LabError(f"a link that follows a trace has a queue of at most {_MOST_RELAYED}")
-        if (bdps or there.mark) and not there.rate:
-            raise LabError("the slowest link has no rate, so nothing waits: --axis rate=10")
-        if follows and there.mark:
-            raise LabError("a link that follows a trace marks nothing: ecn=off")
-        self.room = there.queue
-        return (replace(there, rate=0, queue=_ENDLESS) if follows else there), back
-
     def _of_one_guest(self, hosts: Hosts, what: str) -> None:
         if not hosts[self.sender].inside:
             raise LabError(f"{what} needs all hosts in one guest")
@@ -265,11 +243,6 @@ class Congestion(Scenario):
         if cell["competitor"] != _NOBODY:
             algorithms.append(str(cell["competitor"]))
         flows, interval = arms * len(algorithms), int(self.given["interval"])
-        if interval and (flows - 1) * interval > (seconds - 1) * 1000:
-            raise LabError(
-                f"the last of {flows} connections begins after {(flows - 1) * interval / 1000:g} s "
-                f"of {seconds}: --param seconds= takes more, interval= less"
-            )
         sink = [TRAFFIC, "sink", "tcp", str(_PORT), str(flows), str(seconds + _AFTER)]
         running = hosts[self.receiver].start(sink, "listening", cell)
         address = hosts[self.receiver].address()
@@ -372,6 +345,46 @@ def _setting(host: Host, name: str) -> str:
 
 def _set(host: Host, *settings: str) -> None:
     host.run(["/bin/sysctl", "-q", "-w", *(f"net.ipv4.{each}" for each in settings)])
+
+
+def ways(cell: Cell, given: Mapping[str, Value]) -> tuple[Way, Way, int]:
+    """Return what the slowest link does in a cell, there and back, and the packets that may wait.
+
+    Raises `LabError` for what no link can do.
+    """
+    drawn, follows = parse(str(given["topology"])), bool(given["trace"])
+    number = slowest_link(drawn)
+    rate, delay = round(cell.number("rate") * 1e6), round(cell.number("delay") * 5e5)
+    if number is None:
+        if follows or cell.number("loss") or any(axis.says(cell[axis.name]) for axis in _OF_LINK):
+            raise LabError(
+                "nothing shapes the links of this topology, so none can lose packets, or "
+                "be another: --param topology='a -- b: 1gbit'"
+            )
+        return Way(), Way(), 0
+    link = drawn.links[number]
+    there = replace(link.there, rate=rate or link.there.rate, delay=delay or link.there.delay)
+    # Answers must find room, too.
+    back = replace(link.back, delay=delay or link.back.delay)
+    if rate and back.rate:
+        back = replace(back, rate=max(back.rate, rate))
+    if lost := cell.number("loss"):
+        there = replace(there, loss=round(lost * _MILLIONTHS))
+    round_trip = there.delay + back.delay
+    if (bdps := cell.number("buffer")) and there.rate:
+        # As nsperf has it: netem's limit counts what is under way, too.
+        waiting = int(there.rate * round_trip / 1e9 / (8 * _FRAME) * bdps)
+        flying = int(there.rate * there.delay / 1e9 / (8 * 1500))
+        there = replace(there, queue=max(waiting, 1) + flying, in_bytes=False)
+    if cell["ecn"] == "on":
+        there = replace(there, mark=there.mark or _MARK)
+    if there.queue > _MOST_RELAYED and follows:
+        raise LabError(f"a link that follows a trace has a queue of at most {_MOST_RELAYED}")
+    if (bdps or there.mark) and not there.rate:
+        raise LabError("the slowest link has no rate, so nothing waits: --axis rate=10")
+    if follows and there.mark:
+        raise LabError("a link that follows a trace marks nothing: ecn=off")
+    return (replace(there, rate=0, queue=_ENDLESS) if follows else there), back, there.queue
 
 
 def whole(sent: Said, got: Said) -> None:

@@ -5,7 +5,6 @@ Each rule was written before its first run.
 
 from __future__ import annotations
 
-from statistics import median
 from typing import Any
 
 from linklab.lab.spaces import slowest_link
@@ -45,7 +44,7 @@ def claims(run: Any, topology: str) -> list[Claim]:
         return [_bufferbloat_claim(figures)]
     if preset in _NO_FIGURE:
         text = _NO_FIGURE[preset]
-        return [Claim(text, "-", "-", Finding.NOT_MEASURED, "no figure of it is published")]
+        return [Claim.unmeasured(text, "-", "no figure of it is published")]
     is_theirs = given.get("topology") in (topology, None)
     return [
         _queue_claim(figures, given, is_theirs=is_theirs),
@@ -53,19 +52,11 @@ def claims(run: Any, topology: str) -> list[Claim]:
     ]
 
 
-def _values(figures: Figures, kernel: str, metric: str, **cell: Value) -> list[float]:
-    usual = {axis.name: axis.values[0] for axis in figures.shape.axes}
-    samples = figures.samples(kernel, Cell(usual | cell))
-    return [sample.metrics[metric] for sample in samples if sample.verified]
-
-
 def _pairs(figures: Figures, metric: str, **cell: Value) -> dict[str, tuple[float, float]]:
     """Return BBR's and CUBIC's median on each kernel that has both."""
-    found = {
-        kernel: [_values(figures, kernel, metric, arm=arm, **cell) for arm in ("bbr", "cubic")]
-        for kernel in figures.kernels
-    }
-    return {k: (median(b), median(c)) for k, (b, c) in found.items() if b and c}
+    usual = Cell({axis.name: axis.values[0] for axis in figures.shape.axes} | cell)
+    bbr, cubic = (figures.by_kernel(usual.with_(arm=arm), metric) for arm in ("bbr", "cubic"))
+    return {kernel: (bbr[kernel], cubic[kernel]) for kernel in bbr if kernel in cubic}
 
 
 def _measured(figures: Figures, preset: str) -> list[tuple[str, Cell]]:
@@ -89,7 +80,7 @@ def _queue_claim(figures: Figures, given: dict[str, Any], *, is_theirs: bool) ->
     pairs = _pairs(figures, "rtt")
     if not pairs or not is_theirs or given.get("trace"):
         why = "needs bbr and cubic without loss, one connection, and the default topology"
-        return Claim(text, theirs, "-", Finding.NOT_MEASURED, why)
+        return Claim.unmeasured(text, theirs, why)
     ours = "; ".join(
         f"{kernel}: {bbr * 1000:.1f} ms with BBR, {cubic:.3g} s with CUBIC, "
         f"in {given.get('seconds')} s"
@@ -123,7 +114,7 @@ def _loss_claim(figures: Figures, given: dict[str, Any], network: Topology) -> C
     rate = network.links[number].there.rate / 1e6 if number is not None else 0
     if not pairs or not rate or given.get("trace"):
         why = "needs bbr and cubic with --axis loss=1, one connection, and a link with a rate"
-        return Claim(text, theirs, "-", Finding.NOT_MEASURED, why)
+        return Claim.unmeasured(text, theirs, why)
     ours = "; ".join(
         f"{kernel}: {bbr:.3g} Mbit/s with BBR, {cubic:.3g} with CUBIC, "
         f"of {rate:g} ({bbr / rate:.1%} and {cubic / rate:.1%})"
@@ -153,13 +144,10 @@ def _random_loss_claim(figures: Figures) -> Claim:
             stalls.append(value / link)
             ours.append(f"{kernel}: CUBIC {stalls[-1]:.1%} at {lost:g} %")
     if not fills or not stalls:
-        return Claim(text, theirs, "-", Finding.NOT_MEASURED, "needs bbr, and cubic with loss=0.1")
+        return Claim.unmeasured(text, theirs, "needs bbr, and cubic with loss=0.1")
     both = (min(fills) >= 1 - _NEAR, max(stalls) <= _NEAR)
-    finding = Finding.REPRODUCED if all(both) else Finding.NOT_REPRODUCED
-    if any(both) and not all(both):
-        finding = Finding.IN_PART
     why = "" if all(both) else f"reproduced is at least {1 - _NEAR:.0%}, and at most {_NEAR:.0%}"
-    return Claim(text, theirs, "; ".join(ours), finding, why)
+    return Claim(text, theirs, "; ".join(ours), Finding.of(both), why)
 
 
 def _bufferbloat_claim(figures: Figures) -> Claim:
@@ -175,7 +163,7 @@ def _bufferbloat_claim(figures: Figures) -> Claim:
             if bbr and cubic:
                 found.append((kernel, cell.number("delay") / 1e3, bbr, cubic))
     if not found:
-        return Claim(text, theirs, "-", Finding.NOT_MEASURED, "needs bbr and cubic")
+        return Claim.unmeasured(text, theirs, "needs bbr and cubic")
     ours = "; ".join(
         f"{kernel}: at {deepest:g} BDP {bbr * 1e3:.0f} ms with BBR, {cubic * 1e3:.0f} with CUBIC, "
         f"{delay * 1e3:g} of which are the link's"
@@ -183,4 +171,4 @@ def _bufferbloat_claim(figures: Figures) -> Claim:
     )
     # BBR lets 2 BDP be under way (bbr_cwnd_gain in net/ipv4/tcp_bbr.c): a round trip of waiting.
     holds = all(bbr <= 2 * delay and bbr <= _ALIKE * cubic for _, delay, bbr, cubic in found)
-    return Claim(text, theirs, ours, Finding.REPRODUCED if holds else Finding.NOT_REPRODUCED)
+    return Claim(text, theirs, ours, Finding.of([holds]))

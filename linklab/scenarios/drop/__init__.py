@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from linklab.errors import WrongState
 from linklab.lab.spaces import TRAFFIC, build, shaped_links
-from linklab.lab.topology import Topology, parse
+from linklab.lab.topology import Topology
 from linklab.paths import IMAGES
 from linklab.results.shape import Axis, Better, Cell, Metric, Shape
 from linklab.scenarios.drop.ladder import claims
@@ -144,12 +144,11 @@ class Drop(Scenario):
     @classmethod
     def limit(cls, cell: Cell, *, emulated: bool) -> float:
         """Return the seconds for a trial: each packet may be held against each rule."""
-        return (600.0 if emulated else 120.0) + float(cell.get("addresses", 0)) * 0.06
+        return super().limit(cell, emulated=emulated) + float(cell.get("addresses", 0)) * 0.06
 
     def set_up(self, hosts: Hosts, setup: Cell) -> Iterable[tuple[Cell, Metrics]]:
         """Measure the unit."""
-        network = parse(str(self.given["topology"]))
-        self.laid = network
+        network = self.drawn
         self.a, self.b, self.c = network.hosts
         ends = {end.host: end for end in network.ports[0]}
         beyond = {end.host: end for end in network.ports[1]}
@@ -165,10 +164,10 @@ class Drop(Scenario):
         """Make the hosts anew, with the rung's rules on the one in the middle."""
         guest, middle = replace(hosts[self.b], inside=()), hosts[self.b]
         guest.run(["/bin/mkdir", "-p", _FOLDER])
-        for host in self.laid.hosts:
+        for host in self.drawn.hosts:
             guest.ip(f"netns delete {host}")
-        build(self.laid, 0, guest.run, guest.write)
-        middle.ip(f"route add {_NETWORK} via {self.laid.address(self.a)}")
+        build(self.drawn, 0, guest.run, guest.write)
+        middle.ip(f"route add {_NETWORK} via {self.drawn.address(self.a)}")
         middle.run([TRAFFIC, "napi", self.place.near])
         rung = RUNGS[str(cell["arm"])]
         if cell["conntrack"] == "on":
@@ -176,7 +175,7 @@ class Drop(Scenario):
         for tool in rung.tools:
             self._tell(middle, tool, cell)
         if cell["arm"] == "bridge":  # learns who is where, once its ports may send
-            ping = f"ping -c 3 -W 1 {self.laid.address(self.a)} || true"
+            ping = f"ping -c 3 -W 1 {self.drawn.address(self.a)} || true"
             hosts[self.c].run(["/bin/sh", "-c", ping])
 
     def _tell(self, host: Host, tool: Tool, cell: Cell) -> None:
@@ -279,7 +278,7 @@ class Drop(Scenario):
 
     def _write_sender(self, guest: Host, sender: Host, cell: Cell) -> None:
         rung, flows = RUNGS[str(cell["arm"])], int(self.given["flows"])
-        target = self.laid.address(self.c if rung.forwards else self.b)
+        target = self.drawn.address(self.c if rung.forwards else self.b)
         # A bridge looks at the last one's MAC, all others are sent to themselves.
         to = self.last.mac if cell["arm"] == "bridge" else self.near.mac
         packet = Packet(_mac(to) + _mac(self.first.mac), IPv4Address(target), _PORT)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import pairwise
-from statistics import median
 from typing import TYPE_CHECKING
 
 from linklab.results.model import Run
@@ -28,8 +27,7 @@ _THEIRS = (  # what it is there, its rate, and what it is here, with conntrack o
     ("XDP, dropping", 24_379_188, "xdp-native", "off"),
     ("XDP, redirecting", 8_649_872, "xdp-redirect", "off"),
 )
-_NEAR = 0.1  # of a published ratio: reproduced
-_ALIKE = 2.0  # times a published ratio, or a part of it, and on the same side of 1: in part
+_ALIKE = 2.0  # times a published ratio, or a part of it: in part
 _STEPS = (  # from the slowest; of the two in the middle the article's order is not held
     ("application",),
     ("socket-filter",),
@@ -52,24 +50,7 @@ def claims(run: Run) -> list[Claim]:
 def _rates(figures: Figures, arm: str, tracked: str) -> dict[str, float]:
     """Return the median of the packets a second of one address, by kernel."""
     cell = Cell({"arm": arm, "addresses": 1, "held": "rules", "conntrack": tracked})
-    found = {
-        kernel: [
-            sample.metrics["packets_per_second"]
-            for sample in figures.samples(kernel, cell)
-            if sample.verified
-        ]
-        for kernel in figures.kernels
-    }
-    return {kernel: median(values) for kernel, values in found.items() if values}
-
-
-def verdict(ours: float, theirs: float) -> Finding:
-    """Return what our ratio says of a published one."""
-    if abs(ours / theirs - 1) <= _NEAR:
-        return Finding.REPRODUCED
-    if (ours < 1) == (theirs < 1) and 1 / _ALIKE <= ours / theirs <= _ALIKE:
-        return Finding.IN_PART
-    return Finding.NOT_REPRODUCED
+    return figures.by_kernel(cell)
 
 
 def _ratio(figures: Figures, what: str, rate: int, arm: str, tracked: str) -> Claim:
@@ -80,9 +61,9 @@ def _ratio(figures: Figures, what: str, rate: int, arm: str, tracked: str) -> Cl
     ratios = {kernel: rates[kernel] / raw[kernel] for kernel in rates if raw.get(kernel)}
     if not ratios:
         why = f"needs iptables-raw with conntrack=off and {arm} with conntrack={tracked}"
-        return Claim(text, published, "-", Finding.NOT_MEASURED, why)
+        return Claim.unmeasured(text, published, why)
     ours = "; ".join(f"{kernel}: {ratio:.3g} times" for kernel, ratio in ratios.items())
-    findings = {verdict(ratio, theirs) for ratio in ratios.values()}
+    findings = {Finding.of_ratio(ratio, theirs, _ALIKE) for ratio in ratios.values()}
     worst = max(findings, key=list(Finding).index)
     why = "" if worst is Finding.REPRODUCED else _emulated(figures)
     return Claim(text, published, ours, worst, why)
@@ -100,7 +81,7 @@ def _order(figures: Figures) -> Claim:
     kernels = [kernel for kernel in figures.kernels if all(kernel in rates[arm] for arm in arms)]
     if not kernels:
         why = f"needs {', '.join(arms)} with conntrack=off"
-        return Claim(text, theirs, "-", Finding.NOT_MEASURED, why)
+        return Claim.unmeasured(text, theirs, why)
     of = {kernel: {arm: rates[arm][kernel] for arm in arms} for kernel in kernels}
     ours = "; ".join(f"{kernel}: {' < '.join(sorted(arms, key=of[kernel].get))}" for kernel in of)  # type: ignore[arg-type]
     steps = [(kernel, *step) for kernel in kernels for step in swapped(of[kernel])]

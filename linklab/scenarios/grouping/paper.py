@@ -75,13 +75,8 @@ def _group_gains(figures: Figures) -> Claim:
     rows = {name: [figures.ratio(name, _cell("", count)) for count in counts] for name in kernels}
     known = {name: [r for r in row if r is not None] for name, row in rows.items()}
     if not known or any(len(row) < 2 for row in known.values()):
-        return Claim(
-            text,
-            theirs,
-            "-",
-            Finding.NOT_MEASURED,
-            "needs `mtu` with the arms group and process at two counts or more",
-        )
+        why = "needs `mtu` with the arms group and process at two counts or more"
+        return Claim.unmeasured(text, theirs, why)
     ours = "; ".join(_from_to(name, row) for name, row in known.items())
     faster = all(ratio > 1 for row in known.values() for ratio in row)
     growing = all(row[-1] > row[0] for row in known.values())
@@ -125,7 +120,7 @@ def _creation(figures: Figures) -> Claim:
     }
     ratios = {int(count): (slow, fast) for count, (slow, fast) in made.items() if slow and fast}
     if not ratios:
-        return Claim(text, theirs, "-", Finding.NOT_MEASURED, "needs both flavours in one run")
+        return Claim.unmeasured(text, theirs, "needs both flavours in one run")
     shown = CREATION_INTERFACES if CREATION_INTERFACES in ratios else max(ratios)
     slow, fast = ratios[shown]
     factor = exp(fmean(log(s / f) for s, f in ratios.values()))
@@ -146,8 +141,8 @@ def _image(figures: Figures) -> Claim:
     theirs = f"little over {IMAGE_BYTES / 1e6:.0f} MB"
     sizes = [kernel.image_bytes for kernel in figures.run.kernels if kernel.image_bytes]
     if not sizes:
-        return Claim(text, theirs, "-", Finding.NOT_MEASURED, "`invoke build-iso` tells")
-    finding = Finding.REPRODUCED if max(sizes) < IMAGE_BYTES else Finding.NOT_REPRODUCED
+        return Claim.unmeasured(text, theirs, "`invoke build-iso` tells")
+    finding = Finding.of([max(sizes) < IMAGE_BYTES])
     return Claim(text, theirs, f"{max(sizes) / 1e6:.2f} MB", finding)
 
 
@@ -156,14 +151,14 @@ def _boot(figures: Figures) -> Claim:
     theirs = f"under {BOOT_SECONDS:.0f} s"
     if figures.run.about["boot"] == "resume":
         why = "guests were resumed, not booted"
-        return Claim(text, theirs, "-", Finding.NOT_MEASURED, why)
+        return Claim.unmeasured(text, theirs, why)
     if figures.run.about.get("clock") == VIRTUAL:
         why = "a boot takes longer while its instructions are counted: `--clock real` tells"
-        return Claim(text, theirs, "-", Finding.NOT_MEASURED, why)
+        return Claim.unmeasured(text, theirs, why)
     seconds = figures.boot_seconds()
     if seconds is None:
-        return Claim(text, theirs, "-", Finding.NOT_MEASURED)
+        return Claim.unmeasured(text, theirs)
     boots = len(figures.run.boots)
     ours = f"{seconds:.2f} s (median of {boots}, {figures.run.about['boot']} boot)"
-    finding = Finding.REPRODUCED if seconds < BOOT_SECONDS else Finding.NOT_REPRODUCED
+    finding = Finding.of([seconds < BOOT_SECONDS])
     return Claim(text, theirs, ours, finding)

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from linklab.errors import LabError, WrongState
 from linklab.lab.spaces import TRAFFIC, Shaped, inside, middle, shape_words
-from linklab.lab.topology import parse
+from linklab.lab.topology import Topology
 from linklab.results.shape import Axis, Better, Cell, Course, Metric, Shape
 from linklab.scenarios.aliases.article import ceiling_of
 from linklab.scenarios.congestion import goodput, goodput_course, whole
@@ -101,15 +101,17 @@ class Mptcp(Scenario):
         """Return the seconds for a trial: an emulator needs some for each of the guest's."""
         return 1800.0 if emulated else 600.0
 
+    @classmethod
+    def unfit(cls, network: Topology, *, in_one_guest: bool) -> str:
+        """Return why there are no several ways from one host to the other."""
+        if len(network.hosts) > 1 and len(paths_of(network)) > 1:
+            return ""
+        return "two links from the first host to the last one are expected, as in `a == b`"
+
     def set_up(self, hosts: Hosts, setup: Cell) -> Iterable[tuple[Cell, Metrics]]:
         """Let each of the sender's addresses have routes of its own."""
-        network = parse(str(self.given["topology"]))
-        self.a, self.b = network.hosts[0], network.hosts[-1]
-        self.paths = paths_of(network)
-        if len(self.paths) < 2:
-            raise LabError(
-                f"{network}: two links of {self.a} and {self.b} are expected, as in `a == b`"
-            )
+        self.a, self.b = self.drawn.hosts[0], self.drawn.hosts[-1]
+        self.paths = paths_of(self.drawn)
         for number, path in enumerate(self.paths):
             hosts[self.a].ip(f"rule add from {path.addresses[0]} lookup {_TABLE + number}")
             for line in self._routes(number):
@@ -258,7 +260,7 @@ class Mptcp(Scenario):
                 f"{IP} -batch {_UP.format(number)}" if alive else f"{IP} link set dev {device} down"
             )
             return
-        link = parse(str(self.given["topology"])).links[path.near.link]
+        link = self.drawn.links[path.near.link]
         for interface, way in (("b", link.there), ("a", link.back)):
             space = middle(path.near.link)
             shaped = Shaped(space, interface, way if alive else replace(way, loss=1_000_000))

@@ -9,7 +9,6 @@ counts as kept were fixed before looking at figures.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from statistics import median
 from typing import TYPE_CHECKING
 
 from linklab.lab.topology import Port, Topology, Way, parse
@@ -79,9 +78,8 @@ def limit_ms(rates: tuple[float, float], size: int) -> int:
 
 
 def _value(figures: Figures, kernel: str, operation: str, arm: str, metric: str) -> float | None:
-    samples = figures.samples(kernel, Cell({"operation": operation, "arm": arm}))
-    values = [sample.metrics[metric] for sample in samples if sample.verified]
-    return median(values) if values else None
+    cell = Cell({"operation": operation, "arm": arm})
+    return figures.by_kernel(cell, metric).get(kernel)
 
 
 def _given(figures: Figures, name: str) -> Value:
@@ -106,11 +104,8 @@ def _redundancy(figures: Figures) -> Claim:
             survives.append(gap < dead)
     if not parts:
         why = "needs the arm mptcp in failover, dark, failback or preference"
-        return Claim(text, theirs, "-", Finding.NOT_MEASURED, why)
-    finding = Finding.REPRODUCED if all(survives) else Finding.NOT_REPRODUCED
-    if any(survives) and not all(survives):
-        finding = Finding.IN_PART
-    return Claim(text, theirs, "; ".join(parts), finding)
+        return Claim.unmeasured(text, theirs, why)
+    return Claim(text, theirs, "; ".join(parts), Finding.of(survives))
 
 
 def _throughput(figures: Figures) -> Claim:
@@ -129,7 +124,7 @@ def _throughput(figures: Figures) -> Claim:
         holds.append(both >= one)
     if not parts:
         why = "needs the arms mptcp and tcp in aggregate"
-        return Claim(text, theirs, "-", Finding.NOT_MEASURED, why)
+        return Claim.unmeasured(text, theirs, why)
     finding = Finding.REPRODUCED if all(holds) else Finding.NOT_REPRODUCED
     return Claim(text, theirs, "; ".join(parts), finding)
 
@@ -146,7 +141,7 @@ def _in_time(figures: Figures) -> Claim:
     }
     if not found or len(rates) != 2 or not all(rates):
         why = "needs the arm mptcp in transfer, over two paths with a rate"
-        return Claim(text, "7.906 s over 10 and 10 Mbit/s", "-", Finding.NOT_MEASURED, why)
+        return Claim.unmeasured(text, "7.906 s over 10 and 10 Mbit/s", why)
     most = limit_ms((rates[0], rates[1]), mib << 20) / 1000
     theirs = f"{most:.3f} s over {rates[0]:g} and {rates[1]:g} Mbit/s"
     ours = "; ".join(f"{kernel}: {took:.3f} s" for kernel, took in found.items())
@@ -173,7 +168,7 @@ def _compatibility(figures: Figures) -> Claim:
             holds.append(not spoken and abs(found / tcp - 1) <= _LIKE_TCP)
     if not parts:
         why = f"needs the arms tcp and {', '.join(FALLS_BACK)} in aggregate"
-        return Claim(text, theirs, "-", Finding.NOT_MEASURED, why)
+        return Claim.unmeasured(text, theirs, why)
     finding = Finding.REPRODUCED if all(holds) else Finding.NOT_REPRODUCED
     if len(holds) < len(FALLS_BACK) * len(figures.kernels) and all(holds):
         finding = Finding.IN_PART

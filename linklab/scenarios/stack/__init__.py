@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from linklab.errors import LabError, WrongState
 from linklab.lab.spaces import TRAFFIC, shaped_links
-from linklab.lab.topology import Topology, parse
+from linklab.lab.topology import Topology
 from linklab.paths import GUEST as SOURCES
 from linklab.paths import IMAGES
 from linklab.results.shape import Axis, Better, Cell, Metric, Shape, Value
@@ -104,7 +104,7 @@ class Stack(Scenario):
         from linklab.scenarios.stack import blocks as blocks
 
     @classmethod
-    def misfit(cls, cell: Cell, given: Mapping[str, Value]) -> str:
+    def conflict(cls, cell: Cell, given: Mapping[str, Value]) -> str:
         """Return how many packets are needed where waiting would be a part of what is measured."""
         interval, packets = cell.number("coalesce"), int(given["packets"])
         least = int(interval * _PACKETS_PER_US)
@@ -123,14 +123,9 @@ class Stack(Scenario):
             return "two hosts and a link that does nothing are expected, as in `a -- b`"
         return "" if in_one_guest else "both hosts are in one guest: --place spaces"
 
-    @classmethod
-    def limit(cls, cell: Cell, *, emulated: bool) -> float:
-        """Return the seconds for a trial."""
-        return 600.0 if emulated else 120.0
-
     def set_up(self, hosts: Hosts, setup: Cell) -> Iterable[tuple[Cell, Metrics]]:
         """Measure what sending alone takes: into an interface that ends packets at once."""
-        self.a, self.b = parse(str(self.given["topology"])).hosts
+        self.a, self.b = self.drawn.hosts
         self.chain: list[str] = []
         hosts[self.b].run([TRAFFIC, "napi", hosts[self.b].interface])
         sender = hosts[self.a]

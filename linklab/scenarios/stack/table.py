@@ -8,7 +8,6 @@ packet was polled for alone (docs/stack.md has their figures).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from statistics import median
 from typing import TYPE_CHECKING
 
 from linklab.results.model import Run
@@ -31,7 +30,6 @@ _THEIRS: Mapping[str, int] = {
     SOFTIRQ: 1_300_000,
     STACK: 1_380_000,
 }
-_NEAR = 0.1  # of a published ratio: reproduced
 _ALIKE = 1.5  # times a published ratio, or a part of it, and below 1: in part
 
 
@@ -44,25 +42,12 @@ def claims(run: Run) -> list[Claim]:
     return [_order(figures), *ratios, _starved(figures)]
 
 
-def verdict(ours: float, theirs: float) -> Finding:
-    """Return what our ratio says of a published one, which is below 1."""
-    if abs(ours / theirs - 1) <= _NEAR:
-        return Finding.REPRODUCED
-    if ours < 1 and 1 / _ALIKE <= ours / theirs <= _ALIKE:
-        return Finding.IN_PART
-    return Finding.NOT_REPRODUCED
-
-
 def _found(
     figures: Figures, arm: str, metric: str = "packets_per_second", coalesce: int = COALESCE[0]
 ) -> dict[str, float]:
     """Return the median of a metric by kernel: of packets that come in small portions."""
     cell = Cell({"arm": arm, "coalesce": coalesce})
-    found = {
-        kernel: [each.metrics[metric] for each in figures.samples(kernel, cell) if each.verified]
-        for kernel in figures.kernels
-    }
-    return {kernel: median(values) for kernel, values in found.items() if values}
+    return figures.by_kernel(cell, metric)
 
 
 def _ratio(figures: Figures, arm: str) -> Claim:
@@ -73,9 +58,10 @@ def _ratio(figures: Figures, arm: str) -> Claim:
     ratios = {kernel: rates[kernel] / stack[kernel] for kernel in rates if kernel in stack}
     if not ratios:
         why = f"needs {arm}, {STACK}, coalesce={COALESCE[0]}"
-        return Claim(text, published, "-", Finding.NOT_MEASURED, why)
+        return Claim.unmeasured(text, published, why)
     ours = "; ".join(f"{kernel}: {ratio:.2f}" for kernel, ratio in ratios.items())
-    worst = max((verdict(r, theirs) for r in ratios.values()), key=list(Finding).index)
+    findings = {Finding.of_ratio(ratio, theirs, _ALIKE) for ratio in ratios.values()}
+    worst = max(findings, key=list(Finding).index)
     why = "" if worst is Finding.REPRODUCED else "instructions are no cycles"
     return Claim(text, published, ours, worst, why)
 
@@ -87,7 +73,7 @@ def _order(figures: Figures) -> Claim:
     kernels = [kernel for kernel in figures.kernels if all(kernel in r for r in rates.values())]
     if not kernels:
         why = f"needs {', '.join(_THEIRS)}, coalesce={COALESCE[0]}"
-        return Claim(text, published, "-", Finding.NOT_MEASURED, why)
+        return Claim.unmeasured(text, published, why)
     orders = {
         kernel: [arm for _, arm in sorted((rates[arm][kernel], arm) for arm in _THEIRS)]
         for kernel in kernels
@@ -109,11 +95,11 @@ def _starved(figures: Figures) -> Claim:
     kernels = [kernel for kernel in figures.kernels if all(kernel in w for w in waits.values())]
     if not kernels:
         why = f"needs thread-fifo, {', '.join(others)}, coalesce={COALESCE[1]}"
-        return Claim(text, published, "-", Finding.NOT_MEASURED, why)
+        return Claim.unmeasured(text, published, why)
     ours = "; ".join(
         f"{kernel}: ksoftirqd waits "
         + ", ".join(f"{wait[kernel]:.0f} ns a packet with {arm}" for arm, wait in waits.items())
         for kernel in kernels
     )
     most = all(waits["thread-fifo"][k] > max(waits[a][k] for a in others) for k in kernels)
-    return Claim(text, published, ours, Finding.REPRODUCED if most else Finding.NOT_REPRODUCED)
+    return Claim(text, published, ours, Finding.of([most]))
