@@ -171,6 +171,9 @@ class Sweeping(Running):
         if before is not None and not self.options.seed:
             self.options = replace(self.options, seed=str(before.plan["seed"]))
         plan = swept(super().planned(clock), self._asked.varied, self._asked.rows)
+        for cell in plan.cells:
+            if why := plan.kind.conflict(plan.known(cell), plan.given_in(cell)):
+                raise UsageError(f"{self._asked.file}: {plan.shape.in_words(cell)}: {why}")
         self._checks = tuple(self._checks_on(plan))
         return plan
 

@@ -122,6 +122,12 @@ def test_several_topologies_need_the_place_where_each_guest_has_its_own() -> Non
         checking(text + 'topology = ["a -- b: 10mbit", "a -- b: 20mbit"]\n')
 
 
+def test_each_set_of_parameters_is_held_against_each_cell() -> None:
+    text = 'scenario = "congestion"\n[axes]\necn = ["off", "on"]\n[parameters]\n'
+    with pytest.raises(UsageError, match=r"sweep\.toml: .*trace.* marks nothing"):
+        checking(text + 'trace = ["", "drive"]\n')
+
+
 # What is typed counts before the file
 
 
