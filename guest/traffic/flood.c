@@ -384,7 +384,7 @@ void flood(char **argv)
 	socklen_t known = sizeof(memory);
 	cpu_set_t one;
 	pid_t child = 0;
-	int fd;
+	int fd, status;
 
 	if (taken == MAP_FAILED)
 		fault("no memory");
@@ -416,7 +416,8 @@ void flood(char **argv)
 	if (child) {
 		usleep(100000);
 		kill(child, SIGKILL);
-		waitpid(child, NULL, 0);
+		if (waitpid(child, &status, 0) == child && WIFEXITED(status))
+			exit(1); /* it has said why */
 	} else {
 		take(fd, taken, MSG_DONTWAIT);
 	}

@@ -227,6 +227,8 @@ class Mptcp(Scenario):
                 yield f"{enter} {IP} link set dev {end} nomaster || exit"
             yield f"{enter} {TRAFFIC} strip a b &"
             yield 'beside="$beside $!"'
+        if stripped:
+            yield "sleep 0.2"  # whoever is to carry the first packet has to be there
         yield "("
         passed = 0.0
         for part, number, alive in DIES.get(str(cell["operation"]), ()):
