@@ -132,7 +132,7 @@ class Calibration:
         every: dict[str, list[Pair]] = {name: [] for name in slower}
         blocks = _FreshBlocks(self, [base, twin, *others])
 
-        def compared(number: int) -> bool:
+        def compared(number: int, _is_last: bool) -> bool:
             if blocks.took is None:
                 return False
             self.outcome.seconds.append(blocks.took * 2 / len(blocks.subjects))
@@ -156,7 +156,7 @@ class Calibration:
         """Return how many times as long it takes, or None if that is not far beyond chance."""
         blocks, count, ratio = _FreshBlocks(self, [base, slow]), self.plan.repeat, 0.0
 
-        def is_unclear(_number: int) -> bool:
+        def is_unclear(*_: object) -> bool:
             nonlocal ratio
             ratio = self._ratio(blocks) if blocks.took is not None else 0.0
             return ratio < _CLEARLY
