@@ -30,7 +30,7 @@ from linklab.trials.subjects import experiment
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-LEAST_BLOCKS = 10
+LEAST_BLOCKS = {Clock.REAL: 20, Clock.VIRTUAL: 10}
 _SPARE_BLOCKS = 2  # more than it takes for a p value to reach the level at all
 FAIL_ABOVE = {Clock.REAL: "3", Clock.VIRTUAL: "0.5"}  # %
 
@@ -87,9 +87,10 @@ class SeriesWork(Measurement[SeriesOptions, SeriesRequest]):
         clock = decide_clock(self.machine, self.listener)
         limit = percent("fail-above", options.fail_above or FAIL_ABOVE[clock])
         measure = options.block_plan(clock, options.kind.compared, warmup="1")
-        comparisons = len(measure.cells) * len(names) * len(series.patches)
+        # Each against the one before and against the base: the first patch's are one.
+        comparisons = len(measure.cells) * len(names) * (2 * len(series.patches) - 1)
         needed = fewest_blocks(rule_of(limit, measure.seed), comparisons) + _SPARE_BLOCKS
-        blocks = number("blocks", options.blocks or max(LEAST_BLOCKS, needed), 2, MAX_BLOCKS)
+        blocks = number("blocks", options.blocks or max(LEAST_BLOCKS[clock], needed), 2, MAX_BLOCKS)
         measure = replace(measure, repeat=blocks)
         memory = memory_for(options.machine, measure, kernels)
         self.place.check(self.network, memory, options.kind)

@@ -22,7 +22,7 @@ Pure: the same values and seed give the same result; the seed is for dealing alo
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from math import erfc, exp, inf, isfinite, log, sqrt
@@ -30,7 +30,8 @@ from statistics import NormalDist, median
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from linklab.results.codec import from_json
-from linklab.results.model import Sample
+from linklab.results.figures import VIRTUAL
+from linklab.results.model import Run, Sample
 from linklab.results.shape import Better, Cell, Metric
 
 if TYPE_CHECKING:
@@ -213,7 +214,27 @@ class Comparison:
 Values = dict[Cell, dict[str, dict[int, float]]]
 
 
-def values_of(samples: Iterable[Sample], metric: Metric) -> Values:
+def block_of(sample: Sample) -> int:
+    """Return the block of a sample; in runs from before blocks, it is the trial."""
+    return sample.block or sample.trial
+
+
+def unit_of(run: Run) -> Callable[[Sample], int]:
+    """Return what says of a run's samples what was drawn independently, by a number.
+
+    The guest, and where several go on from a saved one, that; in virtual time boots do not
+    differ (docs/certainty.md). Runs from before several were saved went on from one.
+    """
+    if not run.plan.get("fresh_guest") and not run.about.get("kind"):
+        return lambda _: 0
+    if run.about.get("boot") == "resume" and run.about.get("clock") != VIRTUAL:
+        return lambda sample: sample.saved
+    return block_of
+
+
+def values_of(
+    samples: Iterable[Sample], metric: Metric, unit: Callable[[Sample], int] = block_of
+) -> Values:
     """Return a metric's value for each cell, kernel and block: the median of a guest's trials.
 
     The unit is the guest. Its trials have in common how its memory lies, what
@@ -224,8 +245,7 @@ def values_of(samples: Iterable[Sample], metric: Metric) -> Values:
     for sample in samples:
         value = sample.metrics.get(metric.name)
         if sample.trial > 0 and sample.verified and value is not None:
-            block = sample.block or sample.trial  # in runs from before blocks, they are the same
-            trials.setdefault((sample.cell, sample.kernel, block), []).append(value)
+            trials.setdefault((sample.cell, sample.kernel, unit(sample)), []).append(value)
     found: Values = {}
     for (cell, kernel, block), values in trials.items():
         found.setdefault(cell, {}).setdefault(kernel, {})[block] = median(values)
@@ -239,12 +259,15 @@ def pairs_of(samples: Iterable[Sample], metric: Metric, a: str, b: str) -> dict[
     have, is left out: it says nothing.
     """
     pairs: dict[Cell, Pair] = {}
+    samples = list(samples)
+    saved = {block_of(sample): sample.saved for sample in samples if sample.saved}
     for cell, kernels in values_of(samples, metric).items():
         each = [kernels.get(name, {}) for name in (a, b)]
         both = sorted(each[0].keys() & each[1].keys())
         if len(both) >= 2:
             values = [[one[block] for block in both] for one in each]
-            pairs[cell] = Pair(values[0], values[1], metric=metric)
+            boots = [saved[block] for block in both if block in saved]
+            pairs[cell] = Pair(values[0], values[1], metric=metric, boots=boots)
     return pairs
 
 
@@ -352,7 +375,7 @@ def _more_blocks(
     effect seen then is another one, about normally so.
     """
     fewest = fewest_blocks(rule, family) - pair.units
-    if not isfinite(width):
+    if not isfinite(width) or not width:
         return max(1, fewest)
     normal = NormalDist()
     one, all_ = (normal.inv_cdf(1 - rule.risk / share / 2) for share in (family, 1))

@@ -103,7 +103,7 @@ def looping(boot: Boot = Boot.DIRECT, **other: Any) -> LoopingLab:
 
 
 def calibration(tmp_path: Path, lab: FakeLab, *slowed: Slowed) -> Calibration:
-    rule = Rule(draws=500)
+    rule = Rule()
     folder = RunFolder(tmp_path, {"kernels": []})
     made = Calibration(lab, PLAN, folder, rule, Grouping.shape.metric, ignore)
     made.outcome.slowed.extend(slowed)
@@ -171,7 +171,7 @@ def test_a_metric_of_which_more_is_better_slows_down_by_what_it_loses(
     """Here one that grows with the loops, so they make it better, and nothing is slowed down."""
     metric = replace(Grouping.shape.metric, better=Better.MORE)
     made = Calibration(
-        looping(), PLAN, RunFolder(tmp_path, {"kernels": []}), Rule(draws=500), metric, ignore
+        looping(), PLAN, RunFolder(tmp_path, {"kernels": []}), Rule(), metric, ignore
     )
     monkeypatch.setattr("linklab.trials.calibrate._MOST_LOOPS", 1 << 20)
     with pytest.raises(LabError, match="do not slow the kernel down"):
@@ -181,7 +181,7 @@ def test_a_metric_of_which_more_is_better_slows_down_by_what_it_loses(
 def test_a_metric_that_is_0_cannot_be_slowed_down_by_a_share(tmp_path: Path) -> None:
     metric = Grouping.shape.metric_named("notifications")  # nobody listens
     folder = RunFolder(tmp_path, {"kernels": []})
-    made = Calibration(looping(), PLAN, folder, Rule(draws=500), metric, ignore)
+    made = Calibration(looping(), PLAN, folder, Rule(), metric, ignore)
     with pytest.raises(LabError, match="notifications is 0 here"):
         made.tune(BASE, PATCHED, [0.1])
 

@@ -26,7 +26,7 @@ from linklab.results.comparison import (
 from linklab.results.shape import Better, Metric
 
 ROUNDS = 200
-QUICK = Rule(draws=400)
+QUICK = Rule()
 DIFFERENT = (Effect.WORSE, Effect.BETTER)
 TIMES = st.floats(1e-4, 1e3)
 PAIRS = st.lists(st.tuples(TIMES, TIMES), min_size=2, max_size=20).map(

@@ -188,7 +188,7 @@ def stored(kernels: dict[str, float], **about: Any) -> Run:
 
 
 def against(one: Run, other: Run) -> Compared:
-    return comparison_of_runs((Path("then"), one), (Path("now"), other), Rule(draws=500))
+    return comparison_of_runs((Path("then"), one), (Path("now"), other), Rule())
 
 
 def test_two_runs_are_compared_kernel_by_kernel() -> None:
@@ -262,7 +262,7 @@ def stored_rates(metric: Metric, a: Sequence[float], b: Sequence[float]) -> Run:
         for kernel, values in (("a", a), ("b", b))
         for block, value in enumerate(values, 1)
     ]  # fmt: skip
-    found = compare(pairs_of(samples, metric, "a", "b"), Rule(draws=500))
+    found = compare(pairs_of(samples, metric, "a", "b"), Rule())
     results = [{**cell, **one.to_json(metric)} for cell, one in found.items()]
     entry = {"a": "a", "b": "b", "threshold": 0.03, "metric": metric.name, "results": results}
     return run_of(["a", "b"], samples, scenario="another", kind="compare", comparison=entry,

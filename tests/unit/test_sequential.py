@@ -29,7 +29,7 @@ A, B = subject("a"), subject("b")
 PLAN = plan_of(arms=("group",), counts=(2,), fresh_guest=True, seed=7)
 CELL = cell("mtu", "group", 2)
 METRIC = Grouping.shape.metric
-RULE = Rule(draws=500, seed=7)
+RULE = Rule(seed=7)
 
 
 def contest(
