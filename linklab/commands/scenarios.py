@@ -28,6 +28,9 @@ MAX_BLOCKS = 10_000
 MAX_TRIALS = 1000
 MAX_JOBS = 256
 DEFAULT_BLOCKS = {Clock.REAL: "20", Clock.VIRTUAL: "10"}
+DEFAULT_BOOTS = {Clock.REAL: 12, Clock.VIRTUAL: 1}
+"""Saved guests of a kernel: as many as exchange exactly, and six at least show anything at
+all. In virtual time boots do not differ (docs/certainty.md)."""
 DEFAULT_TRIALS = {Clock.REAL: "5", Clock.VIRTUAL: "3"}
 METRIC = "which metric of the scenario counts; default: its first"
 _OTHER_NAMES = ("cell", "counts", "operations", "arms")  # than --axis
@@ -73,6 +76,10 @@ class ScenarioOptions:
     def kind(self) -> type[Scenario]:
         """The scenario. Raises `UsageError` for one that there is not."""
         return scenario_named(self.scenario)
+
+    def saved_guests(self, _clock: Clock) -> int:
+        """Return how many guests are saved of each kernel, where guests go on from saved ones."""
+        return 1
 
     def absolute(self) -> Self:
         """Return the options with every path absolute."""
@@ -263,13 +270,23 @@ class BlockOptions(TrialOptions):
     blocks: str = option(
         "",
         "how often each kernel is measured, each time in a fresh guest; default 20, in virtual "
-        "time 10; of a series 10, or more where so many comparisons need them",
+        "time 10, of a series as many or more where so many comparisons need them",
     )
     trials: str = option(
         "",
         "trials in each guest, of which the median is the guest's value; default 5, in virtual "
         "time 3",
     )
+
+    boots: str = option(
+        "",
+        "saved guests of each kernel, with --boot resume, that blocks are spread over; default "
+        "12, in virtual time, where boots do not differ, 1",
+    )
+
+    def saved_guests(self, clock: Clock) -> int:
+        """Return how many guests are saved of each kernel. Raises `UsageError`."""
+        return number("boots", self.boots or DEFAULT_BOOTS[clock], 1, MAX_BLOCKS)
 
     @property
     def measured(self) -> Metric:
@@ -283,6 +300,7 @@ class BlockOptions(TrialOptions):
         there are several.
         """
         trials = number("trials", self.trials or DEFAULT_TRIALS[clock], 1, MAX_TRIALS)
+        self.saved_guests(clock)
         return self.trials_plan(
             clock,
             defaults,

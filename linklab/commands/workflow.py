@@ -226,6 +226,7 @@ class LabWork(Workflow[Measured, Ready]):
             memory = self.request.memory
             lab = set_up_lab(self.machine, memory, self.cache, self.listener, self.image, self.more)
             lab = self.options.with_hold(lab, self.listener)
+            lab = replace(lab, boots=self.options.saved_guests(lab.clock))
             self.lab = self.place.lab(lab, self.network, self.cache, self.listener)
         with timed(self.listener, "kernels"):
             wanted = Requirements.of(self.options.kind, self.lab)

@@ -232,8 +232,8 @@ class Lab:
     ) -> Iterator[GuestNetwork]:
         """Boot the guests of its topology, joined by its links; see `open_sessions`.
 
-        `seed` decides what lossy links lose, `draw` which saved guests they go on from. Each console has a log of its own beside
-        `console_log`, with the host's name behind.
+        `seed` decides what lossy links lose, `draw` which saved guests they go on from. Each
+        console has a log of its own beside `console_log`, with the host's name behind.
         """
         place = self.guests
         assert place is not None

@@ -85,11 +85,11 @@ class Shift:
 
         def scores(values: Array) -> Array:
             """Return the share of A, and that of B, that is below each value, together."""
-            found = np.zeros(len(values))
+            found: Array = np.full(len(values), -2.0)
             for of in (sorted_a, sorted_b):
                 left, right = np.searchsorted(of, values), np.searchsorted(of, values, "right")
                 found += (left + right) / len(of)
-            return np.asarray(found - 2, dtype=np.float64)
+            return np.asarray(found)
 
         each = np.bincount(self._units[1], scores(b) / len(b))
         each -= np.bincount(self._units[0], scores(a) / len(a))

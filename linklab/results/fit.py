@@ -14,6 +14,9 @@ from enum import Enum
 from math import atan, cos, pi, sin, sqrt
 
 SIGNIFICANT = 0.05
+_EACH = SIGNIFICANT / 2
+"""The risk of a term that is not there, and that of an interval that misses: the same points
+choose the terms and say how large they are, so that the two together are the risk."""
 _NEVER = 2.0  # beyond any chance
 _EXACT = 1e-9  # a relative error below which a fit is exact, and rounding all that is left
 
@@ -71,9 +74,10 @@ def fit(points: Mapping[int, float] | Mapping[float, float]) -> Fit | None:
     """Return the fit of seconds by numbers, or None of fewer than three.
 
     Three terms take at least four numbers, two take three: one more than terms,
-    or nothing says how good it is. The least significant term is left out and
-    the rest fitted anew until each that is left differs from 0 with 95 %
-    (Student's t of its standard error, which for one term is the F-test). No
+    or nothing says how good it is. The square is judged first, beside both other terms: judged
+    again and again beside fewer it would look significant more often than it may. Then the
+    least significant term is left out and the rest fitted anew until each that is left differs
+    from 0 (Student's t of its standard error, which for one term is the F-test). No
     work costs less than nothing, nor less when there is more of it: a term
     that would say so is left out before all others.
     """
@@ -82,10 +86,14 @@ def fit(points: Mapping[int, float] | Mapping[float, float]) -> Fit | None:
         return None
     tried = tuple(Power)[: 3 if len(known) >= 4 else 2]
     powers = list(tried)
+    if Power.QUADRATIC in powers and _solve(known, powers)[1][Power.QUADRATIC] > _EACH:
+        powers.remove(Power.QUADRATIC)
     while True:
         terms, chances, error = _solve(known, powers)
+        if chances.get(Power.QUADRATIC, _NEVER) < _NEVER:
+            chances[Power.QUADRATIC] = 0.0
         worst = max(powers, key=lambda power: chances[power])
-        if chances[worst] <= SIGNIFICANT or len(powers) == 1:
+        if chances[worst] <= _EACH or len(powers) == 1:
             return Fit(terms, tried, len(known), error)
         powers.remove(worst)
 
@@ -108,7 +116,7 @@ def _solve(
     scaled = solver.sum(axis=1)
     free = len(points) - len(powers)
     error = float(sqrt(np.sum((1 - rows @ scaled) ** 2) / free))
-    limit = student_quantile(1 - SIGNIFICANT, free)
+    limit = student_quantile(1 - _EACH, free)
     # Rounding is an error, too: a term that an exact fit does not need is not there.
     deviations = max(error, _EXACT) * np.linalg.norm(solver, axis=1)
     shares = np.max(np.abs(rows * scaled), axis=0)
