@@ -407,11 +407,11 @@ def _shift(pair: Pair, rule: Rule) -> Shift:
     from linklab.results.exchange import Shift, dealt, numbered
 
     a, b = (np.asarray(values, dtype=float) for values in (pair.a, pair.b))
+    size = float(max(np.max(np.abs(a)), np.max(np.abs(b)))) or 1.0
     if pair.by_ratio:
-        a, b = np.log(a), np.log(b)
+        a, b, size = np.log(a), np.log(b), 1.0
     if pair.paired:
         units = numbered(pair.boots or range(pair.blocks))
-        return Shift(a, b, units, units)
-    return Shift(
-        a, b, *(dealt(len(each), pair.blocks, rule.seed + n) for n, each in enumerate((a, b)))
-    )
+        return Shift(a, b, units, units, size)
+    units_a, units_b = (dealt(len(v), pair.blocks, rule.seed + n) for n, v in enumerate((a, b)))
+    return Shift(a, b, units_a, units_b, size)

@@ -35,24 +35,33 @@ Array = NDArray[np.float64]
 Units = NDArray[np.intp]
 
 _MOST_EACH = 1000  # values whose differences are all looked at
-_DIGITS = 12  # of a difference, as a share of the largest: the rest is rounding
+_DIGITS = 12  # of a value, as a share of how large values are: the rest is rounding
 _TIED = 1e-9  # of a sum of ranks
 
 
 class Shift:
     """Two subjects' values on a scale on which an effect is added, and each value's unit.
 
-    A unit has values of both.
+    A unit has values of both. `size` is how large values are: smaller than it by so many digits
+    is rounding.
     """
 
-    def __init__(self, a: Array, b: Array, units_a: Units, units_b: Units) -> None:
-        self._a, self._b = a, b
+    def __init__(self, a: Array, b: Array, units_a: Units, units_b: Units, size: float) -> None:
+        self._a, self._b = a / size, b / size
         self._units = units_a, units_b
-        some_a, some_b = (np.sort(values)[:: len(values) // _MOST_EACH + 1] for values in (a, b))
+        self._count = int(max(units_a)) + 1
+        self._size = size
+        step = max(len(a), len(b)) // _MOST_EACH + 1
+        some_a, some_b = (np.sort(values)[::step] for values in (self._a, self._b))
         every = (some_b[:, None] - some_a[None, :]).ravel()
-        self._scale = float(np.max(np.abs(every))) or 1.0
-        self._every = np.round(every / self._scale, _DIGITS)
-        self.effect = float(np.median(self._every)) * self._scale
+        self._effect = float(np.median(every))
+        self._steps, first = np.unique(np.round(every, _DIGITS), return_index=True)
+        self._exact = every[first]
+
+    @property
+    def effect(self) -> float:
+        """The median of all differences."""
+        return self._effect * self._size
 
     def p_value(self) -> float:
         """Return how often chance gives an effect as large, either way."""
@@ -60,50 +69,61 @@ class Shift:
 
     def interval(self, risk: float) -> tuple[float, float] | None:
         """Return the interval of the effect; None where so few units have none at this risk."""
-        steps = np.unique(self._every)
-        # A shift is rejected or not between two differences, wherever it lies.
-        between = np.concatenate(([steps[0] - 1], (steps[1:] + steps[:-1]) / 2, [steps[-1] + 1]))
-        middle = int(np.searchsorted(steps, self.effect / self._scale))
-        if max(self._chance(between[0]), self._chance(between[-1])) > risk:
+        steps = self._steps
+        # A shift is rejected or not between two differences, wherever it lies, or at one of them.
+        shifts = np.empty(2 * len(steps) + 1)
+        shifts[1::2], shifts[2:-1:2] = steps, (steps[1:] + steps[:-1]) / 2
+        shifts[0], shifts[-1] = steps[0] - 1, steps[-1] + 1
+        if max(self._chance(shifts[0]), self._chance(shifts[-1])) > risk:
             return None
 
-        def end(inside: int, outside: int) -> float:
+        def last_inside(outside: int) -> int:
+            inside = int(np.searchsorted(shifts, round(self._effect, _DIGITS)))
             while abs(outside - inside) > 1:
                 half = (inside + outside) // 2
-                if self._chance(between[half]) > risk:
+                if self._chance(shifts[half]) > risk:
                     inside = half
                 else:
                     outside = half
-            return float(steps[min(inside, outside)]) * self._scale
+            return inside
 
-        return min(end(middle, 0), self.effect), max(end(middle, len(steps)), self.effect)
+        low = self._exact[(last_inside(0) - 1) // 2]
+        high = self._exact[last_inside(len(shifts) - 1) // 2]
+        return (
+            min(float(low), self._effect) * self._size,
+            max(float(high), self._effect) * self._size,
+        )
 
     def _chance(self, shift: float) -> float:
-        """Return the p value of a shift, in units of the scale."""
-        a, b = self._a / self._scale, self._b / self._scale - shift
-        sorted_a, sorted_b = np.sort(a), np.sort(b)
-
-        def scores(values: Array) -> Array:
-            """Return the share of A, and that of B, that is below each value, together."""
-            found: Array = np.full(len(values), -2.0)
-            for of in (sorted_a, sorted_b):
-                left, right = np.searchsorted(of, values), np.searchsorted(of, values, "right")
-                found += (left + right) / len(of)
-            return np.asarray(found)
-
-        each = np.bincount(self._units[1], scores(b) / len(b))
-        each -= np.bincount(self._units[0], scores(a) / len(a))
-        seen = abs(float(each.sum()))
-        if len(each) <= EXACT:
-            return float(np.mean(np.abs(_signs(len(each)) @ each) >= seen - _TIED))
-        size = sqrt(float(each @ each))
+        """Return the p value of a shift."""
+        values = np.round(self._a, _DIGITS), np.round(self._b - shift, _DIGITS)
+        ordered = [np.sort(each) for each in values]
+        sums, apart = np.zeros(self._count), np.zeros(self._count)
+        for units, own, sign in ((self._units[0], 0, -1), (self._units[1], 1, 1)):
+            shares = [_below(of, values[own]) for of in ordered]
+            weight = sign / len(values[own])
+            sums += np.bincount(units, weight * (shares[0] + shares[1] - 1))
+            other = shares[1 - own] - np.mean(shares[1 - own])
+            apart += np.bincount(units, weight * other)
+        seen = abs(float(sums.sum()))
+        if self._count <= EXACT:
+            return float(np.mean(np.abs(_signs(self._count) @ sums) >= seen - _TIED))
+        # Where they spread differently their places among each other vary by more.
+        size = sqrt(max(sums @ sums, 4 * (apart @ apart)))
         return erfc(seen / size / sqrt(2)) if size else 1.0
+
+
+def _below(ordered: Array, values: Array) -> Array:
+    """Return the share of the ordered ones that is below each value; of equals it is half."""
+    left, right = np.searchsorted(ordered, values), np.searchsorted(ordered, values, "right")
+    return np.asarray((left + right) / (2 * len(ordered)))
 
 
 @cache
 def _signs(units: int) -> Array:
     """Return all ways to exchange, but for those that exchange all the others instead."""
-    return 1.0 - 2 * (np.arange(2 ** (units - 1))[:, None] >> np.arange(units) & 1)
+    exchanged = np.arange(2 ** (units - 1))[:, None] >> np.arange(units) & 1
+    return np.asarray(1 - 2 * exchanged, dtype=np.float64)
 
 
 def dealt(count: int, units: int, seed: int) -> Units:
