@@ -54,7 +54,8 @@ class Criterion:
                 return f"{what} above {self.threshold.text}"
             if not self.threshold.is_relative:
                 return f"{what} below {self.threshold.text}"
-            return f"{what} worse by {self.threshold.text}"
+            is_middle = self.threshold.is_middle
+            return f"{what} worse {'than' if is_middle else 'by'} {self.threshold.text}"
         return self.rule.text
 
     @property

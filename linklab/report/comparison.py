@@ -242,7 +242,7 @@ def _notes(compared: Compared) -> Iterator[RenderableType]:
 def _effect_text(one: Comparison, metric: Metric) -> str:
     change = f"{one.change:.3f}" if one.by_ratio else _signed(one.change, metric)
     if not one.bounded:
-        return f"{change} [none]"
+        return f"{change} (no interval)"
     if one.by_ratio:
         return f"{change} [{one.low:.3f}, {one.high:.3f}]"
     low, high = (amount_text(value, metric.unit) for value in (one.low, one.high))
