@@ -75,7 +75,7 @@ class RunOptions(MeasuringOptions, TrialOptions):
     )
     exports: ExportOptions = group(ExportOptions)
 
-    def saved_guests(self, clock: Clock) -> int:
+    def saved_guests(self, clock: Clock, _comparisons: int) -> int:
         """Return how many guests are saved of each kernel: several where each trial has its own."""
         several = min(DEFAULT_BOOTS[clock], number("repeat", self.repeat, 1, MAX_REPEAT))
         return several if self.fresh_guest else 1

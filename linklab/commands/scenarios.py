@@ -19,6 +19,7 @@ from linklab.lab.lab import Lab, choose_memory
 from linklab.machine.spec import Clock
 from linklab.options import JSON, amounts, choose, number, numbers, option, seconds, split_list
 from linklab.results.codec import SchemaError
+from linklab.results.comparison import Rule, fewest_blocks
 from linklab.results.shape import Axis, Better, Cell, Metric, Shape, Value
 from linklab.scenarios import DEFAULT, names, own_file, scenario_named
 from linklab.scenarios.scenario import Preset, Scenario
@@ -29,8 +30,8 @@ MAX_TRIALS = 1000
 MAX_JOBS = 256
 DEFAULT_BLOCKS = {Clock.REAL: "20", Clock.VIRTUAL: "10"}
 DEFAULT_BOOTS = {Clock.REAL: 12, Clock.VIRTUAL: 1}
-"""Saved guests of a kernel: as many as exchange exactly, and six at least show anything at
-all. In virtual time boots do not differ (docs/certainty.md)."""
+"""Saved guests of a kernel: as many as all ways to exchange them are tried of; fewer than six
+show nothing at all. In virtual time boots do not differ (docs/certainty.md)."""
 DEFAULT_TRIALS = {Clock.REAL: "5", Clock.VIRTUAL: "3"}
 METRIC = "which metric of the scenario counts; default: its first"
 _OTHER_NAMES = ("cell", "counts", "operations", "arms")  # than --axis
@@ -77,8 +78,11 @@ class ScenarioOptions:
         """The scenario. Raises `UsageError` for one that there is not."""
         return scenario_named(self.scenario)
 
-    def saved_guests(self, _clock: Clock) -> int:
-        """Return how many guests are saved of each kernel, where guests go on from saved ones."""
+    def saved_guests(self, _clock: Clock, _comparisons: int) -> int:
+        """Return how many guests are saved of each kernel, where guests go on from saved ones.
+
+        So many `comparisons` are corrected together.
+        """
         return 1
 
     def absolute(self) -> Self:
@@ -281,12 +285,19 @@ class BlockOptions(TrialOptions):
     boots: str = option(
         "",
         "saved guests of each kernel, with --boot resume, that blocks are spread over; default "
-        "12, in virtual time, where boots do not differ, 1",
+        "12, or more where so many comparisons need them, in virtual time, where boots do not "
+        "differ, 1",
     )
 
-    def saved_guests(self, clock: Clock) -> int:
-        """Return how many guests are saved of each kernel. Raises `UsageError`."""
-        return number("boots", self.boots or DEFAULT_BOOTS[clock], 1, MAX_BLOCKS)
+    def saved_guests(self, clock: Clock, comparisons: int) -> int:
+        """Return how many guests are saved of each kernel, more where fewer could not show it.
+
+        Raises `UsageError`.
+        """
+        usual = DEFAULT_BOOTS[clock]
+        if usual > 1:
+            usual = max(usual, fewest_blocks(Rule(), comparisons))
+        return number("boots", self.boots or usual, 1, MAX_BLOCKS)
 
     @property
     def measured(self) -> Metric:
@@ -300,7 +311,7 @@ class BlockOptions(TrialOptions):
         there are several.
         """
         trials = number("trials", self.trials or DEFAULT_TRIALS[clock], 1, MAX_TRIALS)
-        self.saved_guests(clock)
+        self.saved_guests(clock, 1)
         return self.trials_plan(
             clock,
             defaults,
