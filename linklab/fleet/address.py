@@ -20,7 +20,10 @@ RESOURCE = "linklab-host"
 """Dask's resource of a worker that does one part in real time at a time."""
 
 CERTIFICATES = "LINKLAB_FLEET_CERTIFICATES"
-"""The variable that names the folder with ca.pem, cert.pem and key.pem."""
+"""The variable that names the folder with the certificates, `FILES`."""
+
+FILES = {"tls-ca-file": "ca.pem", "tls-cert": "cert.pem", "tls-key": "key.pem"}
+"""What a folder of certificates holds, by the options of Dask's programs."""
 
 _LOCAL = "local:"
 _MOST_LOCAL = 256
@@ -62,26 +65,32 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def security(folder: str = "") -> Any:
+def certificates() -> dict[str, str]:
+    """Return the paths of what TLS takes, as Dask's programs call them; none where none are named.
+
+    Raises `UsageError` where one is missing.
+    """
+    named = os.environ.get(CERTIFICATES, "")
+    if not named:
+        return {}
+    folder = Path(named).expanduser()
+    found = {name: str(folder / file) for name, file in FILES.items()}
+    if lost := [path for path in found.values() if not Path(path).is_file()]:
+        raise UsageError(f"{CERTIFICATES}={named}: there is no {lost[0]}")
+    return found
+
+
+def _security() -> Any:
     """Return what Dask needs for TLS, or None where no certificates are named."""
-    where = Path(folder or os.environ.get(CERTIFICATES, "")).expanduser()
-    if where == Path():
-        return None
     from distributed.security import Security
 
-    paths = {name: str(where / f"{name}.pem") for name in ("ca", "cert", "key")}
-    if lost := [path for path in paths.values() if not Path(path).is_file()]:
-        raise UsageError(f"{CERTIFICATES}: there is no {lost[0]}")
-    return Security(
-        tls_ca_file=paths["ca"],
-        tls_client_cert=paths["cert"],
-        tls_client_key=paths["key"],
-        tls_worker_cert=paths["cert"],
-        tls_worker_key=paths["key"],
-        tls_scheduler_cert=paths["cert"],
-        tls_scheduler_key=paths["key"],
-        require_encryption=True,
-    )
+    found = certificates()
+    if not found:
+        return None
+    pair = {"cert": found["tls-cert"], "key": found["tls-key"]}
+    roles = ("client", "worker", "scheduler")
+    ends = {f"tls_{role}_{name}": path for role in roles for name, path in pair.items()}
+    return Security(tls_ca_file=found["tls-ca-file"], require_encryption=True, **ends)
 
 
 def connected(address: str, *, insecure: bool = False) -> Client:
@@ -97,7 +106,7 @@ def connected(address: str, *, insecure: bool = False) -> Client:
             "a fleet needs Dask's distributed: `pip install -e '.[fleet]'` in the checkout"
         ) from error
     if address.startswith(_LOCAL):
-        cluster = LocalCluster(n_workers=0, dashboard_address=None, silence_logs=40)
+        cluster = LocalCluster(n_workers=0, dashboard_address=":0", silence_logs=40)
         wanted = int(address.removeprefix(_LOCAL))
         for _ in range(wanted):
             start(worker_argv(cluster.scheduler_address), cwd=ROOT)
@@ -107,15 +116,22 @@ def connected(address: str, *, insecure: bool = False) -> Client:
     is_file = urlsplit(address).scheme not in {"tcp", "tls"}
     named = {"scheduler_file": address} if is_file else {"address": address}
     try:
-        return Client(**named, security=security(), timeout=_CONNECT)
+        return Client(**named, security=_security(), timeout=_CONNECT)
     except (OSError, TimeoutError) as error:
         raise LabError(f"--fleet {address}: no scheduler answers there: {error}") from error
+    except TypeError as error:  # what Dask makes of TLS without certificates
+        raise UsageError(
+            f"--fleet {address}: TLS takes certificates: let {CERTIFICATES} name the folder that "
+            "`invoke fleet --make-certificates` made"
+        ) from error
 
 
 def worker_argv(address: str, threads: int = 1) -> list[str]:
-    """Return the command of a worker of this host."""
+    """Return the command of a worker of this host, which does so many parts at a time."""
+    tls = certificates() if address.startswith("tls:") else {}
     return [
         *(sys.executable, "-m", "distributed.cli.dask_worker", address),
         *("--nthreads", str(threads), "--no-dashboard", "--no-nanny"),
         *("--resources", f"{RESOURCE}=1", "--death-timeout", "60"),
+        *(word for name, path in tls.items() for word in (f"--{name}", path)),
     ]

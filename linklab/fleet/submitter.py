@@ -100,6 +100,7 @@ class Fleet:
         if self._client is not None:
             cluster = self._client.cluster
             self._client.close()
+            self._client = None
             if cluster is not None:
                 cluster.close()
 

@@ -14,7 +14,7 @@ import selectors
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -24,11 +24,12 @@ from linklab.errors import LabError, LinklabError
 from linklab.events import ignore
 from linklab.fleet.parcel import lacking, unpack
 from linklab.host.accel import ORDINARY_SPEED, Accel, decide, speed
-from linklab.host.cache import Cache
+from linklab.host.cache import MANIFEST, Cache, cache_root, load_json
 from linklab.host.cpus import own_cores, tsc_khz
 from linklab.host.qemu import find_qemu
 from linklab.host.run import ending, start
 from linklab.image.programs import PROGRAM, build_agent
+from linklab.kernel.kernel import KIND
 from linklab.lab.lab import Lab, host_cpu, host_memory_available
 from linklab.machine.spec import Clock
 from linklab.paths import ROOT
@@ -49,6 +50,7 @@ class HostFacts:
     cores: int
     memory: int  # MiB available
     kvm: str  # why it runs no guest, or nothing
+    kernels: tuple[str, ...] = ()  # in its cache
 
     def alike(self, clock: Clock) -> tuple[str, ...]:
         """Return what two hosts must have in common for their figures to be one table's."""
@@ -100,7 +102,14 @@ def host_facts() -> HostFacts:
         cores=len(own_cores()),
         memory=host_memory_available() or 0,
         kvm="" if accel.accel is Accel.KVM else accel.reason,
+        kernels=tuple(_kernels(cache_root() / KIND)),
     )
+
+
+def _kernels(folder: Path) -> Iterator[str]:
+    for manifest in sorted(folder.glob(f"*/{MANIFEST}")):
+        about = load_json(manifest)
+        yield f"{about.get('flavour')} {about.get('release')}"
 
 
 def install(name: str, content: bytes) -> None:
