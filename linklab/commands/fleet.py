@@ -22,6 +22,8 @@ from linklab.lab.lab import Lab
 from linklab.options import JSON, option, word
 from linklab.report.progress import progress
 
+_INSECURE = "take a scheduler that anybody may use who reaches it"
+
 
 @dataclass(frozen=True)
 class FleetOptions:
@@ -33,9 +35,7 @@ class FleetOptions:
         "local:N for N workers on this host",
         "fleet",
     )
-    insecure: bool = option(
-        False, "with --fleet, take a scheduler that anybody may use who reaches it"
-    )
+    insecure: bool = option(False, _INSECURE)
 
     def check(self, *, keeps: bool = False) -> None:
         """Raise `UsageError` for what is no scheduler, and for what takes a guest of this host."""
@@ -67,7 +67,7 @@ class ShowOptions:
     """The options of `invoke fleet`, as typed."""
 
     where: str = word("the scheduler, as --fleet takes it; with --make-certificates a new folder")
-    insecure: bool = option(False, "take a scheduler that anybody may use who reaches it")
+    insecure: bool = option(False, _INSECURE)
     make_certificates: bool = option(
         False, "make certificates, with which only this fleet's hosts talk to each other"
     )
@@ -79,7 +79,7 @@ class WorkerOptions:
     """The options of `invoke worker`, as typed."""
 
     address: str = word("the scheduler: tls://HOST:PORT, or a scheduler's file")
-    insecure: bool = option(False, "take a scheduler that anybody may use who reaches it")
+    insecure: bool = option(False, _INSECURE)
 
 
 def show(options: ShowOptions) -> None:

@@ -90,7 +90,6 @@ class Workflow(ABC, Generic[Asked, Checked]):
     """One command at its work. `request` is there once the options are checked."""
 
     request: Checked
-    held: ExitStack  # what is given back at the end
 
     def __init__(
         self, options: Asked, command: Sequence[str] = (), listener: Listener = ignore
@@ -98,6 +97,7 @@ class Workflow(ABC, Generic[Asked, Checked]):
         self.options = options
         self.command = command
         self.listener = listener
+        self.held = ExitStack()  # what is given back at the end
 
     # What is a command's own
 
@@ -167,7 +167,7 @@ class Workflow(ABC, Generic[Asked, Checked]):
         """Do all of it but show it. Raises `LinklabError` where there is nothing to keep."""
         with timed(self.listener, "check the options"):
             self.request = self.check()
-        with removed_if_empty(self.request.folder), ExitStack() as self.held:
+        with removed_if_empty(self.request.folder), self.held:
             return self.work()
 
     def present(self, finished: Finished) -> None:
