@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 _LOOK = 2.0  # s between two looks whether there are workers
 _LOST = 60.0  # s without any
+_TRIES = 3  # of a part, on as many hosts
 _AHEAD = 2  # parts that are with the scheduler, for each worker
 _AGREE = 0.005  # by which figures in virtual time may differ on two hosts
 
@@ -183,6 +184,7 @@ class _Submission:
         self._under_way: dict[Future, Batch] = {}
         self._sent: dict[str, Future] = {}  # artefacts that the fleet has
         self._failed: set[str] = set()  # kernels
+        self._said: dict[tuple[str, ...], list[str]] = {}  # of parts that hosts could not do
         self._faults: list[LinklabError] = []
         self._done = 0
         own = Path(batch.plan.scenario)
@@ -201,11 +203,29 @@ class _Submission:
             if isinstance(found, Lacking):
                 self._send(found)
                 self._under_way[self._submit(part, [found.worker])] = part
-                continue
-            yield from self._accepted(found, part)
-            self._submit_next()
+            elif not self._goes_elsewhere(found, part):
+                yield from self._accepted(found, part)
+                self._submit_next()
         if self._faults:
             raise self._faults[0]
+
+    def _goes_elsewhere(self, found: Done, part: Batch) -> bool:
+        """Give a part that a host could not do to another one, unless two failed alike."""
+        if found.fault is None or not found.worker:  # nobody was left to say more
+            return False
+        said = self._said.setdefault(tuple(part.consoles.values()), [])
+        said.append(found.fault.message)
+        is_over = len(said) >= _TRIES or said.count(said[-1]) > 1
+        if is_over or not self._workers.keys() - {found.worker}:
+            return False
+        if found.worker in self._workers:
+            self._leave_out(found.worker, found.fault.message)
+        self._under_way[self._submit(part, list(self._workers))] = part
+        return True
+
+    def _leave_out(self, worker: str, why: str) -> None:
+        name = self._workers.pop(worker).name
+        self._fleet.listener(Note(f"worker {name} ({worker}) is not used: {why}"))
 
     def _submit_next(self) -> None:
         while self._left:
@@ -302,14 +322,13 @@ class _Submission:
                 self._send(answer)
                 answer = self._result(self._submit(part, [worker]), part)
             found[worker] = answer
-        first = next(iter(found))
+        first = next((w for w, done in found.items() if done.fault is None), worker)
         figures = figures_of(found[first])
         for worker, done in found.items():
-            if difference := disagreement(figures, figures_of(done)):
-                host = self._workers.pop(worker).name
-                self._fleet.listener(
-                    Note(f"worker {host} ({worker}) is not used: in virtual time {difference}")
-                )
+            if done.fault is not None and worker != first:
+                self._leave_out(worker, done.fault.message)
+            elif difference := disagreement(figures, figures_of(done)):
+                self._leave_out(worker, f"in virtual time {difference}")
         yield from self._accepted(found[first], part)
 
 

@@ -28,11 +28,14 @@ class Made(Batch):
 
     seconds: float = 0.0
     poison: frozenset[int] = frozenset()
+    bulk: int = 0  # bytes in each console's log
     skewed: str = ""  # a host's variable that, where it is set, makes its figures others
 
     def events(self, folder: Path) -> Iterator[Event]:
         for slot in dict.fromkeys(turn.slot for turn in self.turns):
-            (folder / self.consoles[slot]).write_text(f"{slot.kernel} {os.getppid()}\n")
+            (folder / self.consoles[slot]).write_text(
+                f"{slot.kernel} {os.getppid()}\n" + " " * self.bulk
+            )
         for turn in self.turns:
             if turn.number in self.poison:
                 os.kill(os.getppid(), signal.SIGKILL)
@@ -50,6 +53,7 @@ def made_of(
     image: str = "initramfs/0/initramfs.cpio",
     clock: Clock = Clock.VIRTUAL,
     skewed: str = "",
+    bulk: int = 0,
 ) -> Made:
     """A comparison of two kernels in so many blocks."""
     cell = Cell({"operation": "mtu", "arm": "group", "interfaces": 16})
@@ -65,4 +69,4 @@ def made_of(
     ]
     subjects = {k: Subject(k, "6.12", "0" * 64, Cached(image), known=True) for k in KERNELS}
     consoles = {turn.slot: f"console-{turn.slot.number:03}.log" for turn in turns}
-    return Made(lab, plan, subjects, turns, {}, consoles, seconds, poison, skewed)
+    return Made(lab, plan, subjects, turns, {}, consoles, seconds, poison, bulk, skewed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import resource
 import shutil
 import signal
 import subprocess
@@ -204,6 +205,26 @@ def test_a_worker_with_other_figures_in_virtual_time_is_left_out(
     values = {sample.block: sample.metrics["seconds"] for sample in taken.samples}
     skews = {round(value / (0.001 * block)) for block, value in values.items()}
     assert len(skews) == 1, "figures of both kinds are in one table"
+
+
+def test_a_worker_whose_disk_is_full_is_left_out_and_its_part_done_elsewhere(
+    workers: Workers, taken: Taken
+) -> None:
+    workers.start(2)
+    limited = workers.processes[0].pid  # no file of it can grow beyond that
+    resource.prlimit(limited, resource.RLIMIT_FSIZE, (100_000, 100_000))
+    taken.of(made_of(6, 0.1, bulk=200_000, clock=Clock.REAL))
+    assert taken.counted == once_each(6)
+    assert "is not used: on " in taken.notes
+
+
+def test_what_every_host_fails_at_is_a_fault(workers: Workers, taken: Taken) -> None:
+    workers.start(2)
+    for process in workers.processes:
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (100_000, 100_000))
+    with pytest.raises(LabError, match="the process that did it ended with status 1") as caught:
+        taken.of(made_of(3, 0.1, bulk=200_000, clock=Clock.REAL))
+    assert "File too large" in caught.value.evidence
 
 
 def test_in_real_time_a_worker_does_one_part_at_a_time_or_is_refused(
