@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=25, help="workers in a process")
     asked = parser.parse_args()
     dask.config.set({"distributed.scheduler.work-stealing": False})
-    submitter.work = pretend  # the parts have no guests
+    vars(submitter)["work"] = pretend  # the parts have no guests
     cluster = LocalCluster(n_workers=0, dashboard_address=":0", silence_logs=50)
     logging.getLogger("distributed").setLevel(logging.ERROR)
     killed = asked.workers // 100
