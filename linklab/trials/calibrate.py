@@ -204,6 +204,7 @@ class _FreshBlocks(Blocks):
         if lab.boot is not Boot.RESUME:
             yield lab
             return
+        lab = replace(lab, boots=min(lab.boots, self._count))
         with Cache().scratch() as folder:
             saved: dict[str, Snapshot] = {}
             for number, subject in enumerate(self.subjects):
@@ -214,5 +215,10 @@ class _FreshBlocks(Blocks):
 
 
 def _joined(pairs: Sequence[Pair]) -> Pair:
+    """Return all of them as one; each has saved guests of its own."""
     a, b = ([v for pair in pairs for v in getattr(pair, side)] for side in "ab")
-    return replace(pairs[0], a=a, b=b)
+    boots, first = [], 0
+    for pair in pairs:
+        boots += [first + number for number in pair.boots]
+        first += max(pair.boots, default=0)
+    return replace(pairs[0], a=a, b=b, boots=boots)

@@ -30,13 +30,13 @@ from linklab.lab.lab import Lab, Subject
 from linklab.machine.spec import Boot
 from linklab.report.by_kind import headline
 from linklab.report.calibration import Case
-from linklab.results.comparison import Comparison, Effect, Rule
+from linklab.results.comparison import Comparison, Effect, Pair, Rule
 from linklab.results.outcomes import Status, status_of
 from linklab.results.shape import Better
 from linklab.results.store import RunFolder, read_run
 from linklab.results.suites import suites_of
 from linklab.scenarios.grouping import Grouping
-from linklab.trials.calibrate import Calibration, Slowed
+from linklab.trials.calibrate import Calibration, Slowed, _joined
 
 PLAN = plan_of(arms=("group",), counts=(2,), repeat=8, fresh_guest=True, seed=1)
 assert Grouping.slower
@@ -269,6 +269,14 @@ def test_what_is_wrong_in_a_tenth_is_hardly_ever_taken_for_right() -> None:
     alarms = [sum(random.random() < 0.1 for _ in range(80)) for _ in range(500)]
     met = sum(case([Effect.WORSE] * n + [Effect.SAME] * (80 - n), 0.05).met for n in alarms)
     assert met / 500 <= 0.01
+
+
+def test_the_blocks_of_all_comparisons_keep_their_boots_apart() -> None:
+    one = Pair([1.0, 1.1, 1.2], [1.3, 1.2, 1.1], boots=[1, 2, 1])
+    joined = _joined([one, one])
+    assert (list(joined.boots), joined.units, joined.blocks) == ([1, 2, 1, 3, 4, 3], 4, 6)
+    alone = replace(one, boots=())
+    assert _joined([alone, alone]).units == 6
 
 
 def test_a_share_has_its_exact_interval() -> None:
