@@ -81,8 +81,9 @@ class Sample:
         metrics = _metrics(data, shape.metrics)
         if shape.metric.name not in metrics:
             raise SchemaError(f"a sample lacks {shape.metric.name}")
-        if broken := [name for name, value in metrics.items() if not isfinite(value)]:
-            raise SchemaError(f"a sample's {broken[0]} is {metrics[broken[0]]}, which is no number")
+        for name, value in metrics.items():
+            if isinstance(value, float) and not isfinite(value):
+                raise SchemaError(f"a sample's {name} is {value!r}, which is no number")
         return cls(cell=shape.cell_in(data), metrics=metrics, **own)
 
 
