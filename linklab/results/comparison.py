@@ -266,7 +266,7 @@ def pairs_of(samples: Iterable[Sample], metric: Metric, a: str, b: str) -> dict[
         both = sorted(each[0].keys() & each[1].keys())
         if len(both) >= 2:
             values = [[one[block] for block in both] for one in each]
-            boots = [saved[block] for block in both if block in saved]
+            boots = [saved[block] for block in both] if saved.keys() >= set(both) else []
             pairs[cell] = Pair(values[0], values[1], metric=metric, boots=boots)
     return pairs
 
