@@ -299,14 +299,21 @@ class Lab:
     ) -> Lab:
         """Return the same lab with saved guests of each kernel too, saving what is missing.
 
-        In virtual time guests saved with the same `draw` had the same entropy.
+        In virtual time guests saved with the same `draw` had the same entropy. Where there are
+        several of each, a kernel that is there twice has others the second time: what a
+        comparison with itself shows must have the boots in it.
         """
+        same = [subject.sha256 for subject in subjects]
         saved = {
             _saved_name(_machine_name(subject.on(host), host), number): self._saved(
-                subject.on(host), replace(spec, seed=draw + number - 1), number, cache, listener
+                subject.on(host),
+                replace(spec, seed=draw + number - 1),
+                number + same[:place].count(subject.sha256) * self.boots * (self.boots > 1),
+                cache,
+                listener,
             )
             for number in range(1, self.boots + 1)
-            for subject in subjects
+            for place, subject in enumerate(subjects)
             for host, spec in self.specs_for(subject).items()
         }
         return replace(self, snapshots={**self.snapshots, **saved})
@@ -338,7 +345,7 @@ class Lab:
         }
 
         def make(folder: Path) -> Mapping[str, Any]:
-            which = f" ({number} of {self.boots})" if self.boots > 1 else ""
+            which = f" ({1 + (number - 1) % self.boots} of {self.boots})" if self.boots > 1 else ""
             with step(listener, f"save a guest with kernel {subject.name}{which}"):
                 hello = save_session(self.qemu.path, spec, folder, self.boot_limit)
             return {"hello": asdict(hello)}
@@ -349,7 +356,7 @@ class Lab:
 
 
 def _saved_name(name: str, number: int) -> str:
-    return f"{name}#{number}" if number > 1 else name
+    return f"{name}, boot {number}" if number > 1 else name
 
 
 def _machine_name(subject: Subject, host: str) -> str:

@@ -295,6 +295,9 @@ def test_several_guests_are_saved_where_they_are_wanted_and_resumed_by_turns(
     assert seen[0] == seen[1] == first
     assert len({snapshot.folder for snapshot in seen}) == 3
     assert [several.saved_number(draw) for draw in range(4)] == [1, 2, 3, 1]
+    twin = replace(subject, name="sysfs#2")
+    both = replace(lab, boots=3).with_snapshots([subject, twin], cache, ignore).snapshots
+    assert len({snapshot.folder for snapshot in both.values()}) == 6, "none is on both sides"
 
 
 def test_a_session_resumes_the_guest_saved_for_its_kernel(
