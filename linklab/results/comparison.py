@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
-from math import erfc, exp, inf, isfinite, log, sqrt
+from math import exp, inf, isfinite, log, sqrt
 from statistics import NormalDist, median
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -33,6 +33,7 @@ from linklab.results.codec import from_json
 from linklab.results.figures import VIRTUAL
 from linklab.results.model import Run, Sample
 from linklab.results.shape import Better, Cell, Metric
+from linklab.results.statistics import least_p_value
 
 if TYPE_CHECKING:
     from linklab.results.exchange import Shift
@@ -48,7 +49,6 @@ as far apart (docs/virtual-time.md). What is farther from a limit needs no secon
 ALPHA = 0.05
 MOST_MORE = 100_000  # blocks; for more than these no number is given
 _POWER = 0.8
-EXACT = 12  # units whose exchanges are all tried; of more their sum is as good as normal
 
 
 SECONDS = Metric("seconds", "s")
@@ -304,11 +304,6 @@ def holm(p_values: Sequence[float], family: int = 0) -> list[float]:
         least = max(least, min(1.0, (family - rank) * p_values[place]))
         corrected[place] = least
     return corrected
-
-
-def least_p_value(units: int) -> float:
-    """Return the p value where so many units agree as well as they can."""
-    return 2.0 ** (1 - units) if units <= EXACT else erfc(sqrt(units / 2))
 
 
 def fewest_blocks(rule: Rule, family: int = 1) -> int:

@@ -29,7 +29,7 @@ from math import erfc, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from linklab.results.comparison import EXACT
+from linklab.results.statistics import EXACT
 
 Array = NDArray[np.float64]
 Units = NDArray[np.intp]
