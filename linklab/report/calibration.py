@@ -133,7 +133,9 @@ def calibration_of(about: Mapping[str, Any]) -> Calibration:
 def render(found: Calibration) -> Group:
     """Return the heading, the table and what it cost."""
     about, plan, stored = found.about, found.about["plan"], found.about["calibration"]
-    columns = (f">{effect.word(found.metric)}" for effect in _SHOWN)
+    said = {one.verdict for case in found.cases for one in case.comparisons}
+    shown = [effect for effect in _SHOWN if effect is not Effect.MINOR or effect in said]
+    columns = (f">{effect.word(found.metric)}" for effect in shown)
     parts: list[RenderableType] = [
         Text(seconds_are(about), style="bold"),
         Text(
@@ -143,7 +145,7 @@ def render(found: Calibration) -> Group:
         plain_table(
             "the kernel compared, and what was said of the second one",
             ("", ">comparisons", *columns),
-            map(_row, found.cases),
+            (_row(case, shown) for case in found.cases),
         ),
         Text(),
         *(_aim_text(case) for case in found.cases),
@@ -154,9 +156,9 @@ def render(found: Calibration) -> Group:
     return Group(*parts)
 
 
-def _row(case: Case) -> list[RenderableType]:
+def _row(case: Case, shown: Sequence[Effect]) -> list[RenderableType]:
     numbers = Counter(one.verdict for one in case.comparisons)
-    return [case.title, *(str(n) for n in (numbers.total(), *(numbers[e] for e in _SHOWN)))]
+    return [case.title, *(str(n) for n in (numbers.total(), *(numbers[e] for e in shown)))]
 
 
 def _aim_text(case: Case) -> Text:
