@@ -20,6 +20,7 @@ from linklab.lab.topology import Topology
 from linklab.machine.spec import MOST_NICS, Clock, NicModel
 from linklab.options import choose, option, split_list
 from linklab.scenarios.scenario import Scenario
+from linklab.trials.plan import Plan
 
 NICS = NETWORKS / "nics.config"
 
@@ -77,10 +78,16 @@ class PlaceOptions:
         """Whether each host is a guest of its own. Raises `UsageError`."""
         return choose("place", self.place, Place) is Place.GUESTS
 
-    def check(self, network: Topology | None, memory: int, kind: type[Scenario]) -> None:
+    def check(
+        self,
+        network: Topology | None,
+        memory: int,
+        kind: type[Scenario],
+        plan: Plan | None = None,
+    ) -> None:
         """Raise `UsageError` for what is wrong by itself, or does not fit topology or scenario.
 
-        `memory` is each guest's, in MiB.
+        `memory` is each guest's, in MiB; `plan` is of what is measured there.
         """
         if network is not None and (why := kind.unfit(network, in_one_guest=not self.is_guests)):
             raise UsageError(f"{kind.name} on `{network}`: {why}")
@@ -106,6 +113,8 @@ class PlaceOptions:
                 )
         if any(way.mark for link in network.links for way in (link.there, link.back)):
             raise UsageError(f"--place guests: {network}: a link between guests marks nothing")
+        if plan is not None:
+            _check_apart(plan)
         self._models(network)
         available, count = host_memory_available(), len(network.hosts)
         if available is not None and memory * count > available:
@@ -178,6 +187,13 @@ class PlaceOptions:
         general, hosts = self._models(network)
         wire = build_static(WIRE, cache, listener).cached(WIRE.file)
         return replace(lab, guests=GuestPlace(network, wire, general, hosts, self.capture))
+
+
+def _check_apart(plan: Plan) -> None:
+    """Raise `UsageError` for a cell that takes hosts that are all in one guest."""
+    for cell in plan.cells:
+        if why := plan.kind.shared(plan.known(cell), plan.given_in(cell)):
+            raise UsageError(f"--place guests: {why}: --place spaces has all hosts in one guest")
 
 
 def _described(kernels: Mapping[str, Subject]) -> dict[str, dict[str, str]]:
