@@ -96,6 +96,8 @@ class PlaceOptions:
                 f"topology: {network}: hosts behind one have no place yet, neither in a namespace "
                 "nor in a guest: give each a name, and a link"
             )
+        if plan is not None:
+            self._check_cells(plan)
         if not self.is_guests:
             for typed, text in (("nic", self.nic), ("capture", "" if not self.capture else " ")):
                 if text:
@@ -113,8 +115,6 @@ class PlaceOptions:
                 )
         if any(way.mark for link in network.links for way in (link.there, link.back)):
             raise UsageError(f"--place guests: {network}: a link between guests marks nothing")
-        if plan is not None:
-            _check_apart(plan)
         self._models(network)
         available, count = host_memory_available(), len(network.hosts)
         if available is not None and memory * count > available:
@@ -122,6 +122,12 @@ class PlaceOptions:
                 f"--place guests: {count} hosts need {memory} MiB each, this host has "
                 f"{available} MiB available"
             )
+
+    def _check_cells(self, plan: Plan) -> None:
+        for cell in plan.cells:
+            known, given = plan.known(cell), plan.given_in(cell)
+            if why := plan.kind.misplaced(known, given, in_one_guest=not self.is_guests):
+                raise UsageError(f"--place {self.place}: {plan.shape.in_words(cell)}: {why}")
 
     def _models(self, network: Topology | None) -> tuple[NicModel, dict[str, NicModel]]:
         words, hosts = by_host("nic", self.nic, network) if self.nic else ([], {})
@@ -187,13 +193,6 @@ class PlaceOptions:
         general, hosts = self._models(network)
         wire = build_static(WIRE, cache, listener).cached(WIRE.file)
         return replace(lab, guests=GuestPlace(network, wire, general, hosts, self.capture))
-
-
-def _check_apart(plan: Plan) -> None:
-    """Raise `UsageError` for a cell that takes hosts that are all in one guest."""
-    for cell in plan.cells:
-        if why := plan.kind.shared(plan.known(cell), plan.given_in(cell)):
-            raise UsageError(f"--place guests: {why}: --place spaces has all hosts in one guest")
 
 
 def _described(kernels: Mapping[str, Subject]) -> dict[str, dict[str, str]]:

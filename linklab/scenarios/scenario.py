@@ -428,8 +428,11 @@ class Scenario:
         return ""
 
     @classmethod
-    def shared(cls, cell: Cell, given: Mapping[str, Value]) -> str:
-        """Return what of a cell takes hosts that are all in one guest, or nothing."""
+    def misplaced(cls, cell: Cell, given: Mapping[str, Value], *, in_one_guest: bool) -> str:
+        """Return why a cell cannot be measured where the hosts are, or nothing.
+
+        They are all `in_one_guest`, or each is a guest of its own.
+        """
         return ""
 
     @classmethod

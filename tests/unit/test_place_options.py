@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -103,8 +104,8 @@ def test_a_scenario_that_a_topology_is_not_for_says_so_before_anything_is_built(
 @pytest.mark.parametrize(
     ("kind", "words", "wanted"),
     [
-        ("congestion", {"param": ("trace=drive",)}, "a link that follows a trace (drive)"),
-        ("congestion", {"axis": ("loss=0,1",)}, "1 % lost: another link than the topology's"),
+        ("congestion", {"param": ("trace=drive",)}, "trace=drive: who follows it"),
+        ("congestion", {"axis": ("loss=0,1",)}, "bbr, 1.0 % lost: another link than"),
         ("congestion", {"axis": ("ecn=on",)}, "another link than the topology's"),
         ("mptcp", {"axis": ("operation=dark",)}, "dark needs the middle of each link"),
         ("mptcp", {"axis": ("arm=stripped",)}, "stripped needs the middle of each link"),
@@ -124,6 +125,15 @@ def test_what_is_done_in_the_middle_of_a_link_takes_hosts_in_one_guest(
         assert wanted and wanted in error.message and "--place spaces" in error.message
     else:
         assert not wanted
+
+
+def test_nobody_polls_over_a_link_without_a_delay_in_one_guest() -> None:
+    for arm, refused in (("busypoll", True), ("epoll-busypoll", True), ("interrupt", False)):
+        options = ScenarioOptions("busypoll", axis=(f"arm={arm}",), param=("topology=a -- b",))
+        plan, network = options.plan({}), options.kind.network(options.given())
+        GUESTS.check(network, 256, options.kind, plan)
+        with pytest.raises(UsageError, match="before anybody") if refused else nullcontext():
+            PlaceOptions().check(network, 256, options.kind, plan)
 
 
 def test_guests_take_real_time_and_virtual_time_is_refused_with_the_reason() -> None:

@@ -183,15 +183,17 @@ class Congestion(Scenario):
         )
 
     @classmethod
-    def shared(cls, cell: Cell, given: Mapping[str, Value]) -> str:
-        """Return what works in the middle of the slowest link, or changes it."""
-        if given["trace"]:
-            return f"a link that follows a trace ({given['trace']}) needs its middle"
+    def misplaced(cls, cell: Cell, given: Mapping[str, Value], *, in_one_guest: bool) -> str:
+        """Return what works in the middle of the slowest link, where that is not in a guest."""
         drawn = parse(str(given["topology"]))
         number, (there, back, _) = slowest_link(drawn), ways(cell, given)
-        if number is None or (there, back) == (drawn.links[number].there, drawn.links[number].back):
+        if in_one_guest or number is None:
             return ""
-        return f"{cls.shape.in_words(cell)}: another link than the topology's is made in its middle"
+        if given["trace"]:
+            return f"trace={given['trace']}: who follows it is in the link's middle: --place spaces"
+        if (there, back) == (drawn.links[number].there, drawn.links[number].back):
+            return ""
+        return "another link than the topology's is made in its middle: --place spaces"
 
     def set_up(self, hosts: Hosts, setup: Cell) -> Iterable[tuple[Cell, Metrics]]:
         """Remember who sends, which link is the slowest, and what kernel and hosts have."""

@@ -149,10 +149,12 @@ class Mptcp(Scenario):
         return f"the topology has {paths} paths: --axis dies={','.join(PATHS[:paths])}"
 
     @classmethod
-    def shared(cls, cell: Cell, given: Mapping[str, Value]) -> str:
-        """Return what works in the middle of a link."""
+    def misplaced(cls, cell: Cell, given: Mapping[str, Value], *, in_one_guest: bool) -> str:
+        """Return what works in the middle of a link, where that is not in a guest."""
         found = {"dark", "stripped"} & {*cell.values()}
-        return f"{found.pop()} needs the middle of each link" if found else ""
+        if in_one_guest or not found:
+            return ""
+        return f"{found.pop()} needs the middle of each link: --place spaces has it"
 
     def set_up(self, hosts: Hosts, setup: Cell) -> Iterable[tuple[Cell, Metrics]]:
         """Let each of the sender's addresses have routes of its own."""
