@@ -105,7 +105,7 @@ def test_a_scenario_that_a_topology_is_not_for_says_so_before_anything_is_built(
     ("kind", "words", "wanted"),
     [
         ("congestion", {"param": ("trace=drive",)}, "trace=drive: who follows it"),
-        ("congestion", {"axis": ("loss=0,1",)}, "bbr, 1.0 % lost: another link than"),
+        ("congestion", {"axis": ("loss=0,1",)}, "bbr, 1 % lost: another link than"),
         ("congestion", {"axis": ("ecn=on",)}, "another link than the topology's"),
         ("mptcp", {"axis": ("operation=dark",)}, "dark needs the middle of each link"),
         ("mptcp", {"axis": ("arm=stripped",)}, "stripped needs the middle of each link"),
