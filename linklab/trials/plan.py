@@ -89,6 +89,10 @@ class Plan:
         """Return a cell with the values of the parameters beside those of the axes."""
         return Cell({**self.given_in(cell), **cell})
 
+    def draw_of(self, slot: GuestSlot) -> int:
+        """Return what a guest's entropy, and the saved guest that it goes on from, depend on."""
+        return (self.seed + slot.draw) % SEEDS  # warm-up rounds count downwards from 0
+
     @property
     def networks(self) -> list[Topology]:
         """The topologies that guests have, each once; none where the scenario has none."""
