@@ -177,7 +177,7 @@ def _tend(machine: Machine, window: _Window, network: Topology | None) -> None:
             window.heard()
 
 
-def _link_script(network: Topology, link: int) -> str:
+def link_script(network: Topology, link: int) -> str:
     """Return the command that brings a link into a state."""
     try:
         cases = "".join(
@@ -201,7 +201,7 @@ def _make_hosts(agent: Agent, network: Topology) -> None:
         commands = {
             host: _ENTER.format(host, " ".join(spaces.inside(host))) for host in network.everyone
         }
-        commands |= {spaces.middle(k): _link_script(network, k) for k in range(len(network.links))}
+        commands |= {spaces.middle(k): link_script(network, k) for k in range(len(network.links))}
         for name, script in commands.items():
             agent.write_file(f"{_HOSTS}/{name}", script.encode(), guest.until(), mode=0o755)
         inside = {host: replace(guest, inside=spaces.inside(host)) for host in network.everyone}

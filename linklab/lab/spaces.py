@@ -31,6 +31,7 @@ CAPTURES = "captures"
 _IP = "/bin/ip"
 _SYSCTL = "/bin/sysctl -q -p"
 _FOLDER = "/tmp"
+_IN_A_SCRIPT = 50  # hosts: each takes an emulated guest a tenth of a second
 _KIB_BEHIND = 512  # of memory for a host behind another: 200 measured, its sockets not among them
 _PATIENCE = 30.0  # s for all links to carry something
 _OF_AN_INTERFACE = (  # each has values of its own, from before its host was told
@@ -183,17 +184,17 @@ def _values(topology: Topology, host: str) -> tuple[tuple[str, str], ...]:
 
 
 def _configure_behind(topology: Topology, run: Run, write: Write) -> None:
-    """Bring up the hosts behind one, by one script: they are many, and a request takes its time."""
-    lines = ["set -e"]
-    for link in topology.all_links[len(topology.links) :]:
-        path = f"{_FOLDER}/{link.a}-behind.sysctl"
-        if link.b == f"{link.a}.1":  # the others have the same interface
-            write(path, _sysctl_text(_values(topology, link.b)))
-        enter = " ".join(inside(link.b))
-        lines += [f"{enter} {_SYSCTL} {path}", f"{enter} {_IP} -batch - <<END"]
-        lines += [*host_lines(topology, link.b), "END"]
-    if topology.behind:
-        script = f"{_FOLDER}/behind.sh"
+    """Bring up the hosts behind one, some by each script: they are many, and requests take time."""
+    script = f"{_FOLDER}/behind.sh"
+    for first in range(len(topology.links), len(topology.all_links), _IN_A_SCRIPT):
+        lines = ["set -e"]
+        for link in topology.all_links[first : first + _IN_A_SCRIPT]:
+            path = f"{_FOLDER}/{link.a}-behind.sysctl"
+            if link.b == f"{link.a}.1":  # the others have the same interface
+                write(path, _sysctl_text(_values(topology, link.b)))
+            enter = " ".join(inside(link.b))
+            lines += [f"{enter} {_SYSCTL} {path}", f"{enter} {_IP} -batch - <<END"]
+            lines += [*host_lines(topology, link.b), "END"]
         write(script, "".join(f"{line}\n" for line in lines).encode())
         run(["/bin/sh", script])
 
