@@ -143,7 +143,8 @@ def test_a_wrong_option_is_refused_and_leaves_nothing(
 
 def test_more_hosts_in_a_guest_than_its_memory_holds_are_refused_with_the_number() -> None:
     many = ("topology=a -- b[400]: 10mbit",)
-    options = replace(with_machine(memory="512"), scenario="congestion", param=many)
+    machine = MachineOptions(memory="512", clock="virtual")
+    options = RunOptions(machine=machine, scenario="congestion", param=many, output="out")
     with pytest.raises(UsageError, match=r"with 402 hosts in a guest, need 712 MiB .* gives 512"):
         check(options)
 
