@@ -114,9 +114,16 @@ static void follow(int fd, unsigned char *ring)
 
 		while (!(__atomic_load_n(status, __ATOMIC_ACQUIRE) & TP_STATUS_USER)) {
 			bool is_last = stopped;
+			int error;
+			socklen_t length = sizeof(error);
 
-			if (!ppoll(&ready, 1, is_last ? &settles : NULL, &none) && is_last)
+			ready.revents = 0;
+			ppoll(&ready, 1, is_last ? &settles : NULL, &none);
+			if (is_last && !(ready.revents & POLLIN))
 				return;
+			/* The interface went down; it is heard again when it is up. */
+			if (ready.revents & POLLERR)
+				getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length);
 		}
 		put_block(block);
 		__atomic_store_n(status, TP_STATUS_KERNEL, __ATOMIC_RELEASE);
