@@ -30,6 +30,8 @@
 void plain(char **argv);
 void napi(char **argv);
 void shape(char **argv);
+void dark(char **argv);
+void bare(char **argv);
 void sink(char **argv);
 void send_flows(char **argv);
 void stream(char **argv);
@@ -45,6 +47,7 @@ void watch_interfaces(char **argv);
 void watch_queue(char **argv);
 void relay(char **argv);
 void flood(char **argv);
+void capture(char **argv);
 
 /* What a queue counts: packets. */
 struct queue_look {

@@ -126,6 +126,8 @@ class Running(Measurement[RunOptions, RunRequest]):
         plan = self.planned(decide_clock(self.machine, self.listener))
         if options.record and self.place.is_guests:
             raise UsageError("--record: a guest that hears others cannot be replayed alone")
+        if options.record and self.place.capture:
+            raise UsageError("--record: what a guest writes to its ports is not in a recording")
         if options.record:
             check_record(options.kernels, options.machine, plan.jobs, keeps=options.keep)
         memory = max(memory_for(options.machine, plan, each) for each in kernels)

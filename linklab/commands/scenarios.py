@@ -15,6 +15,7 @@ from linklab.commands.kernels import KernelOptions
 from linklab.commands.machines import MachineOptions
 from linklab.errors import UsageError
 from linklab.events import Listener
+from linklab.lab import spaces
 from linklab.lab.lab import Lab, choose_memory
 from linklab.machine.spec import Clock
 from linklab.options import JSON, amounts, choose, number, numbers, option, seconds, split_list
@@ -366,7 +367,12 @@ def memory_for(machine: MachineOptions, plan: Plan, kernels: KernelOptions) -> i
     if asked is not None and (found := _what_fits(kind, largest, kernels.memory_left(asked), cpus)):
         typed, fits = found
         what = f"{typed}: {what} (at most {fits} fit into {asked} MiB)"
-    return choose_memory(asked, kernels.memory(kind.memory(largest, cpus)), what)
+    needed = kind.memory(largest, cpus)
+    if plan.networks and (behind := max(map(spaces.memory, plan.networks))):
+        needed += behind
+        count = max(len(network.everyone) for network in plan.networks)
+        what += f", with {count} hosts in a guest,"
+    return choose_memory(asked, kernels.memory(needed), what)
 
 
 def _what_fits(kind: type[Scenario], cell: Cell, memory: int, cpus: int) -> tuple[str, int] | None:

@@ -115,8 +115,12 @@ class Sweeping(Running):
 
     def check(self) -> RunRequest:
         """Check every option, and every check against the cells that there will be."""
-        if len(self._asked.varied.get("topology", ())) > 1 and self.place.is_guests:
-            raise UsageError("--place guests: one topology at a time: name one, or --place spaces")
+        if len(self._asked.varied.get("topology", ())) > 1:
+            if self.place.is_guests:
+                text = "--place guests: one topology at a time: name one, or --place spaces"
+                raise UsageError(text)
+            if self.place.capture:
+                raise UsageError("--capture: one topology at a time: name one")
         with self._said("kernel:" if "kernel" in self._asked.content else ""):
             for side in self.sides():
                 self.place.kernels(side.options, self.network).check()

@@ -20,6 +20,7 @@ from linklab.host.cache import Cache, Cached, hash_file, key_of
 from linklab.host.cpus import VIRTUAL_TSC_KHZ, own_cores
 from linklab.host.qemu import Qemu
 from linklab.host.run import shown
+from linklab.lab.captures import capture_of, whole_packets
 from linklab.lab.console_access import Hold
 from linklab.lab.guests import GuestNetwork, GuestPlace
 from linklab.lab.recording import recorded
@@ -31,6 +32,7 @@ from linklab.lab.session import (
     open_sessions,
     save_session,
 )
+from linklab.lab.spaces import over_a_cut_link
 from linklab.lab.wire import Wire
 from linklab.machine.commandline import DISTRIBUTION, RECORDING, measuring_command_line
 from linklab.machine.spec import (
@@ -130,12 +132,13 @@ class Lab:
     shares: tuple[Share, ...] = ()  # folders of the host that its guests may mount
     boots: int = 1  # saved guests of each kernel, which guests go on from by turns
     guests: GuestPlace | None = None  # where each host of a topology is a guest of its own
+    captures: int = 0  # links between the hosts of one guest that it writes down what crosses
     fleet: Fleet | None = None  # where its batches are done, if not here
 
     @property
     def machines(self) -> int:
         """How many machines work together on one trial."""
-        return len(self.guests.topology.hosts) if self.guests else 1
+        return len(self.guests.topology.everyone) if self.guests else 1
 
     @property
     def clock_name(self) -> str:
@@ -179,6 +182,7 @@ class Lab:
             self.memory,
             clock=self.clock,
             shares=self.shares,
+            captures=(Path("/dev/null"),) * self.captures,
         )
 
     def specs_for(self, subject: Subject) -> dict[str, MachineSpec]:
@@ -189,7 +193,7 @@ class Lab:
         if self.guests is None:
             return {"": self.spec_for(subject)}
         found = {}
-        for host in self.guests.topology.hosts:
+        for host in self.guests.topology.everyone:
             is_on_pci = self.guests.model(host) is not NicModel.VIRTIO
             lab = replace(self, machine=MachineType.PC) if is_on_pci else self
             nics = self.guests.interfaces(host)
@@ -215,10 +219,12 @@ class Lab:
         In virtual time guests of the same `draw` get the same entropy. Raises `LabError`
         for an artefact that this host's cache lacks.
         """
-        spec = replace(self.spec_for(subject), seed=draw)
+        captures = tuple(capture_of(console_log, link) for link in range(self.captures))
+        spec = replace(self.spec_for(subject), seed=draw, captures=captures)
         saved = self.snapshots.get(_saved_name(subject.name, self.saved_number(draw)))
         symbols = self._found(subject, saved)
         with ExitStack() as stack:
+            stack.enter_context(whole_packets(captures))
             if self.records:
                 kept = recorded(self.qemu, spec, console_log, symbols)
                 spec = stack.enter_context(kept)
@@ -245,7 +251,7 @@ class Lab:
         """
         place = self.guests
         assert place is not None
-        with Wire(place.wire.found(), place.topology.links, seed) as wire:
+        with Wire(place.wire.found(), place.topology.all_links, seed) as wire:
             starts = []
             for host, spec in self.specs_for(subject).items():
                 linked = replace(spec, nics=place.joined(host, wire, console_log))
@@ -276,7 +282,8 @@ class Lab:
             except (GuestHung, RequestRefused) as fault:
                 if joined is None or not joined.cut:
                     raise
-                raise joined.over_a_cut_link(fault) from fault
+                judged = over_a_cut_link(place.topology, joined.cut, fault)
+                raise judged from (None if judged is fault else fault)
 
     def _found(self, subject: Subject, saved: Snapshot | None) -> Path | None:
         """Look for all that opens a guest; return its kernel's symbols. Raises `LabError`."""
@@ -324,7 +331,7 @@ class Lab:
 
     def saved_guests(self, kernel: str) -> list[Snapshot]:
         """Return a saved guest of a kernel, by its name: one for each host that is a guest."""
-        hosts = self.guests.topology.hosts if self.guests else ("",)
+        hosts = self.guests.topology.everyone if self.guests else ("",)
         names = [f"{kernel} on {host}" if host else kernel for host in hosts]
         return [self.snapshots[name] for name in names if name in self.snapshots]
 

@@ -132,7 +132,8 @@ def _panel(
     **more: Any,
 ) -> Panel:  # fmt: skip
     axis = runs[0].run.shape.axis(runs[0].run.shape.rows)
-    return Panel(identity, title, axis.title or axis.name, y, curves, unit, log=axis.log, **more)
+    drawn = {"log": axis.log, "smooth": axis.smooth, **more}
+    return Panel(identity, title, axis.title or axis.name, y, curves, unit, **drawn)
 
 
 def _identity(runs: Sequence[Stored], sheet: Cell) -> str:

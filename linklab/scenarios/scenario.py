@@ -15,7 +15,7 @@ from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 from signal import SIGKILL
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from linklab.agent.client import Agent, TracedAgent
 from linklab.agent.replies import Measure, ProgramEnd, SyscallCount
@@ -158,6 +158,27 @@ class Slower:
     first: int = 4000  # loops to begin with
 
 
+class Links(Protocol):
+    """The links of a topology, counted from 0, which can be cut while their hosts run.
+
+    One stays as it is until something else is asked for. Each raises `LabError` where nothing
+    in the link's middle could do it.
+    """
+
+    @property
+    def cut(self) -> set[int]:
+        """The links that are down or dark now."""
+
+    def pull(self, link: int) -> None:
+        """Take a link down: neither end has a carrier, and what is on it is lost."""
+
+    def darken(self, link: int) -> None:
+        """Let all vanish that is on a link and comes to it; its carrier stays."""
+
+    def plug(self, link: int) -> None:
+        """Let a link be as it was before."""
+
+
 @dataclass(frozen=True)
 class Host:
     """A host of the topology, driven through its agent. Every time is the guest's own."""
@@ -170,6 +191,13 @@ class Host:
     inside: tuple[str, ...] = ()
     """The words before a command that is to run on it, where it shares a guest with others."""
     network: Topology | None = None
+    wires: Links | None = None
+
+    @property
+    def links(self) -> Links:
+        """Return the links of its topology, which can be cut."""
+        assert self.wires is not None, "a scenario without a topology has no links"
+        return self.wires
 
     def address(self, link: int | None = None, family: int = 4) -> str:
         """Return its address: on its first link, or on one that it has an end of."""
