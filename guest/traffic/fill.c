@@ -144,6 +144,16 @@ static uint32_t *addresses_of(const char *path, size_t *count)
 	return addresses;
 }
 
+/* Which of two words it is; ends the program at any other one. */
+static bool is_second(const char *text, const char *first, const char *second)
+{
+	if (strcmp(text, first) && strcmp(text, second)) {
+		fprintf(stderr, "traffic: %s: %s or %s is expected\n", text, first, second);
+		exit(2);
+	}
+	return !strcmp(text, second);
+}
+
 static void begin_nf(uint8_t subsystem, uint8_t command, uint16_t flags)
 {
 	struct nfgenmsg head = { .nfgen_family = AF_INET };
@@ -161,9 +171,9 @@ static void begin_ipset(uint8_t command, uint16_t flags, const char *name)
 /* NAME TYPE FILE: a new set of ipset with the addresses in a file. */
 void fill_ipset(char **argv)
 {
+	bool networks = is_second(argv[1], "hash:ip", "hash:net");
 	size_t count;
 	uint32_t *addresses = addresses_of(argv[2], &count);
-	bool networks = !strcmp(argv[1], "hash:net");
 	struct nlattr *data;
 
 	start_batch(ROOM(count));
@@ -216,10 +226,10 @@ static void begin_nft(uint8_t family, int type)
 /* ip|netdev TABLE NAME set|prefixes FILE: fills a set of nftables, as one transaction. */
 void fill_nftables(char **argv)
 {
+	uint8_t family = is_second(argv[0], "ip", "netdev") ? NFPROTO_NETDEV : NFPROTO_IPV4;
+	bool intervals = is_second(argv[3], "set", "prefixes");
 	size_t count;
 	uint32_t *addresses = addresses_of(argv[4], &count);
-	uint8_t family = strcmp(argv[0], "netdev") ? NFPROTO_IPV4 : NFPROTO_NETDEV;
-	bool intervals = !strcmp(argv[3], "prefixes");
 	struct nlmsghdr *elements = NULL;
 
 	start_batch(ROOM(count));
@@ -320,7 +330,7 @@ static void add_flows(int datapath, uint32_t from, uint32_t to, bool tracked)
 /* NAME plain|tracked INTERFACE INTERFACE: a datapath of Open vSwitch that joins the two. */
 void join_switch(char **argv)
 {
-	bool tracked = !strcmp(argv[1], "tracked");
+	bool tracked = is_second(argv[1], "plain", "tracked");
 	int datapath;
 
 	begin_switch(OVS_DATAPATH_FAMILY, OVS_DP_CMD_NEW, OVS_DATAPATH_VERSION, 0);

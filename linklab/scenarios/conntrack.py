@@ -259,7 +259,7 @@ def _flat(figures: Any) -> Claim:
     entries, buckets = _cells(figures)
     wide = buckets[-1] if buckets else 0
     fitting = [count for count in entries if count <= wide]
-    few, many = ([*fitting[:1], 0][0], [*fitting, 0][-1])
+    few, many = [*fitting, 0][0], [0, *fitting][-1]
     return _compared(figures, text, theirs, (few, wide), (many, wide), lambda ratio: ratio < _SAME)
 
 
@@ -267,7 +267,7 @@ def _longer(figures: Any) -> Claim:
     text = "with more entries than buckets it costs more: chains are gone through"
     theirs = f"a chain's mean length is 2 by default ({_DOCUMENTED}); more: by 10 %"
     entries, buckets = _cells(figures)
-    most = [*entries, 0][-1]
+    most = [0, *entries][-1]
     narrow, wide = [*buckets, 0][0], [0, *buckets][-1]
     if most <= narrow:
         return Claim.unmeasured(text, theirs, f"needs {KNOWN} with more entries than buckets")

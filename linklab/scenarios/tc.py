@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from linklab.errors import WrongState
 from linklab.paths import IMAGES
-from linklab.results.shape import Axis, Better, Cell, Metric, Shape
+from linklab.results.shape import Axis, Better, Cell, Metric, Shape, Value
 from linklab.scenarios.drop.flood import (
     OTHERS,
     PACKETS,
@@ -34,6 +34,7 @@ __all__ = ["Tc"]
 
 Lines = Callable[[Place, int], Iterator[str]]
 _MOST = 10_000
+_HELD = 50_000  # packets in a queue: 200 MiB
 _QUEUE = 2  # the handle of what is below the gate
 _SHUT = "rate 8bit burst 1600 limit 1g"  # some packets come through, then one in a minute
 _OPEN = "rate 100gbit burst 100m limit 1g"
@@ -172,6 +173,12 @@ class Tc(Flooded):
         """Return why there is no number of nothing."""
         alone = cell["arm"] != NONE or cell.number("number") == 1
         return "" if alone else f"{NONE} has neither filters nor classes: number=1"
+
+    @classmethod
+    def conflict(cls, cell: Cell, given: Mapping[str, Value]) -> str:
+        """Return why a queue cannot hold all packets: each takes a page."""
+        held = cell["arm"] not in QUEUES or int(given["packets"]) <= _HELD
+        return "" if held else f"a queue holds {_HELD} packets at most"
 
     @classmethod
     def limit(cls, cell: Cell, *, emulated: bool) -> float:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from fake_hosts import cell_of, claim_of, given_to, run_of
 
+from linklab.commands.scenarios import ScenarioOptions
 from linklab.errors import LabError, UsageError, WrongState
 from linklab.lab.topology import parse
 from linklab.scenarios import scenario_named
@@ -115,10 +116,20 @@ def test_three_hosts_in_one_guest_are_needed(kind: Any) -> None:
     assert not kind.unfit(parse(kind.topology), in_one_guest=True)
 
 
-@pytest.mark.parametrize(("axis", "values"), [("entries", "100"), ("buckets", "1"), ("arm", "no")])
-def test_a_table_that_cannot_be_is_refused(axis: str, values: str) -> None:
-    with pytest.raises(UsageError, match=axis):
-        next(each for each in Conntrack.shape.axes if each.name == axis).parse(values)
+@pytest.mark.parametrize(
+    ("scenario", "axis"),
+    [
+        ("conntrack", "entries=100"),
+        ("conntrack", "buckets=1"),
+        ("conntrack", "arm=half-full"),
+        ("tc", "number=0"),
+        ("tc", "number=20000"),
+        ("tc", "arm=sfq"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_starts(scenario: str, axis: str) -> None:
+    with pytest.raises(UsageError, match=axis.partition("=")[0]):
+        ScenarioOptions(scenario, axis=(axis,)).values({})
 
 
 def conntrack_run(costs: dict[tuple[str, int, int], float], **more: float) -> Any:
@@ -183,13 +194,13 @@ def test_filters_are_one_behind_the_other_or_in_a_hash() -> None:
     assert [line.split()[-1] for line in lines_of("matchall", 3)] == ["continue", "continue", "c"]
     first, *each, last = lines_of("u32-hash", 3)
     assert "divisor 256" in first and "hashkey mask 0x000000ff at 12 link 1:" in last
-    assert [line.split()[10] for line in each] == [
+    assert [line.split()[11] for line in each] == [
         f"1:{int(address_at(number)) & 255:x}:" for number in range(3)
     ]
 
 
 def test_htb_has_a_class_for_each_address() -> None:
-    classes = [line.split()[6] for line in lines_of("htb", 20) if line.startswith("class add")]
+    classes = [line.split()[7] for line in lines_of("htb", 20) if line.startswith("class add")]
     assert classes == [f"2:{number:x}" for number in range(1, 21)]
 
 
@@ -225,6 +236,13 @@ def test_there_is_no_number_of_nothing() -> None:
     assert Tc.refusal(cell_of(Tc, arm=NONE, number=10))
     assert not Tc.refusal(cell_of(Tc, arm=NONE, number=1))
     assert not Tc.refusal(cell_of(Tc, arm="htb", number=10))
+
+
+def test_more_packets_than_fit_into_memory_are_not_queued() -> None:
+    many = given_to(Tc, packets=60_000)
+    assert Tc.conflict(cell_of(Tc, arm="cake"), many)
+    assert not Tc.conflict(cell_of(Tc, arm="u32"), many)
+    assert not Tc.conflict(cell_of(Tc, arm="cake"), given_to(Tc))
 
 
 @pytest.mark.parametrize(
