@@ -10,12 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from linklab.errors import LabError, WrongState
+from linklab.lab.spaces import TRAFFIC
 from linklab.paths import IMAGES
 from linklab.results.shape import Axis, Better, Cell, Metric, Shape, Value
 from linklab.scenarios.drop.flood import PACKETS, Flooded, Hook, guest_of, polls, took
 from linklab.scenarios.drop.programs import Stream, answering, dropping_all
 from linklab.scenarios.drop.rungs import tracks
-from linklab.scenarios.scenario import Claim, Finding, Host, Hosts, Metrics
+from linklab.scenarios.scenario import Claim, Finding, Host, Hosts, Metrics, Said
 
 __all__ = ["Conntrack"]
 
@@ -116,14 +117,11 @@ class Conntrack(Flooded):
         _set(guest, {"nf_conntrack_buckets": int(cell["buckets"]), "nf_conntrack_max": most})
         _set(middle, dict.fromkeys(_TIMEOUTS, 100_000))
         filling = Stream.of(entries, *self._pairs(cell))
-        if arm != FULL:
-            self._send(hosts, cell, filling)
-            return
-        from linklab.lab.spaces import TRAFFIC
-
-        middle.run([TRAFFIC, "napi", self.place.far])  # what XDP sends back wants it
-        for _ in range(2):
-            self._send(hosts, cell, filling, answering())
+        if arm == FULL:
+            middle.run([TRAFFIC, "napi", self.place.far])  # what XDP sends back wants it
+        for _ in range(2 if arm == FULL else 1):
+            self._send(hosts, cell, filling, answering() if arm == FULL else dropping_all())
+            # Meanwhile the kernel is done with the namespaces of the trial before.
             guest.run(["/bin/sleep", str(_STREAM)])
 
     def _pairs(self, cell: Cell) -> tuple[int, int]:
@@ -133,7 +131,7 @@ class Conntrack(Flooded):
 
     def _send(
         self, hosts: Hosts, cell: Cell, stream: Stream, program: bytes = dropping_all()
-    ) -> Any:
+    ) -> Said:
         hooks = [Hook("xdp", self.c, self.last.interface, program)]
         return self.flood(hosts, cell, stream, hooks, beyond=True, others=0)
 
