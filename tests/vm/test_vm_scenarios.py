@@ -85,7 +85,6 @@ def test_the_earlier_a_packet_is_dropped_the_less_it_costs(invoke: Invoke, tmp_p
             ("socket-filter", "application"),
             ("xdp-redirect", "tc-redirect"),
             ("tc-redirect", "forward"),
-            ("openvswitch", "forward"),
         ):
             assert rate[faster, tracked] > rate[slower, tracked], (faster, slower, tracked)
     # What comes before tracking does not know whether there is any.
