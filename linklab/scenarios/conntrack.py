@@ -10,11 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from linklab.errors import LabError, WrongState
-from linklab.lab.spaces import TRAFFIC
 from linklab.paths import IMAGES
 from linklab.results.shape import Axis, Better, Cell, Metric, Shape, Value
 from linklab.scenarios.drop.flood import PACKETS, Flooded, Hook, guest_of, polls, took
-from linklab.scenarios.drop.programs import Stream, answering, dropping_all
+from linklab.scenarios.drop.programs import Stream, answering, dropping_all, passing_all
 from linklab.scenarios.drop.rungs import tracks
 from linklab.scenarios.scenario import Claim, Finding, Host, Hosts, Metrics, Said
 
@@ -117,10 +116,8 @@ class Conntrack(Flooded):
         _set(guest, {"nf_conntrack_buckets": int(cell["buckets"]), "nf_conntrack_max": most})
         _set(middle, dict.fromkeys(_TIMEOUTS, 100_000))
         filling = Stream.of(entries, *self._pairs(cell))
-        if arm == FULL:
-            middle.run([TRAFFIC, "napi", self.place.far])  # what XDP sends back wants it
         for _ in range(2 if arm == FULL else 1):
-            self._send(hosts, cell, filling, answering() if arm == FULL else dropping_all())
+            self._send(hosts, cell, filling, answered=arm == FULL)
             # Meanwhile the kernel is done with the namespaces of the trial before.
             guest.run(["/bin/sleep", str(_STREAM)])
 
@@ -129,10 +126,11 @@ class Conntrack(Flooded):
         needed = int(cell["entries"]) + Stream(polls(self.given)).packets
         return (1, needed) if needed <= _PORTS else (needed // _PORTS + 1, _PORTS)
 
-    def _send(
-        self, hosts: Hosts, cell: Cell, stream: Stream, program: bytes = dropping_all()
-    ) -> Said:
+    def _send(self, hosts: Hosts, cell: Cell, stream: Stream, *, answered: bool = False) -> Said:
+        program = answering() if answered else dropping_all()
         hooks = [Hook("xdp", self.c, self.last.interface, program)]
+        if answered:  # a veth takes what XDP sends back where it has XDP itself
+            hooks.append(Hook("xdp", self.b, self.place.far, passing_all()))
         return self.flood(hosts, cell, stream, hooks, beyond=True, others=0)
 
     def trial(self, hosts: Hosts, cell: Cell) -> Metrics:

@@ -33,9 +33,11 @@ from linklab.scenarios.drop.programs import (
     dropping_all,
     dropping_timed,
     object_of,
+    packed,
+    passing_all,
     redirecting,
 )
-from linklab.scenarios.drop.rungs import HELD, RUNGS, Counter, Place, listed, packed, tracks
+from linklab.scenarios.drop.rungs import HELD, RUNGS, Counter, Place, listed, tracks
 from linklab.scenarios.scenario import Finding, Said
 
 MACS = bytes(range(12))
@@ -123,6 +125,8 @@ def test_what_answers_sends_a_packet_back_and_its_sums_hold() -> None:
     assert (back[34:36], back[36:38]) == (frame[36:38], frame[34:36])
     assert checksum(back[14:34]) == 0xFFFF
     assert answer_of.run(b"short")[0] == 2
+    machine = Machine.of(passing_all())
+    assert (machine.run(back), machine.counted) == ((2, back), 1)
 
 
 def test_each_address_has_a_class_of_its_own() -> None:

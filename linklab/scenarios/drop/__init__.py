@@ -28,9 +28,10 @@ from linklab.scenarios.drop.programs import (
     classic_filter,
     dropping,
     dropping_all,
+    packed,
     redirecting,
 )
-from linklab.scenarios.drop.rungs import HELD, RULES, RUNGS, Counter, packed, tracks
+from linklab.scenarios.drop.rungs import HELD, RULES, RUNGS, Counter, tracks
 from linklab.scenarios.scenario import Claim, Host, Hosts, Metrics, Parameter, Said
 
 __all__ = ["Drop"]

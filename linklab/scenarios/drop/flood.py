@@ -15,8 +15,8 @@ from linklab.lab.spaces import NETWORKS, TRAFFIC, build, shaped_links
 from linklab.lab.topology import Topology
 from linklab.paths import IMAGES
 from linklab.results.shape import Cell, Value
-from linklab.scenarios.drop.programs import POLL, Packet, Stream
-from linklab.scenarios.drop.rungs import RULES, Place, Tool, listed, packed
+from linklab.scenarios.drop.programs import POLL, Packet, Stream, packed
+from linklab.scenarios.drop.rungs import RULES, Place, Tool, listed
 from linklab.scenarios.scenario import IP, Host, Hosts, Metrics, Parameter, Said, Scenario
 
 PORT = 5001

@@ -55,6 +55,13 @@ def address_at(number: int) -> IPv4Address:
     return FIRST + number * _SCATTER % _NETWORK
 
 
+def packed(count: int) -> bytes:
+    """Return the addresses on the list as numbers, in the order of these."""
+    first = int(FIRST)
+    numbers = sorted(first + number * _SCATTER % _NETWORK for number in range(count))
+    return struct.pack(f"<{count}I", *numbers)
+
+
 OTHER = address_at(_OTHER)
 """An address that is on no list."""
 
@@ -141,6 +148,11 @@ def _within(code: Code, length: int, data: tuple[int, int] = _DATA[XDP]) -> Code
 def dropping_all() -> bytes:
     """Return the least that counts and drops at XDP: it does not look at the packet."""
     return object_of(XDP, _verdict(_count(Code()), XDP_DROP).assembled(), [COUNTER])
+
+
+def passing_all() -> bytes:
+    """Return what counts packets at XDP, and lets them pass."""
+    return object_of(XDP, _verdict(_count(Code()), XDP_PASS).assembled(), [COUNTER])
 
 
 def dropping_timed(window: tuple[int, int]) -> bytes:

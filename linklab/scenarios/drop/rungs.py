@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -44,7 +43,7 @@ class Tool:
     commands: Callable[[str], Sequence[str]]
     """Of how addresses are held; with {told}, the file of the lines, {list}, the one of the
     addresses as numbers, {near}, {far}, and {tracked}: `tracked` or `plain`."""
-    lines: Callable[[Place, Sequence[str], str], Iterator[str]]
+    lines: Callable[[Place, Iterable[str], str], Iterator[str]]
     """Of the interfaces, the addresses, and how they are held."""
     asked: str = ""
     """To a shell, which knows `$near`."""
@@ -81,7 +80,7 @@ def _only(*commands: str) -> Callable[[str], Sequence[str]]:
     return lambda _held: commands
 
 
-def _nothing(_place: Place, _addresses: Sequence[str], _held: str) -> Iterator[str]:
+def _nothing(_place: Place, _addresses: Iterable[str], _held: str) -> Iterator[str]:
     yield from ()
 
 
@@ -93,7 +92,7 @@ _NFT, _TC, _IP = (
 
 
 def _nft(family: str, hook: str, priority: int) -> Tool:
-    def lines(place: Place, addresses: Sequence[str], held: str) -> Iterator[str]:
+    def lines(place: Place, addresses: Iterable[str], held: str) -> Iterator[str]:
         device = f" device {place.near}" if family == "netdev" else ""
         yield f"table {family} ladder {{"
         if held != RULES:
@@ -110,7 +109,8 @@ def _nft(family: str, hook: str, priority: int) -> Tool:
         fill = f"{TRAFFIC} nftset {family} ladder listed {held} {{list}}"
         return (*_NFT(held), *([] if held == RULES else [fill]))
 
-    asked = f"/bin/nft list chain {family} ladder drops"
+    # Without what is in sets, or all of it is asked for, too.
+    asked = f"/bin/nft -t list chain {family} ladder drops"
     return Tool(commands, lines, asked, r"counter packets (\d+)")
 
 
@@ -123,9 +123,9 @@ def batched(told: Iterable[str]) -> Tool:
 
 
 def _iptables(table: str, chain: str) -> Tool:
-    def lines(_place: Place, addresses: Sequence[str], held: str) -> Iterator[str]:
+    def lines(_place: Place, addresses: Iterable[str], held: str) -> Iterator[str]:
         yield f"*{table}"
-        sources = [f"-s {each}" for each in addresses]
+        sources = (f"-s {each}" for each in addresses)
         for each in sources if held == RULES else ["-m set --match-set listed src"]:
             yield f"-A {chain} {each} -j DROP"
         yield "COMMIT"
@@ -138,12 +138,12 @@ def _iptables(table: str, chain: str) -> Tool:
     return Tool(commands, lines, asked, r"\[(\d+):\d+\] -A")
 
 
-def _hooked(place: Place, _addresses: Sequence[str], _held: str) -> Iterator[str]:
+def _hooked(place: Place, _addresses: Iterable[str], _held: str) -> Iterator[str]:
     yield f"qdisc add dev {place.near} clsact"
 
 
-def _tc(rest: str) -> Callable[[Place, Sequence[str], str], Iterator[str]]:
-    def lines(place: Place, addresses: Sequence[str], held: str) -> Iterator[str]:
+def _tc(rest: str) -> Callable[[Place, Iterable[str], str], Iterator[str]]:
+    def lines(place: Place, addresses: Iterable[str], held: str) -> Iterator[str]:
         yield from _hooked(place, addresses, held)
         words = rest.replace("FAR", place.far)
         filters = addresses if "ADDRESS" in rest else ("",)
@@ -159,7 +159,7 @@ def _tc(rest: str) -> Callable[[Place, Sequence[str], str], Iterator[str]]:
 def tracks(family: str) -> Tool:
     """Return what turns connection tracking on."""
 
-    def lines(_place: Place, _addresses: Sequence[str], _held: str) -> Iterator[str]:
+    def lines(_place: Place, _addresses: Iterable[str], _held: str) -> Iterator[str]:
         # Where no packet comes by: a rule that asks for it turns tracking on for all of the host.
         yield f"table {family} tracks {{"
         yield "chain none { type filter hook output priority 0; ct state new; }"
@@ -168,7 +168,7 @@ def tracks(family: str) -> Tool:
     return Tool(_NFT, lines)
 
 
-def _flows(place: Place, _addresses: Sequence[str], _held: str) -> Iterator[str]:
+def _flows(place: Place, _addresses: Iterable[str], _held: str) -> Iterator[str]:
     devices = f"devices = {{ {place.near}, {place.far} }}"
     yield "table ip ladder {"
     yield f"flowtable known {{ hook ingress priority 0; {devices}; }}"
@@ -176,7 +176,7 @@ def _flows(place: Place, _addresses: Sequence[str], _held: str) -> Iterator[str]
     yield "}"
 
 
-def _joined(place: Place, _addresses: Sequence[str], _held: str) -> Iterator[str]:
+def _joined(place: Place, _addresses: Iterable[str], _held: str) -> Iterator[str]:
     yield "link add joined type bridge"
     yield "link set dev joined addrgenmode none"  # it says nothing by itself
     yield f"link set dev {place.near} master joined"
@@ -224,11 +224,6 @@ RUNGS: Mapping[str, Rung] = {
 """From the first place that a packet comes by to the last one, and then what lets it pass."""
 
 
-def listed(count: int) -> list[str]:
-    """Return the addresses on the list."""
-    return [str(address_at(number)) for number in range(count)]
-
-
-def packed(count: int) -> bytes:
-    """Return the same as numbers, in their order."""
-    return struct.pack(f"<{count}I", *sorted(int(address_at(number)) for number in range(count)))
+def listed(count: int) -> Iterator[str]:
+    """Yield the addresses on the list."""
+    return (str(address_at(number)) for number in range(count))
