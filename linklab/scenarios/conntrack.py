@@ -27,6 +27,7 @@ _COUNTERS = "/proc/net/stat/nf_conntrack"
 _MAX = 1 << 20  # where the table is not to be full
 _TIMEOUTS = ("nf_conntrack_udp_timeout", "nf_conntrack_udp_timeout_stream")
 _STREAM = 2.1  # s: UDP that is answered for longer than two is assured (nf_conntrack_proto_udp.c)
+_EACH = 10  # connections for a bucket: of chains from 50 on none is made (nf_conntrack_core.c)
 _SAME = 1.1
 
 
@@ -50,7 +51,7 @@ class Conntrack(Flooded):
                 help="connections in the table when packets begin to be sent",
             ),
             Axis(
-                "buckets", (4096, 65_536), "buckets", least=512, most=1 << 20,
+                "buckets", (16_384, 65_536), "buckets", least=512, most=1 << 20,
                 help="of the table's hash; each connection is in it twice, for both directions",
             ),
         ),
@@ -82,9 +83,12 @@ class Conntrack(Flooded):
 
     @classmethod
     def conflict(cls, cell: Cell, given: Mapping[str, Value]) -> str:
-        """Return why the table would be full where it is not to be."""
-        if cell["arm"] == NEW and cell.number("entries") + int(given["packets"]) > _MAX / 2:
+        """Return why the table would be full where it is not to be, or its chains too long."""
+        held = int(cell.number("entries")) + (int(given["packets"]) if cell["arm"] == NEW else 0)
+        if held > _MAX / 2:
             return f"with the entries there would be more than {_MAX // 2} connections"
+        if cell["arm"] != NONE and held > _EACH * cell.number("buckets"):
+            return f"{held} connections need {-(-held // _EACH)} buckets: chains have a limit"
         return ""
 
     @classmethod

@@ -105,6 +105,9 @@ def test_more_connections_than_the_table_is_to_hold_are_refused() -> None:
     assert Conntrack.conflict(cell_of(Conntrack, arm="new"), given)
     assert not Conntrack.conflict(cell_of(Conntrack, arm="known"), given)
     assert not Conntrack.conflict(cell_of(Conntrack, arm="new"), given_to(Conntrack))
+    long = cell_of(Conntrack, arm="known", entries=50_000, buckets=4096)
+    assert "need 5000 buckets" in Conntrack.conflict(long, given_to(Conntrack))
+    assert not Conntrack.conflict(long.with_(arm="none"), given_to(Conntrack))
     assert scenario_named("conntrack") is Conntrack and scenario_named("tc") is Tc
 
 
