@@ -122,7 +122,7 @@ class Comparing(Measurement[CompareOptions, CompareRequest]):
         budget = _budget(options, plan)
         rule = options.rule(clock, plan.seed)
         memory = max(memory_for(options.machine, plan, side.options) for side in both)
-        self.place.check(self.network, memory, options.kind)
+        self.place.check(self.network, memory, options.kind, plan)
         folder = claim(options.output, self.kind)
         return CompareRequest(folder, memory, both, plan, metric, rule, budget)
 

@@ -30,6 +30,7 @@ from linklab.errors import (
 from linklab.events import Listener
 from linklab.host.cache import Cache
 from linklab.image.userland import LIVE
+from linklab.lab.lab import Lab
 from linklab.options import choose_list, number, option
 from linklab.results.outcomes import Status
 from linklab.results.shape import CELL_SEPARATOR
@@ -143,15 +144,21 @@ def open_tester(
     memory: int,
     criterion: Criterion,
     listener: Listener,
+    join: Callable[[Lab], Lab] = lambda lab: lab,
 ) -> KernelTester:
-    """Return what builds kernels of a flavour and tests them, its lab set up."""
+    """Return what builds kernels of a flavour and tests them, its lab set up.
+
+    `join` puts the lab where its batches are done, if not here.
+    """
     cache = Cache()
     image = criterion.plan.kind.image or LIVE
     lab = set_up_lab(machine, memory, cache, listener, image)
     if criterion.keep:
         lab = replace(lab, hold=hold_here(listener))
     boots = DEFAULT_BOOTS[lab.clock]
-    return KernelTester(kernels.names, lab, cache, criterion, listener, kernels.modules, boots)
+    return KernelTester(
+        kernels.names, join(lab), cache, criterion, listener, kernels.modules, boots
+    )
 
 
 def selftest_classifier(

@@ -20,6 +20,7 @@ from linklab.lab.topology import Topology
 from linklab.machine.spec import MOST_NICS, Clock, NicModel
 from linklab.options import choose, option, split_list
 from linklab.scenarios.scenario import Scenario
+from linklab.trials.plan import Plan
 
 NICS = NETWORKS / "nics.config"
 
@@ -77,10 +78,16 @@ class PlaceOptions:
         """Whether each host is a guest of its own. Raises `UsageError`."""
         return choose("place", self.place, Place) is Place.GUESTS
 
-    def check(self, network: Topology | None, memory: int, kind: type[Scenario]) -> None:
+    def check(
+        self,
+        network: Topology | None,
+        memory: int,
+        kind: type[Scenario],
+        plan: Plan | None = None,
+    ) -> None:
         """Raise `UsageError` for what is wrong by itself, or does not fit topology or scenario.
 
-        `memory` is each guest's, in MiB.
+        `memory` is each guest's, in MiB; `plan` is of what is measured there.
         """
         if network is not None and (why := kind.unfit(network, in_one_guest=not self.is_guests)):
             raise UsageError(f"{kind.name} on `{network}`: {why}")
@@ -89,6 +96,8 @@ class PlaceOptions:
                 f"topology: {network}: hosts behind one have no place yet, neither in a namespace "
                 "nor in a guest: give each a name, and a link"
             )
+        if plan is not None:
+            self._check_cells(plan)
         if not self.is_guests:
             for typed, text in (("nic", self.nic), ("capture", "" if not self.capture else " ")):
                 if text:
@@ -113,6 +122,12 @@ class PlaceOptions:
                 f"--place guests: {count} hosts need {memory} MiB each, this host has "
                 f"{available} MiB available"
             )
+
+    def _check_cells(self, plan: Plan) -> None:
+        for cell in plan.cells:
+            known, given = plan.known(cell), plan.given_in(cell)
+            if why := plan.kind.misplaced(known, given, in_one_guest=not self.is_guests):
+                raise UsageError(f"--place {self.place}: {plan.shape.in_words(cell)}: {why}")
 
     def _models(self, network: Topology | None) -> tuple[NicModel, dict[str, NicModel]]:
         words, hosts = by_host("nic", self.nic, network) if self.nic else ([], {})

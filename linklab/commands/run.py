@@ -130,7 +130,7 @@ class Running(Measurement[RunOptions, RunRequest]):
             check_record(options.kernels, options.machine, plan.jobs, keeps=options.keep)
         memory = max(memory_for(options.machine, plan, each) for each in kernels)
         for network in plan.networks or (None,):
-            self.place.check(network, memory, options.kind)
+            self.place.check(network, memory, options.kind, plan)
         return RunRequest(self.claimed(), memory, plan)
 
     def planned(self, clock: Clock) -> Plan:

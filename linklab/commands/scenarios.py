@@ -262,6 +262,7 @@ class TrialOptions(LeakOptions):
             defaults,
             seed=seed_of(self.seed, clock),
             jobs=1 if self.keep and not self.jobs else jobs_of(self.jobs, clock),
+            apart=self.kind.apart and clock is Clock.VIRTUAL,
             **more,
         )
 
@@ -360,7 +361,7 @@ def memory_for(machine: MachineOptions, plan: Plan, kernels: KernelOptions) -> i
     """Return the guest's memory in MiB for a plan; raise `UsageError` if that cannot be."""
     cpus, asked = machine.checked_cpus(), machine.checked_memory()
     kind = plan.kind
-    largest = max(plan.cells, key=lambda cell: kind.memory(cell, cpus))
+    largest = max(map(plan.whole, plan.cells), key=lambda cell: kind.memory(cell, cpus))
     what = kind.shape.in_words(largest.of(kind.shape.per_guest)) or kind.name
     if asked is not None and (found := _what_fits(kind, largest, kernels.memory_left(asked), cpus)):
         typed, fits = found

@@ -102,7 +102,7 @@ class SeriesWork(Measurement[SeriesOptions, SeriesRequest]):
         blocks = number("blocks", options.blocks or max(LEAST_BLOCKS[clock], needed), 2, MAX_BLOCKS)
         measure = replace(measure, repeat=blocks)
         memory = memory_for(options.machine, measure, kernels)
-        self.place.check(self.network, memory, options.kind)
+        self.place.check(self.network, memory, options.kind, measure)
         metric = options.measured
         if metric.zero and options.fail_above:
             raise no_share(metric, "fail-above", options.fail_above)

@@ -42,6 +42,9 @@ _SYSCTLS = (
     # What TCP does is Linux's own, whatever a kernel was configured to: what packetdrill's
     # defaults.sh pins (google/bbr, gtests/net/common), each at the value that Linux has.
     ("ipv4/tcp_timestamps", "1"),
+    ("ipv4/tcp_syn_retries", "6"),
+    ("ipv4/tcp_synack_retries", "5"),
+    ("ipv4/tcp_fastopen", "1"),
     ("ipv4/tcp_sack", "1"),
     ("ipv4/tcp_dsack", "1"),
     ("ipv4/tcp_reordering", "3"),

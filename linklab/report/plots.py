@@ -151,7 +151,8 @@ class Panel:
     by side. Values that are not above 0 make an axis linear, as does `log` of
     the horizontal one. With `names` the places are those words, from 0, and
     the curves are bars; `steps` keep a value until the next point. `is_course` is
-    of so many points, over time, that they are a line without marks. `head` are lines above it.
+    of so many points, over time, that they are a line without marks, and what is around them
+    a band. `head` are lines above it.
     """
 
     identity: str
@@ -182,6 +183,8 @@ class Panel:
             if self.is_course and points:
                 least, most = (_value_text(of(p.y for p in points)) for of in (min, max))
                 text = f"{least} to {most}{self.unit}"
+                if band := [y for p in points if p.least is not None for y in p.extent]:
+                    text += f", all from {_value_text(min(band))} to {_value_text(max(band))}"
             wrong = ", ".join(map(self._at, curve.invalid))
             said = "; ".join(filter(None, (text, wrong and f"not valid at {wrong}")))
             parts.append(f"{curve.name}: {said or 'nothing to show'}.")
@@ -297,6 +300,8 @@ def _curve(panel: Panel, number: int, x: Scale, y: Scale) -> Iterator[str]:
         for across, up, _ in points:
             yield _line("bar", across, y.place(0), across, up)
     elif len(points) > 1:
+        if panel.is_course and (band := _band(points, y)):
+            yield f'<path class="band" d="{band}"/>'
         joint = "H{0}V{1}" if panel.steps else "L{0} {1}"
         path = "".join(joint.format(a, b) for a, b, _ in points[1:])
         yield f'<path class="run" d="M{points[0][0]} {points[0][1]}{path}"/>'
@@ -309,6 +314,13 @@ def _curve(panel: Panel, number: int, x: Scale, y: Scale) -> Iterator[str]:
         words = f"{curve.name}, {panel.place(value)}: not valid"
         yield _mark("cross", x.place(value), y.start - 6, words)
     yield "</g>"
+
+
+def _band(points: Sequence[tuple[float, float, Point]], y: Scale) -> str:
+    """Return the outline of what is around points, nothing where there is nothing."""
+    over = [f"{x} {y.place(p.most)}" for x, _, p in points if p.most is not None]
+    under = [f"{x} {y.place(p.least)}" for x, _, p in points if p.least is not None]
+    return f"M{'L'.join(over + under[::-1])}Z" if over else ""
 
 
 def _mark(shape: str, x: float, y: float, words: str) -> str:

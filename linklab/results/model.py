@@ -10,7 +10,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from linklab.results.codec import SchemaError, from_json, known
+from linklab.results.codec import SchemaError, from_json, known, to_json
 from linklab.results.shape import Cell, Course, Metric, Shape
 
 R = TypeVar("R", "BootRecord", "TallyRecord", "CourseRecord")
@@ -141,7 +141,8 @@ class CourseRecord:
 
     def to_json(self) -> dict[str, Any]:
         """Return it as one flat JSON object."""
-        return {"kernel": self.kernel, **self.cell, "trial": self.trial, **vars(self.course)}
+        course = to_json(self.course, sparse=True)
+        return {"kernel": self.kernel, **self.cell, "trial": self.trial, **course}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], shape: Shape) -> Self:

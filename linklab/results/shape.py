@@ -119,12 +119,17 @@ class Metric:
 
 @dataclass(frozen=True)
 class Course:
-    """How something went within a trial: `values`, each `at` so many seconds from its begin."""
+    """How something went within a trial: `values`, each `at` so many seconds from its begin.
+
+    Of several that went at once they are medians; then `least` and `most` are there, too.
+    """
 
     quantity: str
     unit: str
     at: tuple[float, ...]
     values: tuple[float, ...]
+    least: tuple[float, ...] = ()
+    most: tuple[float, ...] = ()
 
 
 class Cell(Mapping[str, Value]):

@@ -368,6 +368,9 @@ class Scenario:
     """Hosts and the links between them, where one guest alone is not enough; a parameter then.
 
     What networks need of a kernel and an image comes with it, where none is named."""
+    apart: ClassVar[bool] = False
+    """Whether in virtual time each cell has a guest of its own: of trials that take a host
+    seconds, so that all of its CPUs are at work, and none is changed by those before it."""
     weighs_iso: ClassVar[bool] = False
     """Whether its claims are about the size of the live ISO, which is then made."""
 
@@ -430,8 +433,19 @@ class Scenario:
         return ""
 
     @classmethod
+    def misplaced(cls, cell: Cell, given: Mapping[str, Value], *, in_one_guest: bool) -> str:
+        """Return why a cell cannot be measured where the hosts are, or nothing.
+
+        They are all `in_one_guest`, or each is a guest of its own.
+        """
+        return ""
+
+    @classmethod
     def memory(cls, cell: Cell, cpus: int) -> int:
-        """Return the MiB that a guest needs for a cell; with hosts in it, for their sockets too."""
+        """Return the MiB that a guest needs for a cell; with hosts in it, for their sockets too.
+
+        The cell has the values of the parameters beside those of the axes.
+        """
         return 512 if cls.topology else 128
 
     @classmethod

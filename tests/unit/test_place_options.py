@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from linklab.commands import places
 from linklab.commands.kernels import KernelOptions
 from linklab.commands.machines import MachineOptions
 from linklab.commands.places import NICS, PlaceOptions
+from linklab.commands.scenarios import ScenarioOptions
 from linklab.errors import UsageError
 from linklab.host.accel import Accel
 from linklab.host.cache import Cached
@@ -97,6 +99,41 @@ def test_a_scenario_that_a_topology_is_not_for_says_so_before_anything_is_built(
     with pytest.raises(UsageError) as caught:
         options.check(parse(text), 256, scenario_named(kind))
     assert wanted in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("kind", "words", "wanted"),
+    [
+        ("congestion", {"param": ("trace=drive",)}, "trace=drive: who follows it"),
+        ("congestion", {"axis": ("loss=0,1",)}, "bbr, 1 % lost: another link than"),
+        ("congestion", {"axis": ("ecn=on",)}, "another link than the topology's"),
+        ("mptcp", {"axis": ("operation=dark",)}, "dark needs the middle of each link"),
+        ("mptcp", {"axis": ("arm=stripped",)}, "stripped needs the middle of each link"),
+        ("congestion", {}, ""),
+        ("mptcp", {}, ""),
+    ],
+)
+def test_what_is_done_in_the_middle_of_a_link_takes_hosts_in_one_guest(
+    kind: str, words: Any, wanted: str
+) -> None:
+    options = ScenarioOptions(kind, **words)
+    plan, network = options.plan({}), options.kind.network(options.given())
+    PlaceOptions().check(network, 256, options.kind, plan)
+    try:
+        GUESTS.check(network, 256, options.kind, plan)
+    except UsageError as error:
+        assert wanted and wanted in error.message and "--place spaces" in error.message
+    else:
+        assert not wanted
+
+
+def test_nobody_polls_over_a_link_without_a_delay_in_one_guest() -> None:
+    for arm, refused in (("busypoll", True), ("epoll-busypoll", True), ("interrupt", False)):
+        options = ScenarioOptions("busypoll", axis=(f"arm={arm}",), param=("topology=a -- b",))
+        plan, network = options.plan({}), options.kind.network(options.given())
+        GUESTS.check(network, 256, options.kind, plan)
+        with pytest.raises(UsageError, match="before anybody") if refused else nullcontext():
+            PlaceOptions().check(network, 256, options.kind, plan)
 
 
 def test_guests_take_real_time_and_virtual_time_is_refused_with_the_reason() -> None:
