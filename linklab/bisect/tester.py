@@ -88,8 +88,7 @@ class KernelTester:
     def build(self, name: str, options: BuildOptions) -> Subject:
         """Return a kernel under a name of its own; raise `BuildSkipped` where there is none."""
         kind = self._criterion.plan.kind
-        if kind.fragment:
-            options = replace(options, configs=(kind.fragment, *options.configs))
+        options = replace(options, configs=(*kind.fragments(), *options.configs))
         if kind.modules:
             options = replace(options, modular=True)
         kernel = resolve_kernel(self._flavour, options, self._cache, self._listener)

@@ -114,7 +114,7 @@ class KernelOptions:
 
     def with_scenario(self, kind: type[Scenario]) -> KernelOptions:
         """Return the same kernels with what a scenario needs of them."""
-        fragments = (str(kind.fragment),) if kind.fragment else self.needed
+        fragments = tuple(map(str, kind.fragments())) or self.needed
         modules = dict.fromkeys((*map(str, kind.modules), *self.modules))
         return replace(self, needed=fragments, modules=tuple(modules))
 

@@ -377,8 +377,8 @@ class Scenario:
     """The same where a kernel is only to be found good or bad: everything, and little of it."""
     profiled: ClassVar[Mapping[str, tuple[Value, ...]]] = {}
     """The same for a profile, which is of one cell."""
-    fragment: ClassVar[Path | None] = None
-    """Kernel options that it needs: a config fragment, or none beyond a flavour's."""
+    fragment: ClassVar[Path | tuple[Path, ...] | None] = None
+    """Kernel options that it needs: a config fragment, or several, none beyond a flavour's."""
     needs: ClassVar[Path | None] = None
     """What kernels that the lab does not build are checked against, with the modules to
     load: a list as `images/needs.toml`, without groups. Without one the fragment is."""
@@ -440,10 +440,15 @@ class Scenario:
         return "" if len(network.hosts) > 1 else "two hosts are needed, as in `a -- b`"
 
     @classmethod
+    def fragments(cls) -> tuple[Path, ...]:
+        """Return the fragments of kernel options that it needs, in their order."""
+        found = cls.fragment or ()
+        return found if isinstance(found, tuple) else (found,)
+
+    @classmethod
     def all_needs(cls) -> tuple[str, ...]:
-        """Return the file that says what a kernel must have, if there is one."""
-        found = cls.needs or cls.fragment
-        return (str(found),) if found else ()
+        """Return the files that say what a kernel must have."""
+        return (str(cls.needs),) if cls.needs else tuple(map(str, cls.fragments()))
 
     @classmethod
     def refusal(cls, cell: Cell) -> str:
