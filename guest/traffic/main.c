@@ -40,9 +40,6 @@ static const struct {
 	{ "capture", 3, 3, capture, "INTERFACE FILE TOLD" },
 	{ "flood", 10, 28, flood,
 	  "PACKETS OTHERS SPACE FRAME SENDING ALONE OTHER SPACE PORT FILTER|- [HOOK SPACE INTERFACE PROGRAM]... [listed|sorted|then FILE]" },
-	{ "ipset", 3, 3, fill_ipset, "NAME hash:ip|hash:net FILE" },
-	{ "nftset", 5, 5, fill_nftables, "ip|netdev TABLE NAME set|prefixes FILE" },
-	{ "switch", 4, 4, join_switch, "NAME plain|tracked INTERFACE INTERFACE" },
 };
 
 void fault(const char *what)

@@ -48,9 +48,6 @@ void watch_queue(char **argv);
 void relay(char **argv);
 void flood(char **argv);
 void capture(char **argv);
-void fill_ipset(char **argv);
-void fill_nftables(char **argv);
-void join_switch(char **argv);
 
 /* What a queue counts: packets. */
 struct queue_look {

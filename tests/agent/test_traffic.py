@@ -377,10 +377,6 @@ class TestWhatGoesWrong:
             ("request 127.0.0.1 5001 1 1 1 poll 5", "poll: interrupt, busypoll, epoll or"),
             ("train 127.0.0.1 5001 1 3", "3: a number from 4 to"),
             ("ping 127.0.0.1 5001 1x 1 64", "1x: a number from 1 to"),
-            ("ipset listed hash:mac /dev/null", "hash:mac: hash:ip or hash:net is expected"),
-            ("nftset ip6 ladder listed set /dev/null", "ip6: ip or netdev is expected"),
-            ("nftset ip ladder listed tree /dev/null", "tree: set or prefixes is expected"),
-            ("switch joined both a b", "both: plain or tracked is expected"),
             ("shape lo 0 0 1 1000001 0 0", "1000001: a number from 0 to 1000000"),
         ],
     )
@@ -400,7 +396,6 @@ class TestWhatGoesWrong:
             ("plain nowhere", "nowhere: No such device"),
             ("napi nowhere", "nowhere: No such device"),
             ("stream 127.0.0.1 5001 1 1 zerocopy", "cannot connect: Connection refused"),
-            ("ipset listed hash:ip /nowhere", "/nowhere: No such file or directory"),
             ("shape nowhere 0 0 1 0 0 0", "nowhere: No such device"),
             ("queue 10 nowhere", "nowhere: No such device"),
             ("relay 10 lo nowhere 5 /dev/null", "nowhere: No such device"),

@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from linklab.lab.spaces import TRAFFIC
 from linklab.scenarios.drop.programs import address_at
+
+FILL = "/usr/lib/linklab/fill"
+"""The program that fills sets of addresses and a switch, in guest/fill."""
 
 RULES, SET, PREFIXES = "rules", "set", "prefixes"
 HELD = (RULES, SET, PREFIXES)
@@ -106,7 +108,7 @@ def _nft(family: str, hook: str, priority: int) -> Tool:
         yield "}"
 
     def commands(held: str) -> Sequence[str]:
-        fill = f"{TRAFFIC} nftset {family} ladder listed {held} {{list}}"
+        fill = f"{FILL} nftset {family} ladder listed {held} {{list}}"
         return (*_NFT(held), *([] if held == RULES else [fill]))
 
     # Without what is in sets, or all of it is asked for, too.
@@ -131,7 +133,7 @@ def _iptables(table: str, chain: str) -> Tool:
         yield "COMMIT"
 
     def commands(held: str) -> Sequence[str]:
-        fill = [f"{TRAFFIC} ipset listed {_OF_IPSET[held]} {{list}}"] if held != RULES else []
+        fill = [f"{FILL} ipset listed {_OF_IPSET[held]} {{list}}"] if held != RULES else []
         return (*fill, "/bin/iptables-legacy-restore {told}")
 
     asked = f"/bin/iptables-legacy-save -c -t {table}"
@@ -212,7 +214,7 @@ RUNGS: Mapping[str, Rung] = {
     "bridge": Rung(Counter.NOBODY, tools=(Tool(_IP, _joined),), tracks="bridge"),
     "openvswitch": Rung(
         Counter.NOBODY,
-        tools=(Tool(_only(f"{TRAFFIC} switch joined {{tracked}} {{near}} {{far}}"), _nothing),),
+        tools=(Tool(_only(f"{FILL} switch joined {{tracked}} {{near}} {{far}}"), _nothing),),
         tracks="",
     ),
     "tc-redirect": Rung(

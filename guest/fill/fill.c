@@ -4,19 +4,25 @@
  * (ipset, nft, ovs-dpctl): an image needs none of them, and 100,000 addresses are one
  * batch that the kernel takes at once, where a tool first reads as many words.
  */
-#include "traffic.h"
+#include "fill.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <linux/genetlink.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/ipset/ip_set.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
+#include <linux/netlink.h>
 #include <linux/openvswitch.h>
 #include <net/if.h>
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #define AT_ONCE 1024 /* addresses in a message: an attribute has at most 64 KB */
@@ -148,7 +154,7 @@ static uint32_t *addresses_of(const char *path, size_t *count)
 static bool is_second(const char *text, const char *first, const char *second)
 {
 	if (strcmp(text, first) && strcmp(text, second)) {
-		fprintf(stderr, "traffic: %s: %s or %s is expected\n", text, first, second);
+		fprintf(stderr, "fill: %s: %s or %s is expected\n", text, first, second);
 		exit(2);
 	}
 	return !strcmp(text, second);
