@@ -35,6 +35,7 @@ static const struct {
 	{ "queue", 2, 2, watch_queue, "MILLISECONDS INTERFACE" },
 	{ "relay", 5, 5, relay, "MILLISECONDS INTERFACE INTERFACE PACKETS TRACE" },
 	{ "watch", 2, 17, watch_interfaces, "MILLISECONDS INTERFACE..." },
+	{ "nic", 1, 1, nic, "INTERFACE" },
 	{ "flood", 10, 28, flood,
 	  "PACKETS OTHERS SPACE FRAME SENDING ALONE OTHER SPACE PORT FILTER|- [HOOK SPACE INTERFACE PROGRAM]... [listed|sorted FILE]" },
 };

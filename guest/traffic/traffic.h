@@ -45,6 +45,7 @@ void watch_interfaces(char **argv);
 void watch_queue(char **argv);
 void relay(char **argv);
 void flood(char **argv);
+void nic(char **argv);
 
 /* What a queue counts: packets. */
 struct queue_look {

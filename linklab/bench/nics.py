@@ -7,7 +7,6 @@ goes, and requests of one byte. In real time, as guests that hear each other are
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,15 +19,14 @@ from linklab.events import Listener, StepAdvanced, step
 from linklab.host.cache import Cached
 from linklab.lab.guests import GuestPlace
 from linklab.lab.lab import Lab, Subject
-from linklab.lab.spaces import TRAFFIC
 from linklab.lab.topology import parse
 from linklab.machine.spec import NicModel
+from linklab.scenarios.nic import requests, stream
 from linklab.scenarios.scenario import Host
 
 MEMORY = 128  # MiB
 TOPOLOGY = parse("a -- b")
 _STEP = "network interfaces"
-_PORT = "5001"
 _SECONDS = 3  # of the connection
 _REQUESTS = 500
 _LIMIT = 120.0  # s for a program in the guest
@@ -68,38 +66,21 @@ def cost_of(lab: Lab, subject: Subject, wire: Cached, nic: NicModel, log: Path) 
     with replace(lab, guests=place).network(subject, log, seed=0) as joined:
         limit = lab.slowness * _LIMIT
         hosts = {
-            name: Host(name, session.agent, lambda _cell: limit, network=TOPOLOGY)
+            name: Host(
+                name, session.agent, lambda _cell: limit, network=TOPOLOGY, outside=session.outside
+            )
             for name, session in joined.sessions.items()
         }
         place.bring_up(hosts)
-        a, b, address = hosts["a"], hosts["b"], hosts["b"].address()
-        pids = [joined.sessions[name].machine.pid for name in ("a", "b")]
-        sink = ("tcp", _PORT, "1", str(_SECONDS + int(limit)))
-        running = b.start([TRAFFIC, "sink", *sink], "listening")
-        before = [cpu_seconds(pid) for pid in pids]
-        a.said([TRAFFIC, "send", "tcp", address, _PORT, "1", "1", str(_SECONDS)])
-        got = running.end()
-        sender, receiver = (cpu_seconds(pid) - used for pid, used in zip(pids, before, strict=True))
-        gigabits = sum(got["bytes"]) * 8 / 1e9
-        running = b.start([TRAFFIC, "serve", "tcp", _PORT, str(_REQUESTS)], "listening")
-        asked = a.said([TRAFFIC, "request", address, _PORT, str(_REQUESTS), "1", "1"])
-        running.end()
+        a, b = hosts["a"], hosts["b"]
+        carried, asked = stream(a, b, _SECONDS), requests(a, b, _REQUESTS)
     return NicCost(
-        goodput=sum(got["inner"]) * 8e3 / (got.number("end") - got.number("start")),
-        sender=sender / gigabits,
-        receiver=receiver / gigabits,
-        request=asked.number("ns_p50") / 1e6,
-        request_p99=asked.number("ns_p99") / 1e6,
+        goodput=carried["goodput"],
+        sender=carried["sender_cpu"],
+        receiver=carried["receiver_cpu"],
+        request=asked["request"],
+        request_p99=asked["request_p99"],
     )
-
-
-def cpu_seconds(pid: int) -> float:
-    """Return the CPU time of a process and all its threads.
-
-    The clock is the one that clock_getcpuclockid(3) names (CPUCLOCK_SCHED in the kernel's
-    include/linux/posix-timers.h).
-    """
-    return time.clock_gettime((~pid << 3) | 2)
 
 
 def cost_of_all(

@@ -17,7 +17,7 @@ from linklab.lab.lab import Lab, Subject, host_memory_available
 from linklab.lab.spaces import NETWORKS
 from linklab.lab.spaces import check as check_spaces
 from linklab.lab.topology import Topology
-from linklab.machine.spec import MOST_NICS, Clock, NicModel
+from linklab.machine.spec import MOST_NICS, Boot, Clock, MachineType, NicModel
 from linklab.options import choose, option, split_list
 from linklab.scenarios.scenario import Scenario
 
@@ -104,6 +104,10 @@ class PlaceOptions:
                     f"--place guests: host {host} has {len(network.ports_of(host))} links, a guest "
                     f"has room for {MOST_NICS}"
                 )
+        if kind.nic_axis and self.nic:
+            raise UsageError(
+                f"--nic {self.nic}: {kind.name} has models of its own: --axis {kind.nic_axis}=MODEL"
+            )
         if any(way.mark for link in network.links for way in (link.there, link.back)):
             raise UsageError(f"--place guests: {network}: a link between guests marks nothing")
         self._models(network)
@@ -121,10 +125,16 @@ class PlaceOptions:
         general = choose("nic", words[0], NicModel) if words else NicModel.VIRTIO
         return general, {host: choose("nic", word, NicModel) for host, word in hosts.items()}
 
-    def machine(self, options: MachineOptions) -> MachineOptions:
+    def machine(self, options: MachineOptions, kind: type[Scenario] = Scenario) -> MachineOptions:
         """Return the machine's options with what the place decides. Raises `UsageError`."""
         if not self.is_guests:
             return options
+        if kind.nic_axis:
+            if choose("boot", options.boot, Boot) is Boot.RESUME:
+                raise UsageError(f"--boot resume: {kind.name} is about guests that begin to work")
+            if options.checked_machine() is MachineType.MICROVM:
+                raise UsageError(f"--machine microvm: it has no PCI, so no models for {kind.name}")
+            options = replace(options, machine=MachineType.PC.value)
         if choose("clock", options.clock, Clock) is Clock.VIRTUAL:
             raise UsageError(
                 "--clock virtual: each guest would count its own instructions, and what one sends "

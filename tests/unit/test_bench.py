@@ -23,7 +23,7 @@ from linklab.bench.figures import (
     vng_words,
     whole_command,
 )
-from linklab.bench.nics import NicCost, cpu_seconds
+from linklab.bench.nics import NicCost
 from linklab.bench.nics import table as costs_table
 from linklab.commands.bench import BenchOptions, checked_vng
 from linklab.commands.bench import main as bench_main
