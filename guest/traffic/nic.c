@@ -133,7 +133,7 @@ void nic(char **argv)
 	struct ethtool_channels channels = { .cmd = ETHTOOL_GCHANNELS };
 	struct ethtool_ringparam rings = { .cmd = ETHTOOL_GRINGPARAM };
 	int fd = open_socket(AF_INET, IPPROTO_UDP, 0);
-	struct ifreq request = {};
+	struct ifreq request = { .ifr_name = "" };
 
 	strncpy(request.ifr_name, *argv, IFNAMSIZ - 1);
 	say_features(fd, &request);

@@ -24,6 +24,7 @@ from linklab.scenarios.scenario import Claim, Finding, Host, Hosts, Metrics, Par
 __all__ = ["Nic"]
 
 _PORT = "5001"
+_MODELS = tuple(model.value for model in NicModel)
 _REQUESTS, _STREAM = "requests", "stream"
 _PACKETS_COLUMN = re.compile(r"^\s*(\S+):\s*\d+\s+(\d+)(?:\s+\d+){7}\s+(\d+)", re.M)
 _CHECKSUMS = ("tx-checksum-ipv4", "tx-checksum-ip-generic", "tx-checksum-ipv6")
@@ -45,7 +46,7 @@ class Nic(Scenario):
                 among=(_REQUESTS, _STREAM),
                 help="requests: one byte there and one back; stream: TCP as fast as it goes",
             ),
-            Axis("arm", tuple(NicModel), among=tuple(NicModel), per_guest=True, help="the model"),
+            Axis("arm", _MODELS, among=_MODELS, per_guest=True, help="the model"),
         ),
         metrics=(
             Metric("interrupts", zero=True, matters=0.01, title="interrupts for each packet of the "
@@ -294,13 +295,13 @@ _KNOWN: Sequence[tuple[str, str, Mapping[str, bool], str]] = (
     (
         "names by the order of probing follow it",
         "by_order",
-        dict.fromkeys(NicModel, True),
+        dict.fromkeys(_MODELS, True),
         "systemd.net-naming-scheme(7), which is why it has others",
     ),
     (
         "names by the path stay, whatever the order and the card",
         "by_path",
-        dict.fromkeys(NicModel, False),
+        dict.fromkeys(_MODELS, False),
         "systemd.net-naming-scheme(7)",
     ),
 )
@@ -334,11 +335,11 @@ def _known(
 
 def _goodput(figures: Figures) -> Claim:
     text, theirs = "a paravirtual interface carries more than an emulated one", "no figure"
-    rates = {model: _found(figures, model, "goodput") for model in NicModel}
+    rates = {model: _found(figures, model, "goodput") for model in _MODELS}
     first, others = rates[NicModel.VIRTIO], set(NicModel) - {NicModel.VIRTIO, NicModel.VMXNET3}
     ratios = {
         (model, kernel): rates[model][kernel] / first[kernel]
-        for model in NicModel
+        for model in _MODELS
         for kernel in rates[model]
         if kernel in first and model is not NicModel.VIRTIO
     }

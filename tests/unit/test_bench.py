@@ -32,6 +32,7 @@ from linklab.host.accel import Accel
 from linklab.host.cache import Artefact, Cache
 from linklab.host.run import CommandFailed
 from linklab.kernel.kernel import KernelSpec
+from linklab.machine.process import cpu_seconds
 from linklab.machine.spec import NicModel
 from linklab.options import made
 from linklab.report.grid import plain_text

@@ -220,7 +220,8 @@ class Stack(Scenario):
             self.chain = None
         host.write(_REQUESTS, b"".join(requests))
         host.run([blocks.FBCTL, "send", _REQUESTS])
-        host.write(_CHANGES, b"".join(self.chain.changes if self.chain else ()))
+        if self.chain and self.chain.changes:
+            host.write(_CHANGES, b"".join(self.chain.changes))
 
     def trial(self, hosts: Hosts, cell: Cell) -> Metrics:
         """Send, and count what came to the end."""
