@@ -44,7 +44,8 @@ static struct {
 	const char *lower, *upper;
 	char names[MOST_BLOCKS][LANA_NAME_MAX];
 	unsigned int added;
-} bound;
+	unsigned int first;	/* of the places from which on it is bound to the next one */
+} bound = { .first = MOST_BLOCKS + 1 };
 
 static const char *name_at(unsigned int place)
 {
@@ -53,16 +54,19 @@ static const char *name_at(unsigned int place)
 	return place > bound.added ? bound.upper : bound.names[place - 1];
 }
 
-/* Takes away all that was added and bound. */
+/* Takes away all that was added and bound, and nothing else. */
 static void undo(void)
 {
-	for (unsigned int i = 0; i <= bound.added; i++)
+	for (unsigned int i = bound.first; i <= bound.added; i++)
 		about_two(LANA_CMD_UNBIND, 0, name_at(i), name_at(i + 1), LANA_UP);
 	while (bound.added)
 		remove_block(bound.names[--bound.added]);
 }
 
-/* Adds a chain's blocks and binds them, from above, so that packets find all or nothing. */
+/*
+ * Adds a chain's blocks and binds them, from above, so that packets find all or nothing.  A
+ * program is no part of an offer: the other node would have to have the same.
+ */
 static int try_to_bind(char *chain)
 {
 	char *rest, *more;
@@ -81,14 +85,14 @@ static int try_to_bind(char *chain)
 			return -1;
 		bound.added++;
 		while ((word = strtok_r(NULL, ":", &more)))
-			if (!strchr(word, '=')) {
+			if (!strchr(word, '=') || !strncmp(word, "program=", 8)) {
 				errno = EINVAL;
 				return -1;
 			} else if (set_one(name, word)) {
 				return -1;
 			}
 	}
-	for (unsigned int i = bound.added + 1; i--;)
+	for (unsigned int i = bound.added + 1; i--; bound.first = i)
 		if (about_two(LANA_CMD_BIND, 0, name_at(i), name_at(i + 1), LANA_UP))
 			return -1;
 	return 0;

@@ -19,7 +19,7 @@ from linklab.machine.spec import NicModel
 from linklab.paths import IMAGES
 from linklab.results.figures import Figures
 from linklab.results.shape import Axis, Better, Cell, Metric, Shape
-from linklab.scenarios.scenario import Claim, Finding, Host, Hosts, Metrics, Parameter, Scenario
+from linklab.scenarios.scenario import IP, Claim, Finding, Host, Hosts, Metrics, Parameter, Scenario
 
 __all__ = ["Nic"]
 
@@ -58,7 +58,7 @@ class Nic(Scenario):
             Metric("scatter", better=Better.MORE, zero=True, matters=1, short="scatter-gather"),
             Metric("tso", better=Better.MORE, zero=True, matters=1, short="TSO"),
             Metric("vlan", better=Better.MORE, zero=True, matters=1, short="VLAN tags"),
-            Metric("queues", better=Better.NEITHER, optional=True, short="queues"),
+            Metric("queues", better=Better.NEITHER, short="queues"),
             Metric("rx_ring", better=Better.NEITHER, optional=True, short="descriptors in"),
             Metric("tx_ring", better=Better.NEITHER, optional=True, short="descriptors out"),
             Metric("xdp", better=Better.MORE, zero=True, matters=1, short="native XDP"),
@@ -103,9 +103,7 @@ class Nic(Scenario):
         # The first link has its connections; the second one may be down.
         said = self.b.said([TRAFFIC, "nic", second.interface])
         has = {name for name in said if name not in _OTHER and said.number(name)}
-        told = {
-            name: said.number(name) for name in ("queues", "rx_ring", "tx_ring") if name in said
-        }
+        told = {name: said.number(name) for name in ("rx_ring", "tx_ring") if name in said}
         boot = self.b.outside().get("boot_seconds", 0.0)
         self.facts: dict[str, float] = {
             "offloads": len(has),
@@ -114,6 +112,7 @@ class Nic(Scenario):
             "scatter": "tx-scatter-gather" in has,
             "tso": "tx-tcp-segmentation" in has,
             "vlan": "tx-vlan-hw-insert" in has,
+            "queues": said.number("queues") if "queues" in said else self._queues(second.interface),
             **told,
             "xdp": said.number("xdp"),
             "carrier": boot + said.number("carrier_ns") / 1e9,
@@ -122,6 +121,14 @@ class Nic(Scenario):
         configure(self.drawn, self.b.name, self.b.run, self.b.write)
         await_answers(self.drawn, hosts)
         return ()
+
+    def _queues(self, interface: str) -> int:
+        """Return how many queues receive, of a driver that does not tell channels."""
+        shown = self.b.printed([IP, "-d", "-o", "link", "show", "dev", interface])
+        found = re.search(r"\bnumrxqueues (\d+)", shown)
+        if not found:
+            raise LabError(f"ip does not say how many queues {interface} has: {shown.strip()}")
+        return int(found[1])
 
     def _renamed(self) -> dict[str, float]:
         """Return how many of two interfaces have another name, by the three ways to name them.

@@ -33,7 +33,6 @@ tx-checksum-ip-generic 1
 rx-checksum 1
 tx-tcp-segmentation 0
 tx-vlan-hw-insert 0
-queues 1
 rx_ring 256
 tx_ring 256
 xdp 0
@@ -58,6 +57,7 @@ class Guest:
     names: dict[str, str] = field(default_factory=lambda: {s: n for n, s in SLOTS.items()})
     macs: dict[str, str] = field(default_factory=dict)
     ran: list[str] = field(default_factory=list)
+    listens: bool = False
 
     def __post_init__(self) -> None:
         ports = NETWORK.ports_of("b")
@@ -73,6 +73,8 @@ class Guest:
             return self.file(argv[-1])
         if "nic" in argv:
             return FEATURES
+        if "-d" in argv:
+            return "3: a2: <UP> mtu 1500 numtxqueues 4 numrxqueues 1 gso_max_size 65536\n"
         return "ns_p50 500000\nns_p99 900000\n" if "request" in argv else ""
 
     def file(self, path: str) -> str:
@@ -111,11 +113,15 @@ class Guest:
         pass
 
     def start_job(self, argv: Sequence[str], _deadline: float) -> int:
+        self.listens = False
         return 1
 
     def job_news(self, _wait: float, _deadline: float) -> JobNews:
+        if not self.listens:
+            self.listens = True
+            return JobNews(b"listening\n", MEASURE, None)
         got = "bytes 1000000000\ninner 500000000\nstart 0\nend 8000000000\n"
-        return JobNews(f"listening\n{got}".encode(), MEASURE, 0)
+        return JobNews(got.encode(), MEASURE, 0)
 
 
 def tried(guest: Guest, load: str = "stream", exits: bool = False) -> Mapping[str, float]:
@@ -158,7 +164,7 @@ def test_exits_are_there_where_something_counts_them() -> None:
 
 def test_each_load_has_figures_of_its_own() -> None:
     stream, requests = tried(Guest()), tried(Guest(), "requests")
-    assert (stream["goodput"], stream["sender_cpu"]) == (500.0, 0.5)
+    assert (stream["goodput"], stream["sender_cpu"]) == (500.0, 1.0)
     assert (requests["request"], requests["request_p99"]) == (0.5, 0.9)
     assert not {"goodput"} & requests.keys() | {"request"} & stream.keys()
 

@@ -285,17 +285,22 @@ def test_a_chain_has_as_many_dummies_as_are_asked_for() -> None:
 
 
 def changed(beside: int = 400, again: int = 0, ended: int = 1000, **more: Any) -> Any:
-    counter = f"beside packets={beside}\ncounter again={again} dropped={ended}\n"
+    counter = f"beside packets={beside}\ncounter again={again} late=3 dropped={ended}\n"
     guest = Guest(counter=counter, changes="rounds 7\n")
     return tried(guest, "softirq", meanwhile="rebind", **more)
 
 
 def test_chains_that_change_say_how_often_and_what_came_of_it() -> None:
     scenario, metrics, hosts = changed()
-    assert (metrics["changes"], metrics["lost"], metrics["again"]) == (700, 0, 0)
+    assert (metrics["changes"], metrics["lost"], metrics["again"], metrics["late"]) == (
+        700,
+        0,
+        0,
+        3,
+    )
     scenario.check(hosts, cell_of(Stack, arm="softirq", meanwhile="rebind"))
     still = tried(Guest(), "softirq")[1]
-    assert not {"changes", "lost", "again"} & still.keys()
+    assert not {"changes", "lost", "again", "late"} & still.keys()
 
 
 def test_a_packet_that_a_change_lost_or_doubled_is_the_kernels_fault() -> None:
@@ -318,7 +323,7 @@ def test_a_chain_that_no_packet_saw_changed_proves_nothing() -> None:
 def test_a_round_of_changes_leaves_the_chain_as_it_was() -> None:
     for meanwhile, command in (("rebind", Command.BIND), ("replace", Command.REPLACE)):
         guest = Guest(
-            changes="rounds 1\n", counter="beside packets=1\ncounter again=0 dropped=1000\n"
+            changes="rounds 1\n", counter="beside packets=1\ncounter again=0 late=0 dropped=1000\n"
         )
         tried(guest, "softirq", meanwhile=meanwhile)
         changes, found = guest.sent[-1], []
