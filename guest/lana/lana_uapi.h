@@ -73,7 +73,8 @@ enum lana_event {
 
 /*
  * What two nodes say to each other before they bind a chain, over a socket of the family: messages
- * of generic netlink's form.  A reply has the number of what it answers.
+ * of generic netlink's form, in the byte order of nodes that are alike.  A reply has the number of
+ * what it answers.
  */
 enum lana_word {
 	LANA_WORD_OFFER = 1,	/* CHAIN, several, the best first */

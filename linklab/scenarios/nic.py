@@ -15,7 +15,6 @@ from typing import Any, ClassVar
 from linklab.errors import LabError
 from linklab.lab.spaces import TRAFFIC, await_answers, configure
 from linklab.lab.topology import Topology
-from linklab.machine.spec import NicModel
 from linklab.paths import IMAGES
 from linklab.results.figures import Figures
 from linklab.results.shape import Axis, Better, Cell, Metric, Shape
@@ -24,7 +23,8 @@ from linklab.scenarios.scenario import IP, Claim, Finding, Host, Hosts, Metrics,
 __all__ = ["Nic"]
 
 _PORT = "5001"
-_MODELS = tuple(model.value for model in NicModel)
+_VIRTIO, _VMXNET3 = "virtio", "vmxnet3"
+_MODELS = (_VIRTIO, "e1000", "e1000e", _VMXNET3, "rtl8139")  # as `--nic` names them
 _REQUESTS, _STREAM = "requests", "stream"
 _PACKETS_COLUMN = re.compile(r"^\s*(\S+):\s*\d+\s+(\d+)(?:\s+\d+){7}\s+(\d+)", re.M)
 _CHECKSUMS = ("tx-checksum-ipv4", "tx-checksum-ip-generic", "tx-checksum-ipv6")
@@ -84,7 +84,7 @@ class Nic(Scenario):
     )
     needs = IMAGES / "nic" / "needs.toml"
     nic_axis = "arm"
-    compared: ClassVar = {"load": (_STREAM,), "arm": (NicModel.VIRTIO.value,)}
+    compared: ClassVar = {"load": (_STREAM,), "arm": (_VIRTIO,)}
     judged: ClassVar = {"load": (_STREAM,)}
 
     @classmethod
@@ -343,12 +343,12 @@ def _known(
 def _goodput(figures: Figures) -> Claim:
     text, theirs = "a paravirtual interface carries more than an emulated one", "no figure"
     rates = {model: _found(figures, model, "goodput") for model in _MODELS}
-    first, others = rates[NicModel.VIRTIO], set(NicModel) - {NicModel.VIRTIO, NicModel.VMXNET3}
+    first, others = rates[_VIRTIO], set(_MODELS) - {_VIRTIO, _VMXNET3}
     ratios = {
         (model, kernel): rates[model][kernel] / first[kernel]
         for model in _MODELS
         for kernel in rates[model]
-        if kernel in first and model is not NicModel.VIRTIO
+        if kernel in first and model != _VIRTIO
     }
     if not ratios:
         return Claim.unmeasured(text, theirs, f"needs load={_STREAM}, virtio and another one")

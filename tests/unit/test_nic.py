@@ -218,6 +218,10 @@ def test_guests_have_the_interfaces_of_their_arm() -> None:
     assert {lab.guests.model(host) for host in "ab"} == {NicModel.RTL8139}
 
 
+def test_every_model_that_there_is_is_an_arm() -> None:
+    assert Nic.shape.axis("arm").values == tuple(NicModel)
+
+
 def test_exits_are_summed_over_cpus() -> None:
     async def execute(command: str, wanted: dict[str, Any]) -> Any:
         assert (command, wanted["target"]) == ("query-stats", "vcpu")

@@ -319,7 +319,7 @@ def test_chains_that_change_lose_nothing_and_each_block_costs(
     invoke: Invoke, subject: Subject, tmp_path: Path
 ) -> None:
     words = ("--scenario", "stack", "--kernel", "debian", "--cell", "arm=softirq,coalesce=50")
-    more = ("--json", "--leaks", "none", "--param", "packets=4000", "--output")
+    more = ("--json", "--leaks", "none", "--param", "packets=20000", "--output")
     axes = ("--axis", "chain=1,64", "--axis", "meanwhile=none,rebind,replace")
     done = invoke("run", *words, *axes, *more, str(tmp_path / "run"))
     assert done.status == 0, done.stderr

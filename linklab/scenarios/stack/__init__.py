@@ -44,13 +44,14 @@ from linklab.scenarios.stack.table import (
 
 __all__ = ["Stack"]
 
-_REQUESTS, _CHANGES, _SENT_ALL = "/tmp/stack.requests", "/tmp/stack.changes", "/tmp/stack.sent"
+_REQUESTS, _SENT_ALL = "/tmp/stack.requests", "/tmp/stack.sent"
+_CHANGES = ("/tmp/stack.there", "/tmp/stack.back")
 _REBIND, _REPLACE = "rebind", "replace"
 _BLOCKS = ("thread-fifo", "thread-normal", "thread-controlled", SOFTIRQ)
 _CHAINS = (1, 2, 4, 8, 16, 32, 64)
-# Pairs of changes, there and back, that one fbctl asks for. A replacement waits for a grace
-# period, so few of them fit into a trial.
-_PAIRS = {_REBIND: 50, _REPLACE: 2}
+# Changes, there and back, that one fbctl asks for before the last. A replacement waits for a
+# grace period, so few of them fit into a trial.
+_PAIRS = {_REBIND: 25, _REPLACE: 1}
 _SEQUENCE = 32  # bytes from the IP header on: pktgen's number of a packet
 _SINK = "sink0"
 # Nobody's: Linux's stack drops it in the first lines of ip_rcv_core(), where a packet's
@@ -221,8 +222,8 @@ class Stack(Scenario):
             self.chain = None
         host.write(_REQUESTS, b"".join(requests))
         host.run([blocks.FBCTL, "send", _REQUESTS])
-        if self.chain and self.chain.changes:
-            host.write(_CHANGES, b"".join(self.chain.changes))
+        for path, changes in zip(_CHANGES, self.chain.changes if self.chain else (), strict=False):
+            host.write(path, b"".join(changes))
 
     def trial(self, hosts: Hosts, cell: Cell) -> Metrics:
         """Send, and count what came to the end."""
@@ -247,7 +248,7 @@ class Stack(Scenario):
             self.ended = end.number("dropped")
             if change != STILL:
                 self.changed = {
-                    "changes": _rounds(printed) * 2 * _PAIRS[change],
+                    "changes": _rounds(printed) * sum(map(len, self.chain.changes)),
                     "lost": come - overruns - (self.ended - end.number("again")),
                     "again": end.number("again"),
                     "late": end.number("late"),
@@ -324,20 +325,26 @@ class _Chain:
         return requests
 
     @cached_property
-    def changes(self) -> list[bytes]:
-        """The requests of a round of changes, behind which all is as it was made."""
+    def changes(self) -> tuple[list[bytes], ...]:
+        """The requests of two programs that change it, behind which all is as it was made.
+
+        Between the two, where others run, the other dummy is in the last one's place: what
+        sends and what changes share a CPU.
+        """
         from linklab.scenarios.stack import blocks
 
         if self.change == STILL:
-            return []
+            return ()
         last, beside = self.both
         if self.change == _REPLACE:
-            pairs = ((last, beside), (beside, last))
-            pair = [blocks.of_two(blocks.Command.REPLACE, *each) for each in pairs]
+            there = blocks.of_two(blocks.Command.REPLACE, last, beside)
+            back = blocks.of_two(blocks.Command.REPLACE, beside, last)
         else:
             below = self.kinds[-3][1]
-            pair = [blocks.bind(below, above, again=True) for above in (beside, last)]
-        return pair * _PAIRS[self.change]
+            there = blocks.bind(below, beside, again=True)
+            back = blocks.bind(below, last, again=True)
+        pairs = [there, back] * _PAIRS[self.change]
+        return [*pairs, there], [back, *pairs]
 
     @cached_property
     def taken_apart(self) -> list[bytes]:
@@ -372,9 +379,10 @@ def _changing(host: Host) -> str:
     from linklab.scenarios.stack import blocks
 
     counts = f"grep {host.interface}: /proc/net/dev"
+    sends = " && ".join(f"{blocks.FBCTL} send {path}" for path in _CHANGES)
     script = (
         f'before="$({counts})"; until [ "$before" != "$({counts})" ]; do usleep 500; done; '
-        f"rounds=0; until [ -e {_SENT_ALL} ]; do {blocks.FBCTL} send {_CHANGES} || exit 1; "
+        f"rounds=0; until [ -e {_SENT_ALL} ]; do {sends} || exit 1; "
         "rounds=$((rounds+1)); done; echo rounds $rounds"
     )
     return " ".join([*host.inside, "/bin/sh", "-c", f"'{script}'"])
