@@ -1,7 +1,8 @@
 """What an unshaped link costs, by the model of its network interfaces.
 
-Two guests, joined by a pair of sockets and nothing else: a TCP connection as fast as it
-goes, and requests of one byte. In real time, as guests that hear each other are.
+Two guests, joined by pairs of sockets and nothing else: a TCP connection as fast as it
+goes, and requests of one byte, as the scenario `nic` has them. In real time, as guests that
+hear each other are.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from linklab.lab.guests import GuestPlace
 from linklab.lab.lab import Lab, Subject
 from linklab.lab.topology import parse
 from linklab.machine.spec import NicModel
-from linklab.scenarios.nic import requests, stream
+from linklab.results.shape import Cell
+from linklab.scenarios import scenario_named
 from linklab.scenarios.scenario import Host
 
 MEMORY = 128  # MiB
-TOPOLOGY = parse("a -- b")
+SCENARIO = "nic"
+TOPOLOGY = parse("a == b")
 _STEP = "network interfaces"
-_SECONDS = 3  # of the connection
-_REQUESTS = 500
 _LIMIT = 120.0  # s for a program in the guest
 _COLUMNS = (
     "--nic",
@@ -72,14 +73,18 @@ def cost_of(lab: Lab, subject: Subject, wire: Cached, nic: NicModel, log: Path) 
             for name, session in joined.sessions.items()
         }
         place.bring_up(hosts)
-        a, b = hosts["a"], hosts["b"]
-        carried, asked = stream(a, b, _SECONDS), requests(a, b, _REQUESTS)
+        kind = scenario_named(SCENARIO)
+        scenario = kind({each.name: each.default for each in kind.parameters})
+        setup, found = Cell({kind.nic_axis: nic.value}), dict[str, float]()
+        list(scenario.set_up(hosts, setup))
+        for load in kind.shape.axis(kind.shape.rows).values:
+            found |= scenario.trial(hosts, Cell({kind.shape.rows: load, **setup}))
     return NicCost(
-        goodput=carried["goodput"],
-        sender=carried["sender_cpu"],
-        receiver=carried["receiver_cpu"],
-        request=asked["request"],
-        request_p99=asked["request_p99"],
+        goodput=found["goodput"],
+        sender=found["sender_cpu"],
+        receiver=found["receiver_cpu"],
+        request=found["request"],
+        request_p99=found["request_p99"],
     )
 
 

@@ -141,6 +141,8 @@ class Nic(Scenario):
             return {}
         ports = self.drawn.ports_of(self.b.name)
         slots = [_slot(self.b, port.interface) for port in ports]
+        if not all(slots):  # as with virtio on `microvm`, which has another bus
+            return {}
         for slot in slots:
             _tell_driver(self.b, "unbind", slot)
         for slot in reversed(slots):
@@ -173,9 +175,9 @@ class Nic(Scenario):
         before, exits = _interrupts(self.b, interface), self.b.outside().get("exits")
         packets = _packets(self.b, interface)
         if cell["load"] == _STREAM:
-            did = stream(self.a, self.b, int(self.given["seconds"]), cell)
+            did = _stream(self.a, self.b, int(self.given["seconds"]), cell)
         else:
-            did = requests(self.a, self.b, int(self.given["requests"]), cell)
+            did = _requests(self.a, self.b, int(self.given["requests"]), cell)
         count = _packets(self.b, interface) - packets
         if count <= 0:
             raise LabError(f"{interface} of {self.b.name} counted no packets")
@@ -196,7 +198,7 @@ class Nic(Scenario):
         return claims(run)
 
 
-def stream(a: Host, b: Host, seconds: int, cell: Cell | None = None) -> dict[str, float]:
+def _stream(a: Host, b: Host, seconds: int, cell: Cell | None = None) -> dict[str, float]:
     """Return what a TCP connection as fast as it goes carried, and its CPU time of this host."""
     patience = str(seconds + int(b.limit(cell)))
     running = b.start([TRAFFIC, "sink", "tcp", _PORT, "1", patience], "listening", cell)
@@ -212,7 +214,7 @@ def stream(a: Host, b: Host, seconds: int, cell: Cell | None = None) -> dict[str
     }
 
 
-def requests(a: Host, b: Host, count: int, cell: Cell | None = None) -> dict[str, float]:
+def _requests(a: Host, b: Host, count: int, cell: Cell | None = None) -> dict[str, float]:
     """Return how long a request of one byte took, and its answer, in ms."""
     running = b.start([TRAFFIC, "serve", "tcp", _PORT, str(count)], "listening", cell)
     asked = a.said([TRAFFIC, "request", b.address(), _PORT, str(count), "1", "1"], cell)
@@ -233,12 +235,10 @@ def path_name(slot: str) -> str:
 
 
 def _slot(host: Host, interface: str) -> str:
-    """Return the place on PCI of an interface; virtio's own bus lies in between."""
+    """Return the place on PCI of an interface, if it is there; virtio's own bus lies in between."""
     path = host.printed(["/bin/readlink", "-f", f"/sys/class/net/{interface}/device"])
     slots = re.findall(r"[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]", path)
-    if not slots:
-        raise LabError(f"{interface} of {host.name} is on no PCI bus: {path.strip()}")
-    return str(slots[-1])
+    return str(slots[-1]) if slots else ""
 
 
 def _name_at(host: Host, slot: str) -> str:

@@ -58,6 +58,7 @@ class Guest:
     macs: dict[str, str] = field(default_factory=dict)
     ran: list[str] = field(default_factory=list)
     listens: bool = False
+    bus: str = ""
 
     def __post_init__(self) -> None:
         ports = NETWORK.ports_of("b")
@@ -85,7 +86,8 @@ class Guest:
             return INTERRUPTS.format(self.interrupts.pop(0))
         slot = self.slot(path.split("/")[4])
         is_mac = path.endswith("address")
-        return self.macs[slot] if is_mac else f"/sys/devices/pci0000:00/{slot}/virtio1\n"
+        at = self.bus or f"pci0000:00/{slot}"
+        return self.macs[slot] if is_mac else f"/sys/devices/{at}/virtio1\n"
 
     def shell(self, text: str) -> str:
         if text.startswith("ls -d"):
@@ -182,6 +184,12 @@ def test_names_follow_the_order_or_the_card_or_neither() -> None:
 
 def test_without_sysfs_nobody_can_tell_names() -> None:
     assert not {"by_order", "by_mac", "by_path"} & tried(Guest(has_sysfs=False)).keys()
+
+
+def test_interfaces_on_another_bus_have_no_path() -> None:
+    guest = Guest(bus="virtio-mmio-cmdline/virtio-mmio.0")
+    assert not {"by_order", "by_mac", "by_path"} & tried(guest).keys()
+    assert not [line for line in guest.ran if "bind" in line]
 
 
 def test_a_path_on_pci_is_a_name() -> None:
