@@ -252,7 +252,13 @@ def findings(**of: Mapping[str, float]) -> list[Finding]:
         sample_in("sysfs", cell_of(Nic, load="stream", arm=arm), full | dict(values))
         for arm, values in of.items()
     ]
-    kernel = {"name": "sysfs", "release": "6.12", "sha256": "ab", "inputs": {}, "image_bytes": None}
+    kernel: dict[str, Any] = {
+        "name": "sysfs",
+        "release": "6.12",
+        "sha256": "ab",
+        "inputs": {},
+        "image_bytes": None,
+    }
     about: dict[str, Any] = {
         "shape": Nic.shape.to_json(), "kernels": [kernel], "plan": {"given": {}}
     }  # fmt: skip
