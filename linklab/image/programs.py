@@ -46,18 +46,36 @@ def build_program(sources: Path, cache: Cache, listener: Listener) -> Path:
 
 @dataclass(frozen=True)
 class Static:
-    """A program: what it is called, its file, its C sources, its most bytes."""
+    """A program, or a library: what it is called, its file, its C sources, its most bytes."""
 
     name: str
     file: str
     sources: Path
     budget: int
+    more: tuple[str, ...] = ()  # flags
 
 
 TRAFFIC = Static("traffic", "traffic", paths.GUEST / "traffic", budget=100_000)
 """What shapes links in guests, and sends over them."""
 WIRE = Static("wire", "wire", paths.ROOT / "linklab" / "lab", budget=100_000)
 """What shapes links between guests. It runs on this host."""
+
+_STAND_INS = {"libselinux": "libselinux.so.1", "libzstd": "libzstd.so.1"}
+
+
+def stand_ins(cache: Cache, listener: Listener) -> tuple[Path, ...]:
+    """Return folders with a library each, small ones for what programs load and never use.
+
+    Raises `LabError` as `build_static`.
+    """
+    folders = []
+    for name, file in _STAND_INS.items():
+        sources = paths.GUEST / "standins" / name
+        versions = ("-Wl,--version-script=versions.map",) * (sources / "versions.map").exists()
+        linked = ("-shared", "-nostdlib", "-fPIC", f"-Wl,-soname={file}", *versions)
+        program = Static(name, file, sources, 20_000, linked)
+        folders.append(build_static(program, cache, listener).file(file).parent)
+    return tuple(folders)
 
 
 def build_static(program: Static, cache: Cache, listener: Listener) -> Artefact:
@@ -68,14 +86,14 @@ def build_static(program: Static, cache: Cache, listener: Listener) -> Artefact:
     """
     name, sources, budget = program.name, program.sources, program.budget
     compiler = find_program("musl-gcc", "musl-tools")
-    files = sorted(sources.glob("*.[ch]"))
+    files = sorted((*sources.glob("*.[ch]"), *sources.glob("*.map")))
     if not any(file.suffix == ".c" for file in files):
         raise LabError(f"{sources} holds no C source: the {name}'s expected")
     question = f"toolchain of {compiler} with REALGCC={os.environ.get('REALGCC', '')}"
     inputs = {
         "sources": {file.name: hash_file(file) for file in files},
         "toolchain": Remembered(cache).get(question, lambda: _toolchain(compiler)),
-        "flags": FLAGS,
+        "flags": (*FLAGS, *program.more),
         "budget": budget,
     }
 
@@ -111,7 +129,7 @@ def _compile(compiler: Path, program: Static, target: Path) -> None:
     sources = program.sources
     names = sorted(file.name for file in sources.glob("*.c"))
     try:
-        run([compiler, *FLAGS, "-o", target, *names], cwd=sources)
+        run([compiler, *FLAGS, *program.more, "-o", target, *names], cwd=sources)
     except CommandFailed as error:
         text = f"the {program.name} in {sources} does not compile"
         raise LabError(text, error.evidence) from error
