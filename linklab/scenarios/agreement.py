@@ -26,6 +26,7 @@ __all__ = ["Agreement"]
 
 _REQUESTS = "/tmp/agreement.requests"
 _TALKERS = ("speak", "data", "end")  # the socket to agree over, what a chain is bound between
+_ETHS = ("eth-control", "eth-data")  # what is agreed, and what is said over it, go by two links
 _BUSY = "agreed1"  # what fbctl calls the first block of a chain
 
 
@@ -84,7 +85,7 @@ class Agreement(Scenario):
         rows="offers",
         text="offers {offers}",
     )  # fmt: skip
-    topology = "a -- b"
+    topology = "a == b"
     parameters = (
         Parameter("messages", 200, "how many messages the conversation has", 1, 100_000),
         Parameter("size", 512, "bytes of a message", 64, 1400),
@@ -103,8 +104,8 @@ class Agreement(Scenario):
     @classmethod
     def unfit(cls, network: Topology, *, in_one_guest: bool) -> str:
         """Return why two nodes cannot speak over a topology."""
-        if len(network.hosts) != 2 or len(network.links) != 1:
-            return "two hosts and one link are expected, as in `a -- b`"
+        if len(network.hosts) != 2 or len(network.links) != 2:
+            return "two hosts and two links are expected, as in `a == b`"
         return ""
 
     def set_up(self, hosts: Hosts, setup: Cell) -> Iterable[tuple[Cell, Metrics]]:
@@ -117,18 +118,19 @@ class Agreement(Scenario):
         from linklab.scenarios.stack import blocks
 
         base = [
-            blocks.add("fb_eth", "eth"),
+            *(blocks.add("fb_eth", name) for name in _ETHS),
             *(blocks.add("fb_ethvlink", name) for name in ("control", "data")),
             *(blocks.add("fb_pflana", name) for name in ("speak", "end")),
             blocks.set_to("control", "tag", "1"),
             blocks.set_to("data", "tag", "2"),
-            blocks.bind("control", "data", port=blocks.SIDE),
             blocks.bind("control", "speak"),
-            blocks.bind("eth", "control"),
+            *map(blocks.bind, _ETHS, ("control", "data")),
         ]
         for host in (self.a, self.b):
             requests = [*blocks.undone(_blocks(host)), *base]
-            requests.append(blocks.set_to("eth", "dev", host.interface))
+            ports = self.drawn.ports_of(host.name)
+            for name, port in zip(_ETHS, ports, strict=True):
+                requests.append(blocks.set_to(name, "dev", port.interface))
             if host is self.b and cell["offers"] == "busy":
                 requests.append(blocks.add("fb_dummy", _BUSY))
             host.write(_REQUESTS, b"".join(requests))

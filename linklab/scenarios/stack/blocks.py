@@ -16,8 +16,6 @@ from pyroute2.netlink import NLM_F_ACK, NLM_F_REPLACE, NLM_F_REQUEST, genlmsg
 from linklab.errors import LabError
 
 FBCTL = "/usr/lib/linklab/fbctl"
-SIDE = 2
-"""The port of a tee's copies, and of what a filter or a link does not take."""
 _VERSION = 1
 
 
