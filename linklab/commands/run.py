@@ -23,7 +23,7 @@ from linklab.commands.gdb import check_record, check_symbols, recordable
 from linklab.commands.kernels import SEVERAL_KERNELS, KernelOptions, KernelSide
 from linklab.commands.machines import MachineOptions, decide_clock
 from linklab.commands.meanwhile import meanwhile
-from linklab.commands.scenarios import ScenarioOptions, TrialOptions, memory_for
+from linklab.commands.scenarios import DEFAULT_BOOTS, ScenarioOptions, TrialOptions, memory_for
 from linklab.commands.workflow import Finished, LabRequest, Measurement, MeasuringOptions
 from linklab.errors import LabError, LinklabError, UsageError, Verdict
 from linklab.events import Note
@@ -83,6 +83,11 @@ class RunOptions(MeasuringOptions, TrialOptions):
         False, "record each guest, and keep that of one that failed for `invoke gdb --replay`"
     )
     exports: ExportOptions = group(ExportOptions)
+
+    def saved_guests(self, clock: Clock, _comparisons: int) -> int:
+        """Return how many guests are saved of each kernel: several where each trial has its own."""
+        several = min(DEFAULT_BOOTS[clock], number("repeat", self.repeat, 1, MAX_REPEAT))
+        return several if self.fresh_guest else 1
 
 
 @dataclass(frozen=True)

@@ -128,6 +128,7 @@ class Lab:
     hold: Hold | None = None  # keeps a guest that failed running, for a person
     records: bool = False  # a guest that fails leaves its recording beside its console's log
     shares: tuple[Share, ...] = ()  # folders of the host that its guests may mount
+    boots: int = 1  # saved guests of each kernel, which guests go on from by turns
     guests: GuestPlace | None = None  # where each host of a topology is a guest of its own
     fleet: Fleet | None = None  # where its batches are done, if not here
 
@@ -215,7 +216,7 @@ class Lab:
         for an artefact that this host's cache lacks.
         """
         spec = replace(self.spec_for(subject), seed=draw)
-        saved = self.snapshots.get(subject.name)
+        saved = self.snapshots.get(_saved_name(subject.name, self.saved_number(draw)))
         symbols = self._found(subject, saved)
         with ExitStack() as stack:
             if self.records:
@@ -234,11 +235,13 @@ class Lab:
             yield stack.enter_context(opened)
 
     @contextmanager
-    def network(self, subject: Subject, console_log: Path, seed: int) -> Iterator[GuestNetwork]:
+    def network(
+        self, subject: Subject, console_log: Path, seed: int, draw: int = 0
+    ) -> Iterator[GuestNetwork]:
         """Boot the guests of its topology, joined by its links; see `open_sessions`.
 
-        `seed` decides what lossy links lose. Each console has a log of its own beside
-        `console_log`, with the host's name behind.
+        `seed` decides what lossy links lose, `draw` which saved guests they go on from. Each
+        console has a log of its own beside `console_log`, with the host's name behind.
         """
         place = self.guests
         assert place is not None
@@ -247,7 +250,8 @@ class Lab:
             for host, spec in self.specs_for(subject).items():
                 linked = replace(spec, nics=place.joined(host, wire, console_log))
                 log = console_log.with_name(f"{console_log.stem}-{host}{console_log.suffix}")
-                saved = self.snapshots.get(_machine_name(subject.on(host), host))
+                name = _machine_name(subject.on(host), host)
+                saved = self.snapshots.get(_saved_name(name, self.saved_number(draw)))
                 symbols = self._found(subject.on(host), saved)
                 starts.append(Start(linked, log, saved, symbols, host))
 
@@ -298,27 +302,39 @@ class Lab:
     def with_snapshots(
         self, subjects: Sequence[Subject], cache: Cache, listener: Listener, draw: int = 0
     ) -> Lab:
-        """Return the same lab with a saved guest for each kernel too, saving what is missing.
+        """Return the same lab with saved guests of each kernel too, saving what is missing.
 
-        In virtual time guests saved with the same `draw` had the same entropy.
+        In virtual time guests saved with the same `draw` had the same entropy. Where there are
+        several of each, a kernel that is there twice has others the second time: what a
+        comparison with itself shows must have the boots in it.
         """
+        same = [subject.sha256 for subject in subjects]
         saved = {
-            _machine_name(subject.on(host), host): self._saved(
-                subject.on(host), replace(spec, seed=draw), cache, listener
+            _saved_name(_machine_name(subject.on(host), host), number): self._saved(
+                subject.on(host),
+                replace(spec, seed=draw + number - 1),
+                number + same[:place].count(subject.sha256) * self.boots * (self.boots > 1),
+                cache,
+                listener,
             )
-            for subject in subjects
+            for number in range(1, self.boots + 1)
+            for place, subject in enumerate(subjects)
             for host, spec in self.specs_for(subject).items()
         }
         return replace(self, snapshots={**self.snapshots, **saved})
 
+    def saved_number(self, draw: int) -> int:
+        """Return the number, from 1 on, of the saved guest that one of this draw goes on from."""
+        return 1 + draw % self.boots
+
     def saved_guests(self, kernel: str) -> list[Snapshot]:
-        """Return the saved guests of a kernel, by its name: one for each host that is a guest."""
+        """Return a saved guest of a kernel, by its name: one for each host that is a guest."""
         hosts = self.guests.topology.hosts if self.guests else ("",)
         names = [f"{kernel} on {host}" if host else kernel for host in hosts]
         return [self.snapshots[name] for name in names if name in self.snapshots]
 
     def _saved(
-        self, subject: Subject, spec: MachineSpec, cache: Cache, listener: Listener
+        self, subject: Subject, spec: MachineSpec, number: int, cache: Cache, listener: Listener
     ) -> Snapshot:
         """Return the guest saved with this kernel, image, machine, QEMU and host CPU."""
         binary = self.qemu.path.stat()
@@ -330,16 +346,22 @@ class Lab:
             "argv": qemu_argv(self.qemu.path, spec),
             "qemu": [self.qemu.version, binary.st_size, binary.st_mtime_ns],
             "cpu": host_cpu(),
+            **({"number": number} if number > 1 else {}),
         }
 
         def make(folder: Path) -> Mapping[str, Any]:
-            with step(listener, f"save a guest with kernel {subject.name}"):
+            which = f" ({1 + (number - 1) % self.boots} of {self.boots})" if self.boots > 1 else ""
+            with step(listener, f"save a guest with kernel {subject.name}{which}"):
                 hello = save_session(self.qemu.path, spec, folder, self.boot_limit)
             return {"hello": asdict(hello)}
 
         name = f"the saved guest with kernel {subject.name}"
         artefact = cache.get("snapshot", key_of(key), make, listener, name)
         return Snapshot(Cached.at(artefact.path), Hello(**artefact.about["hello"]))
+
+
+def _saved_name(name: str, number: int) -> str:
+    return f"{name}, boot {number}" if number > 1 else name
 
 
 def _machine_name(subject: Subject, host: str) -> str:

@@ -28,7 +28,6 @@ from linklab.trials.links import check_links
 from linklab.trials.plan import CountSyscalls, GuestSlot, Leaks, Plan, Turn
 
 Cores = frozenset[int]
-_SEEDS = 1 << 32
 _LOOKS = 5  # at a link in real time, before it is found to be wrong
 
 
@@ -176,14 +175,14 @@ class GuestAtWork:
         return tuple(finding for session in self._sessions for finding in session.ignored)
 
     def _open(self, cores: Cores | None) -> Answer:
-        draw = (self._plan.seed + self._slot.draw) % _SEEDS  # warm-up rounds count downwards from 0
+        draw = self._plan.draw_of(self._slot)
         setup = self._slot.setup
         network = self._plan.kind.network(self._given)
         joined = None
         if network is not None and self._lab.guests is not None:
             lab, axis = self._lab, self._plan.kind.nic_axis
             lab = lab.with_nics(str(setup[axis])) if axis else lab
-            opened = lab.network(self._subject, self._console_log, self._plan.seed + 1)
+            opened = lab.network(self._subject, self._console_log, self._plan.seed + 1, draw)
             self._joined = joined = self._stack.enter_context(opened)
             self._sessions = tuple(joined.sessions.values())
         else:

@@ -84,6 +84,10 @@ class Plan:
         varied = (axis for axis in self.shape.axes if axis.parameter)
         return {**self.given, **{axis.parameter: setup[axis.name] for axis in varied}}
 
+    def draw_of(self, slot: GuestSlot) -> int:
+        """Return what a guest's entropy, and the saved guest that it goes on from, depend on."""
+        return (self.seed + slot.draw) % SEEDS  # warm-up rounds count downwards from 0
+
     @property
     def networks(self) -> list[Topology]:
         """The topologies that guests have, each once; none where the scenario has none."""
