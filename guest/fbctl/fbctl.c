@@ -6,6 +6,8 @@
  * what is called wrongly with 2.
  */
 #define _GNU_SOURCE
+#include "fbctl.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -21,37 +23,32 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "lana_uapi.h"
-
-#define ROOM 65536
 #define MOST_WORDS 32
 
 static const char *const ports[] = { "up", "down", "side" };
 static const char *const events[] = { "", "set", "bound", "link-up", "link-down", "gone" };
 
 static int kernel = -1; /* the socket */
-static uint16_t family;
+uint16_t family;
+unsigned long requests;
 static uint32_t events_group;
 
-/* A request in the making. */
-static union {
-	struct nlmsghdr head;
-	char bytes[ROOM];
-} request;
+union message request;
+char refusal[256];
 
-_Noreturn static void fault(const char *what)
+_Noreturn void fault(const char *what)
 {
 	fprintf(stderr, "fbctl: %s: %s\n", what, strerror(errno));
 	exit(1);
 }
 
-_Noreturn static void misused(const char *why)
+_Noreturn void misused(const char *why)
 {
 	fprintf(stderr, "fbctl: %s\n", why);
 	exit(2);
 }
 
-static void begin(uint16_t type, uint8_t command, uint16_t flags)
+void begin(uint16_t type, uint8_t command, uint16_t flags)
 {
 	struct genlmsghdr *kind = NLMSG_DATA(&request.head);
 
@@ -63,7 +60,7 @@ static void begin(uint16_t type, uint8_t command, uint16_t flags)
 	kind->version = LANA_VERSION;
 }
 
-static void add(uint16_t type, const void *content, size_t length)
+void add(uint16_t type, const void *content, size_t length)
 {
 	struct nlattr *it = (struct nlattr *)(request.bytes + NLMSG_ALIGN(request.head.nlmsg_len));
 
@@ -75,17 +72,17 @@ static void add(uint16_t type, const void *content, size_t length)
 	request.head.nlmsg_len = NLMSG_ALIGN(request.head.nlmsg_len) + NLA_ALIGN(it->nla_len);
 }
 
-static void add_text(uint16_t type, const char *text)
+void add_text(uint16_t type, const char *text)
 {
 	add(type, text, strlen(text) + 1);
 }
 
-static void *content(const struct nlattr *it)
+void *content(const struct nlattr *it)
 {
 	return (char *)it + NLA_HDRLEN;
 }
 
-static uint64_t whole(const struct nlattr *it)
+uint64_t whole(const struct nlattr *it)
 {
 	uint64_t value = 0;
 
@@ -95,7 +92,7 @@ static uint64_t whole(const struct nlattr *it)
 }
 
 /* Goes through attributes: the next one, NULL behind the last one. */
-static struct nlattr *next_attribute(char **at, const char *end)
+struct nlattr *next_attribute(char **at, const char *end)
 {
 	struct nlattr *it = (struct nlattr *)*at;
 
@@ -131,42 +128,57 @@ static const char *words_of(const struct nlmsghdr *head)
 	return NULL;
 }
 
-/* Sends the request and hands each reply on; ends the program where it is refused. */
-static void ask(const char *what, void (*take)(const struct nlmsghdr *))
+/* Sends the request and hands each reply on; -1 with errno, and `refusal`, where it is refused. */
+static int asked(void (*take)(const struct nlmsghdr *))
 {
-	static union {
-		struct nlmsghdr head;
-		char bytes[ROOM];
-	} reply;
+	static union message reply;
 	static uint32_t number;
 
+	*refusal = '\0';
+	requests++;
 	request.head.nlmsg_seq = ++number;
 	if (send(kernel, &request, request.head.nlmsg_len, 0) < 0)
-		fault(what);
+		return -1;
 	for (;;) {
 		ssize_t got = recv(kernel, &reply, sizeof(reply), 0);
 		struct nlmsghdr *head = &reply.head;
 
 		if (got < 0)
-			fault(what);
+			return -1;
 		for (int left = (int)got; NLMSG_OK(head, left); head = NLMSG_NEXT(head, left)) {
 			if (head->nlmsg_type == NLMSG_DONE)
-				return;
+				return 0;
 			if (head->nlmsg_type == NLMSG_ERROR) {
 				const struct nlmsgerr *error = NLMSG_DATA(head);
 				const char *words = words_of(head);
 
 				if (!error->error)
-					return;
-				errno = -error->error;
+					return 0;
 				if (words)
-					fprintf(stderr, "fbctl: %s\n", words);
-				fault(what);
+					snprintf(refusal, sizeof(refusal), "%s", words);
+				errno = -error->error;
+				return -1;
 			}
 			if (take)
 				take(head);
 		}
 	}
+}
+
+/* Ends the program where the kernel refused what it was asked last. */
+static void must(int error, const char *what)
+{
+	if (!error)
+		return;
+	if (*refusal)
+		fprintf(stderr, "fbctl: %s\n", refusal);
+	fault(what);
+}
+
+/* The same, and ends the program where it is refused. */
+static void ask(const char *what, void (*take)(const struct nlmsghdr *))
+{
+	must(asked(take), what);
 }
 
 /* What the controller says of the family: its number, and that of its group. */
@@ -309,41 +321,67 @@ static void add_pinned(const char *path)
 	add_text(LANA_A_VALUE, number);
 }
 
+int set_one(const char *name, char *setting)
+{
+	char *value = strchr(setting, '=');
+
+	if (!value)
+		misused("a setting is KEY=VALUE");
+	*value++ = '\0';
+	begin(family, LANA_CMD_SET, NLM_F_ACK);
+	add_text(LANA_A_NAME, name);
+	add_text(LANA_A_KEY, setting);
+	if (strcmp(setting, "program"))
+		add_text(LANA_A_VALUE, value);
+	else if (*value == '/')
+		add_pinned(value);
+	else
+		add_classic(value);
+	return asked(NULL);
+}
+
+int add_block(const char *type, const char *name)
+{
+	begin(family, LANA_CMD_ADD, NLM_F_ACK);
+	add_text(LANA_A_TYPE, type);
+	add_text(LANA_A_NAME, name);
+	return asked(NULL);
+}
+
+int remove_block(const char *name)
+{
+	begin(family, LANA_CMD_RM, NLM_F_ACK);
+	add_text(LANA_A_NAME, name);
+	return asked(NULL);
+}
+
+int about_two(uint8_t command, uint16_t flags, const char *name, const char *other, int port)
+{
+	uint8_t number = (uint8_t)port;
+
+	begin(family, command, NLM_F_ACK | flags);
+	add_text(LANA_A_NAME, name);
+	add_text(LANA_A_OTHER, other);
+	if (port)
+		add(LANA_A_PORT, &number, sizeof(number));
+	return asked(NULL);
+}
+
 static void set(const char *name, char **settings)
 {
-	for (; *settings; settings++) {
-		char *value = strchr(*settings, '=');
-
-		if (!value)
-			misused("a setting is KEY=VALUE");
-		*value++ = '\0';
-		begin(family, LANA_CMD_SET, NLM_F_ACK);
-		add_text(LANA_A_NAME, name);
-		add_text(LANA_A_KEY, *settings);
-		if (strcmp(*settings, "program"))
-			add_text(LANA_A_VALUE, value);
-		else if (*value == '/')
-			add_pinned(value);
-		else
-			add_classic(value);
-		ask(*settings, NULL);
-	}
+	for (; *settings; settings++)
+		must(set_one(name, *settings), *settings);
 }
 
 static void do_add(char **argv)
 {
-	begin(family, LANA_CMD_ADD, NLM_F_ACK);
-	add_text(LANA_A_TYPE, argv[0]);
-	add_text(LANA_A_NAME, argv[1]);
-	ask(argv[1], NULL);
+	must(add_block(argv[0], argv[1]), argv[1]);
 	set(argv[1], argv + 2);
 }
 
 static void do_rm(char **argv)
 {
-	begin(family, LANA_CMD_RM, NLM_F_ACK);
-	add_text(LANA_A_NAME, argv[0]);
-	ask(argv[0], NULL);
+	must(remove_block(argv[0]), argv[0]);
 }
 
 static void do_set(char **argv)
@@ -353,17 +391,9 @@ static void do_set(char **argv)
 
 static void two(uint8_t command, uint16_t flags, char **argv)
 {
-	begin(family, command, NLM_F_ACK | flags);
-	add_text(LANA_A_NAME, argv[0]);
-	add_text(LANA_A_OTHER, argv[1]);
-	if (argv[2]) {
-		uint8_t port = LANA_SIDE;
-
-		if (strcmp(argv[2], ports[LANA_SIDE]))
-			misused("a third word can only be side");
-		add(LANA_A_PORT, &port, sizeof(port));
-	}
-	ask(argv[0], NULL);
+	if (argv[2] && strcmp(argv[2], ports[LANA_SIDE]))
+		misused("a third word can only be side");
+	must(about_two(command, flags, argv[0], argv[1], argv[2] ? LANA_SIDE : LANA_UP), argv[0]);
 }
 
 static void do_bind(char **argv)
@@ -455,7 +485,7 @@ static void do_events(char **argv)
 	}
 }
 
-static int open_socket(const char *name)
+int open_socket(const char *name)
 {
 	struct sockaddr_lana address = { .slana_family = LANA_AF, .slana_block = id_of(name) };
 	int fd = socket(LANA_AF, SOCK_DGRAM | SOCK_CLOEXEC, 0);
@@ -514,6 +544,10 @@ static const struct {
 	{ "events", 1, 1, do_events, "COUNT" },
 	{ "say", 2, 2, do_say, "PFLANA TEXT" },
 	{ "hear", 2, 2, do_hear, "PFLANA COUNT" },
+	{ "propose", 4, MOST_WORDS, propose, "CONTROL LOWER UPPER CHAIN..." },
+	{ "accept", 4, MOST_WORDS, accept_one, "CONTROL LOWER UPPER CHAIN..." },
+	{ "talk", 3, 3, talk, "PFLANA COUNT BYTES" },
+	{ "answer", 2, 2, answer, "PFLANA COUNT" },
 	{ "send", 1, 1, do_send, "FILE" },
 	{ "batch", 1, 1, do_batch, "FILE" },
 };

@@ -18,13 +18,17 @@ static struct lana_block *lana_pass(struct lana_block *block, struct sk_buff *sk
 
 const struct lana_type lana_dummy = { .name = "fb_dummy", .receive = lana_pass };
 
-/* Numbers that packets carry, big-endian, so many bytes into them: each once, in order? */
+/*
+ * Numbers that packets carry, big-endian, so many bytes into them: each once, in order?  One
+ * that is missing is lost until it comes, late, which is seen of the last 64.
+ */
 struct lana_sequence {
 	spinlock_t lock;	/* of what follows the offset */
 	int offset;	/* negative: no look at the packets */
 	bool begun;
-	u32 next;
-	u64 lost, again, short_ones;
+	u32 first, next;
+	u64 seen;	/* bit n: the number n + 1 before the next */
+	u64 lost, late, again, short_ones;
 };
 
 static int lana_counter_create(struct lana_block *block)
@@ -34,6 +38,30 @@ static int lana_counter_create(struct lana_block *block)
 	spin_lock_init(&it->lock);
 	it->offset = -1;
 	return 0;
+}
+
+static void lana_number(struct lana_sequence *it, u32 number)
+{
+	s32 ahead = number - it->next;
+	unsigned int back = -ahead - 1;	/* of what is not ahead */
+
+	if (!it->begun) {
+		it->begun = true;
+		it->first = number;
+		ahead = 0;
+	}
+	if (ahead >= 0) {
+		it->lost += ahead;
+		it->seen = (ahead < 63 ? it->seen << (ahead + 1) : 0) | 1;
+		it->next = number + 1;
+	} else if (back >= 64 || it->seen & BIT_ULL(back)) {
+		it->again++;
+	} else {
+		it->seen |= BIT_ULL(back);
+		it->late++;
+		if ((s32)(number - it->first) > 0)
+			it->lost--;
+	}
 }
 
 static struct lana_block *lana_counter_receive(struct lana_block *block, struct sk_buff *skb,
@@ -47,19 +75,10 @@ static struct lana_block *lana_counter_receive(struct lana_block *block, struct 
 		return lana_at(block, run->to);
 	found = skb_header_pointer(skb, offset, sizeof(room), &room);
 	spin_lock_bh(&it->lock);
-	if (!found) {
+	if (found)
+		lana_number(it, be32_to_cpup(found));
+	else
 		it->short_ones++;
-	} else {
-		s32 ahead = be32_to_cpup(found) - it->next;
-
-		if (it->begun && ahead < 0)
-			it->again++;
-		else if (it->begun)
-			it->lost += ahead;
-		if (!it->begun || ahead >= 0)
-			it->next = be32_to_cpup(found) + 1;
-		it->begun = true;
-	}
 	spin_unlock_bh(&it->lock);
 	return lana_at(block, run->to);
 }
@@ -79,7 +98,9 @@ static int lana_counter_set(struct lana_block *block, const struct lana_setting 
 	spin_lock_bh(&it->lock);
 	WRITE_ONCE(it->offset, offset);
 	it->begun = false;
+	it->seen = 0;
 	it->lost = 0;
+	it->late = 0;
 	it->again = 0;
 	it->short_ones = 0;
 	spin_unlock_bh(&it->lock);
@@ -89,17 +110,19 @@ static int lana_counter_set(struct lana_block *block, const struct lana_setting 
 static int lana_counter_show(struct lana_block *block, struct sk_buff *reply)
 {
 	struct lana_sequence *it = lana_state(block);
-	u64 lost, again, short_ones;
+	u64 lost, late, again, short_ones;
 
 	if (it->offset < 0)
 		return 0;
 	spin_lock_bh(&it->lock);
 	lost = it->lost;
+	late = it->late;
 	again = it->again;
 	short_ones = it->short_ones;
 	spin_unlock_bh(&it->lock);
 	return lana_show(reply, "sequence", "%d", it->offset) ?:
 	       lana_show(reply, "lost", "%llu", lost) ?:
+	       lana_show(reply, "late", "%llu", late) ?:
 	       lana_show(reply, "again", "%llu", again) ?:
 	       lana_show(reply, "short", "%llu", short_ones);
 }

@@ -71,6 +71,24 @@ enum lana_event {
 	LANA_EVENT_GONE,	/* the block is removed */
 };
 
+/*
+ * What two nodes say to each other before they bind a chain, over a socket of the family: messages
+ * of generic netlink's form, in the byte order of nodes that are alike.  A reply has the number of
+ * what it answers.
+ */
+enum lana_word {
+	LANA_WORD_OFFER = 1,	/* CHAIN, several, the best first */
+	LANA_WORD_TAKE,		/* CHAIN: the first that is offered here, too */
+	LANA_WORD_BOUND,	/* it is bound where it was offered first */
+	LANA_WORD_DONE,		/* ... and here */
+	LANA_WORD_NO,		/* WHY: nothing is bound, or no longer */
+};
+
+enum lana_word_attribute {
+	LANA_WORD_A_CHAIN = 1,	/* string: TYPE[:KEY=VALUE]..., with + in between; - is no block */
+	LANA_WORD_A_WHY,	/* string */
+};
+
 /* The address of a socket: the fb_pflana that it belongs to. */
 struct sockaddr_lana {
 	__kernel_sa_family_t slana_family;

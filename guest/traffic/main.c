@@ -38,6 +38,7 @@ static const struct {
 	{ "relay", 5, 5, relay, "MILLISECONDS INTERFACE INTERFACE PACKETS TRACE" },
 	{ "watch", 2, 17, watch_interfaces, "MILLISECONDS INTERFACE..." },
 	{ "capture", 3, 3, capture, "INTERFACE FILE TOLD" },
+	{ "nic", 1, 1, nic, "INTERFACE" },
 	{ "flood", 10, 28, flood,
 	  "PACKETS OTHERS SPACE FRAME SENDING ALONE OTHER SPACE PORT FILTER|- [HOOK SPACE INTERFACE PROGRAM]... [listed|sorted|then FILE]" },
 };

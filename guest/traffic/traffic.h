@@ -48,6 +48,7 @@ void watch_queue(char **argv);
 void relay(char **argv);
 void flood(char **argv);
 void capture(char **argv);
+void nic(char **argv);
 
 /* What a queue counts: packets. */
 struct queue_look {

@@ -1,13 +1,13 @@
 """What an unshaped link costs, by the model of its network interfaces.
 
-Two guests, joined by a pair of sockets and nothing else: a TCP connection as fast as it
-goes, and requests of one byte. In real time, as guests that hear each other are.
+Two guests, joined by pairs of sockets and nothing else: a TCP connection as fast as it
+goes, and requests of one byte, as the scenario `nic` has them. In real time, as guests that
+hear each other are.
 """
 
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,17 +20,16 @@ from linklab.events import Listener, StepAdvanced, step
 from linklab.host.cache import Cached
 from linklab.lab.guests import GuestPlace
 from linklab.lab.lab import Lab, Subject
-from linklab.lab.spaces import TRAFFIC
 from linklab.lab.topology import parse
 from linklab.machine.spec import NicModel
+from linklab.results.shape import Cell
+from linklab.scenarios import scenario_named
 from linklab.scenarios.scenario import Host
 
 MEMORY = 128  # MiB
-TOPOLOGY = parse("a -- b")
+SCENARIO = "nic"
+TOPOLOGY = parse("a == b")
 _STEP = "network interfaces"
-_PORT = "5001"
-_SECONDS = 3  # of the connection
-_REQUESTS = 500
 _LIMIT = 120.0  # s for a program in the guest
 _COLUMNS = (
     "--nic",
@@ -68,38 +67,25 @@ def cost_of(lab: Lab, subject: Subject, wire: Cached, nic: NicModel, log: Path) 
     with replace(lab, guests=place).network(subject, log, seed=0) as joined:
         limit = lab.slowness * _LIMIT
         hosts = {
-            name: Host(name, session.agent, lambda _cell: limit, network=TOPOLOGY)
+            name: Host(
+                name, session.agent, lambda _cell: limit, network=TOPOLOGY, outside=session.outside
+            )
             for name, session in joined.sessions.items()
         }
         place.bring_up(hosts)
-        a, b, address = hosts["a"], hosts["b"], hosts["b"].address()
-        pids = [joined.sessions[name].machine.pid for name in ("a", "b")]
-        sink = ("tcp", _PORT, "1", str(_SECONDS + int(limit)))
-        running = b.start([TRAFFIC, "sink", *sink], "listening")
-        before = [cpu_seconds(pid) for pid in pids]
-        a.said([TRAFFIC, "send", "tcp", address, _PORT, "1", "1", str(_SECONDS)])
-        got = running.end()
-        sender, receiver = (cpu_seconds(pid) - used for pid, used in zip(pids, before, strict=True))
-        gigabits = sum(got["bytes"]) * 8 / 1e9
-        running = b.start([TRAFFIC, "serve", "tcp", _PORT, str(_REQUESTS)], "listening")
-        asked = a.said([TRAFFIC, "request", address, _PORT, str(_REQUESTS), "1", "1"])
-        running.end()
+        kind = scenario_named(SCENARIO)
+        scenario = kind({each.name: each.default for each in kind.parameters})
+        setup, found = Cell({kind.nic_axis: nic.value}), dict[str, float]()
+        list(scenario.set_up(hosts, setup))
+        for load in kind.shape.axis(kind.shape.rows).values:
+            found |= scenario.trial(hosts, Cell({kind.shape.rows: load, **setup}))
     return NicCost(
-        goodput=sum(got["inner"]) * 8e3 / (got.number("end") - got.number("start")),
-        sender=sender / gigabits,
-        receiver=receiver / gigabits,
-        request=asked.number("ns_p50") / 1e6,
-        request_p99=asked.number("ns_p99") / 1e6,
+        goodput=found["goodput"],
+        sender=found["sender_cpu"],
+        receiver=found["receiver_cpu"],
+        request=found["request"],
+        request_p99=found["request_p99"],
     )
-
-
-def cpu_seconds(pid: int) -> float:
-    """Return the CPU time of a process and all its threads.
-
-    The clock is the one that clock_getcpuclockid(3) names (CPUCLOCK_SCHED in the kernel's
-    include/linux/posix-timers.h).
-    """
-    return time.clock_gettime((~pid << 3) | 2)
 
 
 def cost_of_all(

@@ -93,7 +93,7 @@ class KernelTester:
             options = replace(options, modular=True)
         kernel = resolve_kernel(self._flavour, options, self._cache, self._listener)
         wanted = Requirements.of(kind, self._lab)
-        modules = list(dict.fromkeys((*map(str, kind.modules), *self._modules)))
+        modules = kind.modules_with(self._modules)
         subject = with_image(kernel, wanted, modules, self._cache, self._listener)
         commit = {"commit": options.revision} if options.revision else {}
         return replace(subject, name=name, inputs={**kernel.inputs, **commit})

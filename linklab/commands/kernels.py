@@ -115,8 +115,7 @@ class KernelOptions:
     def with_scenario(self, kind: type[Scenario]) -> KernelOptions:
         """Return the same kernels with what a scenario needs of them."""
         fragments = tuple(map(str, kind.fragments())) or self.needed
-        modules = dict.fromkeys((*map(str, kind.modules), *self.modules))
-        return replace(self, needed=fragments, modules=tuple(modules))
+        return replace(self, needed=fragments, modules=kind.modules_with(self.modules))
 
     def build_options(self, name: str = "") -> BuildOptions:
         """Return how a kernel is to be built, a flavour unless its name says otherwise.

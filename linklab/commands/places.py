@@ -17,7 +17,7 @@ from linklab.lab.lab import Lab, Subject, host_memory_available
 from linklab.lab.spaces import NETWORKS
 from linklab.lab.spaces import check as check_spaces
 from linklab.lab.topology import Topology
-from linklab.machine.spec import MOST_CAPTURES, MOST_NICS, Clock, NicModel
+from linklab.machine.spec import MOST_CAPTURES, MOST_NICS, Boot, Clock, MachineType, NicModel
 from linklab.options import choose, option, split_list
 from linklab.scenarios.scenario import Scenario
 from linklab.trials.plan import Plan
@@ -93,19 +93,25 @@ class PlaceOptions:
             raise UsageError(f"{kind.name} on `{network}`: {why}")
         if plan is not None:
             self._check_cells(plan)
-        if not self.is_guests:
-            if self.nic:
-                raise UsageError(f"--nic {self.nic} is for --place guests")
-            if self.capture and network is None:
-                raise UsageError("--capture: this scenario has no topology, and so no links")
-            if network is not None:
-                check_spaces(network)
-                if self.capture and (count := len(network.links)) > MOST_CAPTURES:
-                    raise UsageError(
-                        f"--capture: {network} has {count} links, a guest can write down "
-                        f"{MOST_CAPTURES}"
-                    )
-            return
+        if self.is_guests:
+            self._check_guests(network, memory, kind)
+        else:
+            self._check_spaces(network)
+
+    def _check_spaces(self, network: Topology | None) -> None:
+        if self.nic:
+            raise UsageError(f"--nic {self.nic} is for --place guests")
+        if self.capture and network is None:
+            raise UsageError("--capture: this scenario has no topology, and so no links")
+        if network is not None:
+            check_spaces(network)
+            if self.capture and (count := len(network.links)) > MOST_CAPTURES:
+                raise UsageError(
+                    f"--capture: {network} has {count} links, a guest can write down "
+                    f"{MOST_CAPTURES}"
+                )
+
+    def _check_guests(self, network: Topology | None, memory: int, kind: type[Scenario]) -> None:
         if network is None:
             raise UsageError("--place guests: this scenario has no topology, and so no hosts")
         for host in network.everyone:
@@ -114,6 +120,10 @@ class PlaceOptions:
                     f"--place guests: host {host} has {len(network.ports_of(host))} links, a guest "
                     f"has room for {MOST_NICS}"
                 )
+        if kind.nic_axis and self.nic:
+            raise UsageError(
+                f"--nic {self.nic}: {kind.name} has models of its own: --axis {kind.nic_axis}=MODEL"
+            )
         if any(way.mark for link in network.links for way in (link.there, link.back)):
             raise UsageError(f"--place guests: {network}: a link between guests marks nothing")
         self._models(network)
@@ -137,10 +147,16 @@ class PlaceOptions:
         general = choose("nic", words[0], NicModel) if words else NicModel.VIRTIO
         return general, {host: choose("nic", word, NicModel) for host, word in hosts.items()}
 
-    def machine(self, options: MachineOptions) -> MachineOptions:
+    def machine(self, options: MachineOptions, kind: type[Scenario] = Scenario) -> MachineOptions:
         """Return the machine's options with what the place decides. Raises `UsageError`."""
         if not self.is_guests:
             return options
+        if kind.nic_axis:
+            if choose("boot", options.boot, Boot) is Boot.RESUME:
+                raise UsageError(f"--boot resume: {kind.name} is about guests that begin to work")
+            if options.checked_machine() is MachineType.MICROVM:
+                raise UsageError(f"--machine microvm: it has no PCI, so no models for {kind.name}")
+            options = replace(options, machine=MachineType.PC.value)
         if choose("clock", options.clock, Clock) is Clock.VIRTUAL:
             raise UsageError(
                 "--clock virtual: each guest would count its own instructions, and what one sends "

@@ -198,7 +198,7 @@ class LabWork(Workflow[Measured, Ready]):
     @property
     def machine(self) -> MachineOptions:
         """The machine's options, with what the command decides of them."""
-        return self.place.machine(self.options.machine)
+        return self.place.machine(self.options.machine, self.options.kind)
 
     @property
     def place(self) -> PlaceOptions:

@@ -297,6 +297,11 @@ class Lab:
         booted = (subject.iso,) if self.boot is Boot.ISO else direct
         return [file for file in (*booted, subject.symbols, saved and saved.folder) if file]
 
+    def with_nics(self, model: str) -> Lab:
+        """Return the same lab, whose guests have interfaces of a model, as `--nic` names it."""
+        assert self.guests is not None, "only guests have interfaces"
+        return replace(self, guests=replace(self.guests, nic=NicModel(model), nics={}))
+
     def recording(self) -> Lab:
         """Return the same lab with guests that are recorded, which decides their machine."""
         return replace(self, machine=MachineType.PC, tsc_khz=VIRTUAL_TSC_KHZ, records=True)

@@ -35,13 +35,14 @@ from linklab.errors import (
     LinklabError,
     MachineLost,
 )
+from linklab.host.accel import Accel
 from linklab.host.cache import Cached
 from linklab.lab.attribution import attribute, drain, has_refused_module, wait_for_exit
 from linklab.lab.console_access import ConsoleAccess, Hold, TakenOver
 from linklab.lab.kernel_reports import FiledReport, KernelReports, file_reports
 from linklab.machine.commandline import AGENT_PATH
 from linklab.machine.process import Machine
-from linklab.machine.qmp import load_state, save_state
+from linklab.machine.qmp import kvm_exits, load_state, save_state
 from linklab.machine.spec import DirectBoot, MachineSpec, RamFile
 
 _POWER_OFF_LIMIT = 15.0  # s for a guest to end when asked
@@ -200,6 +201,16 @@ class Session:
         if nonce != hello.nonce:
             raise LabError("the resumed guest is not the one that was saved")
         self._taint = self._read_taint()
+
+    def outside(self) -> dict[str, float]:
+        """Return what this machine knows of the guest: what it took, and how long it booted.
+
+        `exits` are there where KVM counts them. Raises `LabError`.
+        """
+        found = {"boot_seconds": self.boot_seconds, "cpu_seconds": self.machine.cpu_seconds}
+        if self.machine.spec.accel is Accel.KVM:
+            found["exits"] = kvm_exits(self.machine.control, self._boot_limit)
+        return found
 
     def finish(self) -> None:
         """End the guest in order and take the kernel's last words into account."""

@@ -63,6 +63,15 @@ class MachineEnd:
         return f"{how}: {self.stderr}" if self.stderr else how
 
 
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time of a process and all its threads.
+
+    The clock is the one that clock_getcpuclockid(3) names (CPUCLOCK_SCHED in the kernel's
+    include/linux/posix-timers.h).
+    """
+    return time.clock_gettime((~pid << 3) | 2)
+
+
 class Machine:
     """A running QEMU. A context manager: whatever the way out, QEMU is gone.
 
@@ -130,6 +139,11 @@ class Machine:
     def pid(self) -> int:
         """QEMU's process id."""
         return self._process.pid
+
+    @property
+    def cpu_seconds(self) -> float:
+        """The CPU time of QEMU and all its threads, the guest's in it."""
+        return cpu_seconds(self.pid)
 
     def denied(self) -> float:
         """Return the share of its life in which QEMU wanted a CPU of the host and got none.

@@ -181,6 +181,21 @@ def set_carrier(control: Control, nic: str, *, up: bool, limit: float) -> None:
     control.talk(ask, limit, "set the carrier of a network interface")
 
 
+def kvm_exits(control: Control, limit: float) -> int:
+    """Return how often KVM left the guest so far, by all its CPUs. Raises `LabError`.
+
+    The kernel's own count (`exits` of kvm_vcpu_stats_desc in its arch/x86/kvm/x86.c), which
+    QEMU hands on since 7.1.
+    """
+    wanted = {"target": "vcpu", "providers": [{"provider": "kvm", "names": ["exits"]}]}
+
+    async def ask(client: Any) -> int:
+        found = await client.execute("query-stats", wanted)
+        return sum(int(each["value"]) for cpu in found for each in cpu["stats"])
+
+    return control.talk(ask, limit, "count KVM's exits")
+
+
 def let_gdb_in(control: Control, where: Path, limit: float) -> None:
     """Let QEMU listen for gdb at a unix socket. Raises `LabError`."""
     words = {"command-line": f"gdbserver unix:{where},server=on,wait=off"}

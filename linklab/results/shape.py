@@ -260,17 +260,19 @@ class Shape:
     def turned(self, cells: Iterable[Cell]) -> Self:
         """Return it with rows that differ: another axis down, where cells differ on that alone.
 
-        Of the axes that are not across, the first one that varies.
+        Of the axes that are not across, the first one that varies. Where rows are words and
+        differ, too, but columns do not, they are across in their place.
         """
         found = list(cells)
-        varied = [
-            axis.name
-            for axis in self.axes
-            if axis.name != self.columns and len({cell[axis.name] for cell in found}) > 1
-        ]
-        if not varied or self.rows in varied or not self.axis(varied[0]).silent:
+        varied = [axis.name for axis in self.axes if len({cell[axis.name] for cell in found}) > 1]
+        down = next((n for n in varied if n not in (self.columns, self.rows)), self.rows)
+        if down == self.rows or not self.axis(down).silent:
             return self
-        return replace(self, rows=varied[0])
+        if self.rows not in varied:
+            return replace(self, rows=down)
+        if self.columns not in ("", *varied) and self.axis(self.rows).words:
+            return replace(self, rows=down, columns=self.rows, versus=None)
+        return self
 
     def cell_in(self, data: Mapping[str, Any]) -> Cell:
         """Return the cell of a flat JSON line. Raises `SchemaError` where an axis is missing.

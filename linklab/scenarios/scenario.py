@@ -192,6 +192,8 @@ class Host:
     """The words before a command that is to run on it, where it shares a guest with others."""
     network: Topology | None = None
     wires: Links | None = None
+    outside: Callable[[], Mapping[str, float]] = dict
+    """What this machine knows of a host that is a guest of its own: `Session.outside`."""
 
     @property
     def links(self) -> Links:
@@ -386,6 +388,11 @@ class Scenario:
     """The folder of an image manifest, where the live image lacks a program."""
     modules: ClassVar[tuple[Path, ...]] = ()
     """Folders of out-of-tree modules that it needs: built and loaded before those of `--module`."""
+    nic_axis: ClassVar[str] = ""
+    """The axis, `per_guest`, whose values are models of network interfaces, as `--nic` has them:
+    its hosts are guests of their own, each a `pc`, and have those of the cell."""
+    stands_in: ClassVar[bool] = False
+    """Whether folders of `--module` stand in for those: they are what it is to measure."""
     kernels: ClassVar[str] = "sysfs,nosysfs"
     """What a run tests where no kernel is named, as `--kernel` takes it.
 
@@ -449,6 +456,13 @@ class Scenario:
     def all_needs(cls) -> tuple[str, ...]:
         """Return the files that say what a kernel must have."""
         return (str(cls.needs),) if cls.needs else tuple(map(str, cls.fragments()))
+
+    @classmethod
+    def modules_with(cls, words: Sequence[str]) -> tuple[str, ...]:
+        """Return what is built and loaded where these are the words of `--module`."""
+        ousted = cls.stands_in and any("/" in word or Path(word).is_dir() for word in words)
+        own = () if ousted else map(str, cls.modules)
+        return tuple(dict.fromkeys((*own, *words)))
 
     @classmethod
     def refusal(cls, cell: Cell) -> str:

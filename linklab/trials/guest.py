@@ -196,7 +196,9 @@ class GuestAtWork:
         network = self._plan.kind.network(self._given)
         joined = None
         if network is not None and self._lab.guests is not None:
-            opened = self._lab.network(self._subject, self._console_log, self._plan.seed + 1, draw)
+            lab, axis = self._lab, self._plan.kind.nic_axis
+            lab = lab.with_nics(str(setup[axis])) if axis else lab
+            opened = lab.network(self._subject, self._console_log, self._plan.seed + 1, draw)
             self._joined = joined = self._stack.enter_context(opened)
             self._sessions = tuple(joined.sessions.values())
         else:
@@ -228,6 +230,7 @@ class GuestAtWork:
                     name=name,
                     network=network,
                     wires=joined,
+                    outside=session.outside,
                 )
                 for name, session in joined.sessions.items()
             }

@@ -23,7 +23,7 @@ from linklab.bench.figures import (
     vng_words,
     whole_command,
 )
-from linklab.bench.nics import NicCost, cpu_seconds
+from linklab.bench.nics import NicCost
 from linklab.bench.nics import table as costs_table
 from linklab.commands.bench import BenchOptions, checked_vng
 from linklab.commands.bench import main as bench_main
@@ -32,6 +32,7 @@ from linklab.host.accel import Accel
 from linklab.host.cache import Artefact, Cache
 from linklab.host.run import CommandFailed
 from linklab.kernel.kernel import KernelSpec
+from linklab.machine.process import cpu_seconds
 from linklab.machine.spec import NicModel
 from linklab.options import made
 from linklab.report.grid import plain_text

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_hosts import cell_of
 from hand_made import sample_in
 
 from linklab.agent.replies import Measure, ProgramEnd
 from linklab.commands.kernels import KernelOptions
 from linklab.commands.scenarios import ScenarioOptions
-from linklab.errors import LabError, UsageError, WrongState
+from linklab.errors import LabError, RequestRefused, UsageError, WrongState
 from linklab.lab.spaces import inside
 from linklab.lab.topology import parse
 from linklab.paths import GUEST as SOURCES
@@ -116,6 +117,10 @@ class Guest:
     ran: list[tuple[str, ...]] = field(default_factory=list)
     sent: list[bytes] = field(default_factory=list)
     stopped: int = 3000
+    last: int = 1  # the last dummy's number
+    changes: str = ""  # what is said of them
+    counter: str = ""  # what is listed of the block that counts, and of the two that are changed
+    refuses: str = ""
 
     def write_file(self, path: str, content: bytes, _deadline: float, *_: object) -> None:
         self.sent.append(content)
@@ -123,14 +128,17 @@ class Guest:
     def run(self, argv: Sequence[str], _deadline: float) -> ProgramEnd:
         self.ran.append(tuple(argv))
         said = ""
+        if self.refuses and "list" in argv:
+            return ProgramEnd(0, 1 << 8, Measure(1.0, 0.1, 0.1, 1, 1, 0), self.refuses.encode())
         if "list" in argv:
             said = f"eth type=fb_eth engine={self.engine} idle=3500000 overruns=10 wakes=500\n"
-            said += f"two type=fb_dummy dropped={self.ended}\n"
+            said += f"dummy{self.last} type=fb_dummy packets=600 dropped={self.ended}\n"
+            said += self.counter
         elif "/proc/net/dev" in argv:
             said = f"  lo: 1 1\n     a: 99 {self.come.pop(0)} 0\n"
         elif "/bin/sh" in argv:
             stopped = 2000 if "add_device sink0" in argv[-1] else self.stopped
-            said = "ctxt 100\n1 5 2\nctxt 350\n9 2005 3\n"
+            said = "ctxt 100\n1 5 2\nctxt 350\n9 2005 3\n" + self.changes
             said += (
                 f"pkts-sofar: 1000  errors: 0\n  started: 1000us  stopped: {stopped}us idle: 0us"
             )
@@ -140,7 +148,8 @@ class Guest:
 def tried(guest: Any, arm: str, **given: Any) -> tuple[Stack, Mapping[str, float], Any]:
     """Return a scenario in a fake guest after a trial, its figures, and its hosts."""
     values = {each.name: each.default for each in Stack.parameters} | {"packets": 1000} | given
-    network, cell = parse(str(values["topology"])), Cell({"arm": arm, "coalesce": 50})
+    axes = {name: values.pop(name) for name in ("chain", "meanwhile") if name in values}
+    network, cell = parse(str(values["topology"])), cell_of(Stack, arm=arm, **axes)
     hosts = {
         name: Host(name, guest, lambda _: 60.0, inside=inside(name), network=network)
         for name in network.hosts
@@ -166,18 +175,18 @@ def test_an_arm_is_a_chain_and_its_engine() -> None:
     guest = Guest(engine="thread-fifo", ended=990)
     scenario, _, hosts = tried(guest, "thread-fifo")
     assert b"thread-fifo\0" in guest.sent[-1]
-    scenario.prepare(hosts, Cell({"arm": "threaded-napi", "coalesce": 0}))
+    scenario.prepare(hosts, cell_of(Stack, arm="threaded-napi", coalesce=0))
     assert b"softirq\0" in guest.sent[-1]
     assert b"threaded\0\0\0\0\x06\0\x06\x001\0" in guest.sent[-1]
-    scenario.prepare(hosts, Cell({"arm": "stack", "coalesce": 0}))
-    assert scenario.chain == [], "Linux alone has the packets"
-    assert b"one\0" in guest.sent[-1], "the last trial's blocks are taken away"
+    scenario.prepare(hosts, cell_of(Stack, arm="stack", coalesce=0))
+    assert scenario.chain is None, "Linux alone has the packets"
+    assert b"dummy1\0" in guest.sent[-1], "the last trial's blocks are taken away"
 
 
 def test_packets_that_vanish_between_the_blocks_are_the_kernels_fault() -> None:
     scenario, _, hosts = tried(Guest(ended=999), "softirq")
     with pytest.raises(WrongState, match="1000 packets came, 999 went through"):
-        scenario.check(hosts, Cell({"arm": "softirq", "coalesce": 50}))
+        scenario.check(hosts, cell_of(Stack, arm="softirq"))
 
 
 def test_a_trial_that_no_packet_goes_through_has_no_figures() -> None:
@@ -215,11 +224,39 @@ def test_a_topology_that_is_no_single_link_is_refused() -> None:
 
 
 def test_a_scenario_brings_its_module_and_a_persons_own_come_after(tmp_path: Path) -> None:
+    class Own(Stack):
+        stands_in = False
+
     (tmp_path / "Kbuild").write_text("obj-m := mine.o\n")
-    options = KernelOptions("debian", modules=(str(tmp_path),)).with_scenario(Stack)
+    options = KernelOptions("debian", modules=(str(tmp_path),)).with_scenario(Own)
     assert options.modules == (str(SOURCES / "lana"), str(tmp_path))
-    assert options.with_scenario(Stack) == options, "once is enough"
+    assert options.with_scenario(Own) == options, "once is enough"
     assert options.build_options("sysfs").modular
+
+
+def test_a_persons_module_is_measured_in_the_place_of_the_labs(tmp_path: Path) -> None:
+    (tmp_path / "Kbuild").write_text("obj-m := mine.o\n")
+    alone, mine = KernelOptions("debian"), KernelOptions("debian", modules=(str(tmp_path), "dummy"))
+    assert alone.with_scenario(Stack).modules == (str(SOURCES / "lana"),)
+    options = mine.with_scenario(Stack)
+    assert options.modules == (str(tmp_path), "dummy")
+    assert options.with_scenario(Stack) == options
+    # What the kernel has itself stands in for nothing.
+    named = KernelOptions("debian", modules=("dummy",)).with_scenario(Stack)
+    assert named.modules == (str(SOURCES / "lana"), "dummy")
+
+
+def test_a_folder_that_is_no_module_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    for folder, why in ((tmp_path / "nowhere", "no such folder"), (tmp_path, "no Kbuild")):
+        options = KernelOptions("debian", modules=(str(folder),)).with_scenario(Stack)
+        with pytest.raises(UsageError, match=why):
+            options.check()
+
+
+def test_a_module_without_the_family_is_said_to_have_none() -> None:
+    guest = Guest(refuses="fbctl: the module lana is not loaded: No such file or directory")
+    with pytest.raises(RequestRefused, match="does not offer the family LANA"):
+        tried(guest, "softirq")
 
 
 def test_a_scenario_whose_module_is_nowhere_is_refused(tmp_path: Path) -> None:
@@ -234,13 +271,91 @@ def test_a_scenario_whose_module_is_nowhere_is_refused(tmp_path: Path) -> None:
         scenario_named(str(tmp_path / "mine.py"))
 
 
+# Longer chains, and chains that change
+
+
+def test_a_chain_has_as_many_dummies_as_are_asked_for() -> None:
+    guest = Guest(last=63)
+    scenario, _, hosts = tried(guest, "softirq", chain=64)
+    requests = guest.sent[-1]
+    assert (b"dummy63\0" in requests, b"dummy64\0" in requests) == (True, False)
+    assert len(requests) < 65536, "what fbctl sends at once"
+    scenario.prepare(hosts, cell_of(Stack, arm="softirq", chain=1))
+    assert b"dummy63\0" in guest.sent[-1], "the last trial's are taken away"
+
+
+def changed(beside: int = 400, again: int = 0, ended: int = 1000, **more: Any) -> Any:
+    counter = f"beside packets={beside}\ncounter again={again} late=3 dropped={ended}\n"
+    guest = Guest(counter=counter, changes="rounds 7\n")
+    return tried(guest, "softirq", meanwhile="rebind", **more)
+
+
+def test_chains_that_change_say_how_often_and_what_came_of_it() -> None:
+    scenario, metrics, hosts = changed()
+    assert (metrics["changes"], metrics["lost"], metrics["again"], metrics["late"]) == (
+        714,
+        0,
+        0,
+        3,
+    )
+    scenario.check(hosts, cell_of(Stack, arm="softirq", meanwhile="rebind"))
+    still = tried(Guest(), "softirq")[1]
+    assert not {"changes", "lost", "again", "late"} & still.keys()
+
+
+def test_a_packet_that_a_change_lost_or_doubled_is_the_kernels_fault() -> None:
+    cell = cell_of(Stack, arm="softirq", meanwhile="rebind")
+    # Each came, but one of them twice: another one is missing.
+    scenario, _, hosts = changed(again=1)
+    with pytest.raises(WrongState, match="1 packets were lost by 714 changes, and 1 came twice"):
+        scenario.check(hosts, cell)
+    scenario, _, hosts = changed(ended=999)
+    with pytest.raises(WrongState, match="1000 packets came, 999 went through"):
+        scenario.check(hosts, cell)
+
+
+def test_a_chain_that_no_packet_saw_changed_proves_nothing() -> None:
+    scenario, _, hosts = changed(beside=0)
+    with pytest.raises(LabError, match="never changed while packets ran"):
+        scenario.check(hosts, cell_of(Stack, arm="softirq", meanwhile="rebind"))
+
+
+def test_a_round_of_changes_leaves_the_chain_as_it_was() -> None:
+    for meanwhile, command in (("rebind", Command.BIND), ("replace", Command.REPLACE)):
+        guest = Guest(
+            changes="rounds 1\n", counter="beside packets=1\ncounter again=0 late=0 dropped=1000\n"
+        )
+        tried(guest, "softirq", meanwhile=meanwhile)
+        changes, found = b"".join(guest.sent[-2:]), []
+        while changes:
+            (length,) = struct.unpack_from("<I", changes)
+            found.append(parts(changes[:length]))
+            changes = changes[-(-length // 4) * 4 :]
+        assert {number for number, _, _ in found} == {command}
+        assert found[-1][2]["LANA_A_OTHER"] == b"dummy1\0"
+
+
+def test_linuxs_own_stack_is_neither_longer_nor_changed() -> None:
+    assert not Stack.refusal(cell_of(Stack, arm="stack"))
+    for axes in ({"chain": 3}, {"meanwhile": "rebind"}):
+        assert "stack has no blocks" in Stack.refusal(cell_of(Stack, arm="stack", **axes))
+
+
+def test_the_chains_table_has_lengths_down_and_arms_across() -> None:
+    options = ScenarioOptions(scenario="stack", param=("preset=chain",))
+    shape = options.plan({}).shape
+    assert (shape.rows, shape.columns) == ("chain", "arm")
+    usual = ScenarioOptions(scenario="stack").plan({}).shape
+    assert (usual.rows, usual.columns) == ("arm", "coalesce")
+
+
 # The paper's claims
 
 
 def run_of(rates: Mapping[str, float], starved: Mapping[str, float]) -> Run:
     full = {metric.name: 1.0 for metric in Stack.shape.metrics}
     samples = [
-        sample_in("debian", Cell({"arm": arm, "coalesce": at}), full | {name: value})
+        sample_in("debian", cell_of(Stack, arm=arm, coalesce=at), full | {name: value})
         for at, name, values in (
             (50, "packets_per_second", rates),
             (250, "starved", starved),

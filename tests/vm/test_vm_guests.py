@@ -175,6 +175,26 @@ def test_every_model_carries_traffic(guests: Guests, nic: NicModel) -> None:
         assert "tentative" not in told
 
 
+def test_each_model_is_known_by_its_counts(invoke: Invoke, tmp_path: Path) -> None:
+    done = invoke(
+        *("run", "--scenario", "nic", "--place", "guests", "--kernel", "sysfs"),
+        *("--axis", "load=stream", "--param", "seconds=1", "--leaks", "none", "--json"),
+        *("--output", str(tmp_path / "run")),
+        timeout=1800,
+    )
+    assert done.status == 0, done.stderr
+    of = {sample["arm"]: sample for sample in done.document["samples"]}
+    assert set(of) == set(NicModel)
+    assert {arm for arm, sample in of.items() if sample["xdp"]} == {"virtio", "vmxnet3"}
+    assert {arm for arm, sample in of.items() if sample["tso"]} >= {"e1000", "vmxnet3"}
+    assert not of["virtio"]["tso"], "between guests virtio has no vnet header"
+    for arm, sample in of.items():
+        assert 0 < sample["interrupts"] < 3, arm
+        assert sample["rx_ring"] >= 64, arm
+        assert [sample[name] for name in ("by_order", "by_mac", "by_path")] == [2, 1, 0], arm
+        assert "exits" not in sample or sample["accel"] == "kvm"
+
+
 def test_a_cut_link_has_no_carrier_and_a_dark_one_has(guests: Guests) -> None:
     def state(network: Network) -> str:
         return network.hosts["b"].printed(["/bin/ip", "-o", "link", "show", "dev", "a"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from linklab.events import ignore
 from linklab.host.cache import Cache
 from linklab.lab.lab import Lab, Subject
 from linklab.machine.spec import Boot
+from linklab.paths import GUEST as SOURCES
 from linklab.scenarios.scenario import IP
 from linklab.scenarios.stack import Stack
 from linklab.scenarios.stack.blocks import FBCTL, Block, add, bind, listed, set_to
@@ -271,6 +273,88 @@ def test_python_says_the_same_as_fbctl(agent: Agent) -> None:
     found = blocks(agent)
     assert found["eth"].said["dev"] == "v1"
     assert (found["eth"].said["up"], found["one"].said["down"]) == ("one", "eth")
+
+
+def test_a_counter_knows_late_packets_from_those_that_come_twice(agent: Agent) -> None:
+    batch(agent, *CHAIN, "add fb_tee tee", "rebind eth tee", "bind tee end", "bind tee one side")
+    under_load(agent, count=100)
+    found = blocks(agent)["end"]
+    assert [found.number(what) for what in ("lost", "late", "again")] == [0, 0, 100]
+
+
+def test_two_nodes_agree_on_a_chain_or_bind_nothing(
+    invoke: Invoke, subject: Subject, tmp_path: Path
+) -> None:
+    words = ("--scenario", "agreement", "--kernel", "debian", "--json", "--leaks", "none")
+    done = invoke("run", *words, "--output", str(tmp_path / "run"))
+    assert done.status == 0, done.stderr
+    of = {sample["offers"]: sample for sample in done.document["samples"]}
+    assert all(sample["verified"] for sample in of.values())
+    blocks_of = {offers: sample["blocks"] for offers, sample in of.items()}
+    assert blocks_of == {"alike": 3, "second": 1, "none": 0, "unknown": 0, "busy": 0}
+    # An offer and an answer; two more where one is bound.
+    assert {offers: of[offers]["words"] for offers in of} == {
+        "alike": 4, "second": 4, "none": 2, "unknown": 4, "busy": 4,
+    }  # fmt: skip
+    assert of["alike"]["messages"] == 200
+    assert "messages" not in of["none"]
+
+
+def test_sockets_of_the_family_hold_a_conversation_between_two_guests(
+    invoke: Invoke, subject: Subject, tmp_path: Path
+) -> None:
+    done = invoke(
+        *("run", "--scenario", "agreement", "--kernel", "debian", "--place", "guests"),
+        *("--axis", "offers=alike,none", "--leaks", "none", "--json"),
+        *("--output", str(tmp_path / "run")),
+    )
+    assert done.status == 0, done.stderr
+    of = {sample["offers"]: sample for sample in done.document["samples"]}
+    assert {sample["place"] for sample in of.values()} == {"guests"}
+    assert (of["alike"]["messages"], of["alike"]["lost"], of["alike"]["again"]) == (200, 0, 0)
+    assert of["none"]["blocks"] == 0
+
+
+def test_chains_that_change_lose_nothing_and_each_block_costs(
+    invoke: Invoke, subject: Subject, tmp_path: Path
+) -> None:
+    words = ("--scenario", "stack", "--kernel", "debian", "--cell", "arm=softirq,coalesce=50")
+    more = ("--json", "--leaks", "none", "--param", "packets=20000", "--output")
+    axes = ("--axis", "chain=1,64", "--axis", "meanwhile=none,rebind,replace")
+    done = invoke("run", *words, *axes, *more, str(tmp_path / "run"))
+    assert done.status == 0, done.stderr
+    of = {(s["chain"], s["meanwhile"]): s for s in done.document["samples"]}
+    assert len(of) == 6
+    for (_, meanwhile), sample in of.items():
+        assert sample["verified"]
+        if meanwhile != "none":
+            assert (sample["lost"], sample["again"]) == (0, 0)
+            assert sample["changes"] > 0
+    # A block is a call and a few loads.
+    assert 300 < of[64, "none"]["ns"] - of[1, "none"]["ns"] < 6300
+
+
+def test_a_persons_own_module_is_measured_with_the_same_table(
+    invoke: Invoke, subject: Subject, tmp_path: Path
+) -> None:
+    mine = tmp_path / "mine"
+    shutil.copytree(SOURCES / "lana", mine)
+    text = (mine / "Kbuild").read_text()
+    (mine / "Kbuild").write_text(text.replace("lana.o", "mine.o").replace("lana-y", "mine-y"))
+    words = ("run", "--scenario", "stack", "--kernel", "debian", "--json", "--leaks", "none")
+    cell = ("--axis", "arm=softirq", "--axis", "coalesce=0", "--param", "packets=1000")
+    done = invoke(*words, *cell, "--module", str(mine), "--output", str(tmp_path / "run"))
+    assert done.status == 0, done.stderr
+    (kernel,) = done.document["run"]["kernels"]
+    assert "mine" in kernel["modules"]
+    assert "lana" not in kernel["modules"]
+    # What is no module is refused at once; what compiles and has no such family fails.
+    nowhere = invoke(*words, "--module", str(tmp_path / "nowhere"))
+    assert (nowhere.status, "there is no such folder" in nowhere.stderr) == (2, True)
+    hello = Path(__file__).parent / "modules" / "hello"
+    other = invoke(*words, *cell, "--module", str(hello), "--output", str(tmp_path / "other"))
+    assert other.status == 1
+    assert "does not offer the family LANA" in other.document["run"]["message"]
 
 
 def test_the_scenario_measures_all_arms(invoke: Invoke, subject: Subject, tmp_path: Path) -> None:

@@ -4,15 +4,19 @@ Table 1 of "Efficient Implementation of Dynamic Protocol Stacks in Linux" (Kelle
 Mühlbauer, ANCS 2011): an fb_eth and two fb_dummy in threads and in softirq, against Linux's
 own stack that drops. `a` sends to `b`; both take turns on one CPU, so what sending alone
 costs is measured with each guest and taken out.
+
+Beyond the table: chains of 1 to 64 fb_dummy, and chains that change while packets run, which
+carry numbers, so that one that is lost or comes twice is seen.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, ClassVar
 
-from linklab.errors import LabError, WrongState
+from linklab.errors import LabError, RequestRefused, WrongState
 from linklab.lab.spaces import TRAFFIC, shaped_links
 from linklab.lab.topology import Topology
 from linklab.paths import GUEST as SOURCES
@@ -24,14 +28,31 @@ from linklab.scenarios.scenario import (
     Hosts,
     Metrics,
     Parameter,
+    Preset,
     Scenario,
 )
-from linklab.scenarios.stack.table import ARMS, COALESCE, SOFTIRQ, STACK, THREADED, claims
+from linklab.scenarios.stack.table import (
+    ARMS,
+    CHAIN,
+    COALESCE,
+    SOFTIRQ,
+    STACK,
+    STILL,
+    THREADED,
+    claims,
+)
 
 __all__ = ["Stack"]
 
-_CHAIN = (("fb_eth", "eth"), ("fb_dummy", "one"), ("fb_dummy", "two"))
-_REQUESTS = "/tmp/stack.requests"
+_REQUESTS, _SENT_ALL = "/tmp/stack.requests", "/tmp/stack.sent"
+_CHANGES = ("/tmp/stack.there", "/tmp/stack.back")
+_REBIND, _REPLACE = "rebind", "replace"
+_BLOCKS = ("thread-fifo", "thread-normal", "thread-controlled", SOFTIRQ)
+_CHAINS = (1, 2, 4, 8, 16, 32, 64)
+# Changes, there and back, that one fbctl asks for before the last. A replacement waits for a
+# grace period, so few of them fit into a trial.
+_PAIRS = {_REBIND: 25, _REPLACE: 1}
+_SEQUENCE = 32  # bytes from the IP header on: pktgen's number of a packet
 _SINK = "sink0"
 # Nobody's: Linux's stack drops it in the first lines of ip_rcv_core(), where a packet's
 # protocol is known and nothing else, the first place behind the one where fb_eth takes it.
@@ -61,6 +82,15 @@ class Stack(Scenario):
                 help="from one poll of the interface to the next while packets come, as with a "
                 "card that interrupts no more often; 0: as soon as one comes",
             ),
+            Axis(
+                "chain", (CHAIN,), "fb_dummy", most=_CHAINS[-1], silent=True,
+                help="how many of them a packet passes",
+            ),
+            Axis(
+                "meanwhile", (STILL,), "meanwhile", among=(STILL, _REBIND, _REPLACE), silent=True,
+                help="what is done again and again while packets run. rebind: the last dummy's "
+                "place is bound to another one and back; replace: another one is put into it",
+            ),
         ),
         metrics=(
             Metric(
@@ -82,6 +112,12 @@ class Stack(Scenario):
                 "starved", zero=True, matters=1,
                 title="ns a packet that ksoftirqd waited for the CPU", short="ksoftirqd's wait",
             ),
+            Metric("changes", better=Better.NEITHER, zero=True, optional=True, short="changes"),
+            Metric("lost", zero=True, matters=1, optional=True,
+                   title="packets that changes lost", short="lost by changes"),
+            Metric("again", zero=True, matters=1, optional=True,
+                   title="packets that came twice", short="twice"),
+            Metric("late", better=Better.NEITHER, zero=True, optional=True, short="late"),
         ),
         rows="arm",
         columns="coalesce",
@@ -90,10 +126,21 @@ class Stack(Scenario):
     topology = "a -- b"
     parameters = (Parameter("packets", 20_000, "how many packets are sent", 100, 100_000_000),
     )  # fmt: skip
+    presets: ClassVar = {
+        "chain": Preset(
+            "what each block of a chain costs, 1 to 64 of them",
+            {"arm": _BLOCKS, "coalesce": COALESCE[:1], "chain": _CHAINS},
+        ),
+        "change": Preset(
+            "chains that change while packets run: none may be lost, none come twice",
+            {"arm": _BLOCKS, "coalesce": COALESCE[:1], "meanwhile": (STILL, _REBIND, _REPLACE)},
+        ),
+    }
     fragment = IMAGES / "stack" / "kernel.config"
     needs = IMAGES / "stack" / "needs.toml"
     image = IMAGES / "stack"
     modules = (SOURCES / "lana",)
+    stands_in = True
     compared: ClassVar = {"coalesce": COALESCE[:1]}
     judged: ClassVar = {"coalesce": COALESCE[:1]}
     profiled: ClassVar = {"arm": (SOFTIRQ,), "coalesce": COALESCE[:1]}
@@ -102,6 +149,13 @@ class Stack(Scenario):
     def load(cls) -> None:
         """Import pyroute2, which takes 0.15 s."""
         from linklab.scenarios.stack import blocks as blocks
+
+    @classmethod
+    def refusal(cls, cell: Cell) -> str:
+        """Return why there is nothing to be longer, or to be changed."""
+        if cell["arm"] != STACK or (cell["chain"], cell["meanwhile"]) == (CHAIN, STILL):
+            return ""
+        return f"{STACK} has no blocks: it is measured with chain={CHAIN}, meanwhile={STILL} alone"
 
     @classmethod
     def conflict(cls, cell: Cell, given: Mapping[str, Value]) -> str:
@@ -125,8 +179,15 @@ class Stack(Scenario):
 
     def set_up(self, hosts: Hosts, setup: Cell) -> Iterable[tuple[Cell, Metrics]]:
         """Measure what sending alone takes: into an interface that ends packets at once."""
+        from linklab.scenarios.stack import blocks
+
         self.a, self.b = self.drawn.hosts
-        self.chain: list[str] = []
+        self.chain: _Chain | None = None
+        try:
+            hosts[self.b].run([blocks.FBCTL, "list"])
+        except RequestRefused as refused:
+            text = "the module does not offer the family LANA as guest/lana/lana_uapi.h has it"
+            raise RequestRefused(f"{text}: {refused.message}") from refused
         hosts[self.b].run([TRAFFIC, "napi", hosts[self.b].interface])
         sender = hosts[self.a]
         # veth's ring is for what its sender has not left to be cut to size by others.
@@ -146,39 +207,53 @@ class Stack(Scenario):
         host, arm = hosts[self.b], str(cell["arm"])
         requests: list[bytes] = []
         if self.chain:
-            requests = [blocks.set_to("eth", "threaded", "0"), *blocks.taken_apart(self.chain)]
-        chain = _CHAIN if arm != STACK else _CHAIN[:1]
+            requests = [blocks.set_to("eth", "threaded", "0"), *self.chain.taken_apart]
+        engine = arm if arm.startswith("thread-") else SOFTIRQ
+        self.chain = _Chain(cell)
         requests += [
-            *blocks.chained(chain),
+            *self.chain.made,
             blocks.set_to("eth", "dev", host.interface),
             blocks.set_to("eth", "coalesce", str(int(cell.number("coalesce")))),
             blocks.set_to("eth", "threaded", str(int(arm == THREADED))),
-            blocks.set_to("eth", "engine", arm if arm.startswith("thread-") else SOFTIRQ),
+            blocks.set_to("eth", "engine", engine),
         ]
-        self.chain = [name for _, name in chain]
         if arm == STACK:
             requests.append(blocks.remove("eth"))
-            self.chain = []
+            self.chain = None
         host.write(_REQUESTS, b"".join(requests))
         host.run([blocks.FBCTL, "send", _REQUESTS])
+        for path, changes in zip(_CHANGES, self.chain.changes if self.chain else (), strict=False):
+            host.write(path, b"".join(changes))
 
     def trial(self, hosts: Hosts, cell: Cell) -> Metrics:
         """Send, and count what came to the end."""
         from linklab.scenarios.stack import blocks
 
         sender, host, count = hosts[self.a], hosts[self.b], int(self.given["packets"])
-        before = _received(host)
-        sent = _sent(sender.printed(_send(sender.interface, count), cell), count)
+        change, before = str(cell["meanwhile"]), _received(host)
+        meanwhile = _changing(host) if change != STILL else ""
+        printed = sender.printed(_send(sender.interface, count, meanwhile), cell)
+        sent = _sent(printed, count)
         come = _received(host) - before
         idle = overruns = wakes = 0
         self.come = come
         self.ended = come
+        self.changed: dict[str, float] = {}
         if self.chain:
             found = blocks.listed(host.printed([blocks.FBCTL, "list"]))
-            self.ended = found["two"].number("dropped")
             if found["eth"].said["engine"] != SOFTIRQ:
                 idle = found["eth"].number("idle")
                 overruns, wakes = found["eth"].number("overruns"), found["eth"].number("wakes")
+            end = found[self.chain.end]
+            self.ended = end.number("dropped")
+            if change != STILL:
+                self.changed = {
+                    "changes": _rounds(printed) * sum(map(len, self.chain.changes)),
+                    "lost": come - overruns - (self.ended - end.number("again")),
+                    "again": end.number("again"),
+                    "late": end.number("late"),
+                }
+                self.ways = [found[name].number("packets") for name in self.chain.both]
         self.overruns = overruns
         if self.ended <= 0:
             raise WrongState(f"none of {count} packets went through: {come} came to {self.b}")
@@ -196,6 +271,7 @@ class Stack(Scenario):
             "overruns": overruns,
             "missed": count - come,
             "starved": sent.starved / count,
+            **self.changed,
         }
 
     def check(self, hosts: Hosts, cell: Cell) -> None:
@@ -205,11 +281,82 @@ class Stack(Scenario):
                 f"{self.come} packets came, {self.ended} went through the blocks and "
                 f"{self.overruns} found the queue full"
             )
+        if any(self.changed.get(name) for name in ("lost", "again")):
+            raise WrongState(
+                f"{self.changed['lost']:.0f} packets were lost by {self.changed['changes']:.0f} "
+                f"changes, and {self.changed['again']:.0f} came twice"
+            )
+        if self.changed and not min(self.ways):
+            raise LabError(
+                f"the chain was never changed while packets ran, {self.ways} of them each way: "
+                "send more packets"
+            )
 
     @classmethod
     def claims(cls, run: Any) -> Sequence[Claim]:
         """Return what the paper's Table 1 says, each with our figures."""
         return claims(run)
+
+
+class _Chain:
+    """The blocks of a cell, from below; where they change, with one beside the last dummy."""
+
+    def __init__(self, cell: Cell) -> None:
+        self.change = str(cell["meanwhile"])
+        dummies = [f"dummy{number}" for number in range(int(cell["chain"]))]
+        self.names = [] if cell["arm"] == STACK else dummies
+        self.kinds = [("fb_eth", "eth"), *(("fb_dummy", name) for name in self.names)]
+        self.both = (dummies[-1], "beside")
+        if self.change != STILL:
+            self.kinds.append(("fb_counter", "counter"))
+        self.end = self.kinds[-1][1]
+
+    @cached_property
+    def made(self) -> list[bytes]:
+        """The requests that make it."""
+        from linklab.scenarios.stack import blocks
+
+        requests = blocks.chained(self.kinds)
+        if self.change != STILL:
+            requests.append(blocks.set_to(self.end, "sequence", str(_SEQUENCE)))
+            requests.append(blocks.add("fb_dummy", self.both[1]))
+        if self.change == _REBIND:
+            requests.append(blocks.bind(self.both[1], self.end))
+        return requests
+
+    @cached_property
+    def changes(self) -> tuple[list[bytes], ...]:
+        """The requests of two programs that change it, behind which all is as it was made.
+
+        Between the two, where others run, the other dummy is in the last one's place: what
+        sends and what changes share a CPU.
+        """
+        from linklab.scenarios.stack import blocks
+
+        if self.change == STILL:
+            return ()
+        last, beside = self.both
+        if self.change == _REPLACE:
+            there = blocks.of_two(blocks.Command.REPLACE, last, beside)
+            back = blocks.of_two(blocks.Command.REPLACE, beside, last)
+        else:
+            below = self.kinds[-3][1]
+            there = blocks.bind(below, beside, again=True)
+            back = blocks.bind(below, last, again=True)
+        pairs = [there, back] * _PAIRS[self.change]
+        return [*pairs, there], [back, *pairs]
+
+    @cached_property
+    def taken_apart(self) -> list[bytes]:
+        """The requests that take it away."""
+        from linklab.scenarios.stack import blocks
+
+        requests = blocks.taken_apart([name for _, name in self.kinds])
+        if self.change == STILL:
+            return requests
+        beside = self.both[1]
+        bound = [blocks.of_two(blocks.Command.UNBIND, beside, self.end)]
+        return [*(bound if self.change == _REBIND else []), blocks.remove(beside), *requests]
 
 
 class _Sent:
@@ -224,8 +371,28 @@ class _Sent:
         return max(self.stopped / 1e6, (idle or 0) / 1e9) - self.started / 1e6
 
 
-def _send(interface: str, count: int) -> list[str]:
-    """Return the command that has pktgen send, and prints what became of it."""
+def _changing(host: Host) -> str:
+    """Return the line of shell that changes a host's chain once packets come, until all are sent.
+
+    It says how many rounds it did.
+    """
+    from linklab.scenarios.stack import blocks
+
+    counts = f"grep {host.interface}: /proc/net/dev"
+    sends = " && ".join(f"{blocks.FBCTL} send {path}" for path in _CHANGES)
+    script = (
+        f'before="$({counts})"; until [ "$before" != "$({counts})" ]; do usleep 500; done; '
+        f"rounds=0; until [ -e {_SENT_ALL} ]; do {sends} || exit 1; "
+        "rounds=$((rounds+1)); done; echo rounds $rounds"
+    )
+    return " ".join([*host.inside, "/bin/sh", "-c", f"'{script}'"])
+
+
+def _send(interface: str, count: int, meanwhile: str = "") -> list[str]:
+    """Return the command that has pktgen send, and prints what became of it.
+
+    `meanwhile` is a line of shell that ends by itself once all is sent.
+    """
     words = (
         f"count {count}", "delay 0", "clone_skb 0", f"pkt_size {_SIZE}", f"dst_mac {_NOBODYS_MAC}",
         "dst 198.18.0.1",
@@ -233,6 +400,8 @@ def _send(interface: str, count: int) -> list[str]:
     told = " ".join(f"'{word}'" for word in words)
     # The thread's file is there once; what is told to it is done by the thread, in its turn.
     look = "grep ctxt /proc/stat; cat /proc/$soft/schedstat || true"
+    beside = f"rm -f {_SENT_ALL}; {meanwhile} & " if meanwhile else ""
+    waited = f"touch {_SENT_ALL}; wait $!; " if meanwhile else ""
     return [
         "/bin/sh",
         "-ec",
@@ -241,9 +410,17 @@ def _send(interface: str, count: int) -> list[str]:
         "echo rem_device_all > kpktgend_0; "
         f"echo add_device {interface} > kpktgend_0; "
         f'for word in {told}; do echo "$word" > {interface}; done; '
-        f"{look}; echo start > pgctrl; {look}; cat {interface}; "
+        f"{beside}{look}; echo start > pgctrl; {look}; {waited}cat {interface}; "
         "echo rem_device_all > kpktgend_0",
     ]
+
+
+def _rounds(said: str) -> int:
+    """Return how many rounds of changes were done while packets ran."""
+    found = re.search(r"^rounds (\d+)$", said, re.M)
+    if not found:
+        raise LabError("what changes the chain did not say how often", said)
+    return int(found[1])
 
 
 def _sent(said: str, count: int) -> _Sent:

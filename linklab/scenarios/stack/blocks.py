@@ -5,7 +5,7 @@ The numbers are those of guest/lana/lana_uapi.h.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from itertools import pairwise
@@ -93,6 +93,17 @@ def taken_apart(names: Sequence[str]) -> list[bytes]:
     """Return the requests that unbind a chain and remove its blocks."""
     pairs = pairwise(names)
     return [*(of_two(Command.UNBIND, low, up) for low, up in pairs), *map(remove, names)]
+
+
+def undone(found: Mapping[str, Block]) -> list[bytes]:
+    """Return the requests that unbind and remove all blocks of a list."""
+    bound = [
+        of_two(Command.UNBIND, name, block.said[port])
+        for name, block in found.items()
+        for port in ("up", "side")
+        if port in block.said
+    ]
+    return [*bound, *map(remove, found)]
 
 
 @dataclass(frozen=True)
