@@ -24,7 +24,7 @@ from linklab.host.doctor import examine as examine_host
 from linklab.host.packages import setup
 from linklab.host.run import environment, shown
 from linklab.image.initramfs import rendered_scripts
-from linklab.image.programs import TRAFFIC, WIRE, build_agent, build_static
+from linklab.image.programs import GROUP, TRAFFIC, WIRE, build_agent, build_static
 from linklab.options import option, split_list
 from linklab.paths import GUEST, ROOT
 from linklab.report.progress import progress
@@ -128,9 +128,9 @@ def run_lint() -> Verdict:
     """Run every check, all of them even if one fails."""
     python = [sys.executable, "-m"]
     build_agent(Cache(), ignore)  # warnings are errors
-    for program in (TRAFFIC, WIRE):
+    for program in (GROUP, TRAFFIC, WIRE):
         build_static(program, Cache(), ignore)
-    print("agent, traffic, wire: they compile without warnings")
+    print("agent, group, traffic, wire: they compile without warnings")
     verdicts = [
         _run([*python, "ruff", "check", "."]),
         _run([*python, "ruff", "format", "--check", "."]),
