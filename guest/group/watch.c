@@ -422,6 +422,7 @@ static int count_listeners(struct watch *w, size_t count, bool raw, int room)
 		if (!pids[i]) {
 			int fd = raw ? listen_links(room) : pair[1];
 
+			signal(SIGTERM, SIG_IGN); /* it is for the group of all of them */
 			end_at(&told, 1);
 			for (size_t k = 0; k < w->reader_count; k++)
 				close(w->readers[k]);
@@ -447,6 +448,7 @@ static int count_listeners(struct watch *w, size_t count, bool raw, int room)
 		struct timespec used;
 		int heard = listen_links(room), fd = links_open();
 
+		signal(SIGTERM, SIG_IGN);
 		end_at(&told, 1);
 		links_dump(fd, &w->links);
 		if (write(ready[1], "", 1) != 1)

@@ -156,7 +156,7 @@ class Drop(Scenario):
             ends[self.a], ends[self.b], beyond[self.b], beyond[self.c],
         )  # fmt: skip
         self.place = Place(self.near.interface, self.far.interface)
-        self.prepare(hosts, _EMPTY)
+        Drop.prepare(self, hosts, _EMPTY)
         self.empty = self._flood(hosts, _EMPTY)
         return ()
 
