@@ -85,10 +85,6 @@ class Addresses(Scenario):
         rows="addresses",
         columns="operation",
         text="{operation}, {addresses} addresses",
-        counted=(
-            Metric("messages", zero=True, short="netlink messages"),
-            Metric("system_calls", zero=True, short="system calls"),
-        ),
     )
     topology = "a -- b"
     parameters = (Parameter("connections", 200, "how many a trial of `connect` makes", 1, 1000),)
@@ -222,17 +218,6 @@ class Addresses(Scenario):
             wanted = (_mac(number), [str(_FIRST + number)])
             if found.get(name) != wanted:
                 raise WrongState(f"{name} has {found.get(name)} instead of {wanted}")
-
-    def count(self, hosts: Hosts, cell: Cell) -> Metrics:
-        """Count what `assign` asks of the kernel, where it is one program that does it."""
-        if not _assigns(cell) or cell["arm"] == "process":
-            return {}
-        self.prepare(hosts, cell)
-        with _whole(hosts["b"]).traced() as (host, counted):
-            _assign(host, int(cell["addresses"]), cell)
-            found = counted()
-        self._check_interfaces(int(cell["addresses"]))
-        return {"messages": found.messages, "system_calls": found.system_calls}
 
     def tear_down(self, hosts: Hosts) -> None:
         """Delete the interfaces."""
