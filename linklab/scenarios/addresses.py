@@ -118,6 +118,14 @@ class Addresses(Scenario):
         return f"assign: at most {_MOST_ASSIGNED} interfaces" if many else ""
 
     @classmethod
+    def cost(cls, cell: Cell) -> int:
+        """A process for each takes some fifty times as long as a message."""
+        if not _assigns(cell):
+            return super().cost(cell)
+        count = int(cell["addresses"])
+        return 50 + (2 * count if cell["arm"] == "process" else count // 10)
+
+    @classmethod
     def load(cls) -> None:
         """Import pyroute2, which takes 0.15 s."""
         from linklab.scenarios.grouping import links  # noqa: F401

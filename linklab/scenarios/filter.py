@@ -79,6 +79,11 @@ class Filter(Drop):
         """Return the seconds for a trial: each packet may be held against each rule."""
         return 600 + float(cell.get("interfaces", 0)) * 0.5
 
+    @classmethod
+    def cost(cls, cell: Cell) -> int:
+        """Interfaces and rules are made anew for each trial."""
+        return 50 + int(cell.get("interfaces", 0)) // 2
+
     def prepare(self, hosts: Hosts, cell: Cell) -> None:
         """Make the hosts anew, the interfaces on the one in the middle, and the rules."""
         super().prepare(hosts, _EMPTY)

@@ -75,6 +75,11 @@ class Notify(Scenario):
         waits = int(cell["interfaces"]) * int(cell.get("listeners", 64)) * _ROOM_EACH
         return Grouping.memory(cell, cpus) + (waits >> 20) + 64
 
+    @classmethod
+    def cost(cls, cell: Cell) -> int:
+        """Each listener is told of each interface."""
+        return 50 + int(cell.get("listeners", 0)) * int(cell["interfaces"]) // 100
+
     limit = Grouping.limit
     load = Grouping.load
 
