@@ -59,6 +59,8 @@ void put(const char *text);
 void put_bytes(const char *bytes, size_t len);
 void put_number(uint64_t number);
 void put_json(const char *text); /* quoted */
+#define LINE_MOST 4096 /* bytes of what is told of one thing */
+size_t json_quoted(char *to, size_t room, const char *text);
 void put_flush(void);
 
 /* A whole file, ended with a NUL, to be freed; NULL with errno. */

@@ -18,7 +18,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <linux/if_link.h>
 #include <poll.h>
 #include <stdio.h>
@@ -107,7 +106,6 @@ struct daemon {
 	uint32_t *joining; /* indexes in the order of the messages */
 	size_t joining_capacity;
 	struct messages messages;
-	uint64_t joined;
 };
 
 static const struct rule *rule_for(const struct daemon *d, const struct known *link,
@@ -256,7 +254,6 @@ static void join(struct daemon *d)
 		if (link)
 			see(d, link);
 	}
-	d->joined += d->messages.count;
 	d->messages.count = d->messages.len = 0;
 }
 
@@ -421,7 +418,5 @@ int do_inherit(char **argv)
 		hear(&d);
 	}
 	hear(&d);
-	if (options.json)
-		warn("joined %" PRIu64, d.joined);
 	return 0;
 }

@@ -160,22 +160,31 @@ void put_number(uint64_t number)
 	put_bytes(at, (size_t)(digits + sizeof(digits) - at));
 }
 
+size_t json_quoted(char *to, size_t room, const char *text)
+{
+	size_t at = 0;
+
+	to[at++] = '"';
+	for (; *text && at + sizeof("\\u0000\"") <= room; text++) {
+		unsigned char c = (unsigned char)*text;
+
+		/* A name may have any byte; what is no ASCII is told as Latin-1. */
+		if (c < ' ' || c == '"' || c == '\\' || c > '~')
+			at += (size_t)sprintf(to + at, "\\u%04x", c);
+		else
+			to[at++] = (char)c;
+	}
+	to[at++] = '"';
+	to[at] = '\0';
+	return at;
+}
+
 void put_json(const char *text)
 {
-	put_bytes("\"", 1);
-	for (; *text; text++) {
-		unsigned char c = (unsigned char)*text;
-		char escaped[8];
+	char quoted[LINE_MOST];
 
-		if (c >= ' ' && c != '"' && c != '\\' && c < 0x7f) {
-			put_bytes(text, 1);
-			continue;
-		}
-		/* A name may have any byte; what is no ASCII is told as Latin-1. */
-		snprintf(escaped, sizeof(escaped), "\\u%04x", c);
-		put(escaped);
-	}
-	put_bytes("\"", 1);
+	json_quoted(quoted, sizeof(quoted), text);
+	put(quoted);
 }
 
 char *file_read(const char *path, size_t *len)

@@ -183,12 +183,9 @@ static size_t line_for(const struct watch *w, const struct digest *d, char *line
 	size_t at = 0;
 
 	if (options.json) {
-		/* Names of groups are words of a file: they have no blanks, but may have quotes. */
-		at = add(line, at, room, "{\"time\":%llu,\"number\":%u,\"group\":\"",
+		at = add(line, at, room, "{\"time\":%llu,\"number\":%u,\"group\":",
 			 (unsigned long long)time(NULL), d->group);
-		for (const char *c = group_name(d->group); *c; c++)
-			at = add(line, at, room, *c == '"' || *c == '\\' ? "\\%c" : "%c", *c);
-		at = add(line, at, room, "\"");
+		at += json_quoted(line + at, room - at, group_name(d->group));
 		for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++)
 			at = add(line, at, room, ",\"%s\":%llu", all[i].name,
 				 (unsigned long long)all[i].count);
@@ -243,7 +240,7 @@ static void tell_all(struct watch *w)
 		order[count++] = d->group;
 	qsort(order, count, sizeof(*order), by_group);
 	for (size_t i = 0; i < count; i++) {
-		char line[1024];
+		char line[LINE_MOST];
 
 		if (w->any || group_in(&w->groups, order[i]))
 			tell(w, line, line_for(w, table_find(&w->digests, order[i]), line, sizeof(line)));

@@ -67,19 +67,22 @@ def test_links_that_vanish_in_the_middle_are_named_and_all_others_done(guest: Op
 
 
 def test_all_or_nothing_leaves_alone_what_somebody_else_changes_meanwhile(guest: Opener) -> None:
-    """The loopback device takes no MAC address, and is the last by its name."""
+    """The last takes no IPv6 address, which the kernel says when all others have one."""
     with guest() as session:
         agent = session.agent
         make(agent, 200)
-        shell(agent, "ip link set lo group 42")
+        shell(agent, "echo 1 > /proc/sys/net/ipv6/conf/d199/disable_ipv6")
         before = {name: link["address"] for name, link in state(agent).items()}
-        shell(
+        said = shell(
             agent,
             "(while :; do ip link set d7 address 06:00:00:00:00:07; done) & other=$!\n"
             "(while :; do ip link set d9 group 43; ip link set d9 group 42; done) & mover=$!\n"
-            f"for i in 1 2 3 4 5 6; do group --atomic assign 42 mac {FIRST} order name && exit 1\n"
-            "done; kill $other $mover",
+            "for i in 1 2 3 4 5 6; do\n"
+            f"group --atomic assign 42 mac {FIRST} inet6 fd00::1/64 && exit 1\n"
+            "done; kill $other $mover; ip -o -6 address show to fd00::/64",
         )
+        assert "d199 (ifindex" in said and "all is as it was" in said
+        assert "inet6 fd00" not in said
         now = {name: link["address"] for name, link in state(agent).items()}
         assert now.pop("d7") == "06:00:00:00:00:07"
         before.pop("d7")
