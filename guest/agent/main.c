@@ -37,6 +37,7 @@
 
 #define WRITE_BLOCK 24576
 #define PATIENCE 10000 /* spins: half a second of virtual time */
+#define PORT_WAIT 10000000000u /* ns; for a port that the kernel is still making */
 #define GREETING_MS 1000 /* from one hello to the next, until the host says something */
 
 static struct {
@@ -78,11 +79,26 @@ bool agent_is_called(void)
 	return agent.unread || poll(&port, 1, 0) > 0;
 }
 
+/*
+ * The kernel makes a virtio port in a worker of its own, its node first, and
+ * until the worker is done nobody can open it (add_port in the kernel's
+ * drivers/char/virtio_console.c).  On a slow host that takes a while.
+ */
+static bool is_being_made(const char *path, int error)
+{
+	return strstr(path, "/vport") && (error == ENXIO || error == ENOENT);
+}
+
 int port_open(const char *path)
 {
-	int fd = open(path, O_RDWR | O_NOCTTY | O_CLOEXEC);
+	static const struct timespec pause = { .tv_nsec = 1000000 };
+	uint64_t due = monotonic_ns() + PORT_WAIT;
 	struct termios t;
+	int fd;
 
+	while ((fd = open(path, O_RDWR | O_NOCTTY | O_CLOEXEC)) < 0 &&
+	       is_being_made(path, errno) && monotonic_ns() < due)
+		nanosleep(&pause, NULL);
 	if (fd < 0 || tcgetattr(fd, &t))
 		return fd; /* a virtio port is no terminal */
 	cfmakeraw(&t);

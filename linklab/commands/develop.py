@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -18,22 +19,46 @@ from linklab.commands.corpora import check_corpus, compare
 from linklab.commands.exit_status import print_shown
 from linklab.errors import UsageError, Verdict
 from linklab.events import ignore
+from linklab.host.accel import Accel, decide
 from linklab.host.cache import Cache
 from linklab.host.doctor import Finding, healthy, in_a_line
 from linklab.host.doctor import examine as examine_host
-from linklab.host.packages import setup
+from linklab.host.packages import NEEDS, TESTING, setup
+from linklab.host.qemu import find_qemu
 from linklab.host.run import environment, shown
 from linklab.image.initramfs import rendered_scripts
-from linklab.image.programs import GROUP, TRAFFIC, WIRE, build_agent, build_static
+from linklab.image.programs import (
+    GROUP,
+    TRAFFIC,
+    WIRE,
+    build_agent,
+    build_static,
+    stand_ins,
+)
 from linklab.options import option, split_list
 from linklab.paths import GUEST, ROOT
 from linklab.report.progress import progress
 
 SUITES = ("unit", "agent", "process", "page", "vm")
+KVM = "kvm"
+"""The suite of guests under KVM; it runs only where it is asked for, like `CORPORA`."""
 CORPORA = "corpora"
-"""The suite that compares collections of patches; it runs only where it is asked for."""
+"""The suite that compares collections of patches."""
+_KVM_TESTS = ROOT / "tests" / KVM
+_KVM_MEMORY = 6144  # MiB; half of it is for what the tests write
 _SCRIPTS = ("profile/record", "traffic/network")
 _MOST_WORKERS = 8  # more wait for the longest file
+
+
+@dataclass(frozen=True)
+class SetupOptions:
+    """The options of `invoke setup`, as typed."""
+
+    no_optional: bool = option(
+        False,
+        "leave out what only tests use (perf, gdb, tshark, a browser, programs of self-tests): "
+        "`invoke setup test` installs that, too",
+    )
 
 
 @dataclass(frozen=True)
@@ -42,8 +67,9 @@ class SuiteOptions:
 
     only: str = option(
         "",
-        "unit, agent, process, page, vm or corpora; comma-separated; default: all but corpora",
-        values=(*SUITES, CORPORA),
+        "unit, agent, process, page, vm, kvm (where KVM runs no guest, in a guest of the lab's own "
+        "whose emulated CPU does) or corpora; comma-separated; default: all but kvm and corpora",
+        values=(*SUITES, KVM, CORPORA),
     )
     corpus: str = option(
         "",
@@ -59,10 +85,14 @@ class FaultsOptions:
     table: str = option("docs/faults.md", "where the table of what came of it is written")
 
 
-def set_up() -> None:
-    """Install what is missing and say what that was."""
+def set_up(options: SetupOptions, argv: list[str]) -> None:
+    """Install what is missing and say what that was.
+
+    `argv` is the whole command line: where tests follow, none of them is to be skipped.
+    """
+    more = TESTING if "test" in argv and not options.no_optional else ()
     with progress() as listener:
-        outcome = setup(listener)
+        outcome = setup(listener, needs=(*NEEDS, *more))
     installed = ", ".join(outcome.installed)
     print(f"installed: {installed}" if installed else "nothing is missing")
 
@@ -92,7 +122,7 @@ def examine() -> Verdict:
 def run_tests(options: SuiteOptions) -> Verdict:
     """Run the suites, cheapest first, and report the branch coverage of the host side."""
     only = options.only
-    valid = (*SUITES, CORPORA)
+    valid = (*SUITES, KVM, CORPORA)
     suites = split_list("only", only) if only else list(SUITES)
     if unknown := [name for name in suites if name not in valid]:
         raise UsageError(f"--only {unknown[0]}: unknown; valid are {', '.join(valid)}")
@@ -100,8 +130,10 @@ def run_tests(options: SuiteOptions) -> Verdict:
         raise UsageError(f"--corpus {options.corpus} is for --only {CORPORA}")
     corpus = check_corpus(options.corpus)
     verdicts = [compare(corpus)] if CORPORA in suites else []
-    if set(suites) - {CORPORA}:
+    if set(suites) - {KVM, CORPORA}:
         verdicts.append(_run_suites(suites))
+    if KVM in suites:
+        verdicts.append(_run_under_kvm())
     return Verdict.FAIL if Verdict.FAIL in verdicts else Verdict.PASS
 
 
@@ -112,6 +144,28 @@ def _run_suites(suites: Sequence[str]) -> Verdict:
     parallel = ["-n", str(workers), "--dist", "loadfile"]
     measured = ["--cov", "--cov-report=term:skip-covered"]
     return _run([sys.executable, "-m", "pytest", *parallel, *measured, *folders])
+
+
+def _run_under_kvm() -> Verdict:
+    """Run the tests of guests under KVM, here or in a guest that has it.
+
+    QEMU's TCG emulates AMD's virtualization, so that a guest under TCG, with
+    this machine's root and caches, can run guests of its own under KVM.
+    """
+    python = [sys.executable, "-m"]
+    tests = [*python, "pytest", "-v", "-p", "no:cacheprovider", str(_KVM_TESTS.relative_to(ROOT))]
+    if decide(Accel.AUTO, find_qemu().path, ignore).accel is Accel.KVM:
+        return _run(tests)
+    with tempfile.TemporaryDirectory(prefix="linklab-kvm-") as folder:
+        iso = Path(folder) / "linklab.iso"  # in there it would be built for hours
+        kernels = ["--kernel", "sysfs,nosysfs", "--output", str(iso)]
+        built = _run([*python, "invoke", "build-iso", *kernels])
+    if built is not Verdict.PASS:
+        return built
+    config = str((_KVM_TESTS / "kernel.config").relative_to(ROOT))
+    guest = ["--accel", "tcg", "--kernel", "sysfs", "--config", config, "--root", "host"]
+    memory = ["--memory", str(_KVM_MEMORY)]
+    return _run([*python, "invoke", "exec", *guest, *memory, shlex.join(tests)])
 
 
 def inject_faults(options: FaultsOptions) -> Verdict:
@@ -130,12 +184,13 @@ def run_lint() -> Verdict:
     build_agent(Cache(), ignore)  # warnings are errors
     for program in (GROUP, TRAFFIC, WIRE):
         build_static(program, Cache(), ignore)
-    print("agent, group, traffic, wire: they compile without warnings")
+    stand_ins(Cache(), ignore)
+    print("agent, group, traffic, wire, stand-ins: they compile without warnings")
     verdicts = [
         _run([*python, "ruff", "check", "."]),
         _run([*python, "ruff", "format", "--check", "."]),
         _run([*python, "mypy", "linklab", "tasks.py"]),
-        *(_check_types(ROOT / "tests" / suite) for suite in SUITES),
+        *(_check_types(ROOT / "tests" / suite) for suite in (*SUITES, KVM)),
         _check_scripts(),
     ]
     return Verdict.FAIL if Verdict.FAIL in verdicts else Verdict.PASS

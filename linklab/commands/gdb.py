@@ -157,7 +157,7 @@ def check_record(
 ) -> None:
     """Raise `UsageError` where QEMU cannot record, or nobody could read the recording."""
     for reason, refused in {
-        f"--accel {machine.accel}: only TCG counts instructions": machine.accel == Accel.KVM,
+        f"--accel {machine.accel}: only TCG counts instructions": Accel(machine.accel).is_kvm,
         f"--clock {machine.clock}: a recorded guest has a clock of its own": machine.clock
         == Clock.VIRTUAL,
         f"--boot {machine.boot}: only a direct boot is recorded": machine.boot != Boot.DIRECT,

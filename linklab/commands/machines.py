@@ -9,7 +9,7 @@ from pathlib import Path
 from linklab.console.report import NO_NOISE, Noise, read_noise
 from linklab.errors import UsageError
 from linklab.events import Listener
-from linklab.host.accel import ORDINARY_SPEED, Accel, counting_speed, decide
+from linklab.host.accel import ORDINARY_SPEED, Accel, decide, speed
 from linklab.host.cache import Cache
 from linklab.host.cpus import VIRTUAL_TSC_KHZ, tsc_khz
 from linklab.host.qemu import find_qemu
@@ -31,7 +31,9 @@ class MachineOptions:
     """The options that say what machine, as typed."""
 
     accel: str = option(
-        "auto", "auto (KVM if it really runs a guest, else TCG), kvm or tcg", values=Accel
+        "auto",
+        "auto (KVM if it really runs a guest, else TCG), kvm, tcg, or kvm! (KVM, untried)",
+        values=Accel,
     )
     boot: str = option(
         "direct",
@@ -108,7 +110,7 @@ class MachineOptions:
 def _check_clock(clock: Clock, accel: Accel, boot: Boot) -> None:
     if clock is not Clock.VIRTUAL:
         return
-    if accel is Accel.KVM:
+    if accel.is_kvm:
         raise UsageError(
             "--clock virtual: under KVM the host's CPU runs the guest, and nobody counts its "
             "instructions: use --accel tcg, or --clock real"
@@ -167,9 +169,10 @@ def set_up_lab(
     agent = build_agent(cache, listener)
     counter = None
     slowness = 1.0
+    if clock is Clock.VIRTUAL or decision.accel is Accel.KVM:
+        slowness = max(1.0, ORDINARY_SPEED / speed(qemu.path, decision.accel, cache.root))
     if clock is Clock.VIRTUAL:
         counter = VIRTUAL_TSC_KHZ
-        slowness = max(1.0, ORDINARY_SPEED / counting_speed(qemu.path, cache.root))
     elif decision.accel is Accel.TCG:
         counter = tsc_khz(agent.file(AGENT_PROGRAM), cache.root)
     initramfs = build_initramfs(cache, listener, image=image, more=more)

@@ -8,6 +8,7 @@ needs to know nothing of the code; `invoke rerun` takes them from there. See
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import time
 import traceback
@@ -21,11 +22,13 @@ from linklab.commands.exports import ExportOptions
 from linklab.commands.gdb import check_record, check_symbols, recordable
 from linklab.commands.kernels import SEVERAL_KERNELS, KernelOptions, KernelSide
 from linklab.commands.machines import MachineOptions, decide_clock
+from linklab.commands.meanwhile import meanwhile
 from linklab.commands.scenarios import ScenarioOptions, TrialOptions, memory_for
 from linklab.commands.workflow import Finished, LabRequest, Measurement, MeasuringOptions
 from linklab.errors import LabError, LinklabError, UsageError, Verdict
 from linklab.events import Note
 from linklab.host.cache import hash_file
+from linklab.kernel.kconfig import flavours
 from linklab.machine.spec import Clock
 from linklab.options import flat, group, made, number, option
 from linklab.results.model import Run
@@ -51,6 +54,7 @@ AUTO = "auto"  # the kernels that a scenario names
 KERNELS = f"{SEVERAL_KERNELS}; auto: sysfs,nosysfs, but sysfs alone for a scenario with a network"
 _OF_THE_COMMAND = frozenset(
     {"output", "keep", "record", "json", "timings", "junit", "ktap", "kcidb", "kcidb_origin"}
+    | {"while_building"}
 )  # not of the run itself
 _ALWAYS = frozenset(
     {"kernel", "scenario", "counts", "operations", "arms", "repeat", "timeout"}
@@ -68,6 +72,11 @@ class RunOptions(MeasuringOptions, TrialOptions):
     )
     fresh_guest: bool = option(
         False, "a guest of its own for each trial, instead of one for each kernel and set-up"
+    )
+    while_building: str = option(
+        "",
+        "a kernel that needs no building (debian, or a bzImage), to show a first table of while "
+        "the others are built",
     )
     timings: bool = option(False, "say at the end what each stage of the command took")
     record: bool = option(
@@ -107,6 +116,8 @@ class Running(Measurement[RunOptions, RunRequest]):
             each.check()
         options.machine.check()
         options.exports.check()
+        if options.while_building:
+            check_meanwhile(options)
         plan = self.planned(decide_clock(self.machine, self.listener))
         if options.record and self.place.is_guests:
             raise UsageError("--record: a guest that hears others cannot be replayed alone")
@@ -139,7 +150,13 @@ class Running(Measurement[RunOptions, RunRequest]):
 
     def prepare(self) -> None:
         """Prepare the lab and the kernels; for a recording, one that can be looked at."""
-        super().prepare()
+        if self.options.while_building:
+            shown = self.listener
+            with meanwhile(shown, meanwhile_words(self.options)) as self.listener:
+                super().prepare()
+            self.listener = shown
+        else:
+            super().prepare()
         if self.options.record:
             check_symbols(self.subjects)
             self.lab = self.lab.recording()
@@ -232,6 +249,30 @@ def document(stored: Run) -> dict[str, Any]:
         "samples": [sample.to_json() for sample in stored.samples],
         "claims": list(stored.about.get("claims") or ()),
     }
+
+
+# --while-building
+
+
+def _meanwhile(options: RunOptions) -> RunOptions:
+    """Return the same run of the kernel that needs no building, which has none of its changes."""
+    kernels = KernelOptions(options.while_building, modules=options.kernels.modules)
+    return replace(options, kernels=kernels, while_building="")
+
+
+def check_meanwhile(options: RunOptions) -> None:
+    """Raise `UsageError` where `--while-building` names no kernel that is there already."""
+    name = options.while_building
+    if name in flavours() or "," in name:
+        raise UsageError(f"--while-building {name}: one kernel that needs no building: debian")
+    if options.as_json:
+        raise UsageError("--while-building shows a table, and --json no more than one document")
+    _meanwhile(options).kernels.check()
+
+
+def meanwhile_words(options: RunOptions) -> list[str]:
+    """Return the command of that run."""
+    return shlex.split(command_of({ENTRY: stored_options(_meanwhile(options))}))
 
 
 # --timings

@@ -15,7 +15,7 @@ from linklab.errors import LabError
 from linklab.events import ignore
 from linklab.host.accel import Accel, decide
 from linklab.host.cache import cache_root
-from linklab.host.packages import DEBUGGING, NEEDS, PROFILING, ROOT, SELFTESTING, Need
+from linklab.host.packages import NEEDS, ROOT, TESTING, Need
 from linklab.host.qemu import PROGRAM
 from linklab.host.run import run
 
@@ -53,7 +53,7 @@ def examine(needs: Sequence[Need] = NEEDS, root: Path = ROOT) -> list[Finding]:
         _processor(),
         _memory(root),
         _disk(cache_root()),
-        *_packages((*PROFILING, *DEBUGGING, *SELFTESTING), root, required=False),
+        *_packages(TESTING, root, required=False),
         _kvm(),
     ]
 

@@ -61,9 +61,9 @@ class Need:
     """Something that the lab uses and Debian has.
 
     `packages` are alternatives, the preferred one first. The need is met when
-    every one of `programs` is in PATH and every pattern of `files` (relative
-    to the root folder) matches a file. `version` is a command that prints
-    its version; packages of files alone have none.
+    every one of `programs` is in PATH, and one of `either`, and every pattern of
+    `files` (relative to the root folder) matches a file. `version` is a command
+    that prints its version; packages of files alone have none.
     """
 
     name: str
@@ -72,10 +72,13 @@ class Need:
     programs: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     version: tuple[str, ...] = ()
+    either: tuple[str, ...] = ()
 
     def lacks(self, root: Path = ROOT) -> tuple[str, ...]:
         """Return the programs and files that are not there; empty when it is met."""
-        programs = (name for name in self.programs if shutil.which(name) is None)
+        programs = [name for name in self.programs if shutil.which(name) is None]
+        if self.either and not any(map(shutil.which, self.either)):
+            programs.append(" or ".join(self.either))
         files = (f"/{glob}" for glob in self.files if next(root.glob(glob), None) is None)
         return (*programs, *files)
 
@@ -199,6 +202,23 @@ SELFTESTING: tuple[Need, ...] = tuple(
     for program, package in _OF_TESTS.items()
 )
 """What the kernel's self-tests ask for most; images/selftest/manifest.toml has all of it."""
+
+BROWSERS = ("chromium", "chromium-headless-shell", "google-chrome")
+"""The programs that can look at a page for its tests, by their names in PATH."""
+
+TESTING: tuple[Need, ...] = (
+    *PROFILING,
+    *DEBUGGING,
+    _tool("tshark", "the tests of captures read them with it"),
+    Need(
+        "browser",
+        "the tests of pages look at them in it",
+        ("chromium-headless-shell", "chromium"),
+        either=BROWSERS,
+    ),
+    *SELFTESTING,
+)
+"""What the tests need on top, or some of them are skipped."""
 
 
 def unmet(needs: Sequence[Need] = NEEDS, root: Path = ROOT) -> tuple[Need, ...]:

@@ -22,7 +22,7 @@ from linklab import paths
 from linklab.events import Listener, step
 from linklab.host.cache import Artefact, Cache, Remembered, hash_file, key_of
 from linklab.host.run import find_program, run
-from linklab.image.programs import PROGRAM, build_agent, build_program
+from linklab.image.programs import PROGRAM, build_agent, build_program, stand_ins
 from linklab.image.userland import (
     LIVE,
     REST,
@@ -60,12 +60,18 @@ class _Image:
     """All that goes into an archive. Rendering is left for when there is need to."""
 
     def __init__(
-        self, cache: Cache, agent: Artefact, more: Sequence[Entry], image: Path, templates: Path
+        self,
+        cache: Cache,
+        listener: Listener,
+        more: Sequence[Entry] = (),
+        image: Path = LIVE,
+        templates: Path = paths.TEMPLATES,
     ) -> None:
+        agent = build_agent(cache, listener)
         manifest, remembered = read_manifest(image), Remembered(cache)
         others = [e.content for e in more if isinstance(e, File) and isinstance(e.content, Path)]
         elves = [path for path in others if is_elf_file(path)]
-        of_host, replaced = program_entries(manifest, remembered, elves)
+        of_host, replaced = program_entries(manifest, remembered, elves, stand_ins(cache, listener))
         agent_entry = File(manifest.agent, 0o755, agent.file(PROGRAM), "agent")
         self._manifest, self._templates = manifest, templates
         self._values = {**manifest.values, "replaced": replaced}
@@ -113,7 +119,7 @@ def build_initramfs(
         for path, sources in read_manifest(image).compiled
     )
     added = [*extra_entries(extra or {}), *compiled, *more]
-    whole = _Image(cache, build_agent(cache, listener), added, image, templates)
+    whole = _Image(cache, listener, added, image, templates)
 
     def make(folder: Path) -> Mapping[str, Any]:
         with step(listener, "initramfs"):
@@ -126,7 +132,7 @@ def build_initramfs(
 
 def rendered_scripts(cache: Cache, listener: Listener) -> Mapping[str, bytes]:
     """Return the image's shell scripts as a guest runs them, by their paths there."""
-    image = _Image(cache, build_agent(cache, listener), (), LIVE, paths.TEMPLATES)
+    image = _Image(cache, listener)
     return {path: text for path, _, text in image.rendered()}
 
 

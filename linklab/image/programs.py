@@ -47,12 +47,13 @@ def build_program(sources: Path, cache: Cache, listener: Listener) -> Path:
 
 @dataclass(frozen=True)
 class Static:
-    """A program: what it is called, its file, its C sources, its most bytes."""
+    """A program, or a library: what it is called, its file, its C sources, its most bytes."""
 
     name: str
     file: str
     sources: Path
     budget: int
+    more: tuple[str, ...] = ()  # flags
 
 
 TRAFFIC = Static("traffic", "traffic", paths.GUEST / "traffic", budget=100_000)
@@ -66,10 +67,28 @@ _SHARED = re.compile(rb'^#include "(\.\./\w+)/', re.MULTILINE)
 
 
 def _files(sources: Path) -> list[Path]:
-    """Return a program's C files: those of its folder, and of folders beside it that they name."""
-    own = sorted(sources.glob("*.[ch]"))
+    """Return what a program is made of: its folder, and folders beside it that it includes from."""
+    own = sorted((*sources.glob("*.[ch]"), *sources.glob("*.map")))
     named = {name.decode() for file in own for name in _SHARED.findall(file.read_bytes())}
     return [*own, *(file for name in sorted(named) for file in _files(sources / name))]
+
+
+_STAND_INS = {"libselinux": "libselinux.so.1", "libzstd": "libzstd.so.1"}
+
+
+def stand_ins(cache: Cache, listener: Listener) -> tuple[Path, ...]:
+    """Return folders with a library each, small ones for what programs load and never use.
+
+    Raises `LabError` as `build_static`.
+    """
+    folders = []
+    for name, file in _STAND_INS.items():
+        sources = paths.GUEST / "standins" / name
+        versions = ("-Wl,--version-script=versions.map",) * (sources / "versions.map").exists()
+        linked = ("-shared", "-nostdlib", "-fPIC", f"-Wl,-soname={file}", *versions)
+        program = Static(name, file, sources, 20_000, linked)
+        folders.append(build_static(program, cache, listener).file(file).parent)
+    return tuple(folders)
 
 
 def build_static(program: Static, cache: Cache, listener: Listener) -> Artefact:
@@ -87,7 +106,7 @@ def build_static(program: Static, cache: Cache, listener: Listener) -> Artefact:
     inputs = {
         "sources": {str(file.relative_to(sources)): hash_file(file) for file in files},
         "toolchain": Remembered(cache).get(question, lambda: _toolchain(compiler)),
-        "flags": FLAGS,
+        "flags": (*FLAGS, *program.more),
         "budget": budget,
     }
 
@@ -123,7 +142,7 @@ def _compile(compiler: Path, program: Static, target: Path) -> None:
     sources = program.sources
     names = [file.relative_to(sources) for file in _files(sources) if file.suffix == ".c"]
     try:
-        run([compiler, *FLAGS, "-o", target, *names], cwd=sources)
+        run([compiler, *FLAGS, *program.more, "-o", target, *names], cwd=sources)
     except CommandFailed as error:
         text = f"the {program.name} in {sources} does not compile"
         raise LabError(text, error.evidence) from error

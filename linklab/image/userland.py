@@ -9,7 +9,7 @@ its permission bits.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
@@ -243,13 +243,15 @@ def _file(path: str, content: bytes) -> File:
     return File(path, _PROGRAM_MODE if runs else _FILE_MODE, content)
 
 
-def libraries_of(program: Path) -> tuple[str, ...]:
+def libraries_of(program: Path, stand_ins: Sequence[Path] = ()) -> tuple[str, ...]:
     """Return the paths of a program's loader and of all shared libraries it loads.
 
     They are the same in the image as on the host. The program's own loader is
     asked, without the host's ld.so.cache, because the image has none, and
     without the library variants for this host's CPU, because the guest's may
-    be a lesser one. Raises `LabError` when one is not found.
+    be a lesser one. `stand_ins` are folders with libraries that take the place
+    of the host's, where they have every symbol that is wanted of them. Raises
+    `LabError` when one is not found.
     """
     try:
         loader = read_elf(program.resolve()).interpreter
@@ -258,11 +260,15 @@ def libraries_of(program: Path) -> tuple[str, ...]:
     if loader is None:
         return ()
     # As ldd does: the loader's own --list stops at the first library that is missing.
-    env = {"LD_TRACE_LOADED_OBJECTS": "1", "LD_LIBRARY_PATH": "", "LD_PRELOAD": ""}
+    first = ":".join(map(str, stand_ins))
+    every_symbol = {"LD_WARN": "yes", "LD_BIND_NOW": "yes"} if stand_ins else {}
+    env = {"LD_TRACE_LOADED_OBJECTS": "1", "LD_LIBRARY_PATH": first, "LD_PRELOAD": ""}
     options = ["--inhibit-cache", "--glibc-hwcaps-mask", "none"]
-    listing = run([loader, *options, program.resolve()], env=env, deadline=20).text
+    listing = run([loader, *options, program.resolve()], env=env | every_symbol, deadline=20)
+    if stand_ins and listing.stderr:  # it names the symbols that are lacking
+        return libraries_of(program)
     found = {loader}
-    for line in listing.splitlines():
+    for line in listing.text.splitlines():
         name, arrow, target = line.strip().partition(" => ")
         if target.startswith("not found"):
             raise LabError(f"{program} needs {name}, which its loader {loader} does not find")
@@ -287,16 +293,29 @@ def version_of(program: Path, remembered: Remembered) -> str:
 
 
 def program_entries(
-    manifest: Manifest, remembered: Remembered, others: Iterable[Path] = ()
+    manifest: Manifest,
+    remembered: Remembered,
+    others: Iterable[Path] = (),
+    stand_ins: Sequence[Path] = (),
 ) -> tuple[list[Entry], dict[str, str]]:
     """Return the entries for the manifest's programs, and the applets they replace.
 
-    The libraries that `others`, programs from elsewhere, load come with those.
+    The libraries that `others`, programs from elsewhere, load come with those,
+    and `stand_ins` are as in `libraries_of`.
     The second value maps the name of each applet that gave way to the path of
     the program that took it.
     """
+
+    def known_libraries(program: Path) -> list[str]:
+        def ask() -> tuple[tuple[str, ...], list[Path]]:
+            libraries = libraries_of(program, stand_ins)
+            return libraries, [program, *map(Path, libraries)]
+
+        question = f"libraries of {program} with {' '.join(map(str, stand_ins))}"
+        return list(remembered.get(question, ask))
+
     entries: list[Entry] = []
-    libraries = {path for program in others for path in _known_libraries(program, remembered)}
+    libraries = {path for program in others for path in known_libraries(program)}
     programs = [program for program in manifest.programs if is_available(program)]
     names = {program.command: program.path for program in programs}
     fixed = {entry.path for entry in manifest.fixed}
@@ -311,7 +330,7 @@ def program_entries(
             entries.append(File(program.path, _PROGRAM_MODE, source, program.command))
         entries += [Link(path, program.path) for path in program.links]
         if not program.optional or is_elf_file(source):
-            libraries.update(_known_libraries(source, remembered))
+            libraries.update(known_libraries(source))
         if program.applets is not None:
             for applet in _known_applets(source, remembered):
                 if applet in names:
@@ -321,8 +340,8 @@ def program_entries(
     for pattern in manifest.host_files:
         for file in sorted(filter(Path.is_file, Path("/").glob(pattern.lstrip("/")))):
             entries.append(File(str(file), _FILE_MODE, file))
-            libraries.update(_known_libraries(file, remembered) if is_elf_file(file) else ())
-    return [*entries, *_library_entries(libraries)], replaced
+            libraries.update(known_libraries(file) if is_elf_file(file) else ())
+    return [*entries, *_library_entries(libraries, stand_ins)], replaced
 
 
 def is_available(program: Program) -> bool:
@@ -330,13 +349,19 @@ def is_available(program: Program) -> bool:
     return not program.optional or look_for(program.command) is not None
 
 
-def _library_entries(libraries: Iterable[str]) -> Iterator[Entry]:
+def _library_entries(libraries: Iterable[str], stand_ins: Sequence[Path]) -> Iterator[Entry]:
     """Yield shared libraries where they are on the host, each file of it once.
 
     Some programs ask for them below /lib and some below /usr/lib, which is the same.
+    What stands in for a library is where the C library is.
     """
     packed: dict[Path, str] = {}
+    beside = next((Path(path).parent for path in sorted(libraries) if "/libc.so" in path), None)
     for path in sorted(libraries):
+        name = Path(path).name
+        if beside and Path(path).parent in stand_ins:
+            yield File(str(beside / name), _PROGRAM_MODE, Path(path), name)
+            continue
         there = packed.setdefault(Path(path).resolve(), path)
         if there == path:
             yield File(path, _PROGRAM_MODE, Path(path), Path(path).name)
@@ -348,14 +373,6 @@ def is_elf_file(path: Path) -> bool:
     """Tell whether a file is a program or a library, and no script."""
     with path.open("rb") as file:
         return is_elf(file.read(4))
-
-
-def _known_libraries(program: Path, remembered: Remembered) -> list[str]:
-    def ask() -> tuple[tuple[str, ...], list[Path]]:
-        libraries = libraries_of(program)
-        return libraries, [program, *map(Path, libraries)]
-
-    return list(remembered.get(f"libraries of {program}", ask))
 
 
 def _known_applets(program: Path, remembered: Remembered) -> list[str]:

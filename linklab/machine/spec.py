@@ -234,6 +234,10 @@ def _machine_args(spec: MachineSpec) -> tuple[str, ...]:
     # on, which microvm lacks, and stays without high-resolution timers
     # (tick_is_oneshot_available in kernel/time/tick-oneshot.c).
     cpu = "host" if spec.accel is Accel.KVM else "qemu64,+arat"
+    if spec.accel is Accel.TCG and spec.shares:
+        # For this host's programs: many are compiled for x86-64-v2 (a numpy of PyPI),
+        # and KVM in the guest does with less of the emulator where it has NPT.
+        cpu += ",+ssse3,+sse4.1,+sse4.2,+popcnt,+npt"
     # Linux takes microvm for a machine without an 8259 and leaves that as the
     # firmware did; a tick of the PIT that it passes on is then interrupt 0, a
     # division error.  With QEMU 10 that ends nearly every boot.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -287,6 +288,20 @@ class TestTheEnd:
                 assert missing.process.wait(20) == 1
             stderr.seek(0)
             assert stderr.read() == b"linklab-agent: /dev/no-such-port: No such file or directory\n"
+
+    def test_a_virtio_port_that_the_kernel_is_still_making_is_waited_for(
+        self, agent_program: Path, tmp_path: Path
+    ) -> None:
+        """Its node comes first, or late: on a slow host the agent is there before."""
+        ours, theirs = pty.openpty()
+        port = tmp_path / "vport0p1"
+        with boxed([agent_program, str(port)]) as early:
+            with pytest.raises(subprocess.TimeoutExpired):
+                early.process.wait(0.3)
+            port.symlink_to(os.ttyname(theirs))
+            assert os.read(ours, 5) == b"@LL1 "
+        os.close(ours)
+        os.close(theirs)
 
     def test_no_port_at_all_is_told(self, agent_program: Path) -> None:
         with boxed([agent_program]) as usage:

@@ -19,9 +19,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from linklab.host.packages import BROWSERS
 from linklab.host.run import start
 
-PROGRAMS = ("chromium", "chromium-headless-shell", "google-chrome")
 _DEADLINE = 60.0
 _FLAGS = (
     "--headless",
@@ -38,7 +38,7 @@ _FLAGS = (
 
 def find() -> str | None:
     """The browser that this machine has, if any."""
-    return next((found for name in PROGRAMS if (found := shutil.which(name))), None)
+    return next((found for name in BROWSERS if (found := shutil.which(name))), None)
 
 
 class Browser:

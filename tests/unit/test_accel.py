@@ -110,6 +110,27 @@ def test_a_silent_guest_is_given_up_at_the_deadline(host: Host) -> None:
     )
 
 
+def test_a_slow_yes_is_a_yes(host: Host) -> None:
+    """A host whose KVM is itself emulated is slow under TCG, too, and by that has longer."""
+    host.behave(f'case "$*" in *kvm*) sleep 1; esac; sleep 0.2; exit {PROBE_STATUS}')
+    assert host.decide(deadline=0.5).accel is Accel.KVM
+    assert len(host.probes) == 3, "in vain, under TCG to see how slow this host is, and with time"
+
+
+def test_a_host_that_is_not_slow_waits_no_longer(host: Host) -> None:
+    host.behave(f'case "$*" in *kvm*) exec sleep 60; esac; exit {PROBE_STATUS}')
+    assert "no sign of it in 1 s" in host.decide(deadline=1).reason
+    assert len(host.probes) == 2
+
+
+def test_who_knows_better_gets_kvm_untried(host: Host) -> None:
+    host.behave("exit 1")
+    with pytest.raises(UsageError, match="--accel kvm! takes it untried"):
+        host.decide(Accel.KVM)
+    assert host.decide(Accel.KVM_ANYWAY).accel is Accel.KVM
+    assert len(host.probes) == 1
+
+
 def test_without_dev_kvm_nothing_is_started(host: Host) -> None:
     host.dev_kvm.unlink()
     decision = host.decide()

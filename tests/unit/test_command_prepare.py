@@ -90,7 +90,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
         "build_agent": lambda *_, **__: artefact(tmp_path / "agent", agent=b"a"),
         "build_initramfs": lambda *_, **__: artefact(tmp_path / "initramfs", initramfs=b"i"),
         "tsc_khz": host.tsc_khz,
-        "counting_speed": lambda *_: host.speed,
+        "speed": lambda *_: host.speed,
         "resolve_kernel": host.resolve_kernel,
         "build_iso": host.build_iso,
         "IMAGE": "linklab.iso",

@@ -210,8 +210,8 @@ def test_setup_says_what_it_installed(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(develop, "setup", lambda _: SetupOutcome(installed, 0.5))
-    develop.set_up()
+    monkeypatch.setattr(develop, "setup", lambda *_, **__: SetupOutcome(installed, 0.5))
+    develop.set_up(develop.SetupOptions(), ["invoke", "setup"])
     assert capsys.readouterr().out.startswith(says)
 
 

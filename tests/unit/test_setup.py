@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from linklab.commands import develop
 from linklab.errors import LabError
 from linklab.events import Event, Note, StepAdvanced, StepFinished, StepStarted
+from linklab.host import packages
 from linklab.host.packages import Apt, Need, SetupOutcome, candidates, lists_age, setup
 from linklab.host.run import CommandFailed
 
@@ -101,6 +103,36 @@ def test_when_nothing_is_missing_nothing_is_started(debian: Debian) -> None:
     assert outcome.seconds < 0.2
     assert debian.log.read_text() == ""
     assert debian.events == []
+
+
+def test_either_of_two_programs_will_do(debian: Debian) -> None:
+    need = Need("browser", "why", ("one-package", "other"), either=("one", "other"))
+    assert need.lacks(debian.root) == ("one or other",)
+    debian.script("other", ":")
+    assert need.lacks(debian.root) == ()
+
+
+@pytest.mark.parametrize(
+    ("words", "more"),
+    [
+        (["setup", "run"], False),
+        (["setup", "lint", "test"], True),
+        (["setup", "--no-optional", "test"], False),
+    ],
+)
+def test_what_only_tests_use_is_installed_before_tests(
+    monkeypatch: pytest.MonkeyPatch, words: list[str], more: bool
+) -> None:
+    asked: list[tuple[Need, ...]] = []
+
+    def installed(_listener: object, *, needs: tuple[Need, ...]) -> SetupOutcome:
+        asked.append(needs)
+        return SetupOutcome((), 0.0)
+
+    monkeypatch.setattr(develop, "setup", installed)
+    options = develop.SetupOptions(no_optional="--no-optional" in words)
+    develop.set_up(options, ["invoke", *words])
+    assert asked == [(*packages.NEEDS, *packages.TESTING) if more else packages.NEEDS]
 
 
 def test_everything_that_is_missing_is_installed_in_one_go(debian: Debian) -> None:

@@ -10,14 +10,17 @@ import image_box
 import pytest
 
 from linklab.errors import LabError
+from linklab.events import ignore
 from linklab.host import run
 from linklab.host.cache import Cache, Remembered
 from linklab.host.run import find_program
+from linklab.image.programs import stand_ins
 from linklab.image.userland import (
     Device,
     Directory,
     File,
     Link,
+    Manifest,
     applets_of,
     libraries_of,
     program_entries,
@@ -101,6 +104,51 @@ class TestLibraries:
 
         with pytest.raises(LabError, match="program for x86-64 expected"):
             libraries_of(tmp_path / "script")
+
+
+class TestStandIns:
+    @pytest.fixture
+    def program(self, tmp_path: Path) -> Path:
+        """A program that uses one of the two functions of a large library."""
+        source = "int used(void) { return 1; } int other(void) { return 2; }"
+        compiled(tmp_path, "libbig.so", source, "-shared", "-fPIC")
+        main = "int used(void); int main(void) { return used(); }"
+        where = f"-Wl,-rpath,{tmp_path},--enable-new-dtags"  # looked at last, as the system's are
+        return compiled(tmp_path, "program", main, "-L.", "-lbig", where)
+
+    def stand_in(self, folder: Path, function: str) -> Path:
+        folder.mkdir()
+        compiled(folder, "libbig.so", f"int {function}(void) {{ return 0; }}", "-shared", "-fPIC")
+        return folder
+
+    def test_takes_the_place_of_a_library_whose_symbols_it_has(
+        self, program: Path, tmp_path: Path
+    ) -> None:
+        folder = self.stand_in(tmp_path / "small", "used")
+        assert str(folder / "libbig.so") in libraries_of(program, [folder])
+
+    def test_that_lacks_a_symbol_is_not_taken(self, program: Path, tmp_path: Path) -> None:
+        folder = self.stand_in(tmp_path / "small", "unused")
+        assert libraries_of(program, [folder]) == libraries_of(program)
+
+    def test_lies_in_the_image_where_the_loader_looks(
+        self, program: Path, answers: Remembered, tmp_path: Path
+    ) -> None:
+        folder = self.stand_in(tmp_path / "small", "used")
+        entries, _ = program_entries(Manifest(), answers, [program], [folder])
+        (libc,) = (entry.path for entry in entries if entry.path.endswith("/libc.so.6"))
+        (taken,) = (e for e in entries if isinstance(e, File) and e.part == "libbig.so")
+        assert taken.path == str(Path(libc).with_name("libbig.so"))
+        assert taken.content == folder / "libbig.so"
+
+    def test_of_the_image_are_there_as_libraries_with_the_names_that_are_asked_for(
+        self, tmp_path: Path
+    ) -> None:
+        for folder in stand_ins(Cache(tmp_path / "cache"), ignore):
+            (library,) = folder.glob("*.so*")
+            said = run.run(["readelf", "-d", library]).text
+            assert f"Library soname: [{library.name}]" in said
+            assert "(NEEDED)" not in said
 
 
 class TestPrograms:

@@ -13,6 +13,7 @@ import pexpect
 import pytest
 from documented import documented_scenario
 from guests import INVOKE, LIMIT, Invoke
+from processes import descendant_named
 
 from linklab.host.cache import hash_file
 from linklab.paths import ROOT
@@ -78,7 +79,7 @@ def test_killed_lab_leaves_no_qemu_and_its_samples_readable(tmp_path: Path) -> N
     words = [INVOKE, "run", "--kernel", "nosysfs", "--counts", "400", "--output", str(out)]
     with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as lab:
         _wait_until((out / "samples.jsonl").exists)
-        qemu = _descendant_named(lab.pid, "qemu-system")
+        qemu = descendant_named(lab.pid, "qemu-system")
         lab.kill()
     _wait_until(lambda: not Path(f"/proc/{qemu}").exists())
     lines = (out / "samples.jsonl").read_text().splitlines()
@@ -91,7 +92,7 @@ def test_interrupted_lab_says_so_and_keeps_its_samples(tmp_path: Path) -> None:
     words = [INVOKE, "run", "--kernel", "nosysfs", "--counts", "400", "--output", str(out)]
     with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as lab:
         _wait_until((out / "samples.jsonl").exists)
-        qemu = _descendant_named(lab.pid, "qemu-system")
+        qemu = descendant_named(lab.pid, "qemu-system")
         lab.send_signal(signal.SIGINT)
         assert lab.wait(LIMIT) == 130
     _wait_until(lambda: not Path(f"/proc/{qemu}").exists())
@@ -224,25 +225,3 @@ def _wait_until(holds: object) -> None:
     while not holds():
         assert time.monotonic() < end, "it never came to hold"
         time.sleep(0.02)
-
-
-def _descendant_named(ancestor: int, name: str) -> int:
-    """Return a process that another one started, or one of those that it started."""
-    parents, named = {}, []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            stat, words = (entry / "stat").read_text(), (entry / "cmdline").read_bytes()
-        except OSError:
-            continue
-        parents[int(entry.name)] = int(stat.rpartition(")")[2].split()[1])
-        if name.encode() in words.partition(b"\0")[0]:
-            named.append(int(entry.name))
-    for found in named:
-        process = found
-        while process in parents:
-            process = parents[process]
-            if process == ancestor:
-                return found
-    raise AssertionError(f"process {ancestor} started no {name}")
