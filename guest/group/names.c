@@ -30,6 +30,12 @@ struct entry {
 static struct entry *rows[ROWS];
 static bool loaded;
 
+/* What was asked for last: of 10,000 links in a list most are in the group of the one before. */
+static struct {
+	const char *name;
+	uint32_t group;
+} last;
+
 static void add(uint32_t group, const char *name)
 {
 	struct entry *e = cleared(1, sizeof(*e) + strlen(name) + 1);
@@ -88,6 +94,7 @@ void names_forget(void)
 			free(e);
 		}
 	loaded = false;
+	last.name = NULL;
 }
 
 static bool load(const char *path)
@@ -182,13 +189,16 @@ const char *group_name(uint32_t group)
 	static char numbers[4][12];
 	static unsigned int turn;
 
+	if (last.name && last.group == group)
+		return last.name;
 	names_load();
+	last.group = group;
 	for (const struct entry *e = rows[group % ROWS]; e; e = e->next)
 		if (e->group == group)
-			return e->name;
+			return last.name = e->name;
 	turn = (turn + 1) % 4;
 	snprintf(numbers[turn], sizeof(numbers[turn]), "%u", group);
-	return numbers[turn];
+	return last.name = numbers[turn];
 }
 
 size_t names_each(void (*visit)(uint32_t group, const char *name, void *context), void *context)

@@ -572,7 +572,13 @@ def test_the_kernel_lets_nobody_without_the_capability(rooted: Net) -> None:
 
 class TestMake:
     def test_install_puts_the_program_and_its_page_where_they_belong(self, tmp_path: Path) -> None:
-        made = ["make", "-C", GUEST / "group", f"BUILD={tmp_path}/b", f"DESTDIR={tmp_path}/d"]
+        made: list[str | Path] = [
+            "make",
+            "-C",
+            GUEST / "group",
+            f"BUILD={tmp_path}/b",
+            f"DESTDIR={tmp_path}/d",
+        ]
         run([*made, "install"], deadline=120)
         program = tmp_path / "d/usr/local/sbin/linklab-group"
         page = tmp_path / "d/usr/local/share/man/man8/linklab-group.8"
@@ -586,7 +592,13 @@ class TestMake:
     def test_parsers_and_the_netlink_reader_stand_what_is_thrown_at_them(
         self, tmp_path: Path
     ) -> None:
-        made = ["make", "-C", GUEST / "group", f"BUILD={tmp_path}/b", f"{tmp_path}/b/fuzz"]
+        made: list[str | Path] = [
+            "make",
+            "-C",
+            GUEST / "group",
+            f"BUILD={tmp_path}/b",
+            f"{tmp_path}/b/fuzz",
+        ]
         if run(made, deadline=300, check=False).returncode:
             pytest.skip("this host has no gcc with sanitizers")
         said = run([tmp_path / "b/fuzz", "3", "7"], cwd=tmp_path, deadline=120).text
