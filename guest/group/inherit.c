@@ -10,9 +10,9 @@
  * where the link has no group yet: what somebody set by hand stays, then and later.  What
  * has been seen is kept in a file, so that a daemon that was killed goes on where it was.
  *
- * Members that lie in the kernel's queue when their link is decided are known by it: it tells
- * in order.  Where messages were lost all links are read again, and those that nobody knows
- * have just appeared.
+ * What group a link has now, and what it is stacked on, the kernel is asked at that moment.
+ * Where messages were lost all links are read again, and those that nobody knows have just
+ * appeared.
  */
 #include "group.h"
 
@@ -90,15 +90,14 @@ bool rules_parse(char *text, struct rules *rules, struct wrong *why)
 /* A link that is known: what rules ask of it, and whether they have been applied. */
 struct known {
 	uint32_t index, group, lower;
-	uint32_t joined; /* what it was told to join */
-	bool decided, doubtful;
+	bool decided, joining; /* joining: the kernel has not been told yet */
 	char kind[16], name[IFNAMSIZ];
 };
 
 struct daemon {
 	struct rules rules;
 	struct table links; /* of struct known */
-	struct table seen;  /* indexes: of before this start */
+	struct table seen;  /* indexes of those that are decided, before this start too */
 	const char *path;
 	FILE *state;
 	size_t lines;
@@ -109,13 +108,12 @@ struct daemon {
 };
 
 static const struct rule *rule_for(const struct daemon *d, const struct known *link,
-				   const struct known *lower)
+				   uint32_t lower)
 {
 	for (size_t i = 0; i < d->rules.count; i++) {
 		const struct rule *r = &d->rules.each[i];
 
-		if (r->has_base && (!lower || !lower->group ||
-				    (!r->any_base && lower->group != r->base)))
+		if (r->has_base && (!lower || (!r->any_base && lower != r->base)))
 			continue;
 		if ((!r->kinds || one_of(r->kinds, link->kind)) &&
 		    (!r->name || glob_fits(r->name, link->name)))
@@ -155,10 +153,10 @@ static uint32_t group_now(const struct daemon *d, uint32_t index, uint32_t other
 /* Decides what a link joins, if anything; a veth waits for its peer, which comes after it. */
 static void decide(struct daemon *d, struct known *link)
 {
-	struct known *lower = link->lower ? table_find(&d->links, link->lower) : NULL;
+	const struct known *below = link->lower ? table_find(&d->links, link->lower) : NULL;
+	uint32_t group, lower = 0;
 	const struct rule *r;
 	struct request request;
-	uint32_t group;
 
 	if (link->decided || table_find(&d->seen, link->index)) {
 		link->decided = true;
@@ -166,19 +164,18 @@ static void decide(struct daemon *d, struct known *link)
 	}
 	if (!strcmp(link->kind, "veth") && !link->lower)
 		return;
-	if (lower && lower->doubtful) {
-		lower->group = group_now(d, lower->index, 0);
-		lower->doubtful = false;
-	}
+	/* The kernel does not tell that the group of a link that is down was changed. */
+	if (link->lower && !link->group)
+		lower = below && below->joining ? below->group : group_now(d, link->lower, 0);
 	r = link->group ? NULL : rule_for(d, link, lower);
-	group = !r ? 0 : r->same ? lower->group : r->join;
+	group = !r ? 0 : r->same ? lower : r->join;
 	/* Its message waited: somebody may have given it a group since. */
 	if (!group || group_now(d, link->index, 1)) {
 		see(d, link);
 		return;
 	}
-	link->decided = true;
-	link->group = link->joined = group; /* what is stacked on it joins it, too */
+	link->decided = link->joining = true;
+	link->group = group; /* what is stacked on it joins it, too */
 	link_request(&request, link->index);
 	netlink_put(&request.head, IFLA_GROUP, &group, sizeof(group));
 	d->joining = grown(d->joining, d->messages.count, &d->joining_capacity,
@@ -191,9 +188,8 @@ static void take_link(struct daemon *d, const struct link *is)
 {
 	struct known *link = table_add(&d->links, is->index), *peer;
 
-	/* Was it told before the link joined, or did somebody take it out?  The kernel knows. */
-	link->doubtful = link->joined && is->group != link->joined;
-	link->group = is->group;
+	if (!link->joining)
+		link->group = is->group;
 	link->lower = is->foreign || is->lower == is->index ? 0 : is->lower;
 	memcpy(link->kind, is->kind, sizeof(link->kind));
 	memcpy(link->name, is->name, sizeof(link->name));
@@ -224,17 +220,16 @@ static void take_message(struct daemon *d, const struct nlmsghdr *h)
 		return;
 	if (h->nlmsg_type == RTM_NEWLINK)
 		take_link(d, &link);
-	else if (h->nlmsg_type == RTM_DELLINK && ((struct ifinfomsg *)NLMSG_DATA(h))->ifi_family == AF_UNSPEC)
+	else if (h->nlmsg_type == RTM_DELLINK &&
+		 ((struct ifinfomsg *)NLMSG_DATA(h))->ifi_family == AF_UNSPEC)
 		forget(d, link.index);
 }
 
 static void take_refusal(size_t place, int error, const char *text, void *context)
 {
 	struct daemon *d = context;
-	struct known *link = table_find(&d->links, d->joining[place]);
+	const struct known *link = table_find(&d->links, d->joining[place]);
 
-	if (link)
-		link->doubtful = true;
 	if (error == ENODEV)
 		return; /* gone again */
 	warn("%s (ifindex %u): %s%s%s", link ? link->name : "?", d->joining[place],
@@ -251,8 +246,10 @@ static void join(struct daemon *d)
 	for (size_t i = 0; i < d->messages.count; i++) {
 		struct known *link = table_find(&d->links, d->joining[i]);
 
-		if (link)
-			see(d, link);
+		if (!link)
+			continue;
+		link->joining = false;
+		see(d, link);
 	}
 	d->messages.count = d->messages.len = 0;
 }

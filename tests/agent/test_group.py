@@ -470,7 +470,10 @@ class TestInherit:
     def test_what_is_stacked_on_a_member_joins_as_it_appears(self, net: Net) -> None:
         net.make("base")
         net.make("else", group=7)
+        net.make("late", group=0)
         with self.daemon(net):
+            net.ip("link set late group 42")  # which is down: nobody is told
+            net.stack("m4", "late")
             net.stack("m1", "base")
             net.stack("m2", "else")
             net.ip("link add v1 group 42 type veth peer name v2")
@@ -480,6 +483,7 @@ class TestInherit:
             groups = {
                 "base": "42", "else": "7", "m1": "42", "m2": "default", "v1": "42",
                 "v2": "42", "v3": "default", "v4": "default", "ppp0": "43", "m3": "42",
+                "late": "42", "m4": "42",
             }  # fmt: skip
             net.until("group", groups)
 
