@@ -140,6 +140,12 @@ COMMANDS = (
         ".guests:list_guests",
     ),
     Command(
+        "fleet",
+        "Show the workers of a Dask scheduler, which do the trials of `--fleet`.",
+        ".fleet:show",
+    ),
+    Command("worker", "Let this host be a worker of a Dask scheduler.", ".fleet:work"),
+    Command(
         "gdb", "Start a guest that waits at its first instruction, and gdb on it, with symbols."
     ),
     Command(

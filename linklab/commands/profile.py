@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from linklab import paths
 from linklab.commands.compare import MAX_TIME
+from linklab.commands.fleet import FleetOptions
 from linklab.commands.kernels import ONE_KERNEL, KernelOptions, KernelSide, pair_against
 from linklab.commands.machines import MachineOptions
 from linklab.commands.workflow import (
@@ -67,6 +68,7 @@ class ProfileOptions(MeasuringOptions):
 
     kernels: KernelOptions = group(KernelOptions, {"names": ONE_KERNEL}, names="sysfs")
     machine: MachineOptions = group(MachineOptions, without=("boot",))
+    fleet: FleetOptions = group(FleetOptions, without=("address", "insecure"))
     against: str = option(
         "",
         "a second kernel, as `invoke compare` takes it: `+fix.patch`, `sysfs`, `@v6.13`; both are "

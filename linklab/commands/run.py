@@ -54,7 +54,7 @@ AUTO = "auto"  # the kernels that a scenario names
 KERNELS = f"{SEVERAL_KERNELS}; auto: sysfs,nosysfs, but sysfs alone for a scenario with a network"
 _OF_THE_COMMAND = frozenset(
     {"output", "keep", "record", "json", "timings", "junit", "ktap", "kcidb", "kcidb_origin"}
-    | {"while_building"}
+    | {"while_building", "fleet", "insecure"}
 )  # not of the run itself
 _ALWAYS = frozenset(
     {"kernel", "scenario", "counts", "operations", "arms", "repeat", "timeout"}

@@ -15,6 +15,7 @@ from __future__ import annotations
 import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from linklab.commands.exit_status import print_document, print_shown, show_fault
 from linklab.commands.exports import ExportOptions, failure_written, write_exports
+from linklab.commands.fleet import FleetOptions
 from linklab.commands.kernels import KernelOptions, KernelSide, prepare_subjects
 from linklab.commands.machines import MachineOptions, set_up_lab
 from linklab.commands.places import PlaceOptions
@@ -52,6 +54,7 @@ class MeasuringOptions(ResultOptions, ScenarioOptions):
 
     machine: MachineOptions = group(MachineOptions)
     place: PlaceOptions = group(PlaceOptions)
+    fleet: FleetOptions = group(FleetOptions)
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,7 @@ class Workflow(ABC, Generic[Asked, Checked]):
         self.options = options
         self.command = command
         self.listener = listener
+        self.held = ExitStack()  # what is given back at the end
 
     # What is a command's own
 
@@ -163,7 +167,7 @@ class Workflow(ABC, Generic[Asked, Checked]):
         """Do all of it but show it. Raises `LinklabError` where there is nothing to keep."""
         with timed(self.listener, "check the options"):
             self.request = self.check()
-        with removed_if_empty(self.request.folder):
+        with removed_if_empty(self.request.folder), self.held:
             return self.work()
 
     def present(self, finished: Finished) -> None:
@@ -315,6 +319,16 @@ class RunRecord(Workflow[Asked, Checked]):
 
 class Measurement(LabWork[Measured, Ready], RunRecord[Measured, Ready]):
     """A command that measures a scenario, and whose record is a `run.json`."""
+
+    def run(self) -> Finished:
+        """Do all of it but show it, on other hosts where that is asked for."""
+        self.options.fleet.check(keeps=self.options.keep)
+        return super().run()
+
+    def prepare(self) -> None:
+        """Prepare the lab and the kernels, and join the fleet."""
+        super().prepare()
+        self.lab = self.held.enter_context(self.options.fleet.joined(self.lab, self.listener))
 
 
 def stopped_by(work: Callable[[], object]) -> list[LinklabError]:

@@ -221,7 +221,7 @@ class Cache:
         path = self.root / kind / key
         try:
             about = json.loads((path / MANIFEST).read_text())
-            fault = _fault_of(path, about)
+            fault = fault_of(path, about)
         except FileNotFoundError:
             return "has no manifest" if path.exists() else None
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
@@ -295,7 +295,8 @@ def _inventory(folder: Path) -> dict[str, dict[str, Any]]:
     }
 
 
-def _fault_of(path: Path, about: Mapping[str, Any]) -> str | None:
+def fault_of(path: Path, about: Mapping[str, Any]) -> str | None:
+    """Return in what a folder is not what its manifest says, or None."""
     for name, entry in about["files"].items():
         try:
             size = (path / name).stat().st_size

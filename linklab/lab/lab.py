@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from linklab.agent.line import PollHandler
 from linklab.agent.replies import Hello
@@ -96,6 +96,13 @@ class Subject:
         return file_label(self.name)
 
 
+class Fleet(Protocol):
+    """Hosts that do batches of trials. Sent to one of them it is None."""
+
+    def events(self, batch: Any, folder: Path) -> Iterator[Any]:
+        """Do a batch there: see `Batch.events` of linklab/trials/engine.py."""
+
+
 @dataclass(frozen=True)
 class Lab:
     """Everything about a run's machines but the kernel. `memory` is in MiB.
@@ -122,6 +129,7 @@ class Lab:
     records: bool = False  # a guest that fails leaves its recording beside its console's log
     shares: tuple[Share, ...] = ()  # folders of the host that its guests may mount
     guests: GuestPlace | None = None  # where each host of a topology is a guest of its own
+    fleet: Fleet | None = None  # where its batches are done, if not here
 
     @property
     def machines(self) -> int:

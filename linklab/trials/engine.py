@@ -316,7 +316,9 @@ class Engine:
     def _read(self, batch: Batch, *, together: bool = False) -> None:
         """Take a batch's events as they come."""
         with step(self._listener, STEP, batch.total_cost(batch.turns)):
-            for event in batch.events(self._folder.path):
+            fleet = self.lab.fleet
+            folder = self._folder.path
+            for event in fleet.events(batch, folder) if fleet else batch.events(folder):
                 self._take(event)
                 if together and isinstance(event, Failed):
                     raise event.fault

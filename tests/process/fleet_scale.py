@@ -1,0 +1,115 @@
+"""What a large fleet costs whoever submits, by hand: `python tests/process/fleet_scale.py`.
+
+A real scheduler, real workers, some dozen in a process, that only sleep and give
+samples that were made up before; one in a hundred is killed. Prints what was
+lost or counted twice (nothing), and what the submitter took.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import multiprocessing
+import os
+import pickle
+import random
+import resource
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import dask
+from distributed import LocalCluster, Worker
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
+
+from fleet_batches import KERNELS, made_of  # noqa: E402
+
+from linklab.fleet import submitter  # noqa: E402
+from linklab.fleet.address import RESOURCE  # noqa: E402
+from linklab.fleet.worker import Done, Lacking  # noqa: E402
+from linklab.machine.spec import Clock  # noqa: E402
+from linklab.results.model import Sample  # noqa: E402
+
+
+def pretend(part: bytes, names: frozenset[str], scenario: bytes | None) -> Lacking | Done:
+    """Sleep as long as the part says, and return its samples."""
+    batch = pickle.loads(part)
+    with tempfile.TemporaryDirectory() as folder:
+        events = list(batch.events(Path(folder)))
+        files = {file.name: file.read_bytes() for file in Path(folder).iterdir()}
+    return Done(events, files, worker="")
+
+
+def serve(address: str, number: int, lives: list[float]) -> None:
+    """Run workers in this process; `lives` are the seconds after which some are gone."""
+
+    async def run() -> None:
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+        workers = [
+            await Worker(address, nthreads=1, resources={RESOURCE: 1}, dashboard=False)
+            for _ in range(number)
+        ]
+        began = time.monotonic()
+        for worker, seconds in zip(workers, lives, strict=False):
+            await asyncio.sleep(max(0.0, began + seconds - time.monotonic()))
+            worker.batched_stream.abort()  # its connection ends as that of a killed process
+            await worker.close(timeout=0, nanny=False)
+        await asyncio.Event().wait()
+
+    asyncio.run(run())
+
+
+def main() -> None:
+    """Do it, and say what it took."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--workers", type=int, default=200)
+    parser.add_argument("--parts", type=int, default=20_000)
+    parser.add_argument("--seconds", type=float, default=0.5, help="that a trial takes")
+    parser.add_argument("--each", type=int, default=25, help="workers in a process")
+    asked = parser.parse_args()
+    dask.config.set({"distributed.scheduler.work-stealing": False})
+    vars(submitter)["work"] = pretend  # the parts have no guests
+    cluster = LocalCluster(n_workers=0, dashboard_address=":0", silence_logs=50)
+    logging.getLogger("distributed").setLevel(logging.ERROR)
+    killed = asked.workers // 100
+    lives = [random.uniform(5, 30) for _ in range(killed)]
+    processes = [
+        multiprocessing.get_context("spawn").Process(
+            target=serve, args=(cluster.scheduler_address, asked.each, lives if n == 0 else [])
+        )
+        for n in range(asked.workers // asked.each)
+    ]
+    for process in processes:
+        process.start()
+    told: list[object] = []
+    counted: Counter[tuple[str, int]] = Counter()
+    with tempfile.TemporaryDirectory() as folder:
+        fleet = submitter.Fleet(cluster.scheduler_address, False, told.append)
+        fleet.client.wait_for_workers(asked.workers, timeout=300)
+        before, began = time.process_time(), time.monotonic()
+        with fleet:
+            batch = made_of(asked.parts, asked.seconds, clock=Clock.REAL)
+            for event in fleet.events(batch, Path(folder)):
+                if isinstance(event, Sample):
+                    counted[event.kernel, event.block] += 1
+    seconds, cpu = time.monotonic() - began, time.process_time() - before
+    expected = {(kernel, block) for kernel in KERNELS for block in range(1, asked.parts + 1)}
+    print(
+        f"{asked.workers} workers, {killed} of them killed, {asked.parts} parts in {seconds:.0f} s"
+    )
+    print(f"lost: {len(expected - counted.keys())}, twice: {sum(n > 1 for n in counted.values())}")
+    megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"submitter and scheduler: {megabytes:.0f} MiB, {cpu / seconds:.2f} cores, "
+          f"{1000 * cpu / asked.parts:.1f} ms of CPU a part")  # fmt: skip
+    for process in processes:
+        os.kill(int(process.pid or 0), signal.SIGKILL)
+    cluster.close()
+
+
+if __name__ == "__main__":
+    main()
