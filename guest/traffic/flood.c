@@ -60,7 +60,7 @@ static long bpf(int command, union bpf_attr *attr)
 	return syscall(SYS_bpf, command, attr, sizeof(*attr));
 }
 
-static char *content_of(const char *path, size_t *length)
+char *content_of(const char *path, size_t *length)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	off_t size = fd < 0 ? -1 : lseek(fd, 0, SEEK_END);
@@ -368,10 +368,41 @@ static pid_t application(int fd, struct taken *taken)
 	exit(0);
 }
 
+/* Lets a script change something in a namespace, while what was sent waits there. */
+static void change(const char *space, const char *script, const char *back)
+{
+	pid_t child = fork();
+	int status;
+
+	if (!child) {
+		enter(space);
+		execl("/bin/sh", "sh", "-e", script, (char *)NULL);
+		fault(script);
+	}
+	if (child < 0 || waitpid(child, &status, 0) != child)
+		fault("no process");
+	if (status)
+		exit(1); /* it has said why */
+	enter(back);
+}
+
+/* Waits until no more packets come to a program. */
+static void await_rest(int counter)
+{
+	uint64_t before[MOST_NUMBERS] = { 0 }, now[MOST_NUMBERS] = { 0 };
+
+	do {
+		before[0] = now[0];
+		usleep(100000);
+		look(counter, now);
+	} while (now[0] != before[0]);
+}
+
 /*
  * PACKETS OTHERS SPACE FRAME SENDING ALONE OTHER SPACE PORT FILTER|- [HOOK SPACE INTERFACE
- * PROGRAM]... [listed|sorted FILE]: sends packets from a namespace to another one; before,
- * as many that go no further than the sender, and then others that are not on the list.
+ * PROGRAM]... [listed|sorted|then FILE]: sends packets from a namespace to another one;
+ * before, as many that go no further than the sender, and then others that are not on the
+ * list.  A script that comes `then` is run before these others, in the second namespace.
  * What it took is known from the programs: a run begins and ends with waits for RCU.
  */
 void flood(char **argv)
@@ -380,6 +411,7 @@ void flood(char **argv)
 	struct loaded sending, alone, other, hooks[MOST_HOOKS];
 	size_t length, hooked = 0, size;
 	char *frame = content_of(argv[3], &length);
+	const char *script = NULL;
 	struct taken *taken = mmap(NULL, sizeof(*taken), PROT_READ | PROT_WRITE,
 				   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	uint32_t memory[SK_MEMINFO_VARS];
@@ -401,7 +433,9 @@ void flood(char **argv)
 		hooks[hooked] = load(argv[3]);
 		attach(argv[0], argv[2], hooks[hooked++].program);
 	}
-	if (argv[0] && argv[1]) {
+	if (argv[0] && argv[1] && !strcmp(argv[0], "then")) {
+		script = argv[1];
+	} else if (argv[0] && argv[1]) {
 		list.one_by_one = !strcmp(argv[0], "listed");
 		list.addresses = (uint32_t *)content_of(argv[1], &size);
 		list.count = size / sizeof(*list.addresses);
@@ -414,7 +448,11 @@ void flood(char **argv)
 	other = load(argv[6]);
 	send_packets(alone.program, frame, length, packets);
 	send_packets(sending.program, frame, length, packets);
+	if (script)
+		change(argv[7], script, argv[2]);
 	send_packets(other.program, frame, length, others);
+	if (script && hooked)
+		await_rest(hooks[0].counter);
 	if (child) {
 		usleep(100000);
 		kill(child, SIGKILL);
@@ -432,11 +470,13 @@ void flood(char **argv)
 	say("read_passed", taken->passed);
 	say("socket_dropped", memory[SK_MEMINFO_DROPS]);
 	for (size_t i = 0; i < hooked; i++) {
-		uint64_t numbers[MOST_NUMBERS];
-		char name[16];
+		uint64_t numbers[MOST_NUMBERS] = { 0 };
+		char name[32];
 
 		look(hooks[i].counter, numbers);
 		snprintf(name, sizeof(name), "hook%zu", i);
 		say(name, numbers[0]);
+		snprintf(name, sizeof(name), "hook%zu_ns", i);
+		say(name, numbers[2] - numbers[1]);
 	}
 }

@@ -19,6 +19,8 @@ static const struct {
 	{ "napi", 1, 1000, napi, "INTERFACE..." },
 	{ "shape", 7, 12, shape,
 	  "INTERFACE BIT/S DELAY-NS PACKETS LOST SEED OVERHEAD [DUPLICATED REORDERED CORRUPTED [COALESCE-NS [MARK-NS]]]" },
+	{ "dark", 1, 1000, dark, "INTERFACE..." },
+	{ "bare", 1, 1000, bare, "INTERFACE..." },
 	{ "sink", 4, 5, sink, "tcp|mptcp|udp PORT FLOWS SECONDS [unchecked]" },
 	{ "send", 6, 9, send_flows,
 	  "tcp|mptcp|udp ADDRESS PORT FLOWS ADDRESSES SECONDS [ALGORITHM,...|- [BYTES [INTERVAL-MS]]]" },
@@ -35,8 +37,12 @@ static const struct {
 	{ "queue", 2, 2, watch_queue, "MILLISECONDS INTERFACE" },
 	{ "relay", 5, 5, relay, "MILLISECONDS INTERFACE INTERFACE PACKETS TRACE" },
 	{ "watch", 2, 17, watch_interfaces, "MILLISECONDS INTERFACE..." },
+	{ "capture", 3, 3, capture, "INTERFACE FILE TOLD" },
 	{ "flood", 10, 28, flood,
-	  "PACKETS OTHERS SPACE FRAME SENDING ALONE OTHER SPACE PORT FILTER|- [HOOK SPACE INTERFACE PROGRAM]... [listed|sorted FILE]" },
+	  "PACKETS OTHERS SPACE FRAME SENDING ALONE OTHER SPACE PORT FILTER|- [HOOK SPACE INTERFACE PROGRAM]... [listed|sorted|then FILE]" },
+	{ "ipset", 3, 3, fill_ipset, "NAME hash:ip|hash:net FILE" },
+	{ "nftset", 5, 5, fill_nftables, "ip|netdev TABLE NAME set|prefixes FILE" },
+	{ "switch", 4, 4, join_switch, "NAME plain|tracked INTERFACE INTERFACE" },
 };
 
 void fault(const char *what)

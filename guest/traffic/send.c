@@ -46,6 +46,20 @@ static struct point {
 	uint64_t at, cwnd, rtt, pacing, delivery;
 } course[MOST_SAMPLES / SAMPLES_A_POINT];
 
+/*
+ * The same of several flows with one algorithm, of each quantity the least, the median and
+ * the most of all that send.
+ */
+#define MOST_BANDS 4
+enum { CWND, RTT, PACING, QUANTITIES };
+enum { LEAST, MEDIAN, MOST, RANKS };
+static struct band {
+	size_t points;
+	uint64_t at[MOST_SAMPLES / SAMPLES_A_POINT];
+	uint64_t of[QUANTITIES][RANKS][MOST_SAMPLES / SAMPLES_A_POINT];
+} bands[MOST_BANDS];
+static size_t turns; /* algorithms that flows have by turns; 0 where none was named */
+
 static struct tcp_info info_of(const struct flow *flow)
 {
 	struct tcp_info info = { 0 };
@@ -199,12 +213,10 @@ static void drain(struct flow *flow, uint64_t now)
 /* Gives a flow the algorithm that is its turn, of a list with commas. */
 static void choose(const struct flow *flow, size_t turn, const char *algorithms)
 {
-	size_t all = 1, length;
+	size_t length;
 	char name[64];
 
-	for (const char *comma = algorithms; (comma = strchr(comma, ',')); comma++)
-		all++;
-	for (turn %= all; turn; turn--)
+	for (turn %= turns; turn; turn--)
 		algorithms = strchr(algorithms, ',') + 1;
 	length = strcspn(algorithms, ",");
 	snprintf(name, sizeof(name), "%.*s", (int)length, algorithms);
@@ -260,11 +272,42 @@ static void connect_all(const char *address, const char *port, uint32_t addresse
 	}
 }
 
+/* Takes a point of the course of the flows that have their turn together. */
+static void look_at_band(struct band *band, size_t turn, uint64_t since)
+{
+	static uint64_t found[QUANTITIES][MOST_FLOWS];
+	size_t active = 0;
+
+	for (size_t i = turn; i < count; i += turns) {
+		struct tcp_info info;
+
+		if (flows[i].state != SENDING || !flows[i].began)
+			continue;
+		info = info_of(&flows[i]);
+		found[CWND][active] = info.tcpi_snd_cwnd;
+		found[RTT][active] = info.tcpi_rtt;
+		found[PACING][active++] = info.tcpi_pacing_rate;
+	}
+	if (!active)
+		return;
+	band->at[band->points] = since;
+	for (size_t q = 0; q < QUANTITIES; q++) {
+		sort(found[q], active);
+		band->of[q][LEAST][band->points] = found[q][0];
+		band->of[q][MEDIAN][band->points] = quantile(found[q], active, 500);
+		band->of[q][MOST][band->points] = found[q][active - 1];
+	}
+	band->points++;
+}
+
 static void sample(uint64_t since)
 {
 	struct tcp_info info = info_of(flows);
 
 	rtt[samples++] = info.tcpi_rtt;
+	if (count > 1 && samples % SAMPLES_A_POINT == 0)
+		for (size_t turn = 0; turn < turns && turn < MOST_BANDS; turn++)
+			look_at_band(&bands[turn], turn, since);
 	if (count == 1 && samples % SAMPLES_A_POINT == 0) {
 		struct point now = {
 			since, info.tcpi_snd_cwnd, info.tcpi_rtt, info.tcpi_pacing_rate,
@@ -330,6 +373,26 @@ static void run(uint64_t seconds)
 	}
 }
 
+static void tell_bands(void)
+{
+	static const char *const quantities[] = { "cwnd", "rtt_us", "pacing" };
+	static const char *const ranks[] = { "least", "median", "most" };
+	char name[64];
+
+	for (size_t turn = 0; turn < turns && turn < MOST_BANDS; turn++) {
+		struct band *band = &bands[turn];
+
+		snprintf(name, sizeof(name), "band%zu_at", turn);
+		say_each(name, band->at, sizeof(*band->at), band->points);
+		for (size_t q = 0; q < QUANTITIES; q++)
+			for (size_t rank = 0; rank < RANKS; rank++) {
+				snprintf(name, sizeof(name), "band%zu_%s_%s", turn, quantities[q],
+					 ranks[rank]);
+				say_each(name, band->of[q][rank], sizeof(uint64_t), band->points);
+			}
+	}
+}
+
 static void tell_tcp(void)
 {
 	uint64_t sum = 0, again = 0;
@@ -354,8 +417,10 @@ static void tell_tcp(void)
 		say("is_mptcp", knows_is_mptcp ? is_mptcp : multipath);
 		say("subflows", subflows);
 	}
-	if (count > 1)
+	if (count > 1) {
+		tell_bands();
 		return;
+	}
 	say_each("at", &course->at, sizeof(*course), points);
 	say_each("cwnd", &course->cwnd, sizeof(*course), points);
 	say_each("rtt_us", &course->rtt, sizeof(*course), points);
@@ -370,7 +435,8 @@ static void tell_tcp(void)
  * beginning every INTERVAL ms; with BYTES (0: no limit) so many over
  * each, for as long as it takes where SECONDS is 0.  Ends when the receiver has
  * everything, or has had enough: that is counted as `reset`.  Looks every 10 ms
- * at the first flow's round trip time as the kernel smooths it.
+ * at the first flow's round trip time as the kernel smooths it, and every 100 ms
+ * at how it goes, or how all flows of each of the ALGORITHMS go.
  */
 void send_flows(char **argv)
 {
@@ -383,6 +449,8 @@ void send_flows(char **argv)
 	addresses = (uint32_t)number(argv[4], 1, UINT32_MAX);
 	if (algorithms && !strcmp(algorithms, "-"))
 		algorithms = NULL;
+	for (const char *name = algorithms; name; name = strchr(name + 1, ','))
+		turns++;
 	if (argv[6] && argv[7])
 		bytes = number(argv[7], 0, UINT64_MAX);
 	if (argv[6] && argv[7] && argv[8])

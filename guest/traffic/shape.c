@@ -241,6 +241,35 @@ void shape(char **argv)
 		mark(interface, speed, packets, rate.packet_overhead, (uint32_t)(waited / 1000));
 }
 
+/* INTERFACE...: nothing shapes what leaves by them, and what waits there is gone. */
+void bare(char **argv)
+{
+	for (; *argv; argv++) {
+		int interface = (int)if_nametoindex(*argv);
+		struct tc_request r = request_for(interface, RTM_DELQDISC, NLM_F_ACK, 0, TC_H_ROOT);
+
+		if (!interface || (tc_ask(&r) && errno != ENOENT))
+			fault(*argv);
+	}
+}
+
+/* INTERFACE...: what waits there and all that comes is lost, and the carrier stays. */
+void dark(char **argv)
+{
+	struct tc_netem_qopt all = { .limit = 1, .loss = UINT32_MAX };
+
+	bare(argv);
+	for (; *argv; argv++) {
+		int interface = (int)if_nametoindex(*argv);
+		struct tc_request r = request_for(interface, RTM_NEWQDISC, MAKE, NETEM, TC_H_ROOT);
+
+		netlink_put(&r.head, TCA_KIND, "netem", sizeof("netem"));
+		netlink_put(&r.head, TCA_OPTIONS, &all, sizeof(all));
+		if (tc_ask(&r))
+			fault(*argv);
+	}
+}
+
 /* What is looked for in a dump of queues, and what is found. */
 struct looked {
 	int interface;

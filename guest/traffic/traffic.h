@@ -30,6 +30,8 @@
 void plain(char **argv);
 void napi(char **argv);
 void shape(char **argv);
+void dark(char **argv);
+void bare(char **argv);
 void sink(char **argv);
 void send_flows(char **argv);
 void stream(char **argv);
@@ -45,6 +47,10 @@ void watch_interfaces(char **argv);
 void watch_queue(char **argv);
 void relay(char **argv);
 void flood(char **argv);
+void capture(char **argv);
+void fill_ipset(char **argv);
+void fill_nftables(char **argv);
+void join_switch(char **argv);
 
 /* What a queue counts: packets. */
 struct queue_look {
@@ -58,6 +64,9 @@ _Noreturn void fault(const char *what);
 /* The number that an argument is; ends the program unless it is one within these bounds. */
 uint64_t number(const char *text, uint64_t least, uint64_t most);
 int64_t whole(const char *text, int64_t least, int64_t most);
+
+/* What is in a file; ends the program where it cannot be read. */
+char *content_of(const char *path, size_t *length);
 
 /* IPPROTO_TCP, PROTOCOL_MPTCP or IPPROTO_UDP; ends the program at any other word. */
 int protocol(const char *text);

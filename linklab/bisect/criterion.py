@@ -13,6 +13,7 @@ from linklab.errors import KernelFault, LinklabError, UsageError
 from linklab.results.shape import Better, Metric
 
 _THRESHOLD = re.compile(r"(?P<value>\d+(?:\.\d+)?)\s*(?P<unit>\S*)")
+AUTO = "auto"
 _SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
 
 
@@ -77,19 +78,33 @@ class Threshold:
     """From where on a figure is bad: a ratio to the good kernel's, or a value.
 
     The ratio is how many times worse: of a metric of which more is better, the
-    good kernel's to the other's.
+    good kernel's to the other's. With neither it is the middle between the good and the bad
+    end, once they are measured.
     """
 
     text: str
     ratio: float | None = None
     value: float | None = None
 
+    @property
+    def is_middle(self) -> bool:
+        """Whether it is the middle between two ends."""
+        return self.ratio is None and self.value is None
+
+    @property
+    def is_relative(self) -> bool:
+        """Whether it refers to what the good kernel gives."""
+        return self.value is None
+
 
 def parse_threshold(text: str, metric: Metric) -> Threshold:
-    """Return what `--above` says: 10% or 1.1x worse than the good kernel, or a value.
+    """Return what `--above` says: auto, 10% or 1.1x worse than the good kernel, or a value.
 
     A value has the metric's unit, of a time also ms and us. Raises `UsageError`.
     """
+    is_compared = not metric.zero and metric.better is not Better.NEITHER
+    if text == AUTO and is_compared:
+        return Threshold("the middle of good and bad")
     found = _THRESHOLD.fullmatch(text.strip())
     units = list(_SECONDS) if metric.is_time else [metric.unit]
     value, unit = (float(found["value"]), found["unit"]) if found else (0.0, "")
@@ -101,7 +116,7 @@ def parse_threshold(text: str, metric: Metric) -> Threshold:
         return Threshold(text, value=value * (_SECONDS[unit] if metric.is_time else 1))
     if ratio <= 1:
         raise UsageError(f"--above {text}: a ratio above 1x is expected")
-    if metric.zero or metric.better is Better.NEITHER:
+    if not is_compared:
         example = "a time" if metric.is_time else f"a value in {metric.unit or 'numbers'}"
         raise UsageError(f"--above {text}: {metric.name} is compared by no ratio: name {example}")
     return Threshold(text, ratio=ratio)

@@ -3,9 +3,10 @@
 The revision and the good kernel are measured in blocks, one right after the
 other, and compared as `linklab/results/comparison.py` does it: bad is what is
 surely worse, and by the threshold at least; good is what is surely not above
-it. While neither is sure there are more blocks, each look at them spending its
-part of the risk. In virtual time chance leaves so little that one block tells,
-unless it comes out right at the threshold.
+it. Of the middle between good and bad, bad is what is surely above it. While
+neither is sure there are more blocks, each look at them spending its part of the
+risk. In virtual time chance leaves so little that one block tells, unless it
+comes out right at the threshold.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from math import inf, sqrt
 from statistics import median
 from typing import Any
 
@@ -28,11 +30,9 @@ from linklab.lab.lab import Subject
 from linklab.numbers import amount_text
 from linklab.results.comparison import (
     Comparison,
-    Effect,
     Pair,
     Rule,
     compare_one,
-    fewest_blocks,
     pairs_of,
     values_of,
 )
@@ -69,7 +69,7 @@ class FigureClassifier:
 
     def classify(self, revision: Revision, number: int) -> Classified:
         """See `Classifier`."""
-        good = self.good if self.threshold.ratio is not None else None
+        good = self.good if self.threshold.is_relative else None
         if good is not None and revision.name == good.name:
             return Classified(Mark.GOOD, Verdict.PASS.value, "what the others are measured by")
         try:
@@ -94,20 +94,20 @@ class FigureClassifier:
         names = [subject.name for subject in blocks.subjects]
         classified = Classified(Mark.SKIP, Verdict.PASS.value, "it was not measured")
 
-        def look(number: int) -> bool:
+        def look(number: int, is_last: bool) -> bool:
             nonlocal classified
-            if blocks.done == 1:
+            if blocks.done == 1:  # which costs no risk
                 classified = self._at_once(blocks.samples(), names)
             else:
-                looks = number - 1 if self.noise else number  # one block costs no risk
-                classified = self._in_blocks(blocks.samples(), names, max(1, looks))
+                rule = Rule(seed=self.seed).after_look(number, last=is_last)
+                classified = self._in_blocks(blocks.samples(), names, rule)
             return classified.judgement is not Mark.SKIP
 
         budget = Budget(min(FIRST_BLOCKS, self.most), most=self.most, growth=_GROWTH)
         try:
             if self.noise:
                 blocks.measure(1)
-            if not self.noise or not look(1):
+            if not self.noise or not look(1, False):
                 until_known(blocks, budget, look, ignore)
         except LinklabError as error:
             blocks.engine.end(error)
@@ -127,11 +127,11 @@ class FigureClassifier:
         name, text = self.metric.name, partial(amount_text, unit=self.metric.unit)
         why, figure = text(medians[-1]), {name: medians[-1], "blocks": 1}
         limit, is_more = self.threshold.value, self.metric.better is Better.MORE
-        if self.threshold.ratio is not None:
+        if self.threshold.is_relative:
             ratio = medians[-1] / medians[0]
             why += f" against {text(medians[0])}: {ratio:.4f}x, in virtual time"
             figure |= {f"good_{name}": medians[0], "ratio": ratio}
-            factor = self.threshold.ratio
+            factor = self._factor(ratio)
             limit = medians[0] / factor if is_more else medians[0] * factor
         assert limit is not None
         if limit and abs(medians[-1] / limit - 1) <= self.noise:
@@ -140,43 +140,54 @@ class FigureClassifier:
         judgement = Mark.BAD if is_bad else Mark.GOOD
         return Classified(judgement, Verdict.PASS.value, why, figure=figure)
 
-    def _in_blocks(self, samples: Sequence[Sample], names: Sequence[str], look: int) -> Classified:
+    def _factor(self, seen: float) -> float:
+        """Return how many times worse than the good kernel is bad.
+
+        Of the middle between good and bad it is the root of what the bad end gave, or, while
+        that is what is measured, of the ratio `seen`.
+        """
         if self.threshold.ratio is not None:
+            return self.threshold.ratio
+        end = self.journal.about.get("bad")
+        figures = (step.figure for step in self.journal.steps if step.revision == end)
+        ratio = next((figure["ratio"] for figure in figures if figure), seen)
+        return sqrt(1 / ratio if self.metric.better is Better.MORE else ratio)
+
+    def _in_blocks(self, samples: Sequence[Sample], names: Sequence[str], rule: Rule) -> Classified:
+        if self.threshold.is_relative:
             pair = pairs_of(samples, self.metric, *names).get(self.cell)
             if pair is None:
                 return _unsure("fewer than two blocks have both kernels", {})
-            return by_ratio(pair, self.threshold.ratio, look, self.seed)
+            is_middle = self.threshold.is_middle
+            return by_ratio(pair, self._factor, rule, is_middle=is_middle)
         found = values_of(samples, self.metric).get(self.cell, {})
         values = list(found.get(names[0], {}).values())
         assert self.threshold.value is not None
-        return by_value(values, self.threshold.value, look, self.metric)
+        return by_value(values, self.threshold.value, rule, self.metric)
 
 
-def by_ratio(pair: Pair, ratio: float, look: int, seed: int) -> Classified:
+def by_ratio(
+    pair: Pair, factor: Callable[[float], float], rule: Rule, *, is_middle: bool = False
+) -> Classified:
     """Return what blocks of the good kernel and another say of the other one.
 
-    `ratio` is how many times worse is bad.
+    `factor` is how many times worse is bad, where this ratio is seen. Is it the middle between
+    good and bad, the whole interval must lie on one side of it.
     """
-    rule = Rule(threshold=ratio - 1, seed=seed).after_look(look)
     found = compare_one(pair, rule)
+    ratio = factor(found.change)
     name, text = pair.metric.name, partial(amount_text, unit=pair.metric.unit)
     figure = _ratio_figure(found, name)
-    why = (
-        f"{text(found.median_b)} against {text(found.median_a)}: "
-        f"{found.change:.2f}x [{found.low:.2f}, {found.high:.2f}]"
-    )
-    is_below = found.high < ratio
+    interval = f" [{found.low:.2f}, {found.high:.2f}]" if found.bounded else ""
+    why = f"{text(found.median_b)} against {text(found.median_a)}: {found.change:.2f}x{interval}"
+    low, worse, high = found.low, found.change, found.high
     if pair.metric.better is Better.MORE:
-        is_below = found.low > 1 / ratio
-    match found.verdict:
-        case Effect.WORSE:
-            return Classified(Mark.BAD, Verdict.PASS.value, why, figure=figure)
-        case Effect.SAME | Effect.BETTER:
-            return Classified(Mark.GOOD, Verdict.PASS.value, why, figure=figure)
-        case _ if is_below and found.blocks >= fewest_blocks(rule):
-            return Classified(Mark.GOOD, Verdict.PASS.value, why, figure=figure)
-        case _:
-            return _unsure(f"{found.blocks} blocks do not tell: {why}", figure)
+        low, worse, high = 1 / high, 1 / worse, 1 / low if low else inf
+    is_bad = low > ratio if is_middle else worse >= ratio and low > 1
+    if is_bad or high < ratio:
+        judgement = Mark.BAD if is_bad else Mark.GOOD
+        return Classified(judgement, Verdict.PASS.value, why, figure=figure)
+    return _unsure(f"{found.blocks} blocks do not tell: {why}", figure)
 
 
 def _ratio_figure(found: Comparison, name: str) -> dict[str, Any]:
@@ -184,16 +195,16 @@ def _ratio_figure(found: Comparison, name: str) -> dict[str, Any]:
         name: found.median_b,
         f"good_{name}": found.median_a,
         "ratio": found.change,
-        "low": found.low,
-        "high": found.high,
+        "low": found.low if found.bounded else None,
+        "high": found.high if found.bounded else None,
         "p_value": found.p_value,
         "blocks": found.blocks,
     }
 
 
-def by_value(values: Sequence[float], limit: float, look: int, metric: Metric) -> Classified:
+def by_value(values: Sequence[float], limit: float, rule: Rule, metric: Metric) -> Classified:
     """Return what the values of some blocks say against a limit."""
-    level = 1 - Rule().after_look(look).alpha
+    level = 1 - rule.risk
     interval = median_interval(values, level) if values else None
     if interval is None:
         return _unsure("there are too few values", {})

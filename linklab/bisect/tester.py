@@ -52,15 +52,16 @@ class Criterion:
                 what = f"{self.metric.name} of {what}"
             if self.metric.better is not Better.MORE:
                 return f"{what} above {self.threshold.text}"
-            if self.threshold.ratio is None:
+            if not self.threshold.is_relative:
                 return f"{what} below {self.threshold.text}"
-            return f"{what} worse by {self.threshold.text}"
+            is_middle = self.threshold.is_middle
+            return f"{what} worse {'than' if is_middle else 'by'} {self.threshold.text}"
         return self.rule.text
 
     @property
     def is_relative(self) -> bool:
         """Whether a good kernel is measured beside each one."""
-        return self.threshold is not None and self.threshold.ratio is not None
+        return self.threshold is not None and self.threshold.is_relative
 
 
 class KernelTester:
@@ -74,6 +75,7 @@ class KernelTester:
         criterion: Criterion,
         listener: Listener,
         modules: Sequence[str] = (),
+        boots: int = 1,
     ) -> None:
         self._flavour = flavour
         self._lab = lab
@@ -81,12 +83,12 @@ class KernelTester:
         self._criterion = criterion
         self._listener = listener
         self._modules = modules  # words of `--module`
+        self._boots = boots  # saved guests of each kernel that is measured
 
     def build(self, name: str, options: BuildOptions) -> Subject:
         """Return a kernel under a name of its own; raise `BuildSkipped` where there is none."""
         kind = self._criterion.plan.kind
-        if kind.fragment:
-            options = replace(options, configs=(kind.fragment, *options.configs))
+        options = replace(options, configs=(*kind.fragments(), *options.configs))
         if kind.modules:
             options = replace(options, modular=True)
         kernel = resolve_kernel(self._flavour, options, self._cache, self._listener)
@@ -115,16 +117,17 @@ class KernelTester:
 
         They go by a figure: one that leaks has that, too.
         """
-        lab = self._ready(subjects)
+        lab = self._ready(subjects, self._boots)
         seed = new_seed(self._lab.clock)
         plan = replace(self._criterion.plan, seed=seed, leaks=Leaks.NONE)
         stored = RunFolder(Path(folder), {**experiment(plan, lab), **tested_on(lab, subjects)})
         return Blocks(Engine(lab, plan, stored, self._listener), subjects, plan.cells)
 
-    def _ready(self, subjects: Sequence[Subject]) -> Lab:
+    def _ready(self, subjects: Sequence[Subject], boots: int = 1) -> Lab:
         if self._lab.boot is not Boot.RESUME:
             return self._lab
-        return self._lab.with_snapshots(subjects, self._cache, self._listener)
+        lab = replace(self._lab, boots=boots)
+        return lab.with_snapshots(subjects, self._cache, self._listener)
 
     def classifier(
         self, build: Callable[[Revision], BuildOptions], good: Revision | None, journal: Journal

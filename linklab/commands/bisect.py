@@ -15,6 +15,7 @@ from linklab.bisect.history import GitHistory, History, SeriesHistory
 from linklab.bisect.journal import FILE, Journal
 from linklab.bisect.search import Found
 from linklab.bisect.tester import Criterion
+from linklab.commands.fleet import FleetOptions
 from linklab.commands.judging import (
     CriterionOptions,
     check_criterion,
@@ -44,6 +45,7 @@ class BisectOptions(ResultOptions):
 
     kernels: KernelOptions = group(KernelOptions, {"names": ONE_FLAVOUR}, names="nosysfs")
     machine: MachineOptions = group(MachineOptions)
+    fleet: FleetOptions = group(FleetOptions)
     criterion: CriterionOptions = group(CriterionOptions)
     good: str = option("", "a commit of --source that is good; of a series, how many patches are")
     bad: str = option("", "a commit of --source that is bad; of a series, with how many patches")
@@ -78,6 +80,9 @@ def checked(options: BisectOptions) -> Search:
     flavour = options.kernels.check_flavour("one flavour is expected")
     criterion = check_criterion(options.criterion)
     memory = check_machine(options.machine, criterion, options.kernels)
+    options.fleet.check(keeps=criterion.keep)
+    if options.fleet.address and criterion.tests:
+        raise UsageError("--fleet does trials of scenarios: --selftest runs on this host")
     build = options.kernels.build_options()
     check_spec(KernelSpec(flavour, build))
     history: History
@@ -171,7 +176,12 @@ class Bisecting(Workflow[BisectOptions, BisectRequest]):
                 self.listener,
             )
         tester = open_tester(
-            options.kernels, options.machine, search.memory, search.criterion, self.listener
+            options.kernels,
+            options.machine,
+            search.memory,
+            search.criterion,
+            self.listener,
+            lambda lab: self.held.enter_context(options.fleet.joined(lab, self.listener)),
         )
         return tester.classifier(
             lambda revision: search.history.build_options(revision.name),

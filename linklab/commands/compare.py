@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 CONCLUSIVE = "conclusive"
 DEFAULT_MAX_TIME = 600.0  # s
+_LOOKS = 9  # that should be able to show something, so that saved guests must be as many
 MOST_PERCENT = 100
 DEFAULT_THRESHOLDS = {Clock.REAL: DEFAULT_THRESHOLD, Clock.VIRTUAL: VIRTUAL_THRESHOLD}
 MAX_TIME = (
@@ -121,13 +122,19 @@ class Comparing(Measurement[CompareOptions, CompareRequest]):
         budget = _budget(options, plan)
         rule = options.rule(clock, plan.seed)
         memory = max(memory_for(options.machine, plan, side.options) for side in both)
-        self.place.check(self.network, memory, options.kind)
+        self.place.check(self.network, memory, options.kind, plan)
         folder = claim(options.output, self.kind)
         return CompareRequest(folder, memory, both, plan, metric, rule, budget)
 
     def sides(self) -> Sequence[KernelSide]:
         """Return both kernels."""
         return self.request.sides
+
+    @property
+    def comparisons(self) -> int:
+        """How many comparisons are corrected together, those of several looks among them."""
+        looks = _LOOKS * (_LOOKS + 1) if self.options.until else 1
+        return len(self.request.plan.cells) * looks
 
     def about(self) -> dict[str, Any]:
         """Return what run.json says of a comparison when it begins."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from linklab.bisect.criterion import FaultKind, FaultRule, parse_threshold
+from linklab.bisect.criterion import AUTO, FaultKind, FaultRule, parse_threshold
 from linklab.bisect.figures import FIRST_BLOCKS
 from linklab.bisect.history import Revision
 from linklab.bisect.journal import Journal
@@ -15,7 +15,7 @@ from linklab.bisect.verdicts import SelftestClassifier, Tries
 from linklab.commands.guests import hold_here
 from linklab.commands.kernels import KernelOptions
 from linklab.commands.machines import MachineOptions, set_up_lab
-from linklab.commands.scenarios import METRIC, LeakOptions, memory_for, metric_of
+from linklab.commands.scenarios import DEFAULT_BOOTS, METRIC, LeakOptions, memory_for, metric_of
 from linklab.commands.selftest import SelftestOptions, SelftestWork
 from linklab.errors import (
     BuildSkipped,
@@ -30,6 +30,7 @@ from linklab.errors import (
 from linklab.events import Listener
 from linklab.host.cache import Cache
 from linklab.image.userland import LIVE
+from linklab.lab.lab import Lab
 from linklab.options import choose_list, number, option
 from linklab.results.outcomes import Status
 from linklab.results.shape import CELL_SEPARATOR
@@ -52,10 +53,11 @@ class CriterionOptions(LeakOptions):
     metric: str = option("", METRIC)
     above: str = option(
         "",
-        "go by a figure of one cell, which --cell names: from where on it is bad: 10% or 1.5x "
-        "worse than the good kernel's, or a value: 0.2s, 200ms; of what should be more, below it",
+        "go by a figure of one cell, which --cell names: from where on it is bad: auto, which is "
+        "the middle of --good and --bad, 10% or 1.5x worse than the good kernel's, or a value: "
+        "0.2s, 200ms; of what should be more, below it; default auto, where --metric is given",
     )
-    max_blocks: str = option("64", "measurements of one kernel before it is skipped as unclear")
+    max_blocks: str = option("256", "measurements of one kernel before it is skipped as unclear")
     fault: str = option(
         "",
         "go by faults, and only these: crash, hang, fail, warning; comma-separated",
@@ -79,7 +81,7 @@ def check_criterion(options: CriterionOptions) -> Criterion:
     """Return what is looked for; raise `UsageError` for an option that is wrong."""
     kind = options.kind
     if options.metric and not options.above:
-        raise UsageError("--metric needs --above: what is measured, and from where it is bad")
+        options = replace(options, above=AUTO)
     if options.above and (options.fault or options.title or options.same):
         raise UsageError(
             "--above goes by a figure; --fault, --title and --same go by faults: choose one"
@@ -142,14 +144,21 @@ def open_tester(
     memory: int,
     criterion: Criterion,
     listener: Listener,
+    join: Callable[[Lab], Lab] = lambda lab: lab,
 ) -> KernelTester:
-    """Return what builds kernels of a flavour and tests them, its lab set up."""
+    """Return what builds kernels of a flavour and tests them, its lab set up.
+
+    `join` puts the lab where its batches are done, if not here.
+    """
     cache = Cache()
     image = criterion.plan.kind.image or LIVE
     lab = set_up_lab(machine, memory, cache, listener, image)
     if criterion.keep:
         lab = replace(lab, hold=hold_here(listener))
-    return KernelTester(kernels.names, lab, cache, criterion, listener, kernels.modules)
+    boots = DEFAULT_BOOTS[lab.clock]
+    return KernelTester(
+        kernels.names, join(lab), cache, criterion, listener, kernels.modules, boots
+    )
 
 
 def selftest_classifier(

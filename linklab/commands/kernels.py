@@ -52,7 +52,7 @@ ONE_KERNEL = (
 ONE_FLAVOUR = "one flavour to build: sysfs, nosysfs, debug or debug-nosysfs"
 GRAMMAR = "KERNEL[@SOURCE][+PATCH...]"
 _WORD = re.compile(r"(?P<kernel>[^@+]*)(@(?P<source>[^+]*))?(?P<patches>(\+[^+]+)*)")
-_FOR_A_HOST = re.compile(r"(?:([a-z][a-z0-9]*)=)?(.+)")
+_FOR_A_HOST = re.compile(r"(?:([a-z][a-z0-9]*(?:\.[0-9]+)?)=)?(.+)")
 _MOST_IN_LABEL = 2  # patches
 
 
@@ -114,7 +114,7 @@ class KernelOptions:
 
     def with_scenario(self, kind: type[Scenario]) -> KernelOptions:
         """Return the same kernels with what a scenario needs of them."""
-        fragments = (str(kind.fragment),) if kind.fragment else self.needed
+        fragments = tuple(map(str, kind.fragments())) or self.needed
         modules = dict.fromkeys((*map(str, kind.modules), *self.modules))
         return replace(self, needed=fragments, modules=tuple(modules))
 

@@ -17,9 +17,10 @@ from linklab.lab.lab import Lab, Subject, host_memory_available
 from linklab.lab.spaces import NETWORKS
 from linklab.lab.spaces import check as check_spaces
 from linklab.lab.topology import Topology
-from linklab.machine.spec import MOST_NICS, Clock, NicModel
+from linklab.machine.spec import MOST_CAPTURES, MOST_NICS, Clock, NicModel
 from linklab.options import choose, option, split_list
 from linklab.scenarios.scenario import Scenario
+from linklab.trials.plan import Plan
 
 NICS = NETWORKS / "nics.config"
 
@@ -43,8 +44,8 @@ def by_host(option: str, text: str, network: Topology | None) -> tuple[list[str]
         if not host:
             words.append(word)
             continue
-        if network is None or host not in network.hosts:
-            known = ", ".join(network.hosts) if network else "none"
+        if network is None or host not in network.everyone:
+            known = ", ".join(network.roll) if network else "none"
             raise UsageError(f"--{option} {each}: there is no host {host}; hosts are {known}")
         if host in hosts:
             raise UsageError(f"--{option} {text}: host {host} is there twice")
@@ -69,7 +70,7 @@ class PlaceOptions:
         values=NicModel,
     )
     capture: bool = option(
-        False, "with --place guests, write what crosses each link to link-*.pcap in the results"
+        False, "write what crosses each link of the topology to link-*.pcap in the results"
     )
 
     @property
@@ -77,28 +78,37 @@ class PlaceOptions:
         """Whether each host is a guest of its own. Raises `UsageError`."""
         return choose("place", self.place, Place) is Place.GUESTS
 
-    def check(self, network: Topology | None, memory: int, kind: type[Scenario]) -> None:
+    def check(
+        self,
+        network: Topology | None,
+        memory: int,
+        kind: type[Scenario],
+        plan: Plan | None = None,
+    ) -> None:
         """Raise `UsageError` for what is wrong by itself, or does not fit topology or scenario.
 
-        `memory` is each guest's, in MiB.
+        `memory` is each guest's, in MiB; `plan` is of what is measured there.
         """
         if network is not None and (why := kind.unfit(network, in_one_guest=not self.is_guests)):
             raise UsageError(f"{kind.name} on `{network}`: {why}")
-        if network is not None and network.behind:
-            raise UsageError(
-                f"topology: {network}: hosts behind one have no place yet, neither in a namespace "
-                "nor in a guest: give each a name, and a link"
-            )
+        if plan is not None:
+            self._check_cells(plan)
         if not self.is_guests:
-            for typed, text in (("nic", self.nic), ("capture", "" if not self.capture else " ")):
-                if text:
-                    raise UsageError(f"--{typed} {text}".rstrip() + " is for --place guests")
+            if self.nic:
+                raise UsageError(f"--nic {self.nic} is for --place guests")
+            if self.capture and network is None:
+                raise UsageError("--capture: this scenario has no topology, and so no links")
             if network is not None:
                 check_spaces(network)
+                if self.capture and (count := len(network.links)) > MOST_CAPTURES:
+                    raise UsageError(
+                        f"--capture: {network} has {count} links, a guest can write down "
+                        f"{MOST_CAPTURES}"
+                    )
             return
         if network is None:
             raise UsageError("--place guests: this scenario has no topology, and so no hosts")
-        for host in network.hosts:
+        for host in network.everyone:
             if len(network.ports_of(host)) > MOST_NICS:
                 raise UsageError(
                     f"--place guests: host {host} has {len(network.ports_of(host))} links, a guest "
@@ -107,12 +117,18 @@ class PlaceOptions:
         if any(way.mark for link in network.links for way in (link.there, link.back)):
             raise UsageError(f"--place guests: {network}: a link between guests marks nothing")
         self._models(network)
-        available, count = host_memory_available(), len(network.hosts)
+        available, count = host_memory_available(), len(network.everyone)
         if available is not None and memory * count > available:
             raise UsageError(
                 f"--place guests: {count} hosts need {memory} MiB each, this host has "
                 f"{available} MiB available"
             )
+
+    def _check_cells(self, plan: Plan) -> None:
+        for cell in plan.cells:
+            known, given = plan.known(cell), plan.given_in(cell)
+            if why := plan.kind.misplaced(known, given, in_one_guest=not self.is_guests):
+                raise UsageError(f"--place {self.place}: {plan.shape.in_words(cell)}: {why}")
 
     def _models(self, network: Topology | None) -> tuple[NicModel, dict[str, NicModel]]:
         words, hosts = by_host("nic", self.nic, network) if self.nic else ([], {})
@@ -143,7 +159,7 @@ class PlaceOptions:
                 f"--kernel {options.names}: one kernel for the hosts that have none of their own"
             )
         if hosts and not words and network is not None:
-            for host in network.hosts:
+            for host in network.everyone:
                 if host not in hosts:
                     raise UsageError(
                         f"--kernel {options.names}: host {host} has none: {host}=KERNEL, or one "
@@ -173,8 +189,10 @@ class PlaceOptions:
 
     def lab(self, lab: Lab, network: Topology | None, cache: Cache, listener: Listener) -> Lab:
         """Return a lab whose hosts are where they are wanted."""
-        if not self.is_guests or network is None:
+        if network is None:
             return lab
+        if not self.is_guests:
+            return replace(lab, captures=len(network.links) if self.capture else 0)
         general, hosts = self._models(network)
         wire = build_static(WIRE, cache, listener).cached(WIRE.file)
         return replace(lab, guests=GuestPlace(network, wire, general, hosts, self.capture))

@@ -124,7 +124,7 @@ class Profiling(LabWork[ProfileOptions, ProfileRequest]):
         samples = number("samples", wanted, 1, _MOST_SAMPLES) if wanted else None
         limit = seconds("max-time", options.max_time or "0") or DEFAULT_SECONDS
         frequency = number("frequency", options.frequency, *_FREQUENCIES)
-        needed = profile_memory(kind, cell, options.machine.checked_cpus())
+        needed = profile_memory(kind, plan.whole(cell), options.machine.checked_cpus())
         needed = max(side.options.memory(needed) for side in sides)
         asked = options.machine.checked_memory()
         setup = kind.shape.in_words(cell.of(kind.shape.per_guest))

@@ -23,7 +23,7 @@ from linklab.commands.gdb import check_record, check_symbols, recordable
 from linklab.commands.kernels import SEVERAL_KERNELS, KernelOptions, KernelSide
 from linklab.commands.machines import MachineOptions, decide_clock
 from linklab.commands.meanwhile import meanwhile
-from linklab.commands.scenarios import ScenarioOptions, TrialOptions, memory_for
+from linklab.commands.scenarios import DEFAULT_BOOTS, ScenarioOptions, TrialOptions, memory_for
 from linklab.commands.workflow import Finished, LabRequest, Measurement, MeasuringOptions
 from linklab.errors import LabError, LinklabError, UsageError, Verdict
 from linklab.events import Note
@@ -84,6 +84,11 @@ class RunOptions(MeasuringOptions, TrialOptions):
     )
     exports: ExportOptions = group(ExportOptions)
 
+    def saved_guests(self, clock: Clock, _comparisons: int) -> int:
+        """Return how many guests are saved of each kernel: several where each trial has its own."""
+        several = min(DEFAULT_BOOTS[clock], number("repeat", self.repeat, 1, MAX_REPEAT))
+        return several if self.fresh_guest else 1
+
 
 @dataclass(frozen=True)
 class RunRequest(LabRequest):
@@ -121,11 +126,13 @@ class Running(Measurement[RunOptions, RunRequest]):
         plan = self.planned(decide_clock(self.machine, self.listener))
         if options.record and self.place.is_guests:
             raise UsageError("--record: a guest that hears others cannot be replayed alone")
+        if options.record and self.place.capture:
+            raise UsageError("--record: what a guest writes to its ports is not in a recording")
         if options.record:
             check_record(options.kernels, options.machine, plan.jobs, keeps=options.keep)
         memory = max(memory_for(options.machine, plan, each) for each in kernels)
         for network in plan.networks or (None,):
-            self.place.check(network, memory, options.kind)
+            self.place.check(network, memory, options.kind, plan)
         return RunRequest(self.claimed(), memory, plan)
 
     def planned(self, clock: Clock) -> Plan:

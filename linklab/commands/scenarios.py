@@ -15,10 +15,12 @@ from linklab.commands.kernels import KernelOptions
 from linklab.commands.machines import MachineOptions
 from linklab.errors import UsageError
 from linklab.events import Listener
+from linklab.lab import spaces
 from linklab.lab.lab import Lab, choose_memory
 from linklab.machine.spec import Clock
 from linklab.options import JSON, amounts, choose, number, numbers, option, seconds, split_list
 from linklab.results.codec import SchemaError
+from linklab.results.comparison import Rule, fewest_blocks
 from linklab.results.shape import Axis, Better, Cell, Metric, Shape, Value
 from linklab.scenarios import DEFAULT, names, own_file, scenario_named
 from linklab.scenarios.scenario import Preset, Scenario
@@ -28,6 +30,9 @@ MAX_BLOCKS = 10_000
 MAX_TRIALS = 1000
 MAX_JOBS = 256
 DEFAULT_BLOCKS = {Clock.REAL: "20", Clock.VIRTUAL: "10"}
+DEFAULT_BOOTS = {Clock.REAL: 12, Clock.VIRTUAL: 1}
+"""Saved guests of a kernel: as many as all ways to exchange them are tried of; fewer than six
+show nothing at all. In virtual time boots do not differ (docs/certainty.md)."""
 DEFAULT_TRIALS = {Clock.REAL: "5", Clock.VIRTUAL: "3"}
 METRIC = "which metric of the scenario counts; default: its first"
 _OTHER_NAMES = ("cell", "counts", "operations", "arms")  # than --axis
@@ -73,6 +78,13 @@ class ScenarioOptions:
     def kind(self) -> type[Scenario]:
         """The scenario. Raises `UsageError` for one that there is not."""
         return scenario_named(self.scenario)
+
+    def saved_guests(self, _clock: Clock, _comparisons: int) -> int:
+        """Return how many guests are saved of each kernel, where guests go on from saved ones.
+
+        So many `comparisons` are corrected together.
+        """
+        return 1
 
     def absolute(self) -> Self:
         """Return the options with every path absolute."""
@@ -251,6 +263,7 @@ class TrialOptions(LeakOptions):
             defaults,
             seed=seed_of(self.seed, clock),
             jobs=1 if self.keep and not self.jobs else jobs_of(self.jobs, clock),
+            apart=self.kind.apart and clock is Clock.VIRTUAL,
             **more,
         )
 
@@ -263,13 +276,30 @@ class BlockOptions(TrialOptions):
     blocks: str = option(
         "",
         "how often each kernel is measured, each time in a fresh guest; default 20, in virtual "
-        "time 10; of a series 10, or more where so many comparisons need them",
+        "time 10, of a series as many or more where so many comparisons need them",
     )
     trials: str = option(
         "",
         "trials in each guest, of which the median is the guest's value; default 5, in virtual "
         "time 3",
     )
+
+    boots: str = option(
+        "",
+        "saved guests of each kernel, with --boot resume, that blocks are spread over; default "
+        "12, or more where so many comparisons need them, in virtual time, where boots do not "
+        "differ, 1",
+    )
+
+    def saved_guests(self, clock: Clock, comparisons: int) -> int:
+        """Return how many guests are saved of each kernel, more where fewer could not show it.
+
+        Raises `UsageError`.
+        """
+        usual = DEFAULT_BOOTS[clock]
+        if usual > 1:
+            usual = max(usual, fewest_blocks(Rule(), comparisons))
+        return number("boots", self.boots or usual, 1, MAX_BLOCKS)
 
     @property
     def measured(self) -> Metric:
@@ -283,6 +313,7 @@ class BlockOptions(TrialOptions):
         there are several.
         """
         trials = number("trials", self.trials or DEFAULT_TRIALS[clock], 1, MAX_TRIALS)
+        self.saved_guests(clock, 1)
         return self.trials_plan(
             clock,
             defaults,
@@ -331,12 +362,17 @@ def memory_for(machine: MachineOptions, plan: Plan, kernels: KernelOptions) -> i
     """Return the guest's memory in MiB for a plan; raise `UsageError` if that cannot be."""
     cpus, asked = machine.checked_cpus(), machine.checked_memory()
     kind = plan.kind
-    largest = max(plan.cells, key=lambda cell: kind.memory(cell, cpus))
+    largest = max(map(plan.whole, plan.cells), key=lambda cell: kind.memory(cell, cpus))
     what = kind.shape.in_words(largest.of(kind.shape.per_guest)) or kind.name
     if asked is not None and (found := _what_fits(kind, largest, kernels.memory_left(asked), cpus)):
         typed, fits = found
         what = f"{typed}: {what} (at most {fits} fit into {asked} MiB)"
-    return choose_memory(asked, kernels.memory(kind.memory(largest, cpus)), what)
+    needed = kind.memory(largest, cpus)
+    if plan.networks and (behind := max(map(spaces.memory, plan.networks))):
+        needed += behind
+        count = max(len(network.everyone) for network in plan.networks)
+        what += f", with {count} hosts in a guest,"
+    return choose_memory(asked, kernels.memory(needed), what)
 
 
 def _what_fits(kind: type[Scenario], cell: Cell, memory: int, cpus: int) -> tuple[str, int] | None:

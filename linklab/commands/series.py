@@ -18,19 +18,21 @@ from linklab.commands.scenarios import MAX_BLOCKS, BlockOptions, memory_for, no_
 from linklab.commands.workflow import Finished, LabRequest, Measurement, MeasuringOptions
 from linklab.errors import LinklabError, UsageError, Verdict
 from linklab.kernel.kconfig import flavours
+from linklab.kernel.series import Series
 from linklab.machine.spec import Clock
 from linklab.options import group, number, option, percent, split_list
 from linklab.results.comparison import fewest_blocks
 from linklab.results.result_kinds import SERIES
 from linklab.results.series import Findings, find, rule_of
 from linklab.results.store import claim
+from linklab.trials.plan import Plan
 from linklab.trials.series import SeriesPlan, SeriesRun, applied, entry
 from linklab.trials.subjects import experiment
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-LEAST_BLOCKS = 10
+LEAST_BLOCKS = {Clock.REAL: 20, Clock.VIRTUAL: 10}
 _SPARE_BLOCKS = 2  # more than it takes for a p value to reach the level at all
 FAIL_ABOVE = {Clock.REAL: "3", Clock.VIRTUAL: "0.5"}  # %
 
@@ -57,6 +59,14 @@ class SeriesRequest(LabRequest):
     """The same, checked."""
 
     plan: SeriesPlan
+
+
+def _comparisons(measure: Plan, flavours: Sequence[str], series: Series) -> int:
+    """Return how many there are: each patch against the one before and against the base.
+
+    The first patch's are one.
+    """
+    return len(measure.cells) * len(flavours) * (2 * len(series.patches) - 1)
 
 
 class SeriesWork(Measurement[SeriesOptions, SeriesRequest]):
@@ -87,18 +97,24 @@ class SeriesWork(Measurement[SeriesOptions, SeriesRequest]):
         clock = decide_clock(self.machine, self.listener)
         limit = percent("fail-above", options.fail_above or FAIL_ABOVE[clock])
         measure = options.block_plan(clock, options.kind.compared, warmup="1")
-        comparisons = len(measure.cells) * len(names) * len(series.patches)
+        comparisons = _comparisons(measure, names, series)
         needed = fewest_blocks(rule_of(limit, measure.seed), comparisons) + _SPARE_BLOCKS
-        blocks = number("blocks", options.blocks or max(LEAST_BLOCKS, needed), 2, MAX_BLOCKS)
+        blocks = number("blocks", options.blocks or max(LEAST_BLOCKS[clock], needed), 2, MAX_BLOCKS)
         measure = replace(measure, repeat=blocks)
         memory = memory_for(options.machine, measure, kernels)
-        self.place.check(self.network, memory, options.kind)
+        self.place.check(self.network, memory, options.kind, measure)
         metric = options.measured
         if metric.zero and options.fail_above:
             raise no_share(metric, "fail-above", options.fail_above)
         build, modules = kernels.build_options(), kernels.modules
         plan = SeriesPlan(series, names, build, measure, limit, metric, modules=modules)
         return SeriesRequest(claim(options.output, self.kind), memory, plan)
+
+    @property
+    def comparisons(self) -> int:
+        """How many comparisons are corrected together."""
+        plan = self.request.plan
+        return _comparisons(plan.measure, plan.flavours, plan.series)
 
     def sides(self) -> Sequence[KernelSide]:
         """Return nothing: the kernels are part of the work, as one may not compile."""

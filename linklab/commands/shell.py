@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import shlex
 import signal
 import socket
 import sys
@@ -18,7 +19,7 @@ from linklab.agent.line import AgentLine, LineClosed, PollHandler
 from linklab.commands.guests import visit_guest
 from linklab.commands.kernels import ONE_KERNEL, KernelOptions, prepare_subjects
 from linklab.commands.machines import MachineOptions, set_up_lab
-from linklab.errors import LinklabError, MachineLost, UsageError
+from linklab.errors import LabError, LinklabError, MachineLost, UsageError
 from linklab.host.cache import Cache
 from linklab.image.userland import LIVE
 from linklab.kernel.requirements import SHELL
@@ -75,7 +76,9 @@ def main(options: ShellOptions) -> None:
     machine.check()
     if not sys.stdin.isatty():
         raise UsageError("a shell needs a terminal on standard input")
-    memory = choose_memory(machine.checked_memory(), kernels.memory(SHELL_MIB), "a shell")
+    needed = SHELL_MIB + (spaces.memory(network) if network else 0)
+    what = f"{len(network.everyone)} hosts" if network and network.behind else "a shell"
+    memory = choose_memory(machine.checked_memory(), kernels.memory(needed), what)
     with progress() as listener:
         cache = Cache()
         lab = set_up_lab(machine, memory, cache, listener, image)
@@ -174,6 +177,20 @@ def _tend(machine: Machine, window: _Window, network: Topology | None) -> None:
             window.heard()
 
 
+def link_script(network: Topology, link: int) -> str:
+    """Return the command that brings a link into a state."""
+    try:
+        cases = "".join(
+            f"{state}) {' && '.join(map(shlex.join, argvs))} ;;\n"
+            for state in ("up", "down", "dark")
+            if (argvs := spaces.link_commands(network, 0, link, state))
+        )
+    except LabError as error:
+        return f"#!/bin/sh\necho {shlex.quote(error.message)} >&2\nexit 1\n"
+    usage = f"usage: {spaces.middle(link)} up|down|dark"
+    return f'#!/bin/sh\ncase "$1" in\n{cases}*) echo "{usage}" >&2; exit 2 ;;\nesac\n'
+
+
 def _make_hosts(agent: Agent, network: Topology) -> None:
     """Make the hosts and links, and for each host a command of its name: a shell there."""
 
@@ -181,16 +198,21 @@ def _make_hosts(agent: Agent, network: Topology) -> None:
     try:
         spaces.build(network, 0, guest.run, guest.write)
         guest.run(["/bin/mkdir", "-p", _HOSTS])
-        for host in network.hosts:
-            enter = _ENTER.format(host, " ".join(spaces.inside(host)))
-            agent.write_file(f"{_HOSTS}/{host}", enter.encode(), guest.until(), mode=0o755)
-        inside = {host: replace(guest, inside=spaces.inside(host)) for host in network.hosts}
+        commands = {
+            host: _ENTER.format(host, " ".join(spaces.inside(host))) for host in network.everyone
+        }
+        commands |= {spaces.middle(k): link_script(network, k) for k in range(len(network.links))}
+        for name, script in commands.items():
+            agent.write_file(f"{_HOSTS}/{name}", script.encode(), guest.until(), mode=0o755)
+        inside = {host: replace(guest, inside=spaces.inside(host)) for host in network.everyone}
         spaces.await_answers(network, inside)
         first = network.hosts[0]
         said = (
-            f"the hosts are there: {' '.join(network.hosts)}. `{first}` is a shell on {first}, "
+            f"the hosts are there: {' '.join(network.roll)}. `{first}` is a shell on {first}, "
             f"`{first} ip address` a command there."
         )
+        if network.links:
+            said += f" `{spaces.middle(0)} down` cuts the first link; `dark`, `up`."
     except LinklabError as error:
         said = error.message
     guest.write("/dev/console", f"\n{said}\n".encode())

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ from linklab.errors import (
 from linklab.events import Note
 from linklab.host.cache import hash_file
 from linklab.machine.spec import Clock
+from linklab.numbers import seconds_text
 from linklab.options import (
     ResultOptions,
     flat,
@@ -56,6 +58,7 @@ from linklab.trials.subjects import experiment
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+MOST_CELLS = 10_000  # of all kernels: days, of trials that take seconds
 _MAY_GO_ON = (None, Verdict.INTERRUPTED.value, Verdict.ERROR.value)
 _FAULTS: Mapping[str, type[KernelFault]] = {
     Verdict.CRASH.value: KernelCrashed,
@@ -112,8 +115,12 @@ class Sweeping(Running):
 
     def check(self) -> RunRequest:
         """Check every option, and every check against the cells that there will be."""
-        if len(self._asked.varied.get("topology", ())) > 1 and self.place.is_guests:
-            raise UsageError("--place guests: one topology at a time: name one, or --place spaces")
+        if len(self._asked.varied.get("topology", ())) > 1:
+            if self.place.is_guests:
+                text = "--place guests: one topology at a time: name one, or --place spaces"
+                raise UsageError(text)
+            if self.place.capture:
+                raise UsageError("--capture: one topology at a time: name one")
         with self._said("kernel:" if "kernel" in self._asked.content else ""):
             for side in self.sides():
                 self.place.kernels(side.options, self.network).check()
@@ -170,11 +177,18 @@ class Sweeping(Running):
         before = self._begun_before
         if before is not None and not self.options.seed:
             self.options = replace(self.options, seed=str(before.plan["seed"]))
+        every = (*self.options.values({}).values(), *self._asked.varied.values())
+        if (cells := prod(map(len, every)) * len(self._kernel_names)) > MOST_CELLS:
+            raise UsageError(
+                f"{self._asked.file}: {cells} cells of all kernels: at most {MOST_CELLS} are "
+                "measured in one sweep: name fewer values, or write several files"
+            )
         plan = swept(super().planned(clock), self._asked.varied, self._asked.rows)
         for cell in plan.cells:
             if why := plan.kind.conflict(plan.known(cell), plan.given_in(cell)):
                 raise UsageError(f"{self._asked.file}: {plan.shape.in_words(cell)}: {why}")
         self._checks = tuple(self._checks_on(plan))
+        self.listener(Note(f"{self._asked.file.name}: {_amount(plan, len(self._kernel_names))}"))
         return plan
 
     def _checks_on(self, plan: Plan) -> Iterator[Check]:
@@ -328,6 +342,20 @@ class Sweeping(Running):
         from linklab.report.sweep import checks_document
 
         return {**document(self.stored), "checks": checks_document(self.stored)}
+
+
+def _amount(plan: Plan, kernels: int) -> str:
+    """Return how much a sweep measures; of a scenario whose trials last so many seconds, how long.
+
+    Those are the guest's: in virtual time a host may take more or less.
+    """
+    each = plan.warmup_rounds + plan.repeat
+    cells = f"{len(plan.cells)} cells on {kernels} kernel{'s' * (kernels > 1)}"
+    text = f"{len(plan.cells) * kernels * each} trials: {cells}, {each} of each"
+    found = (plan.given_in(cell).get("seconds") for cell in plan.cells)
+    if seconds := sum(float(value) for value in found if value is not None):
+        text += f"; up to {seconds_text(seconds * kernels * each)} s of the guests' time"
+    return text
 
 
 def _without_folder(command: Sequence[str]) -> Iterator[str]:

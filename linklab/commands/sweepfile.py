@@ -203,6 +203,10 @@ class _Reader:
                 if isinstance(each, str) is axes[name].is_numeric:
                     wanted = "a number" if axes[name].is_numeric else "a word"
                     raise self._wrong(f"[axes] {name}", f"has {_shown(each)}: {wanted} is expected")
+                if isinstance(each, str) and "," in each:
+                    listed = ", ".join(repr(word) for word in each.split(","))
+                    said = f"has {_shown(each)}: one word is expected, several are [{listed}]"
+                    raise self._wrong(f"[axes] {name}", said)
         return found
 
     def _parameters(self, kind: type[Scenario]) -> dict[str, tuple[Value, ...]]:
@@ -226,11 +230,11 @@ class _Reader:
 
     def _rows(self, kind: type[Scenario], parameters: Mapping[str, Any]) -> str:
         names = [*(axis.name for axis in kind.shape.axes), *parameters]
-        rows = self._content.get("rows", "")
-        if rows and rows not in names:
+        rows = self._content.get("rows")
+        if rows is not None and rows not in names:
             said = f"is {_shown(rows)}: what stands down a table is expected, one of "
             raise self._wrong("rows", said + ", ".join(names))
-        return str(rows)
+        return str(rows or "")
 
     def _metrics(self, kind: type[Scenario]) -> tuple[str, ...]:
         found = self._content.get("metrics", [kind.shape.metric.name])

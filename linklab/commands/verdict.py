@@ -74,6 +74,11 @@ def check(options: VerdictOptions) -> Request:
     memory = check_machine(options.machine, criterion, options.kernels)
     build = options.kernels.build_options()
     check_spec(KernelSpec(flavour, build))
+    if criterion.threshold and criterion.threshold.is_middle:
+        raise UsageError(
+            "--above auto takes the middle of a good and a bad commit, and here is one alone: name "
+            "a share, a ratio or a value"
+        )
     if criterion.is_relative != bool(options.against):
         raise UsageError(
             f"--above {options.criterion.above} is measured against a good commit: "

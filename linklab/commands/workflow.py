@@ -220,6 +220,11 @@ class LabWork(Workflow[Measured, Ready]):
         """What the image has beyond its manifest."""
         return ()
 
+    @property
+    def comparisons(self) -> int:
+        """How many comparisons are corrected together."""
+        return 1
+
     @abstractmethod
     def sides(self) -> Sequence[KernelSide]:
         """Return what kernels are tested; those of different sides are compared."""
@@ -230,6 +235,7 @@ class LabWork(Workflow[Measured, Ready]):
             memory = self.request.memory
             lab = set_up_lab(self.machine, memory, self.cache, self.listener, self.image, self.more)
             lab = self.options.with_hold(lab, self.listener)
+            lab = replace(lab, boots=self.options.saved_guests(lab.clock, self.comparisons))
             self.lab = self.place.lab(lab, self.network, self.cache, self.listener)
         with timed(self.listener, "kernels"):
             wanted = Requirements.of(self.options.kind, self.lab)

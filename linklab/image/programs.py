@@ -26,6 +26,7 @@ BUDGET = 150_000
 FLAGS = (
     *("-std=gnu11", "-Os", "-static", "-s"),
     *("-fno-asynchronous-unwind-tables", "-Wl,-z,noseparate-code"),
+    *("-ffunction-sections", "-Wl,--gc-sections"),  # of shared code what is used
     *("-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Wpointer-arith"),
     *("-Wstrict-prototypes", "-Wmissing-prototypes", "-Werror"),
     *("-idirafter", "/usr/include", "-idirafter", "/usr/include/x86_64-linux-gnu"),

@@ -7,21 +7,22 @@ go through the wire (`linklab/lab/wire.py`), so that no machine shapes itself.
 
 from __future__ import annotations
 
-import os
-import sys
 import time
+import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from linklab.errors import GuestHung, LabError, RequestRefused
+from linklab.errors import LabError
 from linklab.host.cache import Cached
+from linklab.lab.captures import capture_of, cut_to_packets, given_up, why_not_written
 from linklab.lab.session import Session
 from linklab.lab.spaces import Hands, await_answers, configure, write_names
 from linklab.lab.topology import Topology
 from linklab.lab.wire import Counters, Wire
 from linklab.machine.qmp import set_carrier
 from linklab.machine.spec import Nic, NicModel, nic_name
+from linklab.paths import IMAGES
 
 _IP = "/bin/ip"
 _NAMES = "/tmp/interfaces.batch"
@@ -30,9 +31,6 @@ _NEGOTIATION_LIMIT = 30.0  # s for an interface to find out that it has a carrie
 _NEGOTIATION_LOOK = 0.1  # s
 _LATE_NS = 1_000_000  # and less is no reason for anything
 _GAVE_UP = "network dump write error"
-_TRIED = 1 << 16  # bytes: more than is left in a block that is in use
-_ROOM_TO_END = 1 << 19  # bytes for what a run still writes: its record, its table, its page
-_PCAP_HEADER, _PACKET_HEADER = 24, 16
 _CARRIER_LIMIT = 10.0  # s for QEMU to pull a cable
 
 
@@ -58,7 +56,7 @@ class GuestPlace:
     @property
     def needs(self) -> tuple[str, ...]:
         """The groups of images/needs.toml with the drivers of all interfaces."""
-        models = (self.model(host) for host in self.topology.hosts)
+        models = (self.model(host) for host in self.topology.everyone)
         return tuple(dict.fromkeys(f"nic-{model}" for model in models))
 
     def interfaces(self, host: str) -> tuple[Nic, ...]:
@@ -81,7 +79,7 @@ class GuestPlace:
     def bring_up(self, hands: Mapping[str, Hands]) -> None:
         """Give the booted hosts what the topology says they have."""
         for host, hand in hands.items():
-            _name_interfaces(self.topology, host, hand)
+            _name_interfaces(self.topology, host, hand, self.model(host))
             configure(self.topology, host, hand.run, hand.write)
             write_names(self.topology, hand.write)
         until = time.monotonic() + _NEGOTIATION_LIMIT
@@ -90,45 +88,12 @@ class GuestPlace:
         await_answers(self.topology, hands)
 
 
-def capture_of(log: Path, link: int) -> Path:
-    """Return where what crosses a link is written down, beside a console's log."""
-    stem = log.stem.removeprefix("console-")
-    return log.with_name(f"link-{stem}-{link + 1}.pcap")
+def _drivers(model: NicModel) -> list[str]:
+    """Return the kernel's options for a model's driver."""
+    return list(tomllib.loads((IMAGES / "needs.toml").read_text())[f"nic-{model}"])
 
 
-def why_not_written(path: Path) -> str:
-    """Return why nothing can be added to a file, in the system's words; nothing where it can."""
-    size = path.stat().st_size
-    try:
-        with path.open("ab") as file:
-            file.write(bytes(_TRIED))
-    except OSError as error:
-        return error.strerror or str(error)
-    finally:
-        os.truncate(path, size)
-    return ""
-
-
-def cut_to_packets(path: Path) -> None:
-    """Cut the last packet, of which a part was written, and more: a run has to end on that disk.
-
-    The form is libpcap's: 24 bytes, then 16 before each packet, the third number of which
-    is its length (pcap-savefile(5)).
-    """
-    size = path.stat().st_size
-    most, end = max(size - _ROOM_TO_END, size // 2), _PCAP_HEADER
-    with path.open("rb") as file:
-        file.seek(end)
-        while len(head := file.read(_PACKET_HEADER)) == _PACKET_HEADER:
-            behind = end + _PACKET_HEADER + int.from_bytes(head[8:12], sys.byteorder)
-            if behind > most:
-                break
-            end = behind
-            file.seek(end)
-    os.truncate(path, min(end, size))
-
-
-def _name_interfaces(topology: Topology, host: str, hand: Hands) -> None:
+def _name_interfaces(topology: Topology, host: str, hand: Hands, model: NicModel) -> None:
     """Call interfaces after their peers, whatever order the kernel found them in."""
     found = {
         words[words.index("link/ether") + 1]: words[1].rstrip(":")
@@ -139,7 +104,8 @@ def _name_interfaces(topology: Topology, host: str, hand: Hands) -> None:
     if missing := [port for port in ports if port.mac not in found]:
         raise LabError(
             f"host {host} has no interface {missing[0].mac}, its end of link "
-            f"{missing[0].link + 1}: has its kernel the driver?"
+            f"{missing[0].link + 1}: has its kernel the driver? --nic {model} takes "
+            f"{' and '.join(_drivers(model))}"
         )
     # First out of each other's way: a peer may be called as an interface is.
     lines = [f"link set dev {found[port.mac]} name linklab-{port.link}" for port in ports]
@@ -175,13 +141,13 @@ class GuestNetwork:
     def pull(self, link: int) -> None:
         """Take a link down: neither end has a carrier, and what is on it is lost."""
         self.cut.add(link)
-        if not self.topology.links[link].is_clean:
+        if not self.topology.all_links[link].is_clean:
             self.wire.darken(link)
         self._carrier(link, up=False)
 
     def plug(self, link: int) -> None:
         """Let a link be up again."""
-        if not self.topology.links[link].is_clean:
+        if not self.topology.all_links[link].is_clean:
             self.wire.light(link)
         self._carrier(link, up=True)
         self.cut.discard(link)
@@ -190,16 +156,6 @@ class GuestNetwork:
         """Let all vanish that goes over a link; its carrier stays. Raises `LabError`."""
         self.wire.darken(link)
         self.cut.add(link)
-
-    def over_a_cut_link(self, fault: GuestHung | RequestRefused) -> LabError:
-        """Return what a silence or a refusal means where a link is cut: nothing of the kernel.
-
-        A crash is the kernel's own fault wherever its packets go.
-        """
-        number = min(self.cut)
-        a, b = self.topology.links[number].ends
-        text = f"link {number + 1}, {a} -- {b}, was cut"
-        return LabError(f"{text}: {fault.message}", fault.evidence)
 
     def counters(self, link: int) -> tuple[Counters, Counters]:
         """Return what a link did, there and back. Raises `LabError`."""
@@ -251,10 +207,7 @@ class GuestNetwork:
                 for path in (nic.capture for nic in machine.spec.nics if nic.capture):
                     if why := why_not_written(path):
                         cut_to_packets(path)
-                        raise LabError(
-                            f"what crosses a link cannot be written to {path}: {why}; "
-                            "what came until then is in it"
-                        )
+                        raise given_up(path, why)
                 raise LabError(f"guest {session.name}: QEMU no longer writes what crosses a link")
 
     def _counts(self) -> dict[str, int]:

@@ -20,6 +20,7 @@ from linklab.host.cache import Cache, Cached, hash_file, key_of
 from linklab.host.cpus import VIRTUAL_TSC_KHZ, own_cores
 from linklab.host.qemu import Qemu
 from linklab.host.run import shown
+from linklab.lab.captures import capture_of, whole_packets
 from linklab.lab.console_access import Hold
 from linklab.lab.guests import GuestNetwork, GuestPlace
 from linklab.lab.recording import recorded
@@ -31,6 +32,7 @@ from linklab.lab.session import (
     open_sessions,
     save_session,
 )
+from linklab.lab.spaces import over_a_cut_link
 from linklab.lab.wire import Wire
 from linklab.machine.commandline import DISTRIBUTION, RECORDING, measuring_command_line
 from linklab.machine.spec import (
@@ -128,13 +130,15 @@ class Lab:
     hold: Hold | None = None  # keeps a guest that failed running, for a person
     records: bool = False  # a guest that fails leaves its recording beside its console's log
     shares: tuple[Share, ...] = ()  # folders of the host that its guests may mount
+    boots: int = 1  # saved guests of each kernel, which guests go on from by turns
     guests: GuestPlace | None = None  # where each host of a topology is a guest of its own
+    captures: int = 0  # links between the hosts of one guest that it writes down what crosses
     fleet: Fleet | None = None  # where its batches are done, if not here
 
     @property
     def machines(self) -> int:
         """How many machines work together on one trial."""
-        return len(self.guests.topology.hosts) if self.guests else 1
+        return len(self.guests.topology.everyone) if self.guests else 1
 
     @property
     def clock_name(self) -> str:
@@ -178,6 +182,7 @@ class Lab:
             self.memory,
             clock=self.clock,
             shares=self.shares,
+            captures=(Path("/dev/null"),) * self.captures,
         )
 
     def specs_for(self, subject: Subject) -> dict[str, MachineSpec]:
@@ -188,7 +193,7 @@ class Lab:
         if self.guests is None:
             return {"": self.spec_for(subject)}
         found = {}
-        for host in self.guests.topology.hosts:
+        for host in self.guests.topology.everyone:
             is_on_pci = self.guests.model(host) is not NicModel.VIRTIO
             lab = replace(self, machine=MachineType.PC) if is_on_pci else self
             nics = self.guests.interfaces(host)
@@ -214,10 +219,12 @@ class Lab:
         In virtual time guests of the same `draw` get the same entropy. Raises `LabError`
         for an artefact that this host's cache lacks.
         """
-        spec = replace(self.spec_for(subject), seed=draw)
-        saved = self.snapshots.get(subject.name)
+        captures = tuple(capture_of(console_log, link) for link in range(self.captures))
+        spec = replace(self.spec_for(subject), seed=draw, captures=captures)
+        saved = self.snapshots.get(_saved_name(subject.name, self.saved_number(draw)))
         symbols = self._found(subject, saved)
         with ExitStack() as stack:
+            stack.enter_context(whole_packets(captures))
             if self.records:
                 kept = recorded(self.qemu, spec, console_log, symbols)
                 spec = stack.enter_context(kept)
@@ -234,20 +241,23 @@ class Lab:
             yield stack.enter_context(opened)
 
     @contextmanager
-    def network(self, subject: Subject, console_log: Path, seed: int) -> Iterator[GuestNetwork]:
+    def network(
+        self, subject: Subject, console_log: Path, seed: int, draw: int = 0
+    ) -> Iterator[GuestNetwork]:
         """Boot the guests of its topology, joined by its links; see `open_sessions`.
 
-        `seed` decides what lossy links lose. Each console has a log of its own beside
-        `console_log`, with the host's name behind.
+        `seed` decides what lossy links lose, `draw` which saved guests they go on from. Each
+        console has a log of its own beside `console_log`, with the host's name behind.
         """
         place = self.guests
         assert place is not None
-        with Wire(place.wire.found(), place.topology.links, seed) as wire:
+        with Wire(place.wire.found(), place.topology.all_links, seed) as wire:
             starts = []
             for host, spec in self.specs_for(subject).items():
                 linked = replace(spec, nics=place.joined(host, wire, console_log))
                 log = console_log.with_name(f"{console_log.stem}-{host}{console_log.suffix}")
-                saved = self.snapshots.get(_machine_name(subject.on(host), host))
+                name = _machine_name(subject.on(host), host)
+                saved = self.snapshots.get(_saved_name(name, self.saved_number(draw)))
                 symbols = self._found(subject.on(host), saved)
                 starts.append(Start(linked, log, saved, symbols, host))
 
@@ -272,7 +282,8 @@ class Lab:
             except (GuestHung, RequestRefused) as fault:
                 if joined is None or not joined.cut:
                     raise
-                raise joined.over_a_cut_link(fault) from fault
+                judged = over_a_cut_link(place.topology, joined.cut, fault)
+                raise judged from (None if judged is fault else fault)
 
     def _found(self, subject: Subject, saved: Snapshot | None) -> Path | None:
         """Look for all that opens a guest; return its kernel's symbols. Raises `LabError`."""
@@ -293,27 +304,39 @@ class Lab:
     def with_snapshots(
         self, subjects: Sequence[Subject], cache: Cache, listener: Listener, draw: int = 0
     ) -> Lab:
-        """Return the same lab with a saved guest for each kernel too, saving what is missing.
+        """Return the same lab with saved guests of each kernel too, saving what is missing.
 
-        In virtual time guests saved with the same `draw` had the same entropy.
+        In virtual time guests saved with the same `draw` had the same entropy. Where there are
+        several of each, a kernel that is there twice has others the second time: what a
+        comparison with itself shows must have the boots in it.
         """
+        same = [subject.sha256 for subject in subjects]
         saved = {
-            _machine_name(subject.on(host), host): self._saved(
-                subject.on(host), replace(spec, seed=draw), cache, listener
+            _saved_name(_machine_name(subject.on(host), host), number): self._saved(
+                subject.on(host),
+                replace(spec, seed=draw + number - 1),
+                number + same[:place].count(subject.sha256) * self.boots * (self.boots > 1),
+                cache,
+                listener,
             )
-            for subject in subjects
+            for number in range(1, self.boots + 1)
+            for place, subject in enumerate(subjects)
             for host, spec in self.specs_for(subject).items()
         }
         return replace(self, snapshots={**self.snapshots, **saved})
 
+    def saved_number(self, draw: int) -> int:
+        """Return the number, from 1 on, of the saved guest that one of this draw goes on from."""
+        return 1 + draw % self.boots
+
     def saved_guests(self, kernel: str) -> list[Snapshot]:
-        """Return the saved guests of a kernel, by its name: one for each host that is a guest."""
-        hosts = self.guests.topology.hosts if self.guests else ("",)
+        """Return a saved guest of a kernel, by its name: one for each host that is a guest."""
+        hosts = self.guests.topology.everyone if self.guests else ("",)
         names = [f"{kernel} on {host}" if host else kernel for host in hosts]
         return [self.snapshots[name] for name in names if name in self.snapshots]
 
     def _saved(
-        self, subject: Subject, spec: MachineSpec, cache: Cache, listener: Listener
+        self, subject: Subject, spec: MachineSpec, number: int, cache: Cache, listener: Listener
     ) -> Snapshot:
         """Return the guest saved with this kernel, image, machine, QEMU and host CPU."""
         binary = self.qemu.path.stat()
@@ -325,16 +348,22 @@ class Lab:
             "argv": qemu_argv(self.qemu.path, spec),
             "qemu": [self.qemu.version, binary.st_size, binary.st_mtime_ns],
             "cpu": host_cpu(),
+            **({"number": number} if number > 1 else {}),
         }
 
         def make(folder: Path) -> Mapping[str, Any]:
-            with step(listener, f"save a guest with kernel {subject.name}"):
+            which = f" ({1 + (number - 1) % self.boots} of {self.boots})" if self.boots > 1 else ""
+            with step(listener, f"save a guest with kernel {subject.name}{which}"):
                 hello = save_session(self.qemu.path, spec, folder, self.boot_limit)
             return {"hello": asdict(hello)}
 
         name = f"the saved guest with kernel {subject.name}"
         artefact = cache.get("snapshot", key_of(key), make, listener, name)
         return Snapshot(Cached.at(artefact.path), Hello(**artefact.about["hello"]))
+
+
+def _saved_name(name: str, number: int) -> str:
+    return f"{name}, boot {number}" if number > 1 else name
 
 
 def _machine_name(subject: Subject, host: str) -> str:

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from linklab.errors import LabError, UsageError
+from linklab.errors import GuestHung, LabError, LinklabError, RequestRefused, UsageError
 from linklab.lab.topology import Port, Topology, Way
+from linklab.machine.spec import capture_port
 from linklab.paths import IMAGES
 
 TRAFFIC = "/usr/lib/linklab/traffic"
@@ -25,8 +26,13 @@ NETWORKS = IMAGES / "networks"
 """What kernels and images need to have hosts and links in them."""
 NEEDS = "spaces"
 """The group of images/needs.toml that a kernel must have beyond that to hold namespaces."""
+CAPTURES = "captures"
+"""... and to write down what crosses the links between them."""
 _IP = "/bin/ip"
+_SYSCTL = "/bin/sysctl -q -p"
 _FOLDER = "/tmp"
+_IN_A_SCRIPT = 50  # hosts: each takes an emulated guest a tenth of a second
+_KIB_BEHIND = 512  # of memory for a host behind another: 200 measured, its sockets not among them
 _PATIENCE = 30.0  # s for all links to carry something
 _OF_AN_INTERFACE = (  # each has values of its own, from before its host was told
     # Addresses are there at once, and stay when their interface goes down.
@@ -42,6 +48,9 @@ _SYSCTLS = (
     # What TCP does is Linux's own, whatever a kernel was configured to: what packetdrill's
     # defaults.sh pins (google/bbr, gtests/net/common), each at the value that Linux has.
     ("ipv4/tcp_timestamps", "1"),
+    ("ipv4/tcp_syn_retries", "6"),
+    ("ipv4/tcp_synack_retries", "5"),
+    ("ipv4/tcp_fastopen", "1"),
     ("ipv4/tcp_sack", "1"),
     ("ipv4/tcp_dsack", "1"),
     ("ipv4/tcp_reordering", "3"),
@@ -72,6 +81,21 @@ _MIDDLE = (  # joins the two halves of a link that shapes
     "link set dev wire up",
 )
 _FORWARDING = (("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1"))
+
+# Says which of some addresses is the first that does not answer.
+_PING_ALL = "for i; do ping -q -c 1 -W 1 $i >/dev/null || { echo $i; break; }; done"
+
+# Tells each capture to end, and says by link how many packets it missed.
+_END_CAPTURES = f"""cd {_FOLDER}
+for i in link-*.told; do read -r _ process <$i && kill $process; done
+for i in link-*.told; do
+    for turn in $(seq 1000); do
+        read -r word missed <$i
+        [ $word = process ] || break
+        sleep 0.01
+    done
+    echo ${{i%.told}} $word $missed
+done"""
 
 Run = Callable[[Sequence[str]], object]
 Write = Callable[[str, bytes], object]
@@ -132,6 +156,7 @@ def build(topology: Topology, seed: int, run: Run, write: Write) -> None:
     _batch("root", root_lines(topology), (), run, write)
     for host in topology.hosts:
         configure(topology, host, run, write, inside(host))
+    _configure_behind(topology, run, write)
     for space in map(middle, shaped_links(topology)):
         _set(space, _SILENT, run, write, inside(space))
         _batch(space, _MIDDLE, inside(space), run, write)
@@ -146,15 +171,35 @@ def configure(
     topology: Topology, host: str, run: Run, write: Write, prefix: Sequence[str] = ()
 ) -> None:
     """Bring up a host whose interfaces are there; `prefix` stands before what runs on it."""
+    _set(host, _values(topology, host), run, write, prefix)
+    _batch(host, host_lines(topology, host), prefix, run, write)
+
+
+def _values(topology: Topology, host: str) -> tuple[tuple[str, str], ...]:
+    """Return a host's sysctls."""
     interfaces = ("all", "default", *(port.interface for port in topology.ports_of(host)))
-    own = [
+    own = (
         (f"ipv6/conf/{interface}/{name}", value)
         for interface in interfaces
         for name, value in _OF_AN_INTERFACE
-    ]
-    router = _FORWARDING if host in topology.routers else ()
-    _set(host, (*own, *_SYSCTLS, *router), run, write, prefix)
-    _batch(host, host_lines(topology, host), prefix, run, write)
+    )
+    return (*own, *_SYSCTLS, *(_FORWARDING if host in topology.routers else ()))
+
+
+def _configure_behind(topology: Topology, run: Run, write: Write) -> None:
+    """Bring up the hosts behind one, some by each script: they are many, and requests take time."""
+    script = f"{_FOLDER}/behind.sh"
+    for first in range(len(topology.links), len(topology.all_links), _IN_A_SCRIPT):
+        lines = ["set -e"]
+        for link in topology.all_links[first : first + _IN_A_SCRIPT]:
+            path = f"{_FOLDER}/{link.a}-behind.sysctl"
+            if link.b == f"{link.a}.1":  # the others have the same interface
+                write(path, _sysctl_text(_values(topology, link.b)))
+            enter = " ".join(inside(link.b))
+            lines += [f"{enter} {_SYSCTL} {path}", f"{enter} {_IP} -batch - <<END"]
+            lines += [*host_lines(topology, link.b), "END"]
+        write(script, "".join(f"{line}\n" for line in lines).encode())
+        run(["/bin/sh", script])
 
 
 def await_answers(topology: Topology, hands: Mapping[str, Hands]) -> None:
@@ -164,7 +209,8 @@ def await_answers(topology: Topology, hands: Mapping[str, Hands]) -> None:
     until then what is sent is lost; QEMU's e1000 takes none for a second. Raises `LabError`.
     """
     until = time.monotonic() + _PATIENCE
-    for number, (link, (near, far)) in enumerate(zip(topology.links, topology.ports, strict=True)):
+    drawn = len(topology.links)
+    for number, (link, (near, far)) in enumerate(zip(topology.links, topology.ports, strict=False)):
         seconds = 1 + (link.there.delay + link.back.delay) // 10**9
         ping = f"ping -c 1 -W {seconds} {far.addresses[0].ip} || true"
         while " 1 packets received" not in hands[near.host].printed(["/bin/sh", "-c", ping]):
@@ -172,6 +218,12 @@ def await_answers(topology: Topology, hands: Mapping[str, Hands]) -> None:
                 break  # how much of it comes is looked at with the rest
             if time.monotonic() > until:
                 raise LabError(f"link {number + 1}, {link.a} -- {link.b}: no ping comes back")
+    for hub, _ in topology.behind:
+        far_ends = (far for near, far in topology.ports[drawn:] if near.host == hub)
+        addresses = [str(far.addresses[0].ip) for far in far_ends]
+        while silent := hands[hub].printed(["/bin/sh", "-c", _PING_ALL, "sh", *addresses]).strip():
+            if time.monotonic() > until:
+                raise LabError(f"{hub} has hosts behind it: no ping comes back from {silent}")
 
 
 def write_names(topology: Topology, write: Write) -> None:
@@ -184,14 +236,114 @@ def _set(
     space: str, values: Sequence[tuple[str, str]], run: Run, write: Write, prefix: Sequence[str]
 ) -> None:
     path = f"{_FOLDER}/{space}.sysctl"
-    write(path, "".join(f"net/{name} = {value}\n" for name, value in values).encode())
-    run([*prefix, "/bin/sysctl", "-q", "-p", path])
+    write(path, _sysctl_text(values))
+    run([*prefix, *_SYSCTL.split(), path])
+
+
+def _sysctl_text(values: Sequence[tuple[str, str]]) -> bytes:
+    return "".join(f"net/{name} = {value}\n" for name, value in values).encode()
 
 
 def _batch(name: str, lines: Iterable[str], prefix: Sequence[str], run: Run, write: Write) -> None:
     path = f"{_FOLDER}/{name}.batch"
     write(path, "".join(f"{line}\n" for line in lines).encode())
     run([*prefix, _IP, "-batch", path])
+
+
+@dataclass(frozen=True)
+class SpaceLinks:
+    """The links of a topology that is in a guest, of which each can be cut while its hosts run."""
+
+    topology: Topology
+    seed: int
+    run: Run
+    cut: set[int] = field(default_factory=set)  # links that are down or dark now
+
+    def pull(self, link: int) -> None:
+        """Take a link down: neither end has a carrier, and what is on it is lost."""
+        self._bring("down", link)
+
+    def darken(self, link: int) -> None:
+        """Let all vanish that is on a link and comes to it; its carrier stays."""
+        self._bring("dark", link)
+
+    def plug(self, link: int) -> None:
+        """Let a link be as it was before."""
+        self._bring("up", link)
+
+    def _bring(self, state: str, link: int) -> None:
+        """Change a link. Raises `LabError` for one that has nothing in its middle."""
+        for argv in link_commands(self.topology, self.seed, link, state):
+            self.run(argv)
+        (self.cut.discard if state == "up" else self.cut.add)(link)
+
+
+def link_commands(topology: Topology, seed: int, link: int, state: str) -> list[list[str]]:
+    """Return what brings a link into a state, `up`, `down` or `dark`, by what is in its middle.
+
+    Both halves go down, so the host at the other end of each sees no carrier; for a dark one
+    both lose all. Raises `LabError` for a link with nothing in its middle.
+    """
+    if topology.all_links[link].is_clean:
+        a, b = topology.all_links[link].ends
+        raise LabError(
+            f"link {link + 1}, {a} -- {b}, has nothing in its middle that could be {state}: a "
+            "rate, a delay or a loss puts it there"
+        )
+    enter = inside(middle(link))
+    if state == "dark":
+        return [[*enter, TRAFFIC, "dark", "a", "b"]]
+    found = [[*enter, _IP, "link", "set", "dev", half, state] for half in "ab"]
+    if state == "up":
+        shaped = enumerate(shaped_interfaces(topology))
+        again = [(n, each) for n, each in shaped if each.space == middle(link)]
+        found.append([*enter, TRAFFIC, "bare", "a", "b"])
+        found += [[*enter, TRAFFIC, *shape_words(each, seed and seed + n)] for n, each in again]
+    return found
+
+
+def over_a_cut_link(
+    topology: Topology, cut: Iterable[int], fault: GuestHung | RequestRefused
+) -> LinklabError:
+    """Return what a silence or a refusal means where a link is cut: nothing of the kernel.
+
+    What the kernel itself says on its console is its fault wherever its packets go.
+    """
+    if fault.reports:
+        return fault
+    number = min(cut)
+    a, b = topology.all_links[number].ends
+    text = f"link {number + 1}, {a} -- {b}, was cut"
+    return LabError(f"{text}: {fault.message}", fault.evidence)
+
+
+def start_captures(topology: Topology, guest: Hands) -> None:
+    """Begin to write down what crosses each link that is drawn, as its first end sees it.
+
+    A link that shapes is heard in its middle, where what its first end sends has not been
+    delayed yet, and what it gets has.
+    """
+    for number, (near, _) in enumerate(topology.ports[: len(topology.links)]):
+        is_clean = topology.links[number].is_clean
+        space, interface = (near.host, near.interface) if is_clean else (middle(number), "a")
+        words = ("capture", interface, capture_port(number), f"{_FOLDER}/{middle(number)}.told")
+        guest.run([*inside(space), TRAFFIC, *words])
+
+
+def end_captures(guest: Hands) -> None:
+    """Let all that was heard be written down. Raises `LabError` where something was missed."""
+    for line in guest.printed(["/bin/sh", "-c", _END_CAPTURES]).splitlines():
+        name, word, missed = line.split()
+        what = f"the capture of {name.replace('-', ' ')}"
+        if word != "missed":
+            raise LabError(f"{what} did not end in order: process {missed} in the guest")
+        if int(missed):
+            raise LabError(f"{what} lacks {missed} packets: the guest's CPU had no time for them")
+
+
+def memory(topology: Topology) -> int:
+    """Return the MiB that the hosts behind others take in a guest, beside what others do."""
+    return -(-sum(count for _, count in topology.behind) * _KIB_BEHIND // 1024)
 
 
 def shaped_links(topology: Topology) -> tuple[int, ...]:
@@ -209,10 +361,10 @@ def slowest_link(topology: Topology) -> int | None:
 
 def root_lines(topology: Topology) -> Iterator[str]:
     """Yield what makes the namespaces, and the interfaces in them."""
-    for host in topology.hosts:
+    for host in topology.everyone:
         yield f"netns add {host}"
     for number, ends in enumerate(topology.ports):
-        if topology.links[number].is_clean:
+        if topology.all_links[number].is_clean:
             a, b = ends
             yield f"{_end('link add', a)} type veth peer {_end('', b)}"
             continue

@@ -6,7 +6,7 @@
     a -- b: 10mbit 20ms queue=64kb      a queue that is full by bytes, not by packets
     a -- b: 10mbit/1mbit 20ms           from a to b, and back
     a -- r: 1gbit; r -- b: 10mbit       links that differ
-    a -- b[400]                         400 hosts behind b: b.1, b.2 and so on
+    a -- b[400]                         400 hosts behind b, a link to each: b.1, b.2 and so on
 
 A rate is in bit/s of whole frames, a delay is that of one way. What the text says is
 what `str()` of its value says, in the same words each time.
@@ -15,10 +15,10 @@ what `str()` of its value says, in the same words each time.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
-from ipaddress import IPv4Interface, IPv6Interface
+from ipaddress import IPv4Interface, IPv6Interface, ip_network, summarize_address_range
 from typing import Any
 
 from linklab.errors import UsageError
@@ -30,11 +30,13 @@ FRAME = 1514
 MOST_HOSTS = 250
 """Host i ends in .i; what is behind a host does not count."""
 MOST_BEHIND = 10_000
+_BEHIND = 254  # what all of those end in, each on a link of its own
 _QUEUE = 1000  # packets: netem's own default
 _MOST_BYTES = 64 << 20  # of a queue
 _MOST_RATE = 400 * 10**9
 _MOST_DELAY = 60 * 10**9
-_MOST_NAME = 11  # an interface is called after its peer and may get a number: IFNAMSIZ is 16
+_MOST_NAME = 11  # an interface is called after its peer and may get a number
+_MOST_INTERFACE = 15  # IFNAMSIZ is 16
 _TAKEN = ("lo", "all", "default", "localhost")  # what Linux calls an interface, or a host, itself
 
 _RATES = {"gbit": 10**9, "mbit": 10**6, "kbit": 10**3, "bit": 1}
@@ -139,7 +141,11 @@ class Route:
 
 @dataclass(frozen=True)
 class Topology:
-    """Hosts and the links between them. `behind` says how many hosts are behind one."""
+    """Hosts and the links between them. `behind` says how many hosts are behind one.
+
+    `hosts` and `links` are those that are drawn, `everyone` and `all_links` have those behind
+    a host, too: n of b are b.1 to b.n, each at the other end of a link that does nothing.
+    """
 
     hosts: tuple[str, ...]
     links: tuple[Link, ...] = ()
@@ -157,15 +163,32 @@ class Topology:
         return _text(self)
 
     @cached_property
+    def all_links(self) -> tuple[Link, ...]:
+        """The links that are drawn, and behind them those to the hosts behind one."""
+        behind = ((host, number) for host, count in self.behind for number in range(1, count + 1))
+        return (*self.links, *(Link(host, f"{host}.{number}") for host, number in behind))
+
+    @cached_property
+    def everyone(self) -> tuple[str, ...]:
+        """The hosts that are drawn, and those behind one."""
+        return (*self.hosts, *(link.b for link in self.all_links[len(self.links) :]))
+
+    @property
+    def roll(self) -> tuple[str, ...]:
+        """The names of all; those behind a host are one, the first to the last of them."""
+        behind = (f"{host}.1" + f" to {host}.{n}" * (n > 1) for host, n in self.behind)
+        return (*self.hosts, *behind)
+
+    @cached_property
     def ports(self) -> tuple[tuple[Port, Port], ...]:
         """The two ends of each link."""
-        used: dict[str, set[str]] = {host: set() for host in self.hosts}
+        used: dict[str, set[str]] = {host: set() for host in self.everyone}
         return tuple(
             (
                 self._port(number, link.a, link.b, used),
                 self._port(number, link.b, link.a, used),
             )
-            for number, link in enumerate(self.links)
+            for number, link in enumerate(self.all_links)
         )
 
     def _port(self, link: int, host: str, peer: str, used: dict[str, set[str]]) -> Port:
@@ -174,7 +197,8 @@ class Topology:
             again += 1
             name = f"{peer}{again}"
         used[host].add(name)
-        number, end = link + 1, self.hosts.index(host) + 1
+        number = link + 1
+        end = self.hosts.index(host) + 1 if host in self.hosts else _BEHIND
         high, low = divmod(number, 256)
         return Port(
             host=host,
@@ -188,9 +212,16 @@ class Topology:
             mac=f"02:00:{high:02x}:{low:02x}:00:{end:02x}",
         )
 
+    @cached_property
+    def _ports(self) -> dict[str, list[Port]]:
+        found: dict[str, list[Port]] = {host: [] for host in self.everyone}
+        for port in (port for ends in self.ports for port in ends):
+            found[port.host].append(port)
+        return found
+
     def ports_of(self, host: str) -> tuple[Port, ...]:
         """Return the interfaces of a host, in the order of its links."""
-        return tuple(port for ends in self.ports for port in ends if port.host == host)
+        return tuple(self._ports.get(host, ()))
 
     def address(self, host: str, link: int | None = None, family: int = 4) -> str:
         """Return a host's address: of its first link, or of one that it has."""
@@ -201,31 +232,54 @@ class Topology:
 
     @cached_property
     def names(self) -> tuple[tuple[str, str], ...]:
-        """Each host's addresses and its name, as /etc/hosts has them."""
-        return tuple(
-            (str(address.ip), host)
-            for host in self.hosts
-            for port in self.ports_of(host)
-            for address in port.addresses
-        )
+        """Each host's addresses and its name, as /etc/hosts has them.
+
+        One that others are behind is known by its addresses on the links that are drawn.
+        """
+        drawn = [(h, p) for h in self.everyone for p in self.ports_of(h) if self._is_named(p)]
+        return tuple((str(address.ip), h) for h, port in drawn for address in port.addresses)
+
+    def _is_named(self, port: Port) -> bool:
+        return port.link < len(self.links) or port.host not in self.hosts or not self.links
 
     def routes(self, host: str) -> tuple[Route, ...]:
-        """Return how a host reaches the links that it has no end of, by the fewest hops."""
+        """Return how a host reaches the links that it has no end of, by the fewest hops.
+
+        Who is behind another has that one for everything.
+        """
+        if host not in self.hosts:
+            ((via, out),) = (self.ports[port.link] for port in self.ports_of(host))
+            return _routes(_EVERYTHING, (out, via))
         first = self._first_hops(host)
         own = {port.link for port in self.ports_of(host)}
-        found = []
-        for number, ends in enumerate(self.ports):
+        found: tuple[Route, ...] = ()
+        for number, ends in enumerate(self.ports[: len(self.links)]):
             if number in own:
                 continue
             near = min(ends, key=lambda p: first[p.host][0] if p.host in first else 1 << 30)
             if near.host not in first:
                 continue
-            out, via = first[near.host][1]
-            found += [
-                Route(str(a.network), str(gateway.ip), out.interface)
-                for a, gateway in zip(near.addresses, via.addresses, strict=True)
-            ]
-        return tuple(found)
+            found += _routes([str(a.network) for a in near.addresses], first[near.host][1])
+        for hub, networks in self._behind_networks:
+            if hub in first:
+                found += _routes(networks, first[hub][1])
+        return found
+
+    @cached_property
+    def _behind_networks(self) -> list[tuple[str, list[str]]]:
+        """Who has others behind, and the fewest networks that hold the links to them."""
+        found, number = [], len(self.links)
+        for host, count in self.behind:
+            ends = (number + 1, number + count)
+            number += count
+            v4 = [ip_network(f"10.{n >> 8}.{n & 255}.0/24") for n in ends]
+            v6 = [ip_network(f"fd00:{n:x}::/32") for n in ends]
+            all_of = (
+                summarize_address_range(low.network_address, high.broadcast_address)
+                for low, high in (v4, v6)
+            )
+            found.append((host, [str(network) for each in all_of for network in each]))
+        return found
 
     def _first_hops(self, host: str) -> dict[str, tuple[int, tuple[Port, Port]]]:
         """Return for every other host how far it is, and by which link the way to it begins."""
@@ -236,7 +290,7 @@ class Topology:
             hops += 1
             reached: list[tuple[str, tuple[Port, Port] | None]] = []
             for here, first in edge:
-                for ends in self.ports:
+                for ends in self.ports[: len(self.links)]:
                     for near, far in (ends, ends[::-1]):
                         if near.host != here or far.host == host or far.host in found:
                             continue
@@ -248,27 +302,42 @@ class Topology:
     @cached_property
     def routers(self) -> tuple[str, ...]:
         """The hosts that packets of others go through."""
-        through = {self._owner(route.via) for host in self.hosts for route in self.routes(host)} | {
-            host for host, _ in self.behind
-        }
+        owner = dict(self.names)
+        through = {owner[route.via] for host in self.hosts for route in self.routes(host)}
+        through |= {host for host, _ in self.behind}
         return tuple(host for host in self.hosts if host in through)
 
-    def _owner(self, address: str) -> str:
-        return next(host for known, host in self.names if known == address)
-
     def drawing(self) -> str:
-        """Return it as lines for a terminal: each link with what it does, and the addresses."""
+        """Return it as lines for a terminal: each link with what it does, and the addresses.
+
+        The links to all hosts behind one are one line.
+        """
         width = max(map(len, self.hosts))
-        lines = []
-        for link, (a, b) in zip(self.links, self.ports, strict=True):
-            what = f"  {link.properties}" if link.properties else ""
-            wire = "────" if link.is_clean else "~~~~"
-            lines.append(
-                f"{link.a:>{width}} {a.addresses[0].ip!s:>12} {wire} "
-                f"{b.addresses[0].ip!s:<12} {link.b:<{width}}{what}"
-            )
-        lines += [f"{host:>{width}} and {count} hosts behind it" for host, count in self.behind]
-        return "\n".join(line.rstrip() for line in lines or [self.hosts[0]])
+        lines = [self._line(number, width) for number in range(len(self.links))]
+        number = len(self.links)
+        for _, count in self.behind:
+            last = self.ports[number + count - 1][1]
+            more = f" to {last.addresses[0].ip} {last.host}: {count} hosts"
+            lines.append(self._line(number, width) + (more if count > 1 else ""))
+            number += count
+        return "\n".join(lines or [self.hosts[0]])
+
+    def _line(self, number: int, width: int) -> str:
+        link, (a, b) = self.all_links[number], self.ports[number]
+        wire = "────" if link.is_clean else "~~~~"
+        near, far = (end.addresses[0].ip for end in (a, b))
+        ends = f"{link.a:>{width}} {near!s:>12} {wire} {far!s:<12} {link.b:<{width}}"
+        return f"{ends}  {link.properties}".rstrip()
+
+
+_EVERYTHING = ("0.0.0.0/0", "::/0")
+
+
+def _routes(networks: Iterable[str], hop: tuple[Port, Port]) -> tuple[Route, ...]:
+    """Return the routes to networks over a link, from its near end to its far one."""
+    near, far = hop
+    via = {":" in str(address): str(address.ip) for address in far.addresses}
+    return tuple(Route(network, via[":" in network], near.interface) for network in networks)
 
 
 class _Reader:
@@ -363,6 +432,11 @@ def _host(reader: _Reader, hosts: dict[str, int]) -> str:
         raise reader.fault(f"{name} is too long: at most {_MOST_NAME} letters")
     if found[2] and not 1 <= behind <= MOST_BEHIND:
         raise reader.fault(f"1 to {MOST_BEHIND} hosts can be behind {name}")
+    if len(f"{name}.{behind}") > _MOST_INTERFACE:
+        raise reader.fault(
+            f"{name}.{behind} is too long for the name of an interface: at most "
+            f"{_MOST_INTERFACE} letters"
+        )
     reader.take()
     hosts[name] = behind or hosts.get(name, 0)
     return name

@@ -151,6 +151,7 @@ class Nic:
     capture: Path | None = None
 
 
+MOST_CAPTURES = 28  # a virtio serial device has 31 ports, of which the agent may have one
 MOST_NICS = 20  # microvm has 24 slots for virtio, and `pc` 32 for PCI; other devices take some
 
 
@@ -166,7 +167,8 @@ class MachineSpec:
     draws its random numbers with in virtual time. `recording` wants TCG, one CPU,
     a clock that is not virtual, and `pc`: loading a snapshot makes a virtio port
     start a timer that is not in the recording (fetch_active_ports_list in QEMU's
-    hw/char/virtio-serial-bus.c).
+    hw/char/virtio-serial-bus.c). `captures` are files, each of which the guest writes to by
+    a port of its own, whatever becomes of the guest: see `capture_port`.
     """
 
     boot: DirectBoot | IsoBoot
@@ -186,6 +188,7 @@ class MachineSpec:
     recording: Recording | None = None
     shares: tuple[Share, ...] = ()
     nics: tuple[Nic, ...] = ()
+    captures: tuple[Path, ...] = ()
 
     @property
     def is_virtual(self) -> bool:
@@ -299,16 +302,31 @@ def _port_args(name: str, port: Port | None) -> tuple[str, ...]:
             return ()
 
 
-def _agent_device_args(spec: MachineSpec) -> tuple[str, ...]:
+def capture_port(number: int) -> str:
+    """Return what the port of a machine's capture, counted from 0, is called in the guest."""
+    return f"/dev/vport0p{_FIRST_CAPTURE + number}"
+
+
+_FIRST_CAPTURE = 2  # behind the agent's port, and that of a console
+
+
+def _agent_device_args(spec: MachineSpec) -> Iterator[str]:
     if spec.agent is None:
-        return ()
+        return
     if spec._agent_has_uart:
-        return ("-serial", "chardev:agent")
+        yield from ("-serial", "chardev:agent")
+        if not spec.captures:
+            return
     bus = "pci" if spec.machine is MachineType.PC else "device"
-    return (
-        *("-device", f"virtio-serial-{bus},max_ports=2"),
-        *("-device", "virtserialport,chardev=agent,name=linklab.agent"),
-    )
+    ports = _FIRST_CAPTURE + len(spec.captures)
+    yield from ("-device", f"virtio-serial-{bus},max_ports={ports}")
+    if not spec._agent_has_uart:
+        yield from ("-device", "virtserialport,chardev=agent,name=linklab.agent")
+    for number, path in enumerate(spec.captures):
+        name = f"capture{number}"
+        yield from ("-chardev", f"file,id={name},path={_escaped(path)}")
+        port = f"nr={_FIRST_CAPTURE + number},name=linklab.{name}"
+        yield from ("-device", f"virtserialport,chardev={name},{port}")
 
 
 def _share_args(spec: MachineSpec) -> Iterator[str]:

@@ -14,7 +14,7 @@ from linklab.numbers import amount_text, digits_text
 from linklab.report.compare import kernel_rows, together
 from linklab.report.grid import plain_table
 from linklab.report.tables import metric_title
-from linklab.results.comparison import Comparison, Effect, Pair, Rule, compare, values_of
+from linklab.results.comparison import Comparison, Effect, Pair, Rule, compare, unit_of, values_of
 from linklab.results.figures import seconds_are, timed_by
 from linklab.results.model import Run
 from linklab.results.shape import Cell, Metric, Shape
@@ -23,6 +23,7 @@ _STYLE = {
     Effect.WORSE: "red",
     Effect.BETTER: "green",
     Effect.DIFFERENT: "yellow",
+    Effect.MINOR: "yellow",
     Effect.INCONCLUSIVE: "yellow",
 }
 
@@ -77,7 +78,9 @@ class Compared:
 
     def _one(self, row: ComparedCell) -> str:
         one, place, name = row.comparison, self.place(row), self.metric.short or self.metric.name
-        interval = f"95 % interval {span_text(one, self.metric)}"
+        interval = "no 95 % interval of so few"
+        if one.bounded:
+            interval = f"95 % interval {span_text(one, self.metric)}"
         sure = f"{interval}, p = {p_text(one.p_value)}, {one.blocks} blocks"
         takes = self.metric.is_time
         match one.verdict:
@@ -90,7 +93,10 @@ class Compared:
                 return f"{open_}: {sure}; {more_text(one)}"
             case _:
                 change = f"{'takes' if takes else 'has'} {change_text(one, self.metric)}"
-                return f"{self.b} {change} than {self.a} in {place}: {sure}"
+                less = ""
+                if one.verdict is Effect.MINOR:
+                    less = f", as it seems less than the {self._least} that matter"
+                return f"{self.b} {change} than {self.a} in {place}{less}: {sure}"
 
     def _several(self) -> str:
         found: dict[Effect, list[ComparedCell]] = {effect: [] for effect in Effect}
@@ -98,7 +104,7 @@ class Compared:
             found[row.comparison.verdict].append(row)
         parts = [
             f"{effect.word(self.metric)} in {'; '.join(map(self._how_much, found[effect]))}"
-            for effect in (Effect.WORSE, Effect.BETTER, Effect.DIFFERENT)
+            for effect in (Effect.WORSE, Effect.BETTER, Effect.DIFFERENT, Effect.MINOR)
             if found[effect]
         ]
         if same := found[Effect.SAME]:
@@ -114,10 +120,15 @@ class Compared:
 
     def _within(self, before: str) -> str:
         """Return the largest change that does not matter; nothing where any one does."""
+        return f"{before}within {self._least}" if self._least else ""
+
+    @property
+    def _least(self) -> str:
+        """The smallest change that matters; nothing where any one does."""
         if not self.metric.zero:
-            return f"{before}within {100 * self.threshold:g} %"
+            return f"{100 * self.threshold:g} %"
         matters = self.metric.matters
-        return f"{before}within {amount_text(matters, self.metric.unit)}" if matters else ""
+        return amount_text(matters, self.metric.unit) if matters else ""
 
 
 def stored_comparison(run: Run) -> Compared:
@@ -128,7 +139,9 @@ def stored_comparison(run: Run) -> Compared:
         ComparedCell(shape.cell_in(entry), Comparison.from_json(entry))
         for entry in stored["results"]
     ]
-    setting = f"{timed_by(about)}, {about['boot']} boot, {trials_text(run.plan['trials'])}"
+    boots = {sample.saved for sample in run.samples if sample.saved}
+    spread = f" from {len(boots)} saved guests of each" if boots else ""
+    setting = f"{timed_by(about)}, {about['boot']} boot{spread}, {trials_text(run.plan['trials'])}"
     names, threshold = (stored["a"], stored["b"]), stored["threshold"]
     return Compared(*names, rows, threshold, seconds_are(about), setting, shape, metric)
 
@@ -150,7 +163,7 @@ def comparison_of_runs(
     runs = together([one, other])
     about, shape = one[1].about, one[1].shape
     metric = metric or shape.metric
-    values = [values_of(stored.run.samples, metric) for stored in runs]
+    values = [values_of(each.run.samples, metric, unit_of(each.run)) for each in runs]
     pairs: dict[tuple[str, Cell], Pair] = {}
     for row in kernel_rows(runs):
         title = " / ".join(dict.fromkeys(name for name in row.names if name))
@@ -159,7 +172,7 @@ def comparison_of_runs(
                 list(found[cell].get(name or "", {}).values())
                 for found, name in zip(values, row.names, strict=True)
             )
-            if min(len(a), len(b)) >= 2:
+            if min(len(a), len(b)) >= 1:
                 pairs[title, cell] = Pair(a, b, paired=False, metric=metric)
     several = len({title for title, _ in pairs}) > 1
     rows = [
@@ -211,7 +224,14 @@ def _table(compared: Compared) -> RenderableType:
 
 
 def _notes(compared: Compared) -> Iterator[RenderableType]:
-    """Yield what would settle what is not settled; of a single one the sentence says it."""
+    """Yield what intervals are worth and what would settle what is not settled, of several."""
+    if (count := sum(row.comparison.bounded for row in compared.rows)) > 1:
+        text = (
+            f"Each interval holds 95 times in 100 by itself; that one of {count} does not is more"
+        )
+        yield Text(
+            f"{text}\nlikely, up to {min(100, 5 * count)} times in 100. p is corrected for all.\n"
+        )
     unsettled = [row for row in compared.rows if not row.comparison.conclusive]
     if len(compared.rows) > 1 and unsettled:
         for row in unsettled:
@@ -220,10 +240,13 @@ def _notes(compared: Compared) -> Iterator[RenderableType]:
 
 
 def _effect_text(one: Comparison, metric: Metric) -> str:
+    change = f"{one.change:.3f}" if one.by_ratio else _signed(one.change, metric)
+    if not one.bounded:
+        return f"{change} (no interval)"
     if one.by_ratio:
-        return f"{one.change:.3f} [{one.low:.3f}, {one.high:.3f}]"
+        return f"{change} [{one.low:.3f}, {one.high:.3f}]"
     low, high = (amount_text(value, metric.unit) for value in (one.low, one.high))
-    return f"{_signed(one.change, metric)} [{low}, {high}]"
+    return f"{change} [{low}, {high}]"
 
 
 def _signed(value: float, metric: Metric) -> str:
@@ -232,6 +255,8 @@ def _signed(value: float, metric: Metric) -> str:
 
 def more_text(one: Comparison) -> str:
     """Return how many more blocks would settle it."""
+    if one.blocks == 1:
+        return "one guest, or one boot, on a side settles nothing: --fresh-guest makes more"
     if one.more_blocks_needed is None:
         return "the effect is too near the threshold to be settled"
     return f"about {one.more_blocks_needed} more blocks would settle it"
@@ -249,7 +274,7 @@ def change_text(one: Comparison, metric: Metric) -> str:
 
 
 def p_text(p_value: float) -> str:
-    """Return a p value as it is printed; one that resampling cannot tell from 0 as a bound."""
+    """Return a p value as it is printed; a very small one as a bound."""
     return "< 0.0001" if p_value < 1e-4 else f"{p_value:.2g}"
 
 

@@ -82,7 +82,7 @@ def course_panels(stored: Stored, sheet: Cell, row: Value) -> list[Panel]:
             Curve(
                 str(column or quantity),
                 *look_of(shape, column, across),
-                [Point(at, value) for at, value in zip(course.at, course.values, strict=True)],
+                [Point(*each) for each in zip(*filter(None, _columns(course)), strict=True)],
             )
             for column in across
             if (course := courses.get(column))
@@ -102,6 +102,11 @@ def course_panels(stored: Stored, sheet: Cell, row: Value) -> list[Panel]:
             )
         )
     return panels
+
+
+def _columns(course: Course) -> tuple[tuple[float, ...], ...]:
+    """Return a course as a `Point` takes it: places, values, and what is around them."""
+    return course.at, course.values, course.least, course.most
 
 
 def _dashed(
@@ -127,7 +132,8 @@ def _panel(
     **more: Any,
 ) -> Panel:  # fmt: skip
     axis = runs[0].run.shape.axis(runs[0].run.shape.rows)
-    return Panel(identity, title, axis.title or axis.name, y, curves, unit, log=axis.log, **more)
+    drawn = {"log": axis.log, "smooth": axis.smooth, **more}
+    return Panel(identity, title, axis.title or axis.name, y, curves, unit, **drawn)
 
 
 def _identity(runs: Sequence[Stored], sheet: Cell) -> str:

@@ -263,11 +263,12 @@ def _courses(stored: Stored) -> Iterator[Mapping[str, Any]]:
     shape = stored.run.shape
     for sheet in () if is_sweep(stored.run.about) else stored.figures.sheets:
         for row in stored.figures.rows(sheet):
-            if drawn := [
-                text for panel in course_panels(stored, sheet, row) if (text := svg(panel))
-            ]:
+            panels = course_panels(stored, sheet, row)
+            if drawn := [text for panel in panels if (text := svg(panel))]:
                 named = shape.in_words({**sheet, shape.rows: row})
                 caption = f"{stored.letter} {named}".strip() + ": the first valid trial of each"
+                if any('class="band"' in text for text in drawn):
+                    caption += "; of several at once the median, in a band of all of them"
                 yield {"plots": drawn, "caption": f"{caption}."}
 
 

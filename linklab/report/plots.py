@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import ceil, floor, log10
 
 WIDTH, HEIGHT = 350, 300  # pixels, about what a telephone is wide: text keeps its size there
@@ -150,8 +151,10 @@ class Panel:
     `unit` stands after a value, `label` over the plot where several stand side
     by side. Values that are not above 0 make an axis linear, as does `log` of
     the horizontal one. With `names` the places are those words, from 0, and
-    the curves are bars; `steps` keep a value until the next point. `is_course` is
-    of so many points, over time, that they are a line without marks. `head` are lines above it.
+    the curves are bars; `steps` keep a value until the next point, and a `smooth` curve is a
+    cubic spline through its points, as gnuplot's `smooth csplines`. `is_course` is
+    of so many points, over time, that they are a line without marks, and what is around them
+    a band. `head` are lines above it.
     """
 
     identity: str
@@ -164,6 +167,7 @@ class Panel:
     log: bool = True
     names: Sequence[str] = ()
     steps: bool = False
+    smooth: bool = False
     is_course: bool = False
     head: Sequence[str] = ()
     width: int = WIDTH
@@ -182,6 +186,8 @@ class Panel:
             if self.is_course and points:
                 least, most = (_value_text(of(p.y for p in points)) for of in (min, max))
                 text = f"{least} to {most}{self.unit}"
+                if band := [y for p in points if p.least is not None for y in p.extent]:
+                    text += f", all from {_value_text(min(band))} to {_value_text(max(band))}"
             wrong = ", ".join(map(self._at, curve.invalid))
             said = "; ".join(filter(None, (text, wrong and f"not valid at {wrong}")))
             parts.append(f"{curve.name}: {said or 'nothing to show'}.")
@@ -297,8 +303,12 @@ def _curve(panel: Panel, number: int, x: Scale, y: Scale) -> Iterator[str]:
         for across, up, _ in points:
             yield _line("bar", across, y.place(0), across, up)
     elif len(points) > 1:
+        if panel.is_course and (band := _band(points, y)):
+            yield f'<path class="band" d="{band}"/>'
         joint = "H{0}V{1}" if panel.steps else "L{0} {1}"
         path = "".join(joint.format(a, b) for a, b, _ in points[1:])
+        if panel.smooth and len({across for across, _, _ in points}) == len(points):
+            path = _spline([(across, up) for across, up, _ in points])
         yield f'<path class="run" d="M{points[0][0]} {points[0][1]}{path}"/>'
     for across, up, point in () if panel.is_course else points:
         if point.least is not None and point.most is not None and point.least < point.most:
@@ -309,6 +319,41 @@ def _curve(panel: Panel, number: int, x: Scale, y: Scale) -> Iterator[str]:
         words = f"{curve.name}, {panel.place(value)}: not valid"
         yield _mark("cross", x.place(value), y.start - 6, words)
     yield "</g>"
+
+
+def _band(points: Sequence[tuple[float, float, Point]], y: Scale) -> str:
+    """Return the outline of what is around points, nothing where there is nothing."""
+    over = [f"{x} {y.place(p.most)}" for x, _, p in points if p.most is not None]
+    under = [f"{x} {y.place(p.least)}" for x, _, p in points if p.least is not None]
+    return f"M{'L'.join(over + under[::-1])}Z" if over else ""
+
+
+def _spline(points: Sequence[tuple[float, float]]) -> str:
+    """Return the natural cubic spline through points, from left to right, as Bezier curves.
+
+    Its second derivatives are 0 at both ends, and continuous: a tridiagonal system, solved
+    from the last row up.
+    """
+    joints = list(pairwise(points))
+    steps = [b[0] - a[0] for a, b in joints]
+    slopes = [(b[1] - a[1]) / step for (a, b), step in zip(joints, steps, strict=True)]
+    ratios, rests = [0.0], [0.0]
+    for (h, after), (slope, next_slope) in zip(pairwise(steps), pairwise(slopes), strict=True):
+        pivot = 2 * (h + after) - h * ratios[-1]
+        rests.append((6 * (next_slope - slope) - h * rests[-1]) / pivot)
+        ratios.append(after / pivot)
+    bends = [0.0]
+    for ratio, rest in zip(reversed(ratios), reversed(rests), strict=True):
+        bends.append(rest - ratio * bends[-1])
+    bends.reverse()
+    path = ""
+    for (a, b), h, slope, (bend, next_bend) in zip(
+        joints, steps, slopes, pairwise(bends), strict=True
+    ):
+        left, right = slope - h * (2 * bend + next_bend) / 6, slope + h * (bend + 2 * next_bend) / 6
+        places = (a[0] + h / 3, a[1] + left * h / 3, b[0] - h / 3, b[1] - right * h / 3, *b)
+        path += "C" + " ".join(f"{round(place, 1)}" for place in places)
+    return path
 
 
 def _mark(shape: str, x: float, y: float, words: str) -> str:

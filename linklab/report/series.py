@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
+from math import isfinite
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -66,12 +67,12 @@ def _row_json(findings: Findings, row: Row) -> dict[str, Any]:
 def _change_json(findings: Findings, cell: Cell, change: Change) -> dict[str, Any]:
     found, name = change.comparison, findings.metric.name
     middle, low, high = found.percent if found.by_ratio else (found.change, found.low, found.high)
+    ends = {"low": low, "high": high} if found.bounded else {"low": None, "high": None}
     return {
         **cell,
         "against": change.against,
         "percent" if found.by_ratio else "difference": middle,
-        "low": low,
-        "high": high,
+        **ends,
         "level": found.level,
         "p_value": found.p_value,
         "effect": found.verdict.word(findings.metric),
@@ -241,7 +242,8 @@ def change_text(one: Comparison, metric: Metric) -> str:
     if not one.by_ratio:
         return span_text(one, metric)
     middle, low, high = one.percent
-    return f"{'+' if middle >= 0.05 else ''}{_percent(middle, low, high)}"
+    sign = "+" if middle >= 0.05 else ""
+    return f"{sign}{_percent(middle, low, high)}"
 
 
 def _by(change: Change, metric: Metric) -> str:
@@ -253,7 +255,8 @@ def _by(change: Change, metric: Metric) -> str:
 
 
 def _percent(middle: float, low: float, high: float) -> str:
-    return f"{_number(middle)} % [{_number(low)}, {_number(high)}]"
+    interval = f" [{_number(low)}, {_number(high)}]" if isfinite(high - low) else ""
+    return f"{_number(middle)} %{interval}"
 
 
 def _number(value: float) -> str:
@@ -400,7 +403,7 @@ def _all_well(findings: Findings) -> str:
     found = [change.comparison for _, change in _all_changes(findings)]
     if all(one.verdict is Effect.SAME for one in found):
         surely = f"{none} that {_least(findings)}"
-    elif not all(one.by_ratio for one in found):
+    elif not all(one.by_ratio and one.bounded for one in found):
         surely = "no change is shown"
     else:
         low, high = (pick(one.percent[n] for one in found) for pick, n in ((min, 1), (max, 2)))

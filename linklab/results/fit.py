@@ -14,6 +14,9 @@ from enum import Enum
 from math import atan, cos, pi, sin, sqrt
 
 SIGNIFICANT = 0.05
+_EACH = SIGNIFICANT / 2
+"""The risk of a cost that is not there, and that of an interval that misses: the same points
+choose the terms and say how large they are, so that the two together are the risk."""
 _NEVER = 2.0  # beyond any chance
 _EXACT = 1e-9  # a relative error below which a fit is exact, and rounding all that is left
 
@@ -53,7 +56,8 @@ class Fit:
     @property
     def is_significant(self) -> bool:
         """Whether all terms are significant; the last one stays even if it is not."""
-        return all(term.margin <= abs(term.value) for term in self.terms.values())
+        is_last = len(self.terms) == 1
+        return not is_last or all(t.margin <= abs(t.value) for t in self.terms.values())
 
     @property
     def growth(self) -> str:
@@ -71,9 +75,10 @@ def fit(points: Mapping[int, float] | Mapping[float, float]) -> Fit | None:
     """Return the fit of seconds by numbers, or None of fewer than three.
 
     Three terms take at least four numbers, two take three: one more than terms,
-    or nothing says how good it is. The least significant term is left out and
-    the rest fitted anew until each that is left differs from 0 with 95 %
-    (Student's t of its standard error, which for one term is the F-test). No
+    or nothing says how good it is. The square is judged first, beside both other terms: judged
+    again and again beside fewer it would look significant more often than it may. Then the
+    least significant term is left out and the rest fitted anew until each that is left differs
+    from 0 (Student's t of its standard error, which for one term is the F-test). No
     work costs less than nothing, nor less when there is more of it: a term
     that would say so is left out before all others.
     """
@@ -82,10 +87,14 @@ def fit(points: Mapping[int, float] | Mapping[float, float]) -> Fit | None:
         return None
     tried = tuple(Power)[: 3 if len(known) >= 4 else 2]
     powers = list(tried)
+    if Power.QUADRATIC in powers and _solve(known, powers)[1][Power.QUADRATIC] > SIGNIFICANT:
+        powers.remove(Power.QUADRATIC)
     while True:
         terms, chances, error = _solve(known, powers)
+        if chances.get(Power.QUADRATIC, _NEVER) < _NEVER:
+            chances[Power.QUADRATIC] = 0.0
         worst = max(powers, key=lambda power: chances[power])
-        if chances[worst] <= SIGNIFICANT or len(powers) == 1:
+        if chances[worst] <= _EACH or len(powers) == 1:
             return Fit(terms, tried, len(known), error)
         powers.remove(worst)
 
@@ -108,9 +117,14 @@ def _solve(
     scaled = solver.sum(axis=1)
     free = len(points) - len(powers)
     error = float(sqrt(np.sum((1 - rows @ scaled) ** 2) / free))
-    limit = student_quantile(1 - SIGNIFICANT, free)
+    limit = student_quantile(1 - _EACH, free)
     # Rounding is an error, too: a term that an exact fit does not need is not there.
     deviations = max(error, _EXACT) * np.linalg.norm(solver, axis=1)
+    # Where noise grows with the number a square looks significant that is not there: it is held
+    # against what the errors themselves say, too (HC3; MacKinnon and White, Journal of
+    # Econometrics 29, 1985, pages 305 to 325).
+    leverage = np.minimum(np.sum(rows * solver.T, axis=1), 1 - _EXACT)
+    own = float(np.linalg.norm(solver[-1] * (1 - rows @ scaled) / (1 - leverage)))
     shares = np.max(np.abs(rows * scaled), axis=0)
     coefficients = dict(zip(powers, map(float, scaled), strict=True))
     terms, chances = {}, {}
@@ -120,6 +134,8 @@ def _solve(
         unit = float(most) ** power.value
         terms[power] = Term(value / unit, limit * deviation / unit)
         chances[power] = 1.0 if share < _EXACT else student_outside(abs(value) / deviation, free)
+        if power is Power.QUADRATIC and own > deviation:
+            chances[power] = max(chances[power], student_outside(abs(value) / own, free))
         if _is_impossible(power, coefficients):
             chances[power] = _NEVER
     return terms, chances, error

@@ -6,10 +6,11 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
+from math import isfinite
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from linklab.results.codec import SchemaError, from_json, known
+from linklab.results.codec import SchemaError, from_json, known, to_json
 from linklab.results.shape import Cell, Course, Metric, Shape
 
 R = TypeVar("R", "BootRecord", "TallyRecord", "CourseRecord")
@@ -45,7 +46,8 @@ class Sample:
     `spaces` of one guest, or `guests`; nothing without one. `block` is the round
     that it was taken in, which has each kernel once: kernels are compared within
     blocks. Set-up is trial 0 of block 0. `links` is what shaped links between
-    guests did meanwhile, for who reads the line: `link1_there_lost`.
+    guests did meanwhile, for who reads the line: `link1_there_lost`. `saved` is the number,
+    from 1 on, of the saved guest that its guest went on from, where there were several.
     """
 
     scenario: str
@@ -61,12 +63,15 @@ class Sample:
     clock: str = "real"
     place: str = ""
     links: Mapping[str, int] | None = None
+    saved: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return it as one flat JSON object."""
         own = _own(self)
         if not self.place:
             del own["place"]
+        if not self.saved:
+            del own["saved"]
         return {**own, **self.cell, **self.metrics, **(self.links or {})}
 
     @classmethod
@@ -76,6 +81,9 @@ class Sample:
         metrics = _metrics(data, shape.metrics)
         if shape.metric.name not in metrics:
             raise SchemaError(f"a sample lacks {shape.metric.name}")
+        for name, value in metrics.items():
+            if isinstance(value, float) and not isfinite(value):
+                raise SchemaError(f"a sample's {name} is {value!r}, which is no number")
         return cls(cell=shape.cell_in(data), metrics=metrics, **own)
 
 
@@ -133,7 +141,8 @@ class CourseRecord:
 
     def to_json(self) -> dict[str, Any]:
         """Return it as one flat JSON object."""
-        return {"kernel": self.kernel, **self.cell, "trial": self.trial, **vars(self.course)}
+        course = to_json(self.course, sparse=True)
+        return {"kernel": self.kernel, **self.cell, "trial": self.trial, **course}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], shape: Shape) -> Self:

@@ -138,15 +138,17 @@ class Findings:
     metric: Metric
 
     def is_regression(self, change: Change) -> bool:
-        """Tell whether a metric is worse by more than is allowed, surely.
+        """Tell whether a metric is worse, and by more than is allowed, surely.
 
-        A metric that is compared by its difference is, where it is surely worse.
+        By the same test as two kernels are, corrected for all patches, cells and flavours;
+        and, of one that is compared by its ratio, by the whole interval.
         """
-        one, better = change.comparison, self.metric.better
-        if not one.by_ratio or better is Better.NEITHER:
+        one = change.comparison
+        if one.verdict is not Effect.WORSE or not one.by_ratio:
             return one.verdict is Effect.WORSE
         _, low, high = one.percent
-        return high < -self.fail_above if better is Better.MORE else low > self.fail_above
+        limit = self.fail_above
+        return high < -limit if self.metric.better is Better.MORE else low > limit
 
     def verdict_of(self, row: Row) -> Verdict:
         """Return what a patch's row says; a base that fails leaves nothing to test."""
@@ -226,8 +228,7 @@ def _changes(
 ) -> tuple[_Changes, _Changes]:
     """Return each measured kernel against the one measured before it, and against the base.
 
-    What the patches did one by one is one family of comparisons, what they did
-    together another: a p value is corrected for all of its family.
+    All of them are one family: each p value is corrected for every patch, cell and flavour.
     """
     steps: list[tuple[StateRecord, StateRecord]] = []
     wholes: list[tuple[StateRecord, StateRecord]] = []
@@ -237,18 +238,21 @@ def _changes(
         if there and there[0].number == BASE:
             wholes += [(there[0], state) for state in there[1:]]
 
-    def compared(wanted: Sequence[tuple[StateRecord, StateRecord]]) -> _Changes:
-        pairs = {
-            (a.number, b.kernel, cell): pair
-            for a, b in wanted
-            for cell, pair in pairs_of(run.samples, metric, a.kernel, b.kernel).items()
-        }
-        found: _Changes = {}
-        for (number, kernel, cell), comparison in compare(pairs, rule).items():
-            found.setdefault(kernel, {})[cell] = Change(number, comparison)
+    pairs = {
+        (a.number, b.kernel, cell): pair
+        for a, b in (*steps, *wholes)
+        for cell, pair in pairs_of(run.samples, metric, a.kernel, b.kernel).items()
+    }
+    compared = compare(pairs, rule)
+
+    def changes(wanted: Sequence[tuple[StateRecord, StateRecord]]) -> _Changes:
+        among, found = {(a.number, b.kernel) for a, b in wanted}, _Changes()
+        for (number, kernel, cell), comparison in compared.items():
+            if (number, kernel) in among:
+                found.setdefault(kernel, {})[cell] = Change(number, comparison)
         return found
 
-    return compared(steps), compared(wholes)
+    return changes(steps), changes(wholes)
 
 
 _DOES = {Verdict.CRASH: "crashes", Verdict.HANG: "hangs"}

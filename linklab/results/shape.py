@@ -33,7 +33,8 @@ class Axis:
     `values` are those of a run that names none; `among` all that there are
     where they are words, else values are numbers from `least` to `most`, whole ones
     where `values` are; of `open` ones others may be there, too, which shows when they are used.
-    What a `silent` one is by default is as if there were no such axis, and not said.
+    What a `silent` one is by default is as if there were no such axis, and not said. Curves
+    over a `smooth` one are smooth.
     Another value of a `per_guest` axis needs another guest. `alias` is the
     name of an option of its own, beside `--axis NAME=VALUES`. Of a parameter that a
     sweep varies `parameter` is the name: its axis has another one where a line of a
@@ -53,6 +54,7 @@ class Axis:
     parameter: str = ""
     open: bool = False
     silent: bool = False
+    smooth: bool = False
 
     def says(self, value: Value) -> bool:
         """Whether a value is worth a word."""
@@ -119,12 +121,17 @@ class Metric:
 
 @dataclass(frozen=True)
 class Course:
-    """How something went within a trial: `values`, each `at` so many seconds from its begin."""
+    """How something went within a trial: `values`, each `at` so many seconds from its begin.
+
+    Of several that went at once they are medians; then `least` and `most` are there, too.
+    """
 
     quantity: str
     unit: str
     at: tuple[float, ...]
     values: tuple[float, ...]
+    least: tuple[float, ...] = ()
+    most: tuple[float, ...] = ()
 
 
 class Cell(Mapping[str, Value]):

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from math import comb
+from math import comb, erfc, sqrt
 
 LEVEL = 0.95
+EXACT = 12  # units whose exchanges are all tried; of more their sum is as good as normal
 
 
 @dataclass(frozen=True)
@@ -78,3 +79,8 @@ def _solve(beyond: Callable[[float], bool]) -> float:
         middle = (low + high) / 2
         low, high = (low, middle) if beyond(middle) else (middle, high)
     return high
+
+
+def least_p_value(units: int) -> float:
+    """Return the p value where so many units agree as well as they can."""
+    return 2.0 ** (1 - units) if units <= EXACT else erfc(sqrt(units / 2))

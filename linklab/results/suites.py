@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import isfinite
 from statistics import median
 from typing import Any
 
@@ -197,7 +198,7 @@ def _compared(found: Iterable[tuple[str, Cell, Comparison]], metric: Metric, a: 
 
 def _comparison(kernel: str, cell: Cell, one: Comparison, metric: Metric, a: str) -> Outcome:
     times = "x" if one.by_ratio else ""
-    said = f"{one.change:.3g}{times} [{one.low:.3g}, {one.high:.3g}] of {a}"
+    said = f"{one.change:.3g}{times}{_interval(one.low, one.high, '.3g')} of {a}"
     word = one.verdict.word(metric)
     return Outcome(
         name="/".join(filter(None, (kernel, cell.text))),
@@ -205,6 +206,11 @@ def _comparison(kernel: str, cell: Cell, one: Comparison, metric: Metric, a: str
         message=f"{word}: {said}, p = {one.p_value:.2g}, {one.blocks} blocks",
         figure=Quantity(one.change, times or metric.unit),
     )
+
+
+def _interval(low: float, high: float, form: str) -> str:
+    """Return an interval behind a value; nothing where it has no ends."""
+    return f" [{low:{form}}, {high:{form}}]" if isfinite(high - low) else ""
 
 
 # Series
@@ -267,10 +273,10 @@ def _state_cell(findings: Findings, row: Row, cell: Cell) -> Outcome:
 
 def _change_text(change: Change, metric: Metric) -> str:
     one = change.comparison
-    by = f"{one.change:+.3g} [{one.low:.3g}, {one.high:.3g}] {metric.unit}".rstrip()
+    by = f"{one.change:+.3g}{_interval(one.low, one.high, '.3g')} {metric.unit}".rstrip()
     if one.by_ratio:
         percent, low, high = one.percent
-        by = f"{percent:+.1f} % [{low:.1f}, {high:.1f}]"
+        by = f"{percent:+.1f} %{_interval(low, high, '.1f')}"
     return f"{one.verdict.word(metric)}: {by} against the last patch that was measured"
 
 

@@ -142,7 +142,8 @@ def _faults(scenario: type[Scenario]) -> Iterator[str]:
         shape.in_words(Cell((name, axis.values[0]) for name, axis in axes.items()))
     except (AttributeError, LookupError, ValueError) as error:
         yield f"its text {shape.text!r} names what is no axis: {error}"
-    paths = [(which, getattr(scenario, which)) for which in ("fragment", "needs", "image")]
+    paths = [(which, getattr(scenario, which)) for which in ("needs", "image")]
+    paths += [("fragment", path) for path in scenario.fragments()]
     for which, path in (*paths, *(("modules", folder) for folder in scenario.modules)):
         is_one = isinstance(path, Path) and path.is_absolute() and path.exists()
         if path is not None and not is_one:

@@ -7,14 +7,14 @@ has it, a veth has it with GRO (Linux 5.13). The kernel counts what it found so.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from linklab.errors import LabError, RequestRefused, WrongState
 from linklab.lab.spaces import TRAFFIC
 from linklab.lab.topology import parse
 from linklab.results.figures import Figures
-from linklab.results.shape import Axis, Better, Cell, Metric, Shape
+from linklab.results.shape import Axis, Better, Cell, Metric, Shape, Value
 from linklab.scenarios.scenario import Claim, Finding, Hosts, Metrics, Parameter, Scenario
 
 __all__ = ["Busypoll"]
@@ -65,6 +65,18 @@ class Busypoll(Scenario):
     judged: ClassVar = {"arm": ("interrupt", "busypoll"), "size": (1,)}
     profiled: ClassVar = {"arm": ("busypoll",), "size": (1,)}
 
+    @classmethod
+    def misplaced(cls, cell: Cell, given: Mapping[str, Value], *, in_one_guest: bool) -> str:
+        """Return why nothing could be found by polling, over a link without a delay."""
+        network = parse(str(given["topology"]))
+        link = network.links[network.ports_of(network.hosts[0])[0].link]
+        if not in_one_guest or not str(cell["arm"]).endswith("busypoll") or not link.is_clean:
+            return ""
+        return (
+            "over a veth alone the answer is there before anybody can ask for it: a link with "
+            "a delay is needed (--param topology='a -- b: 20us'), or --place guests"
+        )
+
     def set_up(self, hosts: Hosts, setup: Cell) -> Iterable[tuple[Cell, Metrics]]:
         """Let the veth of who asks have NAPI."""
         self.asks, self.answers = self.drawn.hosts[0], self.drawn.hosts[-1]
@@ -92,9 +104,13 @@ class Busypoll(Scenario):
         }
         self.polled = said.number("polled")
         if arm.endswith("busypoll") and not self.polled:
+            is_inside = bool(hosts[self.asks].inside)
+            why = self.misplaced(cell, self.given, in_one_guest=is_inside) or (
+                "its interface has no NAPI, or the answer took longer than --param microseconds"
+            )
             raise LabError(
                 f"{arm}: busy polling found none of {count} answers (BusyPollRxPackets of "
-                f"{self.asks}'s /proc/net/netstat): " + self._why_not(hosts)
+                f"{self.asks}'s /proc/net/netstat): {why}"
             )
         return {
             "latency": said.number("ns_p50") / 1e3,
@@ -103,17 +119,6 @@ class Busypoll(Scenario):
             "cpu": said.number("request_cpu_ns") / int(count) / 1e3,
             **each,
         }
-
-    def _why_not(self, hosts: Hosts) -> str:
-        """Return why nothing could be found by polling."""
-        network = parse(str(self.given["topology"]))
-        port = network.ports_of(self.asks)[0]
-        if hosts[self.asks].inside and network.links[port.link].is_clean:
-            return (
-                "over a veth alone the answer is there before anybody can ask for it: a link with "
-                "a delay is needed (--param topology='a -- b: 20us'), or --place guests"
-            )
-        return "its interface has no NAPI, or the answer took longer than --param microseconds"
 
     def check(self, hosts: Hosts, cell: Cell) -> None:
         """See that nobody polls who waits for an interrupt."""

@@ -15,7 +15,7 @@ from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 from signal import SIGKILL, SIGTERM
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from linklab.agent.client import Agent, TracedAgent
 from linklab.agent.replies import Measure, ProgramEnd, SyscallCount
@@ -160,6 +160,27 @@ class Slower:
     first: int = 4000  # loops to begin with
 
 
+class Links(Protocol):
+    """The links of a topology, counted from 0, which can be cut while their hosts run.
+
+    One stays as it is until something else is asked for. Each raises `LabError` where nothing
+    in the link's middle could do it.
+    """
+
+    @property
+    def cut(self) -> set[int]:
+        """The links that are down or dark now."""
+
+    def pull(self, link: int) -> None:
+        """Take a link down: neither end has a carrier, and what is on it is lost."""
+
+    def darken(self, link: int) -> None:
+        """Let all vanish that is on a link and comes to it; its carrier stays."""
+
+    def plug(self, link: int) -> None:
+        """Let a link be as it was before."""
+
+
 @dataclass(frozen=True)
 class Host:
     """A host of the topology, driven through its agent. Every time is the guest's own."""
@@ -172,6 +193,13 @@ class Host:
     inside: tuple[str, ...] = ()
     """The words before a command that is to run on it, where it shares a guest with others."""
     network: Topology | None = None
+    wires: Links | None = None
+
+    @property
+    def links(self) -> Links:
+        """Return the links of its topology, which can be cut."""
+        assert self.wires is not None, "a scenario without a topology has no links"
+        return self.wires
 
     def address(self, link: int | None = None, family: int = 4) -> str:
         """Return its address: on its first link, or on one that it has an end of."""
@@ -356,8 +384,8 @@ class Scenario:
     """The same where a kernel is only to be found good or bad: everything, and little of it."""
     profiled: ClassVar[Mapping[str, tuple[Value, ...]]] = {}
     """The same for a profile, which is of one cell."""
-    fragment: ClassVar[Path | None] = None
-    """Kernel options that it needs: a config fragment, or none beyond a flavour's."""
+    fragment: ClassVar[Path | tuple[Path, ...] | None] = None
+    """Kernel options that it needs: a config fragment, or several, none beyond a flavour's."""
     needs: ClassVar[Path | None] = None
     """What kernels that the lab does not build are checked against, with the modules to
     load: a list as `images/needs.toml`, without groups. Without one the fragment is."""
@@ -375,6 +403,9 @@ class Scenario:
     """Hosts and the links between them, where one guest alone is not enough; a parameter then.
 
     What networks need of a kernel and an image comes with it, where none is named."""
+    apart: ClassVar[bool] = False
+    """Whether in virtual time each cell has a guest of its own: of trials that take a host
+    seconds, so that all of its CPUs are at work, and none is changed by those before it."""
     weighs_iso: ClassVar[bool] = False
     """Whether its claims are about the size of the live ISO, which is then made."""
 
@@ -416,10 +447,15 @@ class Scenario:
         return "" if len(network.hosts) > 1 else "two hosts are needed, as in `a -- b`"
 
     @classmethod
+    def fragments(cls) -> tuple[Path, ...]:
+        """Return the fragments of kernel options that it needs, in their order."""
+        found = cls.fragment or ()
+        return found if isinstance(found, tuple) else (found,)
+
+    @classmethod
     def all_needs(cls) -> tuple[str, ...]:
-        """Return the file that says what a kernel must have, if there is one."""
-        found = cls.needs or cls.fragment
-        return (str(found),) if found else ()
+        """Return the files that say what a kernel must have."""
+        return (str(cls.needs),) if cls.needs else tuple(map(str, cls.fragments()))
 
     @classmethod
     def refusal(cls, cell: Cell) -> str:
@@ -432,8 +468,19 @@ class Scenario:
         return ""
 
     @classmethod
+    def misplaced(cls, cell: Cell, given: Mapping[str, Value], *, in_one_guest: bool) -> str:
+        """Return why a cell cannot be measured where the hosts are, or nothing.
+
+        They are all `in_one_guest`, or each is a guest of its own.
+        """
+        return ""
+
+    @classmethod
     def memory(cls, cell: Cell, cpus: int) -> int:
-        """Return the MiB that a guest needs for a cell; with hosts in it, for their sockets too."""
+        """Return the MiB that a guest needs for a cell; with hosts in it, for their sockets too.
+
+        The cell has the values of the parameters beside those of the axes.
+        """
         return 512 if cls.topology else 128
 
     @classmethod

@@ -132,7 +132,7 @@ class Calibration:
         every: dict[str, list[Pair]] = {name: [] for name in slower}
         blocks = _FreshBlocks(self, [base, twin, *others])
 
-        def compared(number: int) -> bool:
+        def compared(number: int, _is_last: bool) -> bool:
             if blocks.took is None:
                 return False
             self.outcome.seconds.append(blocks.took * 2 / len(blocks.subjects))
@@ -156,7 +156,7 @@ class Calibration:
         """Return how many times as long it takes, or None if that is not far beyond chance."""
         blocks, count, ratio = _FreshBlocks(self, [base, slow]), self.plan.repeat, 0.0
 
-        def is_unclear(_number: int) -> bool:
+        def is_unclear(*_: object) -> bool:
             nonlocal ratio
             ratio = self._ratio(blocks) if blocks.took is not None else 0.0
             return ratio < _CLEARLY
@@ -204,6 +204,7 @@ class _FreshBlocks(Blocks):
         if lab.boot is not Boot.RESUME:
             yield lab
             return
+        lab = replace(lab, boots=min(lab.boots, self._count))
         with Cache().scratch() as folder:
             saved: dict[str, Snapshot] = {}
             for number, subject in enumerate(self.subjects):
@@ -214,5 +215,10 @@ class _FreshBlocks(Blocks):
 
 
 def _joined(pairs: Sequence[Pair]) -> Pair:
+    """Return all of them as one; each has saved guests of its own."""
     a, b = ([v for pair in pairs for v in getattr(pair, side)] for side in "ab")
-    return replace(pairs[0], a=a, b=b)
+    boots, first = [], 0
+    for pair in pairs:
+        boots += [first + number for number in pair.boots]
+        first += max(pair.boots, default=0)
+    return replace(pairs[0], a=a, b=b, boots=boots)

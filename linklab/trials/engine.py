@@ -15,7 +15,7 @@ from linklab.events import Listener, Note, StepAdvanced, step
 from linklab.host.cpus import own_cores, share_out
 from linklab.lab.kernel_reports import FiledReport
 from linklab.lab.lab import Lab, Subject, host_memory_available
-from linklab.machine.spec import Clock
+from linklab.machine.spec import Boot, Clock
 from linklab.results.model import BootRecord, CourseRecord, Run, Sample, TallyRecord
 from linklab.results.shape import Cell
 from linklab.results.store import RunFolder, utc_now
@@ -125,11 +125,12 @@ class Batch:
         subject, log = self.subjects[slot.kernel], folder / self.consoles[slot]
         return GuestAtWork(self.lab, self.plan, subject, slot, log)
 
-    def sample(self, kernel: str, trial: Trial, block: int) -> Sample:
+    def sample(self, slot: GuestSlot, trial: Trial, block: int) -> Sample:
         """Return a trial as a sample."""
+        several = self.lab.boot is Boot.RESUME and self.lab.boots > 1
         return Sample(
             scenario=self.plan.kind.name,
-            kernel=kernel,
+            kernel=slot.kernel,
             boot=self.lab.boot.value,
             accel=self.lab.accel.value,
             cell=trial.cell,
@@ -141,6 +142,7 @@ class Batch:
             clock=self.lab.clock_name,
             place=self.plan.place_in(self.lab),
             links=trial.links or None,
+            saved=self.lab.saved_number(self.plan.draw_of(slot)) if several else 0,
         )
 
 
@@ -176,7 +178,7 @@ class _Scheduler:
                 yield Ignored(slot, finding)
             for trial in answer.trials:
                 if not isinstance(job, Turn) or job.number > 0 or not trial.verified:
-                    yield self._batch.sample(slot.kernel, trial, block)
+                    yield self._batch.sample(slot, trial, block)
                     for course in trial.courses:
                         yield CourseRecord(slot.kernel, trial.cell, trial.number, course)
             self._done += self._batch.cost(slot, job) if job else 0

@@ -10,14 +10,24 @@ from dataclasses import dataclass, field, replace
 from math import isfinite
 from pathlib import Path
 
-from linklab.errors import GuestIncomplete, KernelFault, LabError, LinklabError, WrongState
+from linklab.errors import (
+    GuestHung,
+    GuestIncomplete,
+    KernelFault,
+    LabError,
+    LinklabError,
+    RequestRefused,
+    WrongState,
+)
 from linklab.host.accel import Accel
 from linklab.host.cpus import pin
 from linklab.lab import spaces
+from linklab.lab.captures import check_room
 from linklab.lab.guests import GuestNetwork
 from linklab.lab.kernel_reports import FiledReport
 from linklab.lab.lab import Lab, Subject
 from linklab.lab.session import Session
+from linklab.lab.spaces import SpaceLinks, over_a_cut_link
 from linklab.lab.topology import Topology
 from linklab.machine.spec import Clock
 from linklab.results.model import BootRecord, TallyRecord
@@ -28,7 +38,6 @@ from linklab.trials.links import check_links
 from linklab.trials.plan import CountSyscalls, GuestSlot, Leaks, Plan, Turn
 
 Cores = frozenset[int]
-_SEEDS = 1 << 32
 _LOOKS = 5  # at a link in real time, before it is found to be wrong
 
 
@@ -109,9 +118,12 @@ def hosts_in(session: Session, lab: Lab, plan: Plan, setup: Cell) -> Hosts:
     if network is None:
         return {GUEST: guest}
     spaces.build(network, plan.seed + 1, guest.run, guest.write)
+    if lab.captures:
+        spaces.start_captures(network, guest)
+    wires = SpaceLinks(network, plan.seed + 1, guest.run)
     hosts = {
-        name: replace(guest, name=name, inside=spaces.inside(name), network=network)
-        for name in network.hosts
+        name: replace(guest, name=name, inside=spaces.inside(name), network=network, wires=wires)
+        for name in network.everyone
     }
     spaces.await_answers(network, hosts)
     check_links(network, hosts, 1 if lab.clock is Clock.VIRTUAL else _LOOKS)
@@ -168,6 +180,9 @@ class GuestAtWork:
         self._stack.__exit__(type(dropped), dropped, None)
 
     def _failed(self, error: LinklabError, kept: Sequence[Trial] = ()) -> Answer:
+        wires = next((host.wires for host in self._hosts.values() if host.wires), None)
+        if wires and wires.cut and isinstance(error, (GuestHung, RequestRefused)):
+            error = over_a_cut_link(self._scenario.drawn, wires.cut, error)
         if isinstance(error, KernelFault) and not error.guest:
             error.guest = GUEST
         return Answer(trials=tuple(kept), error=error, ignored=self._ignored())
@@ -176,12 +191,12 @@ class GuestAtWork:
         return tuple(finding for session in self._sessions for finding in session.ignored)
 
     def _open(self, cores: Cores | None) -> Answer:
-        draw = (self._plan.seed + self._slot.draw) % _SEEDS  # warm-up rounds count downwards from 0
+        draw = self._plan.draw_of(self._slot)
         setup = self._slot.setup
         network = self._plan.kind.network(self._given)
         joined = None
         if network is not None and self._lab.guests is not None:
-            opened = self._lab.network(self._subject, self._console_log, self._plan.seed + 1)
+            opened = self._lab.network(self._subject, self._console_log, self._plan.seed + 1, draw)
             self._joined = joined = self._stack.enter_context(opened)
             self._sessions = tuple(joined.sessions.values())
         else:
@@ -209,7 +224,10 @@ class GuestAtWork:
         if joined is not None and self._lab.guests is not None:
             hosts = {
                 name: replace(
-                    host_of(session, self._lab, kind, setup, limit), name=name, network=network
+                    host_of(session, self._lab, kind, setup, limit),
+                    name=name,
+                    network=network,
+                    wires=joined,
                 )
                 for name, session in joined.sessions.items()
             }
@@ -237,7 +255,7 @@ class GuestAtWork:
                 for number in range(1 - self._plan.warmup_trials, self._plan.trials + 1):
                     named = number if self._plan.trials > 1 else turn.number
                     self._scenario.prepare(self._hosts, cell)
-                    told = self._joined.watch() if self._joined else dict
+                    told = self._joined.watch() if self._joined else self._watched
                     metrics = self._checked(self._scenario.trial(self._hosts, cell))
                     courses = tuple(self._scenario.courses(cell))
                     trial = Trial(turn.cell, named, metrics, links=told(), courses=courses)
@@ -254,8 +272,15 @@ class GuestAtWork:
             return self._failed(judged, kept)
         return Answer(trials=tuple(kept))
 
+    def _watched(self) -> dict[str, int]:
+        """Return what links in a guest tell of a trial: nothing, but their captures are well."""
+        check_room([path for session in self._sessions for path in session.machine.spec.captures])
+        return {}
+
     def _end_work(self) -> None:
         """See what work leaves behind, once for each kernel and cell; delete what it made."""
+        if self._lab.captures:
+            spaces.end_captures(self._hosts[GUEST])
         plan, chosen = self._plan, self._plan.leaks
         if chosen is Leaks.NONE:
             return

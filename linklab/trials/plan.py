@@ -59,6 +59,7 @@ class Plan:
     warmup_rounds: int = 0
     seed: int = 0
     fresh_guest: bool = False  # a guest for each trial, not for each kernel and set-up
+    apart: bool = False  # a guest for each cell, as `Scenario.apart` has it
     jobs: int = 1  # guests at work at the same time
     trials: int = 1
     warmup_trials: int = 0
@@ -84,6 +85,14 @@ class Plan:
         varied = (axis for axis in self.shape.axes if axis.parameter)
         return {**self.given, **{axis.parameter: setup[axis.name] for axis in varied}}
 
+    def whole(self, cell: Cell) -> Cell:
+        """Return a cell with the values of the parameters beside those of the axes."""
+        return Cell({**self.given_in(cell), **cell})
+
+    def draw_of(self, slot: GuestSlot) -> int:
+        """Return what a guest's entropy, and the saved guest that it goes on from, depend on."""
+        return (self.seed + slot.draw) % SEEDS  # warm-up rounds count downwards from 0
+
     @property
     def networks(self) -> list[Topology]:
         """The topologies that guests have, each once; none where the scenario has none."""
@@ -106,6 +115,17 @@ class Plan:
         """What guests are made for: the parts of cells that need a guest of their own."""
         return list(dict.fromkeys(cell.of(self.shape.per_guest) for cell in self.cells))
 
+    @property
+    def shares(self) -> list[tuple[Cell, ...]]:
+        """The cells that are measured in one guest: those of a set-up, or each one alone."""
+        if self.apart:
+            return [(cell,) for cell in self.cells]
+        per_guest = self.shape.per_guest
+        return [
+            tuple(cell for cell in self.cells if cell.of(per_guest) == setup)
+            for setup in self.setups
+        ]
+
     def to_json(self) -> dict[str, Any]:
         """Return what is kept of it: what was to be measured, how often, in what guests."""
         return {
@@ -116,6 +136,7 @@ class Plan:
             "warmup": self.warmup_rounds,
             "seed": self.seed,
             "fresh_guest": self.fresh_guest,
+            **({"apart": True} if self.apart else {}),
             "jobs": self.jobs,
             "trials": self.trials,
             "settling": self.warmup_trials,
@@ -268,34 +289,34 @@ def countings(plan: Plan, turns: Sequence[Turn]) -> dict[GuestSlot, list[CountSy
 def schedule(plan: Plan, kernels: Sequence[str], capacity: int) -> list[Turn]:
     """Return all trials of a run in order; at most `capacity` guests are open at a time.
 
-    Guests are shared by the trials of a kernel and set-up, or, with
-    `plan.fresh_guest`, made for each trial. Where there is one round only,
-    nothing is averaged and the guests come one after the other. Where not all
-    guests have room at once, trials are interleaved over as many as do.
+    Guests are shared by the trials of a kernel and set-up, with `plan.apart` by those
+    of a kernel and cell, or, with `plan.fresh_guest`, made for each trial. Where there
+    is one round only, nothing is averaged and the guests come one after the other.
+    Where not all guests have room at once, trials are interleaved over as many as do.
     """
     random = Random(plan.seed)
     rounds = range(1 - plan.warmup_rounds, plan.repeat + 1)
     if plan.fresh_guest:
         return blocks(plan, plan.cells, kernels, rounds, random)
-    pairs = [(kernel, setup) for kernel in kernels for setup in plan.setups]
-    slots = [GuestSlot(number, kernel, setup) for number, (kernel, setup) in enumerate(pairs)]
+    pairs = [(kernel, cells) for kernel in kernels for cells in plan.shares]
+    slots = [
+        (GuestSlot(number, kernel, cells[0].of(plan.shape.per_guest)), cells)
+        for number, (kernel, cells) in enumerate(pairs)
+    ]
     random.shuffle(slots)
     together = capacity if len(rounds) > 1 else 1
     return [
         turn
         for first in range(0, len(slots), together)
         for number in rounds
-        for turn in _round(plan, slots[first : first + together], number, random)
+        for turn in _round(slots[first : first + together], number, random)
     ]
 
 
-def _round(plan: Plan, slots: Sequence[GuestSlot], number: int, random: Random) -> list[Turn]:
-    turns = [
-        Turn(slot, cell, number)
-        for slot in slots
-        for cell in plan.cells
-        if cell.of(plan.shape.per_guest) == slot.setup
-    ]
+def _round(
+    slots: Sequence[tuple[GuestSlot, Sequence[Cell]]], number: int, random: Random
+) -> list[Turn]:
+    turns = [Turn(slot, cell, number) for slot, cells in slots for cell in cells]
     random.shuffle(turns)
     return turns
 

@@ -78,8 +78,10 @@ class Blocks:
         self.done += count
 
 
-Look = Callable[[int], bool]
-"""Looks at what was measured, for the so-manieth time, and says whether all is known."""
+Look = Callable[[int, bool], bool]
+"""Looks at what was measured, for the so-manieth time, and says whether all is known.
+
+It is told whether this is the last time whatever it sees."""
 
 
 def until_known(blocks: Blocks, budget: Budget, look: Look, listener: Listener) -> bool:
@@ -102,12 +104,13 @@ def until_known(blocks: Blocks, budget: Budget, look: Look, listener: Listener) 
                 pace = (time.monotonic() - began) / count
         except BaseException:
             with suppress(LinklabError):
-                look(looks + 1)
+                look(looks + 1, True)
             raise
         looks += 1
-        if look(looks):
+        is_last = is_over() or blocks.done >= budget.most
+        if look(looks, is_last):
             return True
-        if is_over() or blocks.done >= budget.most:
+        if is_last:
             return False
         target = budget.after(blocks.done)
         listener(Note(f"{blocks.done} blocks leave it unsettled: going on to {target}"))
@@ -156,9 +159,9 @@ class SequentialTest:
         self.outcome.in_time = known or not self._grows
         return self.outcome
 
-    def _look(self, number: int) -> bool:
+    def _look(self, number: int, is_last: bool) -> bool:
         blocks, found = self._blocks, self.outcome.found
-        rule = self._rule.after_look(number) if self._grows else self._rule
+        rule = self._rule.after_look(number, last=is_last) if self._grows else self._rule
         a, b = (subject.name for subject in blocks.subjects)
         pairs = pairs_of(blocks.samples(), self._metric, a, b)
         wanted = {cell: pair for cell, pair in pairs.items() if cell in blocks.cells}

@@ -177,7 +177,7 @@ class SeriesRun:
         plan = self._plan.measure
         engine = Engine(self._lab, plan, self._folder, self._listener)
         blocks = Blocks(engine, subjects, plan.cells, together=False)
-        until_known(blocks, Budget(plan.repeat), lambda _: True, self._listener)
+        until_known(blocks, Budget(plan.repeat), lambda *_: True, self._listener)
 
     # Consoles
 

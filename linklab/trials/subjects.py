@@ -50,6 +50,7 @@ class Requirements:
         needs = kind.all_needs()
         if kind.topology:
             needs += lab.guests.needs if lab.guests else (spaces.NEEDS,)
+            needs += (spaces.CAPTURES,) if lab.captures else ()
         return cls(lab.boot, needs, lab.machine, image, lab.clock, weighs_iso=kind.weighs_iso)
 
     @property

@@ -6,20 +6,21 @@ is what arrives, what is counted, and what is said when something fails.
 
 from __future__ import annotations
 
+import os
 import signal
 import struct
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from time import sleep
+from time import monotonic, sleep
 
 import pytest
 from agentbox import inside, ip_program, isolation
 
 from linklab.events import ignore
 from linklab.host.cache import Cache
-from linklab.host.run import Completed, look_for, run, start
+from linklab.host.run import CommandFailed, Completed, look_for, run, start
 from linklab.image.programs import TRAFFIC, build_static
 
 pytestmark = pytest.mark.agent
@@ -376,6 +377,10 @@ class TestWhatGoesWrong:
             ("request 127.0.0.1 5001 1 1 1 poll 5", "poll: interrupt, busypoll, epoll or"),
             ("train 127.0.0.1 5001 1 3", "3: a number from 4 to"),
             ("ping 127.0.0.1 5001 1x 1 64", "1x: a number from 1 to"),
+            ("ipset listed hash:mac /dev/null", "hash:mac: hash:ip or hash:net is expected"),
+            ("nftset ip6 ladder listed set /dev/null", "ip6: ip or netdev is expected"),
+            ("nftset ip ladder listed tree /dev/null", "tree: set or prefixes is expected"),
+            ("switch joined both a b", "both: plain or tracked is expected"),
             ("shape lo 0 0 1 1000001 0 0", "1000001: a number from 0 to 1000000"),
         ],
     )
@@ -395,6 +400,7 @@ class TestWhatGoesWrong:
             ("plain nowhere", "nowhere: No such device"),
             ("napi nowhere", "nowhere: No such device"),
             ("stream 127.0.0.1 5001 1 1 zerocopy", "cannot connect: Connection refused"),
+            ("ipset listed hash:ip /nowhere", "/nowhere: No such file or directory"),
             ("shape nowhere 0 0 1 0 0 0", "nowhere: No such device"),
             ("queue 10 nowhere", "nowhere: No such device"),
             ("relay 10 lo nowhere 5 /dev/null", "nowhere: No such device"),
@@ -522,3 +528,62 @@ class TestLinks:
         said = net.do(tc, "qdisc", "show", "dev", "one").text
         for word in ("netem", "limit 77", "delay 20ms", "loss 1%", "rate 8Mbit", "overhead -14"):
             assert word in said
+
+
+def test_what_crosses_an_interface_is_written_down_until_it_is_told_to_end(
+    net: Net, tmp_path: Path
+) -> None:
+    capture, told = tmp_path / "lo.pcap", tmp_path / "told"
+    assert net.traffic("capture", "lo", str(capture), str(told)) == {}
+    (process,) = figures(told.read_text())["process"]
+    net.do("ping", "-c", "3", "-i", "0.01", "-s", "1000", HERE)
+    os.kill(process, signal.SIGTERM)
+    until = monotonic() + 10
+    while "missed" not in (said := told.read_text()):
+        assert monotonic() < until, said
+        sleep(0.01)
+    assert figures(said) == {"missed": [0]}
+    packets = packets_in(capture.read_bytes())
+    assert len(packets) == 12, "there and back, and each leaves and comes in"
+    assert {len(packet) for packet in packets} == {14 + 20 + 8 + 1000}
+
+
+def packets_in(content: bytes) -> list[bytes]:
+    """The packets of a file with nanoseconds as pcap-savefile(5) has them."""
+    assert struct.unpack_from("<IHH", content) == (0xA1B23C4D, 2, 4)
+    at, packets = 24, []
+    while at < len(content):
+        _, nanoseconds, kept, length = struct.unpack_from("<IIII", content, at)
+        assert kept == length
+        assert nanoseconds < 10**9
+        at += 16 + length
+        packets.append(content[at - length : at])
+    assert at == len(content)
+    return packets
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("no-such", "x", "y"), "No such device"),
+        (("lo", "/no/such", "y"), "/no/such: No such file"),
+    ],
+)
+def test_what_cannot_be_captured_is_refused(net: Net, words: tuple[str, ...], why: str) -> None:
+    status, said = net.refused("capture", *words)
+    assert status == 1
+    assert why in said
+
+
+def test_an_interface_that_is_dark_loses_all_and_one_that_is_bare_nothing(net: Net) -> None:
+    def answers() -> bool:
+        return net.do("ping", "-c", "1", "-W", "1", HERE, check=False).returncode == 0
+
+    net.traffic("bare", "lo")  # nothing is there yet
+    try:
+        net.traffic("dark", "lo")
+    except CommandFailed as failed:
+        pytest.skip(f"this host's kernel has no netem: {failed}")
+    assert not answers()
+    net.traffic("bare", "lo")
+    assert answers()

@@ -43,7 +43,7 @@ class Made(Batch):
             time.sleep(self.seconds)
             value = 0.001 * turn.number * (2 if self.skewed and os.environ.get(self.skewed) else 1)
             trial = Trial(turn.cell, turn.number, {"seconds": value})
-            yield self.sample(turn.slot.kernel, trial, turn.number)
+            yield self.sample(turn.slot, trial, turn.number)
 
 
 def made_of(

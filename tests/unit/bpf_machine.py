@@ -39,7 +39,16 @@ class Machine:
         for number in range(length):
             op, registers, off, imm = struct.unpack_from("<BBhi", content, at + 8 * number)
             code.append((op, registers & 15, registers >> 4, off, imm))
-        return cls(kind, maps, code, {_VALUE: bytearray(64), _FOUND: bytearray(8)})
+        begun = maps[0][1].get(bytes(4), b"") if maps else b""
+        return cls(
+            kind, maps, code, {_VALUE: bytearray(begun.ljust(64, b"\0")), _FOUND: bytearray(8)}
+        )
+
+    @property
+    def priority(self) -> int:
+        """What the last packet's priority was set to: of tc's context."""
+        (value,) = struct.unpack_from("<I", self.memory[_CONTEXT], 32)
+        return int(value)
 
     @property
     def counted(self) -> int:
@@ -132,6 +141,7 @@ def _arithmetic(op: int, left: int, right: int) -> int:
     what = op & 0xF0
     results = {
         0x00: left + right,
+        0x10: left - right,
         0x20: left * right,
         0x50: left & right,
         0x70: left >> (right & 63),

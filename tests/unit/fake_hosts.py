@@ -65,7 +65,7 @@ def hosts_of(guest: Any, kind: type[Scenario], given: Mapping[str, Any]) -> Host
     alone = Host(GUEST, guest, lambda _: 60.0)
     return {GUEST: alone} | {
         name: replace(alone, name=name, inside=inside(name), network=network)
-        for name in network.hosts
+        for name in network.everyone
     }
 
 

@@ -13,6 +13,7 @@ from linklab.commands.run import RunRequest
 from linklab.commands.sweep import Sweeping, SweepOptions
 from linklab.commands.sweepfile import read
 from linklab.errors import Verdict
+from linklab.events import Listener, ignore
 from linklab.lab import lab as lab_module
 from linklab.results.model import Run
 from linklab.results.store import read_run
@@ -83,9 +84,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("rate.py").write_text(SCENARIO)
 
 
-def checking(text: str, **over: Any) -> RunRequest:
+def checking(text: str, listener: Listener = ignore, **over: Any) -> RunRequest:
     PATH.write_text(text)
-    return Sweeping(read(PATH, {"output": "out", **over}), "").check()
+    return Sweeping(read(PATH, {"output": "out", **over}), "", (), listener).check()
 
 
 def swept(text: str = FILE, *words: str, **options: Any) -> Verdict:

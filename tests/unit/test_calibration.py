@@ -30,13 +30,13 @@ from linklab.lab.lab import Lab, Subject
 from linklab.machine.spec import Boot
 from linklab.report.by_kind import headline
 from linklab.report.calibration import Case
-from linklab.results.comparison import Comparison, Effect, Rule
+from linklab.results.comparison import Comparison, Effect, Pair, Rule
 from linklab.results.outcomes import Status, status_of
 from linklab.results.shape import Better
 from linklab.results.store import RunFolder, read_run
 from linklab.results.suites import suites_of
 from linklab.scenarios.grouping import Grouping
-from linklab.trials.calibrate import Calibration, Slowed
+from linklab.trials.calibrate import Calibration, Slowed, _joined
 
 PLAN = plan_of(arms=("group",), counts=(2,), repeat=8, fresh_guest=True, seed=1)
 assert Grouping.slower
@@ -103,7 +103,7 @@ def looping(boot: Boot = Boot.DIRECT, **other: Any) -> LoopingLab:
 
 
 def calibration(tmp_path: Path, lab: FakeLab, *slowed: Slowed) -> Calibration:
-    rule = Rule(draws=500)
+    rule = Rule()
     folder = RunFolder(tmp_path, {"kernels": []})
     made = Calibration(lab, PLAN, folder, rule, Grouping.shape.metric, ignore)
     made.outcome.slowed.extend(slowed)
@@ -171,7 +171,7 @@ def test_a_metric_of_which_more_is_better_slows_down_by_what_it_loses(
     """Here one that grows with the loops, so they make it better, and nothing is slowed down."""
     metric = replace(Grouping.shape.metric, better=Better.MORE)
     made = Calibration(
-        looping(), PLAN, RunFolder(tmp_path, {"kernels": []}), Rule(draws=500), metric, ignore
+        looping(), PLAN, RunFolder(tmp_path, {"kernels": []}), Rule(), metric, ignore
     )
     monkeypatch.setattr("linklab.trials.calibrate._MOST_LOOPS", 1 << 20)
     with pytest.raises(LabError, match="do not slow the kernel down"):
@@ -181,7 +181,7 @@ def test_a_metric_of_which_more_is_better_slows_down_by_what_it_loses(
 def test_a_metric_that_is_0_cannot_be_slowed_down_by_a_share(tmp_path: Path) -> None:
     metric = Grouping.shape.metric_named("notifications")  # nobody listens
     folder = RunFolder(tmp_path, {"kernels": []})
-    made = Calibration(looping(), PLAN, folder, Rule(draws=500), metric, ignore)
+    made = Calibration(looping(), PLAN, folder, Rule(), metric, ignore)
     with pytest.raises(LabError, match="notifications is 0 here"):
         made.tune(BASE, PATCHED, [0.1])
 
@@ -242,20 +242,41 @@ def case(verdicts: list[Effect], most: float = 1.0, fewest: float = 0.0) -> Case
 
 
 @pytest.mark.parametrize(
-    ("slower", "of", "most", "fewest", "met"),
+    ("slower", "of", "most", "fewest", "met", "missed"),
     [
-        (2, 40, 0.05, 0.0, True),
-        (3, 40, 0.05, 0.0, False),
-        (36, 40, 1.0, 0.9, True),
-        (35, 40, 1.0, 0.9, False),
-        (0, 0, 1.0, 0.0, False),
+        (0, 80, 0.05, 0.0, True, False),
+        (0, 40, 0.05, 0.0, False, False),  # the interval goes to 8.8 %
+        (2, 40, 0.05, 0.0, False, False),
+        (10, 40, 0.05, 0.0, False, True),
+        (80, 80, 1.0, 0.95, True, False),
+        (40, 40, 1.0, 0.9, True, False),
+        (39, 40, 1.0, 0.9, False, False),
+        (30, 40, 1.0, 0.9, False, True),
+        (0, 0, 0.05, 0.0, False, True),
     ],
 )
-def test_an_aim_is_met_by_what_was_seen(
-    slower: int, of: int, most: float, fewest: float, met: bool
+def test_an_aim_is_met_or_missed_by_the_whole_interval(
+    slower: int, of: int, most: float, fewest: float, met: bool, missed: bool
 ) -> None:
     verdicts = [Effect.WORSE] * slower + [Effect.SAME] * (of - slower)
-    assert case(verdicts, most, fewest).met is met
+    found = case(verdicts, most, fewest)
+    assert (found.met, found.missed) == (met, missed)
+
+
+def test_what_is_wrong_in_a_tenth_is_hardly_ever_taken_for_right() -> None:
+    """40 comparisons were once called good in 22 % where a tenth of them is wrong."""
+    random = Random(4)
+    alarms = [sum(random.random() < 0.1 for _ in range(80)) for _ in range(500)]
+    met = sum(case([Effect.WORSE] * n + [Effect.SAME] * (80 - n), 0.05).met for n in alarms)
+    assert met / 500 <= 0.01
+
+
+def test_the_blocks_of_all_comparisons_keep_their_boots_apart() -> None:
+    one = Pair([1.0, 1.1, 1.2], [1.3, 1.2, 1.1], boots=[1, 2, 1])
+    joined = _joined([one, one])
+    assert (list(joined.boots), joined.units, joined.blocks) == ([1, 2, 1, 3, 4, 3], 4, 6)
+    alone = replace(one, boots=())
+    assert _joined([alone, alone]).units == 6
 
 
 def test_a_share_has_its_exact_interval() -> None:
@@ -334,14 +355,14 @@ def test_a_metric_that_is_better_neither_way_is_not_calibrated() -> None:
     assert not Path("out").exists()
 
 
-def test_a_quiet_machine_meets_the_aims(
+def test_a_quiet_machine_is_far_from_missing_the_aims(
     calibrate: Calibrate, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert calibrate() is Verdict.PASS
     said = " ".join(capsys.readouterr().out.split())
     for part in (
-        "False alarms: 0 of 3, 0.0 % [0.0, 70.8], aim: at most 5 %: met",
-        "10 % found: 3 of 3, 100.0 % [29.2, 100.0], aim: at least 90 %: met",
+        "False alarms: 0 of 3, 0.0 % [0.0, 70.8], aim: at most 5 %: not shown, neither way",
+        "10 % found: 3 of 3, 100.0 % [29.2, 100.0], aim: at least 90 %: not shown, neither way",
         "verdict: pass",
     ):
         assert part in said

@@ -237,10 +237,10 @@ def calibration(**about: Any) -> dict[str, Any]:
             "work": "mtu by group, 512 interfaces",
             "threshold": 0.0025,
             "seconds": [4.0],
-            "same": [SAME] * 3,
+            "same": [SAME] * 80,
             "slowed": [
-                {"slowdown": 0.005, "loops": 40, "comparisons": [FOUND] * 3, "measured": FOUND},
-                {"slowdown": 0.1, "loops": 800, "comparisons": [FOUND] * 3, "measured": None},
+                {"slowdown": 0.005, "loops": 40, "comparisons": [FOUND] * 80, "measured": FOUND},
+                {"slowdown": 0.1, "loops": 800, "comparisons": [FOUND] * 80, "measured": None},
             ],
         },
         **about,
@@ -261,14 +261,14 @@ def test_a_calibration_has_a_case_for_each_slowdown() -> None:
     ]
     assert [(one.slowdown, one.loops) for one in read.slowed] == [(0.005, 40), (0.1, 800)]
     assert read.slowed[1].measured is None
-    assert read.met
+    assert not read.missed
 
 
 @pytest.mark.parametrize(
     ("clock", "aims"),
     [
         ("real", ["at most 5 %", "at least 90 %", "at least 90 %"]),
-        ("virtual", ["none", "at least 99 %", "at least 99 %"]),
+        ("virtual", ["at most 5 %", "at least 95 %", "at least 95 %"]),
     ],
 )
 def test_the_aims_follow_the_clock(clock: str, aims: list[str]) -> None:
@@ -277,16 +277,17 @@ def test_the_aims_follow_the_clock(clock: str, aims: list[str]) -> None:
     assert all(f"aim: {aim}: met" in line for line, aim in zip(said, aims, strict=True))
 
 
-def test_in_virtual_time_one_false_alarm_or_one_missed_is_too_much() -> None:
-    for name, value in (("same", [*[SAME] * 39, FOUND]), ("slowed", [missed_once()])):
+def test_one_false_alarm_or_one_missed_leaves_the_aims_of_virtual_time_open() -> None:
+    for name, value in (("same", [*[SAME] * 79, FOUND]), ("slowed", [missed_once()])):
         about = calibration(clock="virtual")
         about["calibration"] |= {name: value}
-        assert not calibration_of(about).met
-        assert calibration_of({**about, "clock": "real"}).met
+        read = calibration_of(about)
+        assert not read.missed
+        assert not all(case.met for case in read.cases)
 
 
 def missed_once() -> dict[str, Any]:
-    comparisons = [*[FOUND] * 39, SAME]
+    comparisons = [*[FOUND] * 79, SAME]
     return {"slowdown": 0.01, "loops": 80, "comparisons": comparisons, "measured": FOUND}
 
 
@@ -295,7 +296,7 @@ def test_a_calibration_of_a_kernel_with_itself_alone_has_one_case() -> None:
     about["calibration"] |= {"slowed": []}
     read = calibration_of(about)
     assert [case.title for case in read.cases] == ["with itself"]
-    assert read.met
+    assert not read.missed
 
 
 def test_a_calibration_of_the_first_release_is_read_as_one_slowdown() -> None:

@@ -271,8 +271,8 @@ def test_a_series_is_searched_by_its_patches(world: World, tmp_path: Path) -> No
         ),
         ({"good": "frob"}, "--good frob: there is no such commit"),
         ({"machine": MachineOptions(boot="iso")}, "--boot iso"),
-        ({"criterion": replace(QUICK, metric="mtu/group/2")}, "--metric needs --above"),
-        ({"criterion": replace(QUICK, metric="seconds")}, "--metric needs --above"),
+        ({"criterion": replace(QUICK, metric="mtu/group/2")}, "--counts and --cell interfaces"),
+        ({"criterion": replace(QUICK, metric="seconds", fault="hang")}, "--above goes by a figure"),
         ({"criterion": replace(QUICK, counts="", above="10%")}, "one interfaces is expected here"),
         ({"criterion": replace(QUICK, above="10%", cell="arm=group")}, "--arms and --cell arm"),
         (

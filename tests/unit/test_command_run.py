@@ -141,6 +141,14 @@ def test_a_wrong_option_is_refused_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_more_hosts_in_a_guest_than_its_memory_holds_are_refused_with_the_number() -> None:
+    many = ("topology=a -- b[400]: 10mbit",)
+    machine = MachineOptions(memory="512", clock="virtual")
+    options = RunOptions(machine=machine, scenario="congestion", param=many, output="out")
+    with pytest.raises(UsageError, match=r"with 402 hosts in a guest, need 712 MiB .* gives 512"):
+        check(options)
+
+
 def test_counts_beyond_what_the_memory_holds_are_refused_with_what_fits() -> None:
     options = replace(with_machine(memory="128"), counts="128,2048")
     with pytest.raises(UsageError) as caught:

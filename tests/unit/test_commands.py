@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,8 @@ from linklab.host.qemu import Qemu
 from linklab.image.iso import IMAGE
 from linklab.kernel.kernel import Kernel
 from linklab.lab.lab import Lab, Subject
+from linklab.lab.spaces import TRAFFIC
+from linklab.lab.topology import parse
 from linklab.machine.spec import Boot, DirectBoot, IsoBoot, TerminalPort
 from linklab.paths import ROOT
 
@@ -189,6 +192,31 @@ def test_a_shell_that_cannot_be_is_refused(
 ) -> None:
     with pytest.raises(UsageError, match=says):
         shell.main(shell.ShellOptions(kernels, machine))
+
+
+def test_a_shell_with_more_hosts_than_memory_is_refused(terminal: None) -> None:
+    many = shell.ShellOptions(
+        KernelOptions("sysfs"), MachineOptions(memory="256"), topology="a -- b[400]"
+    )
+    with pytest.raises(UsageError, match=r"402 hosts need 328 MiB .*, --memory gives 256"):
+        shell.main(many)
+
+
+def test_a_person_cuts_links_by_a_command_of_each(tmp_path: Path) -> None:
+    network = parse("a -- r -- b: clean | 10mbit 20ms")
+    said = {}
+    for link in (0, 1):
+        script = tmp_path / f"link-{link + 1}"
+        script.write_text(shell.link_script(network, link).replace("/bin/nsenter", "echo"))
+        script.chmod(0o755)
+        for word in ("up", "dark", "sideways"):
+            done = subprocess.run([script, word], capture_output=True, text=True, check=False)
+            said[link, word] = done.returncode, done.stdout + done.stderr
+    assert said[1, "dark"] == (0, f"--net=/run/netns/link-2 {TRAFFIC} dark a b\n")
+    assert said[1, "up"][1].splitlines()[-1].endswith("shape a 10000000 20000000 1000 0 0 0")
+    assert said[1, "sideways"] == (2, "usage: link-2 up|down|dark\n")
+    assert said[0, "up"][0] == 1
+    assert "link 1, a -- r, has nothing in its middle" in said[0, "up"][1]
 
 
 def test_a_shell_without_a_terminal_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

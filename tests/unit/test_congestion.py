@@ -17,6 +17,7 @@ from fake_hosts import (
     cell_of,
     claim_of,
     figures,
+    given_to,
     receiver,
     run_of,
     sender,
@@ -201,8 +202,18 @@ def test_buffers_of_hosts_grow_where_the_link_holds_more_than_they_do() -> None:
     assert not any("tcp_wmem" in each for each in tried.guest.told)
     tried.scenario.prepare(tried.hosts, cell_of(Congestion, rate=1000.0, delay=100.0))
     assert sum("tcp_wmem" in each for each in tried.guest.told) == 2
-    assert Congestion.memory(cell_of(Congestion), 1) == 512
-    assert Congestion.memory(cell_of(Congestion, rate=1000.0, delay=100.0, buffer=1.0), 1) > 600
+
+
+def test_a_guest_has_memory_for_what_its_link_holds_whoever_says_so() -> None:
+    def needed(topology: str = str(Congestion.topology), **cell: Any) -> int:
+        given = given_to(Congestion, topology=topology)
+        return Congestion.memory(Cell({**given, **cell_of(Congestion, **cell)}), 1)
+
+    assert needed() == 512
+    by_axes = needed(rate=1000.0, delay=100.0, buffer=1.0)
+    assert by_axes > 600
+    assert needed("a -- b: 1gbit 50ms", buffer=1.0) == pytest.approx(by_axes, rel=0.05)
+    assert needed("a -- b: 10mbit queue=100000") > 1000
 
 
 def test_an_algorithm_that_the_kernel_lacks_is_refused_with_those_it_has() -> None:
@@ -265,6 +276,25 @@ def test_a_queue_has_a_mean_a_quantile_marks_and_a_course() -> None:
     tried.trial(arm="bbr")
     (queue,) = (c for c in tried.scenario.courses(Cell()) if c.quantity == "queue")
     assert len(queue.at) == 10 and set(queue.values) == {7}
+
+
+def test_several_flows_are_bands_those_of_who_competes_by_themselves() -> None:
+    told: dict[str, Any] = {
+        f"band{number}_{quantity}_{rank}": [value + number, value + number]
+        for number in (0, 1)
+        for quantity in ("cwnd", "rtt_us", "pacing")
+        for value, rank in enumerate(("least", "median", "most"), 1000)
+    }
+    told |= {f"band{number}_at": [S // 10, S // 5] for number in (0, 1)}
+    guest = Guest(sender(4, **told), receiver([1] * 4, [BIN] * 100))
+    tried = Tried(Congestion, guest, seconds=1)
+    tried.trial(arm="cubic", flows=2, competitor="bbr")
+    found = {course.quantity: course for course in tried.scenario.courses(Cell())}
+    assert found["cwnd"] == Course(
+        "cwnd", "packets", (0.1, 0.2), (1001, 1001), (1000, 1000), (1002, 1002)
+    )
+    assert found["competitor's rtt"].most == pytest.approx((1.003, 1.003))
+    assert {"rtt", "pacing", "competitor's cwnd", "competitor's pacing"} <= found.keys()
 
 
 @pytest.mark.parametrize(

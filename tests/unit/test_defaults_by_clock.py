@@ -59,7 +59,7 @@ class TestInVirtualTime:
     def test_a_calibration(self, machine: MachineOptions) -> None:
         found = Calibrating(CalibrateOptions(machine=machine)).check()
         plan = found.plan
-        assert (found.comparisons, found.slowdowns) == (20, (0.005, 0.01, 0.1))
+        assert (found.comparisons, found.slowdowns) == (80, (0.005, 0.01, 0.1))
         assert (plan.cells, plan.repeat, plan.trials) == ((cell("mtu", "group", 512),), 10, 3)
         assert (plan.seed, plan.jobs) == (0, CPUS)
         assert found.rule.threshold == 0.0025
@@ -92,15 +92,21 @@ class TestInRealTime:
     def test_a_calibration(self) -> None:
         found = Calibrating(CalibrateOptions(machine=REAL)).check()
         plan = found.plan
-        assert (found.comparisons, found.slowdowns) == (40, (0.1,))
+        assert (found.comparisons, found.slowdowns) == (80, (0.1,))
         assert plan.cells == (cell("mtu", "group", 512),)
         assert (plan.repeat, plan.trials, plan.jobs) == (20, 5, 1)
         assert found.rule.threshold == 0.03
 
     def test_a_series(self) -> None:
         plan = SeriesWork(series_options(REAL)).check().plan
-        assert (plan.measure.trials, plan.measure.repeat, plan.measure.jobs) == (5, 10, 1)
+        assert (plan.measure.trials, plan.measure.repeat, plan.measure.jobs) == (5, 20, 1)
         assert plan.fail_above == 3.0
+
+    def test_as_many_guests_are_saved_as_it_takes_to_show_something(self) -> None:
+        options = CompareOptions(a="sysfs", b="nosysfs", machine=REAL)
+        assert [options.saved_guests(Clock.REAL, n) for n in (1, 90, 2000)] == [12, 12, 18]
+        assert options.saved_guests(Clock.VIRTUAL, 2000) == 1
+        assert replace(options, boots="7").saved_guests(Clock.REAL, 2000) == 7
 
     def test_a_run(self) -> None:
         assert Running(run_options(REAL)).check().plan.jobs == 1

@@ -24,14 +24,20 @@ from linklab.scenarios.drop.programs import (
     XDP,
     Code,
     Packet,
+    Stream,
     address_at,
+    answering,
     classic_filter,
+    classifying,
     dropping,
     dropping_all,
+    dropping_timed,
     object_of,
+    packed,
+    passing_all,
     redirecting,
 )
-from linklab.scenarios.drop.rungs import HELD, RUNGS, Counter, Place, listed
+from linklab.scenarios.drop.rungs import HELD, RUNGS, Counter, Place, listed, tracks
 from linklab.scenarios.scenario import Finding, Said
 
 MACS = bytes(range(12))
@@ -62,7 +68,7 @@ def test_a_packet_is_64_bytes_on_a_wire_and_its_lengths_hold() -> None:
 
 
 def test_what_is_sent_has_a_valid_header_whatever_the_frame_was_before() -> None:
-    machine = Machine.of(PACKET.sender(1000, 4, 7))
+    machine = Machine.of(PACKET.sender(Stream(64, 1000, 4), 7))
     for _ in range(100):
         worn = bytearray(PACKET.frame())
         worn[:12], worn[22], worn[24:30] = bytes(12), 3, b"\xff" * 6
@@ -74,13 +80,13 @@ def test_what_is_sent_has_a_valid_header_whatever_the_frame_was_before() -> None
 
 @pytest.mark.parametrize("addresses", [1, 7, 100])
 def test_each_address_on_the_list_sends_as_often(addresses: int) -> None:
-    machine = Machine.of(PACKET.sender(addresses, 3, None))
+    machine = Machine.of(PACKET.sender(Stream(64, addresses, 3), None))
     sources = [source_of(sent(machine)) for _ in range(3 * addresses)]
     assert sorted(sources) == sorted([address_at(number) for number in range(addresses)] * 3)
 
 
 def test_ports_are_as_many_as_flows_and_others_are_on_no_list() -> None:
-    machine = Machine.of(PACKET.sender(0, 4, None))
+    machine = Machine.of(PACKET.sender(Stream(64, 0, 4), None))
     frames = [sent(machine) for _ in range(8)]
     assert {source_of(frame) for frame in frames} == {OTHER}
     assert len({frame[34:36] for frame in frames}) == 4
@@ -88,10 +94,50 @@ def test_ports_are_as_many_as_flows_and_others_are_on_no_list() -> None:
 
 
 def test_the_instants_of_two_packets_stand_behind_the_counter() -> None:
-    machine = Machine.of(PACKET.sender(1, 1, None, (3, 5)))
-    for _ in range(10):
+    stream = Stream(2)
+    machine = Machine.of(PACKET.sender(stream, None))
+    for _ in range(stream.packets):
         sent(machine)
-    assert machine.numbers == (10, 100, 200)
+    assert machine.numbers == (stream.packets, 100, 200)
+    dropper = Machine.of(dropping_timed(stream.window))
+    assert {dropper.run(b"")[0] for _ in range(stream.packets)} == {1}
+    assert dropper.numbers == machine.numbers
+
+
+def test_a_stream_goes_on_where_another_one_ended_and_repeats_itself_after_a_period() -> None:
+    def pairs(machine: Machine, count: int) -> list[bytes]:
+        return [sent(machine)[26:30] + sent(machine)[34:36] for _ in range(count)]
+
+    whole = pairs(Machine.of(PACKET.sender(Stream(64, 3, 7), None)), 20)
+    rest = pairs(Machine.of(PACKET.sender(Stream(64, 3, 7, first=20), None)), 10)
+    assert rest == whole[10:]
+    turns = pairs(Machine.of(PACKET.sender(Stream(64, 3, 7, period=10), None)), 20)
+    assert turns == whole[:5] * 4
+
+
+def test_what_answers_sends_a_packet_back_and_its_sums_hold() -> None:
+    frame = sent(Machine.of(PACKET.sender(Stream(64, 3, 7), None)))
+    answer_of = Machine.of(answering())
+    verdict_of_it, back = answer_of.run(frame)
+    assert (verdict_of_it, answer_of.counted) == (3, 1)
+    assert (back[:6], back[6:12]) == (frame[6:12], frame[:6])
+    assert (back[26:30], back[30:34]) == (frame[30:34], frame[26:30])
+    assert (back[34:36], back[36:38]) == (frame[36:38], frame[34:36])
+    assert checksum(back[14:34]) == 0xFFFF
+    assert answer_of.run(b"short")[0] == 2
+    machine = Machine.of(passing_all())
+    assert (machine.run(back), machine.counted) == ((2, back), 1)
+
+
+def test_each_address_has_a_class_of_its_own() -> None:
+    machine = Machine.of(classifying(9, 2))
+    sender = Machine.of(PACKET.sender(Stream(64, 50, 1), None))
+    numbers = {str(address_at(number)): number for number in range(50)}
+    for _ in range(100):
+        frame = sent(sender)
+        machine.run(frame)
+        assert machine.redirected == 9
+        assert machine.priority == (2 << 16) + 1 + numbers[str(source_of(frame))]
 
 
 def test_addresses_are_all_different_and_in_the_network_for_measurements() -> None:
@@ -104,7 +150,7 @@ def test_addresses_are_all_different_and_in_the_network_for_measurements() -> No
 @pytest.mark.parametrize("held", HELD)
 def test_a_program_drops_what_is_listed_and_nothing_else(kind: int, held: str) -> None:
     machine, drops = Machine.of(dropping(kind, held, 50)), 0
-    senders = [Machine.of(PACKET.sender(count, 1, None)) for count in (50, 60, 0)]
+    senders = [Machine.of(PACKET.sender(Stream(64, count, 1), None)) for count in (50, 60, 0)]
     for sender in senders:
         for _ in range(60):
             frame = sent(sender)
@@ -115,7 +161,7 @@ def test_a_program_drops_what_is_listed_and_nothing_else(kind: int, held: str) -
 
 
 def test_what_is_no_ip_passes() -> None:
-    frame = MACS + b"\x86\xdd" + sent(Machine.of(PACKET.sender(1, 1, None)))[14:]
+    frame = MACS + b"\x86\xdd" + sent(Machine.of(PACKET.sender(Stream(64, 1, 1), None)))[14:]
     assert Machine.of(dropping(XDP, "set", 1)).run(frame)[0] == 2
     assert Machine.of(dropping(XDP, "set", 1)).run(MACS)[0] == 2
 
@@ -202,6 +248,31 @@ def test_iptables_gets_a_rule_for_each_address() -> None:
     ]
 
 
+@pytest.mark.parametrize(("held", "kind"), [("set", "hash:ip"), ("prefixes", "hash:net")])
+def test_iptables_looks_into_a_set_that_is_filled_before(held: str, kind: str) -> None:
+    rule = "-A PREROUTING -m set --match-set listed src -j DROP"
+    assert told("iptables-raw", 2, held) == ["*raw", rule, "COMMIT"]
+    (tool,) = RUNGS["iptables-raw"].tools
+    fill, restore = tool.commands(held)
+    assert fill.endswith(f"ipset listed {kind} {{list}}") and "restore" in restore
+
+
+def test_sets_are_filled_from_numbers_in_their_order() -> None:
+    numbers = struct.unpack("<100I", packed(100))
+    assert list(numbers) == sorted(int(IPv4Address(each)) for each in listed(100))
+    (tool,) = RUNGS["nft-ingress"].tools
+    assert [each.split()[0] for each in tool.commands("rules")] == ["/bin/nft"]
+    assert "nftset netdev ladder listed prefixes {list}" in tool.commands("prefixes")[1]
+
+
+def test_who_tracks_on_a_bridge_is_the_bridge_and_open_vswitch_tracks_by_itself() -> None:
+    by = {arm: rung.tracks for arm, rung in RUNGS.items() if rung.tracks != "ip"}
+    assert by == {"bridge": "bridge", "openvswitch": ""}
+    assert "table bridge tracks {" in list(tracks("bridge").lines(PLACE, [], "rules"))
+    (tool,) = RUNGS["openvswitch"].tools
+    assert "{tracked} {near} {far}" in tool.commands("rules")[0]
+
+
 def test_filters_of_tc_are_one_list_after_the_other_or_one_hash() -> None:
     rules, one = told("tc-flower", 3, "rules")[1:], told("tc-flower", 3, "set")[1:]
     assert [line.split()[6] for line in rules] == ["1", "2", "3"]
@@ -251,7 +322,7 @@ def cell(arm: str, addresses: int = 1, held: str = "rules", conntrack: str = "of
 def test_what_a_rung_cannot_hold_is_refused() -> None:
     assert scenario_named("drop") is Drop
     refused = [
-        cell("iptables-raw", 10, "set"),
+        cell("tc-flower", 10, "prefixes"),
         cell("tc-matchall", 2),
         cell("socket-filter", 2001),
         cell("xdp-native", 10_001),
@@ -263,6 +334,7 @@ def test_what_a_rung_cannot_hold_is_refused() -> None:
         Drop.refusal(each)
         for each in (
             cell("xdp-native", 100_000, "set"),
+            cell("iptables-raw", 100_000, "prefixes"),
             cell("flowtable", conntrack="on"),
             cell("socket-filter", 2000),
             cell("forward", conntrack="on"),

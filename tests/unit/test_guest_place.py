@@ -15,8 +15,10 @@ import pytest
 
 from linklab.errors import GuestHung, LabError
 from linklab.host.cache import Cached
-from linklab.lab import guests, spaces
-from linklab.lab.guests import GuestNetwork, GuestPlace, cut_to_packets, why_not_written
+from linklab.lab import captures, guests, spaces
+from linklab.lab.captures import check_room, cut_to_packets, whole_packets, why_not_written
+from linklab.lab.guests import GuestNetwork, GuestPlace
+from linklab.lab.spaces import over_a_cut_link
 from linklab.lab.topology import parse
 from linklab.machine.spec import Nic, NicModel
 from linklab.results.model import Sample
@@ -132,6 +134,48 @@ def test_a_capture_that_found_its_disk_full_is_cut_to_whole_packets(
     assert 0 <= 2000 - kept - (1 << 19) // 1000 <= 1, "room for what the run still writes"
 
 
+def test_what_a_guest_wrote_down_is_left_in_whole_packets_however_it_ended(tmp_path: Path) -> None:
+    torn, empty, never = (tmp_path / f"link-001-{n}.pcap" for n in range(3))
+    with pytest.raises(KeyboardInterrupt), whole_packets([torn, empty, never]):
+        torn.write_bytes(pcap(3, 984) + b"torn")
+        empty.write_bytes(pcap(0, 0))
+        raise KeyboardInterrupt
+    assert torn.read_bytes() == pcap(3, 984)
+    assert [path.exists() for path in (empty, never)] == [False, False]
+
+
+def test_a_capture_that_a_guest_writes_is_the_labs_fault_where_its_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "link-001-1.pcap"
+    with whole_packets([path]):
+        path.write_bytes(pcap(2000, 984))
+        check_room([path])
+        monkeypatch.setattr(captures, "_has_room", lambda _path: False)
+        with pytest.raises(LabError, match=r"link-001-1.pcap: No space left on device; what came"):
+            check_room([path])
+    assert len(path.read_bytes()) < 1000 * 2000 - (1 << 19) + 1000, "the run has to end there"
+
+
+class Told:
+    """A guest whose captures say something in the end."""
+
+    def __init__(self, said: str) -> None:
+        self._said = said
+
+    def printed(self, _argv: Sequence[str]) -> str:
+        return self._said
+
+
+def test_a_capture_that_lacks_something_says_how_much() -> None:
+    hands: Any = Told
+    spaces.end_captures(hands("link-1 missed 0\nlink-2 missed 0\n"))
+    with pytest.raises(LabError, match="the capture of link 2 lacks 5 packets"):
+        spaces.end_captures(hands("link-1 missed 0\nlink-2 missed 5\n"))
+    with pytest.raises(LabError, match="link 1 did not end in order: process 77"):
+        spaces.end_captures(hands("link-1 process 77\n"))
+
+
 def full(tmp_path: Path, words: str) -> GuestNetwork:
     """A network of a guest that is captured, with what its QEMU said."""
     path = tmp_path / "link-001-1.pcap"
@@ -174,16 +218,23 @@ def test_what_a_guest_does_not_do_over_a_link_that_is_cut_is_not_its_kernels_fau
     network = joined(wire)
     network.darken(0)
     assert network.cut == {0}
-    fault = network.over_a_cut_link(GuestHung("guest a: no answer", "its console"))
+    silence = GuestHung("guest a: no answer", "its console")
+    fault = over_a_cut_link(network.topology, network.cut, silence)
+    assert isinstance(fault, LabError)
     assert fault.message == "link 1, a -- r, was cut: guest a: no answer"
     assert fault.evidence == "its console"
+    silence.reports = ("a lockup, on its console",)
+    assert over_a_cut_link(network.topology, network.cut, silence) is silence
 
 
 def test_an_interface_that_the_kernel_has_no_driver_for_is_named() -> None:
     there = place()
     hands = {"a": Hand([])}
-    with pytest.raises(LabError, match="host a has no interface 02:00:00:01:00:01"):
+    with pytest.raises(LabError, match="host a has no interface 02:00:00:01:00:01") as caught:
         there.bring_up(hands)
+    assert "--nic virtio takes CONFIG_VIRTIO_PCI and CONFIG_VIRTIO_NET" in caught.value.message
+    with pytest.raises(LabError, match=r"--nic e1000 takes CONFIG_E1000$"):
+        place(nics={"a": NicModel.E1000}).bring_up(hands)
 
 
 def test_a_host_is_up_when_its_interfaces_have_a_carrier() -> None:

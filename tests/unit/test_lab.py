@@ -274,6 +274,32 @@ def test_in_virtual_time_a_guest_is_saved_for_each_draw_of_its_random_numbers(
     assert len(saver.saved) == 3, "in real time all guests draw what they draw"
 
 
+def test_several_guests_are_saved_where_they_are_wanted_and_resumed_by_turns(
+    lab: Lab, saver: Saver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+
+    @contextmanager
+    def open_session(*args: object, **_named: object) -> Iterator[None]:
+        seen.append(args[-1])
+        yield
+
+    monkeypatch.setattr(lab_module, "open_session", open_session)
+    cache, subject = Cache(tmp_path / "cache"), kernel(tmp_path, "sysfs")
+    first = lab.with_snapshots([subject], cache, ignore).snapshots["sysfs"]
+    several = replace(lab, boots=3).with_snapshots([subject], cache, ignore)
+    assert len(saver.saved) == 3, "the first one is that of a lab with one"
+    for draw in (0, 3, 1, 2):
+        with several.session(subject, tmp_path / "console.log", draw):
+            pass
+    assert seen[0] == seen[1] == first
+    assert len({snapshot.folder for snapshot in seen}) == 3
+    assert [several.saved_number(draw) for draw in range(4)] == [1, 2, 3, 1]
+    twin = replace(subject, name="sysfs#2")
+    both = replace(lab, boots=3).with_snapshots([subject, twin], cache, ignore).snapshots
+    assert len({snapshot.folder for snapshot in both.values()}) == 6, "none is on both sides"
+
+
 def test_a_session_resumes_the_guest_saved_for_its_kernel(
     lab: Lab, saver: Saver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

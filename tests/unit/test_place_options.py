@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ from linklab.commands import places
 from linklab.commands.kernels import KernelOptions
 from linklab.commands.machines import MachineOptions
 from linklab.commands.places import NICS, PlaceOptions
+from linklab.commands.scenarios import ScenarioOptions
 from linklab.errors import UsageError
+from linklab.events import ignore
 from linklab.host.accel import Accel
-from linklab.host.cache import Cached
+from linklab.host.cache import Cache, Cached
 from linklab.host.qemu import Qemu
 from linklab.kernel.requirements import needs_of
 from linklab.lab.guests import GuestPlace
@@ -31,6 +34,7 @@ from linklab.trials.subjects import Requirements
 NETWORK = parse("a -- r -- b: 10mbit 20ms")
 HOSTS = "hosts are a, r, b"
 GUESTS = PlaceOptions("guests")
+CAPTURED = PlaceOptions(capture=True)
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +51,6 @@ def subject(name: str, known: bool = True) -> Subject:
     [
         (PlaceOptions("moon"), "--place moon: unknown; valid are spaces, guests"),
         (PlaceOptions(nic="e1000"), "--nic e1000 is for --place guests"),
-        (PlaceOptions(capture=True), "--capture is for --place guests"),
         (replace(GUESTS, nic="e1001"), "--nic e1001: unknown; valid are virtio, e1000, e1000e"),
         (replace(GUESTS, nic="c=e1000"), f"--nic c=e1000: there is no host c; {HOSTS}"),
         (replace(GUESTS, nic="a=e1000,a=virtio"), "host a is there twice"),
@@ -60,9 +63,29 @@ def test_a_wrong_option_is_refused(options: PlaceOptions, wanted: str) -> None:
     assert wanted in caught.value.message
 
 
-def test_guests_without_a_topology_are_refused() -> None:
+@pytest.mark.parametrize("options", [GUESTS, CAPTURED])
+def test_a_place_and_links_without_a_topology_are_refused(options: PlaceOptions) -> None:
     with pytest.raises(UsageError, match="has no topology"):
-        GUESTS.check(None, 256, Scenario)
+        options.check(None, 256, Scenario)
+
+
+def test_hosts_behind_one_have_a_place_in_one_guest_and_in_several() -> None:
+    few = parse("a -- b[2]: 10mbit")
+    for options in (PlaceOptions(), GUESTS):
+        options.check(few, 250, Scenario)
+    kernels = GUESTS.kernels(KernelOptions("sysfs,b.2=nosysfs"), few)
+    assert kernels.names == "sysfs,nosysfs"
+    with pytest.raises(UsageError, match=r"there is no host b.3; hosts are a, b, b.1 to b.2"):
+        GUESTS.kernels(KernelOptions("sysfs,b.3=nosysfs"), few)
+
+
+def test_what_crosses_links_in_a_guest_leaves_it_by_a_port_for_each() -> None:
+    captured = CAPTURED.lab(lab(), NETWORK, Cache(), ignore)
+    assert captured.captures == 2
+    assert captured.spec_for(subject("sysfs")).captures == (Path("/dev/null"),) * 2
+    needs = {need.option for need in needs_of(Requirements.of(Aliases, captured).needs)}
+    assert {"CONFIG_PACKET", "CONFIG_VIRTIO_CONSOLE"} <= needs
+    assert PlaceOptions().lab(lab(), NETWORK, Cache(), ignore).captures == 0
 
 
 def test_more_hosts_than_memory_are_refused() -> None:
@@ -88,7 +111,19 @@ def test_more_links_than_a_guest_has_room_for_are_refused() -> None:
         ("addresses", "a -- r -- b", PlaceOptions(), "two hosts and one link between them"),
         ("congestion", "a", PlaceOptions(), "two hosts are needed"),
         ("congestion", "a -- b: 10mbit mark=1ms", GUESTS, "a link between guests marks nothing"),
-        ("congestion", "a -- b[400]: 10mbit", PlaceOptions(), "hosts behind one have no place"),
+        (
+            "congestion",
+            "a -- b[20]: 10mbit",
+            GUESTS,
+            "host b has 21 links, a guest has room",
+        ),
+        (
+            "congestion",
+            "a -- b[3]: 10mbit",
+            GUESTS,
+            "5 hosts need 256 MiB each, this host",
+        ),
+        ("congestion", "; ".join(f"a -- h{n}" for n in range(29)), CAPTURED, "can write down 28"),
     ],
 )
 def test_a_scenario_that_a_topology_is_not_for_says_so_before_anything_is_built(
@@ -97,6 +132,41 @@ def test_a_scenario_that_a_topology_is_not_for_says_so_before_anything_is_built(
     with pytest.raises(UsageError) as caught:
         options.check(parse(text), 256, scenario_named(kind))
     assert wanted in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("kind", "words", "wanted"),
+    [
+        ("congestion", {"param": ("trace=drive",)}, "trace=drive: who follows it"),
+        ("congestion", {"axis": ("loss=0,1",)}, "bbr, 1 % lost: another link than"),
+        ("congestion", {"axis": ("ecn=on",)}, "another link than the topology's"),
+        ("mptcp", {"axis": ("operation=dark",)}, "dark needs the middle of each link"),
+        ("mptcp", {"axis": ("arm=stripped",)}, "stripped needs the middle of each link"),
+        ("congestion", {}, ""),
+        ("mptcp", {}, ""),
+    ],
+)
+def test_what_is_done_in_the_middle_of_a_link_takes_hosts_in_one_guest(
+    kind: str, words: Any, wanted: str
+) -> None:
+    options = ScenarioOptions(kind, **words)
+    plan, network = options.plan({}), options.kind.network(options.given())
+    PlaceOptions().check(network, 256, options.kind, plan)
+    try:
+        GUESTS.check(network, 256, options.kind, plan)
+    except UsageError as error:
+        assert wanted and wanted in error.message and "--place spaces" in error.message
+    else:
+        assert not wanted
+
+
+def test_nobody_polls_over_a_link_without_a_delay_in_one_guest() -> None:
+    for arm, refused in (("busypoll", True), ("epoll-busypoll", True), ("interrupt", False)):
+        options = ScenarioOptions("busypoll", axis=(f"arm={arm}",), param=("topology=a -- b",))
+        plan, network = options.plan({}), options.kind.network(options.given())
+        GUESTS.check(network, 256, options.kind, plan)
+        with pytest.raises(UsageError, match="before anybody") if refused else nullcontext():
+            PlaceOptions().check(network, 256, options.kind, plan)
 
 
 def test_guests_take_real_time_and_virtual_time_is_refused_with_the_reason() -> None:

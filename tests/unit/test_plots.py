@@ -20,6 +20,7 @@ from linklab.report.page import page
 from linklab.report.plots import HEIGHT, WIDTH, Curve, Panel, Point, Scale, apart, svg, tick_text
 from linklab.results.model import Run, first_shape
 from linklab.results.shape import Axis, Better, Cell, Metric, Shape
+from linklab.scenarios.aliases import Aliases
 
 POSITIVE = st.floats(min_value=1e-9, max_value=1e9)
 NUMBERS = st.floats(min_value=-1e6, max_value=1e6).map(lambda value: round(value, 3))
@@ -472,3 +473,48 @@ class TestAnotherExperiment:
         assert len(places) == len(set(places)) == 2 * len(bars.curves)
         assert svg(ratio_panel([stored(run)], Cell())) == ""
         assert "plain" in page([(Path("x"), run)]), "and a page with its table"
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 250), st.integers(1, 900)),
+        min_size=3,
+        max_size=13,
+        unique_by=lambda p: p[0],
+    )
+)
+def test_a_smooth_curve_goes_through_its_points_without_a_corner(
+    points: list[tuple[int, int]],
+) -> None:
+    drawing = svg(panel(curve("c", *points), log=False, smooth=True))
+    (run,) = paths(drawing, "run")
+    begin, *pieces = run.removeprefix("M").split("C")
+    joints = [tuple(map(float, begin.split()))]
+    before: tuple[float, float] | None = None
+    for piece in pieces:
+        one_x, one_y, two_x, two_y, x, y = map(float, piece.split())
+        last_x, last_y = joints[-1]
+        if before is not None and min(one_x - last_x, last_x - before[0]) > 5:
+            slopes = (
+                (one_y - last_y) / (one_x - last_x),
+                (last_y - before[1]) / (last_x - before[0]),
+            )
+            assert slopes[0] == pytest.approx(slopes[1], abs=0.05, rel=0.05)
+        joints.append((x, y))
+        before = (two_x, two_y)
+    assert joints == marks(drawing)
+
+
+def test_a_smooth_curve_of_two_points_is_a_line_and_its_ends_do_not_bend() -> None:
+    (line,) = paths(svg(panel(curve("c", (1, 1), (4, 4)), log=False, smooth=True)), "run")
+    x0, y0, *rest = map(float, re.findall(r"[\d.]+", line))
+    assert (rest[1] - y0) / (rest[0] - x0) == pytest.approx(
+        (rest[5] - y0) / (rest[4] - x0), rel=0.01
+    )
+
+
+def test_the_curve_over_addresses_is_smooth_as_the_articles_and_others_are_not() -> None:
+    assert [axis.name for axis in Aliases.shape.axes if axis.smooth] == ["addresses"]
+    assert not Aliases.shape.axis("addresses").log
+    run = paths(svg(panel(curve("c", (1, 1), (2, 3), (4, 4)))), "run")
+    assert "C" not in run[0]

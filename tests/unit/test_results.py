@@ -237,6 +237,18 @@ def test_a_field_that_is_missing_is_named(missing: str) -> None:
         Sample.from_json(data, FIRST)
 
 
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+def test_a_stored_value_that_is_no_number_is_refused(wrong: float) -> None:
+    with pytest.raises(SchemaError, match=f"{FIRST.metric.name} is {wrong}, which is no number"):
+        Sample.from_json({**SAMPLE.to_json(), FIRST.metric.name: wrong}, FIRST)
+
+
+def test_a_sample_keeps_which_saved_guest_it_came_from() -> None:
+    assert "saved" not in SAMPLE.to_json()
+    several = replace(SAMPLE, saved=3)
+    assert Sample.from_json(several.to_json(), FIRST) == several
+
+
 def test_what_a_sample_did_not_measure_may_be_missing() -> None:
     """Another metric than the first one, and what came later than the first results."""
     data = SAMPLE.to_json()

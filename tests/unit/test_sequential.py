@@ -29,7 +29,7 @@ A, B = subject("a"), subject("b")
 PLAN = plan_of(arms=("group",), counts=(2,), fresh_guest=True, seed=7)
 CELL = cell("mtu", "group", 2)
 METRIC = Grouping.shape.metric
-RULE = Rule(draws=500, seed=7)
+RULE = Rule(seed=7)
 
 
 def contest(
@@ -143,6 +143,7 @@ class Stand:
         self.measured: list[int] = []
         self.asked: list[range] = []
         self.looks: list[tuple[int, int]] = []  # the number of the look, the blocks by then
+        self.last: list[bool] = []  # whether each was told to be the last one
         self.events: list[Event] = []
         self._ends = ends
         monkeypatch.setattr(time, "monotonic", lambda: self.now)
@@ -162,8 +163,9 @@ class Stand:
     def until_known(self, effort: Budget, at: int = 1 << 30) -> bool:
         """Measure until so many blocks tell."""
 
-        def look(number: int) -> bool:
+        def look(number: int, is_last: bool) -> bool:
             self.looks.append((number, len(self.measured)))
+            self.last.append(is_last)
             return len(self.measured) >= at
 
         return until_known(self.blocks, effort, look, self.events.append)
@@ -234,7 +236,7 @@ def test_whatever_ends_the_measuring_comes_through_after_a_last_look(
 def test_a_last_look_that_fails_hides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     stand = Stand(monkeypatch, {3: GuestHung("no answer")})
 
-    def look(_number: int) -> bool:
+    def look(*_: object) -> bool:
         raise LabError("nothing to look at")
 
     with pytest.raises(GuestHung):

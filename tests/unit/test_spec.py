@@ -28,6 +28,7 @@ from linklab.machine.spec import (
     Recording,
     Share,
     TerminalPort,
+    capture_port,
     qemu_argv,
 )
 
@@ -330,6 +331,20 @@ def test_nothing_is_decided_by_where_it_runs(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("HOME", "/nowhere")
     monkeypatch.chdir("/")
     assert words_of(replace(spec)) == before
+
+
+def test_what_a_guest_captures_leaves_it_by_a_port_for_each_file() -> None:
+    files = (Path("/out/link-1.pcap"), Path("/out/a,b.pcap"))
+    for machine, bus in ((MachineType.MICROVM, "device"), (MachineType.PC, "pci")):
+        spec = MachineSpec(DIRECT, Accel.TCG, machine, agent=FdPort(5), captures=files)
+        words = qemu_argv("qemu", spec)
+        assert f"virtio-serial-{bus},max_ports=4" in words
+        assert "file,id=capture1,path=/out/a,,b.pcap" in words
+        assert "virtserialport,chardev=capture1,nr=3,name=linklab.capture1" in words
+        assert "chardev:agent" in words or machine is MachineType.MICROVM
+        plain = qemu_argv("qemu", replace(spec, captures=()))
+        assert ("virtio-serial-pci,max_ports=2" in plain) is False
+    assert capture_port(1) == "/dev/vport0p3"
 
 
 def test_a_comma_in_a_path_is_no_option() -> None:

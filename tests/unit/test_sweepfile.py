@@ -19,6 +19,7 @@ from fake_sweep import (
 from linklab.commands.sweep import SweepOptions, typed
 from linklab.commands.sweepfile import read
 from linklab.errors import UsageError
+from linklab.events import Event, Note
 
 # What is wrong with a file is said before anything is started
 
@@ -54,6 +55,13 @@ BAD: list[tuple[str, list[str]]] = [
     (FILE.replace("[100, 200]", "[10000]"), ["sweep.toml: [axes] size 10000", "from 1 to 9000"]),
     (FILE.replace('"udp"', '"sctp"'), ["[axes] protocol sctp", "valid are tcp, udp"]),
     (FILE.replace('"udp"', "4"), ["[axes] protocol has 4", "a word is expected"]),
+    (FILE.replace('["tcp", "udp"]', '["tcp,udp"]'), ["[axes] protocol", "'tcp,udp'", "several"]),
+    (with_line(FILE, AXIS, "rows = 0"), ["rows is 0", "size, protocol, pace"]),
+    (with_line(FILE, AXIS, 'rows = ""'), ["rows is ''", "size, protocol, pace"]),
+    (
+        FILE.replace("[100, 200]", str(list(range(1, 2502)))),
+        ["sweep.toml: 10004 cells of all kernels", "at most 10000"],
+    ),
     (FILE.replace("[axes]", "axes = 3\n[x]"), ["no key 'x'"]),
     ("axes = 3\n" + FILE.split("[axes]", maxsplit=1)[0], ["axes is 3", "[axes]"]),
     (FILE.replace("pace =", "peace ="), ["[parameters]", "'peace'", "is pace meant?", "queue"]),
@@ -120,6 +128,14 @@ def test_several_topologies_need_the_place_where_each_guest_has_its_own() -> Non
     text = 'scenario = "congestion"\nplace = "guests"\n[parameters]\n'
     with pytest.raises(UsageError, match="one topology at a time"):
         checking(text + 'topology = ["a -- b: 10mbit", "a -- b: 20mbit"]\n')
+
+
+def test_how_much_there_is_to_measure_is_said_before_anything_is_started() -> None:
+    notes: list[Event] = []
+    text = FILE.replace("seed = 7", "seed = 7\nrepeat = 3").replace("pace =", "seconds = 2\npace =")
+    checking(text, listener=notes.append)
+    said = "32 trials: 8 cells on 1 kernel, 4 of each; up to 64.0 s of the guests' time"
+    assert Note(f"sweep.toml: {said}") in notes
 
 
 def test_each_set_of_parameters_is_held_against_each_cell() -> None:

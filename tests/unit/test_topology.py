@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from ipaddress import IPv4Address, IPv6Address, ip_network
 from itertools import combinations
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from linklab.errors import UsageError
+from linklab.errors import LabError, UsageError
 from linklab.lab import spaces
-from linklab.lab.topology import Link, Topology, Way, parse
+from linklab.lab.topology import Link, Route, Topology, Way, parse
 
 NAMES = ("a", "b", "c", "r", "s1", "client", "far")
 
@@ -54,10 +55,10 @@ def links(draw: st.DrawFn) -> tuple[Link, ...]:
 
 
 @st.composite
-def topologies(draw: st.DrawFn) -> Topology:
+def topologies(draw: st.DrawFn, most: int = 10_000) -> Topology:
     made = draw(links())
     hosts = tuple(dict.fromkeys(end for link in made for end in link.ends))
-    behind = draw(st.dictionaries(st.sampled_from(hosts), st.integers(1, 10_000), max_size=2))
+    behind = draw(st.dictionaries(st.sampled_from(hosts), st.integers(1, most), max_size=2))
     return Topology(hosts, made, tuple((h, behind[h]) for h in hosts if h in behind))
 
 
@@ -69,7 +70,7 @@ def test_the_text_says_all_that_the_value_holds(topology: Topology) -> None:
     assert text == text.strip()
 
 
-@given(topologies())
+@given(topologies(most=300))
 def test_addresses_interfaces_and_macs_are_nobody_elses(topology: Topology) -> None:
     ports = [port for ends in topology.ports for port in ends]
     addresses = [str(address) for port in ports for address in port.addresses]
@@ -81,31 +82,38 @@ def test_addresses_interfaces_and_macs_are_nobody_elses(topology: Topology) -> N
         assert [x.network for x in a.addresses] == [x.network for x in b.addresses]
 
 
-@given(topologies())
+@given(topologies(most=5))
 @settings(max_examples=50)
 def test_every_packet_gets_there_by_the_fewest_hops(topology: Topology) -> None:
-    owner = dict(topology.names)
-    routes = {
-        host: {route.network: owner[route.via] for route in topology.routes(host)}
-        for host in topology.hosts
+    owner = {str(a.ip): p.host for ends in topology.ports for p in ends for a in p.addresses}
+    hops_from = {
+        host: [(ip_network(route.network), owner[route.via]) for route in topology.routes(host)]
+        for host in topology.everyone
     }
-    for start, target in combinations(topology.hosts, 2):
-        for port in topology.ports_of(target):
-            network = str(port.addresses[0].network)
+    for start, target in combinations(topology.everyone, 2):
+        for port, family in ((p, n) for p in topology.ports_of(target) for n in (0, 1)):
+            address = port.addresses[family].ip
             here, hops = start, 0
-            while network in routes[here]:
+            while not any(
+                address in a.network for p in topology.ports_of(here) for a in p.addresses
+            ):
                 assert here == start or here in topology.routers
-                here, hops = routes[here][network], hops + 1
-            attached = {str(p.addresses[0].network) for p in topology.ports_of(here)}
-            assert network in attached
+                (here,) = {via for network, via in hops_from[here] if address in network}
+                hops += 1
             assert hops == _distance(topology, start, port.link)
+
+
+def _is_near(topology: Topology, host: str, address: IPv4Address | IPv6Address) -> bool:
+    """Whether a host has an end of the link that an address is on."""
+    return any(address in each.network for p in topology.ports_of(host) for each in p.addresses)
 
 
 def _distance(topology: Topology, start: str, link: int) -> int:
     """Return the hops from a host to the nearer end of a link."""
     reached, hops = {start}, 0
-    while not reached & set(topology.links[link].ends):
-        reached |= {end for each in topology.links for end in each.ends if set(each.ends) & reached}
+    while not reached & set(topology.all_links[link].ends):
+        near = [each.ends for each in topology.all_links if set(each.ends) & reached]
+        reached |= {end for ends in near for end in ends}
         hops += 1
     return hops
 
@@ -146,6 +154,8 @@ def test_what_is_typed_is_said_in_the_usual_words(text: str, same: str) -> None:
         ("a -- b: 1% 2%", 11, "twice"),
         ("a -- b: 1% | 2%", 13, "2 links"),
         ("a -- b[0]", 5, "can be behind b"),
+        ("a -- b[10001]", 5, "1 to 10000 hosts"),
+        ("a -- elevenchars[1000]", 5, "elevenchars.1000 is too long"),
         ("a -- b: queue=0", 8, "from 1 to"),
         ("a -- b: queue=64k", 8, "or bytes, as in queue=64kb"),
         ("a -- b: queue=1kb", 8, "from 1514b, a full frame"),
@@ -182,6 +192,37 @@ def test_the_drawing_has_a_line_for_each_link() -> None:
         ["a", "10.0.1.1", "────", "10.0.1.2", "r"],
         ["r", "10.0.2.2", "~~~~", "10.0.2.3", "b", "10mbit", "20ms"],
     ]
+
+
+def test_hosts_behind_one_have_names_addresses_and_a_route_and_are_drawn_as_one_line() -> None:
+    topology = parse("a -- b[400]: 10mbit")
+    assert len(topology.everyone) == 402
+    assert topology.everyone[2:4] == ("b.1", "b.2")
+    assert [str(route) for route in topology.routes("b.400")] == [
+        str(Route("0.0.0.0/0", "10.1.145.2", "b")), str(Route("::/0", "fd00:191::2", "b")),
+    ]  # fmt: skip
+    assert {r.via for r in topology.routes("a")} == {"10.0.1.2", "fd00:1::2"}
+    assert len(topology.routes("a")) == 20, "networks that lie together are one"
+    assert topology.routes("b") == ()
+    assert topology.routers == ("b",)
+    named = {name: address for address, name in reversed(topology.names)}
+    assert (named["b"], named["b.1"], named["b.400"]) == ("10.0.1.2", "10.0.2.254", "10.1.145.254")
+    assert [line.split() for line in topology.drawing().splitlines()] == [
+        ["a", "10.0.1.1", "~~~~", "10.0.1.2", "b", "10mbit"],
+        [
+            "b",
+            "10.0.2.2",
+            "────",
+            "10.0.2.254",
+            "b.1",
+            "to",
+            "10.1.145.254",
+            "b.400:",
+            "400",
+            "hosts",
+        ],
+    ]
+    assert "10.0.1.1" in parse("a[1] -- b").drawing()
 
 
 class Guest:
@@ -225,6 +266,47 @@ def test_a_clean_link_has_nothing_in_its_middle() -> None:
         "link add name b netns a address 02:00:00:01:00:01 type veth peer name a netns b"
         in (guest.files["/tmp/root.batch"])
     )
+
+
+def test_what_is_in_a_links_middle_cuts_it_and_brings_it_back() -> None:
+    drawn = parse("a -- r -- b: clean | 10mbit/0bit 20ms/0ms queue=50/1000")
+    ran: list[list[str]] = []
+    links = spaces.SpaceLinks(drawn, 7, lambda argv: ran.append(list(argv)))
+    links.pull(1)
+    links.darken(1)
+    assert links.cut == {1}
+    links.plug(1)
+    assert links.cut == set()
+    enter = "/bin/nsenter --net=/run/netns/link-2"
+    assert list(map(" ".join, ran)) == [
+        f"{enter} /bin/ip link set dev a down",
+        f"{enter} /bin/ip link set dev b down",
+        f"{enter} {spaces.TRAFFIC} dark a b",
+        f"{enter} /bin/ip link set dev a up",
+        f"{enter} /bin/ip link set dev b up",
+        f"{enter} {spaces.TRAFFIC} bare a b",
+        f"{enter} {spaces.TRAFFIC} shape b 10000000 20000000 50 0 7 0",
+    ]
+    shaped = [argv for argv in built(str(drawn)).ran if "shape" in argv]
+    assert ran[-1] == shaped[0], "as when it was made"
+    with pytest.raises(LabError, match="link 1, a -- r, has nothing in its middle"):
+        links.pull(0)
+
+
+def test_hosts_behind_one_are_brought_up_by_a_script_and_each_is_a_namespace() -> None:
+    guest = built("a -- b[3]: 10mbit")
+    script = guest.files["/tmp/behind.sh"].splitlines()
+    assert sum("/bin/sysctl" in line for line in script) == 3
+    third = script.index("/bin/nsenter --net=/run/netns/b.3 /bin/ip -batch - <<END")
+    assert "address add 10.0.4.254/24 dev b" in script[third:]
+    assert script[-2:] == ["route add ::/0 via fd00:4::2 dev b", "END"]
+    assert guest.ran.count(["/bin/sh", "/tmp/behind.sh"]) == 1
+    made = guest.files["/tmp/root.batch"]
+    assert "netns add b.3\n" in made
+    ends = "name b.3 netns b address 02:00:00:04:00:02 type veth peer name b netns b.3 address"
+    assert f"link add {ends} 02:00:00:04:00:fe\n" in made
+    assert "behind.sh" not in "".join(built("a -- b: 10mbit").files)
+    assert spaces.memory(parse("a -- b[400]")) == 200
 
 
 def test_routers_forward_and_others_do_not() -> None:

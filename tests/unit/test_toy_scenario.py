@@ -310,9 +310,11 @@ def test_a_kernel_that_loses_what_the_other_does_not_is_worse(
 def test_two_stored_runs_are_compared_by_the_metric_that_is_named(
     bench: Bench, capsys: Captured
 ) -> None:
-    run.main(replace(RUN, axis=("reads=10",), repeat="9"), RUN_ARGV)
+    run.main(replace(RUN, axis=("reads=10",), repeat="9", fresh_guest=True), RUN_ARGV)
     bench.made = {"speed": lambda _: 0.8, "lost": lambda _: 2}
-    run.main(replace(RUN, axis=("reads=10",), repeat="9", output="later"), RUN_ARGV)
+    run.main(
+        replace(RUN, axis=("reads=10",), repeat="9", fresh_guest=True, output="later"), RUN_ARGV
+    )
     stored = replace(COMPARE, a="out", b="later", output="", results=".")
     capsys.readouterr()
     assert compare.main(stored, COMPARE_ARGV) is Verdict.FAIL

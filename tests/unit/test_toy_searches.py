@@ -196,6 +196,8 @@ def criterion(above: str, metric: str = "", cell: str = "program=cat,reads=10") 
             "cat/10 worse by 10%",
             r"\d\d\.\d reads/s against \d+(\.\d)? reads/s: 0\.",
         ),
+        ("rate", "", "cat/10 worse than the middle of good and bad", r"\d\d\.\d reads/s against"),
+        ("", "auto", "cat/10 worse than the middle of good and bad", r"\d\d\.\d reads/s against"),
         ("rate", "1.1x", "cat/10 worse by 1.1x", r"\d\d\.\d reads/s against"),
         ("", "90reads/s", "cat/10 below 90reads/s", r"\d\d\.\d reads/s \[\d\d\.\d reads/s, "),
         ("lost", "1", "lost of cat/10 above 1", r"2\.00 \[2\.00, 2\.00\]"),
@@ -230,6 +232,9 @@ def test_a_kernel_is_judged_by_its_rate(world: ToyWorld, capsys: Captured) -> No
         alone = world.verdict(machine=REAL, criterion=criterion("90 reads/s"))
         assert verdict.main(alone, ["invoke", "verdict"]) is ended
         assert capsys.readouterr().out.startswith(f"{word}: ")
+    middle = world.verdict(machine=REAL, criterion=criterion("auto"), against="main~7")
+    with pytest.raises(UsageError, match="here is one alone"):
+        verdict.main(middle, ["invoke", "verdict"])
 
 
 def test_without_a_figure_a_kernel_is_good_that_does_it(world: ToyWorld, capsys: Captured) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from fake_hosts import (
     BIN,
+    MEGABIT,
     Guest,
     Tried,
     at_once,  # noqa: F401
@@ -21,7 +22,8 @@ from fake_hosts import (
     sender,
 )
 
-from linklab.errors import WrongState
+from linklab.commands.scenarios import ScenarioOptions
+from linklab.errors import UsageError, WrongState
 from linklab.lab.topology import parse
 from linklab.report.curves import course_panels
 from linklab.report.page import page
@@ -31,7 +33,7 @@ from linklab.results.shape import Cell, Course
 from linklab.results.store import RunFolder, read_run
 from linklab.scenarios.congestion import Congestion
 from linklab.scenarios.mptcp import Mptcp
-from linklab.scenarios.mptcp.promises import limit_ms
+from linklab.scenarios.mptcp.promises import PATHS, limit_ms
 from linklab.scenarios.scenario import Finding
 
 pytestmark = pytest.mark.usefixtures("at_once")
@@ -95,7 +97,9 @@ def test_two_paths_at_once() -> None:
     assert metrics["others"] == pytest.approx(100 / 3)
     assert metrics["others_after"] == 0
     # The first path is active for 0.2 s, the second one for 0.1, each with its tail.
+    assert (metrics["radio_1"], metrics["radio_2"]) == pytest.approx((2.2, 2.1))
     assert metrics["radio"] == pytest.approx(2.2 + 2.1)
+    assert "radio_3" not in metrics and metrics["lost"] == 0
     tried.scenario.check(tried.hosts, Cell({"operation": "aggregate", "arm": "mptcp"}))
 
 
@@ -152,6 +156,46 @@ def test_paths_die_and_come_back_when_they_should() -> None:
         "sleep 3.000",
         "/bin/ip -batch /tmp/mptcp-up-1 || exit",
     ]
+
+
+@pytest.mark.parametrize(
+    ("operation", "devices"),
+    [("failover", ["b2", "mptcp-up-1"]), ("failback", ["b2", "mptcp-up-1", "b ", "mptcp-up-0"])],
+)
+def test_another_path_than_the_best_can_die(operation: str, devices: list[str]) -> None:
+    lines = scripted(operation=operation, arm="mptcp", dies="second").splitlines()
+    events = [line for line in lines if "/bin/ip" in line and "endpoint" not in line]
+    assert [device in line for device, line in zip(devices, events, strict=True)] == [
+        True for _ in devices
+    ]
+
+
+@pytest.mark.parametrize(
+    ("axis", "says"),
+    [
+        (("operation=failover", "dies=third"), "has 2 paths: --axis dies=first,second"),
+        (("operation=aggregate", "dies=second"), "no path dies in aggregate"),
+    ],
+)
+def test_a_path_that_cannot_die_is_refused(axis: tuple[str, ...], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        ScenarioOptions("mptcp", axis=axis).plan({})
+
+
+def test_a_preset_has_each_paths_death_both_ways() -> None:
+    plan = ScenarioOptions("mptcp", param=("preset=redundancy",)).plan({})
+    deaths = {(c["operation"], c["dies"]) for c in plan.cells if c["arm"] == "mptcp"}
+    assert deaths == {(way, path) for way in ("failover", "dark") for path in ("first", "second")}
+
+
+def test_bytes_that_are_lost_or_changed_are_counted_and_the_kernels_fault() -> None:
+    for more, lost in (({"wrong": 1}, 10 * MEGABIT), ({"bytes": [9 * MEGABIT]}, MEGABIT)):
+        got = receiver([1], [BIN] * 100, **more)
+        tried = Tried(Mptcp, Guest(multipath(), got, counters=counted()))
+        cell = Cell({"operation": "aggregate", "arm": "mptcp"})
+        assert tried.trial(**cell)["lost"] == lost
+        with pytest.raises(WrongState):
+            tried.scenario.check(tried.hosts, cell)
 
 
 def test_a_dark_path_loses_everything_both_ways_and_then_is_as_before() -> None:
@@ -291,6 +335,11 @@ def test_the_limits_are_those_of_the_kernels_own_test(
         ),
         ({("failover", "tcp"): {"gap": 11.0}}, "redundancy", Finding.NOT_MEASURED),
         (
+            {("failover", "mptcp"): {"gap": 0.5}, ("dark", "backup", "second"): {"gap": 10.7}},
+            "redundancy",
+            Finding.IN_PART,
+        ),
+        (
             {("aggregate", "mptcp"): {"goodput": 9.5}, ("aggregate", "tcp"): {"goodput": 9.5}},
             "throughput",
             Finding.REPRODUCED,
@@ -308,6 +357,24 @@ def test_promises_are_judged_at_their_borders(
     cells: dict[Any, Any], about: str, finding: Finding
 ) -> None:
     assert claim_of(Mptcp, run_of(Mptcp, cells), about).finding is finding
+
+
+def test_redundancy_says_how_many_deaths_it_is_of_and_which() -> None:
+    every = {(o, "mptcp", d): {"gap": 0.5} for o in ("failover", "dark") for d in PATHS[:2]}
+    one = claim_of(Mptcp, run_of(Mptcp, {("failover", "mptcp"): {"gap": 0.5}}), "redundancy")
+    assert "1 of 4 deaths" in one.why and "preset=redundancy" in one.why
+    run = run_of(Mptcp, every)
+    all_of_them = claim_of(Mptcp, run, "redundancy")
+    assert all_of_them.finding is Finding.REPRODUCED and "every byte" in all_of_them.why
+    assert "nosysfs, dark of the second path: a gap of 0.50 s" in all_of_them.ours
+    wrong = replace(run.samples[-1], verified=False)
+    broken = claim_of(Mptcp, replace(run, samples=[*run.samples[:-1], wrong]), "redundancy")
+    assert broken.finding is Finding.IN_PART and "a wrong state" in broken.ours
+
+
+def test_the_limit_of_another_size_is_said_to_be_by_the_rule() -> None:
+    run = run_of(Mptcp, {("transfer", "mptcp"): {"completion": 1.0}}, mib=2)
+    assert claim_of(Mptcp, run, "2 MiB").theirs.endswith("by its rule; it sends 16 MiB")
 
 
 @pytest.mark.parametrize(
@@ -372,6 +439,16 @@ def test_a_course_is_a_line_without_marks_from_nothing_up(tmp_path: Path) -> Non
     drawn = svg(panel)
     assert "mark" not in drawn and drawn.count('class="run"') == 1
     assert drawn.count('class="x tick"') < 10
+
+
+def test_several_flows_are_a_band_around_their_median(tmp_path: Path) -> None:
+    course = Course("rtt", "ms", (0.1, 0.2), (20.0, 30.0), (10.0, 15.0), (25.0, 90.0))
+    run = stored(tmp_path, replace(record("bbr", 1), course=course))
+    assert run.courses[0].course == course
+    text = page([(tmp_path, run)])
+    assert text.count('class="band"') == 1
+    assert "bbr: 20 to 30 ms, all from 10 to 90" in text
+    assert "in a band of all of them" in text
 
 
 def test_a_run_without_courses_says_nothing_of_them(tmp_path: Path) -> None:

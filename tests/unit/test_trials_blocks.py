@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from linklab.errors import GuestHung, WrongState
 from linklab.events import ignore
+from linklab.machine.spec import Boot
 from linklab.results.comparison import pairs_of, values_of
 from linklab.results.model import Sample
 from linklab.results.shape import Cell
@@ -82,6 +83,19 @@ def test_guests_of_one_block_draw_the_same_numbers_and_those_of_the_next_others(
     kept = [one for one, _ in drawn][warmup:]
     assert len(set(kept)) == len(kept) == 4
     assert min(lab.draws) >= 0, "QEMU takes no other seed"
+
+
+def test_samples_say_which_saved_guest_theirs_went_on_from(tmp_path: Path) -> None:
+    plan = replace(ALONE, trials=1, repeat=4, seed=5)
+    for boots, numbers in ((1, [0, 0, 0, 0]), (3, [1, 2, 3, 1])):
+        lab = replace(lab_of(boot=Boot.RESUME), boots=boots)
+        engine = Engine(lab, plan, RunFolder(claim_folder(tmp_path / str(boots)), {}), ignore)
+        engine.run([A, B])
+        saved = {(s.block, s.saved) for s in engine.samples if s.block}
+        assert sorted(saved) == list(enumerate(numbers, 1)), "the same for both kernels"
+        metric = plan.shape.metric
+        (pair,) = pairs_of(engine.samples, metric, A.name, B.name).values()
+        assert pair.units == (4 if boots == 1 else 3)
 
 
 def test_another_seed_draws_other_numbers(tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from hand_made import cell
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from linklab.commands.scenarios import TrialOptions
+from linklab.machine.spec import Clock
 from linklab.results.shape import Cell
 from linklab.scenarios.grouping import Grouping
 from linklab.trials.plan import CountSyscalls, GuestSlot, Plan, Turn, cells_of, countings, schedule
@@ -25,6 +27,7 @@ PLANS = st.builds(
     warmup_rounds=st.integers(0, 2),
     seed=st.integers(0, 2**32),
     fresh_guest=st.booleans(),
+    apart=st.booleans(),
 )
 KERNELS = st.lists(st.sampled_from("abc"), min_size=1, max_size=3, unique=True)
 ROOM = st.integers(1, 5)
@@ -86,6 +89,9 @@ def test_a_guest_has_one_kernel_and_one_set_up_and_its_number_is_its_own(
     assert all(turn.slot.setup == turn.cell.of(["interfaces"]) for turn in turns)
     if plan.fresh_guest:
         assert len(slots) == everything(plan, kernels).total()
+    elif plan.apart:
+        assert len(slots) == len(kernels) * len(plan.cells)
+        assert all(len({t.cell for t in turns if t.slot == slot}) == 1 for slot in slots)
     else:
         counts = {cell["interfaces"] for cell in plan.cells}
         assert len(slots) == len(kernels) * len(counts)
@@ -140,6 +146,15 @@ def test_a_single_round_needs_one_guest_at_a_time() -> None:
     turns = schedule(plan_of(arms=EVERY_ARM, counts=COUNTS), ["a", "b"], 99)
     changes = sum(one.slot != next_.slot for one, next_ in pairwise(turns))
     assert changes == 2 * 5 - 1
+
+
+def test_cells_that_stand_apart_are_kept_as_such() -> None:
+    options = TrialOptions("congestion")
+    found = [options.trials_plan(clock, {}) for clock in (Clock.VIRTUAL, Clock.REAL)]
+    assert [plan.apart for plan in found] == [True, False]
+    assert found[0].to_json()["apart"] and "apart" not in found[1].to_json()
+    assert [len(schedule(plan, ["a"], 9)) for plan in found] == [2, 2]
+    assert [len(spans(schedule(plan, ["a"], 9))) for plan in found] == [2, 1]
 
 
 # Cells

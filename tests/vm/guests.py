@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import sys
 import time
 from collections.abc import Callable
@@ -42,3 +43,22 @@ class Done:
 
 Invoke = Callable[..., Done]
 Opener = Callable[..., Any]
+
+
+_MAGIC = {"microseconds": 0xA1B2C3D4, "nanoseconds": 0xA1B23C4D}
+
+
+def packets_of(capture: Path, parts: str = "microseconds") -> list[bytes]:
+    """The packets of a file as pcap-savefile(5) has them: what they say of their lengths holds."""
+    content = capture.read_bytes()
+    magic, major, minor, _, _, _, kind = struct.unpack_from("<IHHiIII", content)
+    assert (magic, major, minor, kind) == (_MAGIC[parts], 2, 4, 1), "Ethernet"
+    at, before, packets = 24, (0, 0), []
+    while at < len(content):
+        seconds, fraction, length, whole = struct.unpack_from("<IIII", content, at)
+        assert length == whole
+        assert (seconds, fraction) >= before
+        at, before = at + 16 + length, (seconds, fraction)
+        packets.append(content[at - length : at])
+    assert at == len(content)
+    return packets

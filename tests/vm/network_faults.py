@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
+import subprocess
+import time
+from pathlib import Path
 
 from faults import Fault, Outcome, Scene, fault
-from guests import never_ends, soon
+from guests import INVOKE, never_ends, soon
 from lab_faults import run_beside_full_disk
 
 from linklab.errors import LabError, Verdict
+from linklab.events import ignore
+from linklab.host.cache import Cache
+from linklab.kernel.kernel import BuildOptions, resolve_kernel
 from linklab.lab.guests import GuestNetwork
+from linklab.lab.lab import host_memory_available
 from linklab.lab.spaces import TRAFFIC
 from linklab.lab.topology import parse
 from linklab.machine.spec import Clock
+from linklab.paths import ROOT
 from linklab.scenarios.scenario import Hosts, Running
 from linklab.trials.links import check_links
 
-ERROR = Verdict.ERROR
+ERROR, USAGE = Verdict.ERROR, Verdict.USAGE
+GUESTS = ("--scenario", "aliases", "--place", "guests")
 TOGETHER = (Clock.REAL,)  # in virtual time each guest would count its own instructions
 _PORT, _EVER = "5001", "600"
 _TURNS = 3
@@ -78,7 +89,7 @@ def link_cut(scene: Scene) -> None:
 
 @fault(
     "a kernel lacks the driver of an interface", "no module, nothing built in", ERROR,
-    "host a has no interface .*has its kernel the driver", limit=60.0, clocks=TOGETHER,
+    "host a has no interface .*--nic virtio takes .*CONFIG_VIRTIO_NET", limit=60.0, clocks=TOGETHER,
 )  # fmt: skip
 def driver_missing(scene: Scene) -> None:
     scene.deadline()
@@ -124,11 +135,143 @@ def capture_full(scene: Scene) -> Outcome:
     raise AssertionError(f"nothing of what was measured is kept: {outcome.message}")
 
 
+@fault(
+    "the disk is full that a guest captures its links on", "a tmpfs of 12 MB", ERROR,
+    r"link-001-\S+-1.pcap: No space left on device", limit=400.0, clocks=TOGETHER,
+)  # fmt: skip
+def own_capture_full(scene: Scene) -> Outcome:
+    words = (
+        *("--scenario", "congestion", "--axis", "arm=cubic", "--repeat", "20", "--leaks", "none"),
+        *("--param", "topology=a -- b: 10mbit 5ms", "--param", "seconds=2", "--capture"),
+    )
+    results = scene.folder / "results"
+    results.mkdir()
+    outcome, document = run_beside_full_disk(
+        scene, results, "12m", *words, "--output", f"{results}/run"
+    )
+    assert document["samples"], "what was measured is kept"
+    return outcome
+
+
+@fault(
+    "a link is dark that a scenario waits for", "in one guest, by the scenario", ERROR,
+    "link 1, a -- b, was cut: .*no answer to", limit=400.0, clocks=TOGETHER,
+)  # fmt: skip
+def link_dark(scene: Scene) -> Outcome:
+    own = str(Path(__file__).with_name("cut_scenario.py"))
+    return _typed(scene, "--scenario", own, "--axis", "arm=dark", "--param", "waits=1")
+
+
+@fault(
+    "a kernel without a config lacks the driver of an interface", "its bzImage alone", ERROR,
+    "host a has no interface .*--nic e1000 takes CONFIG_E1000", limit=400.0, clocks=TOGETHER,
+)  # fmt: skip
+def driver_unknown(scene: Scene) -> Outcome:
+    kernel, _ = _plain_kernel(scene)
+    return _typed(scene, *GUESTS, "--nic", "e1000", "--kernel", str(kernel))
+
+
+@fault(
+    "a kernel lacks the driver that --nic wants", "its config beside it says so", USAGE,
+    "CONFIG_E1000, which is neither built in nor a module: --nic e1000", limit=60.0,
+    clocks=TOGETHER,
+)  # fmt: skip
+def driver_refused(scene: Scene) -> Outcome:
+    kernel, config = _plain_kernel(scene)
+    shutil.copy(config, kernel.with_name(f"config-{scene.subject.release}"))
+    return _typed(scene, *GUESTS, "--nic", "e1000", "--kernel", str(kernel))
+
+
+def _plain_kernel(scene: Scene) -> tuple[Path, Path]:
+    """Return a kernel that the lab does not know as its own, and its config elsewhere."""
+    built = resolve_kernel("nosysfs", BuildOptions(), Cache(), ignore)
+    assert built.config is not None
+    return Path(shutil.copy(built.bzimage, scene.folder / "bzImage")), built.config
+
+
+def _typed(scene: Scene, *words: str) -> Outcome:
+    """Type `invoke run`; return what the lab made of it. What is refused leaves nothing behind."""
+    results = scene.folder / "run"
+    argv = [INVOKE, "run", "--json", "--leaks", "none", "--output", str(results), *words]
+    if "--kernel" not in words:
+        argv += ["--kernel", scene.subject.name]
+    scene.deadline()
+    began = time.monotonic()
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
+    seconds = time.monotonic() - began
+    assert done.stdout, done.stderr
+    document = json.loads(done.stdout)
+    about = document.get("run", document)
+    verdict = Verdict(about["verdict"])
+    assert verdict.status == done.returncode
+    assert results.exists() == (verdict is not USAGE)
+    return Outcome(verdict, about["message"], seconds)
+
+
+def _refused(name: str, how: str, says: str, *words: str) -> Fault:
+    """Return the fault of a wrong option: it is said before anything is started."""
+    return Fault(name, how, USAGE, says, 30.0, lambda scene: _typed(scene, *words), TOGETHER)
+
+
+_HALF = str((host_memory_available() or 1024) // 2)
+_NETWORK = ("--scenario", "congestion", "--param")
+REFUSED = (
+    _refused(
+        "an interface for a host that is not there", "`--nic c=e1000`",
+        "there is no host c; hosts are a, b", *GUESTS, "--nic", "c=e1000",
+    ),
+    _refused(
+        "a kernel for a host that is not there", "`--kernel c=sysfs`",
+        "there is no host c; hosts are a, b", *GUESTS, "--kernel", "nosysfs,c=sysfs",
+    ),
+    _refused(
+        "a host without a kernel", "`--kernel a=nosysfs`",
+        "host b has none", *GUESTS, "--kernel", "a=nosysfs",
+    ),
+    _refused(
+        "an interface that nobody emulates", "`--nic e1001`",
+        "--nic e1001: unknown; valid are virtio, e1000", *GUESTS, "--nic", "e1001",
+    ),
+    _refused(
+        "guests in virtual time", "`--clock virtual`",
+        "each guest would count its own instructions", *GUESTS, "--clock", "virtual",
+    ),
+    _refused(
+        "a rate that is no rate", "`10mb`",
+        "a rate .* is expected", *_NETWORK, "topology=a -- b: 10mb",
+    ),
+    _refused(
+        "unlike values there and back", "`10mbit/2ms`",
+        "unlike values there and back", *_NETWORK, "topology=a -- b: 10mbit/2ms",
+    ),
+    _refused(
+        "ends that are none of the scenario's", "`x -- y`",
+        "two hosts and one link between them are expected",
+        "--scenario", "aliases", "--param", "topology=x -- y",
+    ),
+    _refused(
+        "more guests than memory", "12 of half of what there is",
+        "12 hosts need .* MiB each, this host has", "--place", "guests", *_NETWORK,
+        "topology=a -- b[10]: 10mbit", "--memory", _HALF,
+    ),
+    _refused(
+        "more hosts in a guest than memory", "400 in 512 MiB",
+        "with 402 hosts in a guest, need .* MiB of guest memory, --memory gives 512",
+        *_NETWORK, "topology=a -- b[400]: 10mbit", "--memory", "512",
+    ),
+)  # fmt: skip
+
+
 NETWORK_FAULTS: tuple[Fault, ...] = (
     wire_killed,
     peer_killed,
     receiver_killed,
     link_cut,
     link_wrong,
+    link_dark,
     capture_full,
+    own_capture_full,
+    driver_unknown,
+    driver_refused,
+    *REFUSED,
 )

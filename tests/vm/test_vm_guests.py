@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from guests import Invoke, soon
+from guests import Invoke, packets_of, soon
 
 from linklab import paths
 from linklab.commands.kernels import KernelOptions, prepare_subjects
@@ -21,7 +21,8 @@ from linklab.errors import KernelCrashed, LabError, Verdict
 from linklab.events import ignore
 from linklab.host.cache import Cache, Cached
 from linklab.image.programs import WIRE, build_static
-from linklab.lab.guests import GuestNetwork, GuestPlace, capture_of
+from linklab.lab.captures import capture_of
+from linklab.lab.guests import GuestNetwork, GuestPlace
 from linklab.lab.lab import Lab, Subject
 from linklab.lab.spaces import TRAFFIC, await_answers
 from linklab.lab.topology import parse
@@ -208,22 +209,6 @@ def captured(
         network.rtt("a", "b")
         network.goodput("a", "b", 1)
     return [capture_of(guests.log, link) for link in range(2)]
-
-
-def packets_of(capture: Path) -> list[bytes]:
-    """The packets of a file as pcap-savefile(5) has them: what they say of their lengths holds."""
-    content = capture.read_bytes()
-    magic, major, minor, _, _, _, kind = struct.unpack_from("<IHHiIII", content)
-    assert (magic, major, minor, kind) == (0xA1B2C3D4, 2, 4, 1), "microseconds, Ethernet"
-    at, before, packets = 24, 0.0, []
-    while at < len(content):
-        seconds, fraction, length, whole = struct.unpack_from("<IIII", content, at)
-        assert length == whole
-        assert seconds + fraction / 1e6 >= before
-        at, before = at + 16 + length, seconds + fraction / 1e6
-        packets.append(content[at - length : at])
-    assert at == len(content)
-    return packets
 
 
 def test_what_crosses_a_link_is_captured_packet_by_packet(captured: list[Path]) -> None:

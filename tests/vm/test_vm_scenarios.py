@@ -9,6 +9,7 @@ from guests import Invoke
 
 from linklab.paths import ROOT
 from linklab.scenarios.drop.rungs import RUNGS
+from linklab.scenarios.tc import ARMS
 
 pytestmark = pytest.mark.vm
 
@@ -88,6 +89,66 @@ def test_the_earlier_a_packet_is_dropped_the_less_it_costs(invoke: Invoke, tmp_p
             assert rate[faster, tracked] > rate[slower, tracked], (faster, slower, tracked)
     # What comes before tracking does not know whether there is any.
     assert rate["nft-ingress", "on"] == pytest.approx(rate["nft-ingress", "off"], rel=0.01)
-    assert rate["nft-input", "on"] < 0.9 * rate["nft-input", "off"]
+    for who_tracks in ("nft-input", "bridge", "openvswitch"):
+        assert rate[who_tracks, "on"] < 0.9 * rate[who_tracks, "off"]
     empty, native = samples["empty", "off"], samples["xdp-native", "off"]
     assert abs(empty["instructions"]) < 2 < native["instructions"] < 50
+
+
+@pytest.mark.parametrize("held", ["set", "prefixes"])
+def test_sets_of_any_size_cost_alike(invoke: Invoke, tmp_path: Path, held: str) -> None:
+    done = invoke(
+        *("run", "--scenario", "drop", "--kernel", "nosysfs", "--clock", "virtual"),
+        *("--axis", "arm=xdp-native,nft-ingress,nft-raw,iptables-raw", "--axis", f"held={held}"),
+        *("--axis", "addresses=1,20000", "--axis", "conntrack=off", "--param", "packets=640"),
+        *("--output", str(tmp_path / "run"), "--json"),
+    )
+    assert done.status == 0, done.stderr
+    samples = {(s["arm"], s["addresses"]): s for s in done.document["samples"]}
+    assert len(samples) == 8
+    for (arm, addresses), sample in samples.items():
+        assert sample["verified"] and sample["dropped"] == sample["sent"] - 64, (arm, addresses)
+        assert sample["instructions"] < 2 * samples[arm, 1]["instructions"] + 1000
+
+
+def test_a_table_of_connections_is_full_exactly_at_its_limit(
+    invoke: Invoke, tmp_path: Path
+) -> None:
+    done = invoke(
+        *("run", "--scenario", "conntrack", "--kernel", "nosysfs", "--clock", "virtual"),
+        *("--axis", "entries=2000", "--axis", "buckets=512,4096", "--param", "packets=640"),
+        *("--output", str(tmp_path / "run"), "--json"),
+    )
+    assert done.status == 0, done.stderr
+    samples = {(s["arm"], s["buckets"]): s for s in done.document["samples"]}
+    assert len(samples) == 10 and all(s["verified"] for s in samples.values())
+    for buckets in (512, 4096):
+        of = {arm: sample for (arm, count), sample in samples.items() if count == buckets}
+        full, evicting = of["full"], of["evicting"]
+        assert (full["tracked"], full["dropped"], full["passed"]) == (2000, full["sent"], 0)
+        assert evicting["tracked"] <= 2000 and evicting["evicted"] > 0
+        assert of["new"]["tracked"] == 2000 + of["new"]["sent"]
+        assert of["known"]["instructions"] > 100 > abs(of["none"]["instructions"])
+        assert of["new"]["instructions"] > of["known"]["instructions"]
+    assert samples["known", 512]["instructions"] > samples["known", 4096]["instructions"]
+
+
+def test_filters_in_a_list_cost_by_their_number_and_queues_hold_all(
+    invoke: Invoke, tmp_path: Path
+) -> None:
+    done = invoke(
+        *("run", "--scenario", "tc", "--kernel", "nosysfs", "--clock", "virtual"),
+        *("--axis", "number=1,100", "--param", "packets=640"),
+        *("--output", str(tmp_path / "run"), "--json"),
+    )
+    assert done.status == 0, done.stderr
+    samples = {(s["arm"], s["number"]): s for s in done.document["samples"]}
+    assert {arm for arm, _ in samples} == set(ARMS) and len(samples) == 2 * len(ARMS) - 1
+    assert all(s["verified"] and s["passed"] == s["sent"] for s in samples.values())
+    cost = {which: sample["instructions"] for which, sample in samples.items()}
+    for arm in ("matchall", "flower-list", "u32", "bpf"):
+        assert cost[arm, 100] > 1.5 * cost[arm, 1], arm
+    for hashed, listed in (("flower", "flower-list"), ("u32-hash", "u32")):
+        assert cost[hashed, 100] < cost[listed, 100]
+    for arm in ("htb", "fq_codel", "cake"):
+        assert 0 < samples[arm, 100]["emptying"] < cost[arm, 100]

@@ -53,7 +53,8 @@ class Aliases(Scenario):
                 "connections, to one address; idle: as many addresses, one connection; "
                 "labels: as aliases, each address with a label (`b:7`)",
             ),
-            Axis("addresses", ARTICLE_ADDRESSES, "addresses", most=10_000),
+            # Drawn as in the article: points and a smooth curve, on a linear axis.
+            Axis("addresses", ARTICLE_ADDRESSES, "addresses", most=10_000, log=False, smooth=True),
         ),
         metrics=(
             Metric(

@@ -51,6 +51,7 @@ _TRACE = "/tmp/congestion.trace"
 _LARGE = ("tcp_rmem=4096 131072 250000000", "tcp_wmem=4096 16384 250000000")
 _LARGE_ALL = "tcp_mem=65536 65536 65536"
 _USUAL_BUFFER = 4_194_304
+_USUAL_HELD = 16  # MiB of a guest's memory
 _MARK = 242_000  # ns in the queue of the slowest link after which ecn=on marks: nsperf's
 # Delta-fair convergence (RFC 5166, 2.5; Bansal et al., Dynamic Behavior of Slowly-Responsive
 # Congestion Control Algorithms, 2001): of two flows each has its half but for this part.
@@ -143,6 +144,7 @@ class Congestion(Scenario):
         ),
     )  # fmt: skip
     presets: ClassVar = PRESETS
+    apart = True
     profiled: ClassVar = {"arm": ("bbr",), "loss": (0.0,)}
 
     @classmethod
@@ -157,9 +159,12 @@ class Congestion(Scenario):
 
     @classmethod
     def memory(cls, cell: Cell, cpus: int) -> int:
-        """Return the MiB that a guest needs: with what is under way and waits, at both ends."""
-        rate, delay, buffer = (float(cell.get(a, 0)) for a in ("rate", "delay", "buffer"))
-        return 512 + int(6 * rate * delay * 1e3 / 8 * (1 + buffer)) // 2**20
+        """Return the MiB that a guest needs: with what is under way and waits, at both ends.
+
+        What the slowest link of the default topology holds has room in any guest.
+        """
+        there, back, room = ways(cell, cell)
+        return 512 + max(0, int(6 * held(there, back, room)) // 2**20 - _USUAL_HELD)
 
     @classmethod
     def conflict(cls, cell: Cell, given: Mapping[str, Value]) -> str:
@@ -177,6 +182,19 @@ class Congestion(Scenario):
             "--param seconds= takes more, interval= less"
         )
 
+    @classmethod
+    def misplaced(cls, cell: Cell, given: Mapping[str, Value], *, in_one_guest: bool) -> str:
+        """Return what works in the middle of the slowest link, where that is not in a guest."""
+        drawn = parse(str(given["topology"]))
+        number, (there, back, _) = slowest_link(drawn), ways(cell, given)
+        if in_one_guest or number is None:
+            return ""
+        if given["trace"]:
+            return f"trace={given['trace']}: who follows it is in the link's middle: --place spaces"
+        if (there, back) == (drawn.links[number].there, drawn.links[number].back):
+            return ""
+        return "another link than the topology's is made in its middle: --place spaces"
+
     def set_up(self, hosts: Hosts, setup: Cell) -> Iterable[tuple[Cell, Metrics]]:
         """Remember who sends, which link is the slowest, and what kernel and hosts have."""
         self.sender, self.receiver = self.drawn.hosts[0], self.drawn.hosts[-1]
@@ -189,7 +207,6 @@ class Congestion(Scenario):
         self.known = _setting(hosts[self.sender], "tcp_available_congestion_control").split()
         self.usual = _setting(hosts[self.receiver], "tcp_congestion_control").strip()
         if self.given["trace"]:
-            self._of_one_guest(hosts, "a trace")
             hosts[GUEST].write(_TRACE, trace_text(str(self.given["trace"])).encode())
         return ()
 
@@ -203,7 +220,6 @@ class Congestion(Scenario):
                 )
         there, back, self.room = ways(cell, self.given)
         if (there, back) != (self.there, self.back):
-            self._of_one_guest(hosts, "another link than the topology's")
             self.draws += 1
             assert self.number is not None
             pairs = (("b", there, self.there), ("a", back, self.back))
@@ -211,9 +227,7 @@ class Congestion(Scenario):
                 hosts[GUEST].run([*inside(end.space), TRAFFIC, *shape_words(end, self.draws)])
             self.there, self.back = there, back
         ends = (hosts[self.sender], hosts[self.receiver])
-        holds = there.rate * (there.delay + back.delay) / 8e9
-        holds += self.room * (1 if there.in_bytes else _FRAME)
-        if holds * 2 > _USUAL_BUFFER and not self.has_large_buffers:
+        if held(there, back, self.room) * 2 > _USUAL_BUFFER and not self.has_large_buffers:
             for host in ends:
                 _set(host, *_LARGE)
             for host in [hosts[GUEST]] if GUEST in hosts else ends:
@@ -231,10 +245,6 @@ class Congestion(Scenario):
             _set(ends[1], f"tcp_congestion_control={cell['arm'] if self.has_ecn else self.usual}")
         for host in ends:
             host.run([IP, "tcp_metrics", "flush", "all"])
-
-    def _of_one_guest(self, hosts: Hosts, what: str) -> None:
-        if not hosts[self.sender].inside:
-            raise LabError(f"{what} needs all hosts in one guest")
 
     def trial(self, hosts: Hosts, cell: Cell) -> Metrics:
         """Send for a while; look at what arrived, and at what the sender's kernel says."""
@@ -310,17 +320,17 @@ class Congestion(Scenario):
         }
 
     def courses(self, cell: Cell) -> Sequence[Course]:
-        """Return what arrived, and of one connection alone what its sender's kernel said."""
+        """Return what arrived, and what the sender's kernel said: of several flows a band."""
         return list(self._courses())
 
     def _courses(self) -> Iterator[Course]:
         yield goodput_course(self.got, int(self.given["seconds"]))
         if "at" in self.sent:
             at = tuple(ns / 1e9 for ns in self.sent["at"])
-            yield Course("rtt", "ms", at, tuple(us / 1e3 for us in self.sent["rtt_us"]))
-            yield Course("cwnd", "packets", at, self.sent["cwnd"])
-            pacing = tuple(each * 8 / 1e6 for each in self.sent["pacing"])
-            yield Course("pacing", "Mbit/s", at, pacing)
+            for quantity, unit, told, factor in _KERNELS_WORD:
+                yield Course(quantity, unit, at, tuple(v * factor for v in self.sent[told]))
+        for number, whose in enumerate(("", "competitor's ")):
+            yield from self._band(f"band{number}", whose)
         if len(self.got["inner"]) > 1:
             fair = tuple(each / 1e6 for each in self.got["fair"])
             at = tuple((number + 1) / 10 for number in range(len(fair)))
@@ -330,12 +340,28 @@ class Congestion(Scenario):
             at = tuple(each[-1][0] for each in points)
             yield Course("queue", "packets", at, tuple(fmean(n for _, n in p) for p in points))
 
+    def _band(self, name: str, whose: str) -> Iterator[Course]:
+        """Yield how all flows with one algorithm went, where there are some."""
+        at = tuple(ns / 1e9 for ns in self.sent.get(f"{name}_at", ()))
+        for quantity, unit, told, factor in _KERNELS_WORD if at else ():
+            median_, *around = (
+                tuple(value * factor for value in self.sent[f"{name}_{told}_{rank}"])
+                for rank in ("median", "least", "most")
+            )
+            yield Course(f"{whose}{quantity}", unit, at, median_, *around)
+
     @classmethod
     def claims(cls, run: Any) -> Sequence[Claim]:
         """Return what BBR's authors claim, each with our figures."""
         return claims(run, str(parse(cls.topology)))
 
 
+# What the sender's kernel says of a connection: our name, the unit, the program's, and its unit.
+_KERNELS_WORD = (
+    ("rtt", "ms", "rtt_us", 1e-3),
+    ("cwnd", "packets", "cwnd", 1),
+    ("pacing", "Mbit/s", "pacing", 8e-6),
+)
 _OF_LINK = tuple(a for a in Congestion.shape.axes if a.name in ("rate", "delay", "buffer", "ecn"))
 
 
@@ -385,6 +411,11 @@ def ways(cell: Cell, given: Mapping[str, Value]) -> tuple[Way, Way, int]:
     if follows and there.mark:
         raise LabError("a link that follows a trace marks nothing: ecn=off")
     return (replace(there, rate=0, queue=_ENDLESS) if follows else there), back, there.queue
+
+
+def held(there: Way, back: Way, room: int) -> float:
+    """Return the bytes that are under way on a link and wait there, at most."""
+    return there.rate * (there.delay + back.delay) / 8e9 + room * (1 if there.in_bytes else _FRAME)
 
 
 def whole(sent: Said, got: Said) -> None:

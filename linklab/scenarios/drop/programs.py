@@ -18,7 +18,7 @@ from linklab.errors import LabError
 
 SOCKET_FILTER, SCHED_CLS, XDP = 1, 3, 6  # BPF_PROG_TYPE_*
 CLASSIC = 0
-XDP_DROP, XDP_PASS = 1, 2
+XDP_DROP, XDP_PASS, XDP_TX = 1, 2, 3
 _VERDICTS = {XDP: (XDP_DROP, XDP_PASS), SCHED_CLS: (2, 0), SOCKET_FILTER: (0, -1)}
 """How a type drops, and how it lets pass: TC_ACT_SHOT, TC_ACT_OK; the bytes to keep."""
 _DATA = {XDP: (0, 4), SCHED_CLS: (76, 80)}  # where the context says where the packet lies
@@ -30,6 +30,8 @@ _STRIDE = 7_368_787  # a prime, so each comes as often; soon from all over the l
 MOST_LISTED = 100_000
 _OTHER = _NETWORK - 1
 _FIRST_PORT = 1024
+POLL = 64  # packets that come at once
+_WARM = 16 * POLL  # before those that are timed: all flows are known, all caches filled
 
 _HASH, _ARRAY, _TRIE, _DEVMAP = 1, 2, 11, 14  # BPF_MAP_TYPE_*
 _NO_PREALLOC = 1
@@ -43,12 +45,21 @@ _ST_W, _ST_B, _ATOMIC_DW = 0x62, 0x72, 0xDB
 _ADD_K, _ADD_X, _MUL_K, _MOD_K, _AND_K, _RSH_K, _XOR_K = 0x07, 0x0F, 0x27, 0x97, 0x57, 0x77, 0xA7
 _MOV_K, _MOV_X, _BE = 0xB7, 0xBF, 0xDC
 _JA, _JEQ_K, _JGT_X, _JNE_K, _JNE32_K, _CALL, _EXIT = 0x05, 0x15, 0x2D, 0x55, 0x56, 0x85, 0x95
+_SUB32_K = 0x14
+_W, _H = (_LDX_W, _STX_W), (_LDX_H, _STX_H)
 _AS_MAP, _AS_VALUE = 1, 2  # what the number of a map stands for: BPF_PSEUDO_MAP_FD, _VALUE
 
 
 def address_at(number: int) -> IPv4Address:
     """Return the address at a place of the list."""
     return FIRST + number * _SCATTER % _NETWORK
+
+
+def packed(count: int) -> bytes:
+    """Return the addresses on the list as numbers, in the order of these."""
+    first = int(FIRST)
+    numbers = sorted(first + number * _SCATTER % _NETWORK for number in range(count))
+    return struct.pack(f"<{count}I", *numbers)
 
 
 OTHER = address_at(_OTHER)
@@ -139,6 +150,53 @@ def dropping_all() -> bytes:
     return object_of(XDP, _verdict(_count(Code()), XDP_DROP).assembled(), [COUNTER])
 
 
+def passing_all() -> bytes:
+    """Return what counts packets at XDP, and lets them pass."""
+    return object_of(XDP, _verdict(_count(Code()), XDP_PASS).assembled(), [COUNTER])
+
+
+def dropping_timed(window: tuple[int, int]) -> bytes:
+    """Return the same with the instants of two packets behind the counter."""
+    code = _verdict(_numbered(Code(), window), XDP_DROP)
+    return object_of(XDP, code.assembled(), [Map(_ARRAY, 4, 24, 1)])
+
+
+def _numbered(code: Code, window: tuple[int, int]) -> Code:
+    """Have the packet's number at register 8, and keep the instants of two. It takes 9, too."""
+    code.map(9, _COUNTER, _AS_VALUE).op(_LDX_DW, 8, 9)
+    code.op(_MOV_X, 4, 8).op(_ADD_K, 4, imm=1).op(_STX_DW, 9, 4)
+    for offset, which in zip((8, 16), window, strict=True):
+        code.op(_JNE_K, 8, imm=which, to=f"not-{offset}")
+        code.op(_CALL, imm=_KTIME).op(_STX_DW, 9, 0, off=offset).place(f"not-{offset}")
+    return code
+
+
+def answering() -> bytes:
+    """Return what counts packets of UDP at XDP, and sends each back to where it came from."""
+    code = _within(_count(Code().op(_MOV_X, 3, 1)).op(_MOV_X, 1, 3), 42)
+    # MACs, addresses and ports change places; sums stay as they are.
+    for size, here, there in ((_W, 0, 6), (_H, 4, 10), (_W, 26, 30), (_H, 34, 36)):
+        load, store = size
+        code.op(load, 2, 6, off=here).op(load, 3, 6, off=there)
+        code.op(store, 6, 3, off=here).op(store, 6, 2, off=there)
+    _verdict(code, XDP_TX)
+    return object_of(XDP, _verdict(code.place("pass"), XDP_PASS).assembled(), [COUNTER])
+
+
+def classifying(interface: int, handle: int) -> bytes:
+    """Return what has tc send packets on by an interface, in a class for each address.
+
+    Classes are numbered from 1 in the order of the list, below a qdisc's handle: a packet's
+    priority names its class (tc-htb(8)).
+    """
+    code = _within(_count(Code().op(_MOV_X, 8, 1)).op(_MOV_X, 1, 8), 34, _DATA[SCHED_CLS])
+    code.op(_LDX_W, 5, 6, off=26).op(_BE, 5, imm=32).op(_SUB32_K, 5, imm=int(FIRST))
+    code.op(_MUL_K, 5, imm=pow(_SCATTER, -1, _NETWORK)).op(_AND_K, 5, imm=_NETWORK - 1)
+    code.op(_ADD_K, 5, imm=(handle << 16) + 1).op(_STX_W, 8, 5, off=32)
+    code.op(_MOV_K, 1, imm=interface).op(_MOV_K, 2, imm=0).op(_CALL, imm=_REDIRECT).op(_EXIT)
+    return object_of(SCHED_CLS, _verdict(code.place("pass"), 0).assembled(), [COUNTER])
+
+
 def dropping(kind: int, held: str, count: int) -> bytes:
     """Return what drops packets from the first `count` addresses, and counts them.
 
@@ -208,6 +266,38 @@ def _with_macs(code: Code, ethernet: bytes) -> Code:
 
 
 @dataclass(frozen=True)
+class Stream:
+    """Packets in their order: the same each time, from so many addresses and ports in turns."""
+
+    timed: int
+    """How many of them are timed: in polls, behind those that warm up."""
+    addresses: int = 1
+    """None: from one that is on no list."""
+    flows: int = 1
+    """The ports that each address sends from."""
+    first: int = 0
+    """The number of the first packet, where another stream goes on."""
+    period: int = 0
+    """After how many packets they are the same again, where addresses and ports do not say it."""
+
+    @classmethod
+    def of(cls, packets: int, addresses: int, flows: int) -> Self:
+        """Return one of exactly so many packets, 1088 at least: what it takes does not matter."""
+        return cls(packets - _WARM - POLL, addresses, flows)
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """The packets that time begins and ends with, each the first one of a poll."""
+        begin = self.first + _WARM
+        return begin, begin + self.timed
+
+    @property
+    def packets(self) -> int:
+        """How many are sent."""
+        return _WARM + self.timed + POLL
+
+
+@dataclass(frozen=True)
 class Packet:
     """What is sent: 64 bytes with the check sum of Ethernet, which no interface here has.
 
@@ -228,22 +318,19 @@ class Packet:
         head = struct.pack(">2B3H2BH", 0x45, 0, 20 + length, 0, 0, 64, 17, 0)
         return head + bytes(4) + self.target.packed
 
-    def sender(
-        self, addresses: int, flows: int, interface: int | None, timed: tuple[int, int] = (0, 0)
-    ) -> bytes:
-        """Return what sends it from so many addresses and ports, in turns, or only drops it.
+    def sender(self, stream: Stream, interface: int | None) -> bytes:
+        """Return what sends packets of a stream by an interface, or only drops them.
 
         All that the way of a packet may have changed is written anew, since the
-        kernel uses frames again. Of no address on the list with 0 addresses. Behind the
-        counter stands when each of the two `timed` packets was made.
+        kernel uses frames again. Behind the counter stands when each of the two packets
+        of the stream's window was made.
         """
-        code = _within(Code(), 42).map(9, _COUNTER, _AS_VALUE).op(_LDX_DW, 8, 9)
-        code.op(_MOV_X, 4, 8).op(_ADD_K, 4, imm=1).op(_STX_DW, 9, 4)
-        for offset, which in zip((8, 16), timed, strict=True):
-            code.op(_JNE_K, 8, imm=which, to=f"not-{offset}")
-            code.op(_CALL, imm=_KTIME).op(_STX_DW, 9, 0, off=offset).place(f"not-{offset}")
-        if addresses:
-            code.op(_MOV_X, 2, 8).op(_MUL_K, 2, imm=_STRIDE).op(_MOD_K, 2, imm=addresses)
+        code = _numbered(_within(Code(), 42), stream.window)
+        if stream.period:
+            code.op(_MOD_K, 8, imm=stream.period)
+        if stream.addresses:
+            code.op(_MOV_X, 2, 8).op(_MUL_K, 2, imm=_STRIDE)
+            code.op(_MOD_K, 2, imm=stream.addresses)
         else:
             code.op(_MOV_K, 2, imm=_OTHER)
         code.op(_MUL_K, 2, imm=_SCATTER).op(_AND_K, 2, imm=_NETWORK - 1)
@@ -256,14 +343,15 @@ class Packet:
             code.op(_MOV_X, 4, 3).op(_RSH_K, 4, imm=16).op(_AND_K, 3, imm=0xFFFF).op(_ADD_X, 3, 4)
         code.op(_XOR_K, 3, imm=0xFFFF).op(_BE, 3, imm=16).op(_STX_H, 6, 3, off=24)
         code.op(_BE, 2, imm=32).op(_STX_W, 6, 2, off=26).op(_ST_B, 6, off=22, imm=64)
-        code.op(_MOD_K, 8, imm=flows).op(_ADD_K, 8, imm=_FIRST_PORT)
+        code.op(_MOD_K, 8, imm=stream.flows).op(_ADD_K, 8, imm=_FIRST_PORT)
         code.op(_BE, 8, imm=16).op(_STX_H, 6, 8, off=34)
         _with_macs(code, self.ethernet)
         if interface is not None:
             code.op(_MOV_K, 1, imm=interface).op(_MOV_K, 2, imm=0)
             code.op(_CALL, imm=_REDIRECT).op(_EXIT)
         code = _verdict(code.place("pass"), XDP_DROP)
-        return object_of(XDP, code.assembled(), [Map(_ARRAY, 4, 24, 1)])
+        begun = struct.pack("<I3Q", 0, stream.first, 0, 0)
+        return object_of(XDP, code.assembled(), [Map(_ARRAY, 4, 24, 1, 0, begun)])
 
 
 def _swapped(word: int) -> int:

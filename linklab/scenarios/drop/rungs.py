@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from linklab.lab.spaces import TRAFFIC
 from linklab.scenarios.drop.programs import address_at
 
 RULES, SET, PREFIXES = "rules", "set", "prefixes"
@@ -37,11 +38,12 @@ class Place:
 
 @dataclass(frozen=True)
 class Tool:
-    """What a tool is told, in a file, and how it is asked what was dropped."""
+    """Commands that set something up, what they read in a file, and how they say what it did."""
 
-    command: tuple[str, ...]
-    """Before the file's name."""
-    lines: Callable[[Place, Sequence[str], str], Iterator[str]]
+    commands: Callable[[str], Sequence[str]]
+    """Of how addresses are held; with {told}, the file of the lines, {list}, the one of the
+    addresses as numbers, {near}, {far}, and {tracked}: `tracked` or `plain`."""
+    lines: Callable[[Place, Iterable[str], str], Iterator[str]]
     """Of the interfaces, the addresses, and how they are held."""
     asked: str = ""
     """To a shell, which knows `$near`."""
@@ -65,6 +67,8 @@ class Rung:
     most_rules: int = MOST_RULES
     tracked: bool = False
     """Whether it cannot do without connection tracking."""
+    tracks: str = "ip"
+    """The family of nftables that is told to track; none where the rung's tool is."""
 
     @property
     def forwards(self) -> bool:
@@ -72,17 +76,28 @@ class Rung:
         return self.counter is Counter.NOBODY
 
 
-_NFT, _TC, _IP = ("/bin/nft", "-f"), ("/bin/tc", "-batch"), ("/bin/ip", "-batch")
+def _only(*commands: str) -> Callable[[str], Sequence[str]]:
+    return lambda _held: commands
+
+
+def _nothing(_place: Place, _addresses: Iterable[str], _held: str) -> Iterator[str]:
+    yield from ()
+
+
+_NFT, _TC, _IP = (
+    _only("/bin/nft -f {told}"),
+    _only("/bin/tc -batch {told}"),
+    _only("/bin/ip -batch {told}"),
+)
 
 
 def _nft(family: str, hook: str, priority: int) -> Tool:
-    def lines(place: Place, addresses: Sequence[str], held: str) -> Iterator[str]:
+    def lines(place: Place, addresses: Iterable[str], held: str) -> Iterator[str]:
         device = f" device {place.near}" if family == "netdev" else ""
         yield f"table {family} ladder {{"
         if held != RULES:
-            flags = "flags interval; " if held == PREFIXES else ""
-            elements = f"elements = {{ {', '.join(addresses)} }}"
-            yield f"set listed {{ type ipv4_addr; {flags}{elements}; }}"
+            flags = " flags interval;" if held == PREFIXES else ""
+            yield f"set listed {{ type ipv4_addr;{flags} }}"
         yield "chain drops {"
         yield f"type filter hook {hook}{device} priority {priority};"
         for each in addresses if held == RULES else ["@listed"]:
@@ -90,27 +105,45 @@ def _nft(family: str, hook: str, priority: int) -> Tool:
         yield "}"
         yield "}"
 
-    asked = f"/bin/nft list chain {family} ladder drops"
-    return Tool(_NFT, lines, asked, r"counter packets (\d+)")
+    def commands(held: str) -> Sequence[str]:
+        fill = f"{TRAFFIC} nftset {family} ladder listed {held} {{list}}"
+        return (*_NFT(held), *([] if held == RULES else [fill]))
+
+    # Without what is in sets, or all of it is asked for, too.
+    asked = f"/bin/nft -t list chain {family} ladder drops"
+    return Tool(commands, lines, asked, r"counter packets (\d+)")
+
+
+_OF_IPSET = {SET: "hash:ip", PREFIXES: "hash:net"}
+
+
+def batched(told: Iterable[str]) -> Tool:
+    """Return what tells tc some lines."""
+    return Tool(_TC, lambda *_: iter(told))
 
 
 def _iptables(table: str, chain: str) -> Tool:
-    def lines(_place: Place, addresses: Sequence[str], _held: str) -> Iterator[str]:
+    def lines(_place: Place, addresses: Iterable[str], held: str) -> Iterator[str]:
         yield f"*{table}"
-        for each in addresses:
-            yield f"-A {chain} -s {each} -j DROP"
+        sources = (f"-s {each}" for each in addresses)
+        for each in sources if held == RULES else ["-m set --match-set listed src"]:
+            yield f"-A {chain} {each} -j DROP"
         yield "COMMIT"
 
+    def commands(held: str) -> Sequence[str]:
+        fill = [f"{TRAFFIC} ipset listed {_OF_IPSET[held]} {{list}}"] if held != RULES else []
+        return (*fill, "/bin/iptables-legacy-restore {told}")
+
     asked = f"/bin/iptables-legacy-save -c -t {table}"
-    return Tool(("/bin/iptables-legacy-restore",), lines, asked, r"\[(\d+):\d+\] -A")
+    return Tool(commands, lines, asked, r"\[(\d+):\d+\] -A")
 
 
-def _hooked(place: Place, _addresses: Sequence[str], _held: str) -> Iterator[str]:
+def _hooked(place: Place, _addresses: Iterable[str], _held: str) -> Iterator[str]:
     yield f"qdisc add dev {place.near} clsact"
 
 
-def _tc(rest: str) -> Callable[[Place, Sequence[str], str], Iterator[str]]:
-    def lines(place: Place, addresses: Sequence[str], held: str) -> Iterator[str]:
+def _tc(rest: str) -> Callable[[Place, Iterable[str], str], Iterator[str]]:
+    def lines(place: Place, addresses: Iterable[str], held: str) -> Iterator[str]:
         yield from _hooked(place, addresses, held)
         words = rest.replace("FAR", place.far)
         filters = addresses if "ADDRESS" in rest else ("",)
@@ -123,12 +156,19 @@ def _tc(rest: str) -> Callable[[Place, Sequence[str], str], Iterator[str]]:
     return lines
 
 
-def _tracks(_place: Place, _addresses: Sequence[str], _held: str) -> Iterator[str]:
-    # Where no packet comes by: a rule that asks for it turns tracking on for all of the host.
-    yield "table ip tracks { chain none { type filter hook output priority 0; ct state new; }; }"
+def tracks(family: str) -> Tool:
+    """Return what turns connection tracking on."""
+
+    def lines(_place: Place, _addresses: Iterable[str], _held: str) -> Iterator[str]:
+        # Where no packet comes by: a rule that asks for it turns tracking on for all of the host.
+        yield f"table {family} tracks {{"
+        yield "chain none { type filter hook output priority 0; ct state new; }"
+        yield "}"
+
+    return Tool(_NFT, lines)
 
 
-def _flows(place: Place, _addresses: Sequence[str], _held: str) -> Iterator[str]:
+def _flows(place: Place, _addresses: Iterable[str], _held: str) -> Iterator[str]:
     devices = f"devices = {{ {place.near}, {place.far} }}"
     yield "table ip ladder {"
     yield f"flowtable known {{ hook ingress priority 0; {devices}; }}"
@@ -136,7 +176,7 @@ def _flows(place: Place, _addresses: Sequence[str], _held: str) -> Iterator[str]
     yield "}"
 
 
-def _joined(place: Place, _addresses: Sequence[str], _held: str) -> Iterator[str]:
+def _joined(place: Place, _addresses: Iterable[str], _held: str) -> Iterator[str]:
     yield "link add joined type bridge"
     yield "link set dev joined addrgenmode none"  # it says nothing by itself
     yield f"link set dev {place.near} master joined"
@@ -146,9 +186,6 @@ def _joined(place: Place, _addresses: Sequence[str], _held: str) -> Iterator[str
 
 _FILTERS = r"dropped (\d+),"
 _SAID = "/bin/tc -s filter show dev $near ingress | grep -o 'dropped [0-9]*,'"
-
-TRACKS = Tool(_NFT, _tracks)
-"""What turns connection tracking on."""
 
 RUNGS: Mapping[str, Rung] = {
     "empty": Rung(Counter.HOOK, hook="xdp"),
@@ -165,14 +202,19 @@ RUNGS: Mapping[str, Rung] = {
     ),
     "nft-ingress": Rung(Counter.TOOL, HELD, tools=(_nft("netdev", "ingress", 0),)),
     "nft-raw": Rung(Counter.TOOL, HELD, tools=(_nft("ip", "prerouting", -300),)),
-    "iptables-raw": Rung(Counter.TOOL, (RULES,), tools=(_iptables("raw", "PREROUTING"),)),
+    "iptables-raw": Rung(Counter.TOOL, HELD, tools=(_iptables("raw", "PREROUTING"),)),
     "nft-input": Rung(Counter.TOOL, HELD, tools=(_nft("ip", "input", 0),)),
-    "iptables-input": Rung(Counter.TOOL, (RULES,), tools=(_iptables("filter", "INPUT"),)),
+    "iptables-input": Rung(Counter.TOOL, HELD, tools=(_iptables("filter", "INPUT"),)),
     "socket-filter": Rung(Counter.SOCKET, HELD, most_rules=_MOST_CLASSIC),
     "application": Rung(Counter.READER, (RULES, SET)),
     "forward": Rung(Counter.NOBODY),
     "flowtable": Rung(Counter.NOBODY, tools=(Tool(_NFT, _flows),), tracked=True),
-    "bridge": Rung(Counter.NOBODY, tools=(Tool(_IP, _joined),)),
+    "bridge": Rung(Counter.NOBODY, tools=(Tool(_IP, _joined),), tracks="bridge"),
+    "openvswitch": Rung(
+        Counter.NOBODY,
+        tools=(Tool(_only(f"{TRAFFIC} switch joined {{tracked}} {{near}} {{far}}"), _nothing),),
+        tracks="",
+    ),
     "tc-redirect": Rung(
         Counter.NOBODY,
         tools=(Tool(_TC, _tc("matchall action mirred egress redirect dev FAR")),),
@@ -182,6 +224,6 @@ RUNGS: Mapping[str, Rung] = {
 """From the first place that a packet comes by to the last one, and then what lets it pass."""
 
 
-def listed(count: int) -> list[str]:
-    """Return the addresses on the list."""
-    return [str(address_at(number)) for number in range(count)]
+def listed(count: int) -> Iterator[str]:
+    """Yield the addresses on the list."""
+    return (str(address_at(number)) for number in range(count))

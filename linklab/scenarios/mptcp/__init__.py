@@ -7,17 +7,26 @@ mobile devices want it for.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from linklab.errors import LabError, WrongState
+from linklab.errors import WrongState
 from linklab.lab.spaces import TRAFFIC, Shaped, inside, middle, shape_words
-from linklab.lab.topology import Topology
-from linklab.results.shape import Axis, Better, Cell, Course, Metric, Shape
+from linklab.lab.topology import Topology, parse
+from linklab.results.shape import Axis, Better, Cell, Course, Metric, Shape, Value
 from linklab.scenarios.aliases.article import ceiling_of
 from linklab.scenarios.congestion import goodput, goodput_course, whole
-from linklab.scenarios.mptcp.promises import DIES, FALLS_BACK, SPEAKS, Path, paths_of
+from linklab.scenarios.mptcp.promises import (
+    BEST,
+    DIES,
+    FALLS_BACK,
+    PATHS,
+    PRESETS,
+    SPEAKS,
+    Path,
+    paths_of,
+)
 from linklab.scenarios.scenario import IP, Claim, Host, Hosts, Metrics, Parameter, Said, Scenario
 
 __all__ = ["Mptcp"]
@@ -48,7 +57,7 @@ class Mptcp(Scenario):
                 ("aggregate", "failover"),
                 among=("aggregate", "transfer", *DIES, "power"),
                 help="aggregate: for some time; transfer: some MiB; failover: the best path's link "
-                "goes down; dark: it loses everything; failback: it comes back, then the second "
+                "goes down; dark: it loses everything; failback: it comes back, then the next "
                 "one goes down; preference: as failover, at half of the time; power: few MiB, "
                 "for the time that interfaces are active",
             ),
@@ -61,6 +70,15 @@ class Mptcp(Scenario):
                 "plain-listener: the receiver knows no MPTCP; disabled: the sender's kernel "
                 "refuses it; stripped: a middlebox on each path takes it out",
             ),
+            Axis(
+                "dies",
+                (BEST,),
+                "dying path",
+                among=PATHS,
+                silent=True,
+                help="which path it is that dies in failover, dark, preference and first in "
+                "failback: the first one is the best",
+            ),
         ),
         metrics=(
             Metric("goodput", "Mbit/s", Better.MORE, short="goodput"),
@@ -72,6 +90,11 @@ class Mptcp(Scenario):
             Metric("others", "%", Better.NEITHER, zero=True, short="other paths"),
             Metric("others_after", "%", Better.NEITHER, zero=True, short="others then"),
             Metric("radio", "s", zero=True, short="active"),
+            *(
+                Metric(f"radio_{n}", "s", zero=True, short=f"path {n} active", optional=True)
+                for n in range(1, len(PATHS) + 1)
+            ),
+            Metric("lost", "bytes", zero=True, short="lost or changed"),
         ),
         rows="operation",
         columns="arm",
@@ -90,6 +113,8 @@ class Mptcp(Scenario):
             0, 60,
         ),
     )  # fmt: skip
+    presets: ClassVar = PRESETS
+    apart = True
     judged: ClassVar = {
         "operation": ("aggregate", "failover"),
         "arm": ("mptcp", "backup", "fullmesh", *FALLS_BACK),
@@ -107,6 +132,29 @@ class Mptcp(Scenario):
         if len(network.hosts) > 1 and len(paths_of(network)) > 1:
             return ""
         return "two links from the first host to the last one are expected, as in `a == b`"
+
+    @classmethod
+    def refusal(cls, cell: Cell) -> str:
+        """Return why no path dies."""
+        if cell["dies"] == BEST or cell["operation"] in DIES:
+            return ""
+        return f"no path dies in {cell['operation']}"
+
+    @classmethod
+    def conflict(cls, cell: Cell, given: Mapping[str, Value]) -> str:
+        """Return that there is no such path to die."""
+        paths = len(paths_of(parse(str(given["topology"]))))
+        if PATHS.index(str(cell["dies"])) < max(paths, 1):
+            return ""
+        return f"the topology has {paths} paths: --axis dies={','.join(PATHS[:paths])}"
+
+    @classmethod
+    def misplaced(cls, cell: Cell, given: Mapping[str, Value], *, in_one_guest: bool) -> str:
+        """Return what works in the middle of a link, where that is not in a guest."""
+        found = {"dark", "stripped"} & {*cell.values()}
+        if in_one_guest or not found:
+            return ""
+        return f"{found.pop()} needs the middle of each link: --place spaces has it"
 
     def set_up(self, hosts: Hosts, setup: Cell) -> Iterable[tuple[Cell, Metrics]]:
         """Let each of the sender's addresses have routes of its own."""
@@ -151,8 +199,6 @@ class Mptcp(Scenario):
             )
         enabled = int(cell["arm"] != "disabled")
         hosts[self.a].run(["/bin/sysctl", "-q", "-w", f"net.mptcp.enabled={enabled}"])
-        if {"dark", "stripped"} & {*cell.values()} and not hosts[self.a].inside:
-            raise LabError("dark and stripped need all hosts in one guest")
         if cell["arm"] == "tcp":
             return
         whole_mesh = cell["arm"] == "fullmesh"
@@ -185,8 +231,8 @@ class Mptcp(Scenario):
         host.agent.write_file(_SCRIPT, script.encode(), host.until(cell))
         sent = host.said(["/bin/sh", _SCRIPT], cell)
         got = running.end()
-        whole(sent, got)
         self.sent, self.got = sent, got
+        right = 0 if got.number("wrong") else sum(got["bytes"])
         self.counted = [
             {counter: value - was.get(counter, 0) for counter, value in _counters(host).items()}
             for host, was in zip((host, hosts[self.b]), before, strict=True)
@@ -203,6 +249,7 @@ class Mptcp(Scenario):
         limited = all(path.way.rate for path in self.paths)
         first = DIES[operation][0][0] * seconds if operation in DIES else 0.0
         until = first or max(seconds, took)
+        active = [self._active(sent, path) for path in self.paths]
         return {
             "goodput": arrived,
             "gap": got.number("gap") / 1e9,
@@ -212,7 +259,9 @@ class Mptcp(Scenario):
             "mptcp": sent.number("mptcp") if speaks == "mptcp" else 0.0,
             "others": self._over_others(sent, 0.0, until),
             "others_after": self._over_others(sent, first, seconds) if first else 0.0,
-            "radio": sum(self._active(sent, path) for path in self.paths),
+            "radio": sum(active),
+            **{f"radio_{n}": seconds for n, seconds in enumerate(active[: len(PATHS)], 1)},
+            "lost": abs(sum(sent["sent"]) - right),
         }
 
     def _script(self, cell: Cell, send: str) -> Iterator[str]:
@@ -231,7 +280,9 @@ class Mptcp(Scenario):
             yield "sleep 0.2"  # whoever is to carry the first packet has to be there
         yield "("
         passed = 0.0
-        for part, number, alive in DIES.get(str(cell["operation"]), ()):
+        dies = PATHS.index(str(cell["dies"]))
+        for part, after, alive in DIES.get(str(cell["operation"]), ()):
+            number = (dies + after) % len(self.paths)
             at = part * float(self.given["seconds"])
             yield f"sleep {at - passed:.3f}"
             passed = at
@@ -298,11 +349,13 @@ class Mptcp(Scenario):
         return found
 
     def check(self, hosts: Hosts, cell: Cell) -> None:
-        """See that MPTCP was spoken where it should be, over all paths, and nowhere else.
+        """See that all arrived as it was sent, and that MPTCP was spoken where it should be.
 
-        Three say so: the connection (MPTCP_INFO), TCP's own option (TCP_IS_MPTCP, Linux
-        6.9), and what both kernels counted (MPTcpExt in /proc/net/netstat).
+        That is over all paths, and nowhere else. Three say so: the connection
+        (MPTCP_INFO), TCP's own option (TCP_IS_MPTCP, Linux 6.9), and what both kernels
+        counted (MPTcpExt in /proc/net/netstat).
         """
+        whole(self.sent, self.got)
         arm = str(cell["arm"])
         speaks, joins = arm in SPEAKS, len(self.paths) - 1 if arm in SPEAKS else 0
         if arm != "tcp":

@@ -14,18 +14,29 @@ from typing import TYPE_CHECKING
 from linklab.lab.topology import Port, Topology, Way, parse
 from linklab.results.model import Run
 from linklab.results.shape import Cell, Value
-from linklab.scenarios.scenario import Claim, Finding
+from linklab.scenarios.scenario import Claim, Finding, Preset
 
 if TYPE_CHECKING:
     from linklab.results.figures import Figures
 
 SPEAKS = ("mptcp", "backup", "fullmesh")
 FALLS_BACK = ("plain-listener", "disabled", "stripped")
-DIES = {  # when paths end and come back, in parts of the time that is sent, and which path
+PATHS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
+BEST = PATHS[0]
+# When paths end and come back, in parts of the time that is sent, and which: the one that the
+# axis `dies` names, or so many after it.
+DIES = {
     "failover": ((1 / 3, 0, False), (1.0, 0, True)),
     "dark": ((1 / 3, 0, False), (1.0, 0, True)),
     "failback": ((1 / 4, 0, False), (1 / 2, 0, True), (3 / 4, 1, False), (1.0, 1, True)),
     "preference": ((1 / 2, 0, False), (1.0, 0, True)),
+}
+_WAYS = ("failover", "dark")  # to die: the link goes down, or loses everything
+PRESETS = {
+    "redundancy": Preset(
+        "each of two paths dies, by link down and by going dark",
+        {"operation": _WAYS, "arm": (*SPEAKS, "tcp"), "dies": PATHS[:2]},
+    ),
 }
 
 
@@ -56,6 +67,7 @@ def paths_of(network: Topology) -> list[Path]:
 
 
 _LIKE_TCP = 0.05  # of TCP's goodput: a connection that fell back
+_THEIR_MIB = 16  # that simult_flows.sh sends
 _SLACK = 450  # ms: 200 at each end for a handshake, and 50
 
 
@@ -77,8 +89,11 @@ def limit_ms(rates: tuple[float, float], size: int) -> int:
     return int(1000 * size * 8 * 10 / (sum(rates) * 1e6 * 9)) + _SLACK
 
 
-def _value(figures: Figures, kernel: str, operation: str, arm: str, metric: str) -> float | None:
-    cell = Cell({"operation": operation, "arm": arm})
+def _cell(operation: str, arm: str, dies: str = BEST) -> Cell:
+    return Cell({"operation": operation, "arm": arm, "dies": dies})
+
+
+def _value(figures: Figures, kernel: str, cell: Cell, metric: str) -> float | None:
     return figures.by_kernel(cell, metric).get(kernel)
 
 
@@ -90,22 +105,38 @@ def _given(figures: Figures, name: str) -> Value:
 def _redundancy(figures: Figures) -> Claim:
     text = "redundancy: all data is delivered as long as one path is alive"
     theirs = "no figure"
-    parts, survives = [], []
-    for kernel in figures.kernels:
-        for operation, deaths in DIES.items():
-            gap = _value(figures, kernel, operation, "mptcp", "gap")
-            if gap is None:
-                continue
-            # A path is dead from one change to the next.
-            dead = (deaths[1][0] - deaths[0][0]) * float(_given(figures, "seconds"))
-            alone = _value(figures, kernel, operation, "tcp", "gap")
-            beside = f", {alone:.2f} s with TCP" if alone is not None else ""
-            parts.append(f"{kernel}, {operation}: a gap of {gap:.2f} s{beside}, {dead:.1f} s dead")
-            survives.append(gap < dead)
+    parts, survives, deaths = [], [], set()
+    tried = ((k, a, o, d) for k in figures.kernels for a in SPEAKS for o in DIES for d in PATHS)
+    for kernel, arm, operation, dies in tried:
+        cell = _cell(operation, arm, dies)
+        samples = figures.samples(kernel, cell)
+        if not samples:
+            continue
+        gap = _value(figures, kernel, cell, "gap")
+        # A path is dead from one change to the next.
+        (begin, _, _), (end, _, _), *_ = DIES[operation]
+        dead = (end - begin) * float(_given(figures, "seconds"))
+        of_path = f" of the {dies} path" * (dies != BEST) + f" by {arm}" * (arm != SPEAKS[0])
+        if gap is None or not all(sample.verified for sample in samples):
+            became = "a wrong state"  # bytes are missing or changed, or a path was not used
+        else:
+            alone = _value(figures, kernel, cell.with_(arm="tcp"), "gap")
+            beside = f", {alone:.2f} s with TCP" if alone is not None and not of_path else ""
+            became = f"a gap of {gap:.2f} s{beside}, {dead:.1f} s dead"
+        parts.append(f"{kernel}, {operation}{of_path}: {became}")
+        survives.append(gap is not None and "gap" in became and gap < dead)
+        deaths |= {(operation, dies)} & {(way, path) for way in _WAYS for path in PATHS}
     if not parts:
-        why = "needs the arm mptcp in failover, dark, failback or preference"
+        why = f"needs one of the arms {', '.join(SPEAKS)} in failover, dark, failback or preference"
         return Claim.unmeasured(text, theirs, why)
-    return Claim(text, theirs, "; ".join(parts), Finding.of(survives))
+    every = len(_WAYS) * len(paths_of(parse(str(_given(figures, "topology")))))
+    why = (
+        f"{len(deaths)} of {every} deaths, of each path by link down and by going dark; "
+        "--param preset=redundancy has all of two"
+        if len(deaths) < every
+        else "each path's death, by link down and by going dark, with every byte as it was sent"
+    )
+    return Claim(text, theirs, "; ".join(parts), Finding.of(survives), why)
 
 
 def _throughput(figures: Figures) -> Claim:
@@ -114,7 +145,7 @@ def _throughput(figures: Figures) -> Claim:
     parts, holds = [], []
     for kernel in figures.kernels:
         both, one, share = (
-            _value(figures, kernel, "aggregate", arm, metric)
+            _value(figures, kernel, _cell("aggregate", arm), metric)
             for arm, metric in (("mptcp", "goodput"), ("tcp", "goodput"), ("mptcp", "share"))
         )
         if both is None or one is None:
@@ -137,13 +168,16 @@ def _in_time(figures: Figures) -> Claim:
     found = {
         kernel: took
         for kernel in figures.kernels
-        if (took := _value(figures, kernel, "transfer", "mptcp", "completion")) is not None
+        if (took := _value(figures, kernel, _cell("transfer", "mptcp"), "completion")) is not None
     }
     if not found or len(rates) != 2 or not all(rates):
         why = "needs the arm mptcp in transfer, over two paths with a rate"
-        return Claim.unmeasured(text, "7.906 s over 10 and 10 Mbit/s", why)
+        theirs = f"{limit_ms((10, 10), _THEIR_MIB << 20) / 1000:.3f} s"
+        return Claim.unmeasured(text, f"{theirs} of {_THEIR_MIB} MiB over 10 and 10 Mbit/s", why)
     most = limit_ms((rates[0], rates[1]), mib << 20) / 1000
     theirs = f"{most:.3f} s over {rates[0]:g} and {rates[1]:g} Mbit/s"
+    if mib != _THEIR_MIB:
+        theirs += f", by its rule; it sends {_THEIR_MIB} MiB"
     ours = "; ".join(f"{kernel}: {took:.3f} s" for kernel, took in found.items())
     if max(found.values()) <= most:
         return Claim(text, theirs, ours, Finding.REPRODUCED)
@@ -158,12 +192,12 @@ def _compatibility(figures: Figures) -> Claim:
     theirs = "no figure"
     parts, holds = [], []
     for kernel in figures.kernels:
-        tcp = _value(figures, kernel, "aggregate", "tcp", "goodput")
+        tcp = _value(figures, kernel, _cell("aggregate", "tcp"), "goodput")
         for arm in FALLS_BACK:
-            found = _value(figures, kernel, "aggregate", arm, "goodput")
+            found = _value(figures, kernel, _cell("aggregate", arm), "goodput")
             if found is None or tcp is None:
                 continue
-            spoken = _value(figures, kernel, "aggregate", arm, "mptcp")
+            spoken = _value(figures, kernel, _cell("aggregate", arm), "mptcp")
             parts.append(f"{kernel}, {arm}: {found:.2f} Mbit/s, TCP {tcp:.2f}")
             holds.append(not spoken and abs(found / tcp - 1) <= _LIKE_TCP)
     if not parts:
