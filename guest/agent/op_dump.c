@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "netlink.h"
+#include "../netlink/netlink.h"
 #include "ops.h"
 
 struct reduction {

@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "measure.h"
-#include "netlink.h"
+#include "../netlink/netlink.h"
 #include "ops.h"
 
 /* A request as the host sent it, in memory that is aligned and ours to patch. */

@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 #include "measure.h"
-#include "netlink.h"
+#include "../netlink/netlink.h"
 #include "ops.h"
 #include "program.h"
 

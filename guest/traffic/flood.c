@@ -12,6 +12,8 @@
 #define _GNU_SOURCE
 #include "traffic.h"
 
+#include "../netlink/netlink.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/bpf.h>
@@ -196,14 +198,14 @@ static void attach_tc(const char *interface, int program)
 		.tc.tcm_parent = TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS),
 		.tc.tcm_info = TC_H_MAKE(1U << 16, htons(ETH_P_ALL)),
 	};
-	struct rtattr *nest;
+	struct nlattr *nest;
 
-	tc_add(&r, TCA_KIND, "bpf", sizeof("bpf"));
-	nest = tc_add(&r, TCA_OPTIONS, NULL, 0);
-	tc_add(&r, TCA_BPF_FD, &program, sizeof(program));
-	tc_add(&r, TCA_BPF_NAME, "drop", sizeof("drop"));
-	tc_add(&r, TCA_BPF_FLAGS, &flags, sizeof(flags));
-	nest->rta_len = (uint16_t)((char *)&r + r.head.nlmsg_len - (char *)nest);
+	netlink_put(&r.head, TCA_KIND, "bpf", sizeof("bpf"));
+	nest = netlink_put(&r.head, TCA_OPTIONS, NULL, 0);
+	netlink_put(&r.head, TCA_BPF_FD, &program, sizeof(program));
+	netlink_put(&r.head, TCA_BPF_NAME, "drop", sizeof("drop"));
+	netlink_put(&r.head, TCA_BPF_FLAGS, &flags, sizeof(flags));
+	netlink_nest_end(&r.head, nest);
 	if (tc_ask(&r))
 		fault("no filter of tc");
 }

@@ -5,6 +5,8 @@
  */
 #include "traffic.h"
 
+#include "../netlink/netlink.h"
+
 #include <arpa/inet.h>
 #include <errno.h>
 #include <linux/ethtool.h>
@@ -117,41 +119,18 @@ static struct tc_request request_for(int interface, uint16_t type, uint16_t flag
 	return r;
 }
 
-struct rtattr *tc_add(struct tc_request *r, uint16_t type, const void *data, size_t len)
+int tc_ask(struct tc_request *r)
 {
-	struct rtattr *a = (struct rtattr *)((char *)r + NLMSG_ALIGN(r->head.nlmsg_len));
+	int fd = netlink_open(), error = -1;
+	char text[1];
 
-	a->rta_type = type;
-	a->rta_len = (uint16_t)RTA_LENGTH(len);
-	if (len)
-		memcpy(RTA_DATA(a), data, len);
-	r->head.nlmsg_len = NLMSG_ALIGN(r->head.nlmsg_len) + RTA_ALIGN(a->rta_len);
-	return a;
-}
-
-int tc_ask(const struct tc_request *r)
-{
-	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
-	struct {
-		struct nlmsghdr head;
-		struct nlmsgerr error;
-		char rest[1024];
-	} answer;
-	ssize_t got;
-
-	if (fd < 0 || send(fd, r, r->head.nlmsg_len, 0) < 0)
-		return -1;
-	got = recv(fd, &answer, sizeof(answer), 0);
-	close(fd);
-	if (got < (ssize_t)NLMSG_LENGTH(sizeof(answer.error)))
-		return -1;
-	errno = -answer.error.error;
-	return errno ? -1 : 0;
-}
-
-static void end_of(struct tc_request *r, struct rtattr *nest)
-{
-	nest->rta_len = (uint16_t)((char *)r + r->head.nlmsg_len - (char *)nest);
+	if (fd >= 0) {
+		error = netlink_request(fd, &r->head, text, sizeof(text));
+		close(fd);
+	}
+	if (error > 0)
+		errno = error;
+	return error ? -1 : 0;
 }
 
 #define MAKE (NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE)
@@ -170,24 +149,24 @@ static void mark(int interface, uint64_t speed, uint32_t packets, int32_t overhe
 		.limit = UINT32_MAX,
 	};
 	uint32_t burst = BURST, target = TARGET;
-	struct rtattr *nest;
+	struct nlattr *nest;
 
-	tc_add(&r, TCA_KIND, "tbf", sizeof("tbf"));
-	nest = tc_add(&r, TCA_OPTIONS, NULL, 0);
-	tc_add(&r, TCA_TBF_PARMS, &tbf, sizeof(tbf));
-	tc_add(&r, TCA_TBF_BURST, &burst, sizeof(burst));
+	netlink_put(&r.head, TCA_KIND, "tbf", sizeof("tbf"));
+	nest = netlink_put(&r.head, TCA_OPTIONS, NULL, 0);
+	netlink_put(&r.head, TCA_TBF_PARMS, &tbf, sizeof(tbf));
+	netlink_put(&r.head, TCA_TBF_BURST, &burst, sizeof(burst));
 	if (speed > UINT32_MAX)
-		tc_add(&r, TCA_TBF_RATE64, &speed, sizeof(speed));
-	end_of(&r, nest);
+		netlink_put(&r.head, TCA_TBF_RATE64, &speed, sizeof(speed));
+	netlink_nest_end(&r.head, nest);
 	if (tc_ask(&r))
 		fault("tbf");
 	r = request_for(interface, RTM_NEWQDISC, MAKE, CODEL, TBF);
-	tc_add(&r, TCA_KIND, "codel", sizeof("codel"));
-	nest = tc_add(&r, TCA_OPTIONS, NULL, 0);
-	tc_add(&r, TCA_CODEL_TARGET, &target, sizeof(target));
-	tc_add(&r, TCA_CODEL_LIMIT, &packets, sizeof(packets));
-	tc_add(&r, TCA_CODEL_CE_THRESHOLD, &us, sizeof(us));
-	end_of(&r, nest);
+	netlink_put(&r.head, TCA_KIND, "codel", sizeof("codel"));
+	nest = netlink_put(&r.head, TCA_OPTIONS, NULL, 0);
+	netlink_put(&r.head, TCA_CODEL_TARGET, &target, sizeof(target));
+	netlink_put(&r.head, TCA_CODEL_LIMIT, &packets, sizeof(packets));
+	netlink_put(&r.head, TCA_CODEL_CE_THRESHOLD, &us, sizeof(us));
+	netlink_nest_end(&r.head, nest);
 	if (tc_ask(&r))
 		fault("codel");
 }
@@ -232,7 +211,7 @@ void shape(char **argv)
 	struct tc_netem_slot slot = { .max_packets = INT32_MAX, .max_bytes = INT32_MAX };
 	int interface = (int)if_nametoindex(argv[0]);
 	struct tc_request r = request_for(interface, RTM_DELQDISC, NLM_F_ACK, 0, NETEM);
-	struct rtattr *nest;
+	struct nlattr *nest;
 
 	if (!interface)
 		fault(argv[0]);
@@ -241,21 +220,21 @@ void shape(char **argv)
 		rate.rate = 0; /* which then is below it */
 	r = request_for(interface, RTM_NEWQDISC, MAKE, NETEM, TC_H_ROOT);
 	/* A netem that is there already keeps what it is not told, so it is told all. */
-	tc_add(&r, TCA_KIND, "netem", sizeof("netem"));
-	nest = tc_add(&r, TCA_OPTIONS, &options, sizeof(options));
-	tc_add(&r, TCA_NETEM_LATENCY64, &delay, sizeof(delay));
-	tc_add(&r, TCA_NETEM_RATE, &rate, sizeof(rate));
+	netlink_put(&r.head, TCA_KIND, "netem", sizeof("netem"));
+	nest = netlink_put(&r.head, TCA_OPTIONS, &options, sizeof(options));
+	netlink_put(&r.head, TCA_NETEM_LATENCY64, &delay, sizeof(delay));
+	netlink_put(&r.head, TCA_NETEM_RATE, &rate, sizeof(rate));
 	if (rate.rate == UINT32_MAX)
-		tc_add(&r, TCA_NETEM_RATE64, &speed, sizeof(speed));
-	tc_add(&r, TCA_NETEM_REORDER, &reorder, sizeof(reorder));
-	tc_add(&r, TCA_NETEM_CORRUPT, &corrupt, sizeof(corrupt));
+		netlink_put(&r.head, TCA_NETEM_RATE64, &speed, sizeof(speed));
+	netlink_put(&r.head, TCA_NETEM_REORDER, &reorder, sizeof(reorder));
+	netlink_put(&r.head, TCA_NETEM_CORRUPT, &corrupt, sizeof(corrupt));
 	if (coalesced)
 		slot.min_delay = slot.max_delay = whole(coalesced, 0, SECOND);
 	if (slot.min_delay)
-		tc_add(&r, TCA_NETEM_SLOT, &slot, sizeof(slot));
+		netlink_put(&r.head, TCA_NETEM_SLOT, &slot, sizeof(slot));
 	if (seed)
-		tc_add(&r, PRNG_SEED, &seed, sizeof(seed));
-	end_of(&r, nest);
+		netlink_put(&r.head, PRNG_SEED, &seed, sizeof(seed));
+	netlink_nest_end(&r.head, nest);
 	if (tc_ask(&r))
 		fault(argv[0]);
 	if (waited)
@@ -284,28 +263,46 @@ void dark(char **argv)
 		int interface = (int)if_nametoindex(*argv);
 		struct tc_request r = request_for(interface, RTM_NEWQDISC, MAKE, NETEM, TC_H_ROOT);
 
-		tc_add(&r, TCA_KIND, "netem", sizeof("netem"));
-		tc_add(&r, TCA_OPTIONS, &all, sizeof(all));
+		netlink_put(&r.head, TCA_KIND, "netem", sizeof("netem"));
+		netlink_put(&r.head, TCA_OPTIONS, &all, sizeof(all));
 		if (tc_ask(&r))
 			fault(*argv);
 	}
 }
 
-/* One of the attributes that begin somewhere; NULL without. */
-static struct rtattr *attribute(struct rtattr *it, size_t length, uint16_t type)
+/* What is looked for in a dump of queues, and what is found. */
+struct looked {
+	int interface;
+	struct queue_look *look;
+};
+
+static void copy(void *to, size_t size, const struct nlattr *a)
 {
-	for (int left = (int)length; RTA_OK(it, left); it = RTA_NEXT(it, left))
-		if ((it->rta_type & NLA_TYPE_MASK) == type)
-			return it;
-	return NULL;
+	if (a)
+		memcpy(to, netlink_data(a), netlink_length(a) < size ? netlink_length(a) : size);
 }
 
-static void copy(void *to, size_t size, struct rtattr *nest, uint16_t type)
+static void take_queue(const struct nlmsghdr *m, void *context)
 {
-	struct rtattr *it = nest ? attribute(RTA_DATA(nest), RTA_PAYLOAD(nest), type) : NULL;
+	const struct looked *it = context;
+	const struct tcmsg *tc = NLMSG_DATA(m);
+	const struct nlattr *found[TCA_STATS2 + 1], *stats[TCA_STATS_APP + 1];
+	struct tc_codel_xstats codel = { 0 };
+	struct gnet_stats_basic basic = { 0 };
+	struct gnet_stats_queue queue = { 0 };
 
-	if (it)
-		memcpy(to, RTA_DATA(it), RTA_PAYLOAD(it) < size ? RTA_PAYLOAD(it) : size);
+	if (tc->tcm_ifindex != it->interface ||
+	    (tc->tcm_handle != NETEM && tc->tcm_handle != CODEL))
+		return;
+	netlink_attributes(m, sizeof(*tc), found, TCA_STATS2 + 1);
+	netlink_nested(found[TCA_STATS2], stats, TCA_STATS_APP + 1);
+	copy(&basic, sizeof(basic), stats[TCA_STATS_BASIC]);
+	copy(&queue, sizeof(queue), stats[TCA_STATS_QUEUE]);
+	if (tc->tcm_handle == CODEL)
+		copy(&codel, sizeof(codel), stats[TCA_STATS_APP]);
+	it->look->waiting = queue.qlen;
+	it->look->sent = basic.packets;
+	it->look->marked = codel.ce_mark;
 }
 
 /*
@@ -314,39 +311,12 @@ static void copy(void *to, size_t size, struct rtattr *nest, uint16_t type)
  */
 void look_at_queue(int interface, struct queue_look *look)
 {
-	static char answer[32768];
 	struct tc_request r = request_for(interface, RTM_GETQDISC, NLM_F_DUMP, 0, TC_H_ROOT);
-	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
-	bool done = false;
+	struct looked it = { interface, look };
+	int fd = netlink_open();
 
-	if (fd < 0 || send(fd, &r, r.head.nlmsg_len, 0) < 0)
+	/* A dump that others changed meanwhile (EINTR) still has this one. */
+	if (fd < 0 || netlink_dump(fd, &r.head, take_queue, &it) < 0)
 		fault("qdisc");
-	while (!done) {
-		ssize_t got = recv(fd, answer, sizeof(answer), 0);
-		size_t left = (size_t)got;
-
-		if (got < 0)
-			fault("qdisc");
-		for (struct nlmsghdr *m = (void *)answer; NLMSG_OK(m, left); m = NLMSG_NEXT(m, left)) {
-			struct tcmsg *tc = NLMSG_DATA(m);
-			struct tc_codel_xstats codel = { 0 };
-			struct gnet_stats_basic basic = { 0 };
-			struct gnet_stats_queue queue = { 0 };
-			struct rtattr *stats;
-
-			done = m->nlmsg_type == NLMSG_DONE || m->nlmsg_type == NLMSG_ERROR;
-			if (done || tc->tcm_ifindex != interface ||
-			    (tc->tcm_handle != NETEM && tc->tcm_handle != CODEL))
-				continue;
-			stats = attribute(TCA_RTA(tc), TCA_PAYLOAD(m), TCA_STATS2);
-			copy(&basic, sizeof(basic), stats, TCA_STATS_BASIC);
-			copy(&queue, sizeof(queue), stats, TCA_STATS_QUEUE);
-			if (tc->tcm_handle == CODEL)
-				copy(&codel, sizeof(codel), stats, TCA_STATS_APP);
-			look->waiting = queue.qlen;
-			look->sent = basic.packets;
-			look->marked = codel.ce_mark;
-		}
-	}
 	close(fd);
 }

@@ -114,8 +114,7 @@ struct tc_request {
 	char attributes[512];
 };
 
-struct rtattr *tc_add(struct tc_request *r, uint16_t type, const void *data, size_t len);
-int tc_ask(const struct tc_request *r);
+int tc_ask(struct tc_request *r);
 
 /* Lines of output. */
 void say(const char *name, uint64_t value);

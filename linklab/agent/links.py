@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from socket import AF_INET
 
 from pyroute2.netlink import NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST
-from pyroute2.netlink.rtnl import RTM_DELLINK, RTM_GETLINK
+from pyroute2.netlink.rtnl import RTM_DELLINK, RTM_GETADDR, RTM_GETLINK
+from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
 from linklab.agent.client import Agent
@@ -17,6 +19,8 @@ INDEX_OFFSET = 16 + _INDEX_IN_IFINFOMSG  # behind the netlink header
 
 # Attribute types of linux/if_link.h.
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINKINFO, IFLA_GROUP = 1, 3, 4, 18, 27
+_IFA_LOCAL = 2
+_IFADDRMSG_BYTES, _INDEX_IN_IFADDRMSG = 8, 4
 _SKIP_STATISTICS = 1 << 3  # RTEXT_FILTER_SKIP_STATS: nobody reads them here
 
 
@@ -55,3 +59,23 @@ def message_of(run: MessageRun) -> ifinfmsg:
     message = ifinfmsg(run.message)
     message.decode()
     return message
+
+
+def dump_addresses(agent: Agent, deadline: float) -> Iterator[tuple[int, list[str]]]:
+    """Yield each interface that has IPv4 addresses, by its index, with them."""
+    request = ifaddrmsg()
+    request["family"] = AF_INET
+    request["header"]["type"] = RTM_GETADDR
+    request["header"]["flags"] = NLM_F_REQUEST | NLM_F_DUMP
+    request.encode()
+    found: dict[int, list[str]] = {}
+    kept = [_IFA_LOCAL]
+    for run in agent.dump(
+        bytes(request.data), kept, deadline, header=_IFADDRMSG_BYTES, index=_INDEX_IN_IFADDRMSG
+    ):
+        message = ifaddrmsg(run.message)
+        message.decode()
+        for place in range(run.length):
+            local = message.get_attr("IFA_LOCAL")
+            found.setdefault(message["index"] + place, []).append(local)
+    yield from found.items()

@@ -27,7 +27,14 @@ from linklab.host.packages import NEEDS, TESTING, setup
 from linklab.host.qemu import find_qemu
 from linklab.host.run import environment, shown
 from linklab.image.initramfs import rendered_scripts
-from linklab.image.programs import TRAFFIC, WIRE, build_agent, build_static, stand_ins
+from linklab.image.programs import (
+    GROUP,
+    TRAFFIC,
+    WIRE,
+    build_agent,
+    build_static,
+    stand_ins,
+)
 from linklab.options import option, split_list
 from linklab.paths import GUEST, ROOT
 from linklab.report.progress import progress
@@ -175,10 +182,10 @@ def run_lint() -> Verdict:
     """Run every check, all of them even if one fails."""
     python = [sys.executable, "-m"]
     build_agent(Cache(), ignore)  # warnings are errors
-    for program in (TRAFFIC, WIRE):
+    for program in (GROUP, TRAFFIC, WIRE):
         build_static(program, Cache(), ignore)
     stand_ins(Cache(), ignore)
-    print("agent, traffic, wire, stand-ins: they compile without warnings")
+    print("agent, group, traffic, wire, stand-ins: they compile without warnings")
     verdicts = [
         _run([*python, "ruff", "check", "."]),
         _run([*python, "ruff", "format", "--check", "."]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ BUDGET = 150_000
 FLAGS = (
     *("-std=gnu11", "-Os", "-static", "-s"),
     *("-fno-asynchronous-unwind-tables", "-Wl,-z,noseparate-code"),
+    *("-ffunction-sections", "-Wl,--gc-sections"),  # of shared code what is used
     *("-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Wpointer-arith"),
     *("-Wstrict-prototypes", "-Wmissing-prototypes", "-Werror"),
     *("-idirafter", "/usr/include", "-idirafter", "/usr/include/x86_64-linux-gnu"),
@@ -59,6 +61,18 @@ TRAFFIC = Static("traffic", "traffic", paths.GUEST / "traffic", budget=100_000)
 """What shapes links in guests, and sends over them."""
 WIRE = Static("wire", "wire", paths.ROOT / "linklab" / "lab", budget=100_000)
 """What shapes links between guests. It runs on this host."""
+GROUP = Static("group", "group", paths.GUEST / "group", budget=200_000)
+"""The grouping agent, `linklab-group` in an image."""
+
+_SHARED = re.compile(rb'^#include "(\.\./\w+)/', re.MULTILINE)
+
+
+def _files(sources: Path) -> list[Path]:
+    """Return what a program is made of: its folder, and folders beside it that it includes from."""
+    own = sorted((*sources.glob("*.[ch]"), *sources.glob("*.map")))
+    named = {name.decode() for file in own for name in _SHARED.findall(file.read_bytes())}
+    return [*own, *(file for name in sorted(named) for file in _files(sources / name))]
+
 
 _STAND_INS = {"libselinux": "libselinux.so.1", "libzstd": "libzstd.so.1"}
 
@@ -86,12 +100,12 @@ def build_static(program: Static, cache: Cache, listener: Listener) -> Artefact:
     """
     name, sources, budget = program.name, program.sources, program.budget
     compiler = find_program("musl-gcc", "musl-tools")
-    files = sorted((*sources.glob("*.[ch]"), *sources.glob("*.map")))
+    files = _files(sources)
     if not any(file.suffix == ".c" for file in files):
         raise LabError(f"{sources} holds no C source: the {name}'s expected")
     question = f"toolchain of {compiler} with REALGCC={os.environ.get('REALGCC', '')}"
     inputs = {
-        "sources": {file.name: hash_file(file) for file in files},
+        "sources": {str(file.relative_to(sources)): hash_file(file) for file in files},
         "toolchain": Remembered(cache).get(question, lambda: _toolchain(compiler)),
         "flags": (*FLAGS, *program.more),
         "budget": budget,
@@ -127,7 +141,7 @@ def _toolchain(compiler: Path) -> tuple[dict[str, str], list[Path]]:
 def _compile(compiler: Path, program: Static, target: Path) -> None:
     # Names relative to the folder: where the sources lie must not show in the program.
     sources = program.sources
-    names = sorted(file.name for file in sources.glob("*.c"))
+    names = [file.relative_to(sources) for file in _files(sources) if file.suffix == ".c"]
     try:
         run([compiler, *FLAGS, *program.more, "-o", target, *names], cwd=sources)
     except CommandFailed as error:

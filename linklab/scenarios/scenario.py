@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from signal import SIGKILL
+from signal import SIGKILL, SIGTERM
 from typing import Any, ClassVar, Protocol
 
 from linklab.agent.client import Agent, TracedAgent
@@ -26,6 +26,8 @@ from linklab.results.shape import Cell, Course, Shape, Value
 
 Metrics = Mapping[str, float]
 IP = "/bin/ip"  # by its path: busybox has an `ip` of its own, without half of what this one does
+GROUPS = "/bin/linklab-group"
+"""The grouping agent, which every image has (`guest/group`)."""
 _BATCH_FILE = "/tmp/linklab.batch"
 _EXEC_FAILED = 127
 _NEAR = 0.1  # of a published ratio: reproduced
@@ -317,6 +319,11 @@ class Running:
             pass
         succeeded(self.program, end, 1)
         return Said(self.output.decode(errors="replace"))
+
+    def finish(self) -> Said:
+        """Tell it to end; return what it said. Raises as `Host.run`."""
+        self.host.agent.signal_job(SIGTERM, self.deadline)
+        return self.end()
 
     def stop(self) -> None:
         """End it, if it has not ended by itself."""

@@ -66,6 +66,20 @@ def test_a_changed_source_or_header_makes_another_one(
     assert after.hashes != before.hashes
 
 
+def test_a_folder_beside_it_that_it_includes_from_is_part_of_it(
+    cache: Cache, sources: Path
+) -> None:
+    shared = sources.parent / "shared"
+    shared.mkdir()
+    (shared / "s.h").write_text("const char *shared(void);\n")
+    text = GREETING.replace('"a.h"', '"../shared/s.h"').replace("TEXT", "shared()")
+    (sources / "a.c").write_text(text)
+    for word in ("one", "two"):
+        source = f'#include "s.h"\nconst char *shared(void) {{ return "{word}"; }}\n'
+        (shared / "s.c").write_text(source)
+        assert run.run([build_agent(cache, ignore, sources).file(PROGRAM)]).text == word
+
+
 def test_where_the_sources_lie_does_not_show(cache: Cache, sources: Path, tmp_path: Path) -> None:
     here = build_agent(cache, ignore, sources).hashes
     there = build_agent(Cache(tmp_path / "other"), ignore, sources.rename(tmp_path / "moved"))

@@ -124,7 +124,7 @@ class Drop(Flooded):
     def set_up(self, hosts: Hosts, setup: Cell) -> Iterable[tuple[Cell, Metrics]]:
         """Measure the unit."""
         super().set_up(hosts, setup)
-        self.prepare(hosts, _EMPTY)
+        Drop.prepare(self, hosts, _EMPTY)
         self.empty = self._flood(hosts, _EMPTY)
         return ()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import replace
 
@@ -11,6 +11,7 @@ from linklab.agent.links import (
     IFLA_GROUP,
     IFLA_IFNAME,
     IFLA_MTU,
+    dump_addresses,
     dump_links,
     group_delete,
 )
@@ -86,6 +87,39 @@ class Links:
             width=message.width,
             deadline=deadline,
         )
+
+    def regroup(self, groups: Sequence[int]) -> None:
+        """Give equal parts of the interfaces, in order of their indexes, a group each."""
+        part = self.count // len(groups)
+        for number, group in enumerate(groups):
+            wanted = replace(NEW, group=group)
+            change = Change(Operation.GROUP, replace(NEW, group=group + 1), wanted)
+            seen, more = copy(self), self.count % len(groups) if number + 1 == len(groups) else 0
+            seen.first_index, seen.count = self.first_index + number * part, part + more
+            seen.each(change, self.host.until())
+
+    def check_parts(self, parts: Sequence[LinkState]) -> None:
+        """Read all interfaces back: equal parts of them, as of `regroup`, are in a state each.
+
+        Raises `WrongState`, naming the first interface that is wrong.
+        """
+        runs, size = self._ours(self._dump()), self.count // len(parts)
+        self._check_presence(runs, names=False)
+        for run in runs:
+            for index in range(run.first, run.first + run.length):
+                part = min((index - self.first_index) // size, len(parts) - 1)
+                if fault := _difference(run.state, parts[part]):
+                    raise WrongState(f"{self._name_of(index)} has {fault}")
+
+    def names(self) -> Iterator[str]:
+        """Yield the interfaces' names, in the order in which they were made."""
+        return (f"{NAME_PREFIX}{FIRST_NUMBER + number}" for number in range(self.count))
+
+    def addresses(self) -> Iterator[tuple[str, tuple[str, list[str]]]]:
+        """Yield each interface's name, its MAC and its IPv4 addresses, as the kernel has them."""
+        given = dict(dump_addresses(self.host.agent, self.host.until()))
+        for run in self._ours(self._dump(IFLA_IFNAME, IFLA_ADDRESS)):
+            yield str(run.name), (str(run.state.address), given.get(run.first, []))
 
     def check(self, expected: LinkState | None, *, names: bool = False) -> None:
         """Read all interfaces back and compare; remember the state they are in.
