@@ -56,7 +56,7 @@ class FakeLab(Lab):
         self.logs.append(console_log.name)
         console_log.write_text("booting\n")
         hello = SimpleNamespace(clocksource="tsc", clock_resolution=1e-9)
-        machine = SimpleNamespace(pid=os.getpid())
+        machine = SimpleNamespace(pid=os.getpid(), spec=SimpleNamespace(captures=()))
         try:
             agent = self.make(*guest)
             yield SimpleNamespace(
