@@ -275,7 +275,7 @@ def iso_of(
     for kernel in kernels:
         small = kernel
         if kernel.built_by_lab:  # a direct boot wants speed instead
-            build = replace(options.build_options(kernel.name), compression=Compression.ZSTD)
+            build = replace(options.build_options(kernel.name), compression=Compression.XZ)
             small = resolve_kernel(kernel.name, build, cache, listener)
         image = guest_image(kernel, wanted, options.modules, cache, listener)
         modules = image.file(MODULES) if image else None

@@ -57,10 +57,10 @@ _BUILT_BZIMAGE = "arch/x86/boot/bzImage"
 
 
 class Compression(StrEnum):
-    """How a bzImage is packed: LZ4 boots fastest, ZSTD is smaller."""
+    """How a bzImage is packed: LZ4 boots fastest, XZ is smallest."""
 
     LZ4 = "lz4"
-    ZSTD = "zstd"
+    XZ = "xz"
 
 
 @dataclass(frozen=True)

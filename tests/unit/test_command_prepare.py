@@ -266,10 +266,10 @@ def test_the_iso_has_the_smallest_form_of_the_labs_own_kernels(host: Host, cache
     prepare_subjects(KernelOptions("sysfs"), WEIGHED, cache, ignore)
     ((offered,),) = host.isos
     assert offered.name == "sysfs"
-    assert offered.bzimage.name == "sysfs.zstd"
+    assert offered.bzimage.name == "sysfs.xz"
     assert [options.compression for _, options in host.built] == [
         Compression.LZ4,
-        Compression.ZSTD,
+        Compression.XZ,
     ]
 
 
