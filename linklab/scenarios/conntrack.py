@@ -12,7 +12,16 @@ from typing import Any, ClassVar
 from linklab.errors import LabError, WrongState
 from linklab.paths import IMAGES
 from linklab.results.shape import Axis, Better, Cell, Metric, Shape, Value
-from linklab.scenarios.drop.flood import PACKETS, Flooded, Hook, guest_of, polls, took
+from linklab.scenarios.drop.flood import (
+    PACKETS,
+    Flooded,
+    Hook,
+    guest_of,
+    polls,
+    rate_metrics,
+    rate_of,
+    took,
+)
 from linklab.scenarios.drop.programs import Stream, answering, dropping_all, passing_all
 from linklab.scenarios.drop.rungs import tracks
 from linklab.scenarios.scenario import Claim, Finding, Host, Hosts, Metrics, Said
@@ -56,15 +65,7 @@ class Conntrack(Flooded):
             ),
         ),
         metrics=(
-            Metric(
-                "packets_per_second", "1/s", Better.MORE,
-                title="packets a second, without what sending costs", short="packets a second",
-            ),
-            Metric(
-                "instructions", zero=True,
-                title="ns a packet above `none`, in virtual time instructions",
-                short="above none",
-            ),
+            *rate_metrics("`none`"),
             Metric("sent", better=Better.NEITHER, short="sent"),
             Metric("passed", better=Better.NEITHER, zero=True, short="passed"),
             Metric("dropped", better=Better.NEITHER, zero=True, short="dropped"),
@@ -155,8 +156,7 @@ class Conntrack(Flooded):
         )
         ns = took(said, stream)
         return {
-            "packets_per_second": 1e9 / ns if ns > 0 else 0.0,
-            "instructions": ns - self.unit,
+            **rate_of(ns, self.unit),
             "sent": self.sent,
             "passed": self.passed,
             "dropped": self.dropped,

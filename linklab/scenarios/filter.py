@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from linklab.errors import LabError, WrongState
 from linklab.results.shape import Axis, Better, Cell, Metric, Shape
 from linklab.scenarios.drop import Drop
+from linklab.scenarios.drop.flood import rate_metrics, rate_of
 from linklab.scenarios.scenario import GROUPS, Claim, Host, Hosts, Metrics
 
 __all__ = ["Filter"]
@@ -44,15 +45,7 @@ class Filter(Drop):
             Axis("interfaces", (16, 64, 256, 1024), "interfaces", least=_LEAVES, most=4096),
         ),
         metrics=(
-            Metric(
-                "packets_per_second", "1/s", Better.MORE,
-                title="packets a second, without what sending costs", short="packets a second",
-            ),
-            Metric(
-                "instructions", zero=True,
-                title="ns a packet above `drop`'s `empty`, in virtual time instructions",
-                short="above empty",
-            ),
+            *rate_metrics("`drop`'s `empty`"),
             Metric("rules", better=Better.NEITHER, short="rules"),
         ),
         rows="interfaces",
@@ -138,8 +131,7 @@ class Filter(Drop):
         """Send, and count what became of it."""
         took = self._flood(hosts, _RAW)
         return {
-            "packets_per_second": 1e9 / took if took > 0 else 0.0,
-            "instructions": took - self.empty,
+            **rate_of(took, self.empty),
             "rules": len(self.rules),
         }
 

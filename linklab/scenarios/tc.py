@@ -21,6 +21,8 @@ from linklab.scenarios.drop.flood import (
     Hook,
     number_of,
     polls,
+    rate_metrics,
+    rate_of,
     took,
 )
 from linklab.scenarios.drop.programs import Stream, address_at, classifying, dropping_timed
@@ -142,15 +144,7 @@ class Tc(Flooded):
             ),
         ),
         metrics=(
-            Metric(
-                "packets_per_second", "1/s", Better.MORE,
-                title="packets a second, without what sending costs", short="packets a second",
-            ),
-            Metric(
-                "instructions", zero=True,
-                title="ns a packet above `none`, in virtual time instructions",
-                short="above none",
-            ),
+            *rate_metrics("`none`"),
             Metric("emptying", "ns", zero=True, short="of it, emptying"),
             Metric("sent", better=Better.NEITHER, short="sent"),
             Metric("passed", better=Better.NEITHER, short="passed"),
@@ -207,8 +201,7 @@ class Tc(Flooded):
         """Send, and empty the queue."""
         ns = self._flood(hosts, cell)
         return {
-            "packets_per_second": 1e9 / ns if ns > 0 else 0.0,
-            "instructions": ns - self.unit,
+            **rate_of(ns, self.unit),
             "emptying": self.emptying,
             "sent": self.sent,
             "passed": self.passed,

@@ -16,6 +16,8 @@ from linklab.scenarios.drop.flood import (
     mac_of,
     number_of,
     polls,
+    rate_metrics,
+    rate_of,
     took,
 )
 from linklab.scenarios.drop.ladder import claims
@@ -67,15 +69,7 @@ class Drop(Flooded):
             Axis("conntrack", ("off", "on"), among=("off", "on"), help="connection tracking"),
         ),
         metrics=(
-            Metric(
-                "packets_per_second", "1/s", Better.MORE,
-                title="packets a second, without what sending costs", short="packets a second",
-            ),
-            Metric(
-                "instructions", zero=True,
-                title="ns a packet above `empty`, in virtual time instructions",
-                short="above empty",
-            ),
+            *rate_metrics("`empty`"),
             Metric("sent", better=Better.NEITHER, short="sent"),
             Metric("dropped", better=Better.NEITHER, zero=True, short="dropped"),
             Metric("passed", better=Better.NEITHER, zero=True, short="passed"),
@@ -146,8 +140,7 @@ class Drop(Flooded):
         """Send, and count what became of it."""
         took = self._flood(hosts, cell)
         return {
-            "packets_per_second": 1e9 / took if took > 0 else 0.0,
-            "instructions": took - self.empty,
+            **rate_of(took, self.empty),
             "sent": self.sent,
             "dropped": self.dropped,
             "passed": self.passed,

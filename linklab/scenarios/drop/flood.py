@@ -14,7 +14,7 @@ from linklab.errors import LabError
 from linklab.lab.spaces import NETWORKS, TRAFFIC, build, shaped_links
 from linklab.lab.topology import Topology
 from linklab.paths import IMAGES
-from linklab.results.shape import Cell, Value
+from linklab.results.shape import Better, Cell, Metric, Value
 from linklab.scenarios.drop.programs import POLL, Packet, Stream, packed
 from linklab.scenarios.drop.rungs import RULES, Place, Tool, listed
 from linklab.scenarios.scenario import IP, Host, Hosts, Metrics, Parameter, Said, Scenario
@@ -137,6 +137,26 @@ class Flooded(Scenario):
         path = f"{FOLDER}/{name}"
         host.write(path, content)
         return path
+
+
+def rate_metrics(unit: str) -> tuple[Metric, ...]:
+    """Return what every table of packets begins with; `unit` is the arm that costs are above."""
+    return (
+        Metric(
+            "packets_per_second", "1/s", Better.MORE,
+            title="packets a second, without what sending costs", short="packets a second",
+        ),
+        Metric(
+            "instructions", zero=True,
+            title=f"ns a packet above {unit}, in virtual time instructions",
+            short=f"above {unit.rpartition(' ')[2].strip('`')}",
+        ),
+    )  # fmt: skip
+
+
+def rate_of(ns: float, unit: float) -> dict[str, float]:
+    """Return the two figures of a packet that took so many ns, and of the unit's."""
+    return {"packets_per_second": 1e9 / ns if ns > 0 else 0.0, "instructions": ns - unit}
 
 
 def polls(given: Mapping[str, Value]) -> int:
