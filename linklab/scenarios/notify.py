@@ -6,17 +6,17 @@ of the grouping agent is one listener that tells all others a line for a group a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar
 
 from linklab.errors import WrongState
 from linklab.results.shape import Axis, Better, Cell, Metric, Shape
 from linklab.scenarios.grouping import Grouping
-from linklab.scenarios.grouping.change import CHANGES, GROUP, NEW, Operation
-from linklab.scenarios.scenario import GROUPS, GUEST, Hosts, Metrics, Parameter, Scenario
+from linklab.scenarios.grouping.change import CHANGES, GROUP, Operation
+from linklab.scenarios.grouping.interfaces import OnInterfaces
+from linklab.scenarios.scenario import GROUPS, GUEST, Hosts, Metrics, Parameter
 
 if TYPE_CHECKING:
-    from linklab.scenarios.grouping.links import Links
+    pass
 
 __all__ = ["Notify"]
 
@@ -25,7 +25,7 @@ _INTERVAL = 10_000  # ms that a digest may take: one line, however slow the gues
 _ROOM_EACH = 4096  # bytes of a socket's buffer that a message takes, and more
 
 
-class Notify(Scenario):
+class Notify(OnInterfaces):
     """See above. The change is one request for the group; its members are down."""
 
     name = "notify"
@@ -64,7 +64,6 @@ class Notify(Scenario):
     parameters = (
         Parameter("room", 0, "bytes of each listener's buffer; 0: enough for all", most=1 << 29),
     )
-    needs = Grouping.needs
     compared: ClassVar = {"arm": ("raw",), "listeners": (8,), "interfaces": (512,)}
     judged: ClassVar = {"arm": ("raw", "digest"), "listeners": (1,), "interfaces": (128,)}
     profiled: ClassVar = {"arm": ("raw",), "listeners": (64,), "interfaces": (1024,)}
@@ -79,17 +78,6 @@ class Notify(Scenario):
     def cost(cls, cell: Cell) -> int:
         """Each listener is told of each interface."""
         return 50 + int(cell.get("listeners", 0)) * int(cell["interfaces"]) // 100
-
-    limit = Grouping.limit
-    load = Grouping.load
-
-    def set_up(self, hosts: Hosts, setup: Cell) -> Iterable[tuple[Cell, Metrics]]:
-        """Make the interfaces."""
-        from linklab.scenarios.grouping.links import Links
-
-        self.links: Links = Links(hosts[GUEST], int(setup["interfaces"]))
-        self.links.bring_to(NEW)
-        return ()
 
     def prepare(self, hosts: Hosts, cell: Cell) -> None:
         """Have the MTU be what it was."""

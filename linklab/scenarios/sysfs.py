@@ -6,13 +6,11 @@ The 2011 paper wished for the tag in each device's directory. The kernel has it 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from linklab.errors import WrongState
 from linklab.results.shape import Axis, Cell, Metric, Shape
-from linklab.scenarios.grouping import Grouping
 from linklab.scenarios.grouping.change import (
     CHANGES,
     FIRST_NUMBER,
@@ -22,18 +20,18 @@ from linklab.scenarios.grouping.change import (
     OTHER_GROUP,
     Operation,
 )
+from linklab.scenarios.grouping.interfaces import OnInterfaces
 from linklab.scenarios.scenario import (
     GROUPS,
     GUEST,
     Hosts,
     Metrics,
-    Scenario,
     measured,
     succeeded,
 )
 
 if TYPE_CHECKING:
-    from linklab.scenarios.grouping.links import Links
+    pass
 
 __all__ = ["Sysfs"]
 
@@ -43,7 +41,7 @@ _SCRIPT = "/tmp/sysfs.sh"
 _FILES = f"/sys/class/net/{NAME_PREFIX}*/netdev_group"
 
 
-class Sysfs(Scenario):
+class Sysfs(OnInterfaces):
     """See above. A guest has its interfaces for all of its trials."""
 
     name = "sysfs"
@@ -71,22 +69,9 @@ class Sysfs(Scenario):
         versus=("sysfs", "netlink"),
     )
     kernels = "sysfs"
-    needs = Grouping.needs
     compared: ClassVar = {"operation": ("write",), "arm": ("sysfs",), "interfaces": (512,)}
     judged: ClassVar = {"arm": ("sysfs",), "interfaces": (128,)}
     profiled: ClassVar = {"operation": ("write",), "arm": ("sysfs",), "interfaces": (2048,)}
-
-    memory = Grouping.memory
-    limit = Grouping.limit
-    load = Grouping.load
-
-    def set_up(self, hosts: Hosts, setup: Cell) -> Iterable[tuple[Cell, Metrics]]:
-        """Make the interfaces."""
-        from linklab.scenarios.grouping.links import Links
-
-        self.links: Links = Links(hosts[GUEST], int(setup["interfaces"]))
-        self.links.bring_to(NEW)
-        return ()
 
     def prepare(self, hosts: Hosts, cell: Cell) -> None:
         """Have all in the first group, half of them in the other one where they are read."""

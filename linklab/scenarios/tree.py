@@ -7,7 +7,7 @@ number.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -16,6 +16,7 @@ from linklab.numbers import ratio_text
 from linklab.results.shape import Axis, Cell, Metric, Shape
 from linklab.scenarios.grouping import Grouping
 from linklab.scenarios.grouping.change import CHANGES, NEW, Operation
+from linklab.scenarios.grouping.interfaces import OnInterfaces
 from linklab.scenarios.scenario import (
     GROUPS,
     GUEST,
@@ -24,7 +25,6 @@ from linklab.scenarios.scenario import (
     Host,
     Hosts,
     Metrics,
-    Scenario,
     measured,
 )
 
@@ -40,7 +40,7 @@ _CHEAP = 2.0  # times one flat group: a tree that costs no more needs no place i
 _WATCHED_LIMIT = 10  # times the limit of the same work when nobody watches
 
 
-class Tree(Scenario):
+class Tree(OnInterfaces):
     """See above. A guest has its interfaces for all of its trials, in groups anew for each."""
 
     name = "tree"
@@ -72,7 +72,6 @@ class Tree(Scenario):
         ),
         kernels=Grouping.shape.kernels,
     )
-    needs = Grouping.needs
     compared: ClassVar = {"arm": ("tree",), "leaves": (16,), "interfaces": (512,)}
     judged: ClassVar = {"arm": ("tree",), "leaves": (4,), "interfaces": (128,)}
     profiled: ClassVar = {"arm": ("tree",), "leaves": (64,), "interfaces": (2048,)}
@@ -81,18 +80,6 @@ class Tree(Scenario):
     def refusal(cls, cell: Cell) -> str:
         """Return why some leaves would be empty."""
         return "a leaf has no device" if cell.number("leaves") > cell.number("interfaces") else ""
-
-    memory = Grouping.memory
-    limit = Grouping.limit
-    load = Grouping.load
-
-    def set_up(self, hosts: Hosts, setup: Cell) -> Iterable[tuple[Cell, Metrics]]:
-        """Make the interfaces."""
-        from linklab.scenarios.grouping.links import Links
-
-        self.links: Links = Links(hosts[GUEST], int(setup["interfaces"]))
-        self.links.bring_to(NEW)
-        return ()
 
     def warm_up(self, hosts: Hosts) -> None:
         """Start the program for a group that has nobody: the first start reads it into memory."""
