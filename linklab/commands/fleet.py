@@ -58,8 +58,8 @@ class FleetOptions:
 
         with Fleet(self.address, self.insecure, listener) as fleet:
             yield replace(lab, fleet=fleet)
-            parts = ", ".join(f"{host} {number}" for host, number in fleet.measured.items())
-            listener(Note(f"parts of the work that each host did: {parts or 'none'}"))
+            hosts = ", ".join(f"{host} {len(logs)}" for host, logs in fleet.measured.items())
+            listener(Note(f"guests that each host ran: {hosts or 'none'}"))
 
 
 @dataclass(frozen=True)

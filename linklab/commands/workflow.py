@@ -336,6 +336,12 @@ class Measurement(LabWork[Measured, Ready], RunRecord[Measured, Ready]):
         super().prepare()
         self.lab = self.held.enter_context(self.options.fleet.joined(self.lab, self.listener))
 
+    def ended(self, faults: Sequence[LinklabError], *words: Any, **entries: Any) -> Finished:
+        """Store the end, and which host of a fleet ran which guests."""
+        if self.lab.fleet is not None:
+            entries["hosts"] = self.lab.fleet.measured
+        return super().ended(faults, *words, **entries)
+
 
 def stopped_by(work: Callable[[], object]) -> list[LinklabError]:
     """Do some work and return what ended it early, if anything did."""

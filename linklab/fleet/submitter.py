@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -79,13 +79,13 @@ def without(batch: Batch, kernels: frozenset[str]) -> Batch | None:
 class Fleet:
     """The workers of a scheduler, as a place for batches.
 
-    `measured` counts the parts that each host has done.
+    `measured` has the console logs of the guests that each host has run, by its name and CPU.
     """
 
     address: str
     insecure: bool
     listener: Listener
-    measured: Counter[str] = field(default_factory=Counter)
+    measured: dict[str, list[str]] = field(default_factory=dict)
     _client: Client | None = None
     _hosts: dict[str, HostFacts] = field(default_factory=dict)  # by the worker's address
 
@@ -287,7 +287,8 @@ class _Submission:
     def _accepted(self, found: Done, part: Batch) -> Iterator[Event]:
         """Put a part's files into the folder, and yield its events."""
         there = self._workers.get(found.worker)
-        self._fleet.measured[there.name if there else found.worker or "nobody"] += 1
+        name = f"{there.name} ({there.cpu})" if there else found.worker or "nobody"
+        self._fleet.measured.setdefault(name, []).extend(sorted(part.consoles.values()))
         for name, content in found.files.items():
             (self._folder / Path(name).name).write_bytes(content)
         self._done += part.total_cost(part.turns)

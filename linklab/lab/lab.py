@@ -99,7 +99,12 @@ class Subject:
 
 
 class Fleet(Protocol):
-    """Hosts that do batches of trials. Sent to one of them it is None."""
+    """Hosts that do batches of trials. Sent to one of them it is None.
+
+    `measured` has the console logs of the guests that each host has run.
+    """
+
+    measured: dict[str, list[str]]
 
     def events(self, batch: Any, folder: Path) -> Iterator[Any]:
         """Do a batch there: see `Batch.events` of linklab/trials/engine.py."""

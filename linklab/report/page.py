@@ -193,6 +193,8 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
     yield "guest", f"{about.get('machine')}, {cpus} CPU, {memory} MiB"
     yield "QEMU", entry_text(about, "qemu.version")
     yield "host", f"{entry_text(about, 'host.cpu')}; Linux {entry_text(about, 'host.kernel')}"
+    for name, logs in (about.get("hosts") or {}).items():
+        yield "measured by", f"{name}: {', '.join(map(str, logs))}"
     if given := given_text(run):
         yield "parameters", given.removeprefix("; ")
     trials, seed = entry_text(about, "plan.repeat", ""), entry_text(about, "plan.seed", "")

@@ -144,7 +144,8 @@ def test_all_is_done_once_and_the_kernels_of_a_block_meet_on_one_worker(
     for (first, there), (second, here) in zip(done_by[::2], done_by[1::2], strict=True):
         assert (first, second, there) == ("a", "b", here)
     assert len({pid for _, pid in done_by}) == 2
-    assert sum(taken.fleet.measured.values()) == 8
+    (logs,) = taken.fleet.measured.values()
+    assert sorted(logs) == [f"console-{n:03}.log" for n in range(2, 18)]
 
 
 def test_a_worker_that_is_killed_loses_nothing_but_time(workers: Workers, taken: Taken) -> None:

@@ -110,6 +110,13 @@ class TestPage:
         assert "trials 5, in an order shuffled with the seed 7" in text
         assert "shuffled" not in text_of(both_kernels(plan={"repeat": 1, "seed": 7}))
 
+    def test_it_says_which_host_of_a_fleet_ran_what(self) -> None:
+        hosts = {"one (Some CPU)": ["console-001-sysfs-16.log"], "two (Some CPU)": ["c-2", "c-3"]}
+        text = text_of(both_kernels(hosts=hosts))
+        assert "measured by one (Some CPU): console-001-sysfs-16.log" in text
+        assert "measured by two (Some CPU): c-2, c-3" in text
+        assert "measured by" not in text_of(both_kernels())
+
     def test_it_begins_with_what_the_group_gains(self) -> None:
         text = text_of(both_kernels())
         assert (
