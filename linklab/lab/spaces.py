@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from linklab.console.formats import Fault
 from linklab.errors import GuestHung, LabError, LinklabError, RequestRefused, UsageError
 from linklab.lab.topology import Port, Topology, Way
 from linklab.machine.spec import capture_port
@@ -309,7 +310,7 @@ def over_a_cut_link(
 
     What the kernel itself says on its console is its fault wherever its packets go.
     """
-    if fault.reports:
+    if any(report.fault is not Fault.SILENCE for report in fault.reports):
         return fault
     number = min(cut)
     a, b = topology.all_links[number].ends
