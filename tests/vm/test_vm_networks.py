@@ -239,14 +239,14 @@ def test_who_polls_finds_what_would_have_interrupted_him(invoke: Invoke, tmp_pat
     for arm, sample in ((arm, sample) for (_, arm), sample in one.items()):
         polls = arm.endswith("busypoll")
         assert (sample["polled"] > 0.9) if polls else (sample["polled"] == 0), arm
-        assert sample["latency"] == pytest.approx(other["", arm]["latency"], rel=0.001)
+        assert sample["latency"] == pytest.approx(other["", arm]["latency"], rel=0.005)
         # The link takes 40 us there and back.
         assert 40 < sample["latency"] < 100
     assert one["", "busypoll"]["softirqs"] < one["", "interrupt"]["softirqs"]
     assert one["", "busypoll"]["cpu"] > 2 * one["", "interrupt"]["cpu"]
 
 
-def test_a_link_where_nothing_can_be_polled_is_refused_with_the_kernels_counter(
+def test_a_link_where_nothing_can_be_polled_is_refused_before_anything_is_started(
     invoke: Invoke, tmp_path: Path
 ) -> None:
     words = ("--scenario", "busypoll", "--axis", "arm=busypoll", "--axis", "size=1")
@@ -255,6 +255,5 @@ def test_a_link_where_nothing_can_be_polled_is_refused_with_the_kernels_counter(
         *("--param", "topology=a -- b", "--param", "requests=100"),
         *("--output", str(tmp_path / "run"), "--json"),
     )
-    assert done.status == 3
-    assert "found none of 100 answers (BusyPollRxPackets" in done.stderr
-    assert "a link with a delay is needed" in done.stderr
+    assert done.status == 2
+    assert "before anybody can ask for it: a link with a delay is needed" in done.stderr

@@ -340,7 +340,7 @@ def test_a_persons_own_module_is_measured_with_the_same_table(
     mine = tmp_path / "mine"
     shutil.copytree(SOURCES / "lana", mine)
     text = (mine / "Kbuild").read_text()
-    (mine / "Kbuild").write_text(text.replace("lana.o", "mine.o").replace("lana-y", "mine-y"))
+    (mine / "Kbuild").write_text(re.sub(r"\blana(\.o|-y)", r"mine\1", text))
     words = ("run", "--scenario", "stack", "--kernel", "debian", "--json", "--leaks", "none")
     cell = ("--axis", "arm=softirq", "--axis", "coalesce=0", "--param", "packets=1000")
     done = invoke(*words, *cell, "--module", str(mine), "--output", str(tmp_path / "run"))
