@@ -151,4 +151,5 @@ def test_filters_in_a_list_cost_by_their_number_and_queues_hold_all(
     for hashed, listed in (("flower", "flower-list"), ("u32-hash", "u32")):
         assert cost[hashed, 100] < cost[listed, 100]
     for arm in ("htb", "fq_codel", "cake"):
-        assert 0 < samples[arm, 100]["emptying"] < cost[arm, 100]
+        sample = samples[arm, 100]
+        assert 0 < sample["emptying"] < 1e9 / sample["packets_per_second"]
