@@ -40,7 +40,8 @@ SANITIZERS_ENV = {"ASAN_OPTIONS": "detect_leaks=1:exitcode=99", "LSAN_OPTIONS": 
 def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
     """A sanitized agent; that it ends as it should is the last test."""
     program = tmp_path_factory.mktemp("sanitized") / "linklab-agent"
-    run(["gcc", *FLAGS, *SANITIZERS, "-o", program, *sorted(SOURCES.glob("*.c"))])
+    sources = sorted((*SOURCES.glob("*.c"), *(SOURCES.parent / "netlink").glob("*.c")))
+    run(["gcc", *FLAGS, *SANITIZERS, "-o", program, *sources])
     for folder in (program.parent, *program.parents[1:3]):
         folder.chmod(0o755)  # for somebody without any rights
     prefix = (*(isolation() or ()), *(NO_RIGHTS if os.geteuid() == 0 else ()))
