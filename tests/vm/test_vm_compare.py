@@ -23,7 +23,8 @@ def test_two_kernels_are_measured_in_the_same_blocks_each_time_in_fresh_guests(
     assert len(run["boots"]) == 2 * 3
     (result,) = run["comparison"]["results"]
     assert (result["blocks"], result["verdict"]) == (3, "inconclusive")
-    assert result["low"] <= result["ratio"] <= result["high"]
+    assert (result["low"], result["high"]) == (None, None)  # three blocks have no interval
+    assert result["ratio"] > 0
     samples = [s for s in done.document["samples"] if s["trial"]]
     assert {(s["kernel"], s["block"]) for s in samples} == {
         (kernel, block) for kernel in ("nosysfs", "sysfs") for block in (1, 2, 3)
@@ -41,8 +42,8 @@ def test_the_slowed_kernel_is_slower_by_what_its_parameter_says(
     words = ("calibrate", "--comparisons", "1", "--counts", "64", "--blocks", "2")
     more = ("--trials", "1", "--slowdown", "10", "--clock", "virtual")
     done = invoke(*words, *more, "--output", str(out), "--json")
-    # Two blocks prove nothing, so the slowed kernel was not found, and that is a miss.
-    assert done.status == 1, done.stderr
+    # Two blocks prove nothing, and one comparison does not show whether an aim is missed.
+    assert done.status == 0, done.stderr
     calibration = done.document["run"]["calibration"]
     assert [one["verdict"] for one in calibration["same"]] == ["inconclusive"]
     (slowed,) = calibration["slowed"]
