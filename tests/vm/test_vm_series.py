@@ -76,7 +76,7 @@ def test_each_patch_of_a_series_gets_what_it_deserves(
     write_mbox(tmp_path / "series.mbox", dummy)
     done = invoke(
         *("series", "--patch", str(tmp_path / "series.mbox"), "--counts", "16"),
-        *("--blocks", "5", "--trials", "1", "--output", str(tmp_path / "out"), "--json"),
+        *("--blocks", "8", "--trials", "1", "--output", str(tmp_path / "out"), "--json"),
     )
     assert done.status == 1, done.stderr
     document = done.document
