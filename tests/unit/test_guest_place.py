@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from linklab.console.formats import Fault
+from linklab.console.report import Report
 from linklab.errors import GuestHung, LabError
 from linklab.host.cache import Cached
 from linklab.lab import captures, guests, spaces
@@ -223,7 +225,9 @@ def test_what_a_guest_does_not_do_over_a_link_that_is_cut_is_not_its_kernels_fau
     assert isinstance(fault, LabError)
     assert fault.message == "link 1, a -- r, was cut: guest a: no answer"
     assert fault.evidence == "its console"
-    silence.reports = ("a lockup, on its console",)
+    silence.reports = (Report(Fault.SILENCE, "hung", None, (), "what the lab makes of it"),)
+    assert over_a_cut_link(network.topology, network.cut, silence) is not silence
+    silence.reports = (Report(Fault.SOFT_LOCKUP, "soft lockup", None, (), "on its console"),)
     assert over_a_cut_link(network.topology, network.cut, silence) is silence
 
 
