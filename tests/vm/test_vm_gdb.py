@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -18,26 +19,30 @@ def test_gdb_stops_where_the_guests_shell_leads_and_shows_files_and_lines(
     invoke: Invoke, debug_kernel: object, tmp_path: Path
 ) -> None:
     log = tmp_path / "console.log"
-    done = invoke(
-        *("gdb", "--kernel", "debug", "--log", str(log), "--type", "ip link add d7 type dummy"),
-        *("--command", "break dummy_validate", "--command", "continue"),
-        *(
-            "--command",
-            "backtrace",
-            "--command",
-            "print sizeof(struct rtnl_link_stats64) > 0",
-            "--command",
-            "list",
-        ),
-    )
+    # gdb shows files as they lie in the source's tree, and another kernel may be built of it
+    # meanwhile, with a patch: then once more.
+    for _ in range(5):
+        done = invoke(
+            *("gdb", "--kernel", "debug", "--log", str(log), "--type", "ip link add d7 type dummy"),
+            *("--command", "break dummy_validate", "--command", "continue"),
+            *(
+                "--command",
+                "backtrace",
+                "--command",
+                "print sizeof(struct rtnl_link_stats64) > 0",
+                "--command",
+                "list",
+            ),
+        )
+        if "static int dummy_validate" in done.stdout:
+            break
+        time.sleep(20)
     assert done.status == 0, done.stderr
     assert "Breakpoint 1, dummy_validate (tb=0x" in done.stdout
     assert "rtnl_newlink" in done.stdout
     assert "net/core/rtnetlink.c:" in done.stdout
     assert "$1 = 1" in done.stdout
-    # Another kernel may be built of the same tree meanwhile: gdb shows a file as it lies there.
-    is_changed = "Source file is more recent than executable" in done.stderr
-    assert is_changed or "static int dummy_validate(struct nlattr *tb[]" in done.stdout
+    assert "static int dummy_validate(struct nlattr *tb[]" in done.stdout
     assert b"ip link add d7" in log.read_bytes()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -128,7 +129,7 @@ def test_packets_are_doubled_sent_ahead_and_corrupted(
 
 
 def run_twice(invoke: Invoke, folder: Path, *words: str) -> list[dict[tuple[Any, Any], Any]]:
-    """The samples of two runs by their cells, each in guests of its own."""
+    """The samples of two runs by their cells, each in guests of its own; of several the median."""
     found = []
     for number in ("1", "2"):
         output = str(folder / number)
@@ -137,8 +138,17 @@ def run_twice(invoke: Invoke, folder: Path, *words: str) -> list[dict[tuple[Any,
             "--json",
         )
         assert done.status == 0, done.stderr
-        found.append({(s.get("operation", ""), s["arm"]): s for s in done.document["samples"]})
+        cells: dict[tuple[Any, Any], list[Any]] = {}
+        for sample in done.document["samples"]:
+            cells.setdefault((sample.get("operation", ""), sample["arm"]), []).append(sample)
+        found.append({cell: _median(samples) for cell, samples in cells.items()})
     return found
+
+
+def _median(samples: list[dict[str, Any]]) -> dict[str, Any]:
+    first = samples[0]
+    figures = [name for name, value in first.items() if isinstance(value, (int, float))]
+    return {**first, **{name: median(s[name] for s in samples) for name in figures}}
 
 
 def test_bbr_leaves_the_queue_that_cubic_fills_and_says_so_twice(
@@ -234,12 +244,21 @@ def test_what_is_not_copied_is_copied_after_all_where_nobody_takes_it_away(
 
 
 def test_who_polls_finds_what_would_have_interrupted_him(invoke: Invoke, tmp_path: Path) -> None:
-    words = ("--scenario", "busypoll", "--axis", "size=1", "--param", "requests=300")
-    one, other = run_twice(invoke, tmp_path, *words)
+    words = (
+        "--scenario",
+        "busypoll",
+        "--axis",
+        "size=1",
+        "--param",
+        "requests=300",
+        "--repeat",
+        "3",
+    )
+    one, other = run_twice(invoke, tmp_path, *words, "--fresh-guest")
     for arm, sample in ((arm, sample) for (_, arm), sample in one.items()):
         polls = arm.endswith("busypoll")
         assert (sample["polled"] > 0.9) if polls else (sample["polled"] == 0), arm
-        assert sample["latency"] == pytest.approx(other["", arm]["latency"], rel=0.005)
+        assert sample["latency"] == pytest.approx(other["", arm]["latency"], rel=0.002)
         # The link takes 40 us there and back.
         assert 40 < sample["latency"] < 100
     assert one["", "busypoll"]["softirqs"] < one["", "interrupt"]["softirqs"]
