@@ -19,19 +19,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from linklab.commands.exports import ExportOptions
-from linklab.commands.gdb import check_record, check_symbols, recordable
 from linklab.commands.kernels import SEVERAL_KERNELS, KernelOptions, KernelSide
 from linklab.commands.machines import MachineOptions, decide_clock
-from linklab.commands.meanwhile import meanwhile
 from linklab.commands.scenarios import DEFAULT_BOOTS, ScenarioOptions, TrialOptions, memory_for
 from linklab.commands.workflow import Finished, LabRequest, Measurement, MeasuringOptions
 from linklab.errors import LabError, LinklabError, UsageError, Verdict
 from linklab.events import Note
-from linklab.host.cache import hash_file
 from linklab.kernel.kconfig import flavours
-from linklab.machine.spec import Clock
 from linklab.options import flat, group, made, number, option
-from linklab.results.model import Run
 from linklab.results.rerun_command import (
     ENTRY,
     FILES,
@@ -40,14 +35,14 @@ from linklab.results.rerun_command import (
     options_of,
     typed_command,
 )
-from linklab.results.store import claim
-from linklab.trials.plan import Plan
-from linklab.trials.subjects import experiment
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # `invoke run --help` imports this module: the work imports what it needs
     from rich.console import RenderableType
 
+    from linklab.machine.spec import Clock
+    from linklab.results.model import Run
     from linklab.trials.engine import Engine
+    from linklab.trials.plan import Plan
 
 MAX_REPEAT = 10_000
 AUTO = "auto"  # the kernels that a scenario names
@@ -111,7 +106,11 @@ class Running(Measurement[RunOptions, RunRequest]):
     def machine(self) -> MachineOptions:
         """The machine's options, with what a recording decides of them."""
         machine = super().machine
-        return recordable(machine) if self.options.record else machine
+        if self.options.record:
+            from linklab.commands.gdb import recordable
+
+            return recordable(machine)
+        return machine
 
     def check(self) -> RunRequest:
         """Check every option that can be checked without building anything."""
@@ -129,6 +128,8 @@ class Running(Measurement[RunOptions, RunRequest]):
         if options.record and self.place.capture:
             raise UsageError("--record: what a guest writes to its ports is not in a recording")
         if options.record:
+            from linklab.commands.gdb import check_record
+
             check_record(options.kernels, options.machine, plan.jobs, keeps=options.keep)
         memory = max(memory_for(options.machine, plan, each) for each in kernels)
         for network in plan.networks or (None,):
@@ -149,6 +150,8 @@ class Running(Measurement[RunOptions, RunRequest]):
 
     def claimed(self) -> Path:
         """Return the folder for the results, made for them. Raises `UsageError`."""
+        from linklab.results.store import claim
+
         return claim(self.options.output, self.options.kind.name)
 
     def sides(self) -> Sequence[KernelSide]:
@@ -158,6 +161,8 @@ class Running(Measurement[RunOptions, RunRequest]):
     def prepare(self) -> None:
         """Prepare the lab and the kernels; for a recording, one that can be looked at."""
         if self.options.while_building:
+            from linklab.commands.meanwhile import meanwhile
+
             shown = self.listener
             with meanwhile(shown, meanwhile_words(self.options)) as self.listener:
                 super().prepare()
@@ -165,6 +170,8 @@ class Running(Measurement[RunOptions, RunRequest]):
         else:
             super().prepare()
         if self.options.record:
+            from linklab.commands.gdb import check_symbols
+
             check_symbols(self.subjects)
             self.lab = self.lab.recording()
             self.listener(
@@ -173,6 +180,8 @@ class Running(Measurement[RunOptions, RunRequest]):
 
     def about(self) -> dict[str, Any]:
         """Return what run.json says of a run when it begins."""
+        from linklab.trials.subjects import experiment
+
         options, plan, lab = self.options, self.request.plan, self.lab
         decided = {
             "accel": lab.accel.value,
@@ -323,6 +332,8 @@ def stored_options(options: RunOptions, **decided: Any) -> dict[str, Any]:
 
 def hashes_of(*named: KernelOptions | MachineOptions | ScenarioOptions) -> dict[str, str]:
     """Return the SHA-256 of each file that options name, by its absolute path."""
+    from linklab.host.cache import hash_file
+
     return {str(path.absolute()): hash_file(path) for each in named for path in each.files}
 
 
@@ -368,6 +379,8 @@ def repeated_by(about: Mapping[str, Any]) -> UsageError:
 
 def check_files(files: Mapping[str, str]) -> None:
     """Raise `UsageError` where a file is not what it was, by its path and SHA-256."""
+    from linklab.host.cache import hash_file
+
     for path, expected in files.items():
         try:
             found = hash_file(Path(path))

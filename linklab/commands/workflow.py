@@ -30,20 +30,20 @@ from linklab.commands.places import PlaceOptions
 from linklab.commands.scenarios import ScenarioOptions
 from linklab.errors import Interrupted, LinklabError, Verdict
 from linklab.events import Listener, Note, Timings, ignore, timed
-from linklab.host.cache import Cache
-from linklab.image.userland import LIVE, Entry
-from linklab.lab.lab import Lab, Subject
-from linklab.lab.topology import Topology
-from linklab.machine.spec import Boot, MachineType
 from linklab.options import ResultOptions, group
-from linklab.results.model import Run
-from linklab.results.store import RunFolder, removed_if_empty, utc_now
-from linklab.trials.subjects import Requirements, tested_on
+from linklab.paths import LIVE
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # `invoke run --help` imports this module: the work imports what it needs
     from rich.console import RenderableType
 
+    from linklab.host.cache import Cache
+    from linklab.image.userland import Entry
+    from linklab.lab.lab import Lab, Subject
+    from linklab.lab.topology import Topology
+    from linklab.results.model import Run
     from linklab.results.outcomes import Suite
+    from linklab.results.store import RunFolder
+    from linklab.trials.subjects import Requirements
 
 TABLE = "table.txt"
 
@@ -165,6 +165,8 @@ class Workflow(ABC, Generic[Asked, Checked]):
 
     def run(self) -> Finished:
         """Do all of it but show it. Raises `LinklabError` where there is nothing to keep."""
+        from linklab.results.store import removed_if_empty
+
         with timed(self.listener, "check the options"):
             self.request = self.check()
         with removed_if_empty(self.request.folder), self.held:
@@ -185,6 +187,8 @@ class Workflow(ABC, Generic[Asked, Checked]):
     @cached_property
     def cache(self) -> Cache:
         """The store of what is built."""
+        from linklab.host.cache import Cache
+
         return Cache()
 
 
@@ -231,6 +235,9 @@ class LabWork(Workflow[Measured, Ready]):
 
     def prepare(self) -> None:
         """Set up the lab, build the kernels, and save their guests where they are resumed."""
+        from linklab.machine.spec import Boot
+        from linklab.trials.subjects import Requirements
+
         with timed(self.listener, "machine and image"):
             memory = self.request.memory
             lab = set_up_lab(self.machine, memory, self.cache, self.listener, self.image, self.more)
@@ -284,6 +291,8 @@ class RunRecord(Workflow[Asked, Checked]):
 
     def work(self) -> Finished:
         """Prepare, begin the record, measure, and store how it ended."""
+        from linklab.trials.subjects import tested_on
+
         self.prepare()
         about = {
             **({"kind": self.kind} if self.kind else {}),
@@ -296,6 +305,8 @@ class RunRecord(Workflow[Asked, Checked]):
 
     def begun(self, about: Mapping[str, Any]) -> RunFolder:
         """Return the record, begun with what run.json says."""
+        from linklab.results.store import RunFolder
+
         return RunFolder(self.request.folder, about)
 
     def ended(
@@ -306,6 +317,8 @@ class RunRecord(Workflow[Asked, Checked]):
         **entries: Any,
     ) -> Finished:
         """Store the end; `verdict` and `message` are for one without faults."""
+        from linklab.results.store import utc_now
+
         if faults:
             verdict, message = faults[0].verdict, faults[0].message
         self.folder.update(**entries, end=utc_now(), verdict=verdict.value, message=message)
@@ -356,6 +369,8 @@ def stopped_by(work: Callable[[], object]) -> list[LinklabError]:
 
 def on_one_machine(lab: Lab, subjects: Sequence[Subject], listener: Listener) -> Lab:
     """Return a lab that boots all of them on machines of one type, or their seconds say nothing."""
+    from linklab.machine.spec import MachineType
+
     types = {subject.name: lab.machine_for(subject) for subject in subjects}
     if len(set(types.values())) == 1:
         return lab
