@@ -229,18 +229,17 @@ class Running(Measurement[RunOptions, RunRequest]):
         """Return the run with its samples and claims."""
         return document(self.stored)
 
-    def present(self, finished: Finished) -> None:
-        """Write the plots and the page beside the table, and show that."""
+    def illustrate(self, finished: Finished) -> None:
+        """Write the plots and the page."""
         from linklab.report.page import write_pages
 
         write_pages(finished.folder, self.stored)
-        super().present(finished)
 
     def closing(self, finished: Finished) -> str:
         """Return the verdict, and where the results and the page are."""
-        from linklab.report.page import FILE
+        from linklab.results.store import PAGE_FILE
 
-        return f"{super().closing(finished)}   page: {finished.folder / FILE}"
+        return f"{super().closing(finished)}   page: {finished.folder / PAGE_FILE}"
 
     def exports(self) -> tuple[ExportOptions, str, Sequence[str]]:
         """Return the files to export to, and what would fail as a whole."""

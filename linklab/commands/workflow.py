@@ -13,6 +13,7 @@ so, of `Workflow` in any case.
 from __future__ import annotations
 
 import shlex
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -175,11 +176,18 @@ class Workflow(ABC, Generic[Asked, Checked]):
     def present(self, finished: Finished) -> None:
         """Write the table, and show it to a person, or all of it as one document to a script."""
         (finished.folder / TABLE).write_text(self.text(), encoding="utf-8")
-        if self.options.as_json:
-            print_document({**self.where(finished), **self.document()})
-            return
-        print_shown(self.table())
-        print(f"\n{self.closing(finished)}")
+        try:
+            if self.options.as_json:
+                print_document({**self.where(finished), **self.document()})
+            else:
+                print_shown(self.table())
+                print(f"\n{self.closing(finished)}")
+            sys.stdout.flush()
+        finally:
+            self.illustrate(finished)
+
+    def illustrate(self, finished: Finished) -> None:
+        """Write the page and the like, for which nobody is to wait who reads the table."""
 
     def tell_times(self, _seconds: dict[str, float]) -> None:
         """Say what each stage took, where that is asked for."""

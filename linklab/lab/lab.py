@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -218,8 +218,14 @@ class Lab:
         }
 
     @contextmanager
-    def session(self, subject: Subject, console_log: Path, draw: int = 0) -> Iterator[Session]:
-        """Boot a guest with a kernel; see `open_session`.
+    def session(
+        self,
+        subject: Subject,
+        console_log: Path,
+        draw: int = 0,
+        started: Callable[[], None] = lambda: None,
+    ) -> Iterator[Session]:
+        """Boot a guest with a kernel; see `open_sessions`.
 
         In virtual time guests of the same `draw` get the same entropy. Raises `LabError`
         for an artefact that this host's cache lacks.
@@ -242,6 +248,7 @@ class Lab:
                 noise=self.noise,
                 symbols=symbols,
                 hold=self.hold,
+                started=started,
             )
             yield stack.enter_context(opened)
 

@@ -350,10 +350,11 @@ def open_session(
     noise: Noise = NO_NOISE,
     symbols: Path | None = None,
     hold: Hold | None = None,
+    started: Callable[[], None] = lambda: None,
 ) -> Iterator[Session]:
     """Boot one machine; see `open_sessions`."""
     start = Start(spec, console_log, snapshot, symbols)
-    with open_sessions(qemu, [start], boot_limit, noise, hold) as (session,):
+    with open_sessions(qemu, [start], boot_limit, noise, hold, started=started) as (session,):
         yield session
 
 

@@ -38,6 +38,7 @@ T = TypeVar("T")
 
 RUN_FILE = "run.json"
 SAMPLES_FILE = "samples.jsonl"
+PAGE_FILE = "report.html"
 _RESULTS = Path("results")
 
 
