@@ -191,7 +191,7 @@ def report(options: ReportOptions) -> None:
     target = (
         Path(options.output)
         if options.output
-        else folders[0] / (FILE if len(found) == 1 else COMPARISON)
+        else folders[0] / (PAGE_FILE if len(found) == 1 else COMPARISON)
     )
     print(f"report: {write_page(found, target)}")
 

@@ -274,7 +274,7 @@ class Cache:
             name = path.relative_to(self.root)
             if (self.root.joinpath(*name.parts[:2]) / MANIFEST).is_file():
                 return Cached(str(name))
-        sha256 = Remembered(self).get(f"SHA-256 of {path}", lambda: (hash_file(path), [path]))
+        sha256 = self.hash_of(path)
 
         def copy(folder: Path) -> Mapping[str, Any]:
             shutil.copyfile(path, folder / path.name)
@@ -284,6 +284,10 @@ class Cache:
 
         key = key_of({"name": path.name, "sha256": sha256})
         return self.get("file", key, copy, listener, f"a copy of {path}").cached(path.name)
+
+    def hash_of(self, path: Path) -> str:
+        """Return a file's SHA-256; it is read again when it was touched."""
+        return str(Remembered(self).get(f"SHA-256 of {path}", lambda: (hash_file(path), [path])))
 
     def _make(self, kind: str, key: str, make: Callable[[Path], Mapping[str, Any]]) -> Artefact:
         parent = self.root / kind

@@ -16,7 +16,7 @@ from linklab.console.report import NO_NOISE, Noise
 from linklab.errors import GuestHung, LabError, RequestRefused, UsageError
 from linklab.events import Listener, step
 from linklab.host.accel import Accel
-from linklab.host.cache import Cache, Cached, hash_file, key_of
+from linklab.host.cache import Cache, Cached, key_of
 from linklab.host.cpus import VIRTUAL_TSC_KHZ, own_cores
 from linklab.host.qemu import Qemu
 from linklab.host.run import shown
@@ -359,7 +359,7 @@ class Lab:
         binary = self.qemu.path.stat()
         key = {
             "schema": _SNAPSHOT_SCHEMA,
-            "kernel": hash_file(subject.kernel.found()),
+            "kernel": cache.hash_of(subject.kernel.found()),
             "image": dict(self.image),
             "modules": dict(subject.modules),
             "argv": qemu_argv(self.qemu.path, spec),
