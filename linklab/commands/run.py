@@ -169,6 +169,8 @@ class Running(Measurement[RunOptions, RunRequest]):
             self.listener = shown
         else:
             super().prepare()
+        if self.request.plan.jobs == 1 and self.lab.fleet is None:
+            self.lab = replace(self.lab, meanwhile=import_reports)
         if self.options.record:
             from linklab.commands.gdb import check_symbols
 
@@ -255,6 +257,12 @@ class Running(Measurement[RunOptions, RunRequest]):
 def main(options: RunOptions, command: Sequence[str]) -> Verdict:
     """Run, show what came out, and return the verdict."""
     return Running(options, command).carry_out()
+
+
+def import_reports() -> None:
+    """Import what shows a run: a tenth of a second, which the boot of the first guest hides."""
+    from linklab import templating  # noqa: F401
+    from linklab.report import page  # noqa: F401
 
 
 def document(stored: Run) -> dict[str, Any]:

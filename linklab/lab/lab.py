@@ -115,7 +115,7 @@ class Lab:
     """Everything about a run's machines but the kernel. `memory` is in MiB.
 
     It can be sent to a host whose cache has the same artefacts: paths are found where a
-    guest is opened. Only one with a `hold` or with `shares` is of use on this host alone.
+    guest is opened. Only one with a `hold`, a `meanwhile` or `shares` is of use on this host alone.
     """
 
     qemu: Qemu
@@ -133,6 +133,7 @@ class Lab:
     clock: Clock = Clock.REAL
     slowness: float = 1.0  # how many times as long guests may take here as elsewhere: for deadlines
     hold: Hold | None = None  # keeps a guest that failed running, for a person
+    meanwhile: Callable[[], None] | None = None  # what this process does while a guest boots
     records: bool = False  # a guest that fails leaves its recording beside its console's log
     shares: tuple[Share, ...] = ()  # folders of the host that its guests may mount
     boots: int = 1  # saved guests of each kernel, which guests go on from by turns
@@ -218,14 +219,8 @@ class Lab:
         }
 
     @contextmanager
-    def session(
-        self,
-        subject: Subject,
-        console_log: Path,
-        draw: int = 0,
-        started: Callable[[], None] = lambda: None,
-    ) -> Iterator[Session]:
-        """Boot a guest with a kernel; see `open_sessions`.
+    def session(self, subject: Subject, console_log: Path, draw: int = 0) -> Iterator[Session]:
+        """Boot a guest with a kernel; see `open_session`.
 
         In virtual time guests of the same `draw` get the same entropy. Raises `LabError`
         for an artefact that this host's cache lacks.
@@ -248,7 +243,7 @@ class Lab:
                 noise=self.noise,
                 symbols=symbols,
                 hold=self.hold,
-                started=started,
+                started=self.meanwhile if saved is None else None,
             )
             yield stack.enter_context(opened)
 

@@ -68,7 +68,9 @@ def _loaded(path: str) -> type[Scenario]:
         spec.loader.exec_module(module)
     except Exception as error:
         raise UsageError(f"--scenario {path}: {type(error).__name__}: {error}") from error
-    return _one_in(module, path)
+    scenario = _one_in(module, path)
+    check(scenario, path)
+    return scenario
 
 
 def _one_in(module: ModuleType, word: str) -> type[Scenario]:
@@ -86,12 +88,10 @@ def _one_in(module: ModuleType, word: str) -> type[Scenario]:
             f"--scenario {word}: one class with `name`, `about` and `shape` is expected in it, "
             f"there are {len(found)}"
         )
-    (scenario,) = found
-    _check(scenario, word)
-    return scenario
+    return found[0]
 
 
-def _check(scenario: type[Scenario], word: str) -> None:
+def check(scenario: type[Scenario], word: str) -> None:
     """Raise `UsageError` for a scenario that contradicts itself, naming what does."""
     for fault in _faults(scenario):
         raise UsageError(f"--scenario {word}: {fault}")
