@@ -38,6 +38,9 @@ def is_invoke(name: str) -> bool:
 def begin(program: str) -> None:
     """Make the start of a command safe, if it is Invoke that was started."""
     if is_invoke(program):
+        # Python keeps what it compiles, unless it was told not to; Invoke tells it without asking,
+        # and to compile the lab anew takes longer than all else of its start.
+        sys.dont_write_bytecode = bool(sys.flags.dont_write_bytecode)
         spare_collections()
         leave_at_signals()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)  # see `hold_signals`

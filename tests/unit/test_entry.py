@@ -124,6 +124,17 @@ def imported(folder: Path, *words: str) -> set[str]:
     return set(filter(None, lines))
 
 
+@pytest.mark.parametrize(("told_not_to", "kept"), [(None, True), ("1", False)])
+def test_what_is_compiled_is_kept_unless_python_was_told_not_to(
+    told_not_to: str | None, kept: bool, tmp_path: Path
+) -> None:
+    """Invoke keeps nothing by itself (its `--write-pyc`)."""
+    own = {"PYTHONPYCACHEPREFIX": str(tmp_path), "PYTHONDONTWRITEBYTECODE": told_not_to}
+    env = environment({"PYTHONPATH": str(ROOT), **own})
+    subprocess.run([INVOKE, "--list"], cwd=ROOT, env=env, capture_output=True, check=True)
+    assert bool(list(tmp_path.rglob("cli.*.pyc"))) is kept
+
+
 SLOW_TO_IMPORT = {"jinja2", "numpy", "pexpect", "pyroute2", "qemu", "rich"}
 OF_A_LIST = {"", ".commands", ".commands.cli", ".commands.exit_status"}
 OF_A_LIST |= {".entry", ".errors", ".options"}
