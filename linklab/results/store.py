@@ -286,11 +286,12 @@ def read_run(path: Path, about: Mapping[str, Any] | None = None) -> Run:
     `about` is what `read_about` returned of it, where that was asked before.
     Raises `UsageError` when there is no run, or one of another schema.
     """
+    about = read_about(path) if about is None else about
     lines = {
         name: list(_read_lines(path / f"{name}.jsonl", dict)) for name in (*LINES, COURSES, STATES)
     }
     samples: list[Sample] = []
-    run = Run(about if about is not None else read_about(path), samples, lines)
+    run = Run(about, samples, lines)
     shape = run.shape
     samples += _read_lines(path / SAMPLES_FILE, lambda line: Sample.from_json(line, shape))
     _check(run, path)
