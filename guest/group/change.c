@@ -318,7 +318,8 @@ static void lock_journal(void)
 	if (fd < 0)
 		fault("%s: %s: --journal names another place", path, strerror(errno));
 	if (flock(fd, LOCK_EX | LOCK_NB))
-		fault("%s: another linklab-group is at work", path);
+		fault("%s: %s", path, errno == EWOULDBLOCK ? "another linklab-group is at work" :
+		      strerror(errno));
 }
 
 /* Whole or not at all: it has its name only when all of it is on the disk. */

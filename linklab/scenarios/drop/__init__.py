@@ -33,7 +33,7 @@ from linklab.scenarios.drop.programs import (
     packed,
     redirecting,
 )
-from linklab.scenarios.drop.rungs import HELD, RULES, RUNGS, Counter, tracks
+from linklab.scenarios.drop.rungs import HELD, RULES, RUNGS, Counter, switching, tracks
 from linklab.scenarios.scenario import Claim, Host, Hosts, Metrics, Parameter, Said
 
 __all__ = ["Drop"]
@@ -127,7 +127,8 @@ class Drop(Flooded):
 
     def prepare(self, hosts: Hosts, cell: Cell) -> None:
         """Make the hosts anew, with the rung's rules on the one in the middle."""
-        middle, rung = self.lay(hosts), RUNGS[str(cell["arm"])]
+        middle = self.lay(hosts, switching(wanted=cell["arm"] == "openvswitch"))
+        rung = RUNGS[str(cell["arm"])]
         tracked = cell["conntrack"] == "on"
         if tracked and rung.tracks:
             self.tell(middle, tracks(rung.tracks), cell)

@@ -63,12 +63,14 @@ class Flooded(Scenario):
         self.place = Place(self.near.interface, self.far.interface)
         return ()
 
-    def lay(self, hosts: Hosts) -> Host:
-        """Make the hosts anew; return the one in the middle."""
+    def lay(self, hosts: Hosts, between: str = "") -> Host:
+        """Make the hosts anew, a script `between` the old and the new; return the middle one."""
         guest, middle = guest_of(hosts[self.b]), hosts[self.b]
         guest.run(["/bin/mkdir", "-p", FOLDER])
         for host in self.drawn.hosts:
             guest.ip(f"netns delete {host}")
+        if between:
+            guest.run(["/bin/sh", "-c", between])
         build(self.drawn, 0, guest.run, guest.write)
         middle.ip(f"route add {_NETWORK} via {self.drawn.address(self.a)}")
         middle.run([TRAFFIC, "napi", self.place.near])
