@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
+from pathlib import Path
+from typing import ClassVar
 
 from linklab.errors import LabError
 from linklab.lab.spaces import NETWORKS, TRAFFIC, build, shaped_links
@@ -40,7 +42,10 @@ class Flooded(Scenario):
     """See above. Each trial finds its three hosts new: tables of iptables stay where they were."""
 
     topology = "a -- b -- c"
-    fragment = (NETWORKS / "kernel.config", IMAGES / "drop" / "kernel.config")
+    fragment: ClassVar[tuple[Path, ...]] = (
+        NETWORKS / "kernel.config",
+        IMAGES / "drop" / "kernel.config",
+    )
     image = IMAGES / "drop"
 
     @classmethod
