@@ -119,7 +119,7 @@ def test_a_patch_that_slows_groups_is_found_by_their_scenarios(
     write_mbox(Path(series), touched, text, made)
     words = ("--kernel", "nosysfs", "--patch", series)
     done = invoke(
-        *("series", *words, "--scenario", "tree", "--blocks", "6", "--trials", "1"),
+        *("series", *words, "--scenario", "tree", "--blocks", "8", "--trials", "1"),
         *("--output", str(tmp_path / "series"), "--json"),
     )
     assert done.status == 1, done.stderr
