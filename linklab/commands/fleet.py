@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.markup import escape
@@ -17,10 +17,13 @@ from linklab.commands.exit_status import print_document, print_shown
 from linklab.errors import UsageError
 from linklab.events import Listener, Note
 from linklab.fleet.address import CERTIFICATES, check_address, worker_argv
+from linklab.host.cache import Cache
 from linklab.host.cpus import own_cores
-from linklab.lab.lab import Lab
 from linklab.options import JSON, option, word
 from linklab.report.progress import progress
+
+if TYPE_CHECKING:
+    from linklab.fleet.submitter import Fleet
 
 _INSECURE = "take a scheduler that anybody may use who reaches it"
 
@@ -49,15 +52,16 @@ class FleetOptions:
             raise UsageError("--insecure is said of a fleet: name it with --fleet")
 
     @contextmanager
-    def joined(self, lab: Lab, listener: Listener) -> Iterator[Lab]:
-        """Yield a lab whose batches the fleet does, if there is one."""
+    def joined(self, cache: Cache, listener: Listener) -> Iterator[Fleet | None]:
+        """Yield the fleet, if there is one, which builds what the cache lacks."""
         if not self.address:
-            yield lab
+            yield None
             return
         from linklab.fleet.submitter import Fleet
 
         with Fleet(self.address, self.insecure, listener) as fleet:
-            yield replace(lab, fleet=fleet)
+            cache.elsewhere = fleet.build
+            yield fleet
             hosts = ", ".join(f"{host} {len(logs)}" for host, logs in fleet.measured.items())
             listener(Note(f"guests that each host ran: {hosts or 'none'}"))
 

@@ -24,7 +24,13 @@ from linklab.commands.kernels import SEVERAL_KERNELS, KernelOptions, KernelSide
 from linklab.commands.machines import MachineOptions, decide_clock
 from linklab.commands.meanwhile import meanwhile
 from linklab.commands.scenarios import DEFAULT_BOOTS, ScenarioOptions, TrialOptions, memory_for
-from linklab.commands.workflow import Finished, LabRequest, Measurement, MeasuringOptions
+from linklab.commands.workflow import (
+    Finished,
+    LabRequest,
+    Measurement,
+    MeasuringOptions,
+    ResumeOptions,
+)
 from linklab.errors import LabError, LinklabError, UsageError, Verdict
 from linklab.events import Note
 from linklab.host.cache import hash_file
@@ -40,7 +46,6 @@ from linklab.results.rerun_command import (
     options_of,
     typed_command,
 )
-from linklab.results.store import claim
 from linklab.trials.plan import Plan
 from linklab.trials.subjects import experiment
 
@@ -54,7 +59,7 @@ AUTO = "auto"  # the kernels that a scenario names
 KERNELS = f"{SEVERAL_KERNELS}; auto: sysfs,nosysfs, but sysfs alone for a scenario with a network"
 _OF_THE_COMMAND = frozenset(
     {"output", "keep", "record", "json", "timings", "junit", "ktap", "kcidb", "kcidb_origin"}
-    | {"while_building", "fleet", "insecure"}
+    | {"while_building", "fleet", "insecure", "resume"}
 )  # not of the run itself
 _ALWAYS = frozenset(
     {"kernel", "scenario", "counts", "operations", "arms", "repeat", "timeout"}
@@ -62,7 +67,7 @@ _ALWAYS = frozenset(
 
 
 @dataclass(frozen=True)
-class RunOptions(MeasuringOptions, TrialOptions):
+class RunOptions(MeasuringOptions, TrialOptions, ResumeOptions):
     """The options of `invoke run`, as typed."""
 
     kernels: KernelOptions = group(KernelOptions, {"names": KERNELS}, names=AUTO)
@@ -133,7 +138,7 @@ class Running(Measurement[RunOptions, RunRequest]):
         memory = max(memory_for(options.machine, plan, each) for each in kernels)
         for network in plan.networks or (None,):
             self.place.check(network, memory, options.kind, plan)
-        return RunRequest(self.claimed(), memory, plan)
+        return RunRequest(self.claimed(self.options.kind.name), memory, plan)
 
     def planned(self, clock: Clock) -> Plan:
         """Return the plan of the trials. Raises `UsageError`."""
@@ -146,10 +151,6 @@ class Running(Measurement[RunOptions, RunRequest]):
             warmup_rounds=number("warmup", options.warmup or int(repeat > 1), 0, MAX_REPEAT),
             fresh_guest=options.fresh_guest,
         )
-
-    def claimed(self) -> Path:
-        """Return the folder for the results, made for them. Raises `UsageError`."""
-        return claim(self.options.output, self.options.kind.name)
 
     def sides(self) -> Sequence[KernelSide]:
         """Return the kernels, none of them under another name."""

@@ -12,9 +12,10 @@ so, of `Workflow` in any case.
 
 from __future__ import annotations
 
+import json
 import shlex
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -27,17 +28,27 @@ from linklab.commands.fleet import FleetOptions
 from linklab.commands.kernels import KernelOptions, KernelSide, prepare_subjects
 from linklab.commands.machines import MachineOptions, set_up_lab
 from linklab.commands.places import PlaceOptions
-from linklab.commands.scenarios import ScenarioOptions
-from linklab.errors import Interrupted, LinklabError, Verdict
+from linklab.commands.scenarios import ScenarioOptions, TrialOptions
+from linklab.errors import Interrupted, LinklabError, UsageError, Verdict
 from linklab.events import Listener, Note, Timings, ignore, timed
 from linklab.host.cache import Cache
 from linklab.image.userland import LIVE, Entry
-from linklab.lab.lab import Lab, Subject
+from linklab.kernel.kernel import build_ahead
+from linklab.lab.lab import Fleet, Lab, Subject
 from linklab.lab.topology import Topology
 from linklab.machine.spec import Boot, MachineType
-from linklab.options import ResultOptions, group
+from linklab.options import ResultOptions, group, option
+from linklab.results.history import find
 from linklab.results.model import Run
-from linklab.results.store import RunFolder, removed_if_empty, utc_now
+from linklab.results.store import (
+    RunFolder,
+    claim,
+    held,
+    read_about,
+    read_run,
+    removed_if_empty,
+    utc_now,
+)
 from linklab.trials.subjects import Requirements, tested_on
 
 if TYPE_CHECKING:
@@ -46,6 +57,18 @@ if TYPE_CHECKING:
     from linklab.results.outcomes import Suite
 
 TABLE = "table.txt"
+_MAY_GO_ON = (None, Verdict.INTERRUPTED.value, Verdict.ERROR.value)
+
+
+@dataclass(frozen=True)
+class ResumeOptions(ResultOptions):
+    """The options of a command that can go on where it was interrupted, as typed."""
+
+    resume: str = option(
+        "",
+        "go on with what was interrupted, asked for as it was then: its folder, a part of its "
+        "name, or `last`; nothing that was measured is measured again",
+    )
 
 
 @dataclass(frozen=True)
@@ -241,6 +264,9 @@ class LabWork(Workflow[Measured, Ready]):
             wanted = Requirements.of(self.options.kind, self.lab)
             wanted = replace(wanted, image=self.image, more=self.more)
             sides = self.sides()
+            every = [self.place.kernels(side.options, self.network) for side in sides]
+            builds = (build for options in every for build in options.builds())
+            build_ahead(builds, self.cache, self.listener)
             self.subjects = [
                 replace(subject, name=side.label or subject.name)
                 for side in sides
@@ -262,6 +288,7 @@ class RunRecord(Workflow[Asked, Checked]):
     """A command whose record is a `run.json` of some `kind`, in `folder` once it has begun."""
 
     kind: ClassVar[str] = ""
+    defined_by: ClassVar[tuple[str, ...]] = ()  # entries that must be as they were to go on
     lab: Lab
     subjects: Sequence[Subject]
     folder: RunFolder
@@ -282,7 +309,54 @@ class RunRecord(Workflow[Asked, Checked]):
     def finish(self, faults: Sequence[LinklabError]) -> Finished:
         """Return what came of it by `ended`."""
 
+    def joined(self, fleet: FleetOptions) -> Fleet | None:
+        """Join a fleet until the end, if there is one."""
+        return self.held.enter_context(fleet.joined(self.cache, self.listener))
+
+    @property
+    def resumes(self) -> str:
+        """What is to be gone on with, as typed; nothing where it is a new one."""
+        return self.options.resume if isinstance(self.options, ResumeOptions) else ""
+
+    @cached_property
+    def before(self) -> Run | None:
+        """What is gone on with, if anything. Raises `UsageError` where that cannot be."""
+        if not self.resumes:
+            return None
+        if self.options.output:
+            raise UsageError("--resume and --output both name a folder: give one of them")
+        return self.begun_in(find(self.resumes))
+
+    def begun_in(self, folder: Path) -> Run:
+        """Return what was begun in a folder. Raises `UsageError` where it cannot go on."""
+        about, what = read_about(folder), self.kind or "run"
+        if about.get("kind", "") != self.kind:
+            raise UsageError(f"{folder} holds no {what}: name another folder")
+        if about.get("verdict") not in _MAY_GO_ON:
+            raise UsageError(
+                f"the {what} in {folder} has come to its end ({about['verdict']}): a new one takes "
+                "another folder, and `invoke show` prints this one"
+            )
+        self.options = replace(self.options, output=str(folder))
+        return read_run(folder)
+
+    def claimed(self, name: str = "") -> Path:
+        """Return the folder: a new one, or that of what is gone on with. Raises `UsageError`."""
+        if self.before is not None:
+            return Path(self.options.output)
+        return claim(self.options.output, name or self.kind)
+
+    def run(self) -> Finished:
+        """Do all of it but show it, with options as what is gone on with has them."""
+        _ = self.before
+        return super().run()
+
     def work(self) -> Finished:
+        """Do all of it while no other process is at the same record."""
+        with held(self.request.folder, self.kind or "run"):
+            return self._recorded()
+
+    def _recorded(self) -> Finished:
         """Prepare, begin the record, measure, and store how it ended."""
         self.prepare()
         about = {
@@ -295,8 +369,40 @@ class RunRecord(Workflow[Asked, Checked]):
         return self.finish(stopped_by(self.measure))
 
     def begun(self, about: Mapping[str, Any]) -> RunFolder:
-        """Return the record, begun with what run.json says."""
-        return RunFolder(self.request.folder, about)
+        """Return the record: a new one, or the one to go on with where all is as it was."""
+        before, folder = self.before, self.request.folder
+        if before is None:
+            return RunFolder(folder, about)
+        now = Run(json.loads(json.dumps(about)), ())
+        if found := [*self._changed(before, now)]:
+            raise UsageError(
+                f"{folder} cannot be gone on with, as not all is as it was: a new "
+                f"{self.kind or 'run'} takes another folder",
+                "\n".join(found),
+            )
+        resumed = [*(before.about.get("resumed") or ()), utc_now()]
+        return RunFolder.continued(folder, end=None, verdict=None, message="", resumed=resumed)
+
+    def _changed(self, before: Run, now: Run) -> Iterator[str]:
+        """Yield in what a command is not the one that is gone on with."""
+        from linklab.report.compare import obstacles
+
+        for each in obstacles(before, now):
+            yield f"{each.what}: {each.before} then, {each.now} now"
+        was, are = ({kernel.name: kernel.sha256 for kernel in run.kernels} for run in (before, now))
+        for name in dict.fromkeys((*was, *are)) if are else ():  # of a series they come later
+            if name not in was:
+                yield f"kernel {name} is new"
+            elif are.get(name) != was[name]:
+                yield f"kernel {name} is another one"
+        plans = [{**run.plan, "jobs": None} for run in (before, now)]
+        for name in dict.fromkeys((*plans[0], *plans[1])):
+            then, wanted = (plan.get(name) for plan in plans)
+            if then != wanted:
+                yield f"plan, {name}: {then} then, {wanted} now"
+        for name in self.defined_by:
+            if before.about.get(name) != now.about.get(name):
+                yield f"{name} is not what it was"
 
     def ended(
         self,
@@ -305,9 +411,17 @@ class RunRecord(Workflow[Asked, Checked]):
         message: str = "",
         **entries: Any,
     ) -> Finished:
-        """Store the end; `verdict` and `message` are for one without faults."""
+        """Store the end; `verdict` and `message` are for one without faults.
+
+        Of a fleet with which host ran which guests.
+        """
         if faults:
             verdict, message = faults[0].verdict, faults[0].message
+        if isinstance(self.options, ResumeOptions) and verdict.value in _MAY_GO_ON:
+            again = [*_without_folder(self.command), "--resume", str(self.folder.path)]
+            self.listener(Note(f"`{shlex.join(again)}` goes on"))
+        if self.lab.fleet is not None:
+            entries["hosts"] = self.lab.fleet.measured
         self.folder.update(**entries, end=utc_now(), verdict=verdict.value, message=message)
         return Finished(self.folder.path, verdict, faults)
 
@@ -331,16 +445,29 @@ class Measurement(LabWork[Measured, Ready], RunRecord[Measured, Ready]):
         self.options.fleet.check(keeps=self.options.keep)
         return super().run()
 
-    def prepare(self) -> None:
-        """Prepare the lab and the kernels, and join the fleet."""
-        super().prepare()
-        self.lab = self.held.enter_context(self.options.fleet.joined(self.lab, self.listener))
+    def begun_in(self, folder: Path) -> Run:
+        """Return what was begun in a folder, of which what was drawn is drawn again."""
+        before = super().begun_in(folder)
+        if isinstance(self.options, TrialOptions) and not self.options.seed:
+            self.options = replace(self.options, seed=str(before.plan["seed"]))
+        return before
 
-    def ended(self, faults: Sequence[LinklabError], *words: Any, **entries: Any) -> Finished:
-        """Store the end, and which host of a fleet ran which guests."""
-        if self.lab.fleet is not None:
-            entries["hosts"] = self.lab.fleet.measured
-        return super().ended(faults, *words, **entries)
+    def prepare(self) -> None:
+        """Join the fleet, and prepare the lab and the kernels."""
+        fleet = self.joined(self.options.fleet)
+        super().prepare()
+        self.lab = replace(self.lab, fleet=fleet)
+
+
+def _without_folder(command: Sequence[str]) -> Iterator[str]:
+    """Yield the words of a command but for those that name a folder of results."""
+    words = iter(command)
+    for each in words:
+        flag, equals, _ = each.partition("=")
+        if flag not in ("--output", "--resume"):
+            yield each
+        elif not equals:
+            next(words, None)
 
 
 def stopped_by(work: Callable[[], object]) -> list[LinklabError]:

@@ -16,13 +16,13 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from linklab.errors import LabError, os_errors_as
+from linklab.errors import LabError, LinklabError, os_errors_as
 from linklab.events import Listener, Note
 
 MANIFEST = "manifest.json"
@@ -180,10 +180,16 @@ class Artefact:
 
 
 class Cache:
-    """A folder of artefacts, shared by every run of this user."""
+    """A folder of artefacts, shared by every run of this user.
+
+    `elsewhere`, where there are other hosts, has them make kernels that are lacking: it takes
+    plans and returns why there is none of some, by their keys. See `build_ahead` of
+    linklab/kernel/kernel.py.
+    """
 
     def __init__(self, root: Path | None = None) -> None:
         self.root = root if root is not None else cache_root()
+        self.elsewhere: Callable[[Sequence[Any]], Mapping[str, LinklabError]] | None = None
 
     def lock_path(self, kind: str, key: str) -> Path:
         """Return the lock that guards the making of `KIND/KEY`."""
