@@ -22,7 +22,8 @@ class _Collector(pickle.Pickler):
     """Notes every artefact that is named by what it pickles."""
 
     def __init__(self) -> None:
-        super().__init__(io.BytesIO(), pickle.HIGHEST_PROTOCOL)
+        self.content = io.BytesIO()
+        super().__init__(self.content, pickle.HIGHEST_PROTOCOL)
         self.names: set[str] = set()
 
     def persistent_id(self, thing: Any) -> None:
@@ -43,11 +44,11 @@ def _named(name: str) -> tuple[str, str]:
     return kind, key
 
 
-def rests_on(thing: object) -> frozenset[str]:
-    """Return the artefacts, `KIND/KEY`, that something names which can be sent."""
+def pickled(thing: object) -> tuple[bytes, frozenset[str]]:
+    """Return something as it is sent, with the artefacts, `KIND/KEY`, that it rests on."""
     collector = _Collector()
     collector.dump(thing)
-    return frozenset(collector.names)
+    return collector.content.getvalue(), frozenset(collector.names)
 
 
 def lacking(names: frozenset[str], cache: Cache, listener: Listener) -> frozenset[str]:

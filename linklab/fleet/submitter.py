@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import pickle
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -16,7 +16,7 @@ from linklab.errors import BuildSkipped, LabError, LinklabError, UsageError
 from linklab.events import Listener, Note, StepAdvanced, ignore, step
 from linklab.fleet.address import RESOURCE, connected, is_local
 from linklab.fleet.builds import KERNEL, KernelBuild, build_of
-from linklab.fleet.parcel import packed, rests_on, unpack
+from linklab.fleet.parcel import packed, pickled, unpack
 from linklab.fleet.worker import (
     CACHE,
     FOLDER,
@@ -44,6 +44,8 @@ _LOOK = 2.0  # s between two looks whether there are workers
 _LOST = 60.0  # s without any
 _TRIES = 3  # of a part, on as many hosts
 _AHEAD = 2  # parts that are with the scheduler, for each worker
+_FETCH = 300.0  # s for a result that is there
+_AT_ONCE = 64  # results that are fetched together
 _AGREE = 0.005  # by which figures in virtual time may differ on two hosts
 _BUILDING = "building kernels on the fleet"
 
@@ -280,6 +282,7 @@ class _Submission:
         self._resources = {RESOURCE: 1} if _is_alone(first) else {}
         self._under_way: dict[str, _Task] = {}  # by the future's key
         self._done: SimpleQueue[str] = SimpleQueue()
+        self._answers: deque[tuple[_Task, Lacking | Done | None]] = deque()
         self._sent: dict[str, Future] = {}  # artefacts that the fleet has
         self._said: dict[str, list[str]] = {}  # of parts that hosts could not do
         self._lost: Counter[str] = Counter()
@@ -310,8 +313,7 @@ class _Submission:
         own = scenario.read_bytes() if scenario.suffix == ".py" else None
         future = self._client.submit(
             work,
-            pickle.dumps(part),
-            rests_on(part),
+            *pickled(part),
             dict(contents or {}),
             own,
             workers=[worker] if worker else list(self._workers),
@@ -319,20 +321,15 @@ class _Submission:
             key=_key_of(part, contents or {}),
             pure=False,
         )
-        self._under_way[future.key] = _Task(future, part, worker, is_check)
-        future.add_done_callback(lambda done: self._done.put(done.key))
+        self._watch(_Task(future, part, worker, is_check))
 
     def _next(self) -> tuple[Any, Done] | None:
         """Return the next part that is done; None where none is under way."""
-        while self._under_way:
-            try:
-                task = self._under_way.pop(self._done.get(timeout=_LOOK), None)
-            except Empty:
-                self._look()
+        while self._under_way or self._answers:
+            if not self._answers:
+                self._gather()
                 continue
-            if task is None:  # it was given to another worker
-                continue
-            found = self._result(task)
+            task, found = self._answers.popleft()
             if found is None:
                 self._give(task.part, task.worker, is_check=task.is_check)
             elif isinstance(found, Lacking):
@@ -342,17 +339,53 @@ class _Submission:
                 return task.part, found
         return None
 
+    def _gather(self) -> None:
+        """Fetch what came of the parts that are done by now; where none is, look why.
+
+        All in one go: to fetch one takes a way to the scheduler and back.
+        """
+        from distributed.utils import sync
+
+        keys: list[str] = []
+        with suppress(Empty):
+            keys.append(self._done.get(timeout=_LOOK))
+            while len(keys) < _AT_ONCE:
+                keys.append(self._done.get_nowait())
+        if not keys:
+            self._look()
+        # One that is not there any more was given to another worker.
+        tasks = [self._under_way.pop(key) for key in keys if key in self._under_way]
+        futures, client = [task.future for task in tasks], self._client
+        try:
+            found = sync(
+                client.loop, client.gather, futures, asynchronous=True, callback_timeout=_FETCH
+            )
+        except TimeoutError:  # a result was lost with its worker, and nobody does it again
+            for task in tasks:
+                self._watch(task)
+            self._look()
+        except Exception:  # of one of them: see which
+            self._answers += ((task, self._result(task)) for task in tasks)
+        else:
+            self._answers += zip(tasks, found, strict=True)
+            for future in futures:
+                future.release()
+
+    def _watch(self, task: _Task) -> None:
+        self._under_way[task.future.key] = task
+        task.future.add_done_callback(lambda done: self._done.put(done.key))
+
     def _result(self, task: _Task) -> Lacking | Done | None:
         """Return what came of a part, None where the scheduler lost it or what it rests on."""
         from distributed import KilledWorker
         from distributed.utils import CancelledError
 
         try:
-            found: Lacking | Done = task.future.result()
+            found: Lacking | Done = task.future.result(timeout=_FETCH)
         except KilledWorker as error:
             text = "a part of the batch ended each worker that took it, the last one"
             return Done(fault=LabError(f"{text} {error.last_worker.address}: {task.part.name}"))
-        except CancelledError as error:
+        except (CancelledError, TimeoutError) as error:
             self._lost[task.part.name] += 1
             if self._lost[task.part.name] <= _TRIES:
                 return None

@@ -36,9 +36,7 @@ from linklab.machine.spec import Clock  # noqa: E402
 from linklab.results.model import Sample  # noqa: E402
 
 
-def pretend(
-    part: bytes, _names: object, _contents: object, _scenario: object
-) -> Lacking | Done:
+def pretend(part: bytes, _names: object, _contents: object, _scenario: object) -> Lacking | Done:
     """Sleep as long as the part says, and return its samples."""
     batch = pickle.loads(part)
     with tempfile.TemporaryDirectory() as folder:
