@@ -331,7 +331,9 @@ class _Submission:
                 continue
             task, found = self._answers.popleft()
             if found is None:
-                self._give(task.part, task.worker, is_check=task.is_check)
+                found = self._lost_with(task)
+            if found is None:
+                self._give(task.part, task.worker if task.is_check else "", is_check=task.is_check)
             elif isinstance(found, Lacking):
                 contents = self._contents(found)
                 self._give(task.part, found.worker, contents, is_check=task.is_check)
@@ -385,14 +387,20 @@ class _Submission:
         except KilledWorker as error:
             text = "a part of the batch ended each worker that took it, the last one"
             return Done(fault=LabError(f"{text} {error.last_worker.address}: {task.part.name}"))
-        except (CancelledError, TimeoutError) as error:
-            self._lost[task.part.name] += 1
-            if self._lost[task.part.name] <= _TRIES:
-                return None
-            return Done(fault=LabError(f"the scheduler lost {task.part.name} again: {error}"))
+        except (CancelledError, TimeoutError):
+            return None
         finally:
             task.future.release()
         return found
+
+    def _lost_with(self, task: _Task) -> Done | None:
+        """Return what stands for a part that was lost once too often, with who had it."""
+        self._lost[task.part.name] += 1
+        times, last = self._lost[task.part.name], task.worker and f", the last one {task.worker}"
+        if times <= _TRIES:
+            return None
+        text = f"a part of the batch was lost {times} times with the worker that took it{last}"
+        return Done(fault=LabError(f"{text}: {task.part.name}"))
 
     def _contents(self, wanted: Lacking) -> dict[str, Future]:
         """Bring artefacts to a worker that lacks them; workers pass them on among themselves."""
@@ -409,7 +417,7 @@ class _Submission:
                 del self._under_way[key]
                 task.future.cancel()
                 if not task.is_check:
-                    self._give(task.part)
+                    self._answers.append((task, None))
         if any(worker in there for worker in self._workers):
             self._lost_since = None
         elif self._lost_since is None:
