@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from multiprocessing.synchronize import Event as Begun
 from pathlib import Path
 
 import dask
@@ -45,8 +46,18 @@ def pretend(part: bytes, _names: object, _contents: object, _scenario: object) -
     return Done(events, files, worker="")
 
 
-def serve(address: str, number: int, lives: list[float]) -> None:
-    """Run workers in this process; `lives` are the seconds after which some are gone."""
+def serve(address: str, number: int, lives: list[float], begun: Begun) -> None:
+    """Run workers in this process; `lives` are the seconds from the beginning that some have."""
+
+    # What each worker does beside its work is for a host of its own, not for 200 on one.
+    dask.config.set(
+        {
+            "distributed.worker.profile.enabled": False,
+            "distributed.worker.memory.monitor-interval": "60s",
+            "distributed.admin.system-monitor.interval": "60s",
+            "distributed.admin.tick.interval": "10s",
+        }
+    )
 
     async def run() -> None:
         logging.getLogger("distributed").setLevel(logging.CRITICAL)
@@ -54,6 +65,7 @@ def serve(address: str, number: int, lives: list[float]) -> None:
             await Worker(address, nthreads=1, resources={RESOURCE: 1}, dashboard=False)
             for _ in range(number)
         ]
+        await asyncio.to_thread(begun.wait)
         began = time.monotonic()
         for worker, seconds in zip(workers, lives, strict=False):
             await asyncio.sleep(max(0.0, began + seconds - time.monotonic()))
@@ -78,9 +90,11 @@ def main() -> None:
     logging.getLogger("distributed").setLevel(logging.ERROR)
     killed = asked.workers // 100
     lives = [random.uniform(5, 30) for _ in range(killed)]
+    spawning = multiprocessing.get_context("spawn")
+    begun, address = spawning.Event(), cluster.scheduler_address
     processes = [
-        multiprocessing.get_context("spawn").Process(
-            target=serve, args=(cluster.scheduler_address, asked.each, lives if n == 0 else [])
+        spawning.Process(
+            target=serve, args=(address, asked.each, sorted(lives) if n == 0 else [], begun)
         )
         for n in range(asked.workers // asked.each)
     ]
@@ -91,6 +105,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         fleet = submitter.Fleet(cluster.scheduler_address, False, told.append)
         fleet.client.wait_for_workers(asked.workers, timeout=300)
+        begun.set()
         before, began = time.process_time(), time.monotonic()
         with fleet:
             batch = made_of(asked.parts, asked.seconds, clock=Clock.REAL)
