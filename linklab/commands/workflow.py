@@ -40,6 +40,7 @@ from linklab.machine.spec import Boot, MachineType
 from linklab.options import ResultOptions, group, option
 from linklab.results.history import find
 from linklab.results.model import Run
+from linklab.results.result_kinds import NOUN
 from linklab.results.store import (
     RunFolder,
     claim,
@@ -314,6 +315,10 @@ class RunRecord(Workflow[Asked, Checked]):
         return self.held.enter_context(fleet.joined(self.cache, self.listener))
 
     @property
+    def _noun(self) -> str:
+        return NOUN.get(self.kind, "run")
+
+    @property
     def resumes(self) -> str:
         """What is to be gone on with, as typed; nothing where it is a new one."""
         return self.options.resume if isinstance(self.options, ResumeOptions) else ""
@@ -329,7 +334,7 @@ class RunRecord(Workflow[Asked, Checked]):
 
     def begun_in(self, folder: Path) -> Run:
         """Return what was begun in a folder. Raises `UsageError` where it cannot go on."""
-        about, what = read_about(folder), self.kind or "run"
+        about, what = read_about(folder), self._noun
         if about.get("kind", "") != self.kind:
             raise UsageError(f"{folder} holds no {what}: name another folder")
         if about.get("verdict") not in _MAY_GO_ON:
@@ -353,7 +358,7 @@ class RunRecord(Workflow[Asked, Checked]):
 
     def work(self) -> Finished:
         """Do all of it while no other process is at the same record."""
-        with held(self.request.folder, self.kind or "run"):
+        with held(self.request.folder, self._noun):
             return self._recorded()
 
     def _recorded(self) -> Finished:
@@ -377,7 +382,7 @@ class RunRecord(Workflow[Asked, Checked]):
         if found := [*self._changed(before, now)]:
             raise UsageError(
                 f"{folder} cannot be gone on with, as not all is as it was: a new "
-                f"{self.kind or 'run'} takes another folder",
+                f"{self._noun} takes another folder",
                 "\n".join(found),
             )
         resumed = [*(before.about.get("resumed") or ()), utc_now()]
@@ -388,9 +393,11 @@ class RunRecord(Workflow[Asked, Checked]):
         from linklab.report.compare import obstacles
 
         for each in obstacles(before, now):
-            yield f"{each.what}: {each.before} then, {each.now} now"
+            # A series has its kernels later, and on what machine they boot.
+            if now.kernels or each.what != "machine type":
+                yield f"{each.what}: {each.before} then, {each.now} now"
         was, are = ({kernel.name: kernel.sha256 for kernel in run.kernels} for run in (before, now))
-        for name in dict.fromkeys((*was, *are)) if are else ():  # of a series they come later
+        for name in dict.fromkeys((*was, *are)) if are else ():
             if name not in was:
                 yield f"kernel {name} is new"
             elif are.get(name) != was[name]:
