@@ -12,7 +12,7 @@ from typing import Any
 
 from linklab.errors import LabError
 from linklab.events import Listener
-from linklab.host.cache import MANIFEST, Cache, Cached, fault_of
+from linklab.host.cache import MANIFEST, Cache, Cached, fault_of, reporting
 from linklab.host.run import run
 
 _PACKING = 600.0  # s for a saved guest's memory, on a host that has much else to do
@@ -59,7 +59,8 @@ def lacking(names: frozenset[str], cache: Cache, listener: Listener) -> frozense
 def packed(name: str, root: Path) -> bytes:
     """Return an artefact as bytes; the holes of a saved guest's memory stay holes."""
     # The manifest says what is there; nothing else is sent.
-    manifest = json.loads((root / name / MANIFEST).read_text())
+    with reporting(root):
+        manifest = json.loads((root / name / MANIFEST).read_text())
     files = [f"./{name}/{file}" for file in (MANIFEST, *manifest["files"])]
     listed = "\0".join(files).encode()
     argv = ["tar", "--create", "--sparse", "--zstd", "--null", "--files-from=-"]

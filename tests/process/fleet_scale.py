@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import logging
 import multiprocessing
+import os
 import pickle
 import random
 import resource
@@ -24,6 +25,7 @@ from multiprocessing.synchronize import Event as Begun
 from pathlib import Path
 
 import dask
+import psutil
 from distributed import LocalCluster, Worker
 
 sys.path[:0] = [
@@ -33,12 +35,13 @@ sys.path[:0] = [
 ]
 
 from fleet_batches import KERNELS, made_of  # noqa: E402
-from fleet_workers import PATH  # noqa: E402
+from fleet_workers import PATH, prepare_cache  # noqa: E402
 
 from linklab.fleet import submitter  # noqa: E402
 from linklab.fleet.address import RESOURCE, worker_argv  # noqa: E402
 from linklab.fleet.worker import Done, Lacking  # noqa: E402
 from linklab.host import run as host  # noqa: E402
+from linklab.host.cache import Cache  # noqa: E402
 from linklab.machine.spec import Clock  # noqa: E402
 from linklab.results.model import Sample  # noqa: E402
 
@@ -102,11 +105,17 @@ def real(number: int) -> Start:
     """Return what starts so many real workers, which do each part in a process of its own."""
 
     def start(address: str) -> Callable[[], None]:
-        for _ in range(number):
+        for _ in range(number):  # on this host's cache, as those of `local:N`
             host.start(worker_argv(address), env={"PYTHONPATH": PATH})
         return lambda: None
 
     return start
+
+
+def _cpu_of_children() -> float:
+    """Return the CPU seconds of this process's children, and of theirs that have ended."""
+    times = (child.cpu_times() for child in psutil.Process().children())
+    return sum(t.user + t.system + t.children_user + t.children_system for t in times)
 
 
 Start = Callable[[str], Callable[[], None]]
@@ -123,6 +132,10 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=25, help="workers in a process")
     asked = parser.parse_args()
     dask.config.set({"distributed.scheduler.work-stealing": False})
+    known = Cache().root
+    cache = tempfile.TemporaryDirectory(prefix="linklab-fleet-")
+    os.environ["LINKLAB_CACHE"] = cache.name
+    prepare_cache(Path(cache.name), known)
     cluster = LocalCluster(n_workers=0, dashboard_address=":0", silence_logs=50)
     logging.getLogger("distributed").setLevel(logging.ERROR)
     start = real(asked.workers) if asked.real else pretending(asked.workers, asked.each)
@@ -136,11 +149,13 @@ def main() -> None:
             batch = made_of(asked.parts, asked.seconds, clock=Clock.REAL)
             fleet.hosts()  # who has asked them once does not ask again
             begin()
+            worked = -_cpu_of_children()
             before, began = time.process_time(), time.monotonic()
             for event in fleet.events(batch, Path(folder)):
                 if isinstance(event, Sample):
                     counted[event.kernel, event.block] += 1
             there = len(fleet.there())
+            worked += _cpu_of_children()
             seconds, cpu = time.monotonic() - began, time.process_time() - before
     expected = {(kernel, block) for kernel in KERNELS for block in range(1, asked.parts + 1)}
     print(f"{asked.workers} workers, {asked.workers - there} of them gone at the end, "
@@ -150,12 +165,16 @@ def main() -> None:
     over = 1000 * (seconds - ideal) * asked.workers / asked.parts
     print(f"{asked.parts / seconds:.1f} parts a second; beside its trials a part takes {over:.0f} "
           "ms of its worker's time")  # fmt: skip
+    if asked.real:
+        print(f"workers, with the processes that do the parts: "
+              f"{1000 * worked / asked.parts:.0f} ms of CPU a part")  # fmt: skip
     megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"submitter and scheduler: {megabytes:.0f} MiB, {cpu / seconds:.2f} cores, "
           f"{1000 * cpu / asked.parts:.1f} ms of CPU a part")  # fmt: skip
     for process in multiprocessing.active_children():
         process.kill()
     cluster.close()
+    cache.cleanup()
 
 
 if __name__ == "__main__":

@@ -80,11 +80,16 @@ def child_of(*workers: int) -> tuple[int, int]:
     raise AssertionError("no worker began a part")
 
 
+def prepare_cache(folder: Path, known: Path) -> None:
+    """Make a cache with the image of what is made up, and with what another one knows of here."""
+    shutil.copytree(known / "host", folder / "host", dirs_exist_ok=True)
+    Cache(folder).get("initramfs", "0", _image, lambda _: None, "an image")
+
+
 @contextmanager
 def running(folder: Path, known: Path) -> Iterator[Workers]:
     """Yield workers to be; `known` is a cache in which this host's facts are."""
-    shutil.copytree(known / "host", folder / "cache" / "host", dirs_exist_ok=True)
-    Cache().get("initramfs", "0", _image, lambda _: None, "an image")
+    prepare_cache(folder / "cache", known)
     made = Workers(folder, folder / "cache")
     try:
         yield made
