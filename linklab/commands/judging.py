@@ -197,8 +197,10 @@ def _run(
         timeout=f"{criterion.plan.limit or 0:g}",
         output=str(folder),
     )
+    work = SelftestWork(options, ["invoke", "selftest"], listener, attempt)
+    work.says_how_to_go_on = False
     try:
-        finished = SelftestWork(options, ["invoke", "selftest"], listener, attempt).run()
+        finished = work.run()
     except UsageError as error:  # options are right by now: this revision lacks the test
         raise BuildSkipped(error.message, error.evidence) from error
     if finished.faults:

@@ -290,6 +290,7 @@ class RunRecord(Workflow[Asked, Checked]):
 
     kind: ClassVar[str] = ""
     defined_by: ClassVar[tuple[str, ...]] = ()  # entries that must be as they were to go on
+    says_how_to_go_on = True  # where it was begun by the command that a person typed
     lab: Lab
     subjects: Sequence[Subject]
     folder: RunFolder
@@ -424,7 +425,8 @@ class RunRecord(Workflow[Asked, Checked]):
         """
         if faults:
             verdict, message = faults[0].verdict, faults[0].message
-        if isinstance(self.options, ResumeOptions) and verdict.value in _MAY_GO_ON:
+        can_go_on = self.says_how_to_go_on and isinstance(self.options, ResumeOptions)
+        if can_go_on and verdict.value in _MAY_GO_ON:
             again = [*_without_folder(self.command), "--resume", str(self.folder.path)]
             self.listener(Note(f"`{shlex.join(again)}` goes on"))
         if self.lab.fleet is not None:

@@ -13,6 +13,7 @@ import fcntl
 import hashlib
 import json
 import os
+import platform
 import shutil
 import tempfile
 import time
@@ -324,7 +325,7 @@ def _write_durably(path: Path, text: str) -> None:
 
 def discard(path: Path) -> None:
     """Remove a folder; first from its name, so that nobody finds half of it."""
-    doomed = path.with_name(f".doomed.{os.getpid()}.{time.monotonic_ns()}")
+    doomed = path.with_name(f".doomed.{of_this_process()}.{time.monotonic_ns()}")
     with suppress(FileNotFoundError):
         path.rename(doomed)
         shutil.rmtree(doomed, ignore_errors=True)
@@ -362,9 +363,14 @@ def save_json(path: Path, value: dict[str, Any]) -> None:
 def write_whole(path: Path, text: str) -> None:
     """Write a text file so that a reader finds the old one or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft = path.with_name(f".{path.name}.{of_this_process()}")
     draft.write_text(text)
     draft.replace(path)
+
+
+def of_this_process() -> str:
+    """Return a word that no other process has, on no host that shares the folder."""
+    return f"{platform.node()}.{os.getpid()}"
 
 
 def host_fact(

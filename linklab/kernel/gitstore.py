@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from linklab.errors import LabError
-from linklab.host.cache import discard, drafted
+from linklab.host.cache import discard, drafted, of_this_process
 from linklab.host.run import Argv, CommandFailed, Completed, run
 
 _LONG = 1800.0
@@ -163,7 +163,7 @@ class GitStore:
     @contextmanager
     def scratch_index(self, tree: str) -> Iterator[Path]:
         """Yield a throw-away index that holds a tree."""
-        path = self.folder / f"scratch.{os.getpid()}.index"
+        path = self.folder / f"scratch.{of_this_process()}.index"
         try:
             self.git(["read-tree", tree], index=path)
             yield path

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -141,6 +142,7 @@ def test_in_real_time_a_worker_does_one_part_at_a_time_or_is_refused(
 
 SUBMITTER = """
 import sys
+import time
 from pathlib import Path
 from fleet_batches import made_of
 from linklab.fleet.submitter import Fleet
@@ -245,3 +247,23 @@ def test_what_is_no_safe_scheduler_is_refused(address: str, says: str) -> None:
 def test_what_is_safe_is_taken(address: str) -> None:
     check_address(address, insecure=False)
     check_address("tcp://192.0.2.1:8786", insecure=True)
+
+
+def test_where_the_scheduler_is_gone_it_ends_and_keeps_what_it_has(
+    workers: Workers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("linklab.fleet.address._CONNECT", 5.0)
+    file = tmp_path / "scheduler.json"
+    argv = ["-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0"]
+    argv += ["--no-dashboard", "--scheduler-file", str(file)]
+    with subprocess.Popen([sys.executable, *argv], stderr=subprocess.DEVNULL) as scheduler:
+        while not file.exists():
+            time.sleep(0.05)
+        workers.address = json.loads(file.read_text())["address"]
+        workers.start(2)
+        (tmp_path / "run").mkdir()
+        taken = Taken(workers, tmp_path / "run")
+        with pytest.raises(LabError, match="the scheduler is gone"):
+            taken.of(made_of(20, 0.5), scheduler.kill)
+    assert taken.samples
+    assert max(taken.counted.values()) == 1
