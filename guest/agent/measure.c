@@ -45,6 +45,14 @@ void measure_end(struct measure *m)
 	add_difference(m, &m->children, RUSAGE_CHILDREN);
 }
 
+void measure_end_of(struct measure *m, const struct rusage *used)
+{
+	m->nanoseconds = monotonic_ns() - m->began;
+	m->user_us = micros(&used->ru_utime);
+	m->system_us = micros(&used->ru_stime);
+	m->switches = (uint64_t)(used->ru_nvcsw + used->ru_nivcsw);
+}
+
 void put_measure(struct buffer *out, const struct measure *m)
 {
 	put_u64(out, m->nanoseconds);

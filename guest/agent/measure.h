@@ -23,6 +23,8 @@ struct measure {
 uint64_t monotonic_ns(void);
 void measure_begin(struct measure *m);
 void measure_end(struct measure *m);
+/* Ends one that counted a single child, others being at work: wait4(2) says what that used. */
+void measure_end_of(struct measure *m, const struct rusage *used);
 void put_measure(struct buffer *out, const struct measure *m);
 
 #endif

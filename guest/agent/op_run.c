@@ -108,16 +108,16 @@ static void child(char **argv, int output, bool dump_first)
 	if (dump_first)
 		discard_link_dump();
 	execv(argv[0], argv);
-	cannot_become();
+	cannot_become(0);
 }
 
-/* Runs it and waits: a wait(2) status, or -1 with errno; exec_error() tells why it never ran. */
+/* Runs it and waits: a wait(2) status, or -1 with errno; check_end() tells whether it ran. */
 static int run_one(char **argv, int output, bool dump_first)
 {
 	int status;
 	pid_t pid;
 
-	forget_exec_error();
+	forget_exec_error(0);
 	pid = fork();
 	if (pid < 0)
 		return -1;
@@ -181,7 +181,7 @@ static enum outcome run_range(const struct program *p, const struct range *r,
 	}
 	measure_end(&m);
 	why->index = done;
-	outcome = check_end(p, status, why);
+	outcome = check_end(p, status, 0, why);
 	if (outcome == OP_OK) {
 		if (r->numbered)
 			put_u64(out, done);

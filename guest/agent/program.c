@@ -47,28 +47,28 @@ bool take_program(struct reader *in, struct program *p)
  * ends with might be the program's own.  A page shared with every child costs
  * a fork nothing.
  */
-static int *exec_error(void)
+static int *exec_error(size_t place)
 {
 	static int *page;
 
 	if (!page) {
-		page = mmap(NULL, sizeof(*page), PROT_READ | PROT_WRITE,
+		page = mmap(NULL, CHILDREN * sizeof(*page), PROT_READ | PROT_WRITE,
 			    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 		if (page == MAP_FAILED)
 			_Exit(12);
 	}
-	return page;
+	return &page[place];
 }
 
-void cannot_become(void)
+void cannot_become(size_t place)
 {
-	*exec_error() = errno;
+	*exec_error(place) = errno;
 	_exit(EXIT_NO_EXEC);
 }
 
-void forget_exec_error(void)
+void forget_exec_error(size_t place)
 {
-	*exec_error() = 0;
+	*exec_error(place) = 0;
 }
 
 enum outcome check_program(const struct program *p, struct failure *why)
@@ -81,9 +81,9 @@ enum outcome check_program(const struct program *p, struct failure *why)
 }
 
 /* Whether it ran at all: an interpreter or a loader can be missing, too. */
-enum outcome check_end(const struct program *p, int status, struct failure *why)
+enum outcome check_end(const struct program *p, int status, size_t place, struct failure *why)
 {
-	int error = *exec_error();
+	int error = *exec_error(place);
 
 	if (status < 0)
 		return fail(why, OP_SYSTEM, errno, "fork or wait");

@@ -22,11 +22,15 @@ void free_program(struct program *p);
 /* Whether it is there and may be run. */
 enum outcome check_program(const struct program *p, struct failure *why);
 
+/* Children at a time, each of whom has a place of its own: 0 is the one that is waited for. */
+#define JOBS 32
+#define CHILDREN (1 + JOBS)
+
 /* In a child whose exec failed: says so to the parent and ends. */
-void cannot_become(void);
+void cannot_become(size_t place);
 
 /* Before a fork; and after the end: whether it ran, from its wait(2) status or -1. */
-void forget_exec_error(void);
-enum outcome check_end(const struct program *p, int status, struct failure *why);
+void forget_exec_error(size_t place);
+enum outcome check_end(const struct program *p, int status, size_t place, struct failure *why);
 
 #endif

@@ -133,15 +133,18 @@ class Agent:
     def start_job(self, argv: Sequence[str], deadline: float) -> int:
         """Start a program that is left to run; return its process number in the guest.
 
-        There is one job at a time. It goes on until it ends or is signalled;
+        Up to 32 are at work at a time. Each goes on until it ends or is signalled;
         where it prints more than is fetched, it waits.
         """
         fields: list[Field] = [len(argv), *argv]
         return number_from(self.call("job-start", fields, deadline))
 
-    def job_news(self, wait: float, deadline: float) -> JobNews:
-        """Return what the job printed in the next `wait` seconds, and its end if it came."""
-        return job_news_from(self.call("job-output", (round(wait * 1000),), deadline))
+    def job_news(self, wait: float, deadline: float, job: int = 0) -> JobNews:
+        """Return what a job printed in the next `wait` seconds, and its end if it came.
+
+        `job` is its process number, 0 the job that was started last.
+        """
+        return job_news_from(self.call("job-output", (job, round(wait * 1000)), deadline))
 
     def follow_job(
         self,
@@ -185,13 +188,13 @@ class Agent:
         *,
         is_all: bool = False,
     ) -> StreamNews:
-        """Send input to a job, the end of it where that `is_all`; return what came of it.
+        """Send input to the last job, the end of it where that `is_all`; return what came of it.
 
         Returns within `wait` seconds, or as soon as there is something to tell
         or `nudge` is called. `take` gets the news before anything else is done:
         what a program printed counts, also where its kernel failed meanwhile.
         """
-        fields = (round(wait * 1000), int(is_all), typed)
+        fields = (0, round(wait * 1000), int(is_all), typed)
         try:
             news = stream_news_from(self._ask("job-stream", fields, deadline))
         except (LinklabError, LineClosed):
@@ -220,9 +223,9 @@ class Agent:
         pairs = list(folders)
         self.call("share", [len(pairs), *(word for pair in pairs for word in pair)], deadline)
 
-    def signal_job(self, number: int, deadline: float) -> None:
-        """Send a signal to the job and all it started in its process group."""
-        self.call("job-signal", (number,), deadline)
+    def signal_job(self, number: int, deadline: float, job: int = 0) -> None:
+        """Send a signal to a job and all it started in its process group; 0: to each job."""
+        self.call("job-signal", (job, number), deadline)
 
     def netlink(self, requests: Sequence[bytes], deadline: float) -> Measure:
         """Send netlink requests on one socket, each after the last was acknowledged.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
-from linklab.bench import networks, nics
+from linklab.bench import against, networks, nics
 from linklab.bench.figures import (
     TOUCHED,
     BenchFigure,
@@ -42,6 +43,7 @@ from linklab.lab.lab import Lab, Subject, choose_memory
 from linklab.lab.spaces import NETWORKS
 from linklab.machine.spec import Boot, Clock, NicModel
 from linklab.options import group, number, option
+from linklab.paths import ROOT
 from linklab.report.progress import progress
 from linklab.scenarios import DEFAULT, scenario_named
 from linklab.scenarios.scenario import Scenario
@@ -74,6 +76,11 @@ class BenchOptions:
     )
     vng: str = option(
         "", "a kernel that virtme-ng boots: a row for it, on this machine and in this run"
+    )
+    against: str = option(
+        "",
+        "a checkout of another state of linklab: every figure of both in pairs, and the ratios; "
+        "in host time unless --clock says otherwise",
     )
 
 
@@ -109,6 +116,9 @@ def main(options: BenchOptions) -> None:
         return
     repeat = number("repeat", options.repeat or "5", 1, 1000)
     options.kernels.check_one("the bench takes one kernel")
+    if options.against:
+        bench_against(options, repeat)
+        return
     other = checked_vng(options.vng)
     options.machine.check()
     with progress() as listener:
@@ -120,6 +130,25 @@ def main(options: BenchOptions) -> None:
         with step(listener, _STEP, 9 * repeat):
             figures = [*_speed(bench), *_sizes(bench)]
     print_shown(table(lab, subject, figures))
+
+
+def bench_against(options: BenchOptions, repeat: int) -> None:
+    """Measure this state of the lab's code and another one in turn, and print the ratios."""
+    if options.vng:
+        raise UsageError(f"--vng {options.vng}: --against does without virtme-ng")
+    there, here = against.State.of(Path(options.against)), against.State.of(ROOT)
+    kernel = options.kernels.names
+    clock = options.machine.clock
+    clock = Clock.REAL.value if clock == "auto" else clock
+    total = repeat * (len(against.commands(kernel, clock)) + 1)
+    done = itertools.count()
+    with progress() as listener, step(listener, _STEP, total):
+
+        def tell(_turn: int, what: str) -> None:
+            listener(StepAdvanced(_STEP, next(done), what))
+
+        figures = list(against.measure(there, here, kernel, clock, repeat, tell))
+    print_shown(against.table(there, figures))
 
 
 def bench_networks(options: BenchOptions) -> None:

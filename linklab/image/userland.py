@@ -333,6 +333,8 @@ def program_entries(
             libraries.update(known_libraries(source))
         if program.applets is not None:
             for applet in _known_applets(source, remembered):
+                if applet == program.command:  # a static busybox names itself among them
+                    continue
                 if applet in names:
                     replaced[applet] = names[applet]
                 elif (path := f"{program.applets}/{applet}") not in fixed:

@@ -18,7 +18,7 @@ from signal import SIGKILL, SIGTERM
 from typing import Any, ClassVar, Protocol
 
 from linklab.agent.client import Agent, TracedAgent
-from linklab.agent.replies import Measure, ProgramEnd, SyscallCount
+from linklab.agent.replies import JobNews, Measure, ProgramEnd, SyscallCount
 from linklab.errors import KernelFault, LabError, RequestRefused, UsageError
 from linklab.lab.spaces import NETWORKS, TRAFFIC
 from linklab.lab.topology import Topology, parse
@@ -237,13 +237,13 @@ class Host:
         self.agent.write_file(path, content, self.until())
 
     def start(self, argv: Sequence[str], ready: str, cell: Cell | None = None) -> Running:
-        """Start a program that runs beside others, one in a guest; return once it is `ready`.
+        """Start a program that runs beside others; return once it is `ready`.
 
         That is a line that it prints. Raises as `run` where it ends before.
         """
         deadline = self.until(cell)
-        self.agent.start_job([*self.inside, *argv], deadline)
-        running = Running(self, argv[0], deadline)
+        job = self.agent.start_job([*self.inside, *argv], deadline)
+        running = Running(self, argv[0], deadline, job)
         running.wait_for(ready)
         return running
 
@@ -305,6 +305,7 @@ class Running:
     host: Host
     program: str
     deadline: float  # monotonic, s
+    job: int
     output: bytes = b""
 
     def wait_for(self, line: str) -> None:
@@ -322,17 +323,20 @@ class Running:
 
     def finish(self) -> Said:
         """Tell it to end; return what it said. Raises as `Host.run`."""
-        self.host.agent.signal_job(SIGTERM, self.deadline)
+        self.host.agent.signal_job(SIGTERM, self.deadline, self.job)
         return self.end()
 
     def stop(self) -> None:
         """End it, if it has not ended by itself."""
-        self.host.agent.signal_job(SIGKILL, self.deadline)
-        while self.host.agent.job_news(_PATIENCE, self.deadline).wait_status is None:
+        self.host.agent.signal_job(SIGKILL, self.deadline, self.job)
+        while self._news(_PATIENCE).wait_status is None:
             pass
 
+    def _news(self, seconds: float) -> JobNews:
+        return self.host.agent.job_news(seconds, self.deadline, self.job)
+
     def _read(self, seconds: float) -> ProgramEnd | None:
-        news = self.host.agent.job_news(seconds, self.deadline)
+        news = self._news(seconds)
         self.output += news.output
         if news.wait_status is None:
             return None

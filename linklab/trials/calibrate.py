@@ -4,9 +4,11 @@ Each block has a guest of the kernel, of the same kernel once more, and of each
 slowed one. So one series of blocks gives a comparison of each kind. What a
 kernel is slowed by is set from a measurement, and measured again.
 
-Resumed guests are saved anew for each comparison: what one boot happened to
-have in common with no other is chance, and must be able to cause a false alarm
-here as it is in a comparison of two kernels.
+In real time resumed guests are saved anew for each comparison: what one boot
+happened to have in common with no other is chance, and must be able to cause a
+false alarm here as it is in a comparison of two kernels.  In virtual time a boot
+differs from another by what it drew as random numbers alone, so comparisons take
+turns at guests saved after a few draws.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from linklab.events import Listener, Note, StepAdvanced, ignore, step
 from linklab.host.cache import Cache
 from linklab.lab.lab import Lab, Subject
 from linklab.lab.session import Snapshot
-from linklab.machine.spec import Boot
+from linklab.machine.spec import Boot, Clock
 from linklab.results.comparison import Comparison, Pair, Rule, compare_one, pairs_of
 from linklab.results.shape import Better, Metric
 from linklab.results.store import RunFolder
@@ -39,6 +41,7 @@ _CLEARLY = 1.5
 """The ratio from which on the loops' cost is measured: well above what chance
 gives in a few blocks."""
 _MOST_LOOPS = 1 << 30  # it is an unsigned int
+_DRAWS = 8  # of a saved guest's random numbers, in virtual time
 
 
 @dataclass
@@ -174,7 +177,7 @@ class Calibration:
 
 
 class _FreshBlocks(Blocks):
-    """A kernel beside others; guests that are resumed are saved anew for each measuring.
+    """A kernel beside others; guests that are resumed are others in each measuring.
 
     `took` is the host's seconds of the last one, None while it is not at its end.
     """
@@ -200,16 +203,19 @@ class _FreshBlocks(Blocks):
 
     @contextmanager
     def _saved(self, lab: Lab) -> Iterator[Lab]:
-        """Yield the lab, with a guest of each kernel saved for one measuring alone."""
+        """Yield the lab with saved guests of each kernel, which in real time are for now alone."""
         if lab.boot is not Boot.RESUME:
             yield lab
             return
         lab = replace(lab, boots=min(lab.boots, self._count))
         with Cache().scratch() as folder:
             saved: dict[str, Snapshot] = {}
+            turn = self.next - 1
             for number, subject in enumerate(self.subjects):
                 own = Cache(folder / str(number))
-                draw = self._of.plan.seed + self.next - 1 + number
+                if lab.clock is Clock.VIRTUAL:
+                    own, turn = Cache(), (self.next - 1) // self._count % _DRAWS
+                draw = self._of.plan.seed + turn + number
                 saved |= lab.with_snapshots([subject], own, ignore, draw).snapshots
             yield replace(lab, snapshots=saved)
 

@@ -289,7 +289,16 @@ class GuestAtWork:
             return
         planned = list(map(plan.known, plan.cells))
         repeated = cells_to_repeat(plan.kind, self._first, planned, chosen)
-        end_work(self._scenario, self._hosts, repeated, every=chosen is Leaks.ALL)
+        lab, subject = self._lab, self._subject
+        kernel = {
+            "kernels": [subject.sha256, *sorted(each.sha256 for each in subject.hosts.values())],
+            "modules": dict(subject.modules),
+            "parameters": subject.parameters,
+            "image": dict(lab.image),
+            "machine": [lab.accel, lab.clock, lab.cpus, lab.memory],
+            "given": dict(self._given),
+        }
+        end_work(self._scenario, self._hosts, repeated, kernel, every=chosen is Leaks.ALL)
 
     def _made(self, cell: Cell, metrics: Metrics) -> Trial:
         """Return what set-up yielded as trial 0."""

@@ -30,11 +30,11 @@ def sh(script: str) -> list[str]:
     return ["/bin/sh", "-c", script]
 
 
-def rest_of(box: Box, wait: float = 0.05) -> tuple[bytes, JobNews]:
+def rest_of(box: Box, wait: float = 0.05, job: int = 0) -> tuple[bytes, JobNews]:
     """All that a job still prints, and its end."""
     output = b""
     while True:
-        news = box.agent.job_news(wait, soon())
+        news = box.agent.job_news(wait, soon(), job)
         output += news.output
         if news.wait_status is not None:
             return output, news
@@ -104,14 +104,55 @@ def test_its_input_is_empty(box: Box) -> None:
     assert rest_of(box)[1].exit_code == 0
 
 
-def test_jobs_come_one_after_the_other(box: Box) -> None:
-    box.agent.start_job(sh("sleep 60"), soon())
-    with pytest.raises(ProtocolError, match="not over"):
-        box.agent.start_job(sh("echo second"), soon())
+def test_several_are_at_work_and_each_is_asked_for_its_own(box: Box) -> None:
+    first = box.agent.start_job(sh("echo one; sleep 60"), soon())
+    second = box.agent.start_job(sh("echo two; exit 2"), soon())
+    third = box.agent.start_job(sh("exec cat /dev/zero"), soon())  # waits, as nobody asks
+    assert rest_of(box, job=second)[0] == b"two\n"
+    output = b""
+    while output != b"one\n":
+        output += box.agent.job_news(0.05, soon(), first).output
+    box.agent.signal_job(signal.SIGKILL, soon(), first)
+    assert rest_of(box, job=first)[1].exit_code == -signal.SIGKILL
+    assert not is_gone(third), "a signal is for the job that it was sent to"
+    box.agent.signal_job(signal.SIGTERM, soon())
+    output, news = rest_of(box)
+    assert (set(output), news.exit_code) == ({0}, -signal.SIGTERM)
+    for job in (first, second, third, 1):
+        with pytest.raises(ProtocolError, match="no job"):
+            box.agent.job_news(0.0, soon(), job)
+
+
+def test_each_has_a_time_of_its_own(box: Box) -> None:
+    brief = box.agent.start_job(sh("sleep 0.2"), soon())
+    busy = box.agent.start_job(sh("i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done"), soon())
+    idle = box.agent.start_job(sh("sleep 1.5"), soon())
+    slept = rest_of(box, job=idle)[1].measure
+    spent = rest_of(box, job=busy)[1].measure
+    assert rest_of(box, job=brief)[1].measure.seconds < slept.seconds - 0.5, "it ended long ago"
+    assert spent.user_seconds > slept.user_seconds
+
+
+def test_there_is_a_limit_to_how_many(box: Box) -> None:
+    for _ in range(32):
+        box.agent.start_job(["/bin/sleep", "60"], soon())
+    with pytest.raises(ProtocolError, match="there are 32, and none is over"):
+        box.agent.start_job(["/bin/true"], soon())
     box.agent.signal_job(signal.SIGKILL, soon())
     rest_of(box)
-    box.agent.start_job(sh("echo second"), soon())
-    assert rest_of(box)[0] == b"second\n"
+    box.agent.start_job(["/bin/true"], soon())
+    assert rest_of(box)[1].exit_code == 0
+
+
+def test_why_one_never_ran_is_told_of_that_one(box: Box, tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    script.write_text("#!/no/such/interpreter\n")
+    script.chmod(0o755)
+    never = box.agent.start_job([str(script)], soon())
+    other = box.agent.start_job(sh("sleep 0.2; exit 127"), soon())
+    assert rest_of(box, job=other)[1].exit_code == 127
+    with pytest.raises(GuestIncomplete, match="script"):
+        rest_of(box, job=never)
 
 
 def test_a_program_that_is_not_there_is_missing_and_leaves_no_job(box: Box) -> None:

@@ -48,7 +48,7 @@ class Guest:
         self.ran.append(tuple(argv))
         return 1
 
-    def job_news(self, _wait: float, _deadline: float) -> JobNews:
+    def job_news(self, _wait: float, _deadline: float, _job: int = 0) -> JobNews:
         return JobNews(f"listening\n{self.got}".encode(), MEASURE, 0)
 
     def write_file(self, path: str, content: bytes, _deadline: float, *_: object) -> None:

@@ -55,7 +55,7 @@ class Node:
         self.job = "accept" if "accept" in argv else "answer"
         return 1
 
-    def job_news(self, _wait: float, _deadline: float) -> JobNews:
+    def job_news(self, _wait: float, _deadline: float, _job: int = 0) -> JobNews:
         if not self.job.startswith("heard"):
             self.job = f"heard {self.job}"
             return JobNews(b"listening\n", MEASURE, None)

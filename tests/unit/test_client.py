@@ -176,7 +176,7 @@ class TestRequests:
 
     def test_job_news(self, line: VirtualLine) -> None:
         news = agent_on(line, 0, 0, *MEASURE, b"so far").job_news(0.25, 1010)
-        assert asked(line) == [b"job-output", number(250)]
+        assert asked(line) == [b"job-output", number(0), number(250)]
         assert news == JobNews(b"so far", Measure(1.5, 0.25, 0.125, 7, 3, 4))
         assert news.exit_code is None
 
@@ -213,7 +213,7 @@ class TestRequests:
         agent = agent_on(line, 0, 0, *MEASURE, 1, 4096, b"out", b"err")
         heard: list[StreamNews] = []
         news = agent.stream_job(2.5, b"in", heard.append, 1010, is_all=True)
-        assert asked(line) == [b"job-stream", number(2500), number(1), b"in"]
+        assert asked(line) == [b"job-stream", number(0), number(2500), number(1), b"in"]
         measure = Measure(1.5, 0.25, 0.125, 7, 3, 4)
         assert news == StreamNews(b"out", b"err", True, 4096, measure)
         assert heard == [news]
@@ -247,8 +247,12 @@ class TestRequests:
         assert asked(line) == [b"share", number(2), b"root", b"/", b"rw0", b"/home/me"]
 
     def test_signal_job(self, line: VirtualLine) -> None:
-        agent_on(line).signal_job(15, 1010)
-        assert asked(line) == [b"job-signal", number(15)]
+        agent_on(line).signal_job(15, 1010, 123)
+        assert asked(line) == [b"job-signal", number(123), number(15)]
+
+    def test_news_of_one_of_several_jobs(self, line: VirtualLine) -> None:
+        agent_on(line, 0, 0, *MEASURE, b"").job_news(0.25, 1010, 123)
+        assert asked(line) == [b"job-output", number(123), number(250)]
 
     def test_netlink(self, line: VirtualLine) -> None:
         measure = agent_on(line, *MEASURE).netlink([b"one", b"two"], 1010)

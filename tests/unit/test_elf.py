@@ -9,13 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linklab.host.elf import is_elf, read_elf
-from linklab.host.run import find_program
 
 MENU = Path("/usr/lib/syslinux/modules/bios/menu.c32")
 
 
 def test_a_64_bit_program_names_its_loader_and_libraries() -> None:
-    elf = read_elf(find_program("busybox", "busybox"))
+    elf = read_elf(Path("/bin/cat"))
 
     assert elf.interpreter == "/lib64/ld-linux-x86-64.so.2"
     assert "libc.so.6" in elf.needed

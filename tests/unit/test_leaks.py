@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import accumulate, count
 from pathlib import Path
 from random import Random
@@ -16,6 +17,7 @@ from hand_made import cell
 
 from linklab.errors import Leaked, Verdict, WrongState
 from linklab.events import ignore
+from linklab.lab.lab import Subject
 from linklab.results.shape import Cell
 from linklab.results.store import RunFolder, read_run
 from linklab.scenarios.aliases import Aliases
@@ -39,6 +41,12 @@ COMES_AND_GOES = [
     13056, 13056, 13056, 13056, 13064, 13076, 13060, 13072, 13084, 13072, 13068, 13056, 13068,
     13056,
 ]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was found about a kernel is remembered there."""
+    monkeypatch.setenv("LINKLAB_CACHE", str(tmp_path / "cache"))
 
 
 def verdict_on(values: list[float]) -> float | None:
@@ -217,11 +225,18 @@ def test_a_trial_that_goes_wrong_when_it_is_repeated_is_the_kernels_fault() -> N
         repeated(FakeGuest(before=before))
 
 
-def ran(folder: Path, make: Callable[[str, int], FakeGuest], **more: Any) -> RunFolder:
+def ran(
+    folder: Path,
+    make: Callable[[str, int], FakeGuest],
+    kernel: Subject = SYSFS,
+    leaks: Leaks = Leaks.CHEAP,
+    **more: Any,
+) -> RunFolder:
     """Return the folder of a run of one kernel."""
+    folder.mkdir(exist_ok=True)
     book = RunFolder(folder, {"kernels": []})
-    plan = plan_of(arms=("group",), leaks=Leaks.CHEAP, **more)
-    Engine(lab_of(make), plan, book, ignore).run([SYSFS])
+    plan = plan_of(arms=("group",), leaks=leaks, **more)
+    Engine(lab_of(make), plan, book, ignore).run([kernel])
     return book
 
 
@@ -245,6 +260,36 @@ def test_work_is_repeated_once_for_each_kernel_and_not_in_every_guest(tmp_path: 
 
     ran(tmp_path, make, counts=(2, 5), fresh_guest=True, repeat=3)
     assert sorted(guest.reads for guest in guests) == [0] * 5 + [LOOKS[0]]
+
+
+def test_what_a_kernel_keeps_nothing_of_is_not_repeated_in_the_next_run(tmp_path: Path) -> None:
+    def reads(kernel: Subject, leaks: Leaks = Leaks.CHEAP) -> int:
+        guest = LeakyGuest()
+        ran(tmp_path / f"{next(runs)}", lambda *_: guest, kernel, leaks, counts=(5,))
+        return guest.reads
+
+    runs = count()
+    assert reads(SYSFS) == LOOKS[0]
+    assert reads(SYSFS) == 0
+    assert reads(replace(SYSFS, sha256="another")) == LOOKS[0]
+    assert reads(replace(SYSFS, parameters=("slub_debug=P",))) == LOOKS[0]
+    assert reads(SYSFS, Leaks.ALL) == LOOKS[0], "all is repeated each time"
+
+
+def test_what_leaks_is_found_in_every_run(tmp_path: Path) -> None:
+    for run in ("first", "second"):
+        stored = read_run(ran(tmp_path / run, lambda *_: LeakyGuest(20480), counts=(5,)).path)
+        assert [fault["verdict"] for fault in stored.faults] == ["fail"]
+
+
+def test_a_cache_that_takes_nothing_ends_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("LINKLAB_CACHE", str(tmp_path / "file/cache"))
+    guest = LeakyGuest()
+    assert read_run(ran(tmp_path / "run", lambda *_: guest, counts=(5,)).path).faults == []
+    assert guest.reads == LOOKS[0]
 
 
 def test_where_nobody_looks_for_leaks_a_guest_just_ends(tmp_path: Path) -> None:

@@ -100,6 +100,7 @@ class BusyGuest(FakeGuest):
         return [17]
 
     def _do_job_signal(self, reader: Any) -> list[Any]:
+        assert reader.take_int() == 0, "each job"
         self.signals.append(reader.take_int())
         return []
 

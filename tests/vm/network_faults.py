@@ -84,7 +84,7 @@ def link_cut(scene: Scene) -> None:
         _sends(hosts)
         due = scene.deadline()
         joined.pull(0)
-        Running(hosts["a"], TRAFFIC, due).end()
+        Running(hosts["a"], TRAFFIC, due, 0).end()
 
 
 @fault(
