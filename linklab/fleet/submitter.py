@@ -129,9 +129,16 @@ class Fleet:
         return self._client
 
     def there(self) -> Mapping[str, Mapping[str, Any]]:
-        """Return what the scheduler says of its workers, by their addresses."""
-        found: Mapping[str, Mapping[str, Any]] = self.client.scheduler_info(n_workers=-1)["workers"]
-        return found
+        """Return what the scheduler says of its workers, by their addresses.
+
+        Raises `LabError` once it is clear that the scheduler is gone.
+        """
+        if self.client.status not in {"running", "connecting"}:
+            raise LabError(f"--fleet {self.address}: the scheduler is gone, and does not come back")
+        with suppress(OSError):
+            found: Mapping[str, Any] = self.client.scheduler_info(n_workers=-1)
+            return dict(found.get("workers", {}))
+        return {}
 
     def hosts(self) -> dict[str, HostFacts]:
         """Return what the workers' hosts are, by the workers' addresses; new ones are asked."""
@@ -328,6 +335,10 @@ class _Submission:
         while self._under_way or self._answers:
             if not self._answers:
                 self._gather()
+                continue
+            if self._client.status != "running":  # nothing can be given to it
+                self._look()
+                time.sleep(_LOOK)
                 continue
             task, found = self._answers.popleft()
             if found is None:
