@@ -7,10 +7,11 @@ from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from linklab.errors import BuildSkipped, LabError, LinklabError, UsageError
 from linklab.events import Listener, Note, StepAdvanced, ignore, step
@@ -241,11 +242,6 @@ class Fleet:
         return found
 
 
-def _key_of(part: Part, contents: Mapping[str, Future]) -> str | None:
-    """Return what the scheduler calls a part: a build alike, so that two commands share one."""
-    return f"linklab-{part.name}-{len(contents)}" if isinstance(part, KernelBuild) else None
-
-
 def _is_alone(part: Part) -> bool:
     """Whether a part must be the only one that its host is at: a build takes all cores."""
     return part.lab is None or part.lab.clock is not Clock.VIRTUAL
@@ -287,8 +283,9 @@ class _Submission:
         self._client = fleet.client
         self._workers = fleet.fitting(first)
         self._resources = {RESOURCE: 1} if _is_alone(first) else {}
-        self._under_way: dict[str, _Task] = {}  # by the future's key
-        self._done: SimpleQueue[str] = SimpleQueue()
+        self._name, self._numbers = f"linklab-{uuid4().hex}", count()
+        self._under_way: dict[Any, _Task] = {}  # by the future's key
+        self._done: SimpleQueue[Any] = SimpleQueue()
         self._answers: deque[tuple[_Task, Lacking | Done | None]] = deque()
         self._sent: dict[str, Future] = {}  # artefacts that the fleet has
         self._said: dict[str, list[str]] = {}  # of parts that hosts could not do
@@ -325,10 +322,19 @@ class _Submission:
             own,
             workers=[worker] if worker else list(self._workers),
             resources=self._resources,
-            key=_key_of(part, contents or {}),
+            key=self._key_of(part, contents or {}),
             pure=False,
         )
         self._watch(_Task(future, part, worker, is_check))
+
+    def _key_of(self, part: Part, contents: Mapping[str, Future]) -> str | tuple[str, int]:
+        """Return what the scheduler calls a part: a build alike, so that two commands share one.
+
+        The others are one group: it remembers something of each group for ever.
+        """
+        if isinstance(part, KernelBuild):
+            return f"linklab-{part.name}-{len(contents)}"
+        return self._name, next(self._numbers)
 
     def _next(self) -> tuple[Any, Done] | None:
         """Return the next part that is done; None where none is under way."""
@@ -359,7 +365,7 @@ class _Submission:
         """
         from distributed.utils import sync
 
-        keys: list[str] = []
+        keys: list[Any] = []
         with suppress(Empty):
             keys.append(self._done.get(timeout=_LOOK))
             while len(keys) < _AT_ONCE:

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 
 import pytest
-from guests import INVOKE, LIMIT, Invoke
+from guests import INVOKE, Invoke
 from processes import descendant_named, wait_until_gone
 
 from linklab.paths import ROOT
@@ -42,15 +42,14 @@ def test_a_fleet_has_the_figures_of_this_host(invoke: Invoke, tmp_path: Path) ->
 def test_a_run_whose_submitter_was_killed_goes_on_from_what_is_there(
     invoke: Invoke, tmp_path: Path
 ) -> None:
-    words = ("run", "--kernel", "nosysfs", "--counts", "16,32", "--arms", "group")
+    words: tuple[str, ...] = ("run", "--kernel", "nosysfs", "--counts", "16,32", "--arms", "group")
     words += ("--operations", "mtu", "--repeat", "3", "--fresh-guest", "--clock", "virtual")
     there, fleet = tmp_path / "there", ("--fleet", "local:2")
     argv = [INVOKE, *words, *fleet, "--output", str(there)]
     with subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.DEVNULL) as submitter:
-        guest, until = 0, time.monotonic() + LIMIT
+        guest = 0
         while not guest:
             assert submitter.poll() is None
-            assert time.monotonic() < until
             if (there / "samples.jsonl").exists():
                 with suppress(AssertionError):  # between two parts there is none
                     guest = descendant_named(submitter.pid, "qemu-system")
@@ -72,6 +71,7 @@ def test_a_run_whose_submitter_was_killed_goes_on_from_what_is_there(
 def trials(folder: Path) -> dict[tuple[object, ...], float]:
     """The seconds of each trial, each of which is there once."""
     kept = [sample for sample in read_run(folder).samples if sample.block]
+    found: dict[tuple[object, ...], float]
     found = {(each.kernel, each.cell, each.block): each.metrics["seconds"] for each in kept}
     assert len(found) == len(kept)
     return found
