@@ -44,7 +44,7 @@ _STATUS = {
 }
 
 
-_CONTROL = re.compile(r"[^\t\n -~\xa0-\U0010ffff]")  # C0 but for tab and newline, DEL, C1
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # C0 but for tab and newline, DEL, C1
 
 
 def printable(text: str) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES = ROOT / "images"
+LIVE = IMAGES / "live"
 GUEST = ROOT / "guest"
 TEMPLATES = ROOT / "templates"
 

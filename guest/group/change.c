@@ -25,6 +25,8 @@
 #define MOST_TOLD 10 /* refusals that are told one by one */
 #define FIRST_LINE "linklab-group journal 1"
 
+bool journal_stays;
+
 static const char *const words[] = { "mtu", "txqueuelen", "flags", "group", "mac", "address" };
 
 void changes_add(struct changes *c, const struct link *link, struct change change)
@@ -316,7 +318,8 @@ static void lock_journal(void)
 	if (fd < 0)
 		fault("%s: %s: --journal names another place", path, strerror(errno));
 	if (flock(fd, LOCK_EX | LOCK_NB))
-		fault("%s: another linklab-group is at work", path);
+		fault("%s: %s", path, errno == EWOULDBLOCK ? "another linklab-group is at work" :
+		      strerror(errno));
 }
 
 /* Whole or not at all: it has its name only when all of it is on the disk. */
@@ -338,12 +341,15 @@ static void write_journal(const struct changes *changes)
 	for (size_t i = 0; i < changes->count; i++)
 		write_change(f, &changes->each[i]);
 	fprintf(f, "end %zu\n", changes->count);
-	if (fflush(f) || fsync(fileno(f)) || fclose(f) || rename(path, options.journal)) {
+	/* A write that failed in its middle is told by the mark alone, if the last one went well. */
+	if (fflush(f) || ferror(f) || fsync(fileno(f)) || fclose(f) ||
+	    rename(path, options.journal)) {
 		int error = errno;
 
 		unlink(path);
 		fault("%s: %s: nothing was changed", path, strerror(error));
 	}
+	journal_stays = true;
 }
 
 /* What came of messages. */
@@ -351,7 +357,10 @@ struct outcome {
 	const struct messages *messages;
 	const struct table *links;
 	size_t refused, gone;
-	size_t *places; /* of refused group requests */
+	struct refused_group {
+		size_t at;
+		int error;
+	} *groups;
 	size_t group_count, capacity;
 };
 
@@ -368,8 +377,8 @@ static void take_refusal(size_t at, int error, const char *text, void *context)
 	}
 	o->refused++;
 	if (!about->index) {
-		o->places = grown(o->places, o->group_count, &o->capacity, sizeof(*o->places));
-		o->places[o->group_count++] = at;
+		o->groups = grown(o->groups, o->group_count, &o->capacity, sizeof(*o->groups));
+		o->groups[o->group_count++] = (struct refused_group){ at, error };
 		warn("group %s: %s%s%s", group_name(about->group), strerror(error), colon, text);
 	} else if (o->refused <= MOST_TOLD) {
 		warn("%s (ifindex %u): %s%s%s", name_of(o->links, about->index), about->index,
@@ -399,35 +408,63 @@ static bool has(const struct link *link, const struct change *c, bool forward)
 	return false;
 }
 
+/* Whether a link has what a request for its group asks for. */
+static bool has_asked(const struct link *link, const struct nlmsghdr *h)
+{
+	const struct nlattr *found[IFLA_TXQLEN + 1];
+	struct ifinfomsg asked;
+
+	memcpy(&asked, NLMSG_DATA(h), sizeof(asked));
+	netlink_attributes(h, sizeof(asked), found, IFLA_TXQLEN + 1);
+	return (!found[IFLA_MTU] || link->mtu == netlink_u32(found[IFLA_MTU])) &&
+	       (!found[IFLA_TXQLEN] || link->queue == netlink_u32(found[IFLA_TXQLEN])) &&
+	       !((link->flags ^ asked.ifi_flags) & asked.ifi_change);
+}
+
 /*
  * Finds whose error stopped a group request: the first member that has not changed, by its
  * own answer to the same request.  Those before it in the kernel's list are done, and one
- * that now takes it gets what it was to get.
+ * that now takes it gets what it was to get.  Where all take it now, as when memory was
+ * short for a moment, it was the first of them.
  */
-static void blame(int fd, const struct about *about, const struct changes *changes)
+static void blame(int fd, const struct messages *m, const struct refused_group *refused)
 {
+	const struct about *about = &m->about[refused->at];
+	const struct nlmsghdr *h = (const struct nlmsghdr *)(m->data + about->at);
 	struct table now = { .size = sizeof(struct link) };
+	const struct link *first = NULL;
+	uint32_t *order;
 
 	links_dump(fd, &now);
-	for (size_t i = 0; i < changes->count; i++) {
-		const struct change *c = &changes->each[i];
-		const struct link *link = table_find(&now, c->index);
-		struct request r;
+	order = links_order(&now);
+	for (size_t i = 0; i < now.count; i++) {
+		const struct link *link = table_find(&now, order[i]);
 		char text[256];
+		struct request r;
 		int error;
 
-		if (!link || link->group != about->group || has(link, c, true))
+		if (link->group != about->group || has_asked(link, h))
 			continue;
-		link_request(&r, c->index);
+		memcpy(&r, h, h->nlmsg_len);
+		r.head.nlmsg_len -= NLA_HDRLEN + sizeof(uint32_t); /* the group is its last word */
 		r.head.nlmsg_flags |= NLM_F_ACK;
-		change_put(&r, c, true);
+		r.body.link.ifi_index = (int)link->index;
 		error = netlink_request(fd, &r.head, text, sizeof(text));
-		if (error > 0 && error != ENODEV) {
+		if (error < 0)
+			error = errno;
+		if (error && error != ENODEV) {
 			warn("%s (ifindex %u): %s%s%s: the kernel stopped here", link->name,
 			     link->index, strerror(error), *text ? ": " : "", text);
+			first = NULL;
 			break;
 		}
+		if (!error && !first)
+			first = link;
 	}
+	if (first)
+		warn("%s (ifindex %u): %s: the kernel stopped here, but not when it was asked again",
+		     first->name, first->index, strerror(refused->error));
+	free(order);
 	table_empty(&now);
 }
 
@@ -474,7 +511,7 @@ static size_t settle(int fd, const struct changes *changes, bool forward, size_t
 	}
 	*settled = m.count;
 	if (netlink_batch(fd, m.data, m.len, take_undo_refusal, &o))
-		fault("%s: the journal stays: `recover`", strerror(errno));
+		fault("%s", strerror(errno));
 	free(m.data);
 	free(m.about);
 	table_empty(&now);
@@ -514,23 +551,24 @@ int carry_out(int fd, struct messages *m, const struct changes *changes,
 	if (netlink_batch(fd, m->data, m->len, take_refusal, &o)) {
 		warn("%s: what was done is not known", strerror(errno));
 		o.refused++;
+		links_reopen(fd); /* answers that nobody waits for any more may lie in it */
 	}
 	for (size_t i = 0; i < o.group_count; i++)
-		blame(fd, &m->about[o.places[i]], changes);
+		blame(fd, m, &o.groups[i]);
 	if (o.refused > MOST_TOLD + o.group_count)
 		warn("%zu messages were refused in all", o.refused);
-	free(o.places);
+	free(o.groups);
 	if (options.atomic && o.refused) {
 		left = settle(fd, changes, false, &settled);
 		if (groups->count)
 			tell_newcomers(fd, changes, groups);
 		if (left)
-			fault("%zu changes could not be undone: the journal stays, `recover` tries again",
-			      left);
+			fault("%zu changes could not be undone", left);
 		warn("all is as it was");
 	}
 	if (options.atomic && unlink(options.journal))
 		fault("%s: %s", options.journal, strerror(errno));
+	journal_stays = false;
 	return o.refused ? 1 : 0;
 }
 
@@ -577,6 +615,7 @@ int do_recover(char **argv)
 	if (strcmp(here, there))
 		fault("%s: of another network namespace, or of before the last boot (%s)",
 		      options.journal, there);
+	journal_stays = true;
 	fd = links_open();
 	forward = forward || (!*argv && is_finished(fd, &changes));
 	if (options.dry_run) {
@@ -586,10 +625,10 @@ int do_recover(char **argv)
 	left = settle(fd, &changes, forward, &settled);
 	close(fd);
 	if (left)
-		fault("%zu changes could not be %s: the journal stays", left,
-		      forward ? "finished" : "undone");
+		fault("%zu changes could not be %s", left, forward ? "finished" : "undone");
 	if (unlink(options.journal))
 		fault("%s: %s", options.journal, strerror(errno));
+	journal_stays = false;
 	put(forward ? "finished\n" : "undone\n");
 	free(changes.each);
 	free(text);

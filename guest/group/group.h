@@ -43,9 +43,12 @@ int do_list(char **argv);
 int do_watch(char **argv);
 int do_inherit(char **argv);
 
+/* Ends the program; says that the journal stays, if it does. */
 _Noreturn void fault(const char *format, ...) __attribute__((format(printf, 1, 2)));
 _Noreturn void misused(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+extern bool journal_stays; /* a change has begun that `recover` can undo or finish */
 
 /* Memory for so many more items of an array that grows; ends the program without. */
 void *grown(void *items, size_t count, size_t *capacity, size_t size);
@@ -146,7 +149,11 @@ struct link {
 #define LINK_KIND(l) ((l)->kind[0] ? (l)->kind : "-")
 bool link_read(const struct nlmsghdr *message, struct link *link);
 int links_open(void);
-/* All links by their index; what changed while it was read is read again. */
+bool is_short(int error); /* whether the kernel says that it lacks memory */
+/* A new socket, after a pause, in place of one whose answers were lost. */
+void links_reopen(int fd);
+/* All links by their index; what changed while it was read is read again, and so is all of it
+ * where the kernel was short of memory for some moments. */
 void links_dump(int fd, struct table *links);
 /* The keys of a table in order, to be freed. */
 uint32_t *links_order(const struct table *links);

@@ -102,6 +102,7 @@ struct daemon {
 	FILE *state;
 	size_t lines;
 	int heard, asks;
+	bool again; /* the kernel lacked memory to answer: all links are looked at once more */
 	uint32_t *joining; /* indexes in the order of the messages */
 	size_t joining_capacity;
 	struct messages messages;
@@ -139,14 +140,16 @@ static void take_group(const struct nlmsghdr *h, void *context)
 }
 
 /* A link's group at this moment, by the kernel; `otherwise` where it is gone. */
-static uint32_t group_now(const struct daemon *d, uint32_t index, uint32_t otherwise)
+static uint32_t group_now(struct daemon *d, uint32_t index, uint32_t otherwise)
 {
 	struct request r;
+	int error;
 
 	link_request(&r, index);
 	r.head.nlmsg_type = RTM_GETLINK;
 	r.head.nlmsg_flags |= NLM_F_ACK;
-	netlink_dump(d->asks, &r.head, take_group, &otherwise);
+	error = netlink_dump(d->asks, &r.head, take_group, &otherwise);
+	d->again = d->again || is_short(error < 0 ? errno : error);
 	return otherwise;
 }
 
@@ -162,7 +165,7 @@ static void decide(struct daemon *d, struct known *link)
 		link->decided = true;
 		return;
 	}
-	if (!strcmp(link->kind, "veth") && !link->lower)
+	if (d->again || (!strcmp(link->kind, "veth") && !link->lower))
 		return;
 	/* The kernel does not tell that the group of a link that is down was changed. */
 	if (link->lower && !link->group)
@@ -170,8 +173,9 @@ static void decide(struct daemon *d, struct known *link)
 	r = link->group ? NULL : rule_for(d, link, lower);
 	group = !r ? 0 : r->same ? lower : r->join;
 	/* Its message waited: somebody may have given it a group since. */
-	if (!group || group_now(d, link->index, 1)) {
-		see(d, link);
+	if (d->again || !group || group_now(d, link->index, 1)) {
+		if (!d->again)
+			see(d, link);
 		return;
 	}
 	link->decided = link->joining = true;
@@ -230,6 +234,7 @@ static void take_refusal(size_t place, int error, const char *text, void *contex
 	struct daemon *d = context;
 	const struct known *link = table_find(&d->links, d->joining[place]);
 
+	d->again = d->again || is_short(error);
 	if (error == ENODEV)
 		return; /* gone again */
 	warn("%s (ifindex %u): %s%s%s", link ? link->name : "?", d->joining[place],
@@ -241,15 +246,19 @@ static void join(struct daemon *d)
 {
 	if (!d->messages.count)
 		return;
-	if (netlink_batch(d->asks, d->messages.data, d->messages.len, take_refusal, d))
+	if (netlink_batch(d->asks, d->messages.data, d->messages.len, take_refusal, d)) {
 		warn("setting groups: %s", strerror(errno));
+		d->again = true;
+	}
 	for (size_t i = 0; i < d->messages.count; i++) {
 		struct known *link = table_find(&d->links, d->joining[i]);
 
 		if (!link)
 			continue;
 		link->joining = false;
-		see(d, link);
+		link->decided = !d->again;
+		if (link->decided)
+			see(d, link);
 	}
 	d->messages.count = d->messages.len = 0;
 }
@@ -358,6 +367,11 @@ static void hear(struct daemon *d)
 			take_message(d, h);
 	}
 	join(d);
+	while (d->again) {
+		links_reopen(d->asks);
+		d->again = false;
+		read_all(d, false);
+	}
 	if (d->state)
 		fflush(d->state);
 	if (d->lines > d->seen.count + COMPACT)
@@ -407,6 +421,7 @@ int do_inherit(char **argv)
 	/* At the very first start what is there was set by hand, as far as anybody knows. */
 	read_all(&d, !read_state(&d) && !existing);
 	write_state(&d);
+	hear(&d);
 	put("ready\n");
 	put_flush();
 	wait = (struct pollfd){ .fd = d.heard, .events = POLLIN };

@@ -10,10 +10,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #define SKIP_STATISTICS (1 << 3) /* RTEXT_FILTER_SKIP_STATS */
-#define DUMP_TRIES 100 /* of a dump that others disturb */
+#define TRIES 100 /* of what others disturb, or memory was short for */
+#define PAUSE 10000000 /* ns until memory may be there */
 
 #ifndef SO_RCVBUFFORCE
 #define SO_RCVBUFFORCE 33
@@ -170,6 +172,20 @@ int links_open(void)
 	return fd;
 }
 
+void links_reopen(int fd)
+{
+	const struct timespec pause = { .tv_nsec = PAUSE };
+	int fresh = -1;
+
+	for (int i = 0; fresh < 0 && i < TRIES; i++) {
+		nanosleep(&pause, NULL);
+		fresh = netlink_open();
+	}
+	if (fresh < 0 || dup2(fresh, fd) < 0)
+		fault("netlink: %s", strerror(errno));
+	close(fresh);
+}
+
 void link_request(struct request *r, uint32_t index)
 {
 	memset(r, 0, sizeof(r->head) + sizeof(r->body.link));
@@ -192,6 +208,11 @@ static int dump(int fd, dump_visitor *visit, void *context)
 	return netlink_dump(fd, &r.head, visit, context);
 }
 
+bool is_short(int error)
+{
+	return error == ENOMEM || error == ENOBUFS;
+}
+
 static void take_link(const struct nlmsghdr *message, void *context)
 {
 	struct link link;
@@ -204,14 +225,18 @@ void links_dump(int fd, struct table *links)
 {
 	int error = EINTR;
 
-	for (int i = 0; error == EINTR && i < DUMP_TRIES; i++) {
+	for (int i = 0; (error == EINTR || is_short(error)) && i < TRIES; i++) {
+		if (is_short(error))
+			links_reopen(fd); /* the old one may be in a dump that goes on no more */
 		table_empty(links);
 		links->size = sizeof(struct link);
 		error = dump(fd, take_link, links);
+		if (error < 0)
+			error = errno;
 	}
 	/* Somebody who makes links without end: what is there is there. */
 	if (error && error != EINTR)
-		fault("reading all links: %s", strerror(error < 0 ? errno : error));
+		fault("reading all links: %s", strerror(error));
 }
 
 static int compare(const void *a, const void *b)

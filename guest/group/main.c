@@ -55,6 +55,8 @@ void fault(const char *format, ...)
 
 	va_start(words, format);
 	say(format, words);
+	if (journal_stays)
+		fputs("linklab-group: the journal stays: `recover` undoes or finishes it\n", stderr);
 	exit(1);
 }
 

@@ -101,6 +101,8 @@ static bool load(const char *path)
 {
 	char *text = file_read(path, NULL);
 
+	if (!text && is_short(errno))
+		fault("%s: %s", path, strerror(errno));
 	if (!text)
 		return errno != ENOENT;
 	names_parse(text, path);
@@ -124,6 +126,8 @@ static void load_fragments(const char *folder, const char *before)
 
 	snprintf(path, sizeof(path), "%s/group.d", folder);
 	count = scandir(path, &found, NULL, alphasort);
+	if (count < 0 && is_short(errno))
+		fault("%s: %s", path, strerror(errno));
 	for (int i = 0; i < count; i++) {
 		const char *name = found[i]->d_name;
 

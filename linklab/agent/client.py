@@ -7,7 +7,7 @@ line costs time and never a result.
 
 from __future__ import annotations
 
-import secrets
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -73,7 +73,7 @@ class Agent:
     def __init__(self, line: AgentLine, first: int | None = None) -> None:
         self._line = line
         # Anywhere, or from `first` on: a guest may have answered another lab before it was saved.
-        self._seq = secrets.randbelow(1 << 31) if first is None else first
+        self._seq = int.from_bytes(os.urandom(4)) >> 1 if first is None else first
         self._nonce: int | None = None
         self._on_news: Callable[[bytes], float] | None = None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 from socket import AF_INET
 
 from pyroute2.netlink import NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST
@@ -42,6 +43,7 @@ def group_delete(group: int) -> bytes:
     return link_request(RTM_DELLINK, NLM_F_ACK, [("IFLA_GROUP", group)])
 
 
+@cache
 def dump_request() -> bytes:
     """Return the request for all links, without their statistics."""
     return link_request(RTM_GETLINK, NLM_F_DUMP, [("IFLA_EXT_MASK", _SKIP_STATISTICS)])

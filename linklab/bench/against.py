@@ -57,7 +57,11 @@ class State:
 
     def said(self, words: Sequence[str]) -> str:
         """Run a command of this state; return what it prints. Raises `CommandFailed`."""
-        env = {"PYTHONPATH": str(self.folder), "COLUMNS": _WIDE}
+        env = {
+            "PYTHONPATH": str(self.folder),
+            "COLUMNS": _WIDE,
+            "PYTHONDONTWRITEBYTECODE": None,  # or each command compiles the lab anew
+        }
         with tempfile.TemporaryDirectory(prefix="linklab-bench-") as folder:
             output = str(Path(folder) / "output")
             filled = [output if word == _OUTPUT else word for word in words]

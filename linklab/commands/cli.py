@@ -378,7 +378,8 @@ def _refuse_unknown(
         said = next((_unknown(each, known) for each in wrong), "")
         said = said or _mistake(parsed.unparsed, known, of_all, commands)
         if not said:
-            Parser(initial=program.initial_context, contexts=contexts).parse_argv(parsed.unparsed)
+            named = [known[word] for word in known if word in parsed.unparsed]  # it copies them
+            Parser(initial=program.initial_context, contexts=named).parse_argv(parsed.unparsed)
             return
     except ParseError as error:
         said = f"{error}\n`invoke --list` lists the commands"

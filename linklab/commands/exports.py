@@ -38,9 +38,10 @@ class ExportOptions:
 
     def check(self) -> None:
         """Make the files' folders; raise `UsageError` for one that cannot be written."""
-        from linklab.exports.kcidb import check_origin
+        if self.origin != ORIGIN:
+            from linklab.exports.kcidb import check_origin
 
-        check_origin(self.origin)
+            check_origin(self.origin)
         found: dict[Path, str] = {}
         for name, path in self.files().items():
             other = found.setdefault(path.absolute(), name)

@@ -9,21 +9,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich import box
-from rich.markup import escape
-from rich.table import Table
-
 from linklab.commands.exit_status import print_document, print_shown
 from linklab.errors import UsageError
 from linklab.events import Listener, Note
-from linklab.fleet.address import CERTIFICATES, check_address, worker_argv
-from linklab.host.cache import Cache
-from linklab.host.cpus import own_cores
 from linklab.options import JSON, option, word
 from linklab.report.progress import progress
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # `invoke run --help` imports this module: the work imports what it needs
+    from rich.table import Table
+
     from linklab.fleet.submitter import Fleet
+    from linklab.host.cache import Cache
 
 _INSECURE = "take a scheduler that anybody may use who reaches it"
 
@@ -43,6 +39,8 @@ class FleetOptions:
     def check(self, *, keeps: bool = False) -> None:
         """Raise `UsageError` for what is no scheduler, and for what takes a guest of this host."""
         if self.address:
+            from linklab.fleet.address import check_address
+
             check_address(self.address, insecure=self.insecure)
             if keeps:
                 raise UsageError(
@@ -88,6 +86,8 @@ class WorkerOptions:
 
 def show(options: ShowOptions) -> None:
     """Print the workers of a fleet: what each host is, has, and does."""
+    from linklab.fleet.address import CERTIFICATES, check_address
+
     if options.make_certificates:
         from linklab.fleet.certificates import make_certificates
 
@@ -113,6 +113,10 @@ def show(options: ShowOptions) -> None:
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for title in ("host", "worker", "cores", "MiB", "KVM", "QEMU", "linklab", "kernels", "doing"):
         is_number = title in {"cores", "MiB", "kernels", "doing"}
@@ -126,6 +130,9 @@ def _table(rows: list[dict[str, Any]]) -> Table:
 
 def work(options: WorkerOptions) -> None:
     """Be a worker of a scheduler until one of the two ends."""
+    from linklab.fleet.address import check_address, worker_argv
+    from linklab.host.cpus import own_cores
+
     check_address(options.address, insecure=options.insecure)
     argv = worker_argv(options.address, threads=len(own_cores()))
     os.execv(argv[0], argv)

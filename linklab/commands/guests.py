@@ -9,14 +9,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 from linklab.commands.exit_status import print_document, show_fault
 from linklab.errors import LabError, LinklabError, UsageError
 from linklab.events import Listener, TerminalLent, TerminalReturned
-from linklab.host.guests import RunningGuest, find_guest, running_guests
-from linklab.host.run import start
-from linklab.lab.console_access import Hold, lent_terminal, visit
 from linklab.options import JSON, option
+
+if TYPE_CHECKING:  # `invoke run --help` imports this module: the work imports what it needs
+    from linklab.host.guests import RunningGuest
+    from linklab.lab.console_access import Hold
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ def list_guests(options: GuestsOptions) -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
+
+    from linklab.host.guests import running_guests
 
     guests = running_guests()
     if options.as_json:
@@ -52,6 +56,9 @@ def list_guests(options: GuestsOptions) -> None:
 
 def visit_guest(word: str) -> None:
     """Put the console of a guest that runs on this terminal; return when the person leaves."""
+    from linklab.host.guests import find_guest
+    from linklab.lab.console_access import visit
+
     guest = find_guest(word)
     if not sys.stdin.isatty():
         raise UsageError("a shell needs a terminal on standard input")
@@ -74,6 +81,8 @@ def check_keep(jobs: int) -> None:
 
 def hold_here(listener: Listener) -> Hold:
     """Return what puts a failed guest's console on this terminal, the bars out of the way."""
+    from linklab.host.run import start
+    from linklab.lab.console_access import lent_terminal, visit
 
     @contextmanager
     def hold(guest: RunningGuest, verdict: LinklabError) -> Iterator[subprocess.Popen[bytes]]:

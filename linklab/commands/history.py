@@ -34,7 +34,7 @@ from linklab.results.history import BROKEN, UNFINISHED, Entry, chosen, entries, 
 from linklab.results.model import Run
 from linklab.results.result_kinds import is_selftest, is_series
 from linklab.results.statistics import LEVEL
-from linklab.results.store import RUN_FILE, read_run
+from linklab.results.store import PAGE_FILE, RUN_FILE, read_run
 from linklab.scenarios import names, scenario_named
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ class ReportOptions:
 
 def report(options: ReportOptions) -> None:
     """Write the page of the runs that are named and print where it is."""
-    from linklab.report.page import FILE, write_page
+    from linklab.report.page import write_page
 
     folders = named(options.runs, Path(options.results))
     if len(folders) == 1 and kind_of(folders[0]) == result_kinds.PORT:
@@ -191,7 +191,7 @@ def report(options: ReportOptions) -> None:
     target = (
         Path(options.output)
         if options.output
-        else folders[0] / (FILE if len(found) == 1 else COMPARISON)
+        else folders[0] / (PAGE_FILE if len(found) == 1 else COMPARISON)
     )
     print(f"report: {write_page(found, target)}")
 

@@ -30,9 +30,9 @@ from linklab.errors import (
 )
 from linklab.events import Listener
 from linklab.host.cache import Cache
-from linklab.image.userland import LIVE
 from linklab.lab.lab import Fleet
 from linklab.options import choose_list, number, option
+from linklab.paths import LIVE
 from linklab.results.outcomes import Status
 from linklab.results.shape import CELL_SEPARATOR
 from linklab.results.store import read_about

@@ -12,34 +12,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from linklab.errors import UsageError
 from linklab.events import Listener, Note
-from linklab.host.cache import Artefact, Cache, hash_file
-from linklab.image.initramfs import MODULES, build_initramfs
-from linklab.image.iso import IMAGE, IsoKernel, build_iso
-from linklab.kernel.debkernel import PREFIX, is_package
 from linklab.kernel.kconfig import flavours, is_timed, named_fragments
-from linklab.kernel.kernel import (
-    BuildOptions,
-    Compression,
-    Kernel,
-    check_kernel,
-    resolve_kernel,
-)
-from linklab.kernel.requirements import SHELL, ConfigSize, config_size_for
-from linklab.kernel.series import Series, range_series, read_series
-from linklab.lab.lab import Subject, file_label
-from linklab.machine.spec import Boot
 from linklab.options import absolute, option, split_list
-from linklab.scenarios.scenario import Scenario
-from linklab.trials.subjects import (
-    Requirements,
-    guest_image,
-    module_files,
-    module_words,
-    with_image,
-)
+
+if TYPE_CHECKING:  # `invoke run --help` imports this module: the work imports what it needs
+    from linklab.host.cache import Artefact, Cache
+    from linklab.kernel.kernel import BuildOptions, Kernel
+    from linklab.kernel.requirements import ConfigSize
+    from linklab.kernel.series import Series
+    from linklab.lab.lab import Subject
+    from linklab.scenarios.scenario import Scenario
+    from linklab.trials.subjects import Requirements
 
 SEVERAL_KERNELS = (
     "kernels, comma-separated: flavours (sysfs, nosysfs, debug, debug-nosysfs), "
@@ -109,6 +96,8 @@ class KernelOptions:
         """
         if self.range and not self.source:
             raise UsageError(f"--range {self.range} needs a git tree: name one with --source")
+        from linklab.kernel.series import Series, range_series, read_series
+
         commits = range_series(Path(self.source), self.range) if self.range else Series()
         return commits + read_series(Path(patch) for patch in self.patches)
 
@@ -122,6 +111,9 @@ class KernelOptions:
 
         Raises what `series` does.
         """
+        from linklab.kernel.kernel import BuildOptions
+        from linklab.trials.subjects import module_words
+
         needed = self.needed if not name or name in flavours() else ()
         return BuildOptions(
             source=Path(self.source) if self.source else None,
@@ -138,6 +130,8 @@ class KernelOptions:
 
     def check(self) -> list[str]:
         """Return the kernels' names; raise `UsageError` for what is wrong with them."""
+        from linklab.kernel.kernel import check_kernel
+
         names = split_list("kernel", self.names)
         for name in names:
             check_kernel(name, self.build_options(name))
@@ -165,6 +159,8 @@ class KernelOptions:
         return min(size.left(memory) for size in self._config_sizes())
 
     def _config_sizes(self) -> list[ConfigSize]:
+        from linklab.kernel.requirements import config_size_for
+
         names = split_list("kernel", self.names)
         return [config_size_for(name, self.build_options(name)) for name in names]
 
@@ -187,16 +183,24 @@ class KernelOptions:
     @property
     def files(self) -> list[Path]:
         """The files that the options name."""
-        return [*self.series.files, *map(Path, self.configs), *module_files(self.modules)]
+        return [*self.series.files, *map(Path, self.configs), *self._module_files]
+
+    @property
+    def _module_files(self) -> list[Path]:
+        from linklab.trials.subjects import module_files
+
+        return module_files(self.modules)
 
     def content(self) -> dict[str, dict[str, str]]:
         """Return the SHA-256 of every file that the user gave."""
+        from linklab.host.cache import hash_file
+
         return {
             option: {str(file): hash_file(Path(file)) for file in files}
             for option, files in (
                 ("patches", self.series.files),
                 ("configs", self.configs),
-                ("modules", module_files(self.modules)),
+                ("modules", self._module_files),
             )
         }
 
@@ -213,6 +217,8 @@ def split_host(word: str) -> tuple[str, str]:
 
 
 def _absolute_kernel(typed: str) -> str:
+    from linklab.kernel.debkernel import PREFIX, is_package
+
     host, word = split_host(typed)
     if host:
         return f"{host}={_absolute_kernel(word)}"
@@ -229,9 +235,6 @@ def _names_a_path(word: str) -> bool:
 # Kernels as they are tested
 
 
-_FOR_A_PERSON = Requirements(Boot.ISO, (SHELL,))  # a live ISO, unless it is measured
-
-
 def tell_notes(options: KernelOptions, listener: Listener) -> None:
     """Say what a person should know of how the patches were picked."""
     for note in options.series.notes:
@@ -246,6 +249,11 @@ def prepare_subjects(
     The ISO is made where it is booted, and, where its size is wanted, of the
     flavours that are timed, as they come.
     """
+    from linklab.image.iso import IMAGE
+    from linklab.kernel.kernel import resolve_kernel
+    from linklab.machine.spec import Boot
+    from linklab.trials.subjects import with_image
+
     tell_notes(options, listener)
     names = split_list("kernel", options.names)
     for name in names:
@@ -272,9 +280,21 @@ def iso_of(
     options: KernelOptions,
     cache: Cache,
     listener: Listener,
-    wanted: Requirements = _FOR_A_PERSON,
+    wanted: Requirements | None = None,
 ) -> Artefact:
-    """Return the live ISO of some kernels, the lab's own in their smallest form."""
+    """Return the live ISO of some kernels, the lab's own in their smallest form.
+
+    It is for a person at its shell, unless other things are `wanted` of it.
+    """
+    from linklab.image.initramfs import MODULES, build_initramfs
+    from linklab.image.iso import IsoKernel, build_iso
+    from linklab.kernel.kernel import Compression, resolve_kernel
+    from linklab.kernel.requirements import SHELL
+    from linklab.lab.lab import file_label
+    from linklab.machine.spec import Boot
+    from linklab.trials.subjects import Requirements, guest_image
+
+    wanted = wanted or Requirements(Boot.ISO, (SHELL,))
     offered = []
     for kernel in kernels:
         small = kernel
@@ -328,6 +348,8 @@ def kernel_sides(options: KernelOptions) -> list[KernelSide]:
 
 
 def _has_its_own(word: str) -> bool:
+    from linklab.kernel.debkernel import is_package
+
     return ("+" in word or "@" in word) and not is_package(word) and not Path(word).exists()
 
 

@@ -2,28 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from linklab.console.report import NO_NOISE, Noise, read_noise
 from linklab.errors import UsageError
 from linklab.events import Listener
-from linklab.host.accel import ORDINARY_SPEED, Accel, decide, speed
-from linklab.host.cache import Cache
-from linklab.host.cpus import VIRTUAL_TSC_KHZ, tsc_khz
-from linklab.host.qemu import find_qemu
-from linklab.image.initramfs import ARCHIVE, build_initramfs
-from linklab.image.programs import PROGRAM as AGENT_PROGRAM
-from linklab.image.programs import build_agent
-from linklab.image.userland import LIVE, Entry
-from linklab.lab.lab import CPU_LIMITS, MEMORY_LIMITS, Lab
-from linklab.machine.spec import Boot, Clock, MachineType
 from linklab.options import absolute, check_file, choose, number, option, seconds
-from linklab.paths import IMAGES
+from linklab.paths import IMAGES, LIVE
+
+if TYPE_CHECKING:  # `invoke run --help` imports this module: the work imports what it needs
+    from linklab.console.report import Noise
+    from linklab.host.accel import Accel
+    from linklab.host.cache import Cache
+    from linklab.image.userland import Entry
+    from linklab.lab.lab import Lab
+    from linklab.machine.spec import Boot, Clock, MachineType
 
 _KNOWN_NOISE = IMAGES / "noise.txt"
-_BOOT_LIMIT = {Accel.KVM: 30.0, Accel.TCG: 60.0}  # s; for deadlines only
+_BOOT_LIMIT = {"kvm": 30.0, "tcg": 60.0}  # s; for deadlines only
+
+
+def _accels() -> Iterable[str]:
+    from linklab.host.accel import Accel
+
+    return Accel
+
+
+def _boots() -> Iterable[str]:
+    from linklab.machine.spec import Boot
+
+    return Boot
+
+
+def _machines() -> Iterable[str]:
+    from linklab.machine.spec import MachineType
+
+    return ("auto", *MachineType)
+
+
+def _clocks() -> Iterable[str]:
+    from linklab.machine.spec import Clock
+
+    return Clock
 
 
 @dataclass(frozen=True)
@@ -33,18 +55,18 @@ class MachineOptions:
     accel: str = option(
         "auto",
         "auto (KVM if it really runs a guest, else TCG), kvm, tcg, or kvm! (KVM, untried)",
-        values=Accel,
+        values=_accels,
     )
     boot: str = option(
         "direct",
         "direct (kernel and initramfs), resume (from a saved guest), or, of run, compare and "
         "shell alone, iso (through isolinux)",
-        values=Boot,
+        values=_boots,
     )
     machine: str = option(
         "auto",
         "auto (the fastest that the kernel boots on), pc or microvm",
-        values=("auto", *MachineType),
+        values=_machines,
     )
     memory: str = option(
         "", "the guest's memory in MiB; default: what the work needs, at least 256"
@@ -60,19 +82,25 @@ class MachineOptions:
         "auto",
         "what the guest's seconds are: real, virtual (1 ns for each instruction that it "
         "executes, the same on every host), or auto (real under KVM, else virtual)",
-        values=Clock,
+        values=_clocks,
     )
 
     def checked_cpus(self) -> int:
         """Return the number of guest CPUs."""
+        from linklab.lab.lab import CPU_LIMITS
+
         return number("cpus", self.cpus, *CPU_LIMITS)
 
     def checked_memory(self) -> int | None:
         """Return the guest's memory in MiB, or None where none was asked for."""
+        from linklab.lab.lab import MEMORY_LIMITS
+
         return number("memory", self.memory, *MEMORY_LIMITS) if self.memory else None
 
     def checked_machine(self) -> MachineType | None:
         """Return the machine type, or None for the fastest one."""
+        from linklab.machine.spec import MachineType
+
         return None if self.machine == "auto" else choose("machine", self.machine, MachineType)
 
     def check(self, no_iso: str = "") -> None:
@@ -80,6 +108,9 @@ class MachineOptions:
 
         `no_iso` says why the command boots no ISO, where it does not.
         """
+        from linklab.host.accel import Accel
+        from linklab.machine.spec import Boot, Clock, MachineType
+
         accel = choose("accel", self.accel, Accel)
         boot = choose("boot", self.boot, Boot)
         machine = self.checked_machine()
@@ -104,10 +135,13 @@ class MachineOptions:
 
     def known_noise(self) -> Noise:
         """Return the reports that do not count: those that the lab knows, and the user's."""
-        return _noise_in(_KNOWN_NOISE) + (_noise_in(Path(self.noise)) if self.noise else NO_NOISE)
+        known = _noise_in(_KNOWN_NOISE)
+        return known + _noise_in(Path(self.noise)) if self.noise else known
 
 
 def _check_clock(clock: Clock, accel: Accel, boot: Boot) -> None:
+    from linklab.machine.spec import Boot, Clock
+
     if clock is not Clock.VIRTUAL:
         return
     if accel.is_kvm:
@@ -128,6 +162,10 @@ def decide_clock(options: MachineOptions, listener: Listener) -> Clock:
     Finds out for that whether KVM runs a guest here; the answer is remembered,
     so the lab gets the same. The options must have been checked.
     """
+    from linklab.host.accel import Accel, decide
+    from linklab.host.qemu import find_qemu
+    from linklab.machine.spec import Boot, Clock
+
     clock = choose("clock", options.clock, Clock)
     if clock is not Clock.AUTO:
         return clock
@@ -139,6 +177,8 @@ def decide_clock(options: MachineOptions, listener: Listener) -> Clock:
 
 
 def _noise_in(path: Path) -> Noise:
+    from linklab.console.report import read_noise
+
     check_file("--noise", path)
     try:
         return read_noise(path.read_text(encoding="utf-8"), str(path))
@@ -160,6 +200,14 @@ def set_up_lab(
 
     `memory` is in MiB; `more` are entries of the image beyond its manifest.
     """
+    from linklab.host.accel import ORDINARY_SPEED, Accel, decide, speed
+    from linklab.host.cpus import VIRTUAL_TSC_KHZ, tsc_khz
+    from linklab.host.qemu import find_qemu
+    from linklab.image.initramfs import ARCHIVE, build_initramfs
+    from linklab.image.programs import PROGRAM, build_agent
+    from linklab.lab.lab import Lab
+    from linklab.machine.spec import Boot, Clock
+
     accel = choose("accel", options.accel, Accel)
     limit = seconds("boot-timeout", options.boot_timeout)
     qemu = find_qemu(cache.root)
@@ -174,7 +222,7 @@ def set_up_lab(
     if clock is Clock.VIRTUAL:
         counter = VIRTUAL_TSC_KHZ
     elif decision.accel is Accel.TCG:
-        counter = tsc_khz(agent.file(AGENT_PROGRAM), cache.root)
+        counter = tsc_khz(agent.file(PROGRAM), cache.root)
     initramfs = build_initramfs(cache, listener, image=image, more=more)
     return Lab(
         qemu=qemu,

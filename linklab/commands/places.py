@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from linklab.commands.kernels import KernelOptions, split_host
 from linklab.commands.machines import MachineOptions
 from linklab.errors import UsageError
 from linklab.events import Listener
-from linklab.host.cache import Cache
-from linklab.image.programs import WIRE, build_static
-from linklab.lab.guests import GuestPlace
-from linklab.lab.lab import Lab, Subject, host_memory_available
-from linklab.lab.spaces import NETWORKS
-from linklab.lab.spaces import check as check_spaces
-from linklab.lab.topology import Topology
-from linklab.machine.spec import MOST_CAPTURES, MOST_NICS, Boot, Clock, MachineType, NicModel
 from linklab.options import choose, option, split_list
-from linklab.scenarios.scenario import Scenario
-from linklab.trials.plan import Plan
+from linklab.paths import IMAGES
 
-NICS = NETWORKS / "nics.config"
+if TYPE_CHECKING:  # `invoke run --help` imports this module: the work imports what it needs
+    from linklab.host.cache import Cache
+    from linklab.lab.lab import Lab, Subject
+    from linklab.lab.topology import Topology
+    from linklab.machine.spec import NicModel
+    from linklab.scenarios.scenario import Scenario
+    from linklab.trials.plan import Plan
+
+NICS = IMAGES / "networks" / "nics.config"
+
+
+def _nics() -> Iterable[str]:
+    from linklab.machine.spec import NicModel
+
+    return NicModel
 
 
 class Place(StrEnum):
@@ -67,7 +73,7 @@ class PlaceOptions:
         "",
         "with --place guests, the model of the network interfaces: virtio, e1000, e1000e, vmxnet3 "
         "or rtl8139; a=MODEL for one host, comma-separated; default virtio",
-        values=NicModel,
+        values=_nics,
     )
     capture: bool = option(
         False, "write what crosses each link of the topology to link-*.pcap in the results"
@@ -99,12 +105,15 @@ class PlaceOptions:
             self._check_spaces(network)
 
     def _check_spaces(self, network: Topology | None) -> None:
+        from linklab.lab.spaces import check
+        from linklab.machine.spec import MOST_CAPTURES
+
         if self.nic:
             raise UsageError(f"--nic {self.nic} is for --place guests")
         if self.capture and network is None:
             raise UsageError("--capture: this scenario has no topology, and so no links")
         if network is not None:
-            check_spaces(network)
+            check(network)
             if self.capture and (count := len(network.links)) > MOST_CAPTURES:
                 raise UsageError(
                     f"--capture: {network} has {count} links, a guest can write down "
@@ -112,6 +121,9 @@ class PlaceOptions:
                 )
 
     def _check_guests(self, network: Topology | None, memory: int, kind: type[Scenario]) -> None:
+        from linklab.lab.lab import host_memory_available
+        from linklab.machine.spec import MOST_NICS
+
         if network is None:
             raise UsageError("--place guests: this scenario has no topology, and so no hosts")
         for host in network.everyone:
@@ -141,17 +153,23 @@ class PlaceOptions:
                 raise UsageError(f"--place {self.place}: {plan.shape.in_words(cell)}: {why}")
 
     def _models(self, network: Topology | None) -> tuple[NicModel, dict[str, NicModel]]:
+        from linklab.machine.spec import NicModel
+
         words, hosts = by_host("nic", self.nic, network) if self.nic else ([], {})
         if len(words) > 1:
             raise UsageError(f"--nic {self.nic}: one model, or a=MODEL for each host")
         general = choose("nic", words[0], NicModel) if words else NicModel.VIRTIO
         return general, {host: choose("nic", word, NicModel) for host, word in hosts.items()}
 
-    def machine(self, options: MachineOptions, kind: type[Scenario] = Scenario) -> MachineOptions:
+    def machine(
+        self, options: MachineOptions, kind: type[Scenario] | None = None
+    ) -> MachineOptions:
         """Return the machine's options with what the place decides. Raises `UsageError`."""
+        from linklab.machine.spec import Boot, Clock, MachineType
+
         if not self.is_guests:
             return options
-        if kind.nic_axis:
+        if kind is not None and kind.nic_axis:
             if choose("boot", options.boot, Boot) is Boot.RESUME:
                 raise UsageError(f"--boot resume: {kind.name} is about guests that begin to work")
             if options.checked_machine() is MachineType.MICROVM:
@@ -209,6 +227,9 @@ class PlaceOptions:
             return lab
         if not self.is_guests:
             return replace(lab, captures=len(network.links) if self.capture else 0)
+        from linklab.image.programs import WIRE, build_static
+        from linklab.lab.guests import GuestPlace
+
         general, hosts = self._models(network)
         wire = build_static(WIRE, cache, listener).cached(WIRE.file)
         return replace(lab, guests=GuestPlace(network, wire, general, hosts, self.capture))

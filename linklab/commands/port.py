@@ -126,13 +126,12 @@ class Porting(Workflow[PortOptions, PortRequest]):
         """Return nothing: what is printed is the file, to the letter."""
         return {}
 
-    def present(self, finished: Finished) -> None:
-        """Write the page beside the table, and show that."""
+    def illustrate(self, finished: Finished) -> None:
+        """Write the page."""
         from linklab.report.port import FILE as PAGE
         from linklab.report.port import write_page
 
         write_page(self._about, finished.folder / PAGE)
-        super().present(finished)
 
     def closing(self, finished: Finished) -> str:
         """Return how to apply the new series, the verdict, and where it is."""

@@ -19,10 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from linklab.commands.exports import ExportOptions
-from linklab.commands.gdb import check_record, check_symbols, recordable
 from linklab.commands.kernels import SEVERAL_KERNELS, KernelOptions, KernelSide
 from linklab.commands.machines import MachineOptions, decide_clock
-from linklab.commands.meanwhile import meanwhile
 from linklab.commands.scenarios import DEFAULT_BOOTS, ScenarioOptions, TrialOptions, memory_for
 from linklab.commands.workflow import (
     Finished,
@@ -33,11 +31,8 @@ from linklab.commands.workflow import (
 )
 from linklab.errors import LabError, LinklabError, UsageError, Verdict
 from linklab.events import Note
-from linklab.host.cache import hash_file
 from linklab.kernel.kconfig import flavours
-from linklab.machine.spec import Clock
 from linklab.options import flat, group, made, number, option
-from linklab.results.model import Run
 from linklab.results.rerun_command import (
     ENTRY,
     FILES,
@@ -46,13 +41,14 @@ from linklab.results.rerun_command import (
     options_of,
     typed_command,
 )
-from linklab.trials.plan import Plan
-from linklab.trials.subjects import experiment
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # `invoke run --help` imports this module: the work imports what it needs
     from rich.console import RenderableType
 
+    from linklab.machine.spec import Clock
+    from linklab.results.model import Run
     from linklab.trials.engine import Engine
+    from linklab.trials.plan import Plan
 
 MAX_REPEAT = 10_000
 AUTO = "auto"  # the kernels that a scenario names
@@ -116,7 +112,11 @@ class Running(Measurement[RunOptions, RunRequest]):
     def machine(self) -> MachineOptions:
         """The machine's options, with what a recording decides of them."""
         machine = super().machine
-        return recordable(machine) if self.options.record else machine
+        if self.options.record:
+            from linklab.commands.gdb import recordable
+
+            return recordable(machine)
+        return machine
 
     def check(self) -> RunRequest:
         """Check every option that can be checked without building anything."""
@@ -134,6 +134,8 @@ class Running(Measurement[RunOptions, RunRequest]):
         if options.record and self.place.capture:
             raise UsageError("--record: what a guest writes to its ports is not in a recording")
         if options.record:
+            from linklab.commands.gdb import check_record
+
             check_record(options.kernels, options.machine, plan.jobs, keeps=options.keep)
         memory = max(memory_for(options.machine, plan, each) for each in kernels)
         for network in plan.networks or (None,):
@@ -159,13 +161,19 @@ class Running(Measurement[RunOptions, RunRequest]):
     def prepare(self) -> None:
         """Prepare the lab and the kernels; for a recording, one that can be looked at."""
         if self.options.while_building:
+            from linklab.commands.meanwhile import meanwhile
+
             shown = self.listener
             with meanwhile(shown, meanwhile_words(self.options)) as self.listener:
                 super().prepare()
             self.listener = shown
         else:
             super().prepare()
+        if self.request.plan.jobs == 1 and self.lab.fleet is None:
+            self.lab = replace(self.lab, meanwhile=import_reports)
         if self.options.record:
+            from linklab.commands.gdb import check_symbols
+
             check_symbols(self.subjects)
             self.lab = self.lab.recording()
             self.listener(
@@ -174,6 +182,8 @@ class Running(Measurement[RunOptions, RunRequest]):
 
     def about(self) -> dict[str, Any]:
         """Return what run.json says of a run when it begins."""
+        from linklab.trials.subjects import experiment
+
         options, plan, lab = self.options, self.request.plan, self.lab
         decided = {
             "accel": lab.accel.value,
@@ -221,18 +231,17 @@ class Running(Measurement[RunOptions, RunRequest]):
         """Return the run with its samples and claims."""
         return document(self.stored)
 
-    def present(self, finished: Finished) -> None:
-        """Write the plots and the page beside the table, and show that."""
+    def illustrate(self, finished: Finished) -> None:
+        """Write the plots and the page."""
         from linklab.report.page import write_pages
 
         write_pages(finished.folder, self.stored)
-        super().present(finished)
 
     def closing(self, finished: Finished) -> str:
         """Return the verdict, and where the results and the page are."""
-        from linklab.report.page import FILE
+        from linklab.results.store import PAGE_FILE
 
-        return f"{super().closing(finished)}   page: {finished.folder / FILE}"
+        return f"{super().closing(finished)}   page: {finished.folder / PAGE_FILE}"
 
     def exports(self) -> tuple[ExportOptions, str, Sequence[str]]:
         """Return the files to export to, and what would fail as a whole."""
@@ -248,6 +257,12 @@ class Running(Measurement[RunOptions, RunRequest]):
 def main(options: RunOptions, command: Sequence[str]) -> Verdict:
     """Run, show what came out, and return the verdict."""
     return Running(options, command).carry_out()
+
+
+def import_reports() -> None:
+    """Import what shows a run: a tenth of a second, which the boot of the first guest hides."""
+    from linklab import templating  # noqa: F401
+    from linklab.report import page  # noqa: F401
 
 
 def document(stored: Run) -> dict[str, Any]:
@@ -324,6 +339,8 @@ def stored_options(options: RunOptions, **decided: Any) -> dict[str, Any]:
 
 def hashes_of(*named: KernelOptions | MachineOptions | ScenarioOptions) -> dict[str, str]:
     """Return the SHA-256 of each file that options name, by its absolute path."""
+    from linklab.host.cache import hash_file
+
     return {str(path.absolute()): hash_file(path) for each in named for path in each.files}
 
 
@@ -369,6 +386,8 @@ def repeated_by(about: Mapping[str, Any]) -> UsageError:
 
 def check_files(files: Mapping[str, str]) -> None:
     """Raise `UsageError` where a file is not what it was, by its path and SHA-256."""
+    from linklab.host.cache import hash_file
+
     for path, expected in files.items():
         try:
             found = hash_file(Path(path))

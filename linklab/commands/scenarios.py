@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from linklab.commands.exit_status import print_document, print_shown
 from linklab.commands.guests import check_keep, hold_here
@@ -15,29 +15,28 @@ from linklab.commands.kernels import KernelOptions
 from linklab.commands.machines import MachineOptions
 from linklab.errors import UsageError
 from linklab.events import Listener
-from linklab.lab import spaces
-from linklab.lab.lab import Lab, choose_memory
-from linklab.machine.spec import Clock
 from linklab.options import JSON, amounts, choose, number, numbers, option, seconds, split_list
-from linklab.results.codec import SchemaError
-from linklab.results.comparison import Rule, fewest_blocks
-from linklab.results.shape import Axis, Better, Cell, Metric, Shape, Value
 from linklab.scenarios import DEFAULT, names, own_file, scenario_named
-from linklab.scenarios.scenario import Preset, Scenario
-from linklab.trials.plan import SEEDS, Leaks, Plan, cells_of, new_seed
+
+if TYPE_CHECKING:  # `invoke run --help` imports this module: the work imports what it needs
+    from linklab.lab.lab import Lab
+    from linklab.machine.spec import Clock
+    from linklab.results.shape import Axis, Cell, Metric, Shape, Value
+    from linklab.scenarios.scenario import Preset, Scenario
+    from linklab.trials.plan import Plan
 
 MAX_BLOCKS = 10_000
 MAX_TRIALS = 1000
 MAX_JOBS = 256
-DEFAULT_BLOCKS = {Clock.REAL: "20", Clock.VIRTUAL: "10"}
-DEFAULT_BOOTS = {Clock.REAL: 12, Clock.VIRTUAL: 1}
+DEFAULT_BLOCKS = {"real": "20", "virtual": "10"}  # by the clock, as the two below
+DEFAULT_BOOTS = {"real": 12, "virtual": 1}
 """Saved guests of a kernel: as many as all ways to exchange them are tried of; fewer than six
 show nothing at all. In virtual time boots do not differ (docs/certainty.md)."""
-DEFAULT_TRIALS = {Clock.REAL: "5", Clock.VIRTUAL: "3"}
+DEFAULT_TRIALS = {"real": "5", "virtual": "3"}
 METRIC = "which metric of the scenario counts; default: its first"
 _OTHER_NAMES = ("cell", "counts", "operations", "arms")  # than --axis
-_BETTER = {Better.LESS: "less is better", Better.MORE: "more is better", Better.NEITHER: ""}
-Values = Mapping[str, tuple[Value, ...]]
+_BETTER = {"less": "less is better", "more": "more is better", "neither": ""}
+Values = Mapping[str, "tuple[Value, ...]"]
 
 
 def _alias(name: str) -> Any:
@@ -169,6 +168,9 @@ class ScenarioOptions:
 
     def cells(self, defaults: Values) -> tuple[Cell, ...]:
         """Return what is to be measured; raise `UsageError` where that is nothing."""
+        from linklab.results.shape import Cell
+        from linklab.trials.plan import cells_of
+
         kind, values = self.kind, self.values(defaults)
         if cells := cells_of(kind, values):
             return cells
@@ -178,6 +180,8 @@ class ScenarioOptions:
 
     def plan(self, defaults: Values, **more: Any) -> Plan:
         """Return the plan of the work; raise `UsageError` where there would be none."""
+        from linklab.trials.plan import Plan
+
         limit = seconds("timeout", self.timeout)
         cells, given = self.cells(defaults), self.given()
         for cell in cells:
@@ -226,19 +230,27 @@ def _parsed(label: str, text: str, axis: Axis) -> tuple[Value, ...]:
     return tuple(words)
 
 
+def _leaks() -> Iterable[str]:
+    from linklab.trials.plan import Leaks
+
+    return Leaks
+
+
 @dataclass(frozen=True)
 class LeakOptions(ScenarioOptions):
     """The same, and what is looked for when it is done."""
 
     leaks: str = option(
-        Leaks.CHEAP.value,
+        "cheap",
         "what work is repeated before a guest ends and all is deleted, to see what the kernel "
         "keeps: cheap, all, or none, and then nothing is deleted either",
-        values=tuple(Leaks),
+        values=_leaks,
     )
 
     def plan(self, defaults: Values, **more: Any) -> Plan:
         """Return the plan of the work; raise `UsageError` where there would be none."""
+        from linklab.trials.plan import Leaks
+
         return super().plan(defaults, leaks=choose("leaks", self.leaks, Leaks), **more)
 
 
@@ -263,7 +275,7 @@ class TrialOptions(LeakOptions):
             defaults,
             seed=seed_of(self.seed, clock),
             jobs=1 if self.keep and not self.jobs else jobs_of(self.jobs, clock),
-            apart=self.kind.apart and clock is Clock.VIRTUAL,
+            apart=self.kind.apart and clock == "virtual",
             **more,
         )
 
@@ -298,6 +310,8 @@ class BlockOptions(TrialOptions):
         """
         usual = DEFAULT_BOOTS[clock]
         if usual > 1:
+            from linklab.results.comparison import Rule, fewest_blocks
+
             usual = max(usual, fewest_blocks(Rule(), comparisons))
         return number("boots", self.boots or usual, 1, MAX_BLOCKS)
 
@@ -326,6 +340,8 @@ class BlockOptions(TrialOptions):
 
 def metric_of(shape: Shape, name: str) -> Metric:
     """Return the metric that counts. Raises `UsageError` for one that there is not."""
+    from linklab.results.codec import SchemaError
+
     try:
         return shape.metric_named(name) if name else shape.metric
     except SchemaError as error:
@@ -346,6 +362,8 @@ def seed_of(text: str, clock: Clock) -> int:
 
     There the same command is to give the same figures.
     """
+    from linklab.trials.plan import SEEDS, new_seed
+
     return number("seed", text or new_seed(clock), 0, SEEDS - 1)
 
 
@@ -354,12 +372,15 @@ def jobs_of(text: str, clock: Clock) -> int:
 
     In real time they would disturb each other where nobody asked for it.
     """
-    default = len(os.sched_getaffinity(0)) if clock is Clock.VIRTUAL else 1
+    default = len(os.sched_getaffinity(0)) if clock == "virtual" else 1
     return number("jobs", text or min(default, MAX_JOBS), 1, MAX_JOBS)
 
 
 def memory_for(machine: MachineOptions, plan: Plan, kernels: KernelOptions) -> int:
     """Return the guest's memory in MiB for a plan; raise `UsageError` if that cannot be."""
+    from linklab.lab.lab import choose_memory
+    from linklab.lab.spaces import memory as memory_of
+
     cpus, asked = machine.checked_cpus(), machine.checked_memory()
     kind = plan.kind
     largest = max(map(plan.whole, plan.cells), key=lambda cell: kind.memory(cell, cpus))
@@ -368,7 +389,7 @@ def memory_for(machine: MachineOptions, plan: Plan, kernels: KernelOptions) -> i
         typed, fits = found
         what = f"{typed}: {what} (at most {fits} fit into {asked} MiB)"
     needed = kind.memory(largest, cpus)
-    if plan.networks and (behind := max(map(spaces.memory, plan.networks))):
+    if plan.networks and (behind := max(map(memory_of, plan.networks))):
         needed += behind
         count = max(len(network.everyone) for network in plan.networks)
         what += f", with {count} hosts in a guest,"

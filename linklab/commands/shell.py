@@ -21,7 +21,6 @@ from linklab.commands.kernels import ONE_KERNEL, KernelOptions, prepare_subjects
 from linklab.commands.machines import MachineOptions, set_up_lab
 from linklab.errors import LabError, LinklabError, MachineLost, UsageError
 from linklab.host.cache import Cache
-from linklab.image.userland import LIVE
 from linklab.kernel.requirements import SHELL
 from linklab.lab import spaces
 from linklab.lab.console_access import TERMINAL, lent_terminal
@@ -31,6 +30,7 @@ from linklab.machine.commandline import DISTRIBUTION, shell_command_line
 from linklab.machine.process import Machine
 from linklab.machine.spec import DirectBoot, MachineSpec, TerminalPort
 from linklab.options import group, option
+from linklab.paths import LIVE
 from linklab.report.progress import progress
 from linklab.scenarios.scenario import GUEST, Host
 from linklab.trials.subjects import Requirements

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -31,31 +32,20 @@ from linklab.commands.places import PlaceOptions
 from linklab.commands.scenarios import ScenarioOptions, TrialOptions
 from linklab.errors import Interrupted, LinklabError, UsageError, Verdict
 from linklab.events import Listener, Note, Timings, ignore, timed
-from linklab.host.cache import Cache
-from linklab.image.userland import LIVE, Entry
-from linklab.kernel.kernel import build_ahead
-from linklab.lab.lab import Fleet, Lab, Subject
-from linklab.lab.topology import Topology
-from linklab.machine.spec import Boot, MachineType
 from linklab.options import ResultOptions, group, option
-from linklab.results.history import find
-from linklab.results.model import Run
-from linklab.results.result_kinds import NOUN
-from linklab.results.store import (
-    RunFolder,
-    claim,
-    held,
-    read_about,
-    read_run,
-    removed_if_empty,
-    utc_now,
-)
-from linklab.trials.subjects import Requirements, tested_on
+from linklab.paths import LIVE
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # `invoke run --help` imports this module: the work imports what it needs
     from rich.console import RenderableType
 
+    from linklab.host.cache import Cache
+    from linklab.image.userland import Entry
+    from linklab.lab.lab import Fleet, Lab, Subject
+    from linklab.lab.topology import Topology
+    from linklab.results.model import Run
     from linklab.results.outcomes import Suite
+    from linklab.results.store import RunFolder
+    from linklab.trials.subjects import Requirements
 
 TABLE = "table.txt"
 _MAY_GO_ON = (None, Verdict.INTERRUPTED.value, Verdict.ERROR.value)
@@ -189,6 +179,8 @@ class Workflow(ABC, Generic[Asked, Checked]):
 
     def run(self) -> Finished:
         """Do all of it but show it. Raises `LinklabError` where there is nothing to keep."""
+        from linklab.results.store import removed_if_empty
+
         with timed(self.listener, "check the options"):
             self.request = self.check()
         with removed_if_empty(self.request.folder), self.held:
@@ -197,11 +189,18 @@ class Workflow(ABC, Generic[Asked, Checked]):
     def present(self, finished: Finished) -> None:
         """Write the table, and show it to a person, or all of it as one document to a script."""
         (finished.folder / TABLE).write_text(self.text(), encoding="utf-8")
-        if self.options.as_json:
-            print_document({**self.where(finished), **self.document()})
-            return
-        print_shown(self.table())
-        print(f"\n{self.closing(finished)}")
+        try:
+            if self.options.as_json:
+                print_document({**self.where(finished), **self.document()})
+            else:
+                print_shown(self.table())
+                print(f"\n{self.closing(finished)}")
+            sys.stdout.flush()
+        finally:
+            self.illustrate(finished)
+
+    def illustrate(self, finished: Finished) -> None:
+        """Write the page and the like, for which nobody is to wait who reads the table."""
 
     def tell_times(self, _seconds: dict[str, float]) -> None:
         """Say what each stage took, where that is asked for."""
@@ -209,6 +208,8 @@ class Workflow(ABC, Generic[Asked, Checked]):
     @cached_property
     def cache(self) -> Cache:
         """The store of what is built."""
+        from linklab.host.cache import Cache
+
         return Cache()
 
 
@@ -255,6 +256,10 @@ class LabWork(Workflow[Measured, Ready]):
 
     def prepare(self) -> None:
         """Set up the lab, build the kernels, and save their guests where they are resumed."""
+        from linklab.kernel.kernel import build_ahead
+        from linklab.machine.spec import Boot
+        from linklab.trials.subjects import Requirements
+
         with timed(self.listener, "machine and image"):
             memory = self.request.memory
             lab = set_up_lab(self.machine, memory, self.cache, self.listener, self.image, self.more)
@@ -317,6 +322,8 @@ class RunRecord(Workflow[Asked, Checked]):
 
     @property
     def _noun(self) -> str:
+        from linklab.results.result_kinds import NOUN
+
         return NOUN.get(self.kind, "run")
 
     @property
@@ -327,6 +334,8 @@ class RunRecord(Workflow[Asked, Checked]):
     @cached_property
     def before(self) -> Run | None:
         """What is gone on with, if anything. Raises `UsageError` where that cannot be."""
+        from linklab.results.history import find
+
         if not self.resumes:
             return None
         if self.options.output:
@@ -335,6 +344,8 @@ class RunRecord(Workflow[Asked, Checked]):
 
     def begun_in(self, folder: Path) -> Run:
         """Return what was begun in a folder. Raises `UsageError` where it cannot go on."""
+        from linklab.results.store import read_about, read_run
+
         about, what = read_about(folder), self._noun
         if about.get("kind", "") != self.kind:
             raise UsageError(f"{folder} holds no {what}: name another folder")
@@ -348,6 +359,8 @@ class RunRecord(Workflow[Asked, Checked]):
 
     def claimed(self, name: str = "") -> Path:
         """Return the folder: a new one, or that of what is gone on with. Raises `UsageError`."""
+        from linklab.results.store import claim
+
         if self.before is not None:
             return Path(self.options.output)
         return claim(self.options.output, name or self.kind)
@@ -359,11 +372,15 @@ class RunRecord(Workflow[Asked, Checked]):
 
     def work(self) -> Finished:
         """Do all of it while no other process is at the same record."""
+        from linklab.results.store import held
+
         with held(self.request.folder, self._noun):
             return self._recorded()
 
     def _recorded(self) -> Finished:
         """Prepare, begin the record, measure, and store how it ended."""
+        from linklab.trials.subjects import tested_on
+
         self.prepare()
         about = {
             **({"kind": self.kind} if self.kind else {}),
@@ -376,6 +393,9 @@ class RunRecord(Workflow[Asked, Checked]):
 
     def begun(self, about: Mapping[str, Any]) -> RunFolder:
         """Return the record: a new one, or the one to go on with where all is as it was."""
+        from linklab.results.model import Run
+        from linklab.results.store import RunFolder, utc_now
+
         before, folder = self.before, self.request.folder
         if before is None:
             return RunFolder(folder, about)
@@ -423,6 +443,8 @@ class RunRecord(Workflow[Asked, Checked]):
 
         Of a fleet with which host ran which guests.
         """
+        from linklab.results.store import utc_now
+
         if faults:
             verdict, message = faults[0].verdict, faults[0].message
         can_go_on = self.says_how_to_go_on and isinstance(self.options, ResumeOptions)
@@ -492,6 +514,8 @@ def stopped_by(work: Callable[[], object]) -> list[LinklabError]:
 
 def on_one_machine(lab: Lab, subjects: Sequence[Subject], listener: Listener) -> Lab:
     """Return a lab that boots all of them on machines of one type, or their seconds say nothing."""
+    from linklab.machine.spec import MachineType
+
     types = {subject.name: lab.machine_for(subject) for subject in subjects}
     if len(set(types.values())) == 1:
         return lab

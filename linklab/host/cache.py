@@ -30,6 +30,7 @@ MANIFEST = "manifest.json"
 _LOCK_WAIT = 3600.0
 _MANY_HOLES = 16 << 20  # bytes
 _BLOCK = 64 << 10
+_TICK_NS = 1_000_000_000  # file systems' clocks tick: two writes within one have the same time
 
 _Fact = TypeVar("_Fact")
 
@@ -228,12 +229,26 @@ class Cache:
         path = self.root / kind / key
         try:
             about = json.loads((path / MANIFEST).read_text())
-            fault = fault_of(path, about)
+            fault = self._fault(kind, key, about)
         except FileNotFoundError:
             return "has no manifest" if path.exists() else None
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             return f"has no readable manifest ({error})"
         return fault or Artefact(kind, key, path, about)
+
+    def _fault(self, kind: str, key: str, about: Mapping[str, Any]) -> str | None:
+        """Return what `fault_of` does; nothing is read that was not touched since it was whole."""
+        path = self.root / kind / key
+        stamps = [_stamp(path / name) for name in (MANIFEST, *about["files"])]
+        seen = self.root / "whole" / f"{kind}-{key}.json"
+        if load_json(seen).get("stamps") == stamps:
+            return None
+        fault = fault_of(path, about)
+        before = time.time_ns() - _TICK_NS
+        if fault is None and all(stamp and stamp[-1] < before for stamp in stamps):
+            with suppress(OSError):  # then all is read again the next time
+                save_json(seen, {"stamps": stamps})
+        return fault
 
     def get(
         self,
@@ -266,7 +281,7 @@ class Cache:
             name = path.relative_to(self.root)
             if (self.root.joinpath(*name.parts[:2]) / MANIFEST).is_file():
                 return Cached(str(name))
-        sha256 = Remembered(self).get(f"SHA-256 of {path}", lambda: (hash_file(path), [path]))
+        sha256 = self.hash_of(path)
 
         def copy(folder: Path) -> Mapping[str, Any]:
             shutil.copyfile(path, folder / path.name)
@@ -276,6 +291,10 @@ class Cache:
 
         key = key_of({"name": path.name, "sha256": sha256})
         return self.get("file", key, copy, listener, f"a copy of {path}").cached(path.name)
+
+    def hash_of(self, path: Path) -> str:
+        """Return a file's SHA-256; it is read again when it was touched."""
+        return str(Remembered(self).get(f"SHA-256 of {path}", lambda: (hash_file(path), [path])))
 
     def _make(self, kind: str, key: str, make: Callable[[Path], Mapping[str, Any]]) -> Artefact:
         parent = self.root / kind
@@ -398,22 +417,25 @@ class Remembered:
     """
 
     def __init__(self, cache: Cache) -> None:
-        self._path = cache.root / "answers.json"
-        self._known = load_json(self._path)
+        self._folder = cache.root / "answers"
+        self._known: dict[str, dict[str, Any]] = {}
 
     def get(self, question: str, ask: Callable[[], tuple[Any, Iterable[Path]]]) -> Any:
         """Return the answer to a question, from memory where that still holds.
 
         `ask` returns the answer, which JSON can hold, and the files that it rests on.
         """
-        known = self._known.get(question)
-        if known is None or any(_stamp(Path(p)) != s for p, s in known["rests_on"].items()):
+        file = self._folder / f"{key_of({'question': question})}.json"
+        known = self._known.get(question) or load_json(file)
+        if not {"answer", "rests_on"} <= known.keys() or any(
+            _stamp(Path(p)) != s for p, s in known["rests_on"].items()
+        ):
             answer, files = ask()
-            known = {"answer": answer, "rests_on": {str(path): _stamp(path) for path in files}}
-            self._known[question] = known
-            # Another run may have added to it since; and what cannot be kept is asked again.
-            with suppress(OSError):
-                save_json(self._path, {**load_json(self._path), question: known})
+            rests_on = {str(path): _stamp(path) for path in files}
+            known = {"question": question, "answer": answer, "rests_on": rests_on}
+            with suppress(OSError):  # what cannot be kept is asked again
+                save_json(file, known)
+        self._known[question] = known
         return known["answer"]
 
 

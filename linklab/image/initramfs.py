@@ -24,7 +24,6 @@ from linklab.host.cache import Artefact, Cache, Remembered, hash_file, key_of
 from linklab.host.run import find_program, run
 from linklab.image.programs import PROGRAM, build_agent, build_program, stand_ins
 from linklab.image.userland import (
-    LIVE,
     REST,
     Entry,
     File,
@@ -64,7 +63,7 @@ class _Image:
         cache: Cache,
         listener: Listener,
         more: Sequence[Entry] = (),
-        image: Path = LIVE,
+        image: Path = paths.LIVE,
         templates: Path = paths.TEMPLATES,
     ) -> None:
         agent = build_agent(cache, listener)
@@ -103,7 +102,7 @@ def build_initramfs(
     cache: Cache,
     listener: Listener,
     extra: Mapping[str, bytes] | None = None,
-    image: Path = LIVE,
+    image: Path = paths.LIVE,
     templates: Path = paths.TEMPLATES,
     more: Sequence[Entry] = (),
 ) -> Artefact:

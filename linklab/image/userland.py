@@ -21,7 +21,6 @@ from linklab.host.cache import Remembered, hash_file
 from linklab.host.elf import is_elf, read_elf
 from linklab.host.run import find_program, look_for, run
 
-LIVE = paths.IMAGES / "live"
 REST = "links, devices, /etc"
 _PROGRAM_MODE, _FILE_MODE = 0o755, 0o644
 
@@ -152,7 +151,7 @@ class Manifest:
 _OF_A_WHOLE_IMAGE = ("programs", "templates", "directories", "devices", "files")
 
 
-def read_manifest(folder: Path = LIVE) -> Manifest:
+def read_manifest(folder: Path = paths.LIVE) -> Manifest:
     """Read `manifest.toml` of an image's folder.
 
     With `include = "../OTHER"` it adds to the manifest in that folder, or puts

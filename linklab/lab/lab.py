@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from linklab.console.report import NO_NOISE, Noise
 from linklab.errors import GuestHung, LabError, RequestRefused, UsageError
 from linklab.events import Listener, step
 from linklab.host.accel import Accel
-from linklab.host.cache import Cache, Cached, hash_file, key_of
+from linklab.host.cache import Cache, Cached, key_of
 from linklab.host.cpus import VIRTUAL_TSC_KHZ, own_cores
 from linklab.host.qemu import Qemu
 from linklab.host.run import shown
@@ -120,7 +120,7 @@ class Lab:
     """Everything about a run's machines but the kernel. `memory` is in MiB.
 
     It can be sent to a host whose cache has the same artefacts: paths are found where a
-    guest is opened. Only one with a `hold` or with `shares` is of use on this host alone.
+    guest is opened. Only one with a `hold`, a `meanwhile` or `shares` is of use on this host alone.
     """
 
     qemu: Qemu
@@ -138,6 +138,7 @@ class Lab:
     clock: Clock = Clock.REAL
     slowness: float = 1.0  # how many times as long guests may take here as elsewhere: for deadlines
     hold: Hold | None = None  # keeps a guest that failed running, for a person
+    meanwhile: Callable[[], None] | None = None  # what this process does while a guest boots
     records: bool = False  # a guest that fails leaves its recording beside its console's log
     shares: tuple[Share, ...] = ()  # folders of the host that its guests may mount
     boots: int = 1  # saved guests of each kernel, which guests go on from by turns
@@ -247,6 +248,7 @@ class Lab:
                 noise=self.noise,
                 symbols=symbols,
                 hold=self.hold,
+                started=self.meanwhile if saved is None else None,
             )
             yield stack.enter_context(opened)
 
@@ -357,7 +359,7 @@ class Lab:
         binary = self.qemu.path.stat()
         key = {
             "schema": _SNAPSHOT_SCHEMA,
-            "kernel": hash_file(subject.kernel.found()),
+            "kernel": cache.hash_of(subject.kernel.found()),
             "image": dict(self.image),
             "modules": dict(subject.modules),
             "argv": qemu_argv(self.qemu.path, spec),

@@ -350,10 +350,11 @@ def open_session(
     noise: Noise = NO_NOISE,
     symbols: Path | None = None,
     hold: Hold | None = None,
+    started: Callable[[], None] | None = None,
 ) -> Iterator[Session]:
     """Boot one machine; see `open_sessions`."""
     start = Start(spec, console_log, snapshot, symbols)
-    with open_sessions(qemu, [start], boot_limit, noise, hold) as (session,):
+    with open_sessions(qemu, [start], boot_limit, noise, hold, started=started) as (session,):
         yield session
 
 
@@ -365,7 +366,7 @@ def open_sessions(
     noise: Noise = NO_NOISE,
     hold: Hold | None = None,
     others: Sequence[PollHandler] = (),
-    started: Callable[[], None] = lambda: None,
+    started: Callable[[], None] | None = None,
 ) -> Iterator[list[Session]]:
     """Boot machines and yield them with their agents ready; end them on every way out.
 
@@ -392,7 +393,8 @@ def open_sessions(
             access = ConsoleAccess(machine, console, hold, start.symbols)
             people = stack.enter_context(access)
             sessions.append(Session(machine, console, boot_limit, noise, start, people))
-        started()
+        if started is not None:
+            started()
         with _attended(sessions, others):
             for session, start in zip(sessions, starts, strict=True):
                 if start.snapshot is None:

@@ -91,8 +91,7 @@ _END_CAPTURES = f"""cd {_FOLDER}
 for i in link-*.told; do read -r _ process <$i && kill $process; done
 for i in link-*.told; do
     for turn in $(seq 1000); do
-        read -r word missed <$i
-        [ $word = process ] || break
+        read -r word missed <$i && [ "$word" = missed ] && break  # it is empty before it is written
         sleep 0.01
     done
     echo ${{i%.told}} $word $missed

@@ -105,7 +105,7 @@ def in_a_line(entry: Entry) -> str:
     try:
         if entry.other:
             return result_kinds.figure(entry.other, entry.about)
-        return headline(read_run(entry.folder))
+        return headline(read_run(entry.folder, entry.about))
     except UsageError as error:
         return error.message
     except (TypeError, ValueError, LookupError, AttributeError) as error:

@@ -34,10 +34,10 @@ from linklab.results.figures import Figures, seconds_are
 from linklab.results.model import Run
 from linklab.results.rerun_command import command_of, files_of
 from linklab.results.shape import Cell
+from linklab.results.store import PAGE_FILE
 from linklab.results.sweep import is_sweep, metrics_of
 
 TEMPLATE = "report.html"
-FILE = "report.html"
 _FOUND_WIDTH = 80  # columns, as wide as the page's text
 _MATRIX = "what was measured"
 NO_BREAK = "\N{NO-BREAK SPACE}"
@@ -307,7 +307,7 @@ def write_pages(folder: Path, stored: Run) -> None:
     """Write a run's plots and its page beside it."""
     for name, drawing in plot_files(folder, stored):
         (folder / name).write_text(drawing, encoding="utf-8")
-    write_page([(folder, stored)], folder / FILE)
+    write_page([(folder, stored)], folder / PAGE_FILE)
 
 
 def write_page(found: Sequence[tuple[Path, Run]], target: Path) -> Path:

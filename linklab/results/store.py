@@ -38,6 +38,7 @@ T = TypeVar("T")
 
 RUN_FILE = "run.json"
 SAMPLES_FILE = "samples.jsonl"
+PAGE_FILE = "report.html"
 _RESULTS = Path("results")
 
 
@@ -289,18 +290,20 @@ def read_about(path: Path) -> dict[str, Any]:
     return about
 
 
-def read_run(path: Path) -> Run:
+def read_run(path: Path, about: Mapping[str, Any] | None = None) -> Run:
     """Return a stored run. A last line that was cut short by a kill is left out.
 
+    `about` is what `read_about` returned of it, where that was asked before.
     Raises `UsageError` when there is no run, or one of another schema.
     """
-    about = read_about(path)
-    shape = Run(about, ()).shape
+    about = read_about(path) if about is None else about
     lines = {
         name: list(_read_lines(path / f"{name}.jsonl", dict)) for name in (*LINES, COURSES, STATES)
     }
-    samples = _read_lines(path / SAMPLES_FILE, lambda line: Sample.from_json(line, shape))
-    run = Run(about, list(samples), lines)
+    samples: list[Sample] = []
+    run = Run(about, samples, lines)
+    shape = run.shape
+    samples += _read_lines(path / SAMPLES_FILE, lambda line: Sample.from_json(line, shape))
     _check(run, path)
     return run
 

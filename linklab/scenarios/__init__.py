@@ -12,27 +12,16 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from linklab.errors import UsageError
-from linklab.results.comparison import Comparison
-from linklab.results.model import BootRecord, Sample
-from linklab.results.shape import Cell, Course, Shape
-from linklab.scenarios.scenario import Scenario
+
+if TYPE_CHECKING:  # all commands know the scenarios' names, and few load one
+    from linklab.results.shape import Shape
+    from linklab.scenarios.scenario import Scenario
 
 DEFAULT = "grouping"
 _NOT_ONE = frozenset({"scenario"})
-# What the lines of a run, and of what is made of it, have under names of their own.
-_TAKEN = frozenset(
-    {
-        *Sample.__dataclass_fields__,
-        *BootRecord.__dataclass_fields__,
-        *Comparison.__dataclass_fields__,
-        *Course.__dataclass_fields__,
-        *("value", "ratio", "difference", "effect", "against", "percent", "guest", "during"),
-        *("verdict", "message", "evidence", "fault", "report", "reports", "class", "title"),
-        *("function", "fingerprint", "file", "other", "a", "b"),
-    }
-)
 _WORD = re.compile(r"[A-Za-z0-9._+-]+")
 
 
@@ -79,10 +68,14 @@ def _loaded(path: str) -> type[Scenario]:
         spec.loader.exec_module(module)
     except Exception as error:
         raise UsageError(f"--scenario {path}: {type(error).__name__}: {error}") from error
-    return _one_in(module, path)
+    scenario = _one_in(module, path)
+    check(scenario, path)
+    return scenario
 
 
 def _one_in(module: ModuleType, word: str) -> type[Scenario]:
+    from linklab.scenarios.scenario import Scenario
+
     found = [
         each
         for _, each in inspect.getmembers(module, inspect.isclass)
@@ -95,29 +88,49 @@ def _one_in(module: ModuleType, word: str) -> type[Scenario]:
             f"--scenario {word}: one class with `name`, `about` and `shape` is expected in it, "
             f"there are {len(found)}"
         )
-    (scenario,) = found
-    _check(scenario, word)
-    return scenario
+    return found[0]
 
 
-def _check(scenario: type[Scenario], word: str) -> None:
+def check(scenario: type[Scenario], word: str) -> None:
     """Raise `UsageError` for a scenario that contradicts itself, naming what does."""
     for fault in _faults(scenario):
         raise UsageError(f"--scenario {word}: {fault}")
+
+
+@cache
+def _taken() -> frozenset[str]:
+    """Return what lines of a run, and of what is made of it, have under names of their own."""
+    from linklab.results.comparison import Comparison
+    from linklab.results.model import BootRecord, Sample
+    from linklab.results.shape import Course
+
+    return frozenset(
+        {
+            *Sample.__dataclass_fields__,
+            *BootRecord.__dataclass_fields__,
+            *Comparison.__dataclass_fields__,
+            *Course.__dataclass_fields__,
+            *("value", "ratio", "difference", "effect", "against", "percent", "guest", "during"),
+            *("verdict", "message", "evidence", "fault", "report", "reports", "class", "title"),
+            *("function", "fingerprint", "file", "other", "a", "b"),
+        }
+    )
 
 
 def axis_name(parameter: str, shape: Shape) -> str:
     """Return what the axis of a parameter is called that a sweep varies: commonly as it is."""
     metrics = (metric.name for metric in (*shape.metrics, *shape.counted))
     own = {*(axis.name for axis in shape.axes), *metrics}
-    return f"{parameter}_given" if parameter in own | _TAKEN else parameter
+    return f"{parameter}_given" if parameter in own | _taken() else parameter
 
 
 def _taken_names(shape: Shape) -> Iterator[str]:
+    from linklab.results.model import Sample
+
     axes = [axis.name for axis in shape.axes]
     own = [*axes, *(metric.name for metric in shape.metrics)]
     for name in own:
-        taken = _TAKEN if name in axes else {*Sample.__dataclass_fields__, "value"}
+        taken = _taken() if name in axes else {*Sample.__dataclass_fields__, "value"}
         if name in taken or own.count(name) > 1 or not name.isidentifier():
             yield f"an axis or a metric cannot be called {name}: a line of a run has it already"
     for name in (metric.name for metric in shape.counted):
@@ -126,6 +139,8 @@ def _taken_names(shape: Shape) -> Iterator[str]:
 
 
 def _faults(scenario: type[Scenario]) -> Iterator[str]:
+    from linklab.results.shape import Cell
+
     shape = scenario.shape
     axes = {axis.name: axis for axis in shape.axes}
     yield from _taken_names(shape)

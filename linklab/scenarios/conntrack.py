@@ -37,6 +37,7 @@ _MAX = 1 << 20  # where the table is not to be full
 _TIMEOUTS = ("nf_conntrack_udp_timeout", "nf_conntrack_udp_timeout_stream")
 _STREAM = 2.1  # s: UDP that is answered for longer than two is assured (nf_conntrack_proto_udp.c)
 _EACH = 10  # connections for a bucket: of chains from 50 on none is made (nf_conntrack_core.c)
+_SEARCHED = 8  # buckets for one to evict (NF_CT_EVICTION_RANGE in nf_conntrack_core.c)
 _SAME = 1.1
 
 
@@ -90,6 +91,8 @@ class Conntrack(Flooded):
             return f"with the entries there would be more than {_MAX // 2} connections"
         if cell["arm"] != NONE and held > _EACH * cell.number("buckets"):
             return f"{held} connections need {-(-held // _EACH)} buckets: chains have a limit"
+        if cell["arm"] == EVICTING and 2 * held * _SEARCHED < cell.number("buckets"):
+            return f"one to evict is looked for in {_SEARCHED} buckets, and most have none"
         return ""
 
     @classmethod
@@ -117,14 +120,17 @@ class Conntrack(Flooded):
             return
         self.tell(middle, tracks("ip"), cell)
         entries = int(cell["entries"])
-        most = entries if arm in (FULL, EVICTING) else _MAX
-        _set(guest, {"nf_conntrack_buckets": int(cell["buckets"]), "nf_conntrack_max": most})
+        _set(guest, {"nf_conntrack_buckets": int(cell["buckets"]), "nf_conntrack_max": _MAX})
         _set(middle, dict.fromkeys(_TIMEOUTS, 100_000))
         filling = Stream.of(entries, *self._pairs(cell))
         for _ in range(2 if arm == FULL else 1):
             self._send(hosts, cell, filling, answered=arm == FULL)
             # Meanwhile the kernel is done with the namespaces of the trial before.
             guest.run(["/bin/sleep", str(_STREAM)])
+        if arm in (FULL, EVICTING):
+            # Not before: of a table that is full to 95 % the kernel evicts by itself
+            # (`gc_worker` in net/netfilter/nf_conntrack_core.c).
+            _set(guest, {"nf_conntrack_max": entries})
 
     def _pairs(self, cell: Cell) -> tuple[int, int]:
         """Return from how many addresses and ports as many pairs come as a trial needs."""

@@ -1,8 +1,8 @@
-"""filter: packets through nftables rules that ask for the group of an interface.
+"""filter: packets through rules that ask for the group of an interface.
 
-One rule for a group, one masked rule for a tree of groups (`linklab-group mask`), or one
-rule for each interface. The place, the sender, and how a packet's cost is told from the
-sender's are those of `drop`.
+One rule of nftables for a group, one masked rule for a tree of groups (`linklab-group mask`),
+also of iptables, or one rule for each interface. The place, the sender, and how a packet's
+cost is told from the sender's are those of `drop`.
 """
 
 from __future__ import annotations
@@ -13,34 +13,37 @@ from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 from linklab.errors import LabError, WrongState
+from linklab.paths import IMAGES
 from linklab.results.shape import Axis, Better, Cell, Metric, Shape
 from linklab.scenarios.drop import Drop
-from linklab.scenarios.drop.flood import rate_metrics, rate_of
+from linklab.scenarios.drop.flood import Flooded, rate_metrics, rate_of
+from linklab.scenarios.drop.rungs import RUNGS
 from linklab.scenarios.scenario import GROUPS, Claim, Host, Hosts, Metrics
 
 __all__ = ["Filter"]
 
-_NFT, _RULES, _TREE = "/bin/nft", "/tmp/rules.nft", "/tmp/tree"
+_RULES, _TREE = "/tmp/rules", "/tmp/tree"
 _GROUP, _ROOT, _LEAVES = 42, "customers", 16
 _SENDING = {"addresses": 1, "held": "rules", "conntrack": "off"}
-_EMPTY, _RAW = Cell({"arm": "empty"} | _SENDING), Cell({"arm": "nft-raw"} | _SENDING)
+_EMPTY = Cell({"arm": "empty"} | _SENDING)
+_MASKED = {"tree": "nft", "iptables-tree": "iptables"}  # as `linklab-group mask` calls its rules
 _OTHER = "other"  # a group beside the tree, which the mask must not fit
-_COUNTED = re.compile(r"counter packets (\d+)")
 
 
 class Filter(Drop):
     """See above. Of the interfaces one receives, and its rule is in the middle of the row."""
 
     name = "filter"
-    about = "packets through nftables: a rule for a group, for a tree, for each interface"
+    about = "packets through a filter: a rule for a group, for a tree, for each interface"
     shape = Shape(
         axes=(
             Axis(
                 "arm",
-                ("each", "tree", "group"),
-                among=("group", "tree", "each"),
-                help="group: `iifgroup 42`; tree: `iifgroup & mask == value`; each: `iif` of "
-                "each interface in a rule of its own",
+                ("each", "iptables-tree", "tree", "group"),
+                among=("group", "tree", "iptables-tree", "each"),
+                help="group: `iifgroup 42`; tree: `iifgroup & mask == value`; iptables-tree: "
+                "`-m devgroup --src-group value/mask`; each: `iif` of each interface in a rule "
+                "of its own",
             ),
             Axis("interfaces", (16, 64, 256, 1024), "interfaces", least=_LEAVES, most=4096),
         ),
@@ -53,6 +56,8 @@ class Filter(Drop):
         text="{arm}, {interfaces} interfaces",
         versus=("group", "each"),
     )  # fmt: skip
+    fragment = (*Flooded.fragment, IMAGES / "drop" / "filter.config")
+    needs = IMAGES / "drop" / "filter.toml"
     compared: ClassVar = {"arm": ("group",), "interfaces": (64,)}
     judged: ClassVar = {"interfaces": (16,)}
     profiled: ClassVar = {"arm": ("each",), "interfaces": (1024,)}
@@ -85,17 +90,22 @@ class Filter(Drop):
         self.names.insert(count // 2, self.place.near)
         groups = self._groups(middle)
         self.groups = [
-            groups[f"leaf{n * _LEAVES // count}"] if cell["arm"] == "tree" else _GROUP
+            groups[f"leaf{n * _LEAVES // count}"] if cell["arm"] in _MASKED else _GROUP
             for n in range(count)
         ]
         middle.write_batch(self._lines(groups[_OTHER]))
         middle.ip_batch()
         self.rules = list(self._matches(middle, cell))
-        chain = "type filter hook prerouting priority -300;"
-        lines = [f"{match} counter drop" for match in self.rules]
-        whole = "\n".join(["table ip ladder {", "chain drops {", chain, *lines, "}", "}", ""])
-        middle.write(_RULES, whole.encode())
-        middle.run([_NFT, "-f", _RULES], cell)
+        if cell["arm"] == "iptables-tree":
+            lines = ["*raw", *(f"-A PREROUTING {match} -j DROP" for match in self.rules), "COMMIT"]
+            command = ["/bin/iptables-legacy-restore", _RULES]
+        else:
+            rules = (f"{match} counter drop" for match in self.rules)
+            chain = "type filter hook prerouting priority -300;"
+            lines = ["table ip ladder {", "chain drops {", chain, *rules, "}", "}"]
+            command = ["/bin/nft", "-f", _RULES]
+        middle.write(_RULES, "".join(f"{line}\n" for line in lines).encode())
+        middle.run(command, cell)
 
     def _groups(self, middle: Host) -> dict[str, int]:
         """Let the grouping agent number the groups of a tree, and write down their names."""
@@ -122,14 +132,14 @@ class Filter(Drop):
             yield f"meta iifgroup {_GROUP}"
         else:
             said = middle.printed([GROUPS, "--tree", _TREE, "mask", _ROOT])
-            found = re.search(r"^nft: (.*)$", said, re.MULTILINE)
+            found = re.search(rf"^{_MASKED[str(cell['arm'])]}: (.*)$", said, re.MULTILINE)
             if found is None:
                 raise LabError(f"linklab-group mask said no rule: {said}")
             yield found[1]
 
     def trial(self, hosts: Hosts, cell: Cell) -> Metrics:
         """Send, and count what became of it."""
-        took = self._flood(hosts, _RAW)
+        took = self._flood(hosts, Cell({"arm": _rung(cell)} | _SENDING))
         return {
             **rate_of(took, self.empty),
             "rules": len(self.rules),
@@ -138,7 +148,8 @@ class Filter(Drop):
     def check(self, hosts: Hosts, cell: Cell) -> None:
         """See that one rule dropped all, and that each interface is in its group."""
         middle = hosts[self.b]
-        counts = _COUNTED.findall(middle.printed([_NFT, "list", "chain", "ip", "ladder", "drops"]))
+        (tool,) = RUNGS[_rung(cell)].tools
+        counts = re.findall(tool.pattern, middle.printed(tool.asked.split()))
         hit = len(counts) // 2
         wanted = [f"{self.sent:.0f}" if n == hit else "0" for n in range(len(self.rules))]
         if counts != wanted or self.passed:
@@ -156,3 +167,8 @@ class Filter(Drop):
     def claims(cls, run: Any) -> Sequence[Claim]:
         """Nobody claims anything of these."""
         return ()
+
+
+def _rung(cell: Cell) -> str:
+    """Return the rung of `drop` that is at the same place."""
+    return "iptables-raw" if cell["arm"] == "iptables-tree" else "nft-raw"

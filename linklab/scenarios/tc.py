@@ -224,10 +224,14 @@ class Tc(Flooded):
         self.sent, self.passed = said.number("sent"), said.number("hook0")
         self.emptying = said.number("hook0_ns") / stream.timed if arm in QUEUES else 0.0
         asked = {
-            **dict.fromkeys(FILTERS, f"filter show dev {self.place.near} ingress"),
-            **dict.fromkeys(QUEUES, f"qdisc show dev {self.place.far}"),
-        }.get(arm)
-        self.said = middle.printed(["/bin/tc", "-s", *asked.split()], cell) if asked else ""
+            **dict.fromkeys(FILTERS, (f"filter show dev {self.place.near} ingress",)),
+            **dict.fromkeys(QUEUES, (f"qdisc show dev {self.place.far}",)),
+            # A long list of these filters lacks some: `mall_walk` in net/sched/cls_matchall.c
+            # takes one that did not fit into a message for told.
+            "matchall": ("actions list action gact", "actions list action mirred"),
+        }.get(arm, ())
+        told = (middle.printed(["/bin/tc", "-s", *words.split()], cell) for words in asked)
+        self.said = "".join(told)
         return took(said, stream) + self.emptying
 
     def check(self, hosts: Hosts, cell: Cell) -> None:

@@ -14,7 +14,7 @@ from linklab.errors import UsageError
 from linklab.events import Listener, Note
 from linklab.host.cache import Artefact, Cache, hash_file
 from linklab.image.initramfs import ARCHIVE, build_initramfs, with_modules
-from linklab.image.userland import LIVE, Entry
+from linklab.image.userland import Entry
 from linklab.kernel.extmodule import Against, build_modules, check_module_folder, source_hashes
 from linklab.kernel.kernel import Kernel, tool_versions
 from linklab.kernel.modules import FolderStore, ModuleTree
@@ -22,6 +22,7 @@ from linklab.kernel.requirements import BOOT, modules_needed
 from linklab.lab import spaces
 from linklab.lab.lab import Lab, Subject, host_cpu
 from linklab.machine.spec import Boot, Clock, MachineType
+from linklab.paths import LIVE
 from linklab.scenarios import own_file
 from linklab.scenarios.scenario import Scenario
 from linklab.trials.plan import Plan

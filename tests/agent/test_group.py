@@ -315,6 +315,16 @@ class TestAllOrNothing:
         assert "group edge: " in said and "bad (ifindex" in said and "stopped here" in said
         assert net.of("mtu") == {"b1": 1500, "b2": 1600, "bad": 1500, "b3": 1500}
 
+    @pytest.mark.parametrize("words", ["mtu 1600", "mtu 1600 txqueuelen 7 up"])
+    def test_who_refused_is_named_where_one_request_was_all(self, rooted: Net, words: str) -> None:
+        """Without a tree's devices nobody looked at the members before."""
+        rooted.write("group.tree", "")
+        self._group(rooted)
+        rooted.ip("link set b1 group 0")
+        said = rooted.group(f"set edge {words}", status=1)
+        assert "bad (ifindex" in said and "Invalid argument: the kernel stopped here" in said
+        assert rooted.of("mtu") == {"b1": 1500, "b2": 1600, "bad": 1500, "b3": 1500}
+
     def test_atomic_gives_each_what_it_had_and_names_who_refused(self, net: Net) -> None:
         self._group(net)
         net.ip("link set b1 group 0")

@@ -70,7 +70,7 @@ def test_both_states_are_taken_in_turn_and_rows_of_one_name_are_paired(
     }
     assert set(found) == {*commands("sysfs", "real"), "boot direct, QEMU's start to hello"}
     assert found["boot direct, QEMU's start to hello"].pairs == ((0.5, 0.25), (0.5, 0.25))
-    assert all(before - now > 0.2 for before, now in found["`invoke history`"].pairs)
+    assert all(before > 0.6 for before, _ in found["`invoke history`"].pairs), "it sleeps so long"
     assert log.read_text().split() == ["old", "new", "old", "new", "old", "new"]  # once untimed
     assert len(said) == 2 * (len(commands("sysfs", "real")) + 1)  # as the bar expects
     shown = plain_text(table(there, list(found.values())))

@@ -63,10 +63,11 @@ def test_it_is_asked_again_when_the_file_is_gone(cache: Cache, ask: Ask, file: P
     assert Remembered(cache).get("how often?", ask) == 2
 
 
-@pytest.mark.parametrize("content", ["", "{", "[1]", '{"how often?"'])
+@pytest.mark.parametrize("content", ["", "{", "[1]", '{"how often?"', '{"answer": 1}'])
 def test_a_damaged_memory_is_no_memory(cache: Cache, ask: Ask, content: str) -> None:
     Remembered(cache).get("how often?", ask)
-    (cache.root / "answers.json").write_text(content)
+    (kept,) = (cache.root / "answers").iterdir()
+    kept.write_text(content)
 
     assert Remembered(cache).get("how often?", ask) == 2
 

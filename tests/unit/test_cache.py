@@ -140,6 +140,19 @@ def with_a_manifest_of(text: str) -> Any:
     return lambda path: (path / MANIFEST).write_text(text)
 
 
+@pytest.fixture(params=["new", "looked at before"])
+def entry(cache: Cache, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Path:
+    """An entry of the cache that is whole; nobody reads again what was read and not touched."""
+    if request.param == "new":
+        return get(cache).path
+    monkeypatch.setattr(cache_module, "_TICK_NS", -1_000_000_000)
+    path = [get(cache) for _ in range(2)][-1].path
+    with monkeypatch.context() as patched:
+        patched.delattr(cache_module, "fingerprint")
+        get(cache, must_not_make)
+    return path
+
+
 @pytest.mark.parametrize(
     ("spoil", "fault"),
     [
@@ -158,17 +171,24 @@ def with_a_manifest_of(text: str) -> Any:
     ],
 )
 def test_an_entry_that_is_not_whole_is_thrown_away_and_made_again(
-    cache: Cache, spoil: Any, fault: str
+    cache: Cache, entry: Path, spoil: Any, fault: str
 ) -> None:
-    path = get(cache).path
-    spoil(path)
+    spoil(entry)
     notes: list[Event] = []
     assert get(cache, make, notes.append).file("bzImage").read_bytes() == b"kernel"
     (note,) = notes
     assert isinstance(note, Note)
-    assert fault in note.text and str(path) in note.text
+    assert fault in note.text and str(entry) in note.text
     get(cache, must_not_make)
     assert unfinished(cache) == []
+
+
+def test_what_was_just_written_is_read_again(cache: Cache) -> None:
+    """It may be written once more at what file systems take for the same time."""
+    path = [get(cache) for _ in range(2)][-1].path
+    altered(path)
+    assert get(cache).file("bzImage").read_bytes() == b"kernel"
+    assert not (cache.root / "whole").exists()
 
 
 def test_an_entry_that_is_no_folder_is_thrown_away(cache: Cache) -> None:

@@ -10,7 +10,6 @@ import pytest
 from fake_lab import lab_of
 from fake_tree import PATCH
 
-from linklab.commands import kernels, machines
 from linklab.commands.kernels import KernelOptions, prepare_subjects
 from linklab.commands.machines import MachineOptions, decide_clock, set_up_lab
 from linklab.console.formats import Fault
@@ -85,20 +84,20 @@ class Host:
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     host = Host(tmp_path)
     parts: Mapping[str, object] = {
-        "find_qemu": lambda *_: Qemu(Path("/usr/bin/qemu"), "7.2.22"),
-        "decide": host.decide,
-        "build_agent": lambda *_, **__: artefact(tmp_path / "agent", agent=b"a"),
-        "build_initramfs": lambda *_, **__: artefact(tmp_path / "initramfs", initramfs=b"i"),
-        "tsc_khz": host.tsc_khz,
-        "speed": lambda *_: host.speed,
-        "resolve_kernel": host.resolve_kernel,
-        "build_iso": host.build_iso,
-        "IMAGE": "linklab.iso",
+        "host.qemu.find_qemu": lambda *_: Qemu(Path("/usr/bin/qemu"), "7.2.22"),
+        "host.accel.decide": host.decide,
+        "image.programs.build_agent": lambda *_, **__: artefact(tmp_path / "agent", agent=b"a"),
+        "image.initramfs.build_initramfs": lambda *_, **__: artefact(
+            tmp_path / "initramfs", initramfs=b"i"
+        ),
+        "host.cpus.tsc_khz": host.tsc_khz,
+        "host.accel.speed": lambda *_: host.speed,
+        "kernel.kernel.resolve_kernel": host.resolve_kernel,
+        "image.iso.build_iso": host.build_iso,
+        "image.iso.IMAGE": "linklab.iso",
     }
     for name, part in parts.items():
-        for module in (kernels, machines):
-            if hasattr(module, name):
-                monkeypatch.setattr(module, name, part)
+        monkeypatch.setattr(f"linklab.{name}", part)
     return host
 
 
@@ -206,7 +205,7 @@ def test_a_kvm_that_does_not_work_is_refused_as_without_a_clock(
     def refuse(*_: object) -> Decision:
         raise UsageError("--accel kvm: KVM does not run a guest here")
 
-    monkeypatch.setattr(machines, "decide", refuse)
+    monkeypatch.setattr("linklab.host.accel.decide", refuse)
     with pytest.raises(UsageError, match="KVM does not run a guest here"):
         decide_clock(MachineOptions("kvm"), ignore)
 
@@ -329,7 +328,7 @@ def test_the_iso_has_the_image_that_the_kernels_are_wanted_with(
         images.append(image)
         return artefact(tmp_path / "own", initramfs=b"i")
 
-    monkeypatch.setattr(kernels, "build_initramfs", build_initramfs)
+    monkeypatch.setattr("linklab.image.initramfs.build_initramfs", build_initramfs)
     purpose = Requirements(Boot.ISO, image=tmp_path / "image")
     prepare_subjects(KernelOptions("sysfs"), purpose, cache, ignore)
     assert images == [tmp_path / "image"]

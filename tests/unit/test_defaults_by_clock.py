@@ -13,7 +13,6 @@ from hand_made import cell
 from test_series_run import chain
 
 from linklab.bisect.tester import KernelTester
-from linklab.commands import machines
 from linklab.commands.calibrate import CalibrateOptions, Calibrating
 from linklab.commands.compare import CompareOptions, Comparing
 from linklab.commands.judging import CriterionOptions, check_criterion
@@ -41,8 +40,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(lab_module, "host_memory_available", lambda: 8000)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(CPUS)))
-    monkeypatch.setattr(machines, "find_qemu", lambda *_: Qemu(Path("/usr/bin/qemu"), "7.2.22"))
-    monkeypatch.setattr(machines, "decide", lambda *_: Decision(Accel.TCG, "because"))
+    found = Qemu(Path("/usr/bin/qemu"), "7.2.22")
+    monkeypatch.setattr("linklab.host.qemu.find_qemu", lambda *_: found)
+    monkeypatch.setattr("linklab.host.accel.decide", lambda *_: Decision(Accel.TCG, "because"))
 
 
 @pytest.mark.parametrize("machine", [VIRTUAL, MachineOptions()])

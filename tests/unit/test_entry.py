@@ -115,6 +115,69 @@ def test_the_package_installs_that_program() -> None:
     assert scripts == {"invoke": "linklab.entry:main", "inv": "linklab.entry:main"}
 
 
+def imported(folder: Path, *words: str) -> set[str]:
+    """Return what a real command imports, by the list that Python itself makes of it."""
+    env = environment({"PYTHONPATH": str(ROOT)})
+    argv = [sys.executable, "-X", "importtime", str(INVOKE), "-r", str(ROOT), *words]
+    done = subprocess.run(argv, cwd=folder, env=env, capture_output=True, check=True, text=True)
+    lines = (line.rpartition("|")[2].strip() for line in done.stderr.splitlines())
+    return set(filter(None, lines))
+
+
+@pytest.mark.parametrize(("told_not_to", "kept"), [(None, True), ("1", False)])
+def test_what_is_compiled_is_kept_unless_python_was_told_not_to(
+    told_not_to: str | None, kept: bool, tmp_path: Path
+) -> None:
+    """Invoke keeps nothing by itself (its `--write-pyc`)."""
+    own = {"PYTHONPYCACHEPREFIX": str(tmp_path), "PYTHONDONTWRITEBYTECODE": told_not_to}
+    env = environment({"PYTHONPATH": str(ROOT), **own})
+    subprocess.run([INVOKE, "--list"], cwd=ROOT, env=env, capture_output=True, check=True)
+    assert bool(list(tmp_path.rglob("cli.*.pyc"))) is kept
+
+
+SLOW_TO_IMPORT = {"jinja2", "numpy", "pexpect", "pyroute2", "qemu", "rich"}
+OF_A_LIST = {"", ".commands", ".commands.cli", ".commands.exit_status"}
+OF_A_LIST |= {".entry", ".errors", ".options"}
+DOING = {"agent", "image", "lab", "machine", "trials"}
+"""The folders that do a run's work."""
+
+
+def test_the_list_of_commands_imports_no_command(tmp_path: Path) -> None:
+    found = imported(tmp_path, "--list")
+    assert {name for name in found if name.startswith("linklab")} == {
+        f"linklab{name}" for name in OF_A_LIST
+    }
+    assert not found & SLOW_TO_IMPORT
+
+
+def test_help_of_run_imports_its_options_and_none_of_its_work(tmp_path: Path) -> None:
+    found = imported(tmp_path, "run", "--help")
+    assert "linklab.commands.workflow" in found
+    assert not found & SLOW_TO_IMPORT
+    assert not found & {f"linklab.{name}" for name in DOING}
+
+
+def test_past_runs_are_listed_without_what_makes_runs(tmp_path: Path) -> None:
+    found = imported(tmp_path, "history", "--results", ".")
+    assert not found & (SLOW_TO_IMPORT - {"rich"})
+    assert not found & {f"linklab.{name}" for name in DOING}
+
+
+def test_of_pyroute2_only_messages_are_imported_until_more_is_asked_for() -> None:
+    """A scenario may use all of it, as its author's own program does."""
+    code = (
+        "import sys, linklab.agent.links as links; before = set(sys.modules); "
+        "from pyroute2 import IPRoute, netlink; import pyroute2; "
+        "assert pyroute2.netlink.rtnl.ifinfmsg.ifinfmsg is links.ifinfmsg; "
+        "print('pyroute2.ndb' in before, IPRoute.__name__, netlink.__name__, pyroute2.__name__)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, check=True, text=True, capture_output=True,
+        env=environment({"PYTHONPATH": str(ROOT)}),
+    )  # fmt: skip
+    assert done.stdout == "False IPRoute pyroute2.netlink pyroute2\n"
+
+
 def ended(words: str, streams: str, folder: Path) -> tuple[int, str]:
     """Run a command in a shell with some redirections; return its status, and standard error."""
     line = f"{shlex.quote(str(INVOKE))} -r {shlex.quote(str(ROOT))} {words} {streams}"

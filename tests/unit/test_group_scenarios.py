@@ -80,8 +80,8 @@ def test_links_are_vlans_and_macvlans_in_turns_that_do_not_collide() -> None:
     assert len(set(vlans)) == 500
 
 
-class Nft:
-    """A host that knows what nft counted, and the groups of its interfaces."""
+class Filtering:
+    """A host that knows what its rules counted, and the groups of its interfaces."""
 
     def __init__(self, counts: Iterable[int], groups: Mapping[str, int]) -> None:
         self.counts, self.groups = list(counts), groups
@@ -89,6 +89,9 @@ class Nft:
     def printed(self, argv: list[str], _cell: object = None) -> str:
         if "list" in argv and "chain" in argv:
             return "".join(f"iif counter packets {n} bytes 0 drop\n" for n in self.counts)
+        if argv[0].endswith("iptables-legacy-save"):
+            rows = (f"[{n}:0] -A PREROUTING -m devgroup -j DROP\n" for n in self.counts)
+            return f"*raw\n:PREROUTING ACCEPT [9:0]\n{''.join(rows)}COMMIT\n"
         rows = (f'{{"ifname":"{n}","number":{group}}}\n' for n, group in self.groups.items())
         return "".join(rows)
 
@@ -100,13 +103,14 @@ def filtered(counts: Iterable[int], groups: Mapping[str, int]) -> tuple[Filter, 
     scenario.names, scenario.groups = ["d0", "near", "d1"], [42, 42, 42]
     scenario.rules = ["one", "two", "three"]
     scenario.sent, scenario.dropped, scenario.passed = 64, sum(counts), 0
-    return scenario, {"b": Nft(counts, groups)}
+    return scenario, {"b": Filtering(counts, groups)}
 
 
-def test_one_rule_in_the_middle_drops_all_and_each_interface_is_in_its_group() -> None:
+@pytest.mark.parametrize("arm", ["each", "iptables-tree"])
+def test_one_rule_in_the_middle_drops_all_and_each_interface_is_in_its_group(arm: str) -> None:
     groups = {"d0": 42, "near": 42, "d1": 42}
     scenario, hosts = filtered([0, 64, 0], groups)
-    scenario.check(hosts, cell_of(Filter))
+    scenario.check(hosts, cell_of(Filter, arm=arm))
     for counts, which in (
         ([0, 63, 1], groups),
         ([64, 0, 0], groups),
@@ -116,7 +120,7 @@ def test_one_rule_in_the_middle_drops_all_and_each_interface_is_in_its_group() -
     ):
         scenario, hosts = filtered(counts, which)
         with pytest.raises(WrongState):
-            scenario.check(hosts, cell_of(Filter))
+            scenario.check(hosts, cell_of(Filter, arm=arm))
 
 
 @pytest.mark.parametrize(

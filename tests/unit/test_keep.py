@@ -103,7 +103,7 @@ def test_a_visit_ends_with_how_it_ended(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(guests, "visit", lambda *_: left)
+    monkeypatch.setattr("linklab.lab.console_access.visit", lambda *_: left)
     shell.main(shell.ShellOptions(guest="last"))
     assert f"nosysfs-[128]: {told}" in capfd.readouterr().err
 
@@ -114,7 +114,7 @@ def test_a_guest_that_has_just_ended_is_told_of(
     def gone(*_words: object) -> bool:
         raise ConnectionRefusedError
 
-    monkeypatch.setattr(guests, "visit", gone)
+    monkeypatch.setattr("linklab.lab.console_access.visit", gone)
     with pytest.raises(LabError, match="has just ended"):
         guests.visit_guest("last")
 

@@ -157,11 +157,13 @@ def test_a_session_boots_that_machine_with_that_log_and_limit(
     log, noise = Path("console.log"), read_noise("WARNING in old_driver", "known")
     symbols = Cached("kernel/ab/symbols")
     put(OURS.kernel, LAB.initramfs, symbols)
-    with replace(LAB, noise=noise).session(replace(OURS, symbols=symbols), log) as session:
+    lab = replace(LAB, noise=noise, meanwhile=print)
+    with lab.session(replace(OURS, symbols=symbols), log) as session:
         assert str(session) == "session"
     *place, named = seen
     assert place == [LAB.qemu.path, LAB.spec_for(OURS), log, 60.0, None]
-    assert named == {"noise": noise, "symbols": symbols.path, "hold": None}
+    others = {"symbols": symbols.path, "hold": None, "started": print}
+    assert named == {"noise": noise, **others}
 
 
 def test_a_session_draws_its_random_numbers_with_what_it_is_given(
@@ -306,15 +308,15 @@ def test_a_session_resumes_the_guest_saved_for_its_kernel(
     seen: list[Any] = []
 
     @contextmanager
-    def open_session(*args: object, **_named: object) -> Iterator[None]:
-        seen.append(args[-1])
+    def open_session(*args: object, **named: object) -> Iterator[None]:
+        seen.extend((args[-1], named["started"]))
         yield
 
     monkeypatch.setattr(lab_module, "open_session", open_session)
     subject = kernel(tmp_path, "sysfs")
     ready = lab.with_snapshots([subject], Cache(tmp_path / "cache"), ignore)
-    with ready.session(subject, tmp_path / "console.log"):
-        assert seen == [ready.snapshots["sysfs"]]
+    with replace(ready, meanwhile=print).session(subject, tmp_path / "console.log"):
+        assert seen == [ready.snapshots["sysfs"], None], "it is there before anything else is done"
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,9 @@ def test_more_connections_than_the_table_is_to_hold_are_refused() -> None:
     long = cell_of(Conntrack, arm="known", entries=50_000, buckets=4096)
     assert "need 5000 buckets" in Conntrack.conflict(long, given_to(Conntrack))
     assert not Conntrack.conflict(long.with_(arm="none"), given_to(Conntrack))
+    few = cell_of(Conntrack, arm="evicting", entries=2000, buckets=65_536)
+    assert "most have none" in Conntrack.conflict(few, given_to(Conntrack))
+    assert not Conntrack.conflict(few.with_(buckets=16_384), given_to(Conntrack))
     assert scenario_named("conntrack") is Conntrack and scenario_named("tc") is Tc
 
 

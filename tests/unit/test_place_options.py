@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from linklab.agent.replies import Hello
-from linklab.commands import places
 from linklab.commands.kernels import KernelOptions
 from linklab.commands.machines import MachineOptions
 from linklab.commands.places import NICS, PlaceOptions
@@ -39,7 +38,7 @@ CAPTURED = PlaceOptions(capture=True)
 
 @pytest.fixture(autouse=True)
 def memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(places, "host_memory_available", lambda: 1000)
+    monkeypatch.setattr("linklab.lab.lab.host_memory_available", lambda: 1000)
 
 
 def subject(name: str, known: bool = True) -> Subject:

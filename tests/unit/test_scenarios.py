@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from linklab.commands.scenarios import ScenarioOptions
 from linklab.errors import UsageError
 from linklab.results.shape import Cell
-from linklab.scenarios import names, scenario_named
+from linklab.scenarios import check, names, scenario_named
 from linklab.scenarios.grouping import Grouping
 from linklab.scenarios.scenario import Parameter
 
@@ -45,6 +45,7 @@ def test_the_labs_own_are_found_by_name_and_no_module_beside_them_is_one() -> No
         kind = scenario_named(name)
         assert kind.name == name
         assert kind.about
+        check(kind, name)
 
 
 def test_one_of_ones_own_is_found_by_its_path(monkeypatch: pytest.MonkeyPatch) -> None:

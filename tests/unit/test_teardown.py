@@ -62,7 +62,7 @@ def test_links_of_the_default_group_are_marked_first_and_deleted_together() -> N
 def test_a_guest_without_links_is_only_asked() -> None:
     guest = guest_with(foreign=False)
     assert torn_down(guest) == ["lo"]
-    assert requests_of(guest) == ["job-signal", "notification-counts", "run", "dump"]
+    assert requests_of(guest) == ["job-signal", "notification-counts", "read-file", "dump"]
 
 
 def test_a_group_that_also_has_what_cannot_be_deleted_goes_one_by_one() -> None:
@@ -126,6 +126,7 @@ class SpacedGuest(FakeGuest):
     def __init__(self, *names: str, stays: tuple[str, ...] = (), slow: int = 0) -> None:
         super().__init__(programs=frozenset({"/bin/ip", "/bin/sleep", "/bin/kill"}))
         self.names, self.stays, self.slow = list(names), stays, slow
+        self.files["/run/netns"] = b""
         self.ids: dict[str, int] = {}
         self.slept = 0
         self.killed: list[str] = []

@@ -12,6 +12,7 @@ import pytest
 from fake_lab import lab_of, subject
 from rich.text import Text
 
+from linklab.commands import workflow
 from linklab.commands.exports import ExportOptions
 from linklab.commands.workflow import Finished, Request, RunRecord
 from linklab.errors import KernelCrashed, LabError, LinklabError, UsageError, Verdict
@@ -152,3 +153,26 @@ def test_who_cannot_be_shown_the_table_gets_the_files_all_the_same() -> None:
         toy(table=BrokenPipeError())
     assert read_about(Path("out"))["verdict"] == "fail"
     assert "what was done" in Path("toy.xml").read_text()
+
+
+def test_who_reads_the_table_does_not_wait_for_the_page(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[str] = []
+    monkeypatch.setattr(Toy, "illustrate", lambda *_: shown.append(capsys.readouterr().out))
+    toy()
+    assert shown == ["the table\n\nverdict: fail   results: out\n"]
+
+
+def test_who_reads_only_its_beginning_gets_the_page_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def lose(_shown: object) -> None:
+        raise BrokenPipeError
+
+    drawn: list[object] = []
+    monkeypatch.setattr(Toy, "illustrate", lambda *_: drawn.append(_))
+    monkeypatch.setattr(workflow, "print_shown", lose)
+    with pytest.raises(BrokenPipeError):
+        toy()
+    assert len(drawn) == 1

@@ -54,6 +54,22 @@ def test_debians_kernel_is_measured_with_its_own_modules(
     assert all(s["verified"] for s in samples)
 
 
+def test_nothing_is_tracked_on_debians_kernel_until_it_is_asked_for(
+    invoke: Invoke, cache: Cache, tmp_path: Path
+) -> None:
+    """Open vSwitch's module, which one rung needs, turns tracking on in Linux 6.1."""
+    debian(cache)
+    done = invoke(
+        *("run", "--scenario", "drop", "--kernel", "debian", "--clock", "virtual"),
+        *("--axis", "arm=nft-input,openvswitch", "--param", "packets=640"),
+        *("--output", str(tmp_path / "run"), "--json"),
+    )
+    assert done.status == 0, done.stderr
+    rate = {(s["arm"], s["conntrack"]): s["packets_per_second"] for s in done.document["samples"]}
+    for arm in ("nft-input", "openvswitch"):
+        assert rate[arm, "on"] < 0.9 * rate[arm, "off"]
+
+
 def test_a_module_is_built_loaded_and_at_work(lab: Lab, cache: Cache, tmp_path: Path) -> None:
     subject = debian(cache, str(MODULES / "hello"), "veth", clock=lab.clock)
     with lab.session(subject, tmp_path / "console.log") as session:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from guests import Invoke, Opener, soon
@@ -12,10 +15,16 @@ from linklab.agent.client import Agent
 from linklab.commands.machines import MachineOptions, set_up_lab
 from linklab.events import ignore
 from linklab.host.cache import Cache
+from linklab.image.programs import build_program
+from linklab.kernel.kernel import BuildOptions, resolve_kernel
+from linklab.lab.lab import Lab
+from linklab.scenarios.inherit import Inherit
 from linklab.scenarios.scenario import GROUPS
+from linklab.trials.subjects import subject_of
 
 pytestmark = pytest.mark.vm
 
+HERE = Path(__file__).parent
 MANY = 10_000
 MANY_MIB = 900
 JOURNAL = "/run/linklab-group.journal"
@@ -177,6 +186,93 @@ def test_memory_that_is_short_changes_nothing(guest: Opener) -> None:
             "cat /tmp/words; ip -o link show group 42 | grep -c 'mtu 1400'",
         )
         assert "memory is short" in said and said.endswith("\n400\n")
+
+
+@pytest.fixture
+def failing(cache: Cache, lab: Lab, tmp_path: Path) -> Iterator[Agent]:
+    """A guest whose kernel has no memory where it is told so, and links of all kinds."""
+    options = BuildOptions(configs=(*Inherit.fragments(), HERE / "group.config"))
+    kernel = resolve_kernel("sysfs", options, cache, ignore)
+    with lab.session(subject_of(kernel, cache, ignore), tmp_path / "console.log") as session:
+        agent = session.agent
+        agent.write_file("/tmp/failing", (HERE / "in_guest" / "failing").read_bytes(), soon())
+        shell(agent, ". /tmp/failing; may_fail")
+        yield agent
+
+
+@pytest.mark.parametrize(
+    "change", ["set 42 up", f"assign 42 mac {FIRST} inet 10.0.0.1/24"], ids=["group", "each"]
+)
+def test_a_kernel_that_lacks_memory_does_all_or_nothing(failing: Agent, change: str) -> None:
+    """At each allocation of the program's whole life, and for a spell from each on."""
+    lines = ["echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6", "ip link add base type dummy"]
+    for n in range(1, 7):
+        mac = f"address 06:00:00:00:00:0{n}"
+        lines += [
+            f"ip link add link base name m{n} {mac} group 42 type macvlan",
+            f"echo link set m{n} down {mac} >> /tmp/undo",
+            f"echo address flush dev m{n} >> /tmp/undo",
+        ]
+    shell(failing, "\n".join(lines))
+    said = {
+        how: shell(failing, f". /tmp/failing; > /tmp/words; sweep {how} {course} {change}")
+        for how, course in (("once", "0 1 30"), ("spell", "60000 1000 4"))
+    }
+    for how, words in said.items():
+        first = words.splitlines()[0]
+        print(how, first)
+        assert re.fullmatch(r"\d+ of \d+ recovered", first), "it was something in between"
+    refused = r"^linklab-group: m\d \(ifindex \d+\): (Out of memory|No buffer space available)"
+    assert re.search(refused, said["once"], re.MULTILINE)
+    assert "all is as it was" in said["once"]
+    assert "the journal stays: `recover`" in said["spell"] and "\nundone\n" in said["spell"]
+
+
+def test_a_daemon_whose_kernel_lacks_memory_misses_no_link(failing: Agent) -> None:
+    failing.write_file("/tmp/rules", b"on 42 kind macvlan join 42\n", soon())
+    said = shell(
+        failing,
+        "ip link add base group 42 type dummy\n"
+        "group inherit /tmp/rules > /tmp/ready 2> /tmp/words & daemon=$!\n"
+        "until grep -q ready /tmp/ready; do sleep 0.1; done\n"
+        "for n in $(seq 60); do\n"
+        "echo $n > /proc/$daemon/fail-nth\n"
+        "ip link add link base name m$n type macvlan\n"
+        "for i in $(seq 50); do\n"
+        "[ $(group list 42 count) = $((n + 1)) ] && break; sleep 0.1\n"
+        "done; done\n"
+        "kill $daemon; wait $daemon; echo status $?; group list 42 count; cat /tmp/words",
+    )
+    status, joined, *words = said.splitlines()
+    assert (status, joined) == ("status 0", "61"), words
+    assert words, "no allocation failed that mattered"
+
+
+def test_ipvlan_and_ppp_join_as_any_other_kind(failing: Agent, cache: Cache) -> None:
+    program = build_program(HERE / "in_guest" / "ppp", cache, ignore)
+    failing.write_file("/tmp/ppp", program.read_bytes(), soon())
+    rules = b"on 42 kind ipvlan join 42\nname ppp1 join 44\nkind ppp join 43\n"
+    failing.write_file("/tmp/rules", rules, soon())
+    said = shell(
+        failing,
+        "chmod 755 /tmp/ppp\n"
+        "ip link add base group 42 type dummy; ip link add other type dummy\n"
+        "group inherit /tmp/rules > /tmp/ready & daemon=$!\n"
+        "until grep -q ready /tmp/ready; do sleep 0.1; done\n"
+        "ip link add link base name i1 type ipvlan; ip link add link base name i2 type ipvlan\n"
+        "ip link add link other name i3 type ipvlan\n"
+        "/tmp/ppp > /tmp/made & first=$!; until grep -q ppp0 /tmp/made; do sleep 0.1; done\n"
+        "/tmp/ppp > /tmp/made & second=$!; until grep -q ppp1 /tmp/made; do sleep 0.1; done\n"
+        "sleep 1; kill $daemon; wait $daemon; group list; kill $first $second",
+    )
+    rows = [line.split() for line in said.splitlines()]
+    found = {row[1]: (row[3], row[-1]) for row in rows}
+    del found["lo"]
+    assert found == {
+        "base": ("42", "dummy"), "other": ("default", "dummy"),
+        "i1": ("42", "ipvlan"), "i2": ("42", "ipvlan"), "i3": ("default", "ipvlan"),
+        "ppp0": ("43", "ppp"), "ppp1": ("44", "ppp"),
+    }  # fmt: skip
 
 
 def test_ten_thousand_interfaces_are_listed_and_changed(cache: Cache, subjects: dict[str, object],

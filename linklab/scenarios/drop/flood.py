@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
+from pathlib import Path
+from typing import ClassVar
 
 from linklab.errors import LabError
 from linklab.lab.spaces import NETWORKS, TRAFFIC, build, shaped_links
@@ -40,7 +42,10 @@ class Flooded(Scenario):
     """See above. Each trial finds its three hosts new: tables of iptables stay where they were."""
 
     topology = "a -- b -- c"
-    fragment = (NETWORKS / "kernel.config", IMAGES / "drop" / "kernel.config")
+    fragment: ClassVar[tuple[Path, ...]] = (
+        NETWORKS / "kernel.config",
+        IMAGES / "drop" / "kernel.config",
+    )
     image = IMAGES / "drop"
 
     @classmethod
@@ -63,12 +68,14 @@ class Flooded(Scenario):
         self.place = Place(self.near.interface, self.far.interface)
         return ()
 
-    def lay(self, hosts: Hosts) -> Host:
-        """Make the hosts anew; return the one in the middle."""
+    def lay(self, hosts: Hosts, between: str = "") -> Host:
+        """Make the hosts anew, a script `between` the old and the new; return the middle one."""
         guest, middle = guest_of(hosts[self.b]), hosts[self.b]
         guest.run(["/bin/mkdir", "-p", FOLDER])
         for host in self.drawn.hosts:
             guest.ip(f"netns delete {host}")
+        if between:
+            guest.run(["/bin/sh", "-c", between])
         build(self.drawn, 0, guest.run, guest.write)
         middle.ip(f"route add {_NETWORK} via {self.drawn.address(self.a)}")
         middle.run([TRAFFIC, "napi", self.place.near])

@@ -170,6 +170,18 @@ def tracks(family: str) -> Tool:
     return Tool(_NFT, lines)
 
 
+def switching(*, wanted: bool) -> str:
+    """Return what has Open vSwitch's module there for its own rung alone, where it is one.
+
+    In Linux 6.1 it turns tracking on in all namespaces to come (`ovs_ct_limit_init`).
+    """
+    there = "grep -q '^openvswitch ' /proc/modules"
+    if wanted:
+        files = "$(find /lib/modules -name 'openvswitch.ko*')"
+        return f"{there} || for file in {files}; do insmod $file; done"
+    return f"if {there}; then until rmmod openvswitch; do sleep 0.1; done; fi"
+
+
 def _flows(place: Place, _addresses: Iterable[str], _held: str) -> Iterator[str]:
     devices = f"devices = {{ {place.near}, {place.far} }}"
     yield "table ip ladder {"

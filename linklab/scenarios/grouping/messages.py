@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from pyroute2.netlink import NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL
 from pyroute2.netlink.rtnl import RTM_DELLINK, RTM_NEWLINK
@@ -90,6 +91,7 @@ class LinkRun:
     name: str | None  # of the first, where names were asked for
 
 
+@lru_cache(maxsize=4096)  # dumps of interfaces that nobody changed say the same
 def read_run(run: MessageRun) -> LinkRun:
     """Return what a run of a dump says."""
     message = message_of(run)
