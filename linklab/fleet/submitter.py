@@ -46,6 +46,7 @@ _LOST = 60.0  # s without any
 _TRIES = 3  # of a part, on as many hosts
 _AHEAD = 2  # parts that are with the scheduler, for each worker
 _FETCH = 300.0  # s for a result that is there
+_CUT = "scheduler-connection-lost"  # Dask's word where a client had to connect again
 _AT_ONCE = 64  # results that are fetched together
 _AGREE = 0.005  # by which figures in virtual time may differ on two hosts
 _BUILDING = "building kernels on the fleet"
@@ -404,7 +405,9 @@ class _Submission:
         except KilledWorker as error:
             text = "a part of the batch ended each worker that took it, the last one"
             return Done(fault=LabError(f"{text} {error.last_worker.address}: {task.part.name}"))
-        except (CancelledError, TimeoutError):
+        except (CancelledError, TimeoutError) as error:
+            if getattr(error, "reason", "") != _CUT:  # else no worker is to blame
+                self._lost[task.part.name] += 1
             return None
         finally:
             task.future.release()
@@ -412,7 +415,6 @@ class _Submission:
 
     def _lost_with(self, task: _Task) -> Done | None:
         """Return what stands for a part that was lost once too often, with who had it."""
-        self._lost[task.part.name] += 1
         times, last = self._lost[task.part.name], task.worker and f", the last one {task.worker}"
         if times <= _TRIES:
             return None
@@ -434,6 +436,7 @@ class _Submission:
                 del self._under_way[key]
                 task.future.cancel()
                 if not task.is_check:
+                    self._lost[task.part.name] += 1
                     self._answers.append((task, None))
         if any(worker in there for worker in self._workers):
             self._lost_since = None
