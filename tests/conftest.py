@@ -19,6 +19,7 @@ from linklab.image.programs import PROGRAM, build_agent
 
 if TYPE_CHECKING:
     from agentbox import Box
+    from fleet_workers import Taken, Workers
     from stage import Stage
 
 NOBODY = 65534
@@ -113,3 +114,23 @@ def common_folder() -> Iterator[Path]:
     """A folder of a user without privileges, who is who the test runs as."""
     with unprivileged() as folder:
         yield folder
+
+
+@pytest.fixture
+def workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workers]:
+    """A scheduler, and workers that a test starts."""
+    from fleet_workers import running
+
+    known = Cache().root  # what was found out about this host is still true
+    monkeypatch.setenv("LINKLAB_CACHE", str(tmp_path / "cache"))
+    with running(tmp_path, known) as made:
+        yield made
+
+
+@pytest.fixture
+def taken(workers: Workers, tmp_path: Path) -> Taken:
+    """What will come of a batch on these workers."""
+    from fleet_workers import Taken
+
+    (tmp_path / "run").mkdir()
+    return Taken(workers, tmp_path / "run")

@@ -81,8 +81,6 @@ def checked(options: BisectOptions) -> Search:
     criterion = check_criterion(options.criterion)
     memory = check_machine(options.machine, criterion, options.kernels)
     options.fleet.check(keeps=criterion.keep)
-    if options.fleet.address and criterion.tests:
-        raise UsageError("--fleet does trials of scenarios: --selftest runs on this host")
     build = options.kernels.build_options()
     check_spec(KernelSpec(flavour, build))
     history: History
@@ -174,6 +172,7 @@ class Bisecting(Workflow[BisectOptions, BisectRequest]):
                 options.machine,
                 journal,
                 self.listener,
+                options.fleet,
             )
         tester = open_tester(
             options.kernels,
@@ -181,7 +180,8 @@ class Bisecting(Workflow[BisectOptions, BisectRequest]):
             search.memory,
             search.criterion,
             self.listener,
-            lambda lab: self.held.enter_context(options.fleet.joined(lab, self.listener)),
+            self.cache,
+            self.held.enter_context(options.fleet.joined(self.cache, self.listener)),
         )
         return tester.classifier(
             lambda revision: search.history.build_options(revision.name),

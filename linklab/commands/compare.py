@@ -13,7 +13,13 @@ from linklab.commands.exports import ExportOptions, write_exports
 from linklab.commands.kernels import GRAMMAR, KernelOptions, KernelSide, is_kernel, kernel_pair
 from linklab.commands.machines import MachineOptions, decide_clock
 from linklab.commands.scenarios import BlockOptions, memory_for, metric_of, no_share
-from linklab.commands.workflow import Finished, LabRequest, Measurement, MeasuringOptions
+from linklab.commands.workflow import (
+    Finished,
+    LabRequest,
+    Measurement,
+    MeasuringOptions,
+    ResumeOptions,
+)
 from linklab.errors import LabError, LinklabError, UsageError, Verdict
 from linklab.events import step
 from linklab.kernel.kconfig import flavours
@@ -22,7 +28,7 @@ from linklab.options import RESULTS, group, option, past_runs, percent, seconds,
 from linklab.results.comparison import DEFAULT_THRESHOLD, VIRTUAL_THRESHOLD, Effect, Rule
 from linklab.results.result_kinds import COMPARISON
 from linklab.results.shape import Metric, Shape
-from linklab.results.store import RUN_FILE, claim, read_run
+from linklab.results.store import RUN_FILE, read_run
 from linklab.results.suites import suite_of_runs
 from linklab.trials.plan import Plan
 from linklab.trials.subjects import experiment
@@ -61,7 +67,7 @@ class ThresholdOptions(BlockOptions):
 
 
 @dataclass(frozen=True)
-class CompareOptions(MeasuringOptions, ThresholdOptions):
+class CompareOptions(MeasuringOptions, ThresholdOptions, ResumeOptions):
     """The options of `invoke compare`, as typed. `kernels` has no names: `a` and `b` are those."""
 
     a: str = word(
@@ -123,8 +129,7 @@ class Comparing(Measurement[CompareOptions, CompareRequest]):
         rule = options.rule(clock, plan.seed)
         memory = max(memory_for(options.machine, plan, side.options) for side in both)
         self.place.check(self.network, memory, options.kind, plan)
-        folder = claim(options.output, self.kind)
-        return CompareRequest(folder, memory, both, plan, metric, rule, budget)
+        return CompareRequest(self.claimed(), memory, both, plan, metric, rule, budget)
 
     def sides(self) -> Sequence[KernelSide]:
         """Return both kernels."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,8 @@ from linklab.report.progress import progress
 if TYPE_CHECKING:  # `invoke run --help` imports this module: the work imports what it needs
     from rich.table import Table
 
-    from linklab.lab.lab import Lab
+    from linklab.fleet.submitter import Fleet
+    from linklab.host.cache import Cache
 
 _INSECURE = "take a scheduler that anybody may use who reaches it"
 
@@ -49,15 +50,16 @@ class FleetOptions:
             raise UsageError("--insecure is said of a fleet: name it with --fleet")
 
     @contextmanager
-    def joined(self, lab: Lab, listener: Listener) -> Iterator[Lab]:
-        """Yield a lab whose batches the fleet does, if there is one."""
+    def joined(self, cache: Cache, listener: Listener) -> Iterator[Fleet | None]:
+        """Yield the fleet, if there is one, which builds what the cache lacks."""
         if not self.address:
-            yield lab
+            yield None
             return
         from linklab.fleet.submitter import Fleet
 
         with Fleet(self.address, self.insecure, listener) as fleet:
-            yield replace(lab, fleet=fleet)
+            cache.elsewhere = fleet.build
+            yield fleet
             hosts = ", ".join(f"{host} {len(logs)}" for host, logs in fleet.measured.items())
             listener(Note(f"guests that each host ran: {hosts or 'none'}"))
 

@@ -229,6 +229,8 @@ def rerun(options: RerunOptions, command: Sequence[str]) -> Verdict:
     class Again(Running):
         """The same run, beside what it found then."""
 
+        says_how_to_go_on = False
+
         def document(self) -> dict[str, Any]:
             changed = [vars(difference) for difference in differences(before, self.stored)]
             return {**super().document(), "before": str(folder), "differences": changed}

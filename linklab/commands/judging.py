@@ -12,6 +12,7 @@ from linklab.bisect.history import Revision
 from linklab.bisect.journal import Journal
 from linklab.bisect.tester import Criterion, KernelTester
 from linklab.bisect.verdicts import SelftestClassifier, Tries
+from linklab.commands.fleet import FleetOptions
 from linklab.commands.guests import hold_here
 from linklab.commands.kernels import KernelOptions
 from linklab.commands.machines import MachineOptions, set_up_lab
@@ -29,7 +30,7 @@ from linklab.errors import (
 )
 from linklab.events import Listener
 from linklab.host.cache import Cache
-from linklab.lab.lab import Lab
+from linklab.lab.lab import Fleet
 from linklab.options import choose_list, number, option
 from linklab.paths import LIVE
 from linklab.results.outcomes import Status
@@ -38,6 +39,7 @@ from linklab.results.store import read_about
 from linklab.selftests.record import TestRecord, records_of
 
 MOST_TRIES = 10_000
+_HERE = FleetOptions()
 _TRIALS = 3  # of a guest in a block: their median is one value
 _FAULTS: dict[Status, type[KernelFault]] = {
     Status.FAIL: WrongState,
@@ -144,20 +146,21 @@ def open_tester(
     memory: int,
     criterion: Criterion,
     listener: Listener,
-    join: Callable[[Lab], Lab] = lambda lab: lab,
+    cache: Cache | None = None,
+    fleet: Fleet | None = None,
 ) -> KernelTester:
     """Return what builds kernels of a flavour and tests them, its lab set up.
 
-    `join` puts the lab where its batches are done, if not here.
+    A `fleet` does its batches, if there is one.
     """
-    cache = Cache()
+    cache = cache or Cache()
     image = criterion.plan.kind.image or LIVE
     lab = set_up_lab(machine, memory, cache, listener, image)
     if criterion.keep:
         lab = replace(lab, hold=hold_here(listener))
     boots = DEFAULT_BOOTS[lab.clock]
     return KernelTester(
-        kernels.names, join(lab), cache, criterion, listener, kernels.modules, boots
+        kernels.names, replace(lab, fleet=fleet), cache, criterion, listener, kernels.modules, boots
     )
 
 
@@ -167,11 +170,12 @@ def selftest_classifier(
     machine: MachineOptions,
     journal: Journal,
     listener: Listener,
+    fleet: FleetOptions = _HERE,
 ) -> SelftestClassifier:
     """Return what classifies revisions by the tests that the criterion names."""
 
     def run(revision: Revision, folder: Path, attempt: int) -> Sequence[LinklabError]:
-        return _run(criterion, kernels(revision), machine, folder, attempt, listener)
+        return _run(criterion, kernels(revision), machine, fleet, folder, attempt, listener)
 
     return SelftestClassifier(run, Tries(criterion.rule, criterion.tries, journal))
 
@@ -180,6 +184,7 @@ def _run(
     criterion: Criterion,
     kernels: KernelOptions,
     machine: MachineOptions,
+    fleet: FleetOptions,
     folder: Path,
     attempt: int,
     listener: Listener,
@@ -188,11 +193,14 @@ def _run(
         tests=criterion.tests,
         kernels=kernels,
         machine=machine,
+        fleet=fleet,
         timeout=f"{criterion.plan.limit or 0:g}",
         output=str(folder),
     )
+    work = SelftestWork(options, ["invoke", "selftest"], listener, attempt)
+    work.says_how_to_go_on = False
     try:
-        finished = SelftestWork(options, ["invoke", "selftest"], listener, attempt).run()
+        finished = work.run()
     except UsageError as error:  # options are right by now: this revision lacks the test
         raise BuildSkipped(error.message, error.evidence) from error
     if finished.faults:

@@ -124,6 +124,10 @@ class KernelOptions:
             modular=bool(module_words(self.modules).folders),
         )
 
+    def builds(self) -> list[tuple[str, BuildOptions]]:
+        """Return each kernel's name, with how it is to be built. Raises what `series` does."""
+        return [(name, self.build_options(name)) for name in split_list("kernel", self.names)]
+
     def check(self) -> list[str]:
         """Return the kernels' names; raise `UsageError` for what is wrong with them."""
         from linklab.kernel.kernel import check_kernel
@@ -255,7 +259,7 @@ def prepare_subjects(
     for name in names:
         if name in flavours() and not is_timed(name):
             listener(Note(f"{name} finds bugs and is slow: its times compare with nothing"))
-    kernels = [resolve_kernel(n, options.build_options(n), cache, listener) for n in names]
+    kernels = [resolve_kernel(*build, cache, listener) for build in options.builds()]
     found = []
     for kernel in kernels:
         subject = with_image(kernel, wanted, options.modules, cache, listener)

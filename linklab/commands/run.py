@@ -22,7 +22,13 @@ from linklab.commands.exports import ExportOptions
 from linklab.commands.kernels import SEVERAL_KERNELS, KernelOptions, KernelSide
 from linklab.commands.machines import MachineOptions, decide_clock
 from linklab.commands.scenarios import DEFAULT_BOOTS, ScenarioOptions, TrialOptions, memory_for
-from linklab.commands.workflow import Finished, LabRequest, Measurement, MeasuringOptions
+from linklab.commands.workflow import (
+    Finished,
+    LabRequest,
+    Measurement,
+    MeasuringOptions,
+    ResumeOptions,
+)
 from linklab.errors import LabError, LinklabError, UsageError, Verdict
 from linklab.events import Note
 from linklab.kernel.kconfig import flavours
@@ -49,7 +55,7 @@ AUTO = "auto"  # the kernels that a scenario names
 KERNELS = f"{SEVERAL_KERNELS}; auto: sysfs,nosysfs, but sysfs alone for a scenario with a network"
 _OF_THE_COMMAND = frozenset(
     {"output", "keep", "record", "json", "timings", "junit", "ktap", "kcidb", "kcidb_origin"}
-    | {"while_building", "fleet", "insecure"}
+    | {"while_building", "fleet", "insecure", "resume"}
 )  # not of the run itself
 _ALWAYS = frozenset(
     {"kernel", "scenario", "counts", "operations", "arms", "repeat", "timeout"}
@@ -57,7 +63,7 @@ _ALWAYS = frozenset(
 
 
 @dataclass(frozen=True)
-class RunOptions(MeasuringOptions, TrialOptions):
+class RunOptions(MeasuringOptions, TrialOptions, ResumeOptions):
     """The options of `invoke run`, as typed."""
 
     kernels: KernelOptions = group(KernelOptions, {"names": KERNELS}, names=AUTO)
@@ -134,7 +140,7 @@ class Running(Measurement[RunOptions, RunRequest]):
         memory = max(memory_for(options.machine, plan, each) for each in kernels)
         for network in plan.networks or (None,):
             self.place.check(network, memory, options.kind, plan)
-        return RunRequest(self.claimed(), memory, plan)
+        return RunRequest(self.claimed(self.options.kind.name), memory, plan)
 
     def planned(self, clock: Clock) -> Plan:
         """Return the plan of the trials. Raises `UsageError`."""
@@ -147,12 +153,6 @@ class Running(Measurement[RunOptions, RunRequest]):
             warmup_rounds=number("warmup", options.warmup or int(repeat > 1), 0, MAX_REPEAT),
             fresh_guest=options.fresh_guest,
         )
-
-    def claimed(self) -> Path:
-        """Return the folder for the results, made for them. Raises `UsageError`."""
-        from linklab.results.store import claim
-
-        return claim(self.options.output, self.options.kind.name)
 
     def sides(self) -> Sequence[KernelSide]:
         """Return the kernels, none of them under another name."""

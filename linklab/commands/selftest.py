@@ -3,39 +3,42 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from linklab.commands.exports import ExportOptions
+from linklab.commands.fleet import FleetOptions
 from linklab.commands.kernels import KernelOptions, tell_notes
 from linklab.commands.machines import MachineOptions, set_up_lab
-from linklab.commands.workflow import Finished, LabRequest, RunRecord
+from linklab.commands.workflow import Finished, LabRequest, ResumeOptions, RunRecord
 from linklab.errors import LinklabError, UsageError, Verdict
-from linklab.events import Listener, Note, ignore, step
+from linklab.events import Listener, Note, StepAdvanced, ignore, step
 from linklab.host.cache import Cache
 from linklab.image.userland import Entry
 from linklab.kernel.compile import BUILT_IN
 from linklab.kernel.debkernel import is_package
 from linklab.kernel.kconfig import flavours
-from linklab.kernel.kernel import Kernel, KernelSpec, resolve_kernel
+from linklab.kernel.kernel import Kernel, KernelSpec, build_ahead, resolve_kernel
 from linklab.kernel.kernel import plan as plan_kernel
 from linklab.lab.lab import Lab, Subject, choose_memory
 from linklab.machine.spec import Boot
-from linklab.options import ResultOptions, group, number, option, seconds, split_list, word
+from linklab.options import group, number, option, seconds, split_list, word
 from linklab.results.codec import to_json
 from linklab.results.outcomes import Status, Suite
 from linklab.results.result_kinds import SELFTEST
-from linklab.results.store import claim, read_about
+from linklab.results.store import read_about
+from linklab.selftests.catalogue import Selftest
 from linklab.selftests.record import (
     TESTS,
     Attempt,
     TestRecord,
+    records_of,
     suites_of,
     verdict_of,
 )
-from linklab.selftests.runner import SelftestRunner, limit_of
+from linklab.selftests.runner import SelftestAttempts, limit_of
 from linklab.selftests.workplan import (
     Ready,
     Workplan,
@@ -60,7 +63,7 @@ _RESUME_FROM = 4  # tests, from which on it pays to save a guest first
 
 
 @dataclass(frozen=True)
-class SelftestOptions(ResultOptions):
+class SelftestOptions(ResumeOptions):
     """The options of `invoke selftest`, as typed."""
 
     tests: str = word(
@@ -91,6 +94,7 @@ class SelftestOptions(ResultOptions):
         "own, five times that where the CPU is emulated and the clock real",
     )
     retry: str = option("0", "how often a test that failed is tried again")
+    fleet: FleetOptions = group(FleetOptions)
     exports: ExportOptions = group(ExportOptions)
 
 
@@ -127,6 +131,7 @@ class SelftestWork(RunRecord[SelftestOptions, SelftestRequest]):
     """
 
     kind = SELFTEST
+    defined_by = ("wanted", "selftests")
 
     def __init__(
         self,
@@ -136,7 +141,7 @@ class SelftestWork(RunRecord[SelftestOptions, SelftestRequest]):
         first: int = 1,
     ) -> None:
         super().__init__(options, command, listener)
-        self.records: list[TestRecord] = []
+        self._records: dict[tuple[str, str], TestRecord] = {}  # by the kernel and the test
         self.parts: Sequence[Prepared] = ()
         self._first = first
 
@@ -146,19 +151,23 @@ class SelftestWork(RunRecord[SelftestOptions, SelftestRequest]):
         words = split_list("tests", options.tests)
         options.kernels.check_one("self-tests take exactly one kernel")
         options.exports.check()
+        options.fleet.check()
         replace(machine, boot=boot_of(machine, 1)).check()
         limit = seconds("timeout", options.timeout)
         retries = number("retry", options.retry, 0, MOST_RETRIES)
         memory = choose_memory(machine.checked_memory(), MEMORY, "self-tests")
-        return SelftestRequest(claim(options.output, self.kind), memory, words, limit, retries)
+        return SelftestRequest(self.claimed(), memory, words, limit, retries)
 
     def prepare(self) -> None:
         """Make the tests, their kernels and their images ready."""
         asked, options = self.request, self.options
+        fleet = self.joined(options.fleet)
         self.parts = prepare(
             options.kernels, options.machine, asked.words, asked.memory, self.cache, self.listener
         )
         self.lab = self.parts[0].lab
+        if fleet is not None:
+            self.lab = replace(self.lab, fleet=fleet)
         self.subjects = [each.subject for each in self.parts]
 
     def about(self) -> dict[str, Any]:
@@ -187,29 +196,63 @@ class SelftestWork(RunRecord[SelftestOptions, SelftestRequest]):
             TESTS: [],
         }
 
+    @property
+    def records(self) -> list[TestRecord]:
+        """What came of the tests that are done, in the order in which they were asked for."""
+        tests = ((p.subject.name, test.path) for p in self.parts for test in p.ready.tests)
+        return [self._records[name] for name in tests if name in self._records]
+
     def measure(self) -> None:
-        """Run all tests."""
+        """Run all tests that are not done yet."""
+        if self.before is not None:
+            done = records_of(self.before.about)
+            self._records |= {(record.kernel, record.name): record for record in done}
         with step(self.listener, STEP, total=sum(len(each.ready.tests) for each in self.parts)):
-            for each in self.parts:
-                self._run_collection(each)
+            waiting = [
+                self._attempts_at(part, test)
+                for part in self.parts
+                for test in part.ready.tests
+                if (part.subject.name, test.path) not in self._records
+            ]
+            left = [each for each in waiting if not self._is_unbuilt(each)]
+            for each, attempts in self._done(left):
+                self._keep(each, attempts)
 
-    def _run_collection(self, part: Prepared) -> None:
-        lab, ready = part.lab, part.ready
-        runner = SelftestRunner(lab, part.subject, self.folder.path, self.listener, self._first - 1)
-        limit = limit_of(ready.settings, lab.accel, lab.clock, self.request.limit)
-        for test in ready.tests:
-            attempts = []
-            if error := ready.unbuilt.get(test.name):  # no kernel is blamed for it
-                attempts.append(Attempt(Status.MISSING, error.message, None, limit, None, "", ""))
-            while not attempts or self._again(attempts):
-                number = len(attempts) + 1
-                attempts.append(runner.run(test, limit, number, STEP, len(self.records)))
-            lacking = tuple(sorted(ready.lacking[test.name]))
-            self.records.append(TestRecord(test.path, part.subject.name, tuple(attempts), lacking))
-            self.folder.update(**{TESTS: to_json(self.records)})
+    def _attempts_at(self, part: Prepared, test: Selftest) -> SelftestAttempts:
+        lab = part.lab
+        limit = limit_of(part.ready.settings, lab.accel, lab.clock, self.request.limit)
+        retries, draw = self.request.retries, self._first - 1
+        return SelftestAttempts(lab, part.subject, test, limit, retries, draw)
 
-    def _again(self, attempts: Sequence[Attempt]) -> bool:
-        return attempts[-1].status.blames_kernel and len(attempts) <= self.request.retries
+    def _ready(self, of: SelftestAttempts) -> Ready:
+        return next(each.ready for each in self.parts if each.subject.name == of.subject.name)
+
+    def _is_unbuilt(self, of: SelftestAttempts) -> bool:
+        """Tell whether a test is not there, and keep why: no kernel is blamed for it."""
+        error = self._ready(of).unbuilt.get(of.test.name)
+        if error is not None:
+            self._keep(of, [Attempt(Status.MISSING, error.message, None, of.limit, None, "", "")])
+        return error is not None
+
+    def _done(
+        self, left: Sequence[SelftestAttempts]
+    ) -> Iterator[tuple[SelftestAttempts, Sequence[Attempt]]]:
+        """Do tests here, one after the other, or on a fleet, and yield what came of each."""
+        folder, fleet = self.folder.path, self.lab.fleet
+        if fleet is None:
+            for each in left:
+                yield each, list(each.events(folder, self.listener, STEP, len(self._records)))
+            return
+        for each, done in fleet.each(left, folder):
+            yield each, [*done.events, *([each.given_up(done.fault)] if done.fault else [])]
+            self.listener(StepAdvanced(STEP, len(self._records), each.test.path))
+
+    def _keep(self, of: SelftestAttempts, attempts: Sequence[Attempt]) -> None:
+        test, kernel = of.test, of.subject.name
+        lacking = tuple(sorted(self._ready(of).lacking[test.name]))
+        record = TestRecord(test.path, kernel, tuple(attempts), lacking)
+        self._records[kernel, test.path] = record
+        self.folder.update(**{TESTS: to_json(self.records)})
 
     def finish(self, faults: Sequence[LinklabError]) -> Finished:
         """Store the end."""
@@ -268,10 +311,14 @@ def prepare(
     plan = _plan(kernels, name, words, cache, listener)
     toolbox = read_toolbox()
     parts = []
-    for collection in plan.collections:
-        wanted = config_of(plan, collection, cache, listener)
-        optional = tuple(map(str, wanted.fragments)) if name in flavours() else ()
-        build = replace(kernels, optional=optional).build_options(name)
+    wishes = [config_of(plan, collection, cache, listener) for collection in plan.collections]
+    # Each has a kernel of its own.
+    fragments = [
+        tuple(map(str, wanted.fragments)) if name in flavours() else () for wanted in wishes
+    ]
+    builds = [replace(kernels, optional=each).build_options(name) for each in fragments]
+    build_ahead([(name, build) for build in builds], cache, listener)
+    for collection, wanted, build in zip(plan.collections, wishes, builds, strict=True):
         kernel = resolve_kernel(name, build, cache, listener)
         ready = make_ready(plan, collection, toolbox, cache, listener)
         for note in notes_on(ready):
@@ -280,7 +327,7 @@ def prepare(
         if missing:
             listener(Note(said_of(missing, kernel.name)))
         subject = subject_of(kernel, cache, listener)
-        if len(plan.collections) > 1:  # each has a kernel of its own
+        if len(plan.collections) > 1:
             subject = replace(subject, name=f"{subject.name} for {collection.name}")
         lab = _lab(ready, machine, memory, (subject, kernel), cache, listener)
         options = tuple(entry.wish.option for entry in missing)

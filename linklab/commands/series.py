@@ -15,7 +15,13 @@ from linklab.commands.kernels import (
 )
 from linklab.commands.machines import MachineOptions, decide_clock
 from linklab.commands.scenarios import MAX_BLOCKS, BlockOptions, memory_for, no_share
-from linklab.commands.workflow import Finished, LabRequest, Measurement, MeasuringOptions
+from linklab.commands.workflow import (
+    Finished,
+    LabRequest,
+    Measurement,
+    MeasuringOptions,
+    ResumeOptions,
+)
 from linklab.errors import LinklabError, UsageError, Verdict
 from linklab.kernel.kconfig import flavours
 from linklab.kernel.series import Series
@@ -24,7 +30,6 @@ from linklab.options import group, number, option, percent, split_list
 from linklab.results.comparison import fewest_blocks
 from linklab.results.result_kinds import SERIES
 from linklab.results.series import Findings, find, rule_of
-from linklab.results.store import claim
 from linklab.trials.plan import Plan
 from linklab.trials.series import SeriesPlan, SeriesRun, applied, entry
 from linklab.trials.subjects import experiment
@@ -38,7 +43,7 @@ FAIL_ABOVE = {Clock.REAL: "3", Clock.VIRTUAL: "0.5"}  # %
 
 
 @dataclass(frozen=True)
-class SeriesOptions(MeasuringOptions, BlockOptions):
+class SeriesOptions(MeasuringOptions, BlockOptions, ResumeOptions):
     """The options of `invoke series`, as typed."""
 
     kernels: KernelOptions = group(
@@ -73,6 +78,7 @@ class SeriesWork(Measurement[SeriesOptions, SeriesRequest]):
     """`invoke series` at its work."""
 
     kind = SERIES
+    defined_by = (SERIES,)
     saves_guests = False  # of one state after the other, as one may not boot
     plan: SeriesPlan
 
@@ -108,7 +114,7 @@ class SeriesWork(Measurement[SeriesOptions, SeriesRequest]):
             raise no_share(metric, "fail-above", options.fail_above)
         build, modules = kernels.build_options(), kernels.modules
         plan = SeriesPlan(series, names, build, measure, limit, metric, modules=modules)
-        return SeriesRequest(claim(options.output, self.kind), memory, plan)
+        return SeriesRequest(self.claimed(), memory, plan)
 
     @property
     def comparisons(self) -> int:

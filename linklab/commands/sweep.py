@@ -7,8 +7,6 @@ it is planned, measured, stored and read as one.
 
 from __future__ import annotations
 
-import json
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -18,16 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from linklab.commands.exports import ExportOptions
+from linklab.commands.fleet import FleetOptions
 from linklab.commands.kernels import KernelOptions, KernelSide, kernel_sides, split_host
 from linklab.commands.machines import MachineOptions
 from linklab.commands.places import PlaceOptions
 from linklab.commands.run import AUTO, KERNELS, Running, RunOptions, RunRequest, document, hashes_of
 from linklab.commands.sweepfile import Asked, read, said_of
-from linklab.commands.workflow import Finished
+from linklab.commands.workflow import Finished, ResumeOptions
 from linklab.errors import (
-    GuestHung,
-    KernelCrashed,
-    KernelFault,
     LinklabError,
     UsageError,
     Verdict,
@@ -37,21 +33,18 @@ from linklab.host.cache import hash_file
 from linklab.machine.spec import Clock
 from linklab.numbers import seconds_text
 from linklab.options import (
-    ResultOptions,
     flat,
     group,
-    option,
     options_of,
     split_list,
     word,
 )
-from linklab.results.history import find
 from linklab.results.model import Run
 from linklab.results.rerun_command import FILES
 from linklab.results.result_kinds import SWEEP
 from linklab.results.shape import Value, values_on
-from linklab.results.store import RUN_FILE, RunFolder, claim, held, read_about, read_run, utc_now
-from linklab.results.sweep import KERNEL, Check, Place, checked, is_sweep
+from linklab.results.store import RUN_FILE
+from linklab.results.sweep import KERNEL, Check, Place, checked
 from linklab.trials.plan import Plan, swept
 from linklab.trials.subjects import experiment
 
@@ -59,15 +52,10 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 MOST_CELLS = 10_000  # of all kernels: days, of trials that take seconds
-_MAY_GO_ON = (None, Verdict.INTERRUPTED.value, Verdict.ERROR.value)
-_FAULTS: Mapping[str, type[KernelFault]] = {
-    Verdict.CRASH.value: KernelCrashed,
-    Verdict.HANG.value: GuestHung,
-}
 
 
 @dataclass(frozen=True)
-class SweepOptions(ResultOptions):
+class SweepOptions(ResumeOptions):
     """The options of `invoke sweep`, as typed: those of `invoke run` count before the file's."""
 
     file: str = word(
@@ -77,16 +65,12 @@ class SweepOptions(ResultOptions):
     kernels: KernelOptions = group(KernelOptions, {"names": KERNELS}, names=AUTO)
     machine: MachineOptions = group(MachineOptions)
     place: PlaceOptions = group(PlaceOptions)
+    fleet: FleetOptions = group(FleetOptions)
     trials: RunOptions = group(
         RunOptions,
         only=("repeat", "warmup", "fresh_guest", "seed", "jobs", "leaks", "timeout", "keep",
               "timings"),
     )  # fmt: skip
-    resume: str = option(
-        "",
-        "go on with a sweep of the same file that was interrupted: its folder, a part of its "
-        "name, or `last`; --output with its folder does the same",
-    )
     exports: ExportOptions = group(ExportOptions)
 
 
@@ -108,9 +92,8 @@ class Sweeping(Running):
     kind = SWEEP
 
     def __init__(self, asked: Asked, resume: str, *words: Any) -> None:
-        super().__init__(asked.options, *words)
+        super().__init__(replace(asked.options, resume=resume), *words)
         self._asked = asked
-        self._resume = resume
         self._checks: tuple[Check, ...] = ()
 
     def check(self) -> RunRequest:
@@ -145,38 +128,25 @@ class Sweeping(Running):
         return labels or names
 
     @cached_property
-    def _begun_before(self) -> Run | None:
+    def before(self) -> Run | None:
         """The sweep to go on with, if there is one. Raises `UsageError` where it cannot be."""
-        output = self.options.output
-        if self._resume and output:
-            raise UsageError("--resume and --output both name a folder: give one of them")
-        if self._resume:
-            folder = find(self._resume)
-        elif output and (Path(output) / RUN_FILE).is_file():
-            folder = Path(output)
-        else:
-            return None
-        about = read_about(folder)
-        if not is_sweep(about):
-            raise UsageError(f"{folder} holds no sweep: name another folder")
-        if about.get("verdict") not in _MAY_GO_ON:
-            raise UsageError(
-                f"the sweep in {folder} has come to its end ({about['verdict']}): a new one takes "
-                "another folder, and `invoke show` prints this one"
-            )
-        if about.get(SWEEP, {}).get("content") != self._asked.content:
+        output = Path(self.options.output)
+        if self.resumes or not (self.options.output and (output / RUN_FILE).is_file()):
+            return super().before
+        return self.begun_in(output)
+
+    def begun_in(self, folder: Path) -> Run:
+        """Return the sweep that was begun in a folder: of the same file."""
+        before = super().begun_in(folder)
+        if before.about.get(SWEEP, {}).get("content") != self._asked.content:
             raise UsageError(
                 f"{folder} was begun with another content of {self._asked.file.name}: a new sweep "
                 "takes another folder; --resume takes the file as it was"
             )
-        self.options = replace(self.options, output=str(folder))
-        return read_run(folder)
+        return before
 
     def planned(self, clock: Clock) -> Plan:
         """Return the plan: of each set of parameters every cell. Raises `UsageError`."""
-        before = self._begun_before
-        if before is not None and not self.options.seed:
-            self.options = replace(self.options, seed=str(before.plan["seed"]))
         every = (*self.options.values({}).values(), *self._asked.varied.values())
         if (cells := prod(map(len, every)) * len(self._kernel_names)) > MOST_CELLS:
             raise UsageError(
@@ -250,16 +220,9 @@ class Sweeping(Running):
 
     # At work
 
-    def claimed(self) -> Path:
+    def claimed(self, _name: str = "") -> Path:
         """Return the folder: a new one, or that of the sweep to go on with."""
-        if self._begun_before is not None:
-            return Path(self.options.output)
-        return claim(self.options.output, SWEEP)
-
-    def work(self) -> Finished:
-        """Do all of it while no other process goes on with the same sweep."""
-        with held(self.request.folder, SWEEP):
-            return super().work()
+        return super().claimed(SWEEP)
 
     def about(self) -> dict[str, Any]:
         """Return what run.json says of a sweep when it begins."""
@@ -279,46 +242,9 @@ class Sweeping(Running):
             },
         }
 
-    def begun(self, about: Mapping[str, Any]) -> RunFolder:
-        """Return the record: a new one, or the one to go on with where all is as it was."""
-        before = self._begun_before
-        if before is None:
-            return super().begun(about)
-        from linklab.report.compare import obstacles
-
-        now = Run(json.loads(json.dumps(about)), ())
-        found = [
-            f"{each.what}: {each.before} then, {each.now} now" for each in obstacles(before, now)
-        ]
-        was, are = ({kernel.name: kernel.sha256 for kernel in run.kernels} for run in (before, now))
-        found += [f"kernel {name} is another one" for name in was if are.get(name) != was[name]]
-        found += [f"kernel {name} is new" for name in are if name not in was]
-        plans = ({**run.plan, "jobs": None} for run in (before, now))
-        entries = ((name, was, are) for name, was, are in _pairs(*plans) if was != are)
-        found += [f"plan, {name}: {was} then, {are} now" for name, was, are in entries]
-        if found:
-            raise UsageError(
-                f"{self.request.folder} cannot be gone on with, as not all is as it was: a new "
-                "sweep takes another folder",
-                "\n".join(found),
-            )
-        resumed = [*(before.about.get("resumed") or ()), utc_now()]
-        return RunFolder.continued(
-            self.request.folder, end=None, verdict=None, message="", resumed=resumed
-        )
-
-    def measure(self) -> None:
-        """Do all trials that are not done yet."""
-        self._engine.run(self.subjects, self.folder.run if self._begun_before is not None else None)
-
     def finish(self, faults: Sequence[LinklabError]) -> Finished:
         """Store the end. A check that does not hold is a fail."""
-        new = {fault.message for fault in self._engine.faults}
-        earlier = [_fault(each) for each in self.stored.faults if each.get("message") not in new]
-        faults = [*faults, *earlier, *self._engine.faults]
-        if faults and faults[0].verdict.value in _MAY_GO_ON:
-            again = [*_without_folder(self.command), "--resume", str(self.folder.path)]
-            self.listener(Note(f"`{shlex.join(again)}` goes on"))
+        faults = [*faults, *self._engine.faults]
         wrong = [each for each in checked(self.stored) if not each.holds]
         if faults or not wrong:
             return self.ended(faults)
@@ -356,28 +282,6 @@ def _amount(plan: Plan, kernels: int) -> str:
     if seconds := sum(float(value) for value in found if value is not None):
         text += f"; up to {seconds_text(seconds * kernels * each)} s of the guests' time"
     return text
-
-
-def _without_folder(command: Sequence[str]) -> Iterator[str]:
-    """Yield the words of a command but for those that name a folder of results."""
-    words = iter(command)
-    for each in words:
-        flag, equals, _ = each.partition("=")
-        if flag not in ("--output", "--resume"):
-            yield each
-        elif not equals:
-            next(words, None)
-
-
-def _pairs(was: Mapping[str, Any], are: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    for name in dict.fromkeys((*was, *are)):
-        yield name, was.get(name), are.get(name)
-
-
-def _fault(entry: Mapping[str, Any]) -> KernelFault:
-    """Return a stored fault as what it was."""
-    kind = _FAULTS.get(str(entry.get("verdict")), KernelFault)
-    return kind(str(entry.get("message", "")), str(entry.get("evidence", "")))
 
 
 def main(options: SweepOptions, command: Sequence[str]) -> Verdict:

@@ -23,7 +23,7 @@ from linklab.results.shape import Value
 from linklab.results.sweep import KERNEL
 from linklab.scenarios.scenario import Parameter, Scenario
 
-_OF_A_PERSON = frozenset({"output", "json", "keep", "record", "timings"})
+_OF_A_PERSON = frozenset({"output", "resume", "json", "keep", "record", "timings"})
 _OF_THE_FILE = frozenset({"axis", "cell", "param", "counts", "operations", "arms"})
 _PATHS = frozenset({"scenario", "kernel", "source", "patch", "config", "module", "noise"})
 _OWN = ("rows", "metrics", "axes", "parameters", "check")

@@ -12,10 +12,11 @@ so, of `Workflow` in any case.
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -28,10 +29,10 @@ from linklab.commands.fleet import FleetOptions
 from linklab.commands.kernels import KernelOptions, KernelSide, prepare_subjects
 from linklab.commands.machines import MachineOptions, set_up_lab
 from linklab.commands.places import PlaceOptions
-from linklab.commands.scenarios import ScenarioOptions
-from linklab.errors import Interrupted, LinklabError, Verdict
+from linklab.commands.scenarios import ScenarioOptions, TrialOptions
+from linklab.errors import Interrupted, LinklabError, UsageError, Verdict
 from linklab.events import Listener, Note, Timings, ignore, timed
-from linklab.options import ResultOptions, group
+from linklab.options import ResultOptions, group, option
 from linklab.paths import LIVE
 
 if TYPE_CHECKING:  # `invoke run --help` imports this module: the work imports what it needs
@@ -39,7 +40,7 @@ if TYPE_CHECKING:  # `invoke run --help` imports this module: the work imports w
 
     from linklab.host.cache import Cache
     from linklab.image.userland import Entry
-    from linklab.lab.lab import Lab, Subject
+    from linklab.lab.lab import Fleet, Lab, Subject
     from linklab.lab.topology import Topology
     from linklab.results.model import Run
     from linklab.results.outcomes import Suite
@@ -47,6 +48,18 @@ if TYPE_CHECKING:  # `invoke run --help` imports this module: the work imports w
     from linklab.trials.subjects import Requirements
 
 TABLE = "table.txt"
+_MAY_GO_ON = (None, Verdict.INTERRUPTED.value, Verdict.ERROR.value)
+
+
+@dataclass(frozen=True)
+class ResumeOptions(ResultOptions):
+    """The options of a command that can go on where it was interrupted, as typed."""
+
+    resume: str = option(
+        "",
+        "go on with what was interrupted, asked for as it was then: its folder, a part of its "
+        "name, or `last`; nothing that was measured is measured again",
+    )
 
 
 @dataclass(frozen=True)
@@ -243,6 +256,7 @@ class LabWork(Workflow[Measured, Ready]):
 
     def prepare(self) -> None:
         """Set up the lab, build the kernels, and save their guests where they are resumed."""
+        from linklab.kernel.kernel import build_ahead
         from linklab.machine.spec import Boot
         from linklab.trials.subjects import Requirements
 
@@ -256,6 +270,9 @@ class LabWork(Workflow[Measured, Ready]):
             wanted = Requirements.of(self.options.kind, self.lab)
             wanted = replace(wanted, image=self.image, more=self.more)
             sides = self.sides()
+            every = [self.place.kernels(side.options, self.network) for side in sides]
+            builds = (build for options in every for build in options.builds())
+            build_ahead(builds, self.cache, self.listener)
             self.subjects = [
                 replace(subject, name=side.label or subject.name)
                 for side in sides
@@ -277,6 +294,8 @@ class RunRecord(Workflow[Asked, Checked]):
     """A command whose record is a `run.json` of some `kind`, in `folder` once it has begun."""
 
     kind: ClassVar[str] = ""
+    defined_by: ClassVar[tuple[str, ...]] = ()  # entries that must be as they were to go on
+    says_how_to_go_on = True  # where it was begun by the command that a person typed
     lab: Lab
     subjects: Sequence[Subject]
     folder: RunFolder
@@ -297,7 +316,68 @@ class RunRecord(Workflow[Asked, Checked]):
     def finish(self, faults: Sequence[LinklabError]) -> Finished:
         """Return what came of it by `ended`."""
 
+    def joined(self, fleet: FleetOptions) -> Fleet | None:
+        """Join a fleet until the end, if there is one."""
+        return self.held.enter_context(fleet.joined(self.cache, self.listener))
+
+    @property
+    def _noun(self) -> str:
+        from linklab.results.result_kinds import NOUN
+
+        return NOUN.get(self.kind, "run")
+
+    @property
+    def resumes(self) -> str:
+        """What is to be gone on with, as typed; nothing where it is a new one."""
+        return self.options.resume if isinstance(self.options, ResumeOptions) else ""
+
+    @cached_property
+    def before(self) -> Run | None:
+        """What is gone on with, if anything. Raises `UsageError` where that cannot be."""
+        from linklab.results.history import find
+
+        if not self.resumes:
+            return None
+        if self.options.output:
+            raise UsageError("--resume and --output both name a folder: give one of them")
+        return self.begun_in(find(self.resumes))
+
+    def begun_in(self, folder: Path) -> Run:
+        """Return what was begun in a folder. Raises `UsageError` where it cannot go on."""
+        from linklab.results.store import read_about, read_run
+
+        about, what = read_about(folder), self._noun
+        if about.get("kind", "") != self.kind:
+            raise UsageError(f"{folder} holds no {what}: name another folder")
+        if about.get("verdict") not in _MAY_GO_ON:
+            raise UsageError(
+                f"the {what} in {folder} has come to its end ({about['verdict']}): a new one takes "
+                "another folder, and `invoke show` prints this one"
+            )
+        self.options = replace(self.options, output=str(folder))
+        return read_run(folder)
+
+    def claimed(self, name: str = "") -> Path:
+        """Return the folder: a new one, or that of what is gone on with. Raises `UsageError`."""
+        from linklab.results.store import claim
+
+        if self.before is not None:
+            return Path(self.options.output)
+        return claim(self.options.output, name or self.kind)
+
+    def run(self) -> Finished:
+        """Do all of it but show it, with options as what is gone on with has them."""
+        _ = self.before
+        return super().run()
+
     def work(self) -> Finished:
+        """Do all of it while no other process is at the same record."""
+        from linklab.results.store import held
+
+        with held(self.request.folder, self._noun):
+            return self._recorded()
+
+    def _recorded(self) -> Finished:
         """Prepare, begin the record, measure, and store how it ended."""
         from linklab.trials.subjects import tested_on
 
@@ -312,10 +392,45 @@ class RunRecord(Workflow[Asked, Checked]):
         return self.finish(stopped_by(self.measure))
 
     def begun(self, about: Mapping[str, Any]) -> RunFolder:
-        """Return the record, begun with what run.json says."""
-        from linklab.results.store import RunFolder
+        """Return the record: a new one, or the one to go on with where all is as it was."""
+        from linklab.results.model import Run
+        from linklab.results.store import RunFolder, utc_now
 
-        return RunFolder(self.request.folder, about)
+        before, folder = self.before, self.request.folder
+        if before is None:
+            return RunFolder(folder, about)
+        now = Run(json.loads(json.dumps(about)), ())
+        if found := [*self._changed(before, now)]:
+            raise UsageError(
+                f"{folder} cannot be gone on with, as not all is as it was: a new "
+                f"{self._noun} takes another folder",
+                "\n".join(found),
+            )
+        resumed = [*(before.about.get("resumed") or ()), utc_now()]
+        return RunFolder.continued(folder, end=None, verdict=None, message="", resumed=resumed)
+
+    def _changed(self, before: Run, now: Run) -> Iterator[str]:
+        """Yield in what a command is not the one that is gone on with."""
+        from linklab.report.compare import obstacles
+
+        for each in obstacles(before, now):
+            # A series has its kernels later, and on what machine they boot.
+            if now.kernels or each.what != "machine type":
+                yield f"{each.what}: {each.before} then, {each.now} now"
+        was, are = ({kernel.name: kernel.sha256 for kernel in run.kernels} for run in (before, now))
+        for name in dict.fromkeys((*was, *are)) if are else ():
+            if name not in was:
+                yield f"kernel {name} is new"
+            elif are.get(name) != was[name]:
+                yield f"kernel {name} is another one"
+        plans = [{**run.plan, "jobs": None} for run in (before, now)]
+        for name in dict.fromkeys((*plans[0], *plans[1])):
+            then, wanted = (plan.get(name) for plan in plans)
+            if then != wanted:
+                yield f"plan, {name}: {then} then, {wanted} now"
+        for name in self.defined_by:
+            if before.about.get(name) != now.about.get(name):
+                yield f"{name} is not what it was"
 
     def ended(
         self,
@@ -324,11 +439,20 @@ class RunRecord(Workflow[Asked, Checked]):
         message: str = "",
         **entries: Any,
     ) -> Finished:
-        """Store the end; `verdict` and `message` are for one without faults."""
+        """Store the end; `verdict` and `message` are for one without faults.
+
+        Of a fleet with which host ran which guests.
+        """
         from linklab.results.store import utc_now
 
         if faults:
             verdict, message = faults[0].verdict, faults[0].message
+        can_go_on = self.says_how_to_go_on and isinstance(self.options, ResumeOptions)
+        if can_go_on and verdict.value in _MAY_GO_ON:
+            again = [*_without_folder(self.command), "--resume", str(self.folder.path)]
+            self.listener(Note(f"`{shlex.join(again)}` goes on"))
+        if self.lab.fleet is not None:
+            entries["hosts"] = self.lab.fleet.measured
         self.folder.update(**entries, end=utc_now(), verdict=verdict.value, message=message)
         return Finished(self.folder.path, verdict, faults)
 
@@ -352,16 +476,29 @@ class Measurement(LabWork[Measured, Ready], RunRecord[Measured, Ready]):
         self.options.fleet.check(keeps=self.options.keep)
         return super().run()
 
-    def prepare(self) -> None:
-        """Prepare the lab and the kernels, and join the fleet."""
-        super().prepare()
-        self.lab = self.held.enter_context(self.options.fleet.joined(self.lab, self.listener))
+    def begun_in(self, folder: Path) -> Run:
+        """Return what was begun in a folder, of which what was drawn is drawn again."""
+        before = super().begun_in(folder)
+        if isinstance(self.options, TrialOptions) and not self.options.seed:
+            self.options = replace(self.options, seed=str(before.plan["seed"]))
+        return before
 
-    def ended(self, faults: Sequence[LinklabError], *words: Any, **entries: Any) -> Finished:
-        """Store the end, and which host of a fleet ran which guests."""
-        if self.lab.fleet is not None:
-            entries["hosts"] = self.lab.fleet.measured
-        return super().ended(faults, *words, **entries)
+    def prepare(self) -> None:
+        """Join the fleet, and prepare the lab and the kernels."""
+        fleet = self.joined(self.options.fleet)
+        super().prepare()
+        self.lab = replace(self.lab, fleet=fleet)
+
+
+def _without_folder(command: Sequence[str]) -> Iterator[str]:
+    """Yield the words of a command but for those that name a folder of results."""
+    words = iter(command)
+    for each in words:
+        flag, equals, _ = each.partition("=")
+        if flag not in ("--output", "--resume"):
+            yield each
+        elif not equals:
+            next(words, None)
 
 
 def stopped_by(work: Callable[[], object]) -> list[LinklabError]:

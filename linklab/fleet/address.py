@@ -32,7 +32,7 @@ _CONNECT = 30.0  # s
 
 def check_address(address: str, *, insecure: bool) -> None:
     """Raise `UsageError` for what is no address of a scheduler, or open to others."""
-    if address.startswith(_LOCAL):
+    if is_local(address):
         number = address.removeprefix(_LOCAL)
         if not number.isdecimal() or not 1 <= int(number) <= _MOST_LOCAL:
             raise UsageError(f"--fleet {address}: a number of workers from 1 to {_MOST_LOCAL}")
@@ -54,6 +54,11 @@ def check_address(address: str, *, insecure: bool) -> None:
             "use tls:// (`invoke fleet --make-certificates DIR` makes what it takes), or say "
             "--insecure"
         )
+
+
+def is_local(address: str) -> bool:
+    """Whether the workers are this host's own, started with the command."""
+    return address.startswith(_LOCAL)
 
 
 def _is_loopback(host: str) -> bool:
@@ -105,7 +110,7 @@ def connected(address: str, *, insecure: bool = False) -> Client:
         raise LabError(
             "a fleet needs Dask's distributed: `pip install -e '.[fleet]'` in the checkout"
         ) from error
-    if address.startswith(_LOCAL):
+    if is_local(address):
         cluster = LocalCluster(n_workers=0, dashboard_address=":0", silence_logs=40)
         wanted = int(address.removeprefix(_LOCAL))
         for _ in range(wanted):

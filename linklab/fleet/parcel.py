@@ -12,7 +12,7 @@ from typing import Any
 
 from linklab.errors import LabError
 from linklab.events import Listener
-from linklab.host.cache import MANIFEST, Cache, Cached, fault_of
+from linklab.host.cache import MANIFEST, Cache, Cached, fault_of, reporting
 from linklab.host.run import run
 
 _PACKING = 600.0  # s for a saved guest's memory, on a host that has much else to do
@@ -22,7 +22,8 @@ class _Collector(pickle.Pickler):
     """Notes every artefact that is named by what it pickles."""
 
     def __init__(self) -> None:
-        super().__init__(io.BytesIO(), pickle.HIGHEST_PROTOCOL)
+        self.content = io.BytesIO()
+        super().__init__(self.content, pickle.HIGHEST_PROTOCOL)
         self.names: set[str] = set()
 
     def persistent_id(self, thing: Any) -> None:
@@ -43,11 +44,11 @@ def _named(name: str) -> tuple[str, str]:
     return kind, key
 
 
-def rests_on(thing: object) -> frozenset[str]:
-    """Return the artefacts, `KIND/KEY`, that something names which can be sent."""
+def pickled(thing: object) -> tuple[bytes, frozenset[str]]:
+    """Return something as it is sent, with the artefacts, `KIND/KEY`, that it rests on."""
     collector = _Collector()
     collector.dump(thing)
-    return frozenset(collector.names)
+    return collector.content.getvalue(), frozenset(collector.names)
 
 
 def lacking(names: frozenset[str], cache: Cache, listener: Listener) -> frozenset[str]:
@@ -58,7 +59,8 @@ def lacking(names: frozenset[str], cache: Cache, listener: Listener) -> frozense
 def packed(name: str, root: Path) -> bytes:
     """Return an artefact as bytes; the holes of a saved guest's memory stay holes."""
     # The manifest says what is there; nothing else is sent.
-    manifest = json.loads((root / name / MANIFEST).read_text())
+    with reporting(root):
+        manifest = json.loads((root / name / MANIFEST).read_text())
     files = [f"./{name}/{file}" for file in (MANIFEST, *manifest["files"])]
     listed = "\0".join(files).encode()
     argv = ["tar", "--create", "--sparse", "--zstd", "--null", "--files-from=-"]

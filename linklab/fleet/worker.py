@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
-from linklab.errors import LabError, LinklabError
+from linklab.errors import LabError, LinklabError, os_errors_as
 from linklab.events import ignore
 from linklab.fleet.parcel import lacking, unpack
 from linklab.host.accel import ORDINARY_SPEED, Accel, decide, speed
@@ -29,11 +29,10 @@ from linklab.host.cpus import own_cores, tsc_khz
 from linklab.host.qemu import find_qemu
 from linklab.host.run import ending, start
 from linklab.image.programs import PROGRAM, build_agent
-from linklab.kernel.kernel import KIND
+from linklab.kernel.kernel import KIND, tool_versions
 from linklab.lab.lab import Lab, host_cpu, host_memory_available
 from linklab.machine.spec import Clock
 from linklab.paths import ROOT
-from linklab.trials.engine import Batch, Event
 
 _TOLD = 4000  # characters of what a process said that died
 _LOOK = 1.0  # s between two looks whether anybody still waits for a part
@@ -51,10 +50,29 @@ class HostFacts:
     memory: int  # MiB available
     kvm: str  # why it runs no guest, or nothing
     kernels: tuple[str, ...] = ()  # in its cache
+    tools: tuple[str, ...] = ()  # compiler and linker, where it has them
 
     def alike(self, clock: Clock) -> tuple[str, ...]:
         """Return what two hosts must have in common for their figures to be one table's."""
         return (self.qemu,) if clock is Clock.VIRTUAL else (self.qemu, self.cpu, self.kvm)
+
+
+class Part(Protocol):
+    """What must be done on one host: it can be sent, and names what it rests on as `Cached`.
+
+    One with a `lab` boots guests, and finds out there what of it depends on the host.
+    """
+
+    @property
+    def lab(self) -> Lab | None:
+        """Where its guests are, if it boots any."""
+
+    @property
+    def name(self) -> str:
+        """What it is called where it cannot be done."""
+
+    def events(self, folder: Path) -> Iterator[Any]:
+        """Do it, and yield what comes of it; files go into the folder."""
 
 
 @dataclass(frozen=True)
@@ -69,16 +87,17 @@ class Lacking:
 class Done:
     """What came of a part: its events, the files beside them by name, and what ended it early.
 
-    Paths in it begin with `FOLDER` where the files were. `worker` is the address of who did it.
+    Paths in it begin with `FOLDER` where the files were, and with `CACHE` where the cache was.
+    `worker` is the address of who did it.
     """
 
-    events: Sequence[Event] = ()
+    events: Sequence[Any] = ()
     files: Mapping[str, bytes] = field(default_factory=dict)
     fault: LinklabError | None = None
     worker: str = ""
 
 
-FOLDER = "FOLDER"
+FOLDER, CACHE = "<the folder of a part>", "<the cache of a worker>"
 
 
 def code_hash() -> str:
@@ -103,7 +122,15 @@ def host_facts() -> HostFacts:
         memory=host_memory_available() or 0,
         kvm="" if accel.accel is Accel.KVM else accel.reason,
         kernels=tuple(_kernels(cache_root() / KIND)),
+        tools=_tools(),
     )
+
+
+def _tools() -> tuple[str, ...]:
+    try:
+        return tuple(tool_versions())
+    except LabError:
+        return ()
 
 
 def _kernels(folder: Path) -> Iterator[str]:
@@ -112,18 +139,27 @@ def _kernels(folder: Path) -> Iterator[str]:
         yield f"{about.get('flavour')} {about.get('release')}"
 
 
-def install(name: str, content: bytes) -> None:
-    """Put what was sent into this host's cache."""
-    unpack(name, content, Cache(), ignore)
-
-
-def work(part: bytes, names: frozenset[str], scenario: bytes | None) -> Lacking | Done:
-    """Do a part of a batch here, unless the cache lacks what it rests on."""
+def work(
+    part: bytes, names: frozenset[str], contents: Mapping[str, bytes], scenario: bytes | None
+) -> Lacking | Done:
+    """Do a part here, unless the cache lacks what it rests on and was not sent in `contents`."""
     from distributed import get_worker
 
     worker = get_worker()
-    if missing := lacking(names, Cache(), ignore):
-        return Lacking(missing, worker.address)
+    try:
+        with os_errors_as(LabError, f"on {platform.node()}"):
+            for name, content in contents.items():
+                unpack(name, content, Cache(), ignore)
+            if missing := lacking(names, Cache(), ignore):
+                return Lacking(missing, worker.address)
+            done = _done_apart(part, scenario, _is_wanted(worker))
+    except LabError as error:
+        done = Done(fault=error)
+    return replace(done, worker=worker.address)
+
+
+def _done_apart(part: bytes, scenario: bytes | None, is_wanted: Callable[[], bool]) -> Done:
+    """Do a part in a process of its own."""
     with tempfile.TemporaryDirectory(prefix="linklab-part-") as name:
         folder = Path(name)
         (folder / "part").write_bytes(part)
@@ -133,16 +169,15 @@ def work(part: bytes, names: frozenset[str], scenario: bytes | None) -> Lacking 
             argv = [sys.executable, "-m", __package__, str(folder)]
             child = start(argv, cwd=ROOT, stderr=errors)
             with ending(child):
-                wait_for(child.pid, _is_wanted(worker))
+                wait_for(child.pid, is_wanted)
                 child.kill()
                 child.wait()
         try:
-            done = cast(Done, pickle.loads((folder / "done").read_bytes()))
+            return cast(Done, pickle.loads((folder / "done").read_bytes()))
         except (OSError, EOFError, pickle.UnpicklingError):
             said = (folder / "errors").read_text(errors="replace")[-_TOLD:]
             ended = f"the process that did it ended with status {child.returncode}"
-            done = Done(fault=LabError(f"on {platform.node()} {ended}", said))
-        return replace(done, worker=worker.address)
+            return Done(fault=LabError(f"on {platform.node()} {ended}", said))
 
 
 def wait_for(pid: int, is_wanted: Callable[[], bool]) -> None:
@@ -181,17 +216,19 @@ def localised(lab: Lab) -> Lab:
 
 def do_part(folder: Path) -> Done:
     """Do the part that lies in a folder; logs and reports go beside it."""
-    batch: Batch = pickle.loads((folder / "part").read_bytes())
+    part: Any = pickle.loads((folder / "part").read_bytes())
     if (folder / "scenario.py").exists():
-        plan = replace(batch.plan, scenario=str(folder / "scenario.py"))
-        batch = replace(batch, plan=plan)
+        plan = replace(part.plan, scenario=str(folder / "scenario.py"))
+        part = replace(part, plan=plan)
     out = folder / "out"
     out.mkdir()
-    events: list[Event] = []
+    events: list[Any] = []
     fault = None
     try:
-        batch = replace(batch, lab=localised(batch.lab))
-        events += batch.events(out)
+        if part.lab is not None:
+            part = replace(part, lab=localised(part.lab))
+        for event in part.events(out):
+            events.append(event)  # one by one: what comes before a fault counts
     except LinklabError as error:
         fault = error
     files = {file.name: file.read_bytes() for file in out.iterdir() if file.is_file()}
@@ -217,5 +254,6 @@ def main(folder: Path) -> None:
     """Do the part; what came of it is there whole, or not at all."""
     done = do_part(folder)
     draft = folder / "draft"
-    draft.write_bytes(pickle.dumps(moved(done, str(folder / "out"), FOLDER)))
+    done = moved(moved(done, str(folder / "out"), FOLDER), str(cache_root()), CACHE)
+    draft.write_bytes(pickle.dumps(done))
     shutil.move(draft, folder / "done")

@@ -13,16 +13,17 @@ import fcntl
 import hashlib
 import json
 import os
+import platform
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from linklab.errors import LabError, os_errors_as
+from linklab.errors import LabError, LinklabError, os_errors_as
 from linklab.events import Listener, Note
 
 MANIFEST = "manifest.json"
@@ -181,10 +182,16 @@ class Artefact:
 
 
 class Cache:
-    """A folder of artefacts, shared by every run of this user."""
+    """A folder of artefacts, shared by every run of this user.
+
+    `elsewhere`, where there are other hosts, has them make kernels that are lacking: it takes
+    plans and returns why there is none of some, by their keys. See `build_ahead` of
+    linklab/kernel/kernel.py.
+    """
 
     def __init__(self, root: Path | None = None) -> None:
         self.root = root if root is not None else cache_root()
+        self.elsewhere: Callable[[Sequence[Any]], Mapping[str, LinklabError]] | None = None
 
     def lock_path(self, kind: str, key: str) -> Path:
         """Return the lock that guards the making of `KIND/KEY`."""
@@ -337,7 +344,7 @@ def _write_durably(path: Path, text: str) -> None:
 
 def discard(path: Path) -> None:
     """Remove a folder; first from its name, so that nobody finds half of it."""
-    doomed = path.with_name(f".doomed.{os.getpid()}.{time.monotonic_ns()}")
+    doomed = path.with_name(f".doomed.{of_this_process()}.{time.monotonic_ns()}")
     with suppress(FileNotFoundError):
         path.rename(doomed)
         shutil.rmtree(doomed, ignore_errors=True)
@@ -375,9 +382,14 @@ def save_json(path: Path, value: dict[str, Any]) -> None:
 def write_whole(path: Path, text: str) -> None:
     """Write a text file so that a reader finds the old one or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft = path.with_name(f".{path.name}.{of_this_process()}")
     draft.write_text(text)
     draft.replace(path)
+
+
+def of_this_process() -> str:
+    """Return a word that no other process has, on no host that shares the folder."""
+    return f"{platform.node()}.{os.getpid()}"
 
 
 def host_fact(

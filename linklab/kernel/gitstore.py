@@ -12,16 +12,18 @@ surrounding git (a hook, `git bisect run`) leaks in through the environment.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from linklab.errors import LabError
-from linklab.host.cache import discard, drafted
+from linklab.host.cache import discard, drafted, of_this_process
 from linklab.host.run import Argv, CommandFailed, Completed, run
 
 _LONG = 1800.0
+_PACK = "pack"
 
 _SETTINGS = {
     # Fast to write, a quarter of the size: level 0 costs more in disk than 1 costs in CPU.
@@ -140,10 +142,28 @@ class GitStore:
         """Return the name of the tree without files."""
         return self.git(["mktree"], stdin=b"").text
 
+    def pack(self, tree: str, base: str, folder: Path) -> None:
+        """Write all objects of a tree that `base` lacks into a folder, in git's own form."""
+        wanted = f"{tree}\n^{base}\n" if base else f"{tree}\n"
+        # Deltas that are there are used again; to look for others would take minutes.
+        argv = ["pack-objects", "--revs", "--quiet", "--window=0"]
+        self.git([*argv, folder / _PACK], stdin=wanted.encode())
+
+    def take(self, folder: Path) -> None:
+        """Take what `pack` wrote on another host."""
+        own = self.repository / "objects" / "pack"
+        own.mkdir(parents=True, exist_ok=True)
+        # The index last: with it git finds the rest.
+        for file in sorted(folder.glob(f"{_PACK}-*"), key=lambda file: file.suffix == ".idx"):
+            if not (own / file.name).exists():
+                draft = own / f"tmp_{file.name}"
+                shutil.copyfile(file, draft)
+                draft.replace(own / file.name)
+
     @contextmanager
     def scratch_index(self, tree: str) -> Iterator[Path]:
         """Yield a throw-away index that holds a tree."""
-        path = self.folder / f"scratch.{os.getpid()}.index"
+        path = self.folder / f"scratch.{of_this_process()}.index"
         try:
             self.git(["read-tree", tree], index=path)
             yield path

@@ -7,13 +7,14 @@ package, a bzImage, a built kernel tree.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from linklab.errors import UsageError
+from linklab.errors import LinklabError, UsageError
 from linklab.events import Listener, Note
 from linklab.host.cache import Artefact, Busy, Cache, hash_file, reporting
 from linklab.host.elf import has_debug_info, has_pvh_entry
@@ -159,13 +160,47 @@ def build_kernel(spec: KernelSpec, cache: Cache, listener: Listener) -> Artefact
     machine cannot build it.
     """
     planned = plan(spec, cache, listener)
+    if fault := _built_elsewhere([planned], cache, listener).get(planned.key):
+        raise fault
+    return build_planned(planned, cache, listener)
+
+
+def build_planned(planned: BuildPlan, cache: Cache, listener: Listener) -> Artefact:
+    """Return the finished kernel of a plan, building it on this host first if it must."""
 
     def make(folder: Path) -> Mapping[str, Any]:
-        log = cache.root / "logs" / f"kernel-{spec.flavour}-{planned.key}.log"
+        log = cache.root / "logs" / f"kernel-{planned.flavour}-{planned.key}.log"
         with planned.source.building(listener):
             return compile_kernel(planned, folder, log, listener)
 
-    return cache.get(KIND, planned.key, make, listener, f"kernel {spec.flavour}")
+    return cache.get(KIND, planned.key, make, listener, f"kernel {planned.flavour}")
+
+
+def build_ahead(
+    named: Iterable[tuple[str, BuildOptions]], cache: Cache, listener: Listener
+) -> None:
+    """Have other hosts build all flavours that the cache lacks, side by side, where there are any.
+
+    What is wrong with one of them is told when it is asked for by itself.
+    """
+    if cache.elsewhere is None:
+        return
+    plans = []
+    for name, options in named:
+        with suppress(LinklabError):
+            if name in flavours():
+                plans.append(plan(KernelSpec(name, options), cache, listener))
+    _built_elsewhere(plans, cache, listener)
+
+
+def _built_elsewhere(
+    plans: Sequence[BuildPlan], cache: Cache, listener: Listener
+) -> Mapping[str, LinklabError]:
+    """Have other hosts build what the cache lacks; return why there is none of some."""
+    if cache.elsewhere is None:
+        return {}
+    lacking = {each.key: each for each in plans if not cache.find(KIND, each.key, listener)}
+    return cache.elsewhere(list(lacking.values())) if lacking else {}
 
 
 def resolve_kernel(name: str, options: BuildOptions, cache: Cache, listener: Listener) -> Kernel:

@@ -19,9 +19,9 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -35,6 +35,8 @@ from linklab.kernel.tarball import import_tarball, unpacker_of
 
 _PREFERRED = "linux-source-6.12.tar.xz"
 _SAVED = "base.json"
+_TARBALL = "tarball-"
+_SHA256 = 64  # hexadecimal digits of a name
 _INDEX = "folder.index"
 # Patterns that leave nothing: Debian's linux-source ends its .gitignore with "/*".
 _IGNORE_ALL = re.compile(r"^/?\*+(/\*+)*/?$")
@@ -131,7 +133,7 @@ def open_source(
     if origin.is_dir():
         family = f"folder-{hashlib.sha256(os.fsencode(origin)).hexdigest()[:16]}"
     else:
-        family = f"tarball-{tarball_hash(origin, cache)[:16]}"
+        family = f"{_TARBALL}{tarball_hash(origin, cache)[:16]}"
     store = GitStore(cache.root / "sources" / family)
     tree = None if origin.is_dir() else _saved_tree(store)
     if tree is None:
@@ -147,6 +149,19 @@ def open_source(
             if _text(note) != f"{origin}\n":
                 note.write_text(f"{origin}\n")
     return Source(origin, tree, family, cache.root)
+
+
+def received(source: Source, cache: Cache, packs: Sequence[Path], listener: Listener) -> Source:
+    """Return a source of another host as one of this one, which takes its objects from packs."""
+    store = GitStore(cache.root / "sources" / source.family)
+    with _reading(cache.root, source.family, source.origin, listener):
+        if not store.exists():
+            store.create("sha256" if len(source.tree) == _SHA256 else "sha1")
+        for pack in packs:
+            store.take(pack)
+        if source.family.startswith(_TARBALL) and _saved_tree(store) is None:
+            save_json(store.folder / _SAVED, {"tree": source.tree})  # as if it had been read here
+    return replace(source, cache=cache.root)
 
 
 def tarball_hash(path: Path, cache: Cache) -> str:

@@ -99,7 +99,9 @@ class Subject:
 
 
 class Fleet(Protocol):
-    """Hosts that do batches of trials. Sent to one of them it is None.
+    """Hosts that do batches of trials, and whatever else guests are wanted for.
+
+    Sent to one of them it is None.
 
     `measured` has the console logs of the guests that each host has run.
     """
@@ -108,6 +110,9 @@ class Fleet(Protocol):
 
     def events(self, batch: Any, folder: Path) -> Iterator[Any]:
         """Do a batch there: see `Batch.events` of linklab/trials/engine.py."""
+
+    def each(self, parts: Sequence[Any], folder: Path) -> Iterator[tuple[Any, Any]]:
+        """Do parts there: see `Part` and `Done` of linklab/fleet/worker.py."""
 
 
 @dataclass(frozen=True)

@@ -29,12 +29,16 @@ PORT = "port"
 FILES: Mapping[str, str] = {kind: f"{kind}.json" for kind in (PROFILE, DIFFERENCE, BISECTION, PORT)}
 """The file that makes a folder a result that is no run, by its kind."""
 NOUN: Mapping[str, str] = {
+    SERIES: "series",
+    COMPARISON: "comparison",
+    SELFTEST: "run of self-tests",
+    SWEEP: "sweep",
     PROFILE: "profile",
     DIFFERENCE: "difference of two profiles",
     BISECTION: "bisection",
     PORT: "ported series",
 }
-"""What a person calls each."""
+"""What a person calls what is no plain run."""
 TABLE = "table.txt"
 
 

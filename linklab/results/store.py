@@ -54,6 +54,9 @@ class RunFolder:
     was, and `LabError` whenever it cannot be written.
     """
 
+    before: Run | None = None
+    """What was in it of a run that is gone on with."""
+
     def __init__(self, path: Path, about: Mapping[str, Any]) -> None:
         self.path = path
         self._logs = 0
@@ -86,8 +89,15 @@ class RunFolder:
         folder._samples = list(run.samples)
         folder._lines = {name: list(map(dict, lines)) for name, lines in run.lines.items()}
         folder._about = dict(run.about)
+        folder.before = run
         folder.update(**entries)
         return folder
+
+    @property
+    def failed_before(self) -> frozenset[str]:
+        """The kernels that had failed in a run that is gone on with: they are given up."""
+        faults = self.before.faults if self.before else ()
+        return frozenset(str(fault["kernel"]) for fault in faults)
 
     @property
     def run(self) -> Run:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -12,7 +12,7 @@ from typing import BinaryIO
 from linklab.agent.client import Agent, JobLimits
 from linklab.agent.replies import JobNews
 from linklab.errors import Interrupted, LabError, LinklabError
-from linklab.events import Listener, StepAdvanced
+from linklab.events import Listener, StepAdvanced, ignore
 from linklab.host.accel import Accel
 from linklab.lab.lab import Lab, Subject
 from linklab.machine.spec import Clock
@@ -81,22 +81,51 @@ def patience(seconds: float, clock: Clock, slowness: float = 1.0) -> float:
 
 
 @dataclass(frozen=True)
-class SelftestRunner:
-    """Where tests run and where their files go."""
+class SelftestAttempts:
+    """A test and all attempts at it, each in a guest of its own: what one host does of a run."""
 
     lab: Lab
     subject: Subject
-    folder: Path
-    listener: Listener
+    test: Selftest
+    limit: float
+    retries: int = 0
     draw: int = 0  # of the first attempt, in virtual time
 
-    def run(self, test: Selftest, limit: float, number: int, step: str, done: int) -> Attempt:
-        """Run a test in a fresh guest. `number` counts the attempts at it, from 1.
+    @property
+    def name(self) -> str:
+        """What it is called where it cannot be done."""
+        return f"the self-test {self.test.path} on {self.subject.name}"
+
+    def events(
+        self, folder: Path, listener: Listener = ignore, step: str = "", done: int = 0
+    ) -> Iterator[Attempt]:
+        """Do it, and yield each attempt; the files go into the folder.
+
+        `step` and `done` say how far all tests are. Raises `Interrupted`; whatever else ends
+        a guest is the attempt's result.
+        """
+        for number in range(1, self.retries + 2):
+            attempt = self._attempt(number, folder, listener, step, done)
+            yield attempt
+            if not attempt.status.blames_kernel:
+                return
+
+    def given_up(self, fault: LinklabError) -> Attempt:
+        """Return what stands for an attempt that no host could do."""
+        status = status_of(fault.verdict)
+        return Attempt(
+            status, fault.message, None, self.limit, None, "", "", evidence=fault.evidence
+        )
+
+    def _attempt(
+        self, number: int, folder: Path, listener: Listener, step: str, done: int
+    ) -> Attempt:
+        """Run the test in a fresh guest. `number` counts the attempts at it, from 1.
 
         In virtual time each attempt draws other random numbers, or it would be
-        nearly the same. `step` and `done` say how far all tests are. Raises
-        `Interrupted`; whatever else ends a guest is the attempt's result.
+        nearly the same.
         """
+        test = self.test
         label = f"{test.path.replace('/', '_')}-{number}"
         output, console = f"{label}.txt", f"console-{label}.log"
         began = time.monotonic()
@@ -105,18 +134,18 @@ class SelftestRunner:
             at = f"{test.path} {time.monotonic() - began:.0f} s"
             if self.lab.clock is Clock.VIRTUAL:
                 at += f" ({seconds:.0f} s in the guest)"
-            self.listener(StepAdvanced(step, done, f"{at}: {line}" if line else at))
+            listener(StepAdvanced(step, done, f"{at}: {line}" if line else at))
 
         tell("")
         end: End | None = None
         took: float | None = None
         failure: LinklabError | None = None
-        path, log = self.folder / output, self.folder / console
+        path, log = folder / output, folder / console
         try:
             session = self.lab.session(self.subject, log, self.draw + number - 1)
             with path.open("wb") as file, session as guest:
                 started = time.monotonic()
-                end = _Job(guest.agent, file, limit, self.lab, tell).run(test)
+                end = _Job(guest.agent, file, self.limit, self.lab, tell).run(test)
                 took = time.monotonic() - started
         except Interrupted:
             raise
@@ -127,7 +156,7 @@ class SelftestRunner:
             status=status_of(failure.verdict) if failure else found.status,
             message=failure.message if failure else found.message,
             seconds=end.seconds if end else None,
-            limit=limit,
+            limit=self.limit,
             exit_code=end.exit_code if end else None,
             output=output,
             console=console,

@@ -9,14 +9,15 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from random import Random
+from typing import Any
 
-from linklab.errors import KernelFault, LinklabError, Verdict
+from linklab.errors import GuestHung, KernelCrashed, KernelFault, LinklabError, Verdict
 from linklab.events import Listener, Note, StepAdvanced, step
 from linklab.host.cpus import own_cores, share_out
 from linklab.lab.kernel_reports import FiledReport
 from linklab.lab.lab import Lab, Subject, host_memory_available
 from linklab.machine.spec import Boot, Clock
-from linklab.results.model import BootRecord, CourseRecord, Run, Sample, TallyRecord
+from linklab.results.model import BootRecord, CourseRecord, Sample, TallyRecord
 from linklab.results.shape import Cell
 from linklab.results.store import RunFolder, utc_now
 from linklab.trials.guest import Close, Cores, GuestAtWork, Job, Open, Trial, authors_code
@@ -37,6 +38,10 @@ MOST_OPEN = 64  # guests at a time: each has a dozen open files and wakes up now
 _QEMU_MIB = 96  # what a QEMU takes beside its guest's memory, measured under TCG: 60 to 80
 _LATE_MS = 5.0  # of a link between guests; samples keep it
 _MEMORY_SHARE = 0.8  # of what the host has available
+_FAULTS: Mapping[str, type[KernelFault]] = {
+    Verdict.CRASH.value: KernelCrashed,
+    Verdict.HANG.value: GuestHung,
+}
 _LONGEST_WORD = 40  # characters of a set-up's value in the name of a console's log
 
 
@@ -84,6 +89,11 @@ class Batch:
     turns: Sequence[Turn]
     counts: Mapping[GuestSlot, Sequence[CountSyscalls]]
     consoles: Mapping[GuestSlot, str]
+
+    @property
+    def name(self) -> str:
+        """What it is called where it cannot be done: its guests, by their logs."""
+        return f"that of {', '.join(self.consoles.values())}"
 
     def cost(self, slot: GuestSlot, job: Job) -> int:
         """Return how long a job takes, in units of a progress bar."""
@@ -248,33 +258,35 @@ class Engine:
 
     `samples` and `faults` are what came out so far, also of a run that an
     exception ended. `lab` may be exchanged for another one like it between two
-    calls.
+    calls. What the folder has of a run that is gone on with is not measured again:
+    it comes out where it is asked for.
     """
 
     def __init__(self, lab: Lab, plan: Plan, folder: RunFolder, listener: Listener) -> None:
         self.lab = lab
+        before = folder.before
         self.samples: list[Sample] = []
-        self.faults: list[LinklabError] = []
+        self.faults: list[LinklabError] = [*map(_fault, before.faults)] if before else []
         self.failed = ""  # the kernel of the last fault
         self._plan = plan
         self._folder = folder
         self._listener = listener
         self._random = Random(plan.seed)
+        self._order = len(before.samples) if before else 0
+        self._known: dict[tuple[str, Cell, int], list[Sample]] = {}
+        for sample in before.samples if before else ():
+            self._known.setdefault((sample.kernel, sample.cell, sample.block), []).append(sample)
         self._noise: set[str] = set()  # what was said of it
         self._is_late = False
 
-    def run(self, subjects: Sequence[Subject], before: Run | None = None) -> None:
+    def run(self, subjects: Sequence[Subject]) -> None:
         """Do all of the plan. A kernel that fails ends its own part, not the run.
 
-        `before` is what the folder has of the same plan, interrupted: none of that is
-        measured again. Raises what is the lab's own fault.
+        Raises what is the lab's own fault.
         """
         capacity = capacity_of(self.lab)
         turns = schedule(self._plan, [subject.name for subject in subjects], capacity)
-        if before is not None:
-            self.samples = list(before.samples)
-            done = {(sample.kernel, sample.cell, sample.block) for sample in before.samples}
-            turns = left_of(turns, done, {str(fault["kernel"]) for fault in before.faults})
+        turns = self._left_of(turns)
         self._note_capacity(turns, capacity)
         self._read(self._batch(subjects, turns, countings(self._plan, turns)))
 
@@ -294,8 +306,25 @@ class Engine:
         """
         names = [subject.name for subject in subjects]
         turns = blocks(self._plan, cells, names, numbers, self._random)
+        turns = self._left_of(turns, in_blocks=True)
         counts = {} if together else countings(self._plan, turns)
         self._read(self._batch(subjects, turns, counts), together=together)
+
+    def _left_of(self, turns: Sequence[Turn], *, in_blocks: bool = False) -> list[Turn]:
+        """Take what was measured before, and return what is left to do of some turns.
+
+        A block of which a part was measured before is not completed in real time: its
+        kernels would not have been measured beside each other.
+        """
+        if self._folder.before is None:
+            return list(turns)
+        keys = [(turn.slot.kernel, turn.cell, turn.number) for turn in turns]
+        done = {key for key in keys if key in self._known}
+        self.samples += (each for key in keys for each in self._known.pop(key, ()))
+        if in_blocks and self.lab.clock is not Clock.VIRTUAL:
+            spent = {(cell, number) for _, cell, number in done}
+            done |= {key for key in keys if key[1:] in spent}
+        return left_of(turns, done, self._folder.failed_before)
 
     def end(self, error: LinklabError | None = None) -> None:
         """Note in the folder that all is done, or what ended it."""
@@ -317,6 +346,8 @@ class Engine:
 
     def _read(self, batch: Batch, *, together: bool = False) -> None:
         """Take a batch's events as they come."""
+        if not batch.turns:
+            return
         with step(self._listener, STEP, batch.total_cost(batch.turns)):
             fleet = self.lab.fleet
             folder = self._folder.path
@@ -344,7 +375,8 @@ class Engine:
             case Note():
                 self._listener(event)
             case Sample():
-                self.samples.append(replace(event, order=len(self.samples)))
+                self.samples.append(replace(event, order=self._order))
+                self._order += 1
                 self._folder.add_sample(self.samples[-1])
                 self._note_lateness(event)
             case CourseRecord():
@@ -374,6 +406,12 @@ class Engine:
             self._is_late = True
             text = f"a link handed packets over up to {late:.0f} ms late in a trial"
             self._listener(Note(f"{text}: this host is too busy for figures in real time"))
+
+
+def _fault(entry: Mapping[str, Any]) -> KernelFault:
+    """Return a stored fault as what it was."""
+    kind = _FAULTS.get(str(entry.get("verdict")), KernelFault)
+    return kind(str(entry.get("message", "")), str(entry.get("evidence", "")))
 
 
 def _words(slot: GuestSlot) -> list[str]:

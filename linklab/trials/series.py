@@ -15,7 +15,7 @@ from linklab.errors import BuildSkipped, KernelFault, LinklabError, UsageError
 from linklab.events import Listener, StepAdvanced, step
 from linklab.host.cache import Cache, reporting
 from linklab.kernel.compilerwarnings import CompilerWarning, new_warnings
-from linklab.kernel.kernel import BuildOptions, Kernel, resolve_kernel
+from linklab.kernel.kernel import BuildOptions, Kernel, build_ahead, resolve_kernel
 from linklab.kernel.patches import patched_tree
 from linklab.kernel.series import Series
 from linklab.kernel.source import open_source
@@ -51,6 +51,7 @@ class SeriesPlan:
     metric: Metric
     tree: Path = Path()
     modules: tuple[str, ...] = ()
+    content: str = ""  # what the last state's source is called by its content
 
     def options(self, number: int) -> BuildOptions:
         """Return how the state with the first `number` patches is built."""
@@ -66,9 +67,10 @@ def applied(plan: SeriesPlan, cache: Cache, listener: Listener) -> SeriesPlan:
     with reporting(cache.root):
         source = open_source(build.source, cache, listener, revision=build.revision)
         assert source is not None
-        patched_tree(source, build.patches)
+        content = patched_tree(source, build.patches)
     revision = source.tree if source.origin.is_dir() else ""
-    return replace(plan, build=replace(build, revision=revision), tree=source.store.tree)
+    build = replace(build, revision=revision)
+    return replace(plan, build=build, tree=source.store.tree, content=content)
 
 
 @dataclass
@@ -115,6 +117,8 @@ class SeriesRun:
     def _build_all(self) -> None:
         """Build state by state: the source changes once for all flavours."""
         total = len(self._plan.series.patches) + 1
+        states = ((f, self._plan.options(n)) for n in range(total) for f in self._plan.flavours)
+        build_ahead(states, self._cache, self._listener)
         with step(self._listener, _STEP, total * len(self._plan.flavours)):
             for number in range(total):
                 for place, flavour in enumerate(self._plan.flavours):
@@ -161,6 +165,8 @@ class SeriesRun:
         return [subject for state, subject in subjects if self._boots(state, subject)]
 
     def _boots(self, state: _State, subject: Subject) -> bool:
+        if subject.name in self._folder.failed_before:
+            return False
         try:
             self._lab = self._lab.with_snapshots([subject], self._cache, self._listener)
         except KernelFault as fault:
@@ -221,6 +227,7 @@ def entry(plan: SeriesPlan) -> dict[str, Any]:
             "flavours": list(plan.flavours),
             "fail_above": plan.fail_above,
             "metric": plan.metric.name,
+            "content": plan.content,
             "patches": [asdict(patch) for patch in _patch_records(plan.series)],
         }
     }

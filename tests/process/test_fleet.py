@@ -12,122 +12,23 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from fleet_batches import KERNELS, made_of
+from fleet_workers import PATH, Taken, Workers, child_of
 from processes import is_gone, wait_until_gone
 
 from linklab.errors import LabError, UsageError
-from linklab.events import Event as Told
-from linklab.events import Note
 from linklab.fleet.address import check_address, worker_argv
-from linklab.fleet.parcel import artefact_of, packed, rests_on, unpack
-from linklab.fleet.submitter import Fleet, parts_of
+from linklab.fleet.parcel import artefact_of, packed, pickled, unpack
+from linklab.fleet.submitter import parts_of
 from linklab.host.cache import Cache
 from linklab.machine.spec import Clock
 from linklab.paths import ROOT
-from linklab.results.model import Sample
-from linklab.trials.engine import Batch, Failed
 
-dask = pytest.importorskip("dask")
-distributed = pytest.importorskip("distributed")
+pytest.importorskip("distributed")
 pytestmark = pytest.mark.process
-
-LIMIT = 120.0  # s
-
-
-class Workers:
-    """A scheduler in this process, and workers that are processes."""
-
-    def __init__(self, folder: Path, cache: Path) -> None:
-        # A worker that says nothing for so long is taken for lost.
-        dask.config.set({"distributed.scheduler.worker-ttl": "4s"})
-        self.cluster = distributed.LocalCluster(n_workers=0, dashboard_address=":0")
-        self.address: str = self.cluster.scheduler_address
-        self.processes: list[subprocess.Popen[bytes]] = []
-        self._folder = folder
-        self._cache = cache
-
-    def start(self, number: int = 1, code: Path = ROOT, **variables: str) -> None:
-        """Start workers, each with a cache of its own."""
-        for _ in range(number):
-            own = self._folder / f"worker-{len(self.processes)}"
-            own.mkdir()
-            path = f"{code}:{Path(__file__).parent}:{Path(__file__).parents[1]}"
-            # Its facts about this host are known, so that nothing is measured again.
-            shutil.copytree(self._cache / "host", own / "cache" / "host", dirs_exist_ok=True)
-            env = {**os.environ, "PYTHONPATH": path, "LINKLAB_CACHE": str(own / "cache")}
-            log = (own / "log").open("wb")
-            argv = worker_argv(self.address)
-            started = subprocess.Popen(
-                argv, cwd=own, env={**env, **variables}, stdout=log, stderr=log
-            )
-            self.processes.append(started)
-        with distributed.Client(self.address) as client:
-            client.wait_for_workers(len(self.processes), timeout=LIMIT)
-
-    def end(self) -> None:
-        for process in self.processes:
-            process.kill()
-            process.wait()
-        self.cluster.close()
-
-
-@pytest.fixture
-def workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workers]:
-    known = Cache().root  # what was found out about this host is still true
-    monkeypatch.setenv("LINKLAB_CACHE", str(tmp_path / "cache"))
-    shutil.copytree(known / "host", tmp_path / "cache" / "host", dirs_exist_ok=True)
-    image = tmp_path / "cache" / "initramfs" / "0"
-    Cache().get("initramfs", "0", _image, lambda _: None, "an image")
-    assert image.exists()
-    made = Workers(tmp_path, tmp_path / "cache")
-    yield made
-    made.end()
-
-
-def _image(folder: Path) -> dict[str, str]:
-    (folder / "initramfs.cpio").write_bytes(b"an image" * 1000)
-    return {}
-
-
-class Taken:
-    """What came of a batch."""
-
-    def __init__(self, workers: Workers, folder: Path) -> None:
-        self.folder = folder
-        self.told: list[Told] = []
-        self.fleet = Fleet(workers.address, False, self.told.append)
-        self.samples: list[Sample] = []
-        self.failed: list[Failed] = []
-
-    def of(self, batch: Batch, meanwhile: Callable[[], None] = lambda: None) -> Taken:
-        """Do a batch; `meanwhile` is called at the first sample."""
-        with self.fleet:
-            for event in self.fleet.events(batch, self.folder):
-                if isinstance(event, Failed):
-                    self.failed.append(event)
-                if isinstance(event, Sample):
-                    self.samples.append(event)
-                    if len(self.samples) == 1:
-                        meanwhile()
-        return self
-
-    @property
-    def counted(self) -> Counter[tuple[str, int]]:
-        return Counter((sample.kernel, sample.block) for sample in self.samples)
-
-    @property
-    def notes(self) -> str:
-        return "\n".join(event.text for event in self.told if isinstance(event, Note))
-
-
-@pytest.fixture
-def taken(workers: Workers, tmp_path: Path) -> Taken:
-    (tmp_path / "run").mkdir()
-    return Taken(workers, tmp_path / "run")
 
 
 def once_each(blocks: int) -> Counter[tuple[str, int]]:
@@ -241,6 +142,7 @@ def test_in_real_time_a_worker_does_one_part_at_a_time_or_is_refused(
 
 SUBMITTER = """
 import sys
+import time
 from pathlib import Path
 from fleet_batches import made_of
 from linklab.fleet.submitter import Fleet
@@ -254,24 +156,12 @@ def test_workers_end_their_work_when_the_submitter_is_killed(
     workers: Workers, tmp_path: Path
 ) -> None:
     workers.start(1)
-    path = f"{ROOT}:{Path(__file__).parent}:{Path(__file__).parents[1]}"
     argv = [sys.executable, "-c", SUBMITTER, workers.address, str(tmp_path)]
-    with subprocess.Popen(argv, env={**os.environ, "PYTHONPATH": path}) as submitter:
-        child = _child_of(workers.processes[0].pid)
+    with subprocess.Popen(argv, env={**os.environ, "PYTHONPATH": PATH}) as submitter:
+        _, child = child_of(workers.processes[0].pid)
         submitter.kill()
     wait_until_gone(child, 10.0)
     assert not is_gone(workers.processes[0].pid)
-
-
-def _child_of(pid: int) -> int:
-    until = time.monotonic() + LIMIT
-    while time.monotonic() < until:
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            for child in (task / "children").read_text().split():
-                if b"linklab.fleet" in Path(f"/proc/{child}/cmdline").read_bytes():
-                    return int(child)
-        time.sleep(0.05)
-    raise AssertionError("the worker began no part")
 
 
 # What is sent
@@ -285,7 +175,7 @@ def test_a_worker_gets_what_it_lacks(workers: Workers, taken: Taken, tmp_path: P
 
 
 def test_a_part_names_all_that_it_rests_on(workers: Workers) -> None:
-    assert rests_on(made_of(2)) == {"initramfs/0"}
+    assert pickled(made_of(2))[1] == {"initramfs/0"}
 
 
 def test_holes_stay_holes_and_what_was_altered_is_refused(workers: Workers, tmp_path: Path) -> None:
@@ -357,3 +247,23 @@ def test_what_is_no_safe_scheduler_is_refused(address: str, says: str) -> None:
 def test_what_is_safe_is_taken(address: str) -> None:
     check_address(address, insecure=False)
     check_address("tcp://192.0.2.1:8786", insecure=True)
+
+
+def test_where_the_scheduler_is_gone_it_ends_and_keeps_what_it_has(
+    workers: Workers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("linklab.fleet.address._CONNECT", 5.0)
+    file = tmp_path / "scheduler.json"
+    argv = ["-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0"]
+    argv += ["--no-dashboard", "--scheduler-file", str(file)]
+    with subprocess.Popen([sys.executable, *argv], stderr=subprocess.DEVNULL) as scheduler:
+        while not file.exists():
+            time.sleep(0.05)
+        workers.address = json.loads(file.read_text())["address"]
+        workers.start(2)
+        (tmp_path / "run").mkdir()
+        taken = Taken(workers, tmp_path / "run")
+        with pytest.raises(LabError, match="the scheduler is gone"):
+            taken.of(made_of(20, 0.5), scheduler.kill)
+    assert taken.samples
+    assert max(taken.counted.values()) == 1

@@ -397,3 +397,37 @@ def test_an_error_of_the_lab_before_the_first_build_leaves_no_folder(
     with pytest.raises(LabError):
         command.main(options(chain("// 1")), ["invoke", "series"])
     assert not Path("out").exists()
+
+
+def test_a_series_that_was_killed_goes_on_where_the_source_is_what_it_was(
+    guests: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernels = KernelOptions("nosysfs", "linux", ("s.mbox",))
+    mbox = chain("// warns", "// quick")
+    _, whole = outcome_of(mbox, kernels=kernels, output="out")
+    Path("out").rename("whole")
+    samples = RunFolder.add_sample
+
+    def killed(folder: RunFolder, sample: Any) -> None:
+        if len(folder.run.samples) == 7:
+            raise LabError("killed")
+        samples(folder, sample)
+
+    monkeypatch.setattr(RunFolder, "add_sample", killed)
+    assert outcome_of(mbox, kernels=kernels)[0] is Verdict.ERROR
+    before = read_run(Path("out")).samples
+    monkeypatch.setattr(RunFolder, "add_sample", samples)
+    (Path("linux") / "net/a.c").write_text("// another\n")
+    with pytest.raises(UsageError, match="not all is as it was") as caught:
+        outcome_of(mbox, kernels=kernels, output="", resume="out")
+    assert "series is not what it was" in caught.value.evidence
+    make_tree(Path("linux"))
+    verdict, found = outcome_of(mbox, kernels=kernels, output="", resume="out")
+    assert verdict is Verdict.PASS
+    after = read_run(Path("out")).samples
+    assert after[:7] == before
+    trials = [(s.kernel, s.cell, s.block) for s in after if s.block]
+    assert len(set(trials)) == len(trials) >= 3 * 7
+    assert [row.problem for row in found.rows["nosysfs"]] == [
+        row.problem for row in whole.rows["nosysfs"]
+    ]
