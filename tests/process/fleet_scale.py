@@ -115,7 +115,7 @@ def real(number: int) -> Start:
 def _cpu_of_children() -> float:
     """Return the CPU seconds of this process's children, and of theirs that have ended."""
     times = (child.cpu_times() for child in psutil.Process().children())
-    return sum(t.user + t.system + t.children_user + t.children_system for t in times)
+    return float(sum(t.user + t.system + t.children_user + t.children_system for t in times))
 
 
 Start = Callable[[str], Callable[[], None]]
