@@ -206,7 +206,7 @@ def _check_scripts() -> Verdict:
     """Check the shell scripts of the image as they are after rendering, and our own."""
     with tempfile.TemporaryDirectory(prefix="linklab-lint-") as folder:
         folders = (GUEST / "selftest", ROOT / "tests" / "vm" / "in_guest")
-        own = [script for where in folders for script in sorted(where.iterdir())]
+        own = [path for where in folders for path in sorted(where.iterdir()) if path.is_file()]
         scripts = [ROOT / ".ci" / "run", *(GUEST / name for name in _SCRIPTS), *own]
         for path, content in rendered_scripts(Cache(), ignore).items():
             scripts.append(Path(folder) / path.strip("/").replace("/", "-"))
