@@ -166,7 +166,7 @@ class FakeQemu:
         if operation == b"job-open":
             return encode_fields([0, 51, JOB_ROOM])
         if operation == b"job-signal":
-            self.signals.append(int.from_bytes(fields[0], "little"))
+            self.signals.append(int.from_bytes(fields[1], "little"))  # behind the job's number
             return encode_fields([0])
         if operation == b"job-stream":
             return self._stream(fields)
@@ -184,8 +184,9 @@ class FakeQemu:
         `news` is standard output and standard error; `over` the wait status with
         both. "TYPED" stands for the input so far, "SIGNALS" for the signals.
         """
-        self.typed += fields[2]
-        is_all = bool(int.from_bytes(fields[1], "little"))
+        _job, _wait, is_last, typed = fields
+        self.typed += typed
+        is_all = bool(int.from_bytes(is_last, "little"))
         script = self.play["stream"]
         while True:
             action, *arguments = script[0]
