@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -33,7 +32,8 @@ _ROW = re.compile(r"^ *(\S.*?\S) {2,}([\d.]+(?:e[+-]?\d+)?) (s|ms|MB)\b")
 _WIDE = "200"  # columns: a row of the bench's table must not be folded
 _TOO_MUCH = 1.05
 _BLOCKS = 6
-_OUTPUT = "{output}"  # stands for a new folder
+_RESULTS = "{results}"  # stands for a folder of this state's results
+_OUTPUT = f"{_RESULTS}/new"  # for a new one in it
 
 Spellings = tuple[tuple[str, ...], ...]
 """One command as states of different age want it said: the first that a state takes is used."""
@@ -45,15 +45,20 @@ class State:
 
     folder: Path
     program: tuple[str, ...]
+    results: Path
 
     @classmethod
-    def of(cls, folder: Path) -> State:
-        """Return the state of a checkout. Raises `UsageError` where there is none."""
+    def of(cls, folder: Path, results: Path) -> State:
+        """Return the state of a checkout, and where it puts results.
+
+        Raises `UsageError` where there is none.
+        """
         folder = folder.resolve()
         if not (folder / "tasks.py").is_file() or not (folder / "linklab").is_dir():
             raise UsageError(f"--against {folder}: no checkout of linklab is there")
         own = folder / ".venv" / "bin" / "python"
-        return cls(folder, (str(own) if own.exists() else sys.executable, "-m", "invoke"))
+        program = (str(own) if own.exists() else sys.executable, "-m", "invoke")
+        return cls(folder, program, results)
 
     def said(self, words: Sequence[str]) -> str:
         """Run a command of this state; return what it prints. Raises `CommandFailed`."""
@@ -62,10 +67,9 @@ class State:
             "COLUMNS": _WIDE,
             "PYTHONDONTWRITEBYTECODE": None,  # or each command compiles the lab anew
         }
-        with tempfile.TemporaryDirectory(prefix="linklab-bench-") as folder:
-            output = str(Path(folder) / "output")
-            filled = [output if word == _OUTPUT else word for word in words]
-            return run([*self.program, *filled], cwd=self.folder, env=env, deadline=_LIMIT).text
+        new = str(self.results / f"{time.time_ns()}")
+        filled = [new if w == _OUTPUT else str(self.results) if w == _RESULTS else w for w in words]
+        return run([*self.program, *filled], cwd=self.folder, env=env, deadline=_LIMIT).text
 
     def seconds(self, words: Sequence[str]) -> float:
         """Return what a command takes from the prompt to its return."""
@@ -110,11 +114,11 @@ def commands(kernel: str, clock: str) -> Mapping[str, Spellings]:
         "`invoke --version`": (("--version",),),
         "`invoke --list`": (("--list",),),
         "`invoke run --help`": (("run", "--help"), ("--help", "run")),
-        "`invoke history`": (("history",),),
         f"`invoke compare`, {2 * _BLOCKS} resumed guests": (
             (*compare, "--clock", clock),
             compare,
         ),
+        "`invoke history`, of these": (("history", "--results", _RESULTS),),
     }
 
 

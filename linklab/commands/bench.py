@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -136,13 +137,18 @@ def bench_against(options: BenchOptions, repeat: int) -> None:
     """Measure this state of the lab's code and another one in turn, and print the ratios."""
     if options.vng:
         raise UsageError(f"--vng {options.vng}: --against does without virtme-ng")
-    there, here = against.State.of(Path(options.against)), against.State.of(ROOT)
     kernel = options.kernels.names
     clock = options.machine.clock
     clock = Clock.REAL.value if clock == "auto" else clock
     total = repeat * (len(against.commands(kernel, clock)) + 1)
     done = itertools.count()
-    with progress() as listener, step(listener, _STEP, total):
+    with (
+        tempfile.TemporaryDirectory(prefix="linklab-bench-") as results,
+        progress() as listener,
+        step(listener, _STEP, total),
+    ):
+        states = {"there": Path(options.against), "here": ROOT}
+        there, here = (against.State.of(at, Path(results) / name) for name, at in states.items())
 
         def tell(_turn: int, what: str) -> None:
             listener(StepAdvanced(_STEP, next(done), what))
